@@ -1,0 +1,58 @@
+# trajstore: `make demo` runs the main job, `make test` the tests; each sets up what it needs.
+PYTHON ?= python3
+PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick browser clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: .venv/.installed
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: .venv/.installed  ## train a tiny suite, score it, write demo/report.html (under 5 minutes)
+	.venv/bin/trajstore demo demo
+
+demo-quick: .venv/.installed  ## the same with one model and fewer steps (under 90 seconds)
+	.venv/bin/trajstore demo demo-quick --quick
+
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver; } || \
+	  echo "No chromium and chromedriver: the browser tests will be skipped."
+
+test: .venv/.dev browser  ## the tests (under 3 minutes)
+	.venv/bin/pytest
+
+test-all: .venv/.dev browser  ## the tests, slow ones too
+	.venv/bin/pytest -m 'not gpu and not network'
+
+lint: .venv/.dev  ## ruff, mypy, import contracts, generated docs
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/cog --check README.md
+
+format: .venv/.dev  ## put the code in form
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+docs: .venv/.dev  ## write the generated parts of README.md
+	.venv/bin/cog -r README.md
+
+bench: .venv/.dev  ## the benchmarks, into benchmarks/RESULTS.md
+	.venv/bin/python -m benchmarks.run
+
+bench-quick: .venv/.dev  ## the benchmarks at a smaller size, printed only
+	.venv/bin/python -m benchmarks.run --quick
+
+clean:  ## remove what was set up and built
+	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

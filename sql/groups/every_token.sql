@@ -1,0 +1,3 @@
+-- Every token of every context.
+SELECT dataset, context, position
+FROM tokens;

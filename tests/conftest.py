@@ -1,0 +1,75 @@
+"""What tests share: a fresh store, a small dataset, and losses of known rank."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("TRAJSTORE"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(store_path: Path) -> Iterator[Store]:
+    """A fresh, empty store."""
+    with Store.create(store_path) as fresh:
+        yield fresh
+
+
+def new_dataset(texts: Sequence[Sequence[str]], name: str = "tests") -> NewDataset:
+    """A dataset of hand-written tokens; equal texts have equal ids."""
+    vocabulary = {text: number for number, text in enumerate(dict.fromkeys(t for c in texts for t in c))}
+    return NewDataset(
+        ids=[np.array([vocabulary[text] for text in context], dtype=np.int32) for context in texts],
+        texts=[list(context) for context in texts],
+        contexts=pl.DataFrame(
+            {column: [None] * len(texts) for column in CONTEXT_COLUMNS}, schema=CONTEXT_COLUMNS
+        ),
+        tokenizer=TokenizerFacts(name, "sha256:" + "0" * 64, len(vocabulary)),
+        source={"source": "by hand"},
+    )
+
+
+def ragged(lengths: Sequence[int], seed: int = 0) -> NewDataset:
+    """A dataset of random tokens with contexts of these lengths."""
+    rng = np.random.default_rng(seed)
+    return new_dataset([[f" w{token}" for token in rng.integers(0, 50, n)] for n in lengths])
+
+
+PLANTED_LENGTHS = (9, 2, 30, 17, 5, 40)
+PLANTED_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+
+
+@pytest.fixture
+def planted(store: Store) -> Store:
+    """A store with models a and b on the datasets d and e, eight steps each, whose joint matrix has rank 2."""
+    rng = np.random.default_rng(5)
+    for name, seed in (("d", 1), ("e", 2)):
+        dataset = store.add_dataset(name, ragged(PLANTED_LENGTHS, seed))
+        base, drop, bump = (rng.gamma(3, 0.5, dataset.n_losses) for _ in range(3))
+        for model, speed in (("a", 1.0), ("b", 1.7)):
+            for step in PLANTED_STEPS:
+                learned = np.log1p(step * speed)
+                losses = 9 + base - learned * drop / 5 + np.exp(-((learned - 2) ** 2)) * bump
+                store.append(model=model, dataset=name, step=step, losses=losses.astype(np.float32))
+    return store

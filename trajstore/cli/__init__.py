@@ -1,0 +1,38 @@
+"""The command line: each command parses, calls one function of the library, and prints.
+
+Nothing heavy is imported before a command runs, so that `trajstore --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from trajstore.cli import analysis, dataset, demo, group, report, score, sql, store
+from trajstore.cli.output import CommandGroup
+
+app = typer.Typer(
+    name="trajstore",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback()
+def trajstore() -> None:
+    """A store for the per-token losses of language-model checkpoints: score, ask in SQL, cut groups, pull matrices.
+
+    The store is --store/-s PATH, else the variable TRAJSTORE, else ./store.
+    """
+
+
+for module in (demo, store, dataset, score, sql, group, analysis, report):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point of the `trajstore` command."""
+    app()

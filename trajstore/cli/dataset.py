@@ -1,0 +1,159 @@
+"""dataset add, list, show: fixed contexts to score models on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    CommandGroup,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+)
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="The dataset's name in the store.")],
+    source: Annotated[
+        str,
+        typer.Argument(help=".txt, .jsonl or .parquet file, folder of text files, or Hugging Face dataset."),
+    ],
+    tokenizer: Annotated[str, typer.Option(help="Repository or folder of the tokenizer.")],
+    contexts: Annotated[int, typer.Option(min=1, help="Contexts to draw.")] = 512,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a context, at most.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
+    column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    split: Annotated[
+        str | None, typer.Option(help="Split of a Hugging Face dataset [default: train].")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a Hugging Face dataset.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Stream a Hugging Face dataset instead of downloading it.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Draw contexts from a source and keep their tokens, their text and a hash over them.
+
+    A document is drawn, then a slice of at most --length tokens inside it; the same seed draws the same. Rows of a
+    .jsonl or .parquet file that has the column input_ids are taken as they are.
+
+    \b
+    Example:
+      trajstore dataset add pile-github timaeus/pile-github --tokenizer EleutherAI/pythia-70m
+      trajstore dataset add notes notes.txt --tokenizer runs/tiny --contexts 100 --length 128
+    """
+    from trajstore.schema import check_name
+
+    with open_store(store) as opened:
+        check_name("dataset", name)
+        from trajstore.scoring.datasets import build_dataset
+
+        new = build_dataset(
+            source,
+            tokenizer,
+            contexts=contexts,
+            length=length,
+            seed=seed,
+            column=column,
+            split=split,
+            config=config,
+            revision=revision,
+            stream=stream,
+            progress=bars(),
+        )
+        there = name in opened.dataset_names()
+        made = opened.add_dataset(name, new)
+    verb = "was there already, with the same tokens" if there else "added"
+    say(
+        f"Dataset {name} {verb}: {made.n_contexts:,} contexts, {made.n_tokens:,} tokens, "
+        f"{made.n_losses:,} losses a step."
+    )
+
+
+def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the datasets.
+
+    \b
+    Example:
+      trajstore dataset list --json
+    """
+    with open_store(store) as opened:
+        made = [opened.dataset(name) for name in opened.dataset_names()]
+    rows = [
+        {
+            "dataset": each.name,
+            "contexts": each.n_contexts,
+            "tokens": each.n_tokens,
+            "losses": each.n_losses,
+            "tokenizer": each.tokenizer.name,
+            "source": each.source.get("source"),
+        }
+        for each in made
+    ]
+    print_rows(rows, as_json, ["dataset", "contexts", "tokens", "losses", "tokenizer", "source"])
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a dataset was drawn, its hash, and the beginning of its first contexts.
+
+    \b
+    Example:
+      trajstore dataset show pile-github
+    """
+    from trajstore.store.text import join_pieces
+
+    with open_store(store) as opened:
+        made = opened.dataset(name)
+        frame = made.frame()
+    facts: dict[str, object] = {
+        "dataset": name,
+        "contexts": made.n_contexts,
+        "tokens": made.n_tokens,
+        "losses": made.n_losses,
+        "tokens_sha256": made.tokens_sha256,
+        "tokenizer": made.tokenizer.name,
+        "vocabulary_sha256": made.tokenizer.vocabulary_sha256,
+        **made.source,
+    }
+    starts = {
+        context: join_pieces(
+            frame.filter(
+                context=context,
+            )
+            .head(24)["text"]
+            .to_list()
+        )
+        for context in range(min(3, made.n_contexts))
+    }
+    if as_json:
+        print_json({**facts, "first_contexts": list(starts.values())})
+        return
+    print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value is not None])
+    print_table(["context", "begins"], [[context, text] for context, text in starts.items()])
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    family = typer.Typer(
+        cls=CommandGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Fixed contexts to score models on.",
+    )
+    family.command("add")(add)
+    family.command("list")(list_)
+    family.command("show")(show)
+    app.add_typer(family, name="dataset")

@@ -1,0 +1,168 @@
+"""How commands speak: data on stdout, talk and progress bars on stderr, three exit codes."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from trajstore.errors import TrajstoreError
+
+if TYPE_CHECKING:
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+
+class Exit(enum.IntEnum):
+    """What a command's exit code says."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USAGE = 2
+
+
+StoreOption = Annotated[
+    Path,
+    typer.Option(
+        "--store", "-s", envvar="TRAJSTORE", metavar="PATH", help="The store's folder.", show_default=True
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DEFAULT_STORE = Path("store")
+
+
+class CommandGroup(TyperGroup):
+    """Commands whose user errors are a message, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run; `TrajstoreError` and Ctrl-C exit with 1."""
+        try:
+            return super().invoke(ctx)
+        except TrajstoreError as error:
+            say(f"Error: {error}")
+            raise typer.Exit(Exit.FAILED) from error
+        except KeyboardInterrupt as error:
+            say("Stopped. What was finished is kept; the same command goes on from there.")
+            raise typer.Exit(Exit.FAILED) from error
+
+
+def open_store(path: Path) -> Store:
+    """The store that a command was pointed at."""
+    from trajstore.store.store import Store
+
+    return Store(path)
+
+
+def say(message: str) -> None:
+    """A line of talk."""
+    typer.echo(message, err=True)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Iterable[str] = ()) -> None:
+    """Records as a table, or as JSON; `columns` names the header where there are no rows."""
+    if as_json:
+        print_json(list(rows))
+        return
+    names = list(rows[0]) if rows else list(columns)
+    print_table(names, [[row[name] for name in names] for row in rows])
+
+
+def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A plain table: numbers to the right, one space of margin, no folding when piped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for number, name in enumerate(names):
+        numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 4000, soft_wrap=False).print(table)
+
+
+def shown(cell: Any) -> str:
+    """A cell as text: whitespace visible, floats with five significant digits, nothing for null."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.5g}"
+    if isinstance(cell, str):
+        return cell.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return str(cell)
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+class Bars:
+    """Progress as bars on stderr; plain lines of talk where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """Begin a bar of `total` units."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.stop()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._unit = unit
+        self._task = self._bar.add_task(label, total=total, note="", rate="")
+        self._bar.start()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Move the bar; units a second are shown once they are known."""
+        if self._bar is not None:
+            speed = self._bar.tasks[0].speed
+            rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
+            self._bar.update(self._task, advance=amount, note=note, rate=rate)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def say(self, message: str) -> None:
+        """A line of talk, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False, highlight=False)
+        else:
+            say(message)
+
+
+def bars() -> Progress:
+    """The command line's progress."""
+    return Bars()

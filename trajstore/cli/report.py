@@ -1,0 +1,43 @@
+"""report: a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
+
+
+def report(
+    out: Annotated[Path, typer.Argument(help="The page to write, .html.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Model or glob, may be given again [default: all]."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write one page that opens offline: trajectories of groups, the PCA of all models, tokens coloured by loss.
+
+    \b
+    Example:
+      trajstore report report.html -m 'tiny-*' -d code
+    """
+    from trajstore.view.report import write_report
+
+    with open_store(store) as opened:
+        write_report(opened, out, datasets=dataset, models=model, groups=group, title=title, progress=bars())
+    say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's command."""
+    app.command()(report)

@@ -1,0 +1,114 @@
+"""init, migrate, status: the store itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    open_store,
+    print_json,
+    print_rows,
+    say,
+    size,
+)
+
+
+def init(store: StoreOption = DEFAULT_STORE) -> None:
+    """Make a store: a folder of Parquet slices with a small DuckDB catalog.
+
+    In a store that lost its catalog, make that anew from the files; an existing store is left as it is.
+
+    \b
+    Example:
+      trajstore init -s runs/pythia
+    """
+    from trajstore.schema import CATALOG
+    from trajstore.store.store import Store
+
+    there = (store / CATALOG).exists()
+    with Store.create(store) as made:
+        say(f"There is a store at {made.path} already." if there else f"Made a store at {made.path}.")
+
+
+def migrate(
+    store: StoreOption = DEFAULT_STORE,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Show what was applied and what is pending; change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the catalog of an older store up to this version.
+
+    \b
+    Example:
+      trajstore migrate --list
+    """
+    from trajstore.store.store import migrate_store, migrations
+
+    if not only_list:
+        done = migrate_store(store)
+        say(f"Applied: {', '.join(done)}." if done else "Nothing to apply: the store is up to date.")
+        return
+    lines = [
+        {
+            "migration": line.name,
+            "state": "applied" if line.applied_at else "pending",
+            "applied_at (UTC)": line.applied_at,
+        }
+        for line in migrations(store)
+    ]
+    print_rows(lines, as_json)
+
+
+def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show which steps of each model are there on each dataset, which are missing, and the size on disk.
+
+    Missing are steps that the model has on another dataset of this store.
+
+    \b
+    Example:
+      trajstore status -s runs/pythia
+    """
+    with open_store(store) as opened:
+        lines = opened.coverage()
+        path, groups, datasets = opened.path, len(opened.groups.names()), opened.dataset_names()
+    if as_json:
+        print_json([vars(line) for line in lines])
+        return
+    say(f"{path}: {len({line.model for line in lines})} models, {len(datasets)} datasets, {groups} groups")
+    rows = [
+        {
+            "model": line.model,
+            "dataset": line.dataset,
+            "steps": len(line.steps),
+            "first": line.steps[0],
+            "last": line.steps[-1],
+            "missing": len(line.missing),
+            "missing steps": _few(line.missing),
+            "size": size(line.bytes),
+        }
+        for line in lines
+        if line.steps
+    ]
+    if not rows:
+        say("No losses yet. Score a model: trajstore score MODEL --dataset D")
+    print_rows(
+        rows, False, ["model", "dataset", "steps", "first", "last", "missing", "missing steps", "size"]
+    )
+
+
+def _few(steps: list[int]) -> str:
+    """The first steps of a list."""
+    return ", ".join(map(str, steps[:6])) + (", …" if len(steps) > 6 else "")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command()(init)
+    app.command()(migrate)
+    app.command()(status)

@@ -1,0 +1,206 @@
+"""Every error a user can meet: what was asked, what exists, and the command that mends it.
+
+All derive from `TrajstoreError`; the command line prints them without a traceback and exits with 1.
+Imports nothing of trajstore, so that every layer can raise them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class TrajstoreError(Exception):
+    """Anything that went wrong in a way a user can mend."""
+
+
+def listed(names: Iterable[object], limit: int = 12) -> str:
+    """Names joined by commas, cut after `limit` with a count of the rest; «none» when there are none."""
+    items = [str(name) for name in names]
+    if not items:
+        return "none"
+    rest = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def nearest(asked: str, names: Iterable[str]) -> str:
+    """« Did you mean …?» for a mistyped name, or nothing."""
+    close = difflib.get_close_matches(asked, list(names), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+class BadName(TrajstoreError):
+    """A name that cannot be part of a path or an identifier."""
+
+    def __init__(self, kind: str, name: str, rule: str) -> None:
+        super().__init__(f"{name!r} cannot be a {kind} name: {rule}.")
+
+
+class StoreNotFound(TrajstoreError):
+    """There is no store at this path."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"There is no store at {path}. Make one with: trajstore init -s {path}\n"
+            "(A store is chosen by --store/-s, else by the variable TRAJSTORE, else it is ./store.)"
+        )
+
+
+class StoreUnusable(TrajstoreError):
+    """The store exists, but cannot be used here as it is."""
+
+
+class StoreTooNew(TrajstoreError):
+    """The store was written by a newer trajstore."""
+
+    def __init__(self, path: object, unknown: Sequence[str]) -> None:
+        super().__init__(
+            f"The store at {path} was written by a newer trajstore: it has the migrations {listed(unknown)}, "
+            "which this version does not know. Install a newer trajstore: pip install -U trajstore"
+        )
+
+
+class StoreTooOld(TrajstoreError):
+    """The store's catalog is behind this version."""
+
+    def __init__(self, path: object, pending: Sequence[str]) -> None:
+        super().__init__(
+            f"The store at {path} is older than this trajstore; still to apply: {listed(pending)}. "
+            f"Bring it up to date with: trajstore migrate -s {path}"
+        )
+
+
+class UnknownName(TrajstoreError):
+    """A model, dataset or group that the store does not have."""
+
+    def __init__(self, kind: str, asked: str, known: Sequence[str], hint: str = "") -> None:
+        tail = f" {hint}" if hint else ""
+        super().__init__(
+            f"There is no {kind} {asked!r} here; there is: {listed(known)}.{nearest(asked, known)}{tail}"
+        )
+
+
+class UnknownStep(TrajstoreError):
+    """A step that does not exist."""
+
+    def __init__(self, asked: str, where: str, near: Sequence[int]) -> None:
+        super().__init__(
+            f"--steps {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}."
+        )
+
+
+class BadSteps(TrajstoreError):
+    """A --steps text that cannot be read."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"Cannot read --steps {asked!r}. It takes all, last, log, numbers and inclusive ranges, joined by "
+            "commas, as in: 0,512,1000: or log or 0:1000:100"
+        )
+
+
+class DatasetExists(TrajstoreError):
+    """A dataset name that is taken by other tokens."""
+
+    def __init__(self, name: str, have: str, new: str) -> None:
+        super().__init__(
+            f"The dataset {name!r} exists with other tokens ({have[:23]}…, these are {new[:23]}…); a dataset never "
+            "changes. Nothing was written. Give these another name, or see what is there: "
+            f"trajstore dataset show {name}"
+        )
+
+
+class BadDataset(TrajstoreError):
+    """A source from which no dataset can be made."""
+
+
+class TokenizerNotFound(TrajstoreError):
+    """A tokenizer that cannot be loaded."""
+
+    def __init__(self, asked: str, reason: str) -> None:
+        super().__init__(
+            f"No tokenizer could be loaded from {asked!r}: {reason}. A tokenizer is a Hugging Face "
+            "repository (EleutherAI/pythia-70m), a folder that holds tokenizer.json, or a folder of checkpoints "
+            "(step0, checkpoint-10, …) of which one holds it."
+        )
+
+
+class TokenizerMismatch(TrajstoreError):
+    """A model whose tokenizer is not the dataset's."""
+
+
+class BadLosses(TrajstoreError):
+    """Losses that cannot be right: their number, a NaN, an infinity, or below zero."""
+
+
+class SliceExists(TrajstoreError):
+    """The slice is there already; slices never change unless replaced on purpose."""
+
+    def __init__(self, model: str, dataset: str, step: int) -> None:
+        super().__init__(
+            f"The slice of {model} on {dataset} at step {step} exists already and was left as it is. "
+            "To overwrite it on purpose, pass replace=True."
+        )
+
+
+class DamagedFile(TrajstoreError):
+    """A file of the store that is not what was written."""
+
+    def __init__(self, path: object, reason: str, mend: str = "") -> None:
+        super().__init__(
+            f"{path} is damaged: {reason}. "
+            + (mend or "Remove the file and score that checkpoint again: trajstore score")
+        )
+
+
+class MissingSlices(TrajstoreError):
+    """A matrix was asked for that has holes."""
+
+    def __init__(self, missing: Sequence[tuple[str, str, int]]) -> None:
+        names = [f"{m} on {d} at step {s}" for m, d, s in missing]
+        super().__init__(
+            f"{len(missing)} slices of this matrix are not in the store: {listed(names, 6)}. "
+            "Score them (trajstore score), choose --steps that exist, or take NaN for them: --missing nan"
+        )
+
+
+class QueryError(TrajstoreError):
+    """A query that DuckDB refused, or that this session does not allow."""
+
+
+class GroupError(TrajstoreError):
+    """A group definition that cannot be used."""
+
+
+class ModelMismatch(TrajstoreError):
+    """A model name that belongs to another training run."""
+
+
+class CheckpointError(TrajstoreError):
+    """Checkpoints that cannot be found or read."""
+
+
+class UnfitContext(TrajstoreError):
+    """A context that the model cannot score: too short, too long, or with ids that it does not have."""
+
+
+class DeviceError(TrajstoreError):
+    """A device or number format that is not there."""
+
+
+class BadTarget(TrajstoreError):
+    """A file that cannot be written as asked."""
+
+
+class PlotError(TrajstoreError):
+    """A plot that cannot be made as asked."""
+
+
+class TrainingFailed(TrajstoreError):
+    """A demo model whose training stopped with an error."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(
+            f"Training {model} failed: {reason}. Its checkpoints so far will not be used; models that were "
+            "finished are kept. Run the same command again: trajstore demo"
+        )

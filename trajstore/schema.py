@@ -1,0 +1,54 @@
+"""Names, types and limits of the on-disk format: the one place where they are written down.
+
+Columns and words are those of the README's glossary. Losses are nats, float32; `position` is the 0-based
+index of the predicted token, so position 0 has no loss and no row.
+"""
+
+from __future__ import annotations
+
+import re
+
+from trajstore.errors import BadName
+
+FORMAT = 1
+"""Version of the files' layout, written into every footer."""
+
+CATALOG = "catalog.duckdb"
+CATALOG_STORAGE = "v1.5.0"
+"""DuckDB's storage version for the catalog: the oldest that DuckDB 1.5 opens as well as 2.x."""
+
+META_KEY = "trajstore"
+"""Footer key whose value is the file's own facts as JSON."""
+DIGEST_KEY = "trajstore.file_sha256"
+"""Footer key whose value is the digest of the whole file, taken with the digest's own 64 digits as zeros."""
+
+LOWEST_LOSS = {"float32": -1e-3, "bfloat16": -0.2, "float16": -2e-2}
+"""Lowest loss (nats) that rounding explains, by dtype of the forward pass; anything below is an error."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def check_name(kind: str, name: str) -> str:
+    """The name of a model or dataset, if it can be one; raises `BadName`.
+
+    `null` is refused in any case of letters, since hive partitioning reads it as no value at all.
+    """
+    if not NAME.fullmatch(name) or name.lower() == "null":
+        raise BadName(
+            kind,
+            name,
+            "letters, digits, '.', '_' and '-' only, starting with a letter or digit, and not 'null'",
+        )
+    return name
+
+
+def check_group_name(name: str) -> str:
+    """The name of a group, if it can be one; raises `BadName`."""
+    if not GROUP_NAME.fullmatch(name):
+        raise BadName(
+            "group",
+            name,
+            "small letters, digits and '_' only, starting with a letter, so that SQL needs no quotes",
+        )
+    return name

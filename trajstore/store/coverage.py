@@ -1,0 +1,80 @@
+"""Which slices are there, read from their paths alone: no footer is opened, no catalog asked."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajstore.errors import UnknownName
+from trajstore.store import layout
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The slices of one model on one dataset."""
+
+    model: str
+    dataset: str
+    steps: list[int]
+    """Steps that are there."""
+    missing: list[int]
+    """Steps that this model has on another dataset."""
+    bytes: int
+    """On disk."""
+
+
+def model_names(root: Path) -> list[str]:
+    """Models that have a slice or facts of their own, sorted by name."""
+    with_facts = {path.stem for path in root.glob("models/*.json")}
+    return sorted(with_facts | set(_values(root / "losses", "model")))
+
+
+def dataset_names(root: Path, model: str) -> list[str]:
+    """Datasets on which a model has slices."""
+    return sorted(_values(root / "losses" / f"model={model}", "dataset"))
+
+
+def steps(root: Path, model: str, dataset: str) -> list[int]:
+    """Steps of the slices of a model on a dataset, sorted."""
+    folder = layout.slice_path(root, model, dataset, 0).parent.parent
+    labels = [label for label in _values(folder, "step") if label.lstrip("-").isdigit()]
+    return sorted(int(label) for label in labels if (folder / f"step={label}" / "slice.parquet").exists())
+
+
+def overview(root: Path) -> list[Coverage]:
+    """Coverage of every model on every dataset it has slices on."""
+    found = []
+    for model in model_names(root):
+        per_dataset = {dataset: steps(root, model, dataset) for dataset in dataset_names(root, model)}
+        every = {step for there in per_dataset.values() for step in there}
+        for dataset, there in per_dataset.items():
+            size = sum(layout.slice_path(root, model, dataset, step).stat().st_size for step in there)
+            found.append(Coverage(model, dataset, there, sorted(every.difference(there)), size))
+    return found
+
+
+def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str, hint: str = "") -> list[str]:
+    """The names meant by globs or names, in the order of `names`; None means all. Raises `UnknownName`."""
+    known = list(names)
+    if patterns is None:
+        return known
+    asked = [patterns] if isinstance(patterns, str) else list(patterns)
+    chosen: set[str] = set()
+    for pattern in asked:
+        hits = fnmatch.filter(known, pattern)
+        if not hits:
+            raise UnknownName(kind, pattern, known, hint)
+        chosen.update(hits)
+    return [name for name in known if name in chosen]
+
+
+def _values(folder: Path, key: str) -> list[str]:
+    """The values of the hive folders `key=value` in a folder that may not exist."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
+    except FileNotFoundError:
+        return []

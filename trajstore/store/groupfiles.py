@@ -1,0 +1,80 @@
+"""Group definitions as files, and the view each becomes.
+
+`STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the rest is its query. The view in
+the catalog's schema `groups` follows from it, so a lost catalog loses no group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from trajstore import sqlfiles
+from trajstore.errors import GroupError
+from trajstore.store.catalog import identifier, quoted
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A group before it is a view."""
+
+    name: str
+    sql: str
+    """A query that gives dataset, context, position."""
+    description: str
+
+    @property
+    def text(self) -> str:
+        """The definition as its file holds it."""
+        header = "".join(f"-- {line}\n" for line in self.description.splitlines())
+        return f"{header}{self.sql}\n"
+
+
+def parse(text: str) -> tuple[str, str]:
+    """(description, query) of a definition's text: its leading `--` lines, and the rest."""
+    return sqlfiles.split_header(text)
+
+
+def shipped() -> dict[str, Definition]:
+    """The groups that come with trajstore, by name."""
+    return {file.name: Definition(file.name, file.body, file.description) for file in sqlfiles.load("groups")}
+
+
+def own(root: Path) -> dict[str, Definition]:
+    """The store's own groups, by name, read from their files."""
+    found = {}
+    for path in sorted((root / "groups").glob("*.sql")):
+        description, sql = parse(path.read_text(encoding="utf-8"))
+        found[path.stem] = Definition(path.stem, sql, description)
+    return found
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
+    """Make or remake the group's view, each site once, with its description as the view's comment."""
+    name = f"groups.{identifier(group.name)}"
+    # The line ends keep a comment at the query's end from swallowing the bracket.
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {name} AS SELECT DISTINCT dataset, context, position FROM (\n{group.sql}\n)"
+    )
+    connection.execute(f"COMMENT ON VIEW {name} IS {quoted(group.description)}")
+
+
+def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make the views of all the store's own groups; one may stand on another, whatever their names' order."""
+    waiting = list(own(root).values())
+    while waiting:
+        failed: list[tuple[Definition, duckdb.Error]] = []
+        for group in waiting:
+            try:
+                create_view(connection, group)
+            except duckdb.Error as error:
+                failed.append((group, error))
+        if len(failed) == len(waiting):
+            broken, cause = failed[0]
+            raise GroupError(
+                f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
+                "Mend or remove that file, then run trajstore migrate."
+            ) from cause
+        waiting = [group for group, _ in failed]

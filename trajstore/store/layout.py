@@ -1,0 +1,161 @@
+"""Where things lie in a store, and how a file gets there: whole, or not at all.
+
+A file is written to `STORE/tmp/`, fsynced, and published by a hard link, which fails if the name exists. So two
+writers can race, and a reader never sees half a file. This module knows paths and bytes, not their meaning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from trajstore.errors import StoreUnusable
+from trajstore.schema import check_name
+
+STALE_SECONDS = 24 * 3600.0
+"""Age after which a temporary file is the leftover of a dead writer (no write takes a day)."""
+
+
+def slice_path(root: Path, model: str, dataset: str, step: int) -> Path:
+    """Path of the slice of one checkpoint on one dataset: the slice's primary key."""
+    check_name("model", model)
+    check_name("dataset", dataset)
+    return root / "losses" / f"model={model}" / f"dataset={dataset}" / f"step={step}" / "slice.parquet"
+
+
+def dataset_path(root: Path, dataset: str) -> Path:
+    """Folder of a dataset's tokens."""
+    return root / "tokens" / f"dataset={check_name('dataset', dataset)}"
+
+
+def model_path(root: Path, model: str) -> Path:
+    """File of a model's own facts."""
+    return root / "models" / f"{check_name('model', model)}.json"
+
+
+def group_path(root: Path, name: str) -> Path:
+    """File of a group's definition; `name` has been checked."""
+    return root / "groups" / f"{name}.sql"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(folder: Path, root: Path) -> None:
+    """Create `folder` with its parents up to `root`, each made durable in its parent."""
+    if folder == root or folder.is_dir():
+        return
+    make_folders(folder.parent, root)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    sync_folder(folder.parent)
+
+
+def temporary(root: Path, suffix: str) -> Path:
+    """A new path in `STORE/tmp/` that nobody else uses."""
+    folder = root / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{os.getpid()}-{secrets.token_hex(8)}{suffix}"
+
+
+@contextlib.contextmanager
+def written(root: Path, data: bytes, suffix: str) -> Iterator[Path]:
+    """A temporary file holding `data`, fsynced, with the mode the umask gives; gone afterwards."""
+    path = temporary(root, suffix)
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def publish(root: Path, path: Path, data: bytes, *, replace: bool = False) -> bool:
+    """Put a file under its final name, whole and durable; True if it is ours, False if the name was taken.
+
+    With `replace`, an atomic rename over whatever is there.
+    """
+    make_folders(path.parent, root)
+    with written(root, data, path.suffix) as temp:
+        if replace:
+            temp.replace(path)
+        elif not _link(temp, path):
+            return False
+        sync_folder(path.parent)
+    return True
+
+
+def _link(temp: Path, path: Path) -> bool:
+    """Give a file its final name; False if another file has it."""
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        # Over NFS a lost reply makes the client try again and find its own link.
+        return path.exists() and temp.samefile(path)
+    return True
+
+
+def publish_folder(root: Path, folder: Path, files: dict[str, bytes]) -> bool:
+    """Put a folder of files under its final name at once; False if a folder with files is there."""
+    make_folders(folder.parent, root)
+    temp = temporary(root, "")
+    try:
+        temp.mkdir()
+        for name, data in files.items():
+            with (temp / name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(temp)
+        try:
+            temp.rename(folder)  # fails on a folder that is not empty
+        except OSError:
+            if not folder.exists():
+                raise
+            return False
+        sync_folder(folder.parent)
+        return True
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def check_links(root: Path) -> None:
+    """Raise `StoreUnusable` where the file system has no hard links, on which publication rests."""
+    first, second = temporary(root, ".try"), temporary(root, ".try")
+    try:
+        first.touch()
+        os.link(first, second)
+    except OSError as error:
+        raise StoreUnusable(
+            f"The file system under {root} has no hard links ({error.strerror}); trajstore publishes a file by "
+            "linking it, so that a slice is there whole or not at all. Choose a folder on another file system."
+        ) from error
+    finally:
+        first.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
+def sweep_temporaries(root: Path, older_than: float = STALE_SECONDS) -> int:
+    """Remove temporary files of dead writers, by age; returns how many."""
+    removed = 0
+    now = time.time()
+    for entry in (root / "tmp").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if now - entry.stat().st_mtime > older_than:
+                remove: Callable[[Path], None] = shutil.rmtree if entry.is_dir() else Path.unlink
+                remove(entry)
+                removed += 1
+    return removed

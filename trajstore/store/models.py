@@ -1,0 +1,58 @@
+"""What a store knows of each model beside its losses: `models/M.json`, published once and never changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trajstore.errors import DamagedFile
+from trajstore.store import layout
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model: one training run's name in the store. What is not known is None."""
+
+    model: str
+    repo: str | None = None
+    """Hub repository, or the absolute path of the local folder."""
+    family: str | None = None
+    """Architecture, transformers' `model_type`."""
+    size: str | None = None
+    """As the suite writes it, such as `70m`."""
+    n_params: int | None = None
+    n_nonembedding: int | None = None
+    """Parameters outside the token and position embeddings and the head."""
+    n_layer: int | None = None
+    position_embedding: str | None = None
+    seed: int | None = None
+    tokenizer: str | None = None
+    tokens_per_step: int | None = None
+    parent: str | None = None
+    """The model whose training this one continues."""
+
+
+def publish(root: Path, facts: ModelFacts) -> ModelFacts:
+    """Write a model's facts unless they are there; returns what the store holds."""
+    data = json.dumps(asdict(facts), indent=1).encode() + b"\n"
+    layout.publish(root, layout.model_path(root, facts.model), data)
+    return read(root, facts.model) or facts
+
+
+def read(root: Path, model: str) -> ModelFacts | None:
+    """A model's facts, or None where the store has none."""
+    path = layout.model_path(root, model)
+    try:
+        return ModelFacts(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DamagedFile(
+            path, str(error), "Remove it; the next trajstore score of that model writes it anew"
+        ) from error
+
+
+def publish_empty(root: Path) -> None:
+    """The stand-in without models, outside `models/`, that lets views exist before the first model."""
+    layout.publish(root, root / ".odels" / "none.json", b"[]\n")

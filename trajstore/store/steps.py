@@ -1,0 +1,82 @@
+"""The SPEC of `--steps`: which of the checkpoints that exist are meant.
+
+`all`; `last`; `log` (0, then for each power of two the existing step nearest to it in log, each once, and the
+last); numbers; inclusive ranges of existing steps `A:B`, `A:`, `:B`, with a stride in steps `A:B:EVERY`. Commas
+join them. A number that does not exist is an error that lists near ones: nothing is ever replaced by a neighbour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from trajstore.errors import BadSteps, UnknownStep
+
+
+def resolve(spec: str | int | Sequence[int], existing: Sequence[int], where: str) -> list[int]:
+    """The steps meant, sorted and each once.
+
+    `existing` are the steps there are, `where` names what they belong to in messages ("pythia-70m on docs").
+    Raises `BadSteps` for a text that cannot be read and `UnknownStep` for one that matches nothing.
+    """
+    steps = sorted(set(existing))
+    if isinstance(spec, int):
+        spec = str(spec)
+    parts = spec.split(",") if isinstance(spec, str) else [str(step) for step in spec]
+    chosen: set[int] = set()
+    for part in parts:
+        chosen.update(_one(part.strip(), steps, where))
+    return sorted(chosen)
+
+
+def log_steps(steps: Sequence[int]) -> list[int]:
+    """Step 0 if it exists, the existing step nearest in log to each power of two, and the last."""
+    positive = sorted(step for step in steps if step > 0)
+    chosen = {step for step in steps if step == 0}
+    if positive:
+        for power in range(positive[-1].bit_length()):
+            # min keeps the first of equals: of two steps equally far the smaller
+            chosen.add(min(positive, key=lambda step: abs(math.log2(step) - power)))
+        chosen.add(positive[-1])
+    return sorted(chosen)
+
+
+def _one(part: str, steps: list[int], where: str) -> list[int]:
+    """The steps of one part between commas."""
+    if part in ("all", "last", "log"):
+        if not steps:
+            raise UnknownStep(part, where, [])
+        return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part]
+    if ":" in part:
+        return _range(part, steps, where)
+    try:
+        step = int(part)
+    except ValueError:
+        raise BadSteps(part) from None
+    if step not in steps:
+        raise UnknownStep(part, where, _near(step, steps))
+    return [step]
+
+
+def _range(part: str, steps: list[int], where: str) -> list[int]:
+    """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
+    ends = part.split(":")
+    if len(ends) > 3:
+        raise BadSteps(part)
+    try:
+        first = int(ends[0]) if ends[0] else 0
+        last = int(ends[1]) if ends[1] else math.inf
+        every = int(ends[2]) if len(ends) == 3 else 1
+    except ValueError:
+        raise BadSteps(part) from None
+    if every < 1:
+        raise BadSteps(part)
+    found = [step for step in steps if first <= step <= last and (step - first) % every == 0]
+    if not found:
+        raise UnknownStep(part, where, _near(first, steps))
+    return found
+
+
+def _near(step: int, steps: list[int]) -> list[int]:
+    """Up to five existing steps nearest to the one asked for, in order."""
+    return sorted(sorted(steps, key=lambda other: abs(other - step))[:5])
