@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,10 +30,19 @@ def store_path(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store to copy, which is quicker than making one for each test."""
+    path = tmp_path_factory.mktemp("empty") / "store"
+    Store.create(path).close()
+    return path
+
+
 @pytest.fixture
-def store(store_path: Path) -> Iterator[Store]:
+def store(store_path: Path, _empty_store: Path) -> Iterator[Store]:
     """A fresh, empty store."""
-    with Store.create(store_path) as fresh:
+    shutil.copytree(_empty_store, store_path)
+    with Store(store_path) as fresh:
         yield fresh
 
 

@@ -201,6 +201,6 @@ class TrainingFailed(TrajstoreError):
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(
-            f"Training {model} failed: {reason}. Its checkpoints so far will not be used; models that were "
-            "finished are kept. Run the same command again: trajstore demo"
+            f"Training {model} failed: {reason}. Models that were finished are kept, the others will be "
+            "trained from the start by the same command: trajstore demo"
         )

@@ -47,19 +47,12 @@ def check_current(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
         raise StoreTooOld(root, pending)
 
 
-def migrate(
-    connection: duckdb.DuckDBPyConnection, root: Path, *, stop_before: str | None = None
-) -> list[str]:
-    """Apply what is pending to the catalog on `connection`; returns its names.
-
-    `stop_before` names a migration that is not applied, nor anything after it.
-    """
+def migrate(connection: duckdb.DuckDBPyConnection, root: Path) -> list[str]:
+    """Apply what is pending to the catalog on `connection`; returns its names."""
     _check_not_newer(connection, root)
     done: list[str] = []
     applied = _applied(connection)
     for file in sqlfiles.load("migrations"):
-        if file.name == stop_before:
-            return done
         if file.name not in applied:
             with catalog.transaction(connection):
                 connection.execute(file.text)

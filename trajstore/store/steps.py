@@ -7,6 +7,7 @@ join them. A number that does not exist is an error that lists near ones: nothin
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 
@@ -78,5 +79,6 @@ def _range(part: str, steps: list[int], where: str) -> list[int]:
 
 
 def _near(step: int, steps: list[int]) -> list[int]:
-    """Up to five existing steps nearest to the one asked for, in order."""
-    return sorted(sorted(steps, key=lambda other: abs(other - step))[:5])
+    """Up to three existing steps on either side of the one asked for."""
+    at = bisect.bisect(steps, step)
+    return steps[max(0, at - 3) : at + 3]
