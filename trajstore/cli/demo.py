@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import bars
+from trajstore.cli.output import bars, say
 
 
 def demo(
@@ -27,8 +27,12 @@ def demo(
     """
     from trajstore.demo.run import run_demo
 
-    for sentence in run_demo(folder, quick=quick, progress=bars()):
+    done = run_demo(folder, quick=quick, progress=bars())
+    for sentence in done.sentences:
         typer.echo(sentence)
+    parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
+    say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
+    say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {folder / 'store'}")
 
 
 def register(app: typer.Typer) -> None:

@@ -47,6 +47,11 @@ class CommandGroup(TyperGroup):
         except TrajstoreError as error:
             say(f"Error: {error}")
             raise typer.Exit(Exit.FAILED) from error
+        except OSError as error:
+            say(
+                f"Error: {error}. Nothing is half-written; free the disk or mend the file, and run the command again."
+            )
+            raise typer.Exit(Exit.FAILED) from error
         except KeyboardInterrupt as error:
             say("Stopped. What was finished is kept; the same command goes on from there.")
             raise typer.Exit(Exit.FAILED) from error

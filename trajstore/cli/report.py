@@ -22,7 +22,7 @@ def report(
     group: Annotated[
         list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Losses through training",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write one page that opens offline: trajectories of groups, the PCA of all models, tokens coloured by loss.
@@ -34,7 +34,7 @@ def report(
     from trajstore.view.report import write_report
 
     with open_store(store) as opened:
-        write_report(opened, out, datasets=dataset, models=model, groups=group, title=title, progress=bars())
+        write_report(opened, out, dataset=dataset, models=model, groups=group, title=title, progress=bars())
     say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")
 
 

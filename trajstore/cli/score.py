@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, print_table, say, size
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    Exit,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_rows,
+    say,
+    size,
+)
 
 if TYPE_CHECKING:
-    from trajstore.scoring.job import Plan, Report
+    from trajstore.scoring.planning import Plan
 
 
 def score(
@@ -40,6 +50,7 @@ def score(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scored and stop.")] = False,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Score what is missing, and nothing else: every token's loss, for each checkpoint and dataset.
 
@@ -50,54 +61,51 @@ def score(
       trajstore score EleutherAI/pythia-70m -d pile-github --steps log
       trajstore score runs/tiny -d docs -d code --steps 0,512,1000:
     """
-    with open_store(store) as opened:
-        from trajstore.scoring import job
+    from trajstore.scoring.device import device_message
+    from trajstore.scoring.planning import plan as make_plan
 
-        progress = bars()
-        plan = job.plan(opened, model, dataset, steps=steps, name=name, tokens_per_step=tokens_per_step)
+    with open_store(store) as opened:
+        plan = make_plan(opened, model, dataset, steps=steps, name=name, tokens_per_step=tokens_per_step)
         _say_plan(plan)
         if dry_run:
-            print_table(
-                ["step", "revision", "to score", "there"],
-                [
-                    [
-                        work.checkpoint.step,
-                        work.checkpoint.revision,
-                        ", ".join(work.missing),
-                        ", ".join(work.there),
-                    ]
-                    for work in plan.work
-                ],
-            )
+            print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             return
-        report = job.run(
-            opened, plan, device=device, dtype=dtype, batch_tokens=batch_tokens, progress=progress
-        )
-    _say_report(plan, report)
+        from trajstore.scoring import job
+
+        say(device_message(device, dtype))
+        report = job.run(opened, plan, device=device, dtype=dtype, batch_tokens=batch_tokens, progress=bars())
+    rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
+    say(
+        f"{plan.model}: {report.written} slices written, {report.skipped} there already, "
+        f"in {report.seconds:.1f} s{rate}."
+    )
     if report.failures:
+        for step, reason in report.failures:
+            say(f"step {step} was not scored: {reason}")
+        say("The others are done. The same command again scores only what is missing.")
         raise typer.Exit(Exit.FAILED)
 
 
 def _say_plan(plan: Plan) -> None:
-    say(f"{plan.name}: {plan.n_missing} slices to score, {plan.n_there} there already.")
+    """What there is to do, before it is done."""
+    say(
+        f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens), {plan.present} there already."
+    )
     if plan.downloads:
-        amount = f", {size(plan.download_bytes)}" if plan.download_bytes else ""
+        amount = f", about {size(plan.download_bytes)}" if plan.download_bytes else ""
         say(f"{len(plan.downloads)} revisions to download{amount}.")
 
 
-def _say_report(plan: Plan, report: Report) -> None:
-    rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens and report.seconds else ""
-    say(
-        f"{plan.name}: {report.written} slices written, {report.skipped} there already, "
-        f"in {report.seconds:.1f} s{rate}."
-    )
-    for step, reason in report.failures:
-        say(f"step {step} was not scored: {reason}")
-    if report.failures:
-        say(
-            "The others are done. Mend these checkpoints and run the same command again: "
-            "it scores only what is missing."
-        )
+def _planned(plan: Plan) -> list[dict[str, Any]]:
+    """A record for each checkpoint with work to do."""
+    return [
+        {
+            "step": pending.checkpoint.step,
+            "revision": pending.checkpoint.revision,
+            "to score": ", ".join(pending.datasets),
+        }
+        for pending in plan.pending
+    ]
 
 
 def register(app: typer.Typer) -> None:

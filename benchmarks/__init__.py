@@ -1,0 +1,1 @@
+"""Benchmarks: what the store costs beside named peers, in one run and one table (python -m benchmarks.run)."""

@@ -1,0 +1,138 @@
+"""The slice family that the benchmarks run on: one model and one dataset, made from a seed.
+
+Losses (nats, float32) are smooth along steps with noise on top: a token starts near ln(vocabulary), falls along a
+sigmoid in log step to a floor of its own, gamma-distributed as losses of trained models are, and each checkpoint
+adds log-normal noise. Their low bits are random, so files are no smaller than those of real losses. Token ids
+follow Zipf's law. Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.store import Store
+
+MODEL, DATASET, GROUP = "synthetic", "zipf", "one_percent"
+SEED = 0
+VOCABULARY = 50304
+
+# Pythia's 154 labels: 0, the powers of two up to 512, then every thousandth.
+SUITE = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a slice family is."""
+
+    steps: int
+    """Checkpoints, at most those of `SUITE`."""
+    contexts: int
+    tokens: int
+    """Tokens a context; position 0 has no loss."""
+
+    @property
+    def columns(self) -> int:
+        """Losses of one slice."""
+        return self.contexts * (self.tokens - 1)
+
+    @property
+    def rows(self) -> int:
+        """Losses of all slices."""
+        return self.steps * self.columns
+
+    @property
+    def labels(self) -> list[int]:
+        """Step labels, spread evenly over those of the suite."""
+        return [SUITE[place] for place in np.linspace(0, len(SUITE) - 1, self.steps).round().astype(int)]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A slice family in a temporary folder, in the forms that the peers read."""
+
+    size: Size
+    folder: Path
+    store: Store
+    losses: np.ndarray
+    """float32 (steps, columns): what every matrix must equal."""
+    ids: np.ndarray
+    """Token of each column, int32 (columns,)."""
+    token: int
+    """The token that the group is made of."""
+
+    @property
+    def npy(self) -> Path:
+        """The matrix as one .npy file."""
+        return self.folder / "matrix.npy"
+
+    @property
+    def slices(self) -> list[Path]:
+        """The store's slices, in order of step."""
+        root = self.store.path / "losses" / f"model={MODEL}" / f"dataset={DATASET}"
+        return [root / f"step={step}" / "slice.parquet" for step in self.size.labels]
+
+    @property
+    def members(self) -> np.ndarray:
+        """Columns of the group's tokens, ascending."""
+        return np.flatnonzero(self.ids == self.token)
+
+
+def make_family(size: Size, folder: Path) -> Family:
+    """Make the store with its dataset, slices and group, and the matrix beside it."""
+    rng = np.random.default_rng(SEED)
+    ids = _zipf_tokens(rng, size.contexts * size.tokens).reshape(size.contexts, size.tokens)
+    losses = _losses(rng, size)
+    np.save(folder / "matrix.npy", losses)
+    store = Store.create(folder / "store")
+    store.add_dataset(DATASET, _dataset(ids))
+    for step, row in zip(size.labels, losses, strict=True):
+        store.append(model=MODEL, dataset=DATASET, step=step, losses=row)
+    with_loss = ids[:, 1:].ravel()
+    family = Family(size, folder, store, losses, with_loss, _one_percent_token(with_loss))
+    store.groups.add(
+        GROUP, f"SELECT dataset, context, position FROM tokens WHERE token = {family.token}", "One frequent token."
+    )
+    return family
+
+
+def _losses(rng: np.random.Generator, size: Size) -> np.ndarray:
+    """Losses of all checkpoints, float32 (steps, columns), nats."""
+    n = size.columns
+    start = np.log(VOCABULARY)
+    floor = rng.gamma(1.2, 2.0, n)
+    middle, width = rng.normal(np.log(500), 1.5, n), rng.uniform(0.5, 1.5, n)
+    out = np.empty((size.steps, n), dtype=np.float32)
+    for row, step in enumerate(size.labels):
+        learned = 1 / (1 + np.exp((middle - np.log1p(step)) / width))
+        noise = np.exp((0.02 + 0.1 * learned) * rng.standard_normal(n))
+        out[row] = (start + (floor - start) * learned) * noise
+    return out
+
+
+def _zipf_tokens(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Token ids drawn with a probability that falls as 1/(id + 1), int32 (n,)."""
+    weights = 1 / np.arange(1, VOCABULARY + 1)
+    return rng.choice(VOCABULARY, n, p=weights / weights.sum()).astype(np.int32)
+
+
+def _one_percent_token(ids: np.ndarray) -> int:
+    """The token whose share of the ids is nearest to one in a hundred."""
+    there, counts = np.unique(ids, return_counts=True)
+    return int(there[np.abs(counts / len(ids) - 0.01).argmin()])
+
+
+def _dataset(ids: np.ndarray) -> NewDataset:
+    """A dataset of these tokens, int32 (contexts, tokens)."""
+    n = len(ids)
+    return NewDataset(
+        ids=list(ids),
+        texts=[[f" w{token}" for token in context] for context in ids],
+        contexts=pl.DataFrame({name: [None] * n for name in CONTEXT_COLUMNS}, schema=CONTEXT_COLUMNS),
+        tokenizer=TokenizerFacts("synthetic", "sha256:" + "0" * 64, VOCABULARY),
+        source={"source": "synthetic", "seed": SEED},
+    )

@@ -1,0 +1,173 @@
+"""Figures: what stands in which panel, against frames written by hand and a PCA of planted losses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trajstore.analysis.pca import PCAResult, pca
+from trajstore.analysis.trajectories import group_trajectory
+from trajstore.errors import PlotError
+from trajstore.view import Mark, pca_charts, save_chart, trajectory_chart
+from trajstore.view.charts import palette
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.store.store import Store
+
+STEPS = (0, 1, 2, 4, 8, 16)
+
+
+def frame(groups: int, models: int, datasets: int) -> pl.DataFrame:
+    rows = [
+        {
+            "group": f"g{g}",
+            "model": f"m{m}",
+            "dataset": f"d{d}",
+            "step": step,
+            "tokens": 1200,
+            "contexts": 16,
+            "mean": 9.0 - m - i / 10,
+            "low": 8.0 - m - i / 10,
+            "high": 10.0 - m - i / 10,
+        }
+        for g in range(groups)
+        for m in range(models)
+        for d in range(datasets)
+        for i, step in enumerate(STEPS)
+    ]
+    return pl.DataFrame(rows)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("models", [1, 2, 4])
+@pytest.mark.parametrize("datasets", [1, 2, 4])
+def test_every_trajectory_is_drawn_once_and_readably(groups, models, datasets):
+    chart = trajectory_chart(frame(groups, models, datasets), [Mark(8, "change")])
+    assert sum(len(panel.series) for panel in chart.panels) == groups * models * datasets
+    assert max(len(panel.series) for panel in chart.panels) <= 6
+    assert chart.grid[1] <= 4
+    titles = [panel.title for panel in chart.panels]
+    assert len(set(titles)) == len(titles)
+    assert chart.step_axis
+    assert chart.marks == (Mark(8, "change"),)
+    assert chart.y_label == "loss (nats a token)"
+
+
+def test_several_models_are_coloured_and_each_group_on_each_dataset_has_a_panel():
+    chart = trajectory_chart(frame(2, 2, 3), models=["m1", "m0"])
+    assert [panel.title for panel in chart.panels] == [f"g{g} · d{d}" for g in range(2) for d in range(3)]
+    assert chart.grid == (2, 3)
+    assert chart.colors() == dict(zip(["m1", "m0"], palette(2), strict=True))
+    first = chart.panels[0].series[0]
+    assert (first.name, first.x) == ("m0", STEPS)
+    assert first.y == pytest.approx([9.0, 8.9, 8.8, 8.7, 8.6, 8.5])
+    assert (first.low[0], first.high[0]) == (8.0, 10.0)
+    assert first.note == "1,200 tokens in 16 contexts"
+
+
+def test_groups_of_one_model_are_coloured():
+    chart = trajectory_chart(frame(3, 1, 2))
+    assert [panel.title for panel in chart.panels] == ["d0", "d1"]
+    assert [series.name for series in chart.panels[0].series] == ["g0", "g1", "g2"]
+    assert "Model: m0." in chart.note
+
+
+def test_title_names_what_all_panels_share():
+    assert trajectory_chart(frame(1, 2, 1)).title == "Loss of g0 by step on d0"
+    assert trajectory_chart(frame(2, 2, 2)).title == "Loss by step"
+
+
+def test_many_groups_of_one_model_have_panels_of_their_own():
+    chart = trajectory_chart(frame(9, 1, 1))
+    assert len(chart.panels) == 9
+
+
+def test_steps_out_of_order_and_unknown_means_and_intervals():
+    shuffled = frame(1, 1, 1).sample(fraction=1, shuffle=True, seed=1)
+    shuffled = shuffled.with_columns(
+        mean=pl.when(pl.col("step") == 4).then(None).otherwise(pl.col("mean")),
+        low=pl.when(pl.col("step") == 2).then(None).otherwise(pl.col("low")),
+    )
+    (series,) = trajectory_chart(shuffled).panels[0].series
+    assert series.x == (0, 1, 2, 8, 16)
+    assert np.isnan(series.low[2])
+
+
+def test_an_empty_frame_is_an_error():
+    with pytest.raises(PlotError, match="nothing to draw"):
+        trajectory_chart(frame(1, 1, 1).clear())
+    with pytest.raises(ValueError, match="lacks the columns low, high"):
+        trajectory_chart(frame(1, 1, 1).drop("low", "high"))
+
+
+def test_trajectories_of_a_store_are_drawn(planted: Store, tmp_path: Path):
+    parts = [
+        group_trajectory(planted.matrix(["d", "e"], group=group)).select(
+            pl.lit(group).alias("group"), pl.all()
+        )
+        for group in ("first_half", "second_half")
+    ]
+    chart = trajectory_chart(pl.concat(parts))
+    assert chart.grid == (2, 2)
+    expected = planted.matrix("d", "b", "second_half").values.mean(axis=1)
+    panel = next(panel for panel in chart.panels if panel.title == "second_half · d")
+    np.testing.assert_allclose(next(s.y for s in panel.series if s.name == "b"), expected, rtol=1e-5)
+    save_chart(chart, tmp_path / "t.png")
+    save_chart(chart, tmp_path / "t.html")
+
+
+# principal components
+
+
+def test_scores_paths_and_shares_of_a_pca(planted: Store, tmp_path: Path):
+    fit = pca(planted.matrix(["d", "e"]))
+    scores, paths, shares = charts = pca_charts(fit, [Mark(8, "change")], ["b", "a"])
+    assert list(scores.colors()) == ["b", "a"]
+    assert len(scores.panels) == 3
+    of_b = fit.scores.filter(model="b", component=2).sort("step")
+    drawn = next(series for series in scores.panels[1].series if series.name == "b")
+    assert drawn.x == tuple(of_b["step"])
+    assert drawn.y == pytest.approx(of_b["score"].to_list())
+    assert scores.marks == (Mark(8, "change"),)
+    path, start, end, change = (series for series in paths.panels[0].series if series.name == "b")
+    assert not paths.step_axis
+    assert path.y == drawn.y
+    assert path.steps == (0, 1, 2, 4, 8, 16, 32, 64)
+    assert (start.symbol, start.steps) == ("ring", (0,))
+    assert (end.symbol, end.steps, end.x) == ("square", (64,), path.x[-1:])
+    assert (change.symbol, change.steps) == ("diamond", (8,))
+    bars = shares.panels[0].series[0]
+    assert bars.y == pytest.approx((100 * fit.variance["ratio"]).to_list())
+    assert paths.panels[1].x_label.startswith("component 2 (")
+    save_chart(charts, tmp_path / "pca.png")
+    save_chart(charts, tmp_path / "pca.html")
+
+
+def hand_made(components: int) -> PCAResult:
+    rows = [
+        {"model": "m", "step": step, "component": c, "score": float(step * c)}
+        for c in range(1, components + 1)
+        for step in (0, 1)
+    ]
+    scores = pl.DataFrame(
+        rows, schema={"model": pl.String, "step": pl.Int64, "component": pl.Int64, "score": pl.Float64}
+    )
+    numbers = np.arange(1, components + 1)
+    variance = pl.DataFrame({"component": numbers, "variance": 1.0 / numbers, "ratio": 0.5 / numbers})
+    return PCAResult(scores, variance, np.zeros((components, 0)), np.zeros(0), pl.DataFrame())
+
+
+def test_one_component_has_no_paths(tmp_path: Path):
+    charts = pca_charts(hand_made(1))
+    assert [chart.title for chart in charts] == ["Principal components by step", "Share of variance"]
+    save_chart(charts, tmp_path / "one.html")
+
+
+def test_a_pca_without_scores_is_an_error():
+    with pytest.raises(PlotError, match="no scores"):
+        pca_charts(hand_made(0))

@@ -1,0 +1,1 @@
+"""A tiny suite of models, trained on text that every Python carries: the main job with no network."""

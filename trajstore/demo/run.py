@@ -1,0 +1,162 @@
+"""The demo: trains a tiny suite, scores it on held-out text, makes groups, and says what it found.
+
+Everything is done through the same functions as for models of any size. What is there already is used again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from trajstore.analysis.pca import PCAResult
+from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
+from trajstore.demo.findings import changed_most, repeats_learned
+from trajstore.demo.fit import TrainedModel
+from trajstore.demo.recipe import Recipe
+from trajstore.demo.train import train_suite
+from trajstore.scoring import job
+from trajstore.scoring.datasets import build_dataset
+from trajstore.store.progress import Progress
+from trajstore.store.store import Store
+from trajstore.view import gather
+from trajstore.view.charts import Mark
+from trajstore.view.figures import pca_charts, trajectory_chart
+from trajstore.view.report import write_report
+from trajstore.view.save import save_chart
+
+_CONTEXTS = 64
+_HALF = CONTEXT // 2
+
+GROUPS = {
+    "fresh_half": f"""-- Random tokens seen for the first time: the first half of each context of repeats.
+SELECT dataset, context, position FROM tokens WHERE dataset = 'repeats' AND position < {_HALF}""",
+    "repeated_half": f"""-- The same random tokens again: the second half of each context of repeats.
+SELECT dataset, context, position FROM tokens WHERE dataset = 'repeats' AND position >= {_HALF}""",
+    "answers": """-- Answers of arithmetic questions: what stands between = and the line's end.
+SELECT dataset, context, position
+FROM (
+    SELECT *, last_value(
+        CASE WHEN contains(text, '=') THEN 1 WHEN contains(text, chr(10)) THEN 0 END IGNORE NULLS
+    ) OVER (
+        PARTITION BY dataset, context ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS answering
+    FROM tokens
+    WHERE dataset = 'arithmetic'
+)
+WHERE answering = 1 AND NOT contains(text, chr(10))""",
+}
+"""Groups that the demo adds to those that come with the store."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a run of the demo left."""
+
+    sentences: list[str]
+    """What it found."""
+    seconds: dict[str, float]
+    """Wall time of each part."""
+    store: Path
+    report: Path
+
+
+def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
+    """Run the demo in a folder, which then holds models, texts, store, trajectories.png, pca.png and report.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock: dict[str, float] = {}
+    with _timed(clock, "training"):
+        models = train_suite(folder / "models", quick=quick, progress=progress)
+    with Store.create(folder / "store") as store:
+        with _timed(clock, "datasets"):
+            _add_datasets(store, folder / "texts", models[0].folder, progress)
+        with _timed(clock, "scoring"):
+            for model in models:
+                _score(store, model, progress)
+        for name, sql in GROUPS.items():
+            store.groups.add(name, sql)
+        names = [model.name for model in models]
+        recipe = models[0].recipe
+        marks = (Mark(recipe.mix_change_step, "training mix changes"),)
+        with _timed(clock, "analysis"):
+            trajectories = gather.trajectories(
+                store, store.groups.names(), gather.Selection(models=names), progress
+            )
+            fit, _ = gather.components(store, store.dataset_names(), gather.Selection(models=names))
+            sentences = _findings(trajectories, fit, names, recipe)
+            halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
+            save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
+            save_chart(pca_charts(fit, marks), folder / "pca.png")
+        with _timed(clock, "report"):
+            report = write_report(
+                store,
+                folder / "report.html",
+                models=names,
+                title="A tiny suite, trained in the demo",
+                marks=marks,
+                findings=sentences,
+                progress=progress,
+            )
+        return Demo(sentences, clock, store.path, report)
+
+
+@contextmanager
+def _timed(clock: dict[str, float], part: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    clock[part] = time.monotonic() - start
+
+
+def _add_datasets(store: Store, texts: Path, tokenizer: Path, progress: Progress) -> None:
+    """docs, code and arithmetic from text that no model was trained on, and repeats."""
+    sources = {**write_heldout(texts), "repeats": write_repeats(texts, _CONTEXTS, seed=0)}
+    for name, path in sources.items():
+        if name not in store.dataset_names():
+            new = build_dataset(
+                str(path), str(tokenizer), contexts=_CONTEXTS, length=CONTEXT, seed=0, progress=progress
+            )
+            store.add_dataset(name, new)
+
+
+def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
+    """Score what is missing of one model on every dataset."""
+    plan = job.plan(
+        store,
+        str(model.folder),
+        store.dataset_names(),
+        steps=model.recipe.checkpoints,
+        tokens_per_step=model.recipe.tokens_per_step,
+    )
+    report = job.run(store, plan, progress=progress)
+    for step, reason in report.failures:
+        progress.say(f"{model.name} at step {step} was not scored: {reason}")
+
+
+def _findings(trajectories: pl.DataFrame, fit: PCAResult, models: list[str], recipe: Recipe) -> list[str]:
+    """What was found, a sentence each; first what the models were trained on."""
+    before, after = recipe.mix_before, recipe.mix_after
+    change = recipe.mix_change_step
+    training = (
+        f"Training data: {before.repeats:.0%} random tokens repeated up to step {change}, {after.repeats:.0%} after "
+        "it; the rest a third each help topics, Python sources and arithmetic. Repetition is trained for directly, "
+        "so this shows what learning it looks like in losses, not how it comes about in text. The scored texts are "
+        "held out."
+    )
+    sentences = [training]
+    for name in models:
+        mine = trajectories.filter(model=name)
+        sentences.append(
+            repeats_learned(mine.filter(group="repeated_half"), mine.filter(group="fresh_half"), change)
+        )
+    sentences.append(changed_most(trajectories.filter(model=models[0]), change))
+    shares = fit.variance["ratio"].to_list()
+    sentences.append(
+        f"PCA of {fit.scores.filter(component=1).height} checkpoints of {len(models)} "
+        f"{'models' if len(models) > 1 else 'model'} on {fit.columns.height:,} tokens: the first component holds "
+        f"{shares[0]:.0%} of the variance, the first three {sum(shares[:3]):.0%}."
+    )
+    return sentences

@@ -1,0 +1,71 @@
+"""Where and in which number format a forward pass runs, and what to say about it beforehand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from trajstore.errors import DeviceError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(asked: str = "auto") -> torch.device:
+    """`auto` is CUDA where it works, else the CPU; other names are torch's. Raises `DeviceError`."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        hint = cpu_build_warning() or f"Take --device auto or --device cpu. ({str(error).splitlines()[0]})"
+        raise DeviceError(
+            f"There is no device {asked!r} for torch {torch.__version__} here. {hint}"
+        ) from error
+    return device
+
+
+def choose_dtype(asked: str = "float32") -> torch.dtype:
+    """The number format of the weights; raises `DeviceError` for one that is not offered."""
+    if asked not in DTYPES:
+        raise DeviceError(f"There is no --dtype {asked!r}; there is: {', '.join(DTYPES)}.")
+    return DTYPES[asked]
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the kind of device and its maker's name, as in `cuda: NVIDIA H200`."""
+    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+def device_message(device: str = "auto", dtype: str = "float32") -> str:
+    """A line that says where scoring runs, and a second one where a GPU lies idle for want of a CUDA build."""
+    chosen = choose_device(device)
+    choose_dtype(dtype)
+    threads = f" ({torch.get_num_threads()} threads)" if chosen.type == "cpu" else ""
+    warning = cpu_build_warning() if chosen.type == "cpu" else None
+    return f"Scoring on {device_name(chosen)}{threads} in {dtype}." + (
+        f"\nWarning: {warning}" if warning else ""
+    )
+
+
+def cpu_build_warning() -> str | None:
+    """What to do where this machine has an NVIDIA GPU that this torch cannot use; None elsewhere."""
+    if torch.cuda.is_available() or not gpu_present():
+        return None
+    if torch.version.cuda is None:
+        return (
+            f"this machine has an NVIDIA GPU, but torch {torch.__version__} is a build for the CPU. Install the "
+            "CUDA build, without the constraints file: pip install --force-reinstall torch"
+        )
+    return (
+        f"this machine has an NVIDIA GPU, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it: "
+        "its driver is missing or too old, or CUDA_VISIBLE_DEVICES hides it."
+    )
+
+
+def gpu_present() -> bool:
+    """Whether an NVIDIA GPU or its driver can be seen without torch."""
+    places = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia"))
+    return shutil.which("nvidia-smi") is not None or any(place.exists() for place in places)

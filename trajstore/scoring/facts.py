@@ -1,0 +1,66 @@
+"""What a loaded model says of itself: parameters, layers, kind of positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from trajstore.store.models import ModelFacts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def model_facts(
+    model: PreTrainedModel,
+    name: str,
+    *,
+    repo: str | None = None,
+    size: str | None = None,
+    seed: int | None = None,
+    tokenizer: str | None = None,
+    tokens_per_step: int | None = None,
+) -> ModelFacts:
+    """The facts of a transformers causal language model under the name that it has in the store."""
+    return ModelFacts(
+        model=name,
+        repo=repo,
+        family=model.config.model_type,
+        size=size,
+        n_params=sum(parameter.numel() for parameter in model.parameters()),
+        n_nonembedding=count_nonembedding(model),
+        n_layer=getattr(model.config, "num_hidden_layers", None),
+        position_embedding=position_embedding(model),
+        seed=seed,
+        tokenizer=tokenizer,
+        tokens_per_step=tokens_per_step,
+    )
+
+
+def count_nonembedding(model: PreTrainedModel) -> int:
+    """Parameters outside every `nn.Embedding` (tokens, learned positions) and outside the head's matrix.
+
+    A bias of the head counts; a matrix that is shared counts once, or not at all if it is an embedding.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = model.get_output_embeddings()
+    if head is not None:
+        embeddings.add(id(head.weight))
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in embeddings)
+
+
+def position_embedding(model: PreTrainedModel) -> str | None:
+    """`rotary`, `alibi` or `learned`, as far as the configuration and the modules tell; else None."""
+    config = model.config
+    rotary = any("Rotary" in type(module).__name__ for module in model.modules())
+    if rotary or getattr(config, "rotary_dim", None):
+        return "rotary"
+    if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
+        return "alibi"
+    tokens = model.get_input_embeddings()
+    others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and any(module.num_embeddings >= longest for module in others):
+        return "learned"
+    return None

@@ -1,0 +1,117 @@
+"""The Hugging Face Hub and its cache on this disk: a repository's revisions, and the files of one.
+
+Checkpoints are downloaded into the Hub's own cache and then loaded from its snapshot folder, never by
+repository name: with a name, transformers may go and take safetensors weights from a pull request against
+`main` where the revision itself has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajstore.errors import CheckpointError, listed
+from trajstore.scoring.quiet import quiet
+from trajstore.scoring.weightfiles import INDEX_FILES, TOKENIZER_FILES, weight_names
+
+
+@dataclass(frozen=True)
+class Refs:
+    """The revisions of a repository."""
+
+    commits: dict[str, str]
+    """Branch or tag → the commit it points to."""
+    unreachable: str | None
+    """Why the Hub could not be asked, so that these are only the revisions in the cache; None if it was."""
+
+
+def list_refs(repo: str) -> Refs:
+    """Branches and tags of a repository, or those in the cache where the Hub cannot be asked.
+
+    Raises `CheckpointError` where neither knows the repository.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        refs = HfApi().list_repo_refs(repo)
+    except Exception as error:  # offline, unreachable, unknown, private or not a repository's name at all
+        reason = first_line(error)
+        if commits := _cached_refs(repo):
+            return Refs(commits, reason)
+        raise CheckpointError(
+            f"{repo!r} is no folder here, and the Hugging Face Hub has no such repository or cannot be asked "
+            f"({reason}); its cache on this disk holds no revision of it either."
+        ) from error
+    # Where a tag and a branch share a name, from_pretrained and the Hub's pages mean the branch.
+    return Refs({ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}, None)
+
+
+def cached_snapshot(repo: str, commit: str) -> Path | None:
+    """The folder of a commit in the cache, if its configuration and all its weights are there."""
+    folder = _cache_folder(repo) / "snapshots" / commit
+    if (folder / "config.json").exists() and weight_names(
+        path.name for path in folder.iterdir() if path.exists()
+    ):
+        return folder
+    return None
+
+
+def fetch(repo: str, revision: str, *, tokenizer_only: bool = False) -> Path:
+    """Download what scoring needs of a revision and is not in the cache; returns its snapshot folder."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        with quiet():
+            names = _needed(repo, revision, tokenizer_only)
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=names))
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the Hub's client and the network raise
+        raise CheckpointError(
+            f"Revision {revision} of {repo} is not in the cache and cannot be downloaded: {first_line(error)}"
+        ) from error
+
+
+def download_bytes(repo: str, revision: str) -> int | None:
+    """Bytes that `fetch` would download; None where the Hub does not say."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        names = _needed(repo, revision, tokenizer_only=False)
+        with quiet():
+            files = snapshot_download(repo, revision=revision, allow_patterns=names, dry_run=True)
+    except Exception:  # a number in a message is not worth failing for
+        return None
+    return sum(file.file_size or 0 for file in files if file.will_download)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, else its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _needed(repo: str, revision: str, tokenizer_only: bool) -> list[str]:
+    """Names of the files that scoring needs of a revision: configuration, tokenizer, weights of one kind."""
+    from huggingface_hub import HfApi
+
+    names = HfApi().list_repo_files(repo, revision=revision)
+    small = [name for name in names if name in ("config.json", *INDEX_FILES, *TOKENIZER_FILES)]
+    weights = weight_names(names)
+    if not weights:
+        raise CheckpointError(f"Revision {revision} of {repo} holds no weights; it holds: {listed(names)}.")
+    return small if tokenizer_only else [*small, *weights]
+
+
+def _cached_refs(repo: str) -> dict[str, str]:
+    """Revision → commit, from the files under `refs/` in the cache."""
+    refs = _cache_folder(repo) / "refs"
+    files = [path for path in refs.rglob("*") if path.is_file()]
+    return {path.relative_to(refs).as_posix(): path.read_text(encoding="utf-8").strip() for path in files}
+
+
+def _cache_folder(repo: str) -> Path:
+    """Where the Hub's client keeps a model repository."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser() / ("models--" + repo.replace("/", "--"))

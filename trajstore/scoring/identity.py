@@ -1,0 +1,78 @@
+"""Whether what is to be scored is the run that a model's name stands for in the store.
+
+A name alone says nothing: two folders may bear it, and a folder may be trained anew. What tells runs apart are
+their weights, by the fingerprint that each slice carries. Step 0 is left out, since runs can share it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch
+from trajstore.scoring.checkpoints import weights_fingerprint
+
+if TYPE_CHECKING:
+    from trajstore.scoring.checkpoints import Source
+    from trajstore.store.models import ModelFacts
+    from trajstore.store.store import Store
+
+_CHOOSE = "Give this run a name of its own: --name NAME"
+
+
+def check_same_run(store: Store, name: str, source: Source) -> None:
+    """Raises `ModelMismatch` where the store's model of that name is another run than `source`.
+
+    The weights of the highest step that both have, and that can be read, must be equal. Without such a step, or
+    for a repository on the Hub, the same folder or repository is enough.
+    """
+    facts = store.model(name)
+    same_place = facts is None or facts.repo in (None, source.repo)
+    if same_place and not source.local:
+        return
+    for checkpoint in reversed(source.checkpoints):
+        scored = scored_weights(store, name, checkpoint.step) if checkpoint.step > 0 else None
+        if scored is None:
+            continue
+        try:
+            here = weights_fingerprint(checkpoint)
+        except CheckpointError:
+            continue
+        if here == scored:
+            return
+        raise ModelMismatch(
+            f"The model {name} in the store is another run: at step {checkpoint.step} it was scored with weights "
+            f"{scored[:15]}…{_from(facts)}, but {source.repo} has {here[:15]}… there. {_CHOOSE}"
+        )
+    if not same_place:
+        raise ModelMismatch(
+            f"The model {name} in the store is{_from(facts)}, not from {source.repo}, and no step that both have tells "
+            f"whether these are the same weights. {_CHOOSE}"
+        )
+
+
+def scored_weights(store: Store, name: str, step: int) -> str | None:
+    """Fingerprint of the weights with which a step was scored on any dataset; None where no slice says."""
+    for dataset in store.dataset_names():
+        if store.has_slice(name, dataset, step):
+            try:
+                weights = store.slice_facts(name, dataset, step).provenance.weights
+            except DamagedFile:
+                continue
+            if weights is not None:
+                return weights
+    return None
+
+
+def check_same_architecture(facts: ModelFacts, known: ModelFacts) -> None:
+    """Raises `ModelMismatch` where a checkpoint's size or family differs from that of its model."""
+    for field in ("family", "n_params", "n_nonembedding", "n_layer"):
+        here, there = getattr(facts, field), getattr(known, field)
+        if there is not None and here != there:
+            raise ModelMismatch(
+                f"The model {known.model} has {field} {there}, but this checkpoint has {here}: it is of another run. "
+                f"{_CHOOSE}"
+            )
+
+
+def _from(facts: ModelFacts | None) -> str:
+    return f" from {facts.repo}" if facts is not None and facts.repo else ""

@@ -1,0 +1,304 @@
+"""Scores a run's checkpoints on datasets of a store: first the plan of what is missing, then the work.
+
+Each checkpoint is loaded once and scores every dataset that lacks its slice. A slice is published when it is
+complete, so that whatever ends the work leaves what is finished and nothing else, and the next plan goes on
+from there. A checkpoint that cannot be read or scored is noted with its reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+from trajstore import __version__
+from trajstore.errors import (
+    BadLosses,
+    CheckpointError,
+    DeviceError,
+    ModelMismatch,
+    SliceExists,
+    TrajstoreError,
+    UnfitContext,
+)
+from trajstore.scoring.checkpoints import LoadedCheckpoint, load
+from trajstore.scoring.device import choose_device, choose_dtype, device_name
+from trajstore.scoring.facts import model_facts
+from trajstore.scoring.identity import check_same_architecture, check_same_run, scored_weights
+from trajstore.scoring.losses import check_contexts, default_batch_tokens, token_losses
+from trajstore.scoring.planning import Pending, Plan, plan
+from trajstore.scoring.suites import known_run
+from trajstore.scoring.vocabulary import check_tokenizer
+from trajstore.store.progress import SILENT
+from trajstore.store.slices import Provenance, flat_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trajstore.store.models import ModelFacts
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+__all__ = ["Pending", "Plan", "Report", "plan", "run", "score"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a scoring job did."""
+
+    written: int
+    """Slices published."""
+    skipped: int
+    """Slices that were there already, or that another job published meanwhile."""
+    failures: list[tuple[int, str]]
+    """(step, reason) of what could not be scored."""
+    tokens: int
+    """Tokens of the slices written."""
+    seconds: float
+
+
+def run(
+    store: Store,
+    plan: Plan,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_tokens: int | None = None,
+    attention: str | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Score what the plan says; each slice is in the store as soon as it is complete.
+
+    `batch_tokens` is the token budget of a batch (by default it depends on the device), `attention` an attention
+    kernel of transformers. Raises `DeviceError`; `TokenizerMismatch` where a dataset fits none of the
+    checkpoints, and `UnfitContext` where it does not fit the first, before anything is scored. What goes wrong
+    with single checkpoints is in the report.
+    """
+    if not plan.pending:
+        return Report(0, plan.present, [], 0, 0.0)
+    started = time.monotonic()
+    job = _Job(store, plan, _settings(device, dtype, batch_tokens, attention), progress)
+    job.check_tokenizers()
+    progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
+    try:
+        for pending in plan.pending:
+            job.score(pending)
+    finally:
+        progress.stop()
+    return Report(
+        job.written, plan.present + job.skipped, job.failures, job.tokens, time.monotonic() - started
+    )
+
+
+def score(
+    store: Store,
+    model: str,
+    datasets: Sequence[str],
+    *,
+    steps: str | int | Sequence[int] = "all",
+    name: str | None = None,
+    tokens_per_step: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_tokens: int | None = None,
+    attention: str | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """`plan` and `run` in one: scores what is missing of `model` on `datasets` and nothing else."""
+    todo = plan(store, model, datasets, steps=steps, name=name, tokens_per_step=tokens_per_step)
+    return run(
+        store,
+        todo,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        attention=attention,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How the forward passes of a run are done."""
+
+    device: torch.device
+    dtype: torch.dtype
+    batch_tokens: int
+    attention: str | None
+    provenance: Provenance
+    """What is the same for all slices of the run."""
+
+
+def _settings(device: str, dtype: str, batch_tokens: int | None, attention: str | None) -> _Settings:
+    """The settings asked for, resolved; raises `DeviceError`."""
+    chosen, weights = choose_device(device), choose_dtype(dtype)
+    if batch_tokens is not None and batch_tokens < 1:
+        raise DeviceError(f"--batch-tokens takes 1 or more, not {batch_tokens}.")
+    budget = batch_tokens or default_batch_tokens(chosen)
+    versions = {
+        "trajstore": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    provenance = Provenance(
+        dtype=dtype, batch_tokens=budget, versions=versions, device=device_name(chosen), run=uuid.uuid4().hex
+    )
+    return _Settings(chosen, weights, budget, attention, provenance)
+
+
+class _Job:
+    """The work of one run and its counts."""
+
+    def __init__(self, store: Store, plan: Plan, settings: _Settings, progress: Progress) -> None:
+        self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
+        names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
+        self.datasets = {name: store.dataset(name) for name in names}
+        self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
+        self.unfit: dict[tuple[int, str], TrajstoreError] = {}
+        self.written = self.skipped = self.tokens = 0
+        self.published = False
+        self.failures: list[tuple[int, str]] = []
+
+    def check_tokenizers(self) -> None:
+        """Find the checkpoints with another tokenizer; raises where a dataset fits none of them.
+
+        Of a Hub repository only the first is looked at, since looking means downloading.
+        """
+        sample = self.plan.pending if self.plan.source.local else self.plan.pending[:1]
+        for name, dataset in self.datasets.items():
+            asked = [pending.checkpoint for pending in sample if name in pending.datasets]
+            for checkpoint in asked:
+                try:
+                    check_tokenizer(checkpoint, dataset)
+                except CheckpointError:
+                    pass  # it will fail to load, with the same reason
+                except TrajstoreError as error:
+                    self.unfit[checkpoint.step, name] = error
+            if asked and all((checkpoint.step, name) in self.unfit for checkpoint in asked):
+                raise self.unfit[asked[0].step, name]
+
+    def score(self, pending: Pending) -> None:
+        """Make a checkpoint's missing slices, or note why not."""
+        step = pending.checkpoint.step
+        try:
+            if todo := self._todo(pending):
+                self.progress.advance(0, f"step {step}: loading")
+                self._score_loaded(pending, self._load(pending), todo)
+        except UnfitContext as error:
+            if not self.written:
+                raise  # the next checkpoint has no more room than this one
+            self._fail(step, error)
+        except Exception as error:
+            self._fail(step, error)
+
+    def _todo(self, pending: Pending) -> list[str]:
+        """The datasets that still lack the slice and that the checkpoint's tokenizer fits."""
+        step, todo = pending.checkpoint.step, []
+        for name in pending.datasets:
+            if self.store.has_slice(self.plan.model, name, step):
+                self.skipped += 1
+            elif (step, name) in self.unfit:
+                self._fail(step, self.unfit[step, name])
+            else:
+                todo.append(name)
+        return todo
+
+    def _load(self, pending: Pending) -> LoadedCheckpoint:
+        """The checkpoint on the device; raises `ModelMismatch` where its weights are not those scored before."""
+        settings, checkpoint = self.settings, pending.checkpoint
+        loaded = load(checkpoint, settings.device, settings.dtype, settings.attention)
+        scored = scored_weights(self.store, self.plan.model, checkpoint.step)
+        if scored not in (None, loaded.weights):
+            raise ModelMismatch(
+                f"{self.plan.model} was scored at step {checkpoint.step} on another dataset with other weights "
+                f"({scored[:15]}…, these are {loaded.weights[:15]}…)."
+            )
+        return loaded
+
+    def _score_loaded(self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str]) -> None:
+        """Score the datasets one after another; one that goes wrong does not keep the others."""
+        facts = self._facts(loaded)
+        for name in todo:
+            check_contexts(loaded.model, self.ids[name])
+        for name in todo:
+            try:
+                self._score_dataset(pending, loaded, name, facts)
+            except SliceExists:
+                self.skipped += 1
+            except Exception as error:
+                self._fail(pending.checkpoint.step, error)
+
+    def _facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
+        """The model's facts, which must agree with those in the store."""
+        source = self.plan.source
+        suite = None if source.local else known_run(source.repo)
+        tokenizer = next(iter(self.datasets.values())).tokenizer.name
+        facts = model_facts(
+            loaded.model,
+            self.plan.model,
+            repo=source.repo,
+            size=suite.size if suite else None,
+            seed=suite.seed if suite else None,
+            tokenizer=tokenizer,
+            tokens_per_step=self.plan.tokens_per_step,
+        )
+        if (known := self.store.model(self.plan.model)) is not None:
+            check_same_architecture(facts, known)
+        return facts
+
+    def _score_dataset(
+        self, pending: Pending, loaded: LoadedCheckpoint, name: str, facts: ModelFacts
+    ) -> None:
+        """Make and publish one slice; with the first one the model's facts."""
+        checkpoint, dataset = pending.checkpoint, self.datasets[name]
+        self.progress.advance(0, f"step {checkpoint.step}: {name}")
+        losses = token_losses(
+            loaded.model, self.ids[name], batch_tokens=self.settings.batch_tokens, progress=self.progress
+        )
+        what = f"{self.plan.model} on {name} at step {checkpoint.step}"
+        flat = flat_losses(losses, dataset, self.settings.provenance.dtype, what)
+        self._publish_facts(facts)
+        self.store.append(
+            model=self.plan.model,
+            dataset=name,
+            step=checkpoint.step,
+            losses=flat,
+            provenance=self._provenance(pending, loaded),
+        )
+        self.written += 1
+        self.tokens += dataset.n_tokens
+
+    def _publish_facts(self, facts: ModelFacts) -> None:
+        """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""
+        if not self.published and self.store.publish_model(facts).repo != facts.repo:
+            check_same_run(self.store, self.plan.model, self.plan.source)
+        self.published = True
+
+    def _provenance(self, pending: Pending, loaded: LoadedCheckpoint) -> Provenance:
+        """How the losses of this checkpoint came about."""
+        checkpoint, per_step = pending.checkpoint, self.plan.tokens_per_step
+        return replace(
+            self.settings.provenance,
+            revision=checkpoint.revision,
+            commit=loaded.commit,
+            weights=loaded.weights,
+            tokens_seen=None if per_step is None else checkpoint.step * per_step,
+            tokens_exact=None if per_step is None else True,
+            attention=loaded.model.config._attn_implementation,
+        )
+
+    def _fail(self, step: int, error: Exception) -> None:
+        """Note a failure and say so at once, since the work may go on for hours."""
+        reason = str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, torch.OutOfMemoryError):
+            reason = (
+                f"the device's memory is full; try a smaller --batch-tokens than {self.settings.batch_tokens}"
+            )
+        if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
+            reason += " Half precision can overflow: try --dtype float32."
+        self.failures.append((step, reason))
+        self.progress.say(f"{self.plan.model} at step {step}: {reason}")

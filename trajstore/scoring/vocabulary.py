@@ -1,0 +1,80 @@
+"""Whether a checkpoint reads token ids as the dataset means them: compares their tokenizers' vocabularies.
+
+A checkpoint without a tokenizer is not checked here; that its embedding has a row for every id is checked
+when it is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trajstore.errors import CheckpointError, TokenizerMismatch
+from trajstore.scoring import hub
+from trajstore.scoring.datasets import load_tokenizer, tokenizer_facts
+from trajstore.scoring.quiet import quiet
+from trajstore.scoring.weightfiles import TOKENIZER_FILES, VOCABULARY_FILES, fingerprint
+
+if TYPE_CHECKING:
+    from trajstore.scoring.checkpoints import Checkpoint
+    from trajstore.store.datasets import Dataset, TokenizerFacts
+
+# Facts by the content of the tokenizer's files: the checkpoints of a run hold the same ones.
+_known: dict[str, TokenizerFacts] = {}
+
+
+def check_tokenizer(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Raises `TokenizerMismatch` where the checkpoint has another tokenizer than the dataset."""
+    own, theirs = tokenizer_of(checkpoint), dataset.tokenizer
+    if own is None or own.vocabulary_sha256 == theirs.vocabulary_sha256:
+        return
+    raise TokenizerMismatch(
+        f"The dataset {dataset.name} was made with the tokenizer {theirs.name} ({theirs.size} entries, "
+        f"{theirs.vocabulary_sha256[:15]}…), but {own.name} has one of {own.size} entries "
+        f"({own.vocabulary_sha256[:15]}…): the same ids would mean other texts. "
+        f"Make a dataset for this model: "
+        f"trajstore dataset add NAME SOURCE --tokenizer {own.name}"
+    )
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> TokenizerFacts | None:
+    """The tokenizer in a checkpoint's folder, or in the run's folder around it; None where neither has one.
+
+    Of a Hub revision that is not in the cache only the small files are downloaded. Raises `CheckpointError`
+    where that fails, and `TokenizerNotFound` for a tokenizer that cannot be read.
+    """
+    if checkpoint.local:
+        folder = Path(checkpoint.location)
+        for place in (folder, folder.parent):
+            if _has_vocabulary(place):
+                return _read(place, str(place))
+        return None
+    snapshot = _snapshot_with_tokenizer(checkpoint)
+    return _read(snapshot, checkpoint.location) if _has_vocabulary(snapshot) else None
+
+
+def _snapshot_with_tokenizer(checkpoint: Checkpoint) -> Path:
+    """A Hub revision's folder in the cache, its tokenizer fetched where it can be had."""
+    snapshot = checkpoint.present()
+    if snapshot is not None and _has_vocabulary(snapshot):
+        return snapshot
+    try:
+        return hub.fetch(checkpoint.location, checkpoint.revision, tokenizer_only=True)
+    except CheckpointError:
+        if snapshot is None:
+            raise
+        return snapshot
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in VOCABULARY_FILES)
+
+
+def _read(folder: Path, name: str) -> TokenizerFacts:
+    """Facts of the tokenizer in a folder, read once for all folders with the same files."""
+    content = fingerprint(path for file in TOKENIZER_FILES if (path := folder / file).is_file())
+    if content not in _known:
+        with quiet():
+            _known[content] = tokenizer_facts(load_tokenizer(str(folder)), name)
+    return replace(_known[content], name=name)

@@ -1,0 +1,80 @@
+"""The files of a checkpoint: which of them hold the weights that transformers loads, and their fingerprint.
+
+Reads bytes only; loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from trajstore.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""A folder that has one of these has a tokenizer."""
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    "tokenizer_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+_KINDS = (("model", "safetensors"), ("pytorch_model", "bin"))
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def weight_names(names: Iterable[str]) -> list[str]:
+    """The files, of a folder's, that transformers takes the weights from, sorted; none if some are not there.
+
+    In its order of preference: one safetensors file, its shards, one .bin file, its shards.
+    """
+    there = set(names)
+    for stem, suffix in _KINDS:
+        if f"{stem}.{suffix}" in there:
+            return [f"{stem}.{suffix}"]
+        if f"{stem}.{suffix}.index.json" in there:
+            pattern = re.compile(rf"{stem}-[0-9]+-of-([0-9]+)\.{suffix}")
+            shards = {name: int(match[1]) for name in there if (match := pattern.fullmatch(name))}
+            return sorted(shards) if set(shards.values()) == {len(shards)} else []
+    return []
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a checkpoint's weights; raises `CheckpointError` where there are none."""
+    try:
+        names = weight_names(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+    if not names:
+        raise CheckpointError(
+            f"{folder} holds no weights, or not all: expected model.safetensors, or all its shards and their "
+            "index, or pytorch_model.bin in the same way."
+        )
+    return [folder / name for name in names]
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """`sha256:…` of the lines "SHA256␠␠NAME" of the files in order of name.
+
+    The same as `sha256sum model*.safetensors | sha256sum` in the checkpoint's folder.
+    A file in the Hub's cache whose blob is named by its sha256 is taken at its name and not read.
+    """
+    lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(files, key=lambda path: path.name)]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def _sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+        return blob.name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

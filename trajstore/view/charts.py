@@ -1,0 +1,251 @@
+"""A neutral description of a chart: panels of series, a step axis, marks. Renderers turn it into a file.
+
+A step axis is logarithmic with step 0 kept: a positive step lies at log10(step), and step 0 lies one ordinary
+gap left of the first positive one. It is linear instead when there are at most `EVEN_STEPS` steps and their
+widest gap is at most twice the narrowest. Ticks and hover texts show the steps themselves either way.
+
+Draws nothing and imports neither plotly nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Mode = Literal["lines", "markers", "lines+markers", "bars"]
+Symbol = Literal["dot", "ring", "square", "diamond"]
+
+EVEN_STEPS = 30
+"""More steps than this are put on a logarithmic axis even when they are evenly spaced."""
+
+MOST_MARKERS = 60
+"""A line of more points than this is drawn without a marker at each."""
+
+# Okabe and Ito's colours that differ for colour-blind readers and stand out on white.
+_DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+MOST_DISTINCT = len(_DISTINCT)
+"""More things than this are coloured along a scale, not told apart one by one."""
+# Viridis without its lightest end: for more things than there are distinct colours, in their order.
+_ORDERED = ("#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line where something happened, such as a change of the training data."""
+
+    step: float
+    """Where the line stands, as a step."""
+    label: str
+    """What happened there, in a few words."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve, set of points, or set of bars. All sequences have one value a point."""
+
+    name: str
+    """Its entry in the legend; series of the same name share one entry."""
+    x: tuple[float, ...]
+    """Steps on a step axis, else values in the axis's units."""
+    y: tuple[float, ...]
+    """Values in the y axis's units; NaN leaves a gap."""
+    low: tuple[float, ...] = ()
+    """Lower ends of the interval drawn as a band; empty for none, NaN where it is not known."""
+    high: tuple[float, ...] = ()
+    """Upper ends of the band."""
+    mode: Mode = "lines+markers"
+    """How points are drawn; lines join them in the order given."""
+    key: str = ""
+    """What is coloured: series of one key have one colour. By default the name."""
+    symbol: Symbol = "dot"
+    """Shape of the markers."""
+    steps: tuple[float, ...] = ()
+    """Each point's step for the hover text, where x is not a step."""
+    note: str = ""
+    """A line more for the hover text, the same at every point."""
+    in_legend: bool = True
+    """Whether the legend has an entry for it."""
+
+    @property
+    def color_key(self) -> str:
+        """What is coloured."""
+        return self.key or self.name
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes among a chart's small multiples."""
+
+    title: str
+    """What this panel shows and the others do not; may be empty."""
+    series: tuple[Series, ...]
+    """What is drawn, the last on top."""
+    x_label: str = ""
+    """Title of the x axis where it is not the chart's."""
+    y_label: str = ""
+    """Title of the y axis where it is not the chart's."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a picture shows, whatever draws it."""
+
+    title: str
+    """One line."""
+    x_label: str
+    """Title of the x axes, with the unit."""
+    y_label: str
+    """Title of the y axes, with the unit."""
+    panels: tuple[Panel, ...]
+    """Small multiples in reading order."""
+    step_axis: bool = True
+    """Whether x is a step."""
+    marks: tuple[Mark, ...] = ()
+    """Vertical lines in every panel; only on a step axis."""
+    note: str = ""
+    """A line under the title: how to read the chart."""
+    columns: int = 0
+    """Panels in a row; 0 for up to three, and two for four."""
+    share_y: bool = True
+    """Whether all panels have the same y range."""
+    keys: tuple[str, ...] = ()
+    """Colour keys in order, so that several charts agree on colours; by default in order of appearance."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of panels."""
+        columns = self.columns or {4: 2}.get(len(self.panels), min(3, len(self.panels)))
+        return max(1, math.ceil(len(self.panels) / max(columns, 1))), max(columns, 1)
+
+    def colors(self) -> dict[str, str]:
+        """Colour (#rrggbb) by key."""
+        found = [series.color_key for panel in self.panels for series in panel.series]
+        keys = list(dict.fromkeys([*self.keys, *found]))
+        return dict(zip(keys, palette(len(keys)), strict=True))
+
+    def axis(self) -> StepAxis:
+        """The step axis that all panels share."""
+        steps = [step for panel in self.panels for series in panel.series for step in series.x]
+        return step_axis(steps, [mark.step for mark in self.marks])
+
+
+@dataclass(frozen=True)
+class StepAxis:
+    """Where steps lie on an axis."""
+
+    log: bool
+    """Whether positive steps lie at log10(step); else every step lies at itself."""
+    first: float
+    """The smallest positive step (1 if there is none)."""
+    zero: float
+    """Position of step 0."""
+    ticks: tuple[float, ...]
+    """Steps that get a label."""
+    low: float
+    """Left end of the axis, a position."""
+    high: float
+    """Right end of the axis, a position."""
+
+    def position(self, step: float) -> float:
+        """Where a step lies: up to the first positive step in proportion, above it by its logarithm."""
+        if not self.log:
+            return step
+        if step >= self.first:
+            return math.log10(step)
+        return self.zero + (math.log10(self.first) - self.zero) * max(step, 0.0) / self.first
+
+    @property
+    def tick_positions(self) -> list[float]:
+        """Positions of the ticks."""
+        return [self.position(step) for step in self.ticks]
+
+    @property
+    def tick_labels(self) -> list[str]:
+        """Labels of the ticks: 0, 10, 1k."""
+        return [step_label(step) for step in self.ticks]
+
+
+def step_axis(steps: Iterable[float], marked: Iterable[float] = ()) -> StepAxis:
+    """The axis for these steps, see the module; `marked` steps are in view as well, but do not decide its kind."""
+    distinct = sorted({float(step) for step in steps}) or [0.0]
+    extent = sorted({*distinct, *(float(step) for step in marked)})
+    first = next((step for step in extent if step > 0), 1.0)
+    if is_even(distinct):
+        margin = 0.03 * (extent[-1] - extent[0]) or 1.0
+        ticks = _round_ticks(extent[0], extent[-1])
+        return StepAxis(False, first, 0.0, tuple(ticks), extent[0] - margin, extent[-1] + margin)
+    logs = [math.log10(step) for step in extent if step > 0]
+    span = logs[-1] - logs[0]
+    gap = min(max(logs[1] - logs[0], 0.07 * span), 0.2 * span) if span else 1.0
+    zero = logs[0] - gap
+    left = zero if extent[0] <= 0 else logs[0]
+    margin = 0.03 * (logs[-1] - left)
+    ticks = [0.0] * (extent[0] <= 0) + _log_ticks([step for step in extent if step > 0])
+    return StepAxis(True, first, zero, tuple(ticks), left - margin, logs[-1] + margin)
+
+
+def is_even(distinct: Sequence[float]) -> bool:
+    """Whether sorted, distinct steps are few and evenly spaced, so that a linear axis suits them."""
+    gaps = [after - before for before, after in itertools.pairwise(distinct)]
+    return not gaps or (len(distinct) <= EVEN_STEPS and max(gaps) <= 2 * min(gaps))
+
+
+def _log_ticks(steps: Sequence[float]) -> list[float]:
+    """Powers of ten within sorted positive steps; if fewer than three, 1-2-5; if fewer still, some of the steps."""
+    decades = range(math.floor(math.log10(steps[0])), math.ceil(math.log10(steps[-1])) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        ticks = [float(f * 10**d) for d in decades for f in factors if steps[0] <= f * 10**d <= steps[-1]]
+        if len(ticks) >= 3:
+            return ticks
+    apart = (math.log10(steps[-1]) - math.log10(steps[0])) / 5
+    chosen = [steps[0]]
+    for step in steps[1:]:
+        if math.log10(step) - math.log10(chosen[-1]) >= apart:
+            chosen.append(step)
+    return chosen
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Four to eight multiples of 1, 2 or 5 times a power of ten that lie from low to high."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(rough))
+    width = next(f * unit for f in (1, 2, 5, 10) if f * unit >= 0.75 * rough)
+    width = max(width, 1.0)
+    return [i * width for i in range(math.ceil(low / width - 1e-9), math.floor(high / width + 1e-9) + 1)]
+
+
+def step_label(step: float) -> str:
+    """A step in few characters and exactly: 0, 512, 1448, 2.5k, 143k, 1M."""
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if step >= size and step % (size / 10) == 0:
+            return f"{step / size:g}{letter}"
+    return f"{step:.15g}"
+
+
+def palette(n: int) -> list[str]:
+    """n colours (#rrggbb) that colour-blind readers tell apart; more than `MOST_DISTINCT` are a dark-to-light scale."""
+    if n <= len(_DISTINCT):
+        return list(_DISTINCT[:n])
+    return [_blend(_ORDERED, i / (n - 1)) for i in range(n)]
+
+
+def _blend(stops: Sequence[str], share: float) -> str:
+    """The colour at this share (0 to 1) of a scale of stops."""
+    place = share * (len(stops) - 1)
+    i = min(int(place), len(stops) - 2)
+    pair = [[int(stop[c : c + 2], 16) for c in (1, 3, 5)] for stop in stops[i : i + 2]]
+    mixed = [round(a + (b - a) * (place - i)) for a, b in zip(*pair, strict=True)]
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def rgba(color: str, alpha: float) -> str:
+    """A colour (#rrggbb) with an opacity, as CSS writes it."""
+    red, green, blue = (int(color[c : c + 2], 16) for c in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"

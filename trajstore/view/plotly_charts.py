@@ -1,0 +1,220 @@
+"""Charts drawn by plotly, for pages: hover shows the step itself, the value and its interval.
+
+`figure` gives a plotly figure, `page` a whole offline HTML document with plotly.js inside (4.8 MB).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajstore.view.charts import MOST_MARKERS, rgba
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import plotly.graph_objects as go
+
+    from trajstore.view.charts import Chart, Panel, Series, StepAxis
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+"""Options for plotly.js: no link to its makers, and as wide as the page."""
+
+OFFLINE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""Content security policy of a page: what is in the file runs, and nothing is requested from anywhere."""
+
+_SYMBOLS = {"dot": "circle", "ring": "circle-open", "square": "square", "diamond": "diamond-open"}
+_GRID = "#e6e6e6"
+_ROW_PX = {1: 380, 2: 300}
+_MANY_ROWS_PX = 250
+_LEGEND_PX = 900
+
+
+def figure(chart: Chart, titled: bool = True) -> go.Figure:
+    """The chart as a plotly figure; without its title and note if a page has them beside it."""
+    from plotly.subplots import make_subplots
+
+    rows, columns = chart.grid
+    plots = rows * _ROW_PX.get(rows, _MANY_ROWS_PX)
+    made = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[_text(panel.title) for panel in chart.panels],
+        shared_yaxes="all" if chart.share_y else False,
+        horizontal_spacing=(0.04 if chart.share_y else 0.075) if columns > 1 else 0,
+        vertical_spacing=min(95 / plots, 0.9 / (rows - 1)) if rows > 1 else 0,
+    )
+    axis = chart.axis() if chart.step_axis else None
+    colors = chart.colors()
+    seen: set[str] = set()
+    for i, panel in enumerate(chart.panels):
+        cell = {"row": i // columns + 1, "col": i % columns + 1}
+        for series in panel.series:
+            first = series.in_legend and series.name not in seen
+            seen.add(series.name)
+            for trace in _traces(series, colors[series.color_key], axis, first):
+                made.add_trace(trace, **cell)
+        _set_axes(made, chart, panel, axis, cell)
+        if axis:
+            _add_marks(made, chart, axis, cell)
+    _set_layout(made, chart, plots, titled, sorted(seen))
+    return made
+
+
+def page(charts: Sequence[Chart]) -> str:
+    """One HTML document that opens offline and shows the charts one under the other."""
+    parts = [
+        figure(chart).to_html(full_html=False, include_plotlyjs=i == 0, config=CONFIG, default_width="100%")
+        for i, chart in enumerate(charts)
+    ]
+    title = html.escape(charts[0].title if charts else "")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{OFFLINE}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title></head>\n'
+        f'<body style="margin:1rem auto;max-width:72rem;background:#fff">\n{"".join(parts)}\n</body>\n</html>\n'
+    )
+
+
+def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool) -> list[Any]:
+    """The band, if there is one, and the curve, points or bars over it."""
+    import plotly.graph_objects as go
+
+    x = np.array([axis.position(step) for step in series.x] if axis else series.x, dtype=np.float64)
+    shared: dict[str, Any] = {"x": x, "y": np.array(series.y, dtype=np.float64), "name": _text(series.name)}
+    shared |= {"legendgroup": series.name, "showlegend": in_legend}
+    shared |= {"customdata": _hover_data(series), "hovertemplate": _hover_text(series, axis is not None)}
+    if series.mode == "bars":
+        return [go.Bar(**shared, marker_color=color)]
+    mode = "lines" if series.mode == "lines+markers" and len(series.x) > MOST_MARKERS else series.mode
+    curve = go.Scatter(
+        **shared,
+        mode=mode,
+        line={"color": color, "width": 1.8},
+        marker={
+            "color": color,
+            "size": 11 if mode == "markers" else 5,
+            "symbol": _SYMBOLS[series.symbol],
+            "line": {"color": color, "width": 2},
+        },
+    )
+    band = _band(series, x)
+    if band is None:
+        return [curve]
+    outline = {"x": band[0], "y": band[1], "fill": "toself", "fillcolor": rgba(color, 0.18), "mode": "lines"}
+    hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": series.name}
+    return [go.Scatter(**outline, **hidden), curve]
+
+
+def _band(series: Series, x: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any] | None:
+    """Outline (x, y) of the interval where it is known: along the lower ends, back along the upper ones."""
+    if not series.low:
+        return None
+    low, high = np.array(series.low, dtype=np.float64), np.array(series.high, dtype=np.float64)
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any():
+        return None
+    x, low, high = x[known], low[known], high[known]
+    return np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]])
+
+
+def _hover_data(series: Series) -> Any:
+    """Columns for the hover text: step, lower end, upper end (points × 1 or 3)."""
+    columns = [series.steps or series.x] + ([series.low, series.high] if series.low else [])
+    return np.array(columns, dtype=np.float64).T
+
+
+def _hover_text(series: Series, on_steps: bool) -> str:
+    """Plotly's template for one point."""
+    lines = [f"<b>{_text(series.name)}</b>"]
+    if on_steps or series.steps:
+        lines.append("step %{customdata[0]:.15~g}")
+    lines.append("%{y:.4~g}" if on_steps or series.mode == "bars" else "%{x:.4~g}, %{y:.4~g}")
+    if series.low:
+        lines[-1] += " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})"
+    if series.note:
+        lines.append(_text(series.note))
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _set_axes(
+    made: go.Figure, chart: Chart, panel: Panel, axis: StepAxis | None, cell: dict[str, int]
+) -> None:
+    look = {
+        "gridcolor": _GRID,
+        "zeroline": False,
+        "linecolor": "#888",
+        "ticks": "outside",
+        "tickcolor": "#888",
+    }
+    made.update_xaxes(**look, title=_axis_title(panel.x_label or chart.x_label), **cell)
+    own_label = panel.y_label or (chart.y_label if cell["col"] == 1 or not chart.share_y else "")
+    made.update_yaxes(**look, title=_axis_title(own_label), **cell)
+    if axis:
+        ticks = {"tickvals": axis.tick_positions, "ticktext": axis.tick_labels}
+        made.update_xaxes(range=[axis.low, axis.high], **ticks, **cell)
+    elif any(series.mode == "bars" for series in panel.series):
+        made.update_xaxes(dtick=1, **cell)
+        made.update_yaxes(rangemode="tozero", **cell)
+
+
+def _axis_title(words: str) -> dict[str, Any]:
+    return {"text": _text(words), "font": {"size": 13}, "standoff": 6}
+
+
+def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, int]) -> None:
+    """A dashed line a mark; its label in the upper row of panels, on the side with more room."""
+    for mark in chart.marks:
+        at = axis.position(mark.step)
+        made.add_vline(at, line={"color": "#666", "width": 1, "dash": "dash"}, **cell)
+        if cell["row"] > 1:
+            continue
+        right = at > (axis.low + axis.high) / 2
+        made.add_annotation(
+            x=at,
+            y=1,
+            yref="y domain",
+            text=_text(mark.label),
+            showarrow=False,
+            xanchor="right" if right else "left",
+            yanchor="top",
+            bgcolor="rgba(255,255,255,0.75)",
+            font={"size": 11, "color": "#444"},
+            **cell,
+        )
+
+
+def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: Sequence[str]) -> None:
+    """Sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
+    legend_rows = math.ceil(sum(len(name) * 7 + 55 for name in names) / _LEGEND_PX) if len(names) > 1 else 0
+    top = 30 + 24 * any(panel.title for panel in chart.panels) + titled * (20 + 20 * bool(chart.note))
+    margin = {"l": 64, "r": 16, "t": top, "b": 52 + 22 * legend_rows}
+    made.update_layout(
+        template="none",
+        height=plots + margin["t"] + margin["b"],
+        margin=margin,
+        font={"family": FONT, "size": 13, "color": "#222"},
+        paper_bgcolor="#fff",
+        plot_bgcolor="#fff",
+        bargap=0.4,
+        hovermode="closest",
+        hoverlabel={"bgcolor": "#fff", "font": {"color": "#222"}},
+        showlegend=legend_rows > 0,
+        legend={"orientation": "h", "x": 0, "y": -48 / plots, "yanchor": "top"},
+    )
+    made.update_annotations(font_size=13)
+    if titled:
+        note = {"text": _text(chart.note), "font": {"size": 12, "color": "#555"}}
+        place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
+        made.update_layout(
+            title={"text": f"<b>{_text(chart.title)}</b>", "subtitle": note, "font": {"size": 16}, **place}
+        )
+
+
+def _text(words: str) -> str:
+    """Text in which plotly sees no tags and no template fields."""
+    return html.escape(words, quote=False).replace("%{", "%&#123;")

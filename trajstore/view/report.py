@@ -1,0 +1,169 @@
+"""The report: one self-contained HTML page of a store's groups, principal components and tokens.
+
+The page opens from a file without any network: its content policy forbids every request. Its parts come from
+`assets/`; charts, tokens and losses are embedded as JSON in which no `<` remains, so no text can end the script.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from trajstore import __version__
+from trajstore.errors import PlotError
+from trajstore.store.progress import SILENT
+from trajstore.view.save import check_target, write_whole
+
+if TYPE_CHECKING:
+    from trajstore.store.coverage import Coverage
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+    from trajstore.view.charts import Mark
+    from trajstore.view.content import Content, Subject
+
+_ASSETS = Path(__file__).parent / "assets"
+_FIRST_GROUP = "every_token"
+_TOKEN_BYTES = 8_000_000
+_FEWEST_STEPS = 12
+
+
+def write_report(
+    store: Store,
+    out: Path | str,
+    *,
+    dataset: str | Sequence[str] | None = None,
+    models: str | Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    context_limit: int = 4,
+    title: str = "Losses through training",
+    marks: Sequence[Mark] = (),
+    findings: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Path:
+    """Writes the page for these datasets, models (names or globs) and groups, by default all; returns its path.
+
+    The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
+    steps as keep its losses near 8 MB, at least 12. `findings` are sentences of plain text shown at the top.
+    Raises `PlotError` where nothing is scored or the file cannot be written, `UnknownName` for names not there.
+    """
+    from trajstore.view.content import gather
+
+    target = check_target(out, (".html",))
+    subject = _choose(store, dataset, models, groups, tuple(marks), max(1, context_limit))
+    progress.start("report", len(subject.datasets), "datasets")
+    try:
+        content = gather(store, subject, progress)
+    finally:
+        progress.stop()
+    return write_whole(target, _page(store, subject, title, findings, content).encode())
+
+
+def _choose(
+    store: Store,
+    dataset: str | Sequence[str] | None,
+    models: str | Sequence[str] | None,
+    groups: Sequence[str] | None,
+    marks: tuple[Mark, ...],
+    context_limit: int,
+) -> Subject:
+    """Resolves names, and leaves out what has no slice."""
+    from trajstore.view.content import Subject
+
+    asked = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset or store.dataset_names()))
+    facts = {name: store.dataset(name) for name in asked}
+    names = store.models(models)
+    coverage = [
+        each for each in store.coverage() if each.model in names and each.dataset in asked and each.steps
+    ]
+    if not coverage:
+        raise PlotError(
+            f"There are no losses of these models on these datasets in {store.path}, so there is nothing to "
+            "report. Score a model first: trajstore score MODEL --dataset D"
+        )
+    a_step = sum(2 * int(facts[each.dataset].lengths[:context_limit].sum()) for each in coverage)
+    known = store.groups.names() if groups is None else list(groups)
+    return Subject(
+        datasets=[name for name in asked if any(each.dataset == name for each in coverage)],
+        models=[name for name in names if any(each.model == name for each in coverage)],
+        coverage=coverage,
+        groups=sorted(known, key=lambda name: name != _FIRST_GROUP),
+        marks=marks,
+        context_limit=context_limit,
+        step_limit=max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),
+    )
+
+
+def _page(store: Store, subject: Subject, title: str, findings: Sequence[str], content: Content) -> str:
+    from plotly.offline import get_plotlyjs
+
+    from trajstore.view.plotly_charts import OFFLINE
+
+    slices = sum(len(each.steps) for each in subject.coverage)
+    counts = ((len(subject.models), "model"), (len(subject.datasets), "dataset"), (slices, "slice"))
+    lead = ", ".join(f"{n:,} {word}{'s' * (n != 1)}" for n, word in counts)
+    parts = {
+        "policy": OFFLINE,
+        "title": html.escape(title),
+        "lead": html.escape(f"Per-token losses of the store “{store.path.name}”, in nats: {lead}."),
+        "hidden": "" if findings else "hidden",
+        "findings": "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in findings),
+        "coverage": _coverage_table(store, subject),
+        "footer": html.escape(
+            f"Made by trajstore {__version__}. This page holds all it shows and loads nothing."
+        ),
+        "css": _asset("report.css"),
+        "script": _asset("report.js"),
+        "plotly": get_plotlyjs(),
+        "data": content.json(),
+    }
+    return Template(_asset("report.html")).substitute(parts)
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8").rstrip()
+
+
+def _coverage_table(store: Store, subject: Subject) -> str:
+    """Models down, datasets across: steps there and missing."""
+    cells = {(each.model, each.dataset): each for each in subject.coverage}
+    heads = []
+    for name in subject.datasets:
+        facts = store.dataset(name)
+        size = f"{facts.n_contexts:,} contexts, {facts.n_tokens:,} tokens"
+        heads.append(f'<th scope="col">{html.escape(name)}<small>{size}</small></th>')
+    rows = [
+        f'<tr><th scope="row">{html.escape(model)}{_model_facts(store, model)}</th>'
+        + "".join(_cell(cells.get((model, name))) for name in subject.datasets)
+        + "</tr>"
+        for model in subject.models
+    ]
+    head = f'<tr><th scope="col">model</th>{"".join(heads)}</tr>'
+    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cell(coverage: Coverage | None) -> str:
+    if coverage is None:
+        return "<td>none</td>"
+    missing = f", {len(coverage.missing)} missing" if coverage.missing else ""
+    first, last = coverage.steps[0], coverage.steps[-1]
+    if first == last:
+        return f"<td>1 step{missing}<small>{first}</small></td>"
+    return f"<td>{len(coverage.steps)} steps{missing}<small>{first} to {last}</small></td>"
+
+
+def _model_facts(store: Store, model: str) -> str:
+    """What is known of a model, under its name."""
+    facts = store.model(model)
+    if facts is None:
+        return ""
+    known = (
+        (facts.family, "{}"),
+        (facts.n_layer, "layers: {}"),
+        (facts.n_params, "parameters: {:,}"),
+        (facts.seed, "seed: {}"),
+    )
+    words = ", ".join(form.format(value) for value, form in known if value is not None)
+    return f"<small>{html.escape(words)}</small>" if words else ""

@@ -1,0 +1,181 @@
+"""One context's tokens with their losses at each step, packed small enough for a page.
+
+A loss is kept to a thousandth of a nat in 16 bits: round(1000 · loss) + 1000, held below 65535, which stands
+for no loss. So losses from −1 to 64.5 nats survive within 0.0005; none outside is expected.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajstore.store.text import join_pieces
+from trajstore.view.charts import Chart, Panel, Series, step_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from trajstore.store.matrix import LossMatrix
+    from trajstore.view.charts import Mark, StepAxis
+
+MISSING = 65535
+"""Packed value of a loss that is not there."""
+_SHIFT = 1000
+_STRAY = "<0x"
+_LONGEST_CHARACTER = 4
+
+
+@dataclass(frozen=True)
+class ModelSteps:
+    """The steps of one model that the slider has."""
+
+    name: str
+    color: str
+    """#rrggbb, as in the charts."""
+    steps: list[int]
+    """Rising."""
+    of: int
+    """Steps that the model has; more than are here where only some are kept."""
+    places: list[float]
+    """Where they lie on the step axis."""
+
+
+@dataclass(frozen=True)
+class ContextTokens:
+    """One context."""
+
+    label: str
+    """Its number and how it begins."""
+    ids: list[int]
+    """Vocabulary ids, position 0 included."""
+    texts: list[str]
+    """Texts of the tokens."""
+    shown: dict[int, str]
+    """By position, what to show instead of the text: a character that several tokens share, then nothing."""
+    losses: list[str]
+    """By model: base64 of little-endian uint16 (steps × (tokens − 1)), see the module."""
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """What the page shows of one dataset token by token."""
+
+    name: str
+    """The dataset."""
+    top: float
+    """Loss (nats) at the upper end of the colour scale."""
+    axis: dict[str, Any]
+    """Plotly's layout for a token's loss by step."""
+    models: list[ModelSteps]
+    contexts: list[ContextTokens]
+
+
+def token_view(
+    matrix: LossMatrix,
+    tokens: pl.DataFrame,
+    colors: dict[str, str],
+    context_limit: int,
+    step_limit: int,
+    marks: Sequence[Mark] = (),
+) -> TokenView:
+    """The first contexts of one dataset, from its whole matrix and all its tokens (`Dataset.frame()`).
+
+    `colors` by model; of each model at most `step_limit` steps are kept, evenly spread over the axis.
+    """
+    axis = step_axis(matrix.rows["step"].to_list(), [mark.step for mark in marks])
+    rows, models = [], []
+    for model in matrix.rows["model"].unique(maintain_order=True):
+        at = np.flatnonzero((matrix.rows["model"] == model).to_numpy())
+        steps = matrix.rows["step"].to_numpy()[at]
+        kept = spread(steps.tolist(), step_limit, axis)
+        rows.append(at[kept])
+        chosen = [int(step) for step in steps[kept]]
+        models.append(
+            ModelSteps(model, colors[model], chosen, len(steps), [axis.position(step) for step in chosen])
+        )
+    inside = (matrix.columns["context"] < context_limit).to_numpy()
+    values = matrix.values[:, inside][np.concatenate(rows)]
+    contexts = [
+        _context(number, part, [matrix.values[np.ix_(at, _columns(matrix, number))] for at in rows])
+        for number, part in enumerate(
+            tokens.filter(tokens["context"] < context_limit).partition_by("context")
+        )
+    ]
+    top = math.ceil(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1
+    name = str(matrix.columns["dataset"][0])
+    return TokenView(name, float(max(top, 1)), _axis_layout(models, marks), models, contexts)
+
+
+def _columns(matrix: LossMatrix, context: int) -> np.ndarray:
+    return np.flatnonzero((matrix.columns["context"] == context).to_numpy())
+
+
+def _context(number: int, part: pl.DataFrame, losses: Iterable[np.ndarray]) -> ContextTokens:
+    texts = part["text"].to_list()
+    start = " ".join(join_pieces(texts[:24]).split())
+    label = f"{number}: {start[:40]}{'…' if len(start) > 40 else ''}"
+    return ContextTokens(
+        label, part["token"].to_list(), texts, joined(texts), [pack(each) for each in losses]
+    )
+
+
+def spread(steps: Sequence[int], limit: int, axis: StepAxis) -> list[int]:
+    """Indices of at most `limit` of the rising steps, the first and last among them, even on the axis."""
+    if len(steps) <= limit:
+        return list(range(len(steps)))
+    places = np.array([axis.position(step) for step in steps])
+    wanted = np.linspace(places[0], places[-1], max(limit, 2))
+    return sorted({int(np.abs(places - place).argmin()) for place in wanted})
+
+
+def pack(losses: np.ndarray) -> str:
+    """Losses (steps, tokens) in nats as base64 of uint16, see the module."""
+    scaled = np.clip(np.rint(losses.astype(np.float64) * 1000) + _SHIFT, 0, MISSING - 1)
+    return base64.b64encode(np.where(np.isfinite(losses), scaled, MISSING).astype("<u2").tobytes()).decode()
+
+
+def joined(texts: Sequence[str]) -> dict[int, str]:
+    """Where neighbouring tokens share the bytes of a character: all of it for the first, nothing for the rest.
+
+    The shortest run of tokens, at most four, whose stray bytes all come together counts as sharing.
+    """
+    shown: dict[int, str] = {}
+    first = 0
+    while first < len(texts):
+        length = _shared(texts[first : first + _LONGEST_CHARACTER])
+        if length > 1:
+            shown[first] = join_pieces(texts[first : first + length])
+            shown.update(dict.fromkeys(range(first + 1, first + length), ""))
+        first += length
+    return shown
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """How many of these tokens, from the first, make whole characters only together; 1 if none do."""
+    for length in range(2, len(texts) + 1):
+        if not all(_STRAY in text for text in texts[:length]):
+            break
+        if _STRAY not in join_pieces(texts[:length]):
+            return length
+    return 1
+
+
+def _axis_layout(models: Sequence[ModelSteps], marks: Sequence[Mark]) -> dict[str, Any]:
+    """Plotly's layout with the step axis and marks; the curves are the page's."""
+    from trajstore.view.plotly_charts import figure
+
+    empty = tuple(
+        Series(name=model.name, x=tuple(map(float, model.steps)), y=(math.nan,) * len(model.steps))
+        for model in models
+    )
+    chart = Chart("Loss by step", "step", "loss (nats)", (Panel("", empty),), marks=tuple(marks))
+    layout: dict[str, Any] = json.loads(figure(chart).to_json())["layout"]
+    layout["yaxis"]["rangemode"] = "tozero"
+    return {"shapes": [], **layout}
