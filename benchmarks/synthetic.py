@@ -1,9 +1,7 @@
 """The slice family that the benchmarks run on: one model and one dataset, made from a seed.
 
-Losses (nats, float32) are smooth along steps with noise on top: a token starts near ln(vocabulary), falls along a
-sigmoid in log step to a floor of its own, gamma-distributed as losses of trained models are, and each checkpoint
-adds log-normal noise. Their low bits are random, so files are no smaller than those of real losses. Token ids
-follow Zipf's law. Knows nothing of what is measured.
+Losses (nats, float32) are smooth along steps with noise on top, see `HOW`; their low bits are random, so that files
+are no smaller than those of real losses. Token ids follow Zipf's law. Knows nothing of what is measured.
 """
 
 from __future__ import annotations
@@ -20,6 +18,12 @@ from trajstore.store.store import Store
 MODEL, DATASET, GROUP = "synthetic", "zipf", "one_percent"
 SEED = 0
 VOCABULARY = 50304
+
+HOW = (
+    f"float32 losses from seed {SEED}: each token starts near ln({VOCABULARY}) nats and falls along a sigmoid in log "
+    "step, its middle and width its own, to a gamma-distributed floor, with log-normal noise of 2 to 12 % at each step"
+)
+"""How the losses are made, in words."""
 
 # Pythia's 154 labels: 0, the powers of two up to 512, then every thousandth.
 SUITE = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
@@ -95,7 +99,9 @@ def make_family(size: Size, folder: Path) -> Family:
     with_loss = ids[:, 1:].ravel()
     family = Family(size, folder, store, losses, with_loss, _one_percent_token(with_loss))
     store.groups.add(
-        GROUP, f"SELECT dataset, context, position FROM tokens WHERE token = {family.token}", "One frequent token."
+        GROUP,
+        f"SELECT dataset, context, position FROM tokens WHERE token = {family.token}",
+        "One frequent token.",
     )
     return family
 

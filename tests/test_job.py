@@ -455,6 +455,15 @@ def test_what_is_not_on_this_disk_is_planned_as_a_download(
     assert scored.steps("pythia-14m-seed3", "d") == [0, 1000]
 
 
+def test_a_step_that_is_not_in_the_cache_is_an_error_that_says_so(
+    scored: Store, hub_run: dict[str, str]
+) -> None:
+    with pytest.raises(
+        UnknownStep, match=r"in the Hub's cache \(the Hub cannot be asked\)\. .*: 0, 512, 1000"
+    ):
+        plan(scored, "EleutherAI/pythia-14m-seed3", ["d"], steps=2000)
+
+
 def test_a_local_copy_of_a_run_on_the_hub_is_the_same_run(
     scored: Store, hub_run: dict[str, str], tmp_path: Path
 ) -> None:

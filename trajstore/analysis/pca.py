@@ -28,7 +28,7 @@ class PCAResult:
     """A fit."""
 
     scores: pl.DataFrame
-    """model, step, component (from 1), score (nats · √tokens): where each checkpoint lies."""
+    """model, step, component (from 1), score (nats, along a direction of length 1): where each checkpoint lies."""
     variance: pl.DataFrame
     """component, variance (nats²), ratio (share of the whole variance)."""
     loadings: np.ndarray

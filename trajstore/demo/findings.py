@@ -60,7 +60,8 @@ def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int
     before = both.filter(step=when.after).row(0, named=True)
     return (
         f"{model} learns the repeated half {when.text}: {before['mean']:.2f} → {first['mean']:.2f} nats a token, "
-        f"{last['mean']:.2f} at step {last['step']}; the fresh half stays at {last['mean_fresh']:.2f}."
+        f"{last['mean']:.2f} at step {last['step']}; the fresh half meanwhile goes {before['mean_fresh']:.2f} → "
+        f"{first['mean_fresh']:.2f}."
     )
 
 

@@ -151,14 +151,23 @@ def _local_source(folder: Path) -> Source:
         if (step := parse_revision(entry.name)) is not None and entry.is_dir()
     ]
     if not found:
-        single = (
-            " It holds config.json itself, so it is a single checkpoint: move it into a folder named after "
-            f"its step, as in {folder.name}/step1000, and score {folder.name}."
-            if (folder / "config.json").exists()
-            else ""
+        raise CheckpointError(
+            f"{folder} has no subfolder named after a step ({STEP_NAMES}).{_single_checkpoint(folder)}"
         )
-        raise CheckpointError(f"{folder} has no subfolder named after a step ({STEP_NAMES}).{single}")
     return Source(folder.name, str(folder), True, _in_order(found, str(folder)))
+
+
+def _single_checkpoint(folder: Path) -> str:
+    """What to do with a folder that is one checkpoint and not a run."""
+    step = parse_revision(folder.name)
+    if not (folder / "config.json").exists():
+        return ""
+    if step is not None:
+        return f" It is a checkpoint itself: score the folder around it with: {folder.parent} --steps {step}"
+    return (
+        " It holds config.json itself, so it is a single checkpoint: move it into a folder named after its "
+        f"step, as in {folder.name}/step1000, and score {folder.name}."
+    )
 
 
 def _in_order(found: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]:

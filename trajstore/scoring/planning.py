@@ -81,7 +81,10 @@ def plan(
         )
     source = find_checkpoints(model)
     run_name = check_name("model", source.name if name is None else name)
-    wanted = set(resolve(steps, source.steps, source.repo))
+    where = (
+        f"{source.repo} in the Hub's cache (the Hub cannot be asked)" if source.unreachable else source.repo
+    )
+    wanted = set(resolve(steps, source.steps, where))
     check_same_run(store, run_name, source)
     pending, present = [], 0
     for checkpoint in source.checkpoints:

@@ -82,6 +82,10 @@ def _draw(part: SubFigure, chart: Chart) -> None:
         _set_axes(axes, chart, panel, axis, first_column=i % columns == 0)
         if axis:
             _draw_marks(axes, chart, axis, labelled=i < columns)
+    if chart.marks and axis:
+        for axes in grid.flat[: 1 if chart.share_y else min(columns, len(chart.panels))]:
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.09 * (high - low))  # room for the marks' labels above the curves
     title = part.suptitle(_plain(chart.title), fontsize=12, fontweight="bold", x=0.01, ha="left")
     if chart.note:
         title.set_text(f"{_plain(chart.title)}\n")

@@ -1,0 +1,107 @@
+"""The benchmarks: python -m benchmarks.run [--quick] [--out FILE].
+
+Makes a slice family in a temporary folder, lets the store and its peers take turns on it, and prints one table of
+ratios. The full size also writes it to benchmarks/RESULTS.md; --quick only prints unless --out is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import machine, reading, writing
+from benchmarks.page import page
+from benchmarks.synthetic import SUITE, Family, Size, make_family
+from benchmarks.timing import Row, Say
+from trajstore.errors import TrajstoreError
+from trajstore.store.files import check_target, write_whole
+
+FULL, QUICK = Size(154, 512, 512), Size(20, 64, 256)
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+# An fsync takes what the disk will; appends are quick enough for more rounds.
+_APPEND_ROUNDS, _ROUNDS = 15, 5
+
+
+def measure(family: Family, say: Say) -> list[Row]:
+    """All rows of the table."""
+    return [
+        *writing.size_rows(family),
+        *writing.append_rows(family, _APPEND_ROUNDS, say),
+        *reading.matrix_rows(family, _ROUNDS, say),
+        *reading.group_rows(family, _ROUNDS, say),
+        *reading.trajectory_rows(family, _ROUNDS, say),
+        *reading.memory_rows(family, _ROUNDS),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, write; the temporary folder goes whatever happens."""
+    options = _parser().parse_args(arguments)
+    size: Size = options.size or (QUICK if options.quick else FULL)
+    out: Path | None = options.out or (None if options.quick or options.size else RESULTS)
+    try:
+        if out is not None:
+            check_target(out, [".md"])
+        pinned = machine.pin_to_cores(reading.THREADS[-1])
+        with tempfile.TemporaryDirectory(prefix="trajstore-bench-") as folder:
+            _say(f"making {size.rows:,} losses in {folder}")
+            family = make_family(size, Path(folder))
+            with family.store:
+                rows = measure(family, _say)
+                command = shlex.join(["python", "-m", "benchmarks.run", *(arguments or sys.argv[1:])])
+                text = page(family, command, pinned, rows)
+        print(text, end="")
+        if out is not None:
+            write_whole(out, text.encode())
+    except TrajstoreError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description="The store beside its peers."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small family; only prints unless --out is given"
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="STEPSxCONTEXTSxTOKENS", help="another size, such as 154x512x512"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the .md file to write (default: benchmarks/RESULTS.md)"
+    )
+    return parser
+
+
+def _size(text: str) -> Size:
+    """A size such as 154x512x512."""
+    try:
+        steps, contexts, tokens = map(int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not STEPSxCONTEXTSxTOKENS, such as 154x512x512"
+        ) from None
+    if not 1 <= steps <= len(SUITE) or contexts < 1 or tokens < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: 1 to {len(SUITE)} steps, 1 context at least, of 2 tokens at least"
+        )
+    return Size(steps, contexts, tokens)
+
+
+def _say(message: str) -> None:
+    """A line of talk."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    # Ends as an exit does, so that the temporary folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Work in a process of its own: for a peer whose memory must be given back, and for peaks of memory.
+
+The process starts afresh (spawn), imports what it needs before the clock starts, and ends with the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from benchmarks.synthetic import DATASET, MODEL
+from benchmarks.timing import WrongAnswer
+from trajstore.store.store import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PivotJob:
+    """A Polars pivot of the long format, to be done in a process of its own."""
+
+    slices: list[Path]
+    steps: list[int]
+    lazy: bool
+    """Whether the steps are named beforehand, which lets the pivot run on the plan."""
+    expected: Path
+    """The .npy file of the matrix that must come out."""
+    tokens: Path | None = None
+    """The dataset's tokens.parquet, where only one token's losses are asked for."""
+    token: int = -1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work took."""
+
+    seconds: float
+    peak: int
+    """Bytes of memory above those before the work."""
+
+
+def apart(work: Callable[..., T], *arguments: object) -> T:
+    """The answer of `work`, computed in a new process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def polars_pivot(job: PivotJob) -> Cost:
+    """Time and memory from the files to a matrix, float32 (steps, columns); raises `WrongAnswer`."""
+    before = _start_peak()
+    start = time.perf_counter()
+    values = _pivot(job)
+    cost = Cost(time.perf_counter() - start, _peak() - before)
+    if not np.array_equal(values, np.load(job.expected)):
+        raise WrongAnswer("the Polars pivot is not the matrix")
+    return cost
+
+
+def _pivot(job: PivotJob) -> np.ndarray:
+    long = pl.scan_parquet(
+        job.slices,
+        hive_partitioning=True,
+        hive_schema={"model": pl.String, "dataset": pl.String, "step": pl.Int64},
+    ).select("step", "context", "position", "loss")
+    keys = ["context", "position"]
+    if job.tokens is not None:
+        members = pl.scan_parquet(job.tokens).filter(pl.col("token") == job.token).select(keys)
+        long = long.join(members, on=keys, how="semi")
+    if job.lazy:
+        wide = long.pivot("step", on_columns=job.steps, index=keys, values="loss").sort(keys).collect()
+    else:
+        wide = long.collect().pivot("step", index=keys, values="loss").sort(keys)
+    values: np.ndarray = wide.drop(keys).to_numpy().T
+    return values
+
+
+def matrix_pull(store: Path, threads: int) -> Cost:
+    """Time and memory of a pull of the whole matrix, its labels included."""
+    with Store(store) as opened:
+        before = _start_peak()
+        start = time.perf_counter()
+        matrix = opened.matrix(DATASET, MODEL, threads=threads)
+        cost = Cost(time.perf_counter() - start, _peak() - before)
+        assert matrix.values.size
+    return cost
+
+
+def _start_peak() -> int:
+    """Start the peak anew from what is resident now; returns that, in bytes."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _peak()
+
+
+def _peak() -> int:
+    """Highest resident memory, in bytes.
+
+    Linux's own counter where there is one: `ru_maxrss` of a process may begin at the size of the one that started it.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,207 @@
+"""The command line, run as a user runs it: stdout is data, stderr is talk, three exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import PLANTED_STEPS
+from typer.testing import CliRunner, Result
+
+from trajstore.cli import app
+from trajstore.store.store import Store
+
+
+def run(*words: object, ok: bool = True, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+    if ok:
+        assert result.exit_code == 0, result.output
+    else:
+        assert result.exit_code in (1, 2), result.output
+        assert result.stdout == ""
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def path(planted: Store) -> Path:
+    planted.close()
+    return planted.path
+
+
+def test_init_migrate_status(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    assert "Made a store" in run("init", "-s", store).stderr
+    assert "already" in run("init", "-s", store).stderr
+    lines = json.loads(run("migrate", "--list", "--json", "-s", store).stdout)
+    assert [line["state"] for line in lines] == ["applied", "applied"]
+    assert "Nothing to apply" in run("migrate", "-s", store).stderr
+    assert "No losses yet" in run("status", "-s", store).stderr
+
+
+def test_the_store_is_chosen_by_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAJSTORE", str(path))
+    assert "a" in run("status").stdout
+    monkeypatch.delenv("TRAJSTORE")
+    monkeypatch.chdir(path.parent)
+    assert "a" in run("status").stdout
+
+
+def test_status_counts_what_is_missing(path: Path) -> None:
+    (path / "losses/model=b/dataset=e/step=64/slice.parquet").unlink()
+    lines = {
+        (line["model"], line["dataset"]): line
+        for line in json.loads(run("status", "-s", path, "--json").stdout)
+    }
+    assert lines["b", "e"]["missing"] == [64]
+    assert lines["a", "d"]["steps"] == list(PLANTED_STEPS)
+    table = run("status", "-s", path).stdout.splitlines()
+    assert table[0].split()[:4] == ["model", "dataset", "steps", "first"]
+    assert table[4].split()[:7] == ["b", "e", "7", "0", "32", "1", "64"]
+
+
+def test_sql_formats(path: Path, tmp_path: Path) -> None:
+    ask = "SELECT model, count(*) AS n FROM raw_losses GROUP BY ALL ORDER BY ALL"
+    assert run("sql", ask, "-s", path).stdout.split() == ["model", "n", "a", "1552", "b", "1552"]
+    assert json.loads(run("sql", ask, "-s", path, "--format", "json").stdout)[1] == {"model": "b", "n": 1552}
+    assert run(
+        "sql", ask, "-s", path, "--format", "csv"
+    ).stdout == '"model","n"\n"a",1552\n"b",1552\n'.replace('"model","n"', "model,n")
+    assert run("sql", "-", "-s", path, stdin="SELECT 7 AS x").stdout.split() == ["x", "7"]
+    (tmp_path / "q.sql").write_text(ask)
+    for name in ("out.csv", "out.json", "out.parquet"):
+        run("sql", "-f", tmp_path / "q.sql", "-s", path, "-o", tmp_path / name)
+    assert pl.read_parquet(tmp_path / "out.parquet").rows() == [("a", 1552), ("b", 1552)]
+
+
+def test_a_long_table_says_that_it_stops(path: Path) -> None:
+    result = run("sql", "FROM raw_losses", "-s", path)
+    assert len(result.stdout.splitlines()) == 201
+    assert "The first 200 of 3,104 rows" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["sql", "SELECT nothing FROM losses"], 1, "Candidate bindings"),
+        (["sql", "DROP VIEW losses"], 1, "Sessions only read"),
+        (["sql"], 2, "give the query"),
+        (["sql", "SELECT 1", "--format", "xml"], 2, "none of table, csv, json, parquet"),
+        (["sql", "SELECT 1", "--format", "parquet"], 2, "-o FILE.parquet"),
+        (["sql", "SELECT 1", "-o", "x.txt"], 2, "none of table, csv, json, parquet"),
+        (["sql", "SELECT 1", "-o", "none/x.csv"], 1, "There is no folder none"),
+        (["sql", "-f", "none.sql"], 1, "Cannot read none.sql"),
+        (["matrix", "m.csv", "-d", "d"], 1, "must end in .npy or .parquet"),
+        (["matrix", "m.npy", "-d", "dd"], 1, "There is no dataset 'dd' here; there is: d, e. Did you mean"),
+        (["matrix", "m.npy", "-d", "d", "-m", "c*"], 1, "There is no model 'c*' here; there is: a, b."),
+        (["matrix", "m.npy", "-d", "d", "--steps", "3"], 1, "The nearest that exist: 0, 1, 2, 4, 8, 16"),
+        (["matrix", "m.npy", "-d", "d", "--steps", "x"], 1, "It takes all, last, log"),
+        (["matrix", "m.npy"], 2, "--dataset"),
+        (["trajectory", "digitz"], 1, "Did you mean digits"),
+        (["trajectory", "every_token", "--plot", "x.jpeg"], 1, "must end in .html or .png"),
+        (["pca", "-d", "d", "--steps", "last", "-m", "a"], 1, "compares checkpoints, and this matrix has 1"),
+        (["group", "add", "Bad", "--sql", "SELECT 1"], 1, "cannot be a group name"),
+        (
+            ["group", "add", "g", "--sql", "SELECT 1 AS x"],
+            1,
+            "this one gives x (without dataset, context, position)",
+        ),
+        (["group", "add", "g"], 2, "--sql or --file, and not both"),
+        (["group", "show", "nothing"], 1, "trajstore group add"),
+        (["group", "drop", "digits"], 1, "comes with trajstore"),
+        (["dataset", "show", "nothing"], 1, "trajstore dataset add"),
+        (["dataset", "add", "a/b", "x.txt", "--tokenizer", "t"], 1, "cannot be a dataset name"),
+        (["dataset", "add", "new", "x.txt", "--tokenizer", "t"], 1, "x.txt"),
+        (["score", "nowhere", "-d", "nothing"], 1, "trajstore dataset add"),
+        (["report", "x.pdf"], 1, ".html"),
+    ],
+)
+def test_wrong_input(
+    path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(path.parent)
+    before = sorted(path.parent.rglob("*"))
+    result = run(*words, ok=False)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+    assert sorted(path.parent.rglob("*")) == before, "nothing is written"
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["sql", "SELECT 1"], ["group", "list"], ["pca", "-d", "d"], ["migrate"]]
+)
+def test_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words, ok=False)
+    assert result.exit_code == 1
+    assert "There is no store at store. Make one with: trajstore init -s store" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_groups(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "w7.sql").write_text(
+        "-- The word w7.\nSELECT dataset, context, position FROM tokens WHERE text = ' w7';\n"
+    )
+    assert "Group w7: " in run("group", "add", "w7", "--file", tmp_path / "w7.sql", "-s", path).stderr
+    listed = {line["group"]: line for line in json.loads(run("group", "list", "-s", path, "--json").stdout)}
+    assert listed["w7"]["description"] == "The word w7."
+    assert set(listed["w7"]["sizes"]) <= {"d", "e"}
+    assert "text = ' w7'" in run("group", "show", "w7", "-s", path).stdout
+    assert "w7" in run("group", "list", "-s", path).stdout
+    run("group", "drop", "w7", "-s", path)
+    assert "w7" not in run("group", "list", "-s", path).stdout
+
+
+def test_trajectory_with_plots(path: Path, tmp_path: Path) -> None:
+    words = ["trajectory", "every_token", "first_half", "-m", "a", "-d", "d", "--steps", "log", "-s", path]
+    rows = json.loads(run(*words, "--json").stdout)
+    assert len(rows) == 2 * 8
+    assert all(row["low"] < row["mean"] < row["high"] for row in rows)
+    for name in ("t.png", "t.html"):
+        assert f"Drew {tmp_path / name}" in run(*words, "--plot", tmp_path / name).stderr
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_matrix(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.npy"
+    result = run(
+        "matrix", out, "-d", "d", "-d", "e", "-m", "*", "--contexts", "0:2", "--pad-first", "-s", path
+    )
+    assert "16 checkpoints × 22 tokens" in result.stderr
+    assert np.load(out).shape == (16, 22)
+    assert pl.read_parquet(tmp_path / "m.columns.parquet").columns == [
+        "dataset",
+        "context",
+        "position",
+        "token",
+        "text",
+    ]
+
+
+def test_pca(path: Path, tmp_path: Path) -> None:
+    words = ["pca", "-d", "d", "-d", "e", "--components", "2", "--top", "3", "-s", path]
+    found = json.loads(run(*words, "--json").stdout)
+    assert sum(row["ratio"] for row in found["variance"]) > 0.999
+    assert len(found["scores"]) == 2 * 16
+    assert {"before", "after", "text", "loading"} <= found["tokens"][0].keys()
+    table = run(*words, "--plot", tmp_path / "p.png").stdout
+    assert "component" in table
+    assert "PC2" in table
+    assert (tmp_path / "p.png").exists()
+
+
+def test_dataset_list_and_show(path: Path) -> None:
+    rows = json.loads(run("dataset", "list", "-s", path, "--json").stdout)
+    assert [(row["dataset"], row["contexts"], row["losses"]) for row in rows] == [("d", 6, 97), ("e", 6, 97)]
+    shown = json.loads(run("dataset", "show", "d", "-s", path, "--json").stdout)
+    assert shown["tokens_sha256"].startswith("sha256:")
+    assert len(shown["first_contexts"]) == 3
+    assert "tokens_sha256" in run("dataset", "show", "d", "-s", path).stdout
+
+
+def test_report(path: Path, tmp_path: Path) -> None:
+    run("report", tmp_path / "r.html", "-s", path, "-d", "d", "-g", "every_token")
+    assert (tmp_path / "r.html").stat().st_size > 1_000_000

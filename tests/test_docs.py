@@ -1,0 +1,51 @@
+"""Docs that cannot drift: every command has help with an example and stands in the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from trajstore import sqlfiles
+from trajstore.cli import app
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def commands(group: Any, prefix: str = "trajstore") -> dict[str, Any]:
+    found = {}
+    for name, command in group.commands.items():
+        full = f"{prefix} {name}"
+        found.update(commands(command, full) if hasattr(command, "commands") else {full: command})
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    text = COMMANDS[name].help
+    assert "Example:" in text
+    assert name in text.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        assert getattr(parameter, "help", None) or parameter.param_type_name == "argument", (
+            f"{name} {parameter.name}"
+        )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    assert name in README
+
+
+@pytest.mark.parametrize("kind", ["views", "macros", "groups"])
+def test_every_sql_file_has_a_header(kind: str) -> None:
+    for file in sqlfiles.load(kind):
+        assert len(file.description) > 20, file.name
