@@ -28,8 +28,8 @@ answer is compared with the expected one, off the clock. Files are in the system
   and imports are not counted.
 - Trajectory: ours is a group's mean and interval at each step; DuckDB's the bare mean of all tokens, which is less
   work than any group's.
-- Memory: highest resident memory during the pull less that before it, in a process of its own; the pull's labels
-  are part of it, the matrix's own size is that of its values.
+- Memory: highest resident memory during the pull less that before it, in a process of its own with its libraries
+  loaded; the labels are part of it, the matrix's own size is that of its values.
 """
 
 

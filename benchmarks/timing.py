@@ -94,26 +94,18 @@ def clocked(work: Callable[[], T], check: Callable[[T], bool]) -> Callable[[], f
 
 
 def compare(what: str, pairs: Sequence[tuple[Contender, Contender]], rounds: int, say: Say) -> list[Row]:
-    """A row for each pair of ours and a peer; all contenders take turns in one race."""
+    """A row for each pair of ours and a peer; all contenders take turns, after one unmeasured run of the quick ones."""
     contenders = list(dict.fromkeys(each for pair in pairs for each in pair))
-    seconds = race(contenders, rounds, say)
-    return [
-        Row(what, seconds[ours], peer.name, seconds[peer], threads=f"{ours.threads} / {peer.threads}")
-        for ours, peer in pairs
-    ]
-
-
-def race(contenders: Sequence[Contender], rounds: int, say: Say) -> dict[Contender, list[float]]:
-    """Seconds of each contender by round; each has one unmeasured run first, but for the slow ones."""
     for each in contenders:
         if each.runs is None:
             each.once()
     seconds: dict[Contender, list[float]] = {each: [] for each in contenders}
     for number in range(rounds):
+        say(f"{what}: round {number + 1} of {rounds}")
         for each in contenders:
             if each.runs is None or number < each.runs:
                 seconds[each].append(each.once())
-                say(
-                    f"round {number + 1}, {each.name}, threads {each.threads}: {show(seconds[each][-1], 'seconds')}"
-                )
-    return seconds
+    return [
+        Row(what, seconds[ours], peer.name, seconds[peer], threads=f"{ours.threads} / {peer.threads}")
+        for ours, peer in pairs
+    ]

@@ -33,8 +33,10 @@ def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as 
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name == "analysis":
+        return importlib.import_module("trajstore.analysis")
+    if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

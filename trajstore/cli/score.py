@@ -91,6 +91,8 @@ def _say_plan(plan: Plan) -> None:
     say(
         f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens), {plan.present} there already."
     )
+    if plan.source.unreachable:
+        say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
         amount = f", about {size(plan.download_bytes)}" if plan.download_bytes else ""
         say(f"{len(plan.downloads)} revisions to download{amount}.")

@@ -131,9 +131,7 @@ def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
         steps=model.recipe.checkpoints,
         tokens_per_step=model.recipe.tokens_per_step,
     )
-    report = job.run(store, plan, progress=progress)
-    for step, reason in report.failures:
-        progress.say(f"{model.name} at step {step} was not scored: {reason}")
+    job.run(store, plan, progress=progress)
 
 
 def _findings(trajectories: pl.DataFrame, fit: PCAResult, models: list[str], recipe: Recipe) -> list[str]:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,11 @@ def open_session(root: Path) -> duckdb.DuckDBPyConnection:
 @contextlib.contextmanager
 def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that may change the catalog; no other process can use it meanwhile."""
-    with _in_process:
-        connection = duckdb.connect(":memory:")
-        try:
-            _attach(connection, root, "READ_WRITE")
-            connection.execute("USE cat")
-            _confine(connection, root)
-            yield connection
-        finally:
-            connection.close()
+    with (
+        _in_process,
+        _changing(root, lambda connection: _attach(connection, root, "READ_WRITE")) as connection,
+    ):
+        yield connection
 
 
 @contextlib.contextmanager
@@ -78,9 +74,19 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 @contextlib.contextmanager
 def creating(root: Path, file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to a new catalog in `file`, whose views find the store at `root`."""
+    attach = f"ATTACH {quoted(str(file))} AS cat (STORAGE_VERSION '{CATALOG_STORAGE}')"
+    with _changing(root, lambda connection: connection.execute(attach)) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _changing(
+    root: Path, attach: Callable[[duckdb.DuckDBPyConnection], object]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A confined connection that works in the database which `attach` attaches as `cat`."""
     connection = duckdb.connect(":memory:")
     try:
-        connection.execute(f"ATTACH {quoted(str(file))} AS cat (STORAGE_VERSION '{CATALOG_STORAGE}')")
+        attach(connection)
         connection.execute("USE cat")
         _confine(connection, root)
         yield connection
