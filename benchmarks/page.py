@@ -52,7 +52,10 @@ def _facts(family: Family, command: str, pinned: bool) -> list[tuple[str, str]]:
     share = f"the group `{GROUP}` is one token, {len(family.members) / size.columns:.2%} of the losses"
     return [
         *machine.facts(family.folder),
-        ("Threads", f"ours / the peer's, as in the table; {cores}"),
+        (
+            "Threads",
+            f"ours that read slices / the peer's; the query of a group takes what there is; {cores}",
+        ),
         ("Command", f"`{command}`"),
         ("Data", f"{sizes}; {HOW}; {share}"),
     ]

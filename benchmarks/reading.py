@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.subprocesses import PivotJob, apart, matrix_pull, polars_pivot
 from benchmarks.synthetic import DATASET, GROUP, MODEL, Family
-from benchmarks.timing import Contender, Row, Say, clocked, compare
+from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.store.catalog import quoted
 
@@ -25,11 +25,8 @@ Right = Callable[[np.ndarray], bool]
 
 THREADS = (1, 2)
 
-# Rounds of the peers that take seconds, and of the one that takes a minute.
-_SLOW, _SLOWEST = 3, 2
 
-
-def matrix_rows(family: Family, rounds: int, say: Say) -> list[Row]:
+def matrix_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
     """Time of the whole matrix."""
     right = _equal_to(family.losses)
     one, two = (_pull(family, threads, right) for threads in THREADS)
@@ -38,11 +35,11 @@ def matrix_rows(family: Family, rounds: int, say: Say) -> list[Row]:
         "loop of pyarrow reads of the slices, page checksums verified", clocked(lambda: _loop(family), right)
     )
     sorted_one, sorted_two = (
-        Contender("DuckDB, ORDER BY and reshape", _sql_matrix(family, threads, right), threads, _SLOW)
+        Contender("DuckDB, ORDER BY and reshape", _sql_matrix(family, threads, right), threads, rounds.slow)
         for threads in THREADS
     )
-    lazy = _pivot("Polars lazy pivot, steps known", _pivot_job(family, lazy=True), _SLOW)
-    eager = _pivot("Polars scan, collect, pivot", _pivot_job(family, lazy=False), _SLOWEST)
+    lazy = _pivot("Polars lazy pivot, steps known", _pivot_job(family, lazy=True), rounds.slow)
+    eager = _pivot("Polars scan, collect, pivot", _pivot_job(family, lazy=False), rounds.slowest)
     pairs = [
         (one, load),
         (two, load),
@@ -53,10 +50,10 @@ def matrix_rows(family: Family, rounds: int, say: Say) -> list[Row]:
         (two, eager),
     ]
     what = f"Matrix {family.size.steps} × {family.size.columns:,}"
-    return compare(what, pairs, rounds, say)
+    return compare(what, pairs, rounds.usual, say)
 
 
-def group_rows(family: Family, rounds: int, say: Say) -> list[Row]:
+def group_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
     """Time of the matrix of a group of about one token in a hundred."""
     expected = family.losses[:, family.members]
     np.save(family.folder / "group.npy", expected)
@@ -73,14 +70,14 @@ def group_rows(family: Family, rounds: int, say: Say) -> list[Row]:
         for threads in THREADS
     )
     pivot = _pivot(
-        "Polars semi join, lazy pivot, steps known", _pivot_job(family, lazy=True, group=True), _SLOW
+        "Polars semi join, lazy pivot, steps known", _pivot_job(family, lazy=True, group=True), rounds.slow
     )
     pairs = [(one, load), (two, load), (one, sorted_one), (two, sorted_two), (two, pivot)]
     what = f"Matrix through a group, {family.size.steps} × {expected.shape[1]:,}"
-    return compare(what, pairs, rounds, say)
+    return compare(what, pairs, rounds.usual, say)
 
 
-def trajectory_rows(family: Family, rounds: int, say: Say) -> list[Row]:
+def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
     """Time of the group's mean by step, ours with its interval, against a mean over all tokens without one."""
     expected = family.losses[:, family.members].mean(axis=1, dtype=np.float64)
     ours = [
@@ -94,7 +91,7 @@ def trajectory_rows(family: Family, rounds: int, say: Say) -> list[Row]:
         for threads in THREADS
     ]
     what = f"Trajectory of a group, {len(family.members):,} tokens"
-    found = compare(what, [*zip(ours, bare, strict=True), (macro, bare[-1])], rounds, say)
+    found = compare(what, [*zip(ours, bare, strict=True), (macro, bare[-1])], rounds.usual, say)
     return [*found[:-1], replace(found[-1], what=f"{what}, in SQL: trajectory('{GROUP}')")]
 
 

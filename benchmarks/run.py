@@ -7,36 +7,37 @@ ratios. The full size also writes it to benchmarks/RESULTS.md; --quick only prin
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import machine, reading, writing
 from benchmarks.page import page
 from benchmarks.synthetic import SUITE, Family, Size, make_family
-from benchmarks.timing import Row, Say
+from benchmarks.timing import Rounds, Row, Say
 from trajstore.errors import TrajstoreError
 from trajstore.store.files import check_target, write_whole
 
 FULL, QUICK = Size(154, 512, 512), Size(20, 64, 256)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
-# An fsync takes what the disk will; appends are quick enough for more rounds.
-_APPEND_ROUNDS, _ROUNDS = 15, 5
+FULL_ROUNDS, QUICK_ROUNDS = Rounds(15, 5, 3, 2), Rounds(5, 3, 1, 1)
 
 
-def measure(family: Family, say: Say) -> list[Row]:
+def measure(family: Family, rounds: Rounds, say: Say) -> list[Row]:
     """All rows of the table."""
     return [
         *writing.size_rows(family),
-        *writing.append_rows(family, _APPEND_ROUNDS, say),
-        *reading.matrix_rows(family, _ROUNDS, say),
-        *reading.group_rows(family, _ROUNDS, say),
-        *reading.trajectory_rows(family, _ROUNDS, say),
-        *reading.memory_rows(family, _ROUNDS),
+        *writing.append_rows(family, rounds.append, say),
+        *reading.matrix_rows(family, rounds, say),
+        *reading.group_rows(family, rounds, say),
+        *reading.trajectory_rows(family, rounds, say),
+        *reading.memory_rows(family, rounds.slow),
     ]
 
 
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if out is not None:
             check_target(out, [".md"])
         pinned = machine.pin_to_cores(reading.THREADS[-1])
-        with tempfile.TemporaryDirectory(prefix="trajstore-bench-") as folder:
+        with _working_folder() as folder:
             _say(f"making {size.rows:,} losses in {folder}")
-            family = make_family(size, Path(folder))
+            family = make_family(size, folder)
             with family.store:
-                rows = measure(family, _say)
+                rows = measure(family, QUICK_ROUNDS if options.quick else FULL_ROUNDS, _say)
                 command = shlex.join(["python", "-m", "benchmarks.run", *(arguments or sys.argv[1:])])
                 text = page(family, command, pinned, rows)
         print(text, end="")
@@ -63,6 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _working_folder() -> Iterator[Path]:
+    """A folder for all files, also those that sessions, peers and processes put aside; removed at the end."""
+    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="trajstore-bench-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before[0]
+            if before[1] is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before[1]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,9 +10,9 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,10 @@ from benchmarks.timing import WrongAnswer
 from trajstore.store.store import Store
 
 T = TypeVar("T")
+
+
+class Died(Exception):
+    """A process ended without an answer: an error, which it printed, or no memory left."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,26 @@ class Cost:
 
 
 def apart(work: Callable[..., T], *arguments: object) -> T:
-    """The answer of `work`, computed in a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+    """The answer of `work`, computed in a new process; raises `Died` where that gives none."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, work, arguments))
+    process.start()
+    theirs.close()
+    try:
+        answer: T = ours.recv()
+    except EOFError:
+        raise Died(f"the process of {work.__name__} ended without an answer") from None
+    finally:
+        process.kill()
+        process.join()
+    return answer
+
+
+def _answer(to: Connection, work: Callable[..., T], arguments: Sequence[object]) -> None:
+    """What the new process does."""
+    to.send(work(*arguments))
+    to.close()
 
 
 def polars_pivot(job: PivotJob) -> Cost:

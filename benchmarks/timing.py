@@ -22,6 +22,19 @@ class WrongAnswer(Exception):
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """How often contenders take turns."""
+
+    append: int
+    """For appends, which are quick and whose fsync takes what the disk will."""
+    usual: int
+    slow: int
+    """For peers that take seconds, and for processes whose memory is measured."""
+    slowest: int
+    """For the peer that takes a minute."""
+
+
+@dataclass(frozen=True)
 class Contender:
     """One way to do a piece of work."""
 

@@ -91,7 +91,7 @@ def test_a_moved_store_answers_plain_duckdb(planted: Store, tmp_path: Path) -> N
     """No trajstore at all: `cd STORE && python -c "import duckdb; …"`."""
     planted.close()
     moved = planted.path.rename(tmp_path / "elsewhere")
-    code = "import duckdb; print(duckdb.connect('catalog.duckdb').sql('from losses limit 5').fetchall()[0])"
+    code = "import duckdb; print(duckdb.connect('catalog.duckdb').sql('from losses order by all limit 5').fetchall()[0])"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=moved, capture_output=True, text=True, check=True
     )

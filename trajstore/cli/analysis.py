@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -165,6 +165,8 @@ def pca(
 
 def _print_components(variance: pl.DataFrame, scores: pl.DataFrame, tokens: pl.DataFrame) -> None:
     """The three tables of a PCA."""
+    import polars as pl
+
     print_table(
         ["component", "variance (nats²)", "share"],
         [
@@ -176,24 +178,14 @@ def _print_components(variance: pl.DataFrame, scores: pl.DataFrame, tokens: pl.D
     wide = scores.pivot(on="component", index=["model", "step"], values="score")
     print_table(["model", "step", *(f"PC{name}" for name in wide.columns[2:])], wide.rows())
     typer.echo()
-    end: dict[str, Any] = {"high": "+", "low": "−"}
-    print_table(
-        ["PC", "end", "loading", "dataset", "context", "position", "before ", "token", "after"],
-        [
-            [
-                row["component"],
-                end[row["end"]],
-                row["loading"],
-                row["dataset"],
-                row["context"],
-                row["position"],
-                row["before"],
-                f"[{row['text']}]",
-                row["after"],
-            ]
-            for row in tokens.to_dicts()
-        ],
+    chosen = tokens.select(
+        pl.col("component").alias("PC"),
+        pl.col("end").replace({"high": "+", "low": "−"}),
+        *("loading", "dataset", "context", "position", "before"),
+        pl.format("[{}]", "text").alias("token"),
+        "after",
     )
+    print_table(chosen.columns, chosen.rows(), right=["before"])
 
 
 def register(app: typer.Typer) -> None:

@@ -83,8 +83,8 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Iterable[
     print_table(names, [[row[name] for name in names] for row in rows])
 
 
-def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A plain table: numbers to the right, one space of margin, no folding when piped."""
+def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
+    """A plain table: numbers and the columns of `right` to the right, not folded when piped."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +92,7 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, name in enumerate(names):
         numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric or name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 4000, soft_wrap=False).print(table)
@@ -119,7 +119,7 @@ def size(n_bytes: float) -> str:
 
 
 class Bars:
-    """Progress as bars on stderr; plain lines of talk where stderr is no terminal."""
+    """Progress as bars on stderr; a line a stage where stderr is no terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -131,6 +131,10 @@ class Bars:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.stop()
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            say(f"{label}: {total:,} {unit}")
+            return
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -140,7 +144,7 @@ class Bars:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
         )
         self._unit = unit

@@ -102,17 +102,12 @@ class Dataset:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each context, int64 (contexts,)."""
-        table = pq.read_table(self.folder / "contexts.parquet", columns=["n_tokens"], partitioning=None)
-        lengths: np.ndarray = table.column(0).to_numpy().astype(np.int64)
-        return lengths
+        return _column(self.folder / "contexts.parquet", "n_tokens").astype(np.int64)
 
     def ids(self) -> list[np.ndarray]:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""
         path = self.folder / "tokens.parquet"
-        try:
-            flat = pq.read_table(path, columns=["token"], partitioning=None).column(0).to_numpy()
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedFile(path, str(error), _REMAKE) from error
+        flat = _column(path, "token")
         contexts = np.split(flat, np.cumsum(self.lengths)[:-1])
         if hash_tokens(contexts) != self.tokens_sha256:
             raise DamagedFile(path, "its tokens are not those its footer speaks of", _REMAKE)
@@ -121,6 +116,16 @@ class Dataset:
     def frame(self) -> pl.DataFrame:
         """All tokens in canonical order: context, position, token, text, item, item_position, role."""
         return pl.read_parquet(self.folder / "tokens.parquet", hive_partitioning=False)
+
+
+def _column(path: Path, name: str) -> np.ndarray:
+    """A column of numbers; raises `DamagedFile`."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            values: np.ndarray = file.read(columns=[name]).column(0).to_numpy()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), _REMAKE) from error
+    return values
 
 
 _REMAKE = "Remove the dataset's folder and make it again: trajstore dataset add"
