@@ -15,12 +15,12 @@ One run of one command, on one synthetic slice family; each row sets the store b
 
 _NOTES = """\
 Ratio: trajstore over the peer, below 1 is faster or smaller than the peer. All contenders of a block take turns, one
-round after another; a figure is the median over rounds, the ratio the median of the rounds' own ratios, the spread
+round after another: a figure is the median over rounds, the ratio the median of the rounds' own ratios, the spread
 their lowest and highest, and runs how many rounds (slices, for bytes) the ratio rests on: fewer for slow peers. Every
 answer is compared with the expected one, off the clock. Files are in the system's cache.
 
-- Bytes: .npy holds the losses and nothing else; a slice also context, position and its facts; the long format model,
-  dataset, step, context, position, token and loss.
+- Bytes: means over all slices, with the spread from slice to slice. .npy holds the losses and nothing else; a slice
+  also context, position and its facts; the long format model, dataset, step, context, position, token and loss.
 - Append: ours validates the losses, makes the keys, hashes the losses and the file, fsyncs file and folders and
   publishes by a link; pyarrow gets the finished table and fsyncs the file.
 - Matrix: ours finds the slices, checks footers and page checksums, and labels rows and columns with tokens and texts.
@@ -29,7 +29,7 @@ answer is compared with the expected one, off the clock. Files are in the system
 - Trajectory: ours is a group's mean and interval at each step; DuckDB's the bare mean of all tokens, which is less
   work than any group's.
 - Memory: highest resident memory during the pull less that before it, in a process of its own with its libraries
-  loaded; the labels are part of it, the matrix's own size is that of its values.
+  loaded. The labels are part of it; the matrix's own size is that of its values alone.
 """
 
 

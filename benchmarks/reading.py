@@ -73,7 +73,7 @@ def group_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
         "Polars semi join, lazy pivot, steps known", _pivot_job(family, lazy=True, group=True), rounds.slow
     )
     pairs = [(one, load), (two, load), (one, sorted_one), (two, sorted_two), (two, pivot)]
-    what = f"Matrix through a group, {family.size.steps} × {expected.shape[1]:,}"
+    what = f"Matrix through a group of {_share(family)}, {family.size.steps} × {expected.shape[1]:,}"
     return compare(what, pairs, rounds.usual, say)
 
 
@@ -90,9 +90,9 @@ def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
         Contender("DuckDB, mean by step of all tokens, no group", _sql_means(family, threads, means), threads)
         for threads in THREADS
     ]
-    what = f"Trajectory of a group, {len(family.members):,} tokens"
+    what = f"Trajectory of a group of {_share(family)}"
     found = compare(what, [*zip(ours, bare, strict=True), (macro, bare[-1])], rounds.usual, say)
-    return [*found[:-1], replace(found[-1], what=f"{what}, in SQL: trajectory('{GROUP}')")]
+    return [*found[:-1], replace(found[-1], what=f"{what}, in SQL (trajectory macro)")]
 
 
 def memory_rows(family: Family, runs: int) -> list[Row]:
@@ -110,6 +110,11 @@ def memory_rows(family: Family, runs: int) -> list[Row]:
             f"{THREADS[-1]} / –",
         )
     ]
+
+
+def _share(family: Family) -> str:
+    """How much of the losses is in the group."""
+    return f"{len(family.members) / family.size.columns:.1%}"
 
 
 def _pull(family: Family, threads: int, right: Right, group: str | None = None) -> Contender:

@@ -1,7 +1,8 @@
 """Contenders that take turns, and the rows of the table that come of it.
 
 Each round runs every contender once, one after another, so that a ratio is taken between neighbours in time. A
-figure is the median over rounds, a ratio the median of the rounds' ratios, its spread their lowest and highest.
+figure is the median over rounds, a ratio the median of the rounds' ratios, its spread their lowest and highest;
+bytes are averaged over slices.
 """
 
 from __future__ import annotations
@@ -66,15 +67,22 @@ class Row:
         return [our / their for our, their in zip(self.ours, self.theirs, strict=False)]
 
     @property
+    def ratio(self) -> float:
+        """Median of the ratios; of bytes, which do not vary from run to run, the ratio of all to all."""
+        if self.unit == "bytes a row":
+            return sum(self.ours) / sum(self.theirs)
+        return statistics.median(self.ratios)
+
+    @property
     def cells(self) -> list[str]:
         """The row as text, in the order of `HEADER`."""
         return [
             self.what,
             self.threads,
-            show(statistics.median(self.ours), self.unit),
+            show(_middle(self.ours, self.unit), self.unit),
             self.peer,
-            show(statistics.median(self.theirs), self.unit),
-            f"{statistics.median(self.ratios):.3g}",
+            show(_middle(self.theirs, self.unit), self.unit),
+            f"{self.ratio:.3g}",
             f"{min(self.ratios):.3g} to {max(self.ratios):.3g}",
             str(len(self.ratios)),
         ]
@@ -90,6 +98,11 @@ def show(value: float, unit: Unit) -> str:
     if unit == "bytes":
         return f"{value / 1e6:,.0f} MB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _middle(values: Sequence[float], unit: Unit) -> float:
+    """The figure that stands for several: their median; the mean of bytes a row, slices having equally many rows."""
+    return statistics.mean(values) if unit == "bytes a row" else statistics.median(values)
 
 
 def clocked(work: Callable[[], T], check: Callable[[T], bool]) -> Callable[[], float]:

@@ -23,7 +23,7 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.scoring import job
+from trajstore.scoring import job, token_losses
 from trajstore.scoring.datasets import load_tokenizer, tokenizer_facts
 from trajstore.scoring.job import plan, run, score
 
@@ -89,6 +89,15 @@ def test_every_checkpoint_is_scored_with_its_own_weights(scored: Store, runs: Pa
         expected = own_losses(runs / "run" / f"step{step}", random_dataset(seed=1))
         np.testing.assert_allclose(losses(scored, step), expected, rtol=0, atol=1e-5)
     assert len({losses(scored, step).tobytes() for step in STEPS}) == len(STEPS)
+
+
+def test_a_training_loop_of_ones_own_gives_the_same_slices(scored: Store, runs: Path) -> None:
+    """As the README shows: token_losses on the dataset's ids, appended."""
+    score(scored, str(runs / "run"), ["d"], steps=[2])
+    dataset = scored.dataset("d")
+    found = token_losses(GPTNeoXForCausalLM.from_pretrained(runs / "run" / "step2"), dataset.ids())
+    scored.append(model="my-run", dataset="d", step=2, losses=found)
+    np.testing.assert_array_equal(losses(scored, 2, model="my-run"), losses(scored, 2))
 
 
 def test_the_plan_says_what_is_missing_and_writes_nothing(scored: Store, runs: Path) -> None:
