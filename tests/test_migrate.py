@@ -12,7 +12,8 @@ import pytest
 from trajstore import sqlfiles
 from trajstore.sqlfiles import SqlFile
 from trajstore.store import catalog, migrate
-from trajstore.store.store import Store, migrate_store, migrations
+from trajstore.store.lifecycle import migrate_store, migrations
+from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

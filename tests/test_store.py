@@ -27,8 +27,9 @@ from trajstore.errors import (
     UnknownName,
 )
 from trajstore.store import catalog
+from trajstore.store.lifecycle import migrate_store
 from trajstore.store.models import ModelFacts
-from trajstore.store.store import Store, migrate_store
+from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,8 @@ def test_a_moved_store_answers_plain_duckdb(planted: Store, tmp_path: Path) -> N
     """No trajstore at all: `cd STORE && python -c "import duckdb; …"`."""
     planted.close()
     moved = planted.path.rename(tmp_path / "elsewhere")
-    code = "import duckdb; print(duckdb.connect('catalog.duckdb').sql('from losses order by all limit 5').fetchall()[0])"
+    ask = "duckdb.connect('catalog.duckdb').sql('from losses order by all limit 5').fetchall()"
+    code = f"import duckdb; print({ask}[0])"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=moved, capture_output=True, text=True, check=True
     )

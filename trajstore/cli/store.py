@@ -48,7 +48,7 @@ def migrate(
     Example:
       trajstore migrate --list
     """
-    from trajstore.store.store import migrate_store, migrations
+    from trajstore.store.lifecycle import migrate_store, migrations
 
     if not only_list:
         done = migrate_store(store)

@@ -223,7 +223,10 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
     """The facts in a slice's footer; raises `DamagedFile` where there are none, or the path says otherwise."""
     try:
         raw = json.loads((metadata.metadata or {})[META_KEY.encode()])
-        provenance = Provenance(**{name: raw[name] for name in Provenance.__dataclass_fields__})
+        # Fields that later versions add are absent here and keep their defaults.
+        provenance = Provenance(
+            **{name: raw[name] for name in Provenance.__dataclass_fields__ if name in raw}
+        )
         facts = SliceFacts(
             **{name: raw[name] for name in SliceFacts.__dataclass_fields__ if name != "provenance"},
             provenance=provenance,

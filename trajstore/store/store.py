@@ -10,9 +10,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from trajstore.errors import DamagedFile, DatasetExists, StoreNotFound, StoreUnusable, UnknownName
-from trajstore.schema import CATALOG
-from trajstore.store import catalog, coverage, datasets, layout, migrate, models, slices, steps
+from trajstore.errors import DatasetExists, UnknownName
+from trajstore.store import catalog, coverage, datasets, layout, lifecycle, migrate, models, slices, steps
 from trajstore.store.datasets import Dataset, NewDataset
 from trajstore.store.groups import Groups
 from trajstore.store.matrix import (
@@ -24,23 +23,8 @@ from trajstore.store.matrix import (
     require_models,
     require_sites,
 )
-from trajstore.store.migrate import Migration
 from trajstore.store.models import ModelFacts
 from trajstore.store.slices import Provenance, SliceFacts
-
-_OURS = {
-    CATALOG,
-    "tokens",
-    "losses",
-    "models",
-    "groups",
-    "measures",
-    "findings",
-    "tmp",
-    ".osses",
-    ".okens",
-    ".odels",
-}
 
 
 class Store:
@@ -48,9 +32,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`."""
-        self.path = _checked(path)
-        if not (self.path / CATALOG).is_file():
-            raise StoreNotFound(path)
+        self.path = lifecycle.existing(path)
         self._session = catalog.open_session(self.path)
         try:
             migrate.check_current(self._session, self.path)
@@ -63,17 +45,7 @@ class Store:
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> Store:
         """Make a store, or a catalog for the files of one that lost it; an existing store is opened as it is."""
-        root = _checked(path)
-        root.mkdir(parents=True, exist_ok=True)
-        if not (root / CATALOG).exists():
-            if foreign := sorted({entry.name for entry in root.iterdir()} - _OURS):
-                raise StoreUnusable(
-                    f"{root} holds other things ({', '.join(foreign[:5])}); a store wants a folder of its own. "
-                    "Nothing was changed."
-                )
-            layout.check_links(root)
-            _lay_out(root)
-        return cls(root)
+        return cls(lifecycle.create(path))
 
     def __enter__(self) -> Store:
         return self
@@ -244,62 +216,3 @@ class Store:
             for model in kept
             for step in steps.resolve(spec, existing[model], where.format(model))
         ]
-
-
-def migrate_store(path: str | os.PathLike[str]) -> list[str]:
-    """Bring a store's catalog up to this version; returns what was applied."""
-    root = _checked(path)
-    _require_catalog(root, path)
-    _stand_ins(root)
-    with catalog.maintaining(root) as connection:
-        done = migrate.migrate(connection, root)
-    layout.sweep_temporaries(root)
-    return done
-
-
-def migrations(path: str | os.PathLike[str]) -> list[Migration]:
-    """What a store's catalog has had and what is pending; changes nothing."""
-    root = _checked(path)
-    _require_catalog(root, path)
-    with catalog.open_session(root) as session:
-        return migrate.history(session)
-
-
-def _require_catalog(root: Path, asked: object) -> None:
-    if not (root / CATALOG).is_file():
-        raise StoreNotFound(asked)
-
-
-def _checked(path: str | os.PathLike[str]) -> Path:
-    """The store's absolute path, links resolved; raises `StoreUnusable` for one that a glob would misread."""
-    root = Path(path).expanduser().resolve()
-    if set("*?[]{}'\"\n").intersection(str(root)):
-        raise StoreUnusable(
-            f"{root} cannot hold a store: the path has one of * ? [ ] {{ }} or a quote in it."
-        )
-    if root.exists() and not root.is_dir():
-        raise StoreUnusable(f"{root} is a file; a store is a folder.")
-    return root
-
-
-def _stand_ins(root: Path) -> None:
-    """The zero-row files that let the views be made."""
-    slices.publish_empty(root)
-    datasets.publish_empty(root)
-    models.publish_empty(root)
-
-
-def _lay_out(root: Path) -> None:
-    """Folders, stand-ins, and a catalog made aside and published whole."""
-    for name in ("tokens", "losses", "models", "groups", "tmp"):
-        (root / name).mkdir(exist_ok=True)
-    _stand_ins(root)
-    fresh = layout.temporary(root, ".duckdb")
-    try:
-        with catalog.creating(root, fresh) as connection:
-            migrate.migrate(connection, root)
-        layout.publish(root, root / CATALOG, fresh.read_bytes())
-    finally:
-        fresh.unlink(missing_ok=True)
-    if not (root / CATALOG).exists():
-        raise DamagedFile(root / CATALOG, "it could not be made")

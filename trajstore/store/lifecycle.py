@@ -1,0 +1,113 @@
+"""Making a store, and keeping its catalog: create, migrate, rebuild.
+
+All that the catalog holds follows from the store's files and from this version's definitions, so it can be made anew at
+any time. It is made aside and put in place whole.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trajstore.errors import StoreNotFound, StoreUnusable
+from trajstore.schema import CATALOG
+from trajstore.store import catalog, datasets, layout, migrate, models, slices
+from trajstore.store.migrate import Migration
+
+_FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
+_OURS = {
+    CATALOG,
+    f"{CATALOG}.wal",
+    *_FOLDERS,
+    "measures",
+    "findings",
+    "damaged",
+    ".osses",
+    ".okens",
+    ".odels",
+}
+
+StorePath = str | os.PathLike[str]
+
+
+def checked(path: StorePath) -> Path:
+    """A store's absolute path, links resolved; raises `StoreUnusable` for one that a glob would misread."""
+    root = Path(path).expanduser().resolve()
+    if set("*?[]{}'\"\n").intersection(str(root)):
+        raise StoreUnusable(
+            f"{root} cannot hold a store: the path has one of * ? [ ] {{ }} or a quote in it."
+        )
+    if root.exists() and not root.is_dir():
+        raise StoreUnusable(f"{root} is a file; a store is a folder.")
+    return root
+
+
+def existing(path: StorePath) -> Path:
+    """The absolute path of a store that is there; raises `StoreNotFound`."""
+    root = checked(path)
+    if not (root / CATALOG).is_file():
+        raise StoreNotFound(path)
+    return root
+
+
+def create(path: StorePath) -> Path:
+    """Make a store, or the catalog of one that lost it; one that is there is left as it is."""
+    root = checked(path)
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / CATALOG).exists():
+        if foreign := sorted({entry.name for entry in root.iterdir()} - _OURS):
+            raise StoreUnusable(
+                f"{root} holds other things ({', '.join(foreign[:5])}); a store wants a folder of its own. "
+                "Nothing was changed."
+            )
+        layout.check_links(root)
+        for name in _FOLDERS:
+            (root / name).mkdir(exist_ok=True)
+        _put_catalog(root, replace=False)
+    return root
+
+
+def rebuild(path: StorePath) -> Path:
+    """Make a store's catalog anew from its files, whatever state the old one is in."""
+    root = checked(path)
+    if not (root / "losses").is_dir():
+        raise StoreNotFound(path)
+    _put_catalog(root, replace=True)
+    return root
+
+
+def migrate_store(path: StorePath) -> list[str]:
+    """Bring a store's catalog up to this version; returns what was applied."""
+    root = existing(path)
+    _stand_ins(root)
+    with catalog.maintaining(root) as connection:
+        done = migrate.migrate(connection, root)
+    layout.sweep_temporaries(root)
+    return done
+
+
+def migrations(path: StorePath) -> list[Migration]:
+    """What a store's catalog has had and what is pending; changes nothing."""
+    with catalog.open_session(existing(path)) as session:
+        return migrate.history(session)
+
+
+def _put_catalog(root: Path, *, replace: bool) -> None:
+    """Make a catalog aside and publish it whole."""
+    _stand_ins(root)
+    fresh = layout.temporary(root, ".duckdb")
+    try:
+        with catalog.creating(root, fresh) as connection:
+            migrate.migrate(connection, root)
+        # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
+        (root / f"{CATALOG}.wal").unlink(missing_ok=True)
+        layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=replace)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _stand_ins(root: Path) -> None:
+    """The zero-row files that let the views be made."""
+    slices.publish_empty(root)
+    datasets.publish_empty(root)
+    models.publish_empty(root)
