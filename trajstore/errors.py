@@ -147,6 +147,7 @@ class DamagedFile(TrajstoreError):
     """A file of the store that is not what was written."""
 
     def __init__(self, path: object, reason: str, mend: str = "") -> None:
+        self.reason = reason
         super().__init__(
             f"{path} is damaged: {reason}. "
             + (mend or "Remove the file and score that checkpoint again: trajstore score")

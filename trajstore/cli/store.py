@@ -1,4 +1,4 @@
-"""init, migrate, status: the store itself."""
+"""init, migrate, rebuild, status, check, drop: the store itself."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import typer
 
 from trajstore.cli.output import (
     DEFAULT_STORE,
+    Exit,
     JsonOption,
     StoreOption,
+    bars,
     open_store,
     print_json,
     print_rows,
@@ -107,8 +109,88 @@ def _few(steps: list[int]) -> str:
     return ", ".join(map(str, steps[:6])) + (", …" if len(steps) > 6 else "")
 
 
+def check(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte: hashes, and the checks in SQL.")
+    ] = False,
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine", help="Move damaged slices to STORE/damaged, so that score makes them again."
+        ),
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a store is what was written; exit code 1 if it is not.
+
+    Quick: paths, footers, row counts, stray files, links. With --deep also the digest of every file and the hash of its
+    losses, which find any flipped bit.
+
+    \b
+    Example:
+      trajstore check --deep --quarantine
+    """
+    from trajstore.store import checks
+
+    with open_store(store) as opened:
+        problems = checks.check(opened, deep=deep, progress=bars())
+        moved = checks.quarantine(opened, problems) if quarantine else []
+    print_rows([vars(problem) for problem in problems], as_json, ["path", "what", "mend"])
+    for path in moved:
+        say(f"Moved to {path}.")
+    if problems:
+        say(f"{len(problems)} problems.")
+        raise typer.Exit(Exit.FAILED)
+    say(
+        "Everything is as it was written."
+        if deep
+        else "Nothing is wrong on the face of it; --deep reads every byte."
+    )
+
+
+def rebuild(store: StoreOption = DEFAULT_STORE) -> None:
+    """Make the catalog anew from the store's files: for one that is lost or damaged.
+
+    Losses, tokens and groups lie in files of their own and stay as they are.
+
+    \b
+    Example:
+      trajstore rebuild -s runs/pythia
+    """
+    from trajstore.store import lifecycle
+
+    say(f"Made the catalog of {lifecycle.rebuild(store)} anew.")
+
+
+def drop(
+    model: Annotated[str, typer.Option("--model", "-m", help="The model whose losses go.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Only those on this dataset.")
+    ] = None,
+    steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Remove losses for good, after asking. Datasets and groups stay.
+
+    \b
+    Example:
+      trajstore drop -m tiny-1l-seed0 -d docs --steps 0:64
+    """
+    with open_store(store) as opened:
+        chosen = opened.chosen_slices(model, dataset, steps)
+        if not yes:
+            typer.confirm(f"Remove {len(chosen)} slices of {model}?", abort=True, err=True)
+        opened.drop(chosen)
+    say(f"Removed {len(chosen)} slices of {model}.")
+
+
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
     app.command()(init)
     app.command()(migrate)
     app.command()(status)
+    app.command()(check)
+    app.command()(rebuild)
+    app.command()(drop)

@@ -8,11 +8,10 @@ while another process has the file. Knows no table by name but the ones DuckDB h
 from __future__ import annotations
 
 import contextlib
-import shutil
+import secrets
 import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -145,10 +144,10 @@ _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 def _confine(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Point the views at the store, then close the session to every other file, for good."""
-    spill = tempfile.mkdtemp(prefix="trajstore-")
-    weakref.finalize(connection, shutil.rmtree, spill, ignore_errors=True)
+    # A folder of its own, which DuckDB makes when a query spills and removes with the session.
+    spill = Path(tempfile.gettempdir()) / f"trajstore-{secrets.token_hex(8)}"
     _point(connection, root)
-    connection.execute(f"SET temp_directory = {quoted(spill)}")
+    connection.execute(f"SET temp_directory = {quoted(str(spill))}")
     connection.execute(f"SET allowed_directories = [{quoted(str(root))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -113,9 +113,13 @@ class Dataset:
             raise DamagedFile(path, "its tokens are not those its footer speaks of", _REMAKE)
         return contexts
 
-    def frame(self) -> pl.DataFrame:
-        """All tokens in canonical order: context, position, token, text, item, item_position, role."""
-        return pl.read_parquet(self.folder / "tokens.parquet", hive_partitioning=False)
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """All tokens in canonical order: context, position, token, text, item, item_position, role.
+
+        Only `columns` of these, if given.
+        """
+        path = self.folder / "tokens.parquet"
+        return pl.read_parquet(path, columns=list(columns) if columns else None, hive_partitioning=False)
 
 
 def _column(path: Path, name: str) -> np.ndarray:

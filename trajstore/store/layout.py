@@ -132,6 +132,18 @@ def publish_folder(root: Path, folder: Path, files: dict[str, bytes]) -> bool:
         shutil.rmtree(temp, ignore_errors=True)
 
 
+def remove(root: Path, path: Path) -> None:
+    """Remove a file, and the folders above it that are empty then, up to the store's own."""
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder.parent == root:
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
 def check_links(root: Path) -> None:
     """Raise `StoreUnusable` where the file system has no hard links, on which publication rests."""
     first, second = temporary(root, ".try"), temporary(root, ".try")

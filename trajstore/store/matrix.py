@@ -194,7 +194,7 @@ def run_threads(work: Callable[[_Job], None], jobs: Sequence[_Job], threads: int
 
 def column_labels(sites: Sites) -> pl.DataFrame:
     """dataset, context, position, token, text of the chosen sites."""
-    frame = sites.dataset.frame().select("context", "position", "token", "text")[sites.tokens]
+    frame = sites.dataset.frame(["context", "position", "token", "text"])[sites.tokens]
     return frame.select(pl.lit(sites.dataset.name).alias("dataset"), pl.all())
 
 

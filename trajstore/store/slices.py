@@ -25,7 +25,14 @@ from trajstore.schema import DIGEST_KEY, FORMAT, LOWEST_LOSS, META_KEY
 from trajstore.store import layout
 from trajstore.store.datasets import Dataset
 
-_SCHEMA = pa.schema([("context", pa.int32()), ("position", pa.int32()), ("loss", pa.float32())])
+# Required columns: without definition levels a matrix is pulled a quarter faster.
+_SCHEMA = pa.schema(
+    [
+        pa.field("context", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("loss", pa.float32(), nullable=False),
+    ]
+)
 
 # One page of at most this many rows a column: fewer pages read faster and pack better.
 _ROWS_PER_PAGE = 1 << 20
@@ -156,15 +163,10 @@ def hash_losses(flat: np.ndarray) -> str:
 def encode(flat: np.ndarray, lengths: np.ndarray, facts: SliceFacts) -> bytes:
     """The bytes of a slice's file. `lengths` are tokens a context, int64 (contexts,)."""
     n = lengths - 1
-    starts = np.repeat(np.cumsum(n) - n, n)
-    table = pa.table(
-        [
-            np.repeat(np.arange(len(n), dtype=np.int32), n),
-            (np.arange(len(flat)) - starts + 1).astype(np.int32),
-            flat,
-        ],
-        schema=_SCHEMA,
-    )
+    context = np.repeat(np.arange(len(n), dtype=np.int32), n)
+    position = np.arange(1, len(flat) + 1, dtype=np.int32)
+    position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
+    table = pa.table([context, position, flat], schema=_SCHEMA)
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
@@ -245,7 +247,7 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
 def open_slice(path: Path) -> pq.ParquetFile:
     """A slice's file, page checksums verified on reading; raises `DamagedFile`."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
@@ -258,20 +260,38 @@ def read_losses(path: Path, dataset: Dataset) -> np.ndarray:
     The row number is the site's index once the footer names the dataset's tokens and the full number of rows.
     Raises `DamagedFile` where it does not, or where a page fails its checksum.
     """
+    return read_checked(path, dataset)[1]
+
+
+def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
+    """The facts and the losses of a slice; raises as `read_losses`."""
     with open_slice(path) as file:
-        facts = read_facts(path, file.metadata)
-        if facts.tokens_sha256 != dataset.tokens_sha256:
-            raise DamagedFile(path, f"its losses are of other tokens than those of {dataset.name}")
-        if file.metadata.num_rows != dataset.n_losses:
-            raise DamagedFile(
-                path, f"it has {file.metadata.num_rows} losses, {dataset.name} has {dataset.n_losses}"
-            )
+        facts = _fitting_facts(path, file.metadata, dataset)
         try:
             column = file.read(columns=["loss"], use_threads=False).column(0)
         except (OSError, pa.ArrowException) as error:
             raise DamagedFile(path, str(error)) from error
-    losses: np.ndarray = column.to_numpy()
-    return losses
+    return facts, column.to_numpy()
+
+
+def check_footer(path: Path, dataset: Dataset) -> None:
+    """Raise `DamagedFile` unless the slice's footer fits its path, its dataset and the format."""
+    with open_slice(path) as file:
+        _fitting_facts(path, file.metadata, dataset)
+        if not file.schema_arrow.equals(_SCHEMA):
+            raise DamagedFile(
+                path, f"its columns are {', '.join(file.schema_arrow.names)}, of types not a slice's"
+            )
+
+
+def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> SliceFacts:
+    """The facts in a footer, if they are of this dataset's tokens and of all of them."""
+    facts = read_facts(path, metadata)
+    if facts.tokens_sha256 != dataset.tokens_sha256:
+        raise DamagedFile(path, f"its losses are of other tokens than those of {dataset.name}")
+    if metadata.num_rows != dataset.n_losses:
+        raise DamagedFile(path, f"it has {metadata.num_rows} losses, {dataset.name} has {dataset.n_losses}")
+    return facts
 
 
 def publish_empty(root: Path) -> None:

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 
 from trajstore.errors import DatasetExists, UnknownName
-from trajstore.store import catalog, coverage, datasets, layout, lifecycle, migrate, models, slices, steps
+from trajstore.store import catalog, coverage, datasets, layout, lifecycle, migrate, models, slices
 from trajstore.store.datasets import Dataset, NewDataset
 from trajstore.store.groups import Groups
 from trajstore.store.matrix import (
@@ -25,6 +25,7 @@ from trajstore.store.matrix import (
 )
 from trajstore.store.models import ModelFacts
 from trajstore.store.slices import Provenance, SliceFacts
+from trajstore.store.steps import resolve
 
 
 class Store:
@@ -155,6 +156,28 @@ class Store:
             replace_existing=replace,
         )
 
+    def chosen_slices(
+        self, model: str, dataset: str | None = None, steps: str | int | Sequence[int] = "all"
+    ) -> list[tuple[str, str, int]]:
+        """(model, dataset, step) of the slices of a model, on one dataset or all; raises as `matrix`."""
+        (name,) = self.models([model])
+        on = coverage.dataset_names(self.path, name)
+        if dataset is not None and dataset not in on:
+            raise UnknownName(f"dataset with losses of {name}", dataset, on)
+        found = []
+        for each in [dataset] if dataset else on:
+            existing = self.steps(name, each)
+            found += [(name, each, step) for step in resolve(steps, existing, f"{name} on {each}")]
+        return found
+
+    def drop(self, slices: Sequence[tuple[str, str, int]]) -> None:
+        """Remove slices (model, dataset, step) for good; a model without any loses its facts as well."""
+        for model, dataset, step in slices:
+            layout.remove(self.path, layout.slice_path(self.path, model, dataset, step))
+        for model in {model for model, _, _ in slices}:
+            if not coverage.dataset_names(self.path, model):
+                layout.model_path(self.path, model).unlink(missing_ok=True)
+
     def slice_facts(self, model: str, dataset: str, step: int) -> SliceFacts:
         """What a slice's footer says; raises `UnknownName` or `DamagedFile`."""
         path = layout.slice_path(self.path, model, dataset, step)
@@ -212,7 +235,5 @@ class Store:
         )
         where = "{} on " + ", ".join(dataset_names)
         return [
-            (model, step)
-            for model in kept
-            for step in steps.resolve(spec, existing[model], where.format(model))
+            (model, step) for model in kept for step in resolve(spec, existing[model], where.format(model))
         ]

@@ -1,0 +1,175 @@
+"""Damage is found and named, moved away, and mended; a good store has none."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from conftest import PLANTED_STEPS
+from typer.testing import CliRunner
+
+from trajstore.cli import app
+from trajstore.errors import StoreNotFound, UnknownName
+from trajstore.store import checks, lifecycle
+from trajstore.store.datasets import Dataset
+from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
+
+
+def found(store: Store, *, deep: bool = False) -> dict[str, str]:
+    return {problem.path: problem.what for problem in checks.check(store, deep=deep)}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_good_store_has_no_problems(planted: Store, deep: bool) -> None:
+    planted.groups.add("mine", "FROM groups.digits")
+    assert found(planted, deep=deep) == {}
+
+
+@pytest.mark.parametrize("flips", [150, pytest.param(500, marks=pytest.mark.slow)])
+def test_any_flipped_bit_names_its_file(planted: Store, flips: int) -> None:
+    rng = random.Random(3)
+    paths = sorted(planted.path.glob("losses/*/*/*/slice.parquet"))
+    datasets: dict[str, Dataset] = {name: planted.dataset(name) for name in planted.dataset_names()}
+    for _ in range(flips):
+        path = rng.choice(paths)
+        good = path.read_bytes()
+        at, bit = rng.randrange(len(good)), 1 << rng.randrange(8)
+        path.write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
+        assert checks._slice_problem(path, datasets, deep=True) is not None, (path, at, bit)
+        path.write_bytes(good)
+    assert found(planted, deep=True) == {}
+
+
+def test_a_deep_check_reads_what_a_quick_one_does_not(planted: Store) -> None:
+    path = planted.path / SLICE
+    data = bytearray(path.read_bytes())
+    data[pq.read_metadata(path).row_group(0).column(0).data_page_offset + 20] ^= 1
+    path.write_bytes(data)
+    assert found(planted) == {}
+    assert found(planted, deep=True) == {
+        SLICE: "its bytes are not those that were written (digest of the file)"
+    }
+
+
+def test_other_losses_under_a_fresh_digest_are_found(planted: Store) -> None:
+    """Somebody edits the numbers and seals the file anew: the hash of the losses is still that of the old ones."""
+    from trajstore.store import slices
+
+    path = planted.path / SLICE
+    dataset = planted.dataset("d")
+    facts, losses = slices.read_checked(path, dataset)
+    path.write_bytes(slices.encode(losses + np.float32(0.5), dataset.lengths, facts))
+    assert "hash of the losses" in found(planted, deep=True)[SLICE]
+
+
+def test_what_a_quick_check_finds(planted: Store, tmp_path: Path) -> None:
+    root = planted.path
+    (root / SLICE).write_bytes(b"PAR1")
+    moved = root / "losses/model=b/dataset=d/step=9"
+    moved.mkdir()
+    shutil.copy(root / "losses/model=b/dataset=d/step=8/slice.parquet", moved)
+    (root / "losses/model=a/notes.txt").touch()
+    (root / "losses/model=linked").symlink_to(tmp_path)
+    (root / "models/b.json").write_text("{")
+    (root / "groups/ghost.sql").write_text("FROM groups.digits")
+    shutil.rmtree(root / "tokens/dataset=e")
+    problems = found(planted)
+    assert problems.pop("losses/model=b/dataset=d/step=9/slice.parquet").endswith(
+        "so it is under another's name"
+    )
+    assert problems.pop(SLICE)
+    assert problems.pop("losses/model=a/notes.txt") == "it is a stray file"
+    assert "symbolic link" in problems.pop("losses/model=linked")
+    assert problems.pop("models/b.json")
+    assert problems.pop("groups/ghost.sql") == "the catalog has no view for it"
+    assert set(problems.values()) == {"there is no sound dataset 'e' for it"}
+    assert len(problems) == 2 * len(PLANTED_STEPS)
+
+
+def test_changed_tokens_are_found(planted: Store) -> None:
+    """Other ids under the old footer."""
+    path = planted.path / "tokens/dataset=d/tokens.parquet"
+    facts = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+    table = pq.read_table(path, partitioning=None)
+    changed = table.set_column(2, "token", pc.add(table["token"], pa.scalar(1, pa.int32())))
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(changed)
+        writer.add_key_value_metadata(facts)
+    assert "tokens/dataset=d/tokens.parquet" in found(planted, deep=True)
+
+
+def test_sql_checks_find_what_they_are_for(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices that nothing else would find wrong, as from a writer that is not ours."""
+    from trajstore.store import slices
+
+    dataset = planted.dataset("d")
+    facts, losses = slices.read_checked(planted.path / SLICE, dataset)
+    swapped = dataset.lengths[::-1].copy()
+    (planted.path / SLICE).write_bytes(slices.encode(losses, swapped, facts))
+    problems = found(planted, deep=True)
+    assert "one loss for each token" in problems[SLICE]
+
+
+def test_quarantine_makes_room_for_a_new_slice(planted: Store) -> None:
+    path = planted.path / SLICE
+    good = path.read_bytes()
+    path.write_bytes(good[:-9])
+    runner = CliRunner()
+    result = runner.invoke(app, ["check", "--deep", "--quarantine", "--json", "-s", str(planted.path)])
+    assert result.exit_code == 1
+    assert [row["path"] for row in json.loads(result.stdout)] == [SLICE]
+    assert (planted.path / "damaged" / SLICE).read_bytes() == good[:-9]
+    assert not planted.has_slice("a", "d", 8)
+    again = runner.invoke(app, ["check", "--deep", "-s", str(planted.path)])
+    assert again.exit_code == 0
+    assert "Everything is as it was written." in again.stderr
+
+
+def test_rebuild_from_files_alone(planted: Store) -> None:
+    planted.groups.add("mine", "FROM groups.digits", "of digits")
+    planted.close()
+    (planted.path / "catalog.duckdb").write_bytes(b"junk")
+    (planted.path / "catalog.duckdb.wal").write_bytes(b"junk too")
+    lifecycle.rebuild(planted.path)
+    with Store(planted.path) as store:
+        assert store.groups.show("mine").description == "of digits"
+        assert found(store, deep=True) == {}
+
+
+def test_rebuild_where_no_store_is(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFound):
+        lifecycle.rebuild(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drop_asks_and_removes(planted: Store) -> None:
+    runner = CliRunner()
+    words = ["drop", "-m", "a", "-d", "d", "--steps", "0:4", "-s", str(planted.path)]
+    assert runner.invoke(app, words, input="n\n").exit_code == 1
+    assert planted.steps("a", "d") == list(PLANTED_STEPS)
+    assert runner.invoke(app, words, input="y\n").exit_code == 0
+    assert planted.steps("a", "d") == [8, 16, 32, 64]
+    assert planted.steps("a", "e") == list(PLANTED_STEPS)
+    assert runner.invoke(app, ["drop", "-m", "a", "--yes", "-s", str(planted.path)]).exit_code == 0
+    assert planted.model_names() == ["b"]
+    assert not (planted.path / "losses/model=a").exists()
+    assert found(planted, deep=True) == {}
+
+
+def test_drop_of_what_is_not_there(planted: Store) -> None:
+    with pytest.raises(UnknownName, match="no model 'c'"):
+        planted.chosen_slices("c")
+    with pytest.raises(UnknownName, match="no dataset with losses of a 'x'"):
+        planted.chosen_slices("a", "x")

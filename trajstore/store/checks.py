@@ -1,0 +1,177 @@
+"""Whether a store is what was written: quickly from paths and footers, or deeply over every byte.
+
+A problem names a file, says what is wrong with it and which command mends it. Nothing is changed here but by
+`quarantine`, which moves damaged slices and datasets out of the way so that they can be made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore import sqlfiles
+from trajstore.errors import DamagedFile, TrajstoreError
+from trajstore.store import coverage, groupfiles, layout, models, query, slices
+from trajstore.store.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from trajstore.store.datasets import Dataset
+    from trajstore.store.store import Store
+
+_SCORE = "trajstore score writes it again once the file is gone (check --deep --quarantine moves it)"
+_ADD = "remove the dataset's folder and make it again: trajstore dataset add"
+_REMOVE = "trajstore did not write it: move it elsewhere"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written."""
+
+    path: str
+    """Inside the store."""
+    what: str
+    mend: str
+
+
+def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> list[Problem]:
+    """All problems of a store; none is a good store.
+
+    Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, views of groups. Deep: also
+    every byte of every slice (digest of the file, hash of its losses), the tokens' own hashes, and `sql/checks/`.
+    """
+    problems = [*_foreign(store.path), *_group_problems(store), *_model_problems(store)]
+    sound: dict[str, Dataset] = {}
+    for name in store.dataset_names():
+        try:
+            sound[name] = store.dataset(name)
+            if deep:
+                sound[name].ids()
+        except DamagedFile as error:
+            sound.pop(name, None)
+            problems.append(Problem(f"tokens/dataset={name}/tokens.parquet", error.reason, _ADD))
+    paths = [path for path in store.path.glob("losses/*/*/*/slice.parquet") if not path.is_symlink()]
+    progress.start("checking", len(paths), "slices")
+    try:
+        for path in sorted(paths):
+            if (what := _slice_problem(path, sound, deep=deep)) is not None:
+                problems.append(Problem(str(path.relative_to(store.path)), what, _SCORE))
+            progress.advance(1, "/".join(path.parts[-4:-1]))
+    finally:
+        progress.stop()
+    if deep and not problems:
+        problems += _sql_problems(store)
+    return problems
+
+
+def quarantine(store: Store, problems: Iterable[Problem]) -> list[Path]:
+    """Move the slices among the problems to `STORE/damaged/`; returns where they went."""
+    moved = []
+    for problem in problems:
+        source = store.path / problem.path
+        if problem.path.startswith("losses/") and problem.mend == _SCORE and source.exists():
+            target = store.path / "damaged" / problem.path
+            layout.make_folders(target.parent, store.path)
+            while target.exists():
+                target = target.with_name(f"{target.name}.older")
+            source.rename(target)
+            layout.sync_folder(target.parent)
+            moved.append(target)
+    return moved
+
+
+def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> str | None:
+    """What is wrong with a slice, or None."""
+    name = path.parts[-3].removeprefix("dataset=")
+    if name not in datasets:
+        return f"there is no sound dataset {name!r} for it"
+    try:
+        if not deep:
+            slices.check_footer(path, datasets[name])
+            return None
+        if not slices.is_sealed(path.read_bytes()):
+            return "its bytes are not those that were written (digest of the file)"
+        facts, losses = slices.read_checked(path, datasets[name])
+    except DamagedFile as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if slices.hash_losses(losses) != facts.loss_sha256:
+        return "its losses are not those that were written (hash of the losses)"
+    return None if np.isfinite(losses).all() else "it holds losses that are no numbers"
+
+
+def _foreign(root: Path) -> Iterator[Problem]:
+    """Links anywhere, and files where readers take whatever matches."""
+    for folder, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            path = Path(folder) / name
+            inside = str(path.relative_to(root))
+            if path.is_symlink():
+                yield Problem(inside, "it is a symbolic link, through which a session cannot read", _REMOVE)
+            elif name in files and not _expected(inside):
+                yield Problem(inside, "it is a stray file", _REMOVE)
+
+
+def _expected(inside: str) -> bool:
+    """Whether a file has its place in a store."""
+    parts = inside.split("/")
+    match parts:
+        case ["losses", model, dataset, step, "slice.parquet"]:
+            return all(
+                part.startswith(f"{key}=")
+                for part, key in zip((model, dataset, step), ("model", "dataset", "step"), strict=True)
+            )
+        case ["losses", *_]:
+            return False
+        case ["tokens", dataset, "tokens.parquet" | "contexts.parquet"]:
+            return dataset.startswith("dataset=")
+        case ["tokens", *_]:
+            return False
+        case ["models", name]:
+            return name.endswith(".json")
+        case ["groups", name]:
+            return name.endswith(".sql")
+    return True
+
+
+def _group_problems(store: Store) -> Iterator[Problem]:
+    """Groups whose file and view are not the same."""
+    rows = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
+    views = {name for (name,) in rows}
+    own = set(groupfiles.own(store.path))
+    known = own | set(groupfiles.shipped())
+    for name in sorted(known ^ views):
+        what = (
+            "the catalog has no view for it"
+            if name in known
+            else "the catalog has a view, but there is no file"
+        )
+        yield Problem(f"groups/{name}.sql", what, "trajstore rebuild makes the catalog anew from the files")
+
+
+def _model_problems(store: Store) -> Iterator[Problem]:
+    """Facts that cannot be read."""
+    for name in coverage.model_names(store.path):
+        try:
+            models.read(store.path, name)
+        except DamagedFile as error:
+            mend = "remove it; the next trajstore score of that model writes it anew"
+            yield Problem(f"models/{name}.json", error.reason, mend)
+
+
+def _sql_problems(store: Store) -> Iterator[Problem]:
+    """What `sql/checks/` finds: each file gives the slices that fail it."""
+    for file in sqlfiles.load("checks"):
+        try:
+            frame, _ = query.frame(store, file.body)
+        except TrajstoreError as error:
+            yield Problem("losses", f"the check {file.name} cannot be run: {error}", _SCORE)
+            continue
+        for model, dataset, step, bad in frame.iter_rows():
+            path = str(layout.slice_path(Path(), model, dataset, step))
+            yield Problem(path, f"{bad} rows fail this: {file.description}", _SCORE)
