@@ -38,8 +38,11 @@ from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from trajstore.errors import BadDataset, TokenizerNotFound
 from trajstore.scoring import datasets
-from trajstore.scoring.datasets import build_dataset, from_ids, load_tokenizer, tokenizer_facts
+from trajstore.scoring.datasets import build_dataset, from_ids
+from trajstore.scoring.drawing import windows_of
 from trajstore.scoring.pieces import token_bytes
+from trajstore.scoring.sources import Document
+from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
 from trajstore.store.datasets import CONTEXT_COLUMNS
 from trajstore.store.text import join_pieces
 
@@ -141,12 +144,12 @@ def test_a_long_document_gives_windows_that_tile_it(tmp_path: Path, tokenizer_fo
 def test_offsets_are_spread_over_all_that_is_left_over() -> None:
     """A document of 2·5 + 3 tokens: the offset is 0 to 3, each about as often."""
     text = byte_level().decode(tokens_of(TEXT)[100:113])
-    assert len(tokens_of(text)) == 13
-    document = datasets._Document(0, "a", text)
-    windows = [datasets._windows(document, byte_level(), 5, seed, 9) for seed in range(400)]
-    ids = tokens_of(text)
-    assert len(set(ids[:4])) == 4
-    offsets = [min(ids.index(w.ids[0]) for w in pair) for pair in windows]
+    ids, bytes_of = tokens_of(text), token_bytes(byte_level())
+    assert len(ids) == 13
+    starts = np.cumsum([0, *(len(bytes_of(token)) for token in ids)]).tolist()
+    document = Document(0, "a", text)
+    windows = [windows_of(document, byte_level(), 5, seed, 9) for seed in range(400)]
+    offsets = [starts.index(min(window.bytes[0] or 0 for window in pair)) for pair in windows]
     assert {len(pair) for pair in windows} == {2}
     assert set(offsets) <= {0, 1, 2, 3}
     assert min(offsets.count(n) for n in range(4)) > 60
@@ -255,7 +258,7 @@ def test_bytes_of_a_slice_are_the_bytes_of_its_tokens(tmp_path: Path, trim_offse
 def test_a_cut_inside_a_character_is_rounded_outwards(text: str, seed: int, length: int) -> None:
     data = text.encode()
     bytes_of = token_bytes(byte_level())
-    for window in datasets._windows(datasets._Document(0, "a", text), byte_level(), length, seed, 999):
+    for window in windows_of(Document(0, "a", text), byte_level(), length, seed, 999):
         start, end = window.bytes
         assert start is not None
         assert end is not None
@@ -269,9 +272,9 @@ def test_a_cut_inside_a_character_is_rounded_outwards(text: str, seed: int, leng
 
 def test_a_normalizer_that_changes_the_text_keeps_the_documents_own_bytes(tmp_path: Path) -> None:
     text = "Cafe\u0301 and cafe\u0301 again, " * 20  # NFC joins e and its accent: 3 bytes become 2
-    document = datasets._Document(0, "a", text)
+    document = Document(0, "a", text)
     data = text.encode()
-    for window in datasets._windows(document, byte_level(nfc=True), 10, 0, 99):
+    for window in windows_of(document, byte_level(nfc=True), 10, 0, 99):
         start, end = window.bytes
         shown = byte_level().decode(window.ids.tolist())
         assert unicodedata.normalize("NFC", data[start:end].decode()) == shown
@@ -285,7 +288,7 @@ def test_a_tokenizer_without_offsets_leaves_the_bytes_empty(tmp_path: Path) -> N
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "tokenizer.model").write_bytes(model.getvalue())
     slow = SentencePieceBackend(vocab_file=str(tmp_path / "t" / "tokenizer.model"), unk_token="<unk>")
-    windows = datasets._windows(datasets._Document(0, "a", TEXT[:2000]), slow, 20, 0, 3)
+    windows = windows_of(Document(0, "a", TEXT[:2000]), slow, 20, 0, 3)
     assert [window.bytes for window in windows] == [(None, None)] * 3
     assert [len(window.ids) for window in windows] == [20] * 3
 

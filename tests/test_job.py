@@ -24,8 +24,8 @@ from trajstore.errors import (
     UnknownStep,
 )
 from trajstore.scoring import job, token_losses
-from trajstore.scoring.datasets import load_tokenizer, tokenizer_facts
 from trajstore.scoring.job import plan, run, score
+from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -86,9 +86,9 @@ def download_bytes(repo: str, revision: str) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, else its class."""
+    """What a library's error says, else its class, without its advice and its closing full stop."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 def _needed(repo: str, revision: str, tokenizer_only: bool) -> list[str]:

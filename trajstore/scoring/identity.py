@@ -30,7 +30,7 @@ def check_same_run(store: Store, name: str, source: Source) -> None:
     if same_place and not source.local:
         return
     for checkpoint in reversed(source.checkpoints):
-        scored = scored_weights(store, name, checkpoint.step) if checkpoint.step > 0 else None
+        scored = _scored_weights(store, name, checkpoint.step) if checkpoint.step > 0 else None
         if scored is None:
             continue
         try:
@@ -50,17 +50,14 @@ def check_same_run(store: Store, name: str, source: Source) -> None:
         )
 
 
-def scored_weights(store: Store, name: str, step: int) -> str | None:
-    """Fingerprint of the weights with which a step was scored on any dataset; None where no slice says."""
-    for dataset in store.dataset_names():
-        if store.has_slice(name, dataset, step):
-            try:
-                weights = store.slice_facts(name, dataset, step).provenance.weights
-            except DamagedFile:
-                continue
-            if weights is not None:
-                return weights
-    return None
+def check_same_weights(store: Store, name: str, step: int, weights: str) -> None:
+    """Raises `ModelMismatch` where a step was scored before with weights of another fingerprint."""
+    scored = _scored_weights(store, name, step)
+    if scored not in (None, weights):
+        raise ModelMismatch(
+            f"{name} was scored at step {step} on another dataset with other weights "
+            f"({scored[:15]}…, these are {weights[:15]}…)."
+        )
 
 
 def check_same_architecture(facts: ModelFacts, known: ModelFacts) -> None:
@@ -72,6 +69,19 @@ def check_same_architecture(facts: ModelFacts, known: ModelFacts) -> None:
                 f"The model {known.model} has {field} {there}, but this checkpoint has {here}: it is of another run. "
                 f"{_CHOOSE}"
             )
+
+
+def _scored_weights(store: Store, name: str, step: int) -> str | None:
+    """Fingerprint of the weights with which a step was scored on any dataset; None where no slice says."""
+    for dataset in store.dataset_names():
+        if store.has_slice(name, dataset, step):
+            try:
+                weights = store.slice_facts(name, dataset, step).provenance.weights
+            except DamagedFile:
+                continue
+            if weights is not None:
+                return weights
+    return None
 
 
 def _from(facts: ModelFacts | None) -> str:

@@ -8,39 +8,29 @@ from there. A checkpoint that cannot be read or scored is noted with its reason,
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-import transformers
 
-from trajstore import __version__
-from trajstore.errors import (
-    BadLosses,
-    CheckpointError,
-    DeviceError,
-    ModelMismatch,
-    SliceExists,
-    TrajstoreError,
-    UnfitContext,
-)
+from trajstore.errors import BadLosses, CheckpointError, SliceExists, TrajstoreError, UnfitContext
 from trajstore.scoring.checkpoints import LoadedCheckpoint, load
-from trajstore.scoring.device import choose_device, choose_dtype, device_name
 from trajstore.scoring.facts import model_facts
-from trajstore.scoring.identity import check_same_architecture, check_same_run, scored_weights
-from trajstore.scoring.losses import check_contexts, default_batch_tokens, token_losses
+from trajstore.scoring.identity import check_same_architecture, check_same_run, check_same_weights
+from trajstore.scoring.losses import check_contexts, token_losses
 from trajstore.scoring.planning import Pending, Plan, plan
+from trajstore.scoring.settings import Settings, choose_settings
 from trajstore.scoring.suites import known_run
 from trajstore.scoring.vocabulary import check_tokenizer
+from trajstore.store.appending import flat_losses
 from trajstore.store.progress import SILENT
-from trajstore.store.slices import Provenance, flat_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trajstore.store.models import ModelFacts
     from trajstore.store.progress import Progress
+    from trajstore.store.slices import Provenance
     from trajstore.store.store import Store
 
 __all__ = ["Pending", "Plan", "Report", "plan", "run", "score"]
@@ -81,7 +71,7 @@ def run(
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
     started = time.monotonic()
-    job = _Job(store, plan, _settings(device, dtype, batch_tokens, attention), progress)
+    job = _Job(store, plan, choose_settings(device, dtype, batch_tokens, attention), progress)
     job.check_tokenizers()
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
@@ -121,39 +111,10 @@ def score(
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """How the forward passes of a run are done."""
-
-    device: torch.device
-    dtype: torch.dtype
-    batch_tokens: int
-    attention: str | None
-    provenance: Provenance
-    """What is the same for all slices of the run."""
-
-
-def _settings(device: str, dtype: str, batch_tokens: int | None, attention: str | None) -> _Settings:
-    """The settings asked for, resolved; raises `DeviceError`."""
-    chosen, weights = choose_device(device), choose_dtype(dtype)
-    if batch_tokens is not None and batch_tokens < 1:
-        raise DeviceError(f"--batch-tokens takes 1 or more, not {batch_tokens}.")
-    budget = batch_tokens or default_batch_tokens(chosen)
-    versions = {
-        "trajstore": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-    provenance = Provenance(
-        dtype=dtype, batch_tokens=budget, versions=versions, device=device_name(chosen), run=uuid.uuid4().hex
-    )
-    return _Settings(chosen, weights, budget, attention, provenance)
-
-
 class _Job:
     """The work of one run and its counts."""
 
-    def __init__(self, store: Store, plan: Plan, settings: _Settings, progress: Progress) -> None:
+    def __init__(self, store: Store, plan: Plan, settings: Settings, progress: Progress) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
         names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
         self.datasets = {name: store.dataset(name) for name in names}
@@ -211,12 +172,7 @@ class _Job:
         """The checkpoint on the device; raises `ModelMismatch` where its weights are not those scored before."""
         settings, checkpoint = self.settings, pending.checkpoint
         loaded = load(checkpoint, settings.device, settings.dtype, settings.attention)
-        scored = scored_weights(self.store, self.plan.model, checkpoint.step)
-        if scored not in (None, loaded.weights):
-            raise ModelMismatch(
-                f"{self.plan.model} was scored at step {checkpoint.step} on another dataset with other weights "
-                f"({scored[:15]}…, these are {loaded.weights[:15]}…)."
-            )
+        check_same_weights(self.store, self.plan.model, checkpoint.step, loaded.weights)
         return loaded
 
     def _score_loaded(self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str]) -> None:

@@ -1,27 +1,55 @@
-"""Whether a checkpoint reads token ids as the dataset means them: compares their tokenizers' vocabularies.
+"""Tokenizers by name, and whether a checkpoint reads token ids as the dataset means them.
 
-A checkpoint without a tokenizer is not checked here; that its embedding has a row for every id is checked
-when it is scored.
+Two tokenizers are the same where their vocabularies are. A checkpoint without one is not checked here; that
+its embedding has a row for every id is checked when it is scored.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajstore.errors import CheckpointError, TokenizerMismatch
+from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
 from trajstore.scoring import hub
-from trajstore.scoring.datasets import load_tokenizer, tokenizer_facts
 from trajstore.scoring.quiet import quiet
+from trajstore.scoring.suites import parse_revision
 from trajstore.scoring.weightfiles import TOKENIZER_FILES, VOCABULARY_FILES, fingerprint
+from trajstore.store.datasets import TokenizerFacts
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from trajstore.scoring.checkpoints import Checkpoint
-    from trajstore.store.datasets import Dataset, TokenizerFacts
+    from trajstore.store.datasets import Dataset
 
 # Facts by the content of the tokenizer's files: the checkpoints of a run hold the same ones.
 _known: dict[str, TokenizerFacts] = {}
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hub repository or local folder.
+
+    A folder without one whose subfolders are checkpoints (`step1000`, `checkpoint-10`) gives that of the last
+    step that has one. Code from a repository is never run. Raises `TokenizerNotFound`.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(name).expanduser()
+    place = _tokenizer_folder(folder) if folder.is_dir() else name
+    try:
+        return AutoTokenizer.from_pretrained(place, revision=revision or "main", trust_remote_code=False)
+    except Exception as error:  # whatever the library and its backends raise
+        raise TokenizerNotFound(name, hub.first_line(error)) from error
+
+
+def tokenizer_facts(tokenizer: PreTrainedTokenizerBase, name: str) -> TokenizerFacts:
+    """What the store keeps of a tokenizer: its name as given, a hash of its vocabulary, its size."""
+    pairs = sorted((token, piece) for piece, token in tokenizer.get_vocab().items())
+    text = json.dumps(pairs, ensure_ascii=True, separators=(",", ":"))
+    return TokenizerFacts(name, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", len(tokenizer))
 
 
 def check_tokenizer(checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -65,6 +93,17 @@ def _snapshot_with_tokenizer(checkpoint: Checkpoint) -> Path:
         if snapshot is None:
             raise
         return snapshot
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """The folder itself, else its last checkpoint that holds a tokenizer; raises `TokenizerNotFound`."""
+    steps = [(step, path) for path in folder.iterdir() if (step := parse_revision(path.name)) is not None]
+    for candidate in [folder, *(path for _, path in sorted(steps, reverse=True))]:
+        if _has_vocabulary(candidate):
+            return candidate
+    raise TokenizerNotFound(
+        str(folder), f"neither the folder nor any of its {len(steps)} checkpoints holds one"
+    )
 
 
 def _has_vocabulary(folder: Path) -> bool:
