@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from trajstore.errors import PlotError
-from trajstore.view import matplotlib_charts, plotly_charts, save
+from trajstore.errors import BadTarget, PlotError
+from trajstore.view import matplotlib_charts, plotly_charts
 from trajstore.view.charts import (
     MOST_DISTINCT,
     MOST_MARKERS,
@@ -26,7 +26,7 @@ from trajstore.view.charts import (
     step_axis,
     step_label,
 )
-from trajstore.view.save import check_target, save_chart
+from trajstore.view.save import save_chart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,20 +252,20 @@ def test_html_is_whole_and_asks_for_nothing_from_outside(tmp_path: Path):
 
 
 def test_another_suffix_is_refused_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(PlotError, match=r"'a.pdf': it must end in \.html or \.png"):
+    with pytest.raises(BadTarget, match=r"'a.pdf': it must end in \.html or \.png"):
         save_chart(chart(), tmp_path / "a.pdf")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path):
-    with pytest.raises(PlotError, match=r"no folder .*missing to write a\.png in\. Make it with: mkdir -p"):
+    with pytest.raises(BadTarget, match=r"no folder .*missing to write a\.png in\. Make it with: mkdir -p"):
         save_chart(chart(), tmp_path / "missing" / "a.png")
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(PlotError, match="is a folder"):
-        check_target(tmp_path / "a.png")
+    with pytest.raises(BadTarget, match="is a folder"):
+        save_chart(chart(), tmp_path / "a.png")
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path):
@@ -282,8 +282,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(save.Path, "replace", full)
-    with pytest.raises(PlotError, match=r"Cannot write .*a\.png: No space left on device"):
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(BadTarget, match=r"Cannot write .*a\.png: No space left on device"):
         save_chart(chart(), path)
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]

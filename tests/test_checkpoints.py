@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -16,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, cache_run, neox, save_run
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from trajstore.errors import CheckpointError
+from trajstore.errors import CheckpointError, TokenizerNotFound
 from trajstore.scoring import hub
 from trajstore.scoring.checkpoints import Checkpoint, find_checkpoints, load, weights_fingerprint
+from trajstore.scoring.vocabulary import load_tokenizer
 from trajstore.scoring.weightfiles import fingerprint, weight_files, weight_names
 
 if TYPE_CHECKING:
@@ -89,9 +92,48 @@ def test_a_folder_without_steps_says_what_is_expected(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_neither_folder_nor_repository(offline: Path) -> None:
-    for name in ("no/such", "/no/such/folder", "./nothing", "nothing"):
+    for name in ("no/such", "nothing"):
         with pytest.raises(CheckpointError, match="is no folder here, and the Hugging Face Hub has no such"):
             find_checkpoints(name)
+
+
+def test_what_can_only_be_a_path_is_not_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "list_refs", None)
+    for name in (
+        "/no/such",
+        "./nothing",
+        "../nothing",
+        "~/nothing",
+        "a/b/c",
+        "nothing/",
+        "model.safetensors",
+    ):
+        with pytest.raises(CheckpointError, match=r"There is no folder .*stepN"):
+            find_checkpoints(name)
+
+
+def test_a_hub_that_does_not_answer_is_given_up_quickly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never says anything
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "QUICK_SECONDS", 0.3)
+    started = time.monotonic()
+    with silent:
+        with pytest.raises(
+            CheckpointError, match=r"no answer within 0.3 s.*Check the name and the network, or give a folder"
+        ):
+            find_checkpoints("org/run")
+        with pytest.raises(TokenizerNotFound, match="Check the name and the network, or give a folder"):
+            load_tokenizer("org/run")
+        with pytest.raises(CheckpointError, match="cannot be downloaded"):
+            hub.fetch("org/run", "step1")
+    assert time.monotonic() - started < 4
+    assert capfd.readouterr() == ("", "")
 
 
 # Loading

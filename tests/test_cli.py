@@ -39,7 +39,7 @@ def test_init_migrate_status(tmp_path: Path) -> None:
     lines = json.loads(run("migrate", "--list", "--json", "-s", store).stdout)
     assert [line["state"] for line in lines] == ["applied", "applied"]
     assert "Nothing to apply" in run("migrate", "-s", store).stderr
-    assert "No losses yet" in run("status", "-s", store).stderr
+    assert "No losses yet: add a dataset" in run("status", "-s", store).stderr
 
 
 def test_the_store_is_chosen_by_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +67,11 @@ def test_sql_formats(path: Path, tmp_path: Path) -> None:
     ask = "SELECT model, count(*) AS n FROM raw_losses GROUP BY ALL ORDER BY ALL"
     assert run("sql", ask, "-s", path).stdout.split() == ["model", "n", "a", "1552", "b", "1552"]
     assert json.loads(run("sql", ask, "-s", path, "--format", "json").stdout)[1] == {"model": "b", "n": 1552}
-    assert run(
-        "sql", ask, "-s", path, "--format", "csv"
-    ).stdout == '"model","n"\n"a",1552\n"b",1552\n'.replace('"model","n"', "model,n")
+    assert run("sql", ask, "-s", path, "--format", "csv").stdout == '"model","n"\n"a",1552\n"b",1552\n'
+    assert (
+        run("sql", ask, "-s", path, "--json").stdout == run("sql", ask, "-s", path, "--format", "json").stdout
+    )
+    assert "0 rows" in run("sql", "FROM losses WHERE false", "-s", path).stderr
     assert run("sql", "-", "-s", path, stdin="SELECT 7 AS x").stdout.split() == ["x", "7"]
     (tmp_path / "q.sql").write_text(ask)
     for name in ("out.csv", "out.json", "out.parquet"):

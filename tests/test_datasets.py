@@ -37,7 +37,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from trajstore.errors import BadDataset, TokenizerNotFound
-from trajstore.scoring import datasets
+from trajstore.scoring import datasets, hub
 from trajstore.scoring.datasets import build_dataset, from_ids
 from trajstore.scoring.drawing import windows_of
 from trajstore.scoring.pieces import token_bytes
@@ -316,6 +316,25 @@ def test_folder_takes_visible_utf8_files_by_relative_path(tmp_path: Path, tokeni
     assert new.source == {"source": str(tmp_path), "contexts": 9, "length": 512, "seed": 0}
 
 
+def test_a_folder_with_tables_is_refused(tmp_path: Path, tokenizer_folder: str) -> None:
+    write(tmp_path / "notes.txt", TEXT)
+    write(tmp_path / "deep" / "rows.jsonl", '{"text": "a b c"}')
+    write(tmp_path / "rows.parquet", "PAR1")
+    with pytest.raises(
+        BadDataset, match=r"holds tables: deep/rows\.jsonl, rows\.parquet\. Give the table itself"
+    ):
+        build_dataset(str(tmp_path), tokenizer_folder)
+
+
+def test_ids_may_reach_into_the_rows_that_models_have_to_spare() -> None:
+    limit = -(-len(byte_level()) // 512) * 512
+    assert lists(from_ids([[0, limit - 1]], byte_level(), "t")) == [[0, limit - 1]]
+    with pytest.raises(
+        BadDataset, match=f"Context 0 has the id {limit} at position 1, .* ids are below {limit}"
+    ):
+        from_ids([[0, limit]], byte_level(), "t")
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_tables_give_a_document_a_row(tmp_path: Path, tokenizer_folder: str, suffix: str) -> None:
     frame = pl.DataFrame({"body": [*sentences(20), None, ""], "n": range(22)})
@@ -390,6 +409,10 @@ def test_input_ids_are_taken_as_they_are(tmp_path: Path, tokenizer_folder: str, 
         ([{"input_ids": [1, 2]}, {"input_ids": None}], r"Row 1 of .* has 0 tokens"),
         ([{"input_ids": [1, 2]}, {"input_ids": [3, -4]}], r"Row 1 of .* ids from -4 to 3"),
         ([{"input_ids": [1, 2]}, {"input_ids": [3, 2**31]}], r"Row 1 of .* ids are 0 to 2147483647"),
+        (
+            [{"input_ids": [1, 2]}, {"input_ids": [3, 4, 9999]}],
+            r"Row 1 of .* the id 9999 at position 2, .*--tokenizer",
+        ),
         ([{"input_ids": [1, None, 2]}], r"Row 0 of .* without gaps"),
         ([{"input_ids": [1.5, 2.0]}], "must be lists of whole numbers; it holds List"),
         ([{"input_ids": "1 2 3"}], "must be lists of whole numbers; it holds String"),
@@ -410,6 +433,8 @@ def test_sources_that_cannot_be(tmp_path: Path, tokenizer_folder: str) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     cases = {
         "no/such/folder/x.txt": "There is no file or folder 'no/such/folder/x.txt'",
+        "notes/corpus.csv": "There is no file or folder 'notes/corpus.csv'",
+        "./nothing": "There is no file or folder './nothing'",
         "corpus.jsonl": "There is no file or folder 'corpus.jsonl'",
         str(tmp_path / "absent"): "There is no file or folder",
         "": "There is no file or folder",
@@ -505,8 +530,12 @@ def test_tokenizers_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "step5" / "tokenizer.json").write_text("{broken")
     with pytest.raises(TokenizerNotFound, match="No tokenizer could be loaded from"):
         load_tokenizer(str(tmp_path))
-    with pytest.raises(TokenizerNotFound, match="'/no/such/folder'"):
-        load_tokenizer("/no/such/folder")
+    monkeypatch.setattr(hub, "unavailable", None)  # the Hub is not asked
+    for name in ("/no/such/folder", "./nope", "../nope", "~/nope", "runs/a/b"):
+        with pytest.raises(TokenizerNotFound, match=f"'{name}': there is no such folder"):
+            load_tokenizer(name)
+    with pytest.raises(TokenizerNotFound, match="it is a file; name the folder"):
+        load_tokenizer(str(tmp_path / "step5" / "tokenizer.json"))
 
 
 # A Hugging Face dataset: the library's own client against a small Hub on this machine

@@ -85,7 +85,7 @@ def test_names_that_sql_would_have_to_quote(lettered: Store, name: str) -> None:
 def test_shipped_groups_stay(lettered: Store) -> None:
     with pytest.raises(GroupError, match="comes with trajstore"):
         lettered.groups.drop("digits")
-    with pytest.raises(GroupError, match="It comes with trajstore, or choose another name"):
+    with pytest.raises(GroupError, match="comes with trajstore. Choose another name"):
         lettered.groups.add("digits", B)
 
 
@@ -135,3 +135,63 @@ def test_an_unknown_group_lists_near_ones(lettered: Store) -> None:
         UnknownName, match="There is no group 'digit' here.*Did you mean digits.*trajstore group add"
     ):
         lettered.matrix("d", group="digit")
+
+
+def test_another_process_s_groups_are_current(lettered: Store) -> None:
+    with trajstore.open(lettered.path) as other:
+        other.groups.add("bs", B)
+        assert lettered.groups.show("bs").sizes == {"d": 3}
+        other.groups.drop("bs")
+        other.groups.add("bs", B + " AND position > 1")
+        other.groups.add("on_bs", "FROM groups.bs")
+    assert lettered.groups.show("on_bs").sizes == {"d": 1}
+    assert lettered.groups.show("bs").sizes == {"d": 1}
+    assert lettered.matrix("d", group="bs").columns.height == 1
+
+
+def test_a_writer_killed_between_file_and_view_harms_nothing(lettered: Store) -> None:
+    (lettered.path / "groups" / "bs.sql").write_text(B + "\n")
+    assert lettered.groups.show("bs").sizes == {"d": 3}
+    assert "bs" in [group.name for group in lettered.groups.list()]
+    lettered.groups.drop("bs")
+    assert "bs" not in lettered.groups.names()
+
+
+def test_racing_definitions_have_one_winner(lettered: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job adds the name between our look and our write."""
+    real = lettered.groups._try
+
+    def late(group: object) -> None:
+        real(group)  # type: ignore[arg-type]
+        with trajstore.open(lettered.path) as other:
+            other.groups.add("bs", B + " AND position > 1")
+
+    monkeypatch.setattr(lettered.groups, "_try", late)
+    with pytest.raises(GroupError, match="another definition"):
+        lettered.groups.add("bs", B)
+    assert lettered.groups.show("bs").sizes == {"d": 1}
+
+
+@pytest.mark.parametrize("name", ["tokens", "losses", "contexts", "migrations"])
+def test_a_group_cannot_hide_a_table(lettered: Store, name: str) -> None:
+    with pytest.raises(GroupError, match="is the name of a table of the store"):
+        lettered.groups.add(name, B)
+
+
+@pytest.mark.parametrize("literal", ["\u2028", "\x0c", "\x85", "a\rb"])
+def test_literals_are_kept_to_the_letter(store: Store, literal: str) -> None:
+    store.add_dataset("d", new_dataset([["\n", literal, "x"]]))
+    store.groups.add("odd", f"SELECT dataset, context, position FROM tokens WHERE text = '{literal}'")
+    with trajstore.open(store.path) as other:
+        assert other.groups.members("odd", other.dataset("d")).tolist() == [1]
+
+
+def test_places_are_whole_numbers(lettered: Store) -> None:
+    with pytest.raises(GroupError, match="context is DECIMAL.* not a whole number"):
+        lettered.groups.add("half", "SELECT dataset, context + 0.5 AS context, position FROM tokens")
+
+
+def test_relations_outlive_a_refresh(lettered: Store) -> None:
+    relation = lettered.sql("SELECT count(*) FROM tokens")
+    lettered.groups.add("bs", B)
+    assert relation.fetchall() == [(6,)]

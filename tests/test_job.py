@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from trajstore.errors import (
     CheckpointError,
     DeviceError,
     ModelMismatch,
+    SlicesDiffer,
+    StoreUnusable,
     TokenizerMismatch,
     UnfitContext,
     UnknownName,
@@ -26,6 +29,7 @@ from trajstore.errors import (
 from trajstore.scoring import job, token_losses
 from trajstore.scoring.job import plan, run, score
 from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
+from trajstore.store import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,8 +195,9 @@ def test_progress_counts_the_tokens_and_is_taken_away(scored: Store, runs: Path)
     damage(runs / "run" / "step2")
     score(scored, str(runs / "run"), ["d", "e"], progress=watch)
     assert (watch.total, watch.done, watch.unit, watch.running) == (5 * 53, 4 * 53, "tokens", False)
-    assert len(watch.said) == 1
-    assert "run at step 2: " in watch.said[0]
+    assert len(watch.said) == 2
+    assert watch.said[0].startswith("run: no tokenizer beside the weights")
+    assert "run at step 2: " in watch.said[1]
 
 
 # What goes wrong with single checkpoints
@@ -206,6 +211,8 @@ def test_one_unreadable_checkpoint_is_reported_and_the_others_are_scored(scored:
     ((step, reason),) = report.failures
     assert step == 2
     assert "Safetensor" in reason
+    assert str(runs / "run" / "step2") in reason
+    assert "download or save that checkpoint again" in reason
     neox(2).save_pretrained(runs / "run" / "step2")
     mended = score(scored, str(runs / "run"), ["d", "e"])
     assert (mended.written, mended.skipped, mended.failures) == (2, 8, [])
@@ -233,7 +240,7 @@ def test_a_nan_is_a_failure_of_its_slice(scored: Store, runs: Path) -> None:
     assert [step for step, _ in report.failures] == [1]
     assert "losses cannot be right; the first is nan" in report.failures[0][1]
     assert scored.steps("run", "d") == [0, 2]
-    half = score(scored, str(runs / "run"), ["d"], steps=1, dtype="float16")
+    half = score(scored, str(runs / "run"), ["d"], steps=1, dtype="float16", name="half")
     assert "try --dtype float32" in half.failures[0][1]
 
 
@@ -391,17 +398,92 @@ def test_one_checkpoint_with_another_tokenizer_is_a_failure(scored: Store, runs:
     assert scored.steps("run", "fits") == [0, 2, 4, 8]
 
 
+def test_a_dataset_that_does_not_fit_is_named_once_and_the_others_are_scored(
+    scored: Store, runs: Path
+) -> None:
+    scored.add_dataset("wide", random_dataset(vocabulary=VOCABULARY + 60))
+    scored.add_dataset("long", random_dataset((33, 4)))
+    report = score(scored, str(runs / "run"), ["long", "d", "wide"])
+    assert report.written == 5
+    assert [reason.partition(".")[0] for _, reason in report.failures] == [
+        "The dataset long does not fit the model",
+        "The dataset wide does not fit the model",
+    ]
+    assert scored.steps("run", "d") == STEPS
+    assert scored.steps("run", "long") == scored.steps("run", "wide") == []
+
+
 def test_ids_or_lengths_beyond_the_model_stop_the_job_before_anything_is_scored(
     scored: Store, runs: Path
 ) -> None:
     scored.add_dataset("wide", random_dataset(vocabulary=VOCABULARY + 60))
     scored.add_dataset("long", random_dataset((33, 4)))
     before = files(scored)
-    with pytest.raises(UnfitContext, match="made with another tokenizer"):
-        score(scored, str(runs / "run"), ["d", "wide"])
-    with pytest.raises(UnfitContext, match="33 tokens, but the model has positions for 32"):
-        score(scored, str(runs / "run"), ["d", "long"])
+    with pytest.raises(UnfitContext, match=r"The dataset wide .*made with another tokenizer"):
+        score(scored, str(runs / "run"), ["wide"])
+    with pytest.raises(
+        UnfitContext, match=r"The dataset long .*33 tokens, but the model has positions for 32"
+    ):
+        score(scored, str(runs / "run"), ["wide", "long"])
     assert files(scored) == before
+
+
+def test_the_tokenizer_beside_the_weights_is_kept_and_none_is_none(scored: Store, runs: Path) -> None:
+    sha256 = with_tokenizer(runs / "run", WORDS)
+    scored.add_dataset("fits", random_dataset(sha256=sha256))
+    score(scored, str(runs / "run"), ["fits"], steps=0)
+    known = scored.model("run")
+    assert known is not None
+    assert known.tokenizer == str(runs / "run")
+    shutil.copytree(runs / "run" / "step1", runs / "bare" / "step1")
+    score(scored, str(runs / "bare"), ["d"])
+    bare = scored.model("bare")
+    assert bare is not None
+    assert bare.tokenizer is None
+
+
+# Slices that are there and of another kind
+
+
+def test_losses_of_other_tokens_under_the_same_name_are_refused(scored: Store, runs: Path) -> None:
+    score(scored, str(runs / "run"), ["d", "e"], steps="0:2")
+    shutil.rmtree(layout.dataset_path(scored.path, "d"))
+    scored.add_dataset("d", random_dataset(seed=9))
+    before = files(scored)
+    with pytest.raises(SlicesDiffer, match=r"run on d at the steps 0–2 .* trajstore drop -m run -d d"):
+        plan(scored, str(runs / "run"), ["e", "d"])
+    assert files(scored) == before
+    scored.drop(scored.chosen_slices("run", "d"))
+    assert score(scored, str(runs / "run"), ["d"]).written == 5
+
+
+def test_one_trajectory_has_one_dtype(scored: Store, runs: Path) -> None:
+    score(scored, str(runs / "run"), ["d"], steps="0:2")
+    before = files(scored)
+    for steps in ("all", "0:2"):
+        with pytest.raises(
+            SlicesDiffer, match=r"dtype float32, these would have bfloat16.*--name NAME.*drop"
+        ):
+            score(scored, str(runs / "run"), ["e", "d"], steps=steps, dtype="bfloat16")
+    assert files(scored) == before
+    assert score(scored, str(runs / "run"), ["e"], dtype="bfloat16").written == 5
+
+
+# A store that cannot be written to
+
+
+def test_a_full_disk_ends_the_job(scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scored.append
+
+    def full(**slice_: Any) -> Path:
+        if slice_["step"] == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(**slice_)
+
+    monkeypatch.setattr(scored, "append", full)
+    with pytest.raises(StoreUnusable, match=r"run on d at step 1 .*No space left on device\. .*goes on"):
+        score(scored, str(runs / "run"), ["d"])
+    assert scored.steps("run", "d") == [0]
 
 
 # Wrong input

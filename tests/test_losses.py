@@ -262,6 +262,13 @@ def test_a_context_that_does_not_fit_is_refused_before_anything_runs(kind: str) 
         assert "Context 1 " in str(caught.value)
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_positive_number_of_positions_is_no_limit(limit: int) -> None:
+    model = tiny("gemma-2")
+    model.config.max_position_embeddings = limit
+    losses.check_contexts(model, [np.zeros(129, int)])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gives_what_the_cpu_gives(kind: str) -> None:

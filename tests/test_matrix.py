@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,16 @@ from conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trajstore.errors import MissingSlices, TrajstoreError, UnknownName, UnknownStep
+from trajstore.errors import (
+    BadSteps,
+    BadTarget,
+    MissingSlices,
+    NothingChosen,
+    NotScored,
+    TrajstoreError,
+    UnknownName,
+    UnknownStep,
+)
 from trajstore.store.export import save_matrix
 from trajstore.store.matrix import LossMatrix
 from trajstore.store.models import ModelFacts
@@ -75,7 +86,10 @@ def test_what_does_not_exist(planted: Store) -> None:
         planted.matrix("dd")
     with pytest.raises(UnknownName, match="no model 'c'"):
         planted.matrix("d", models="c")
-    with pytest.raises(UnknownStep, match="--steps 3 matches no checkpoint of a on d"):
+    with pytest.raises(
+        UnknownStep,
+        match="--steps 3 matches no checkpoint of a, b on d.* 0, 1, 2, 4, 8, 16. Choose models with -m",
+    ):
         planted.matrix("d", steps=3)
     with pytest.raises(TrajstoreError, match="--contexts 9:12 lies beyond the last context, 5"):
         planted.matrix("d", contexts="9:12")
@@ -91,8 +105,64 @@ def test_what_does_not_exist(planted: Store) -> None:
 
 def test_a_dataset_without_slices(planted: Store) -> None:
     planted.add_dataset("new", ragged((3, 4)))
-    with pytest.raises(UnknownName, match="Score one: trajstore score MODEL --dataset new"):
+    with pytest.raises(NotScored, match="of a, b on new; .* Score one: trajstore score MODEL --dataset new"):
         planted.matrix("new")
+
+
+def losses_of(store: Store, model: str, dataset: str, *steps: int) -> None:
+    """Losses of a further model."""
+    for step in steps:
+        store.append(model=model, dataset=dataset, step=step, losses=np.ones(store.dataset(dataset).n_losses))
+
+
+def test_a_model_named_in_full_never_vanishes(planted: Store) -> None:
+    losses_of(planted, "c", "e", 0, 5)
+    message = r"no losses of c on d; there are of: a on d, e, c on e\. Score one"
+    for models in (["a", "c"], ["?", "c"]):
+        with pytest.raises(NotScored, match=message if "a" in models else "no losses of c on d; .*c on e"):
+            planted.matrix("d", models)
+    for models in (None, ["a", "[bc]"]):
+        assert set(planted.matrix("d", models).rows["model"]) == {"a", "b"}
+    assert planted.matrix(["d", "e"], "c", missing="nan").rows.rows() == [("c", 0), ("c", 5)]
+
+
+def test_a_dataset_twice_is_once(planted: Store) -> None:
+    assert planted.matrix(["d", "d", "e", "d"]).columns.equals(planted.matrix(["d", "e"]).columns)
+
+
+def test_steps_that_only_some_models_have(planted: Store) -> None:
+    losses_of(planted, "c", "d", 1, 5)
+    assert planted.matrix("d", steps="5").rows.rows() == [("c", 5)]
+    assert planted.matrix("d", ["[ac]"], steps=[1, 5]).rows.rows() == [("a", 1), ("c", 1), ("c", 5)]
+    assert planted.matrix("d", steps="5,64", missing="nan").rows.rows() == [("a", 64), ("b", 64), ("c", 5)]
+    with pytest.raises(UnknownStep, match="--steps 5 matches no checkpoint of a on d.*Choose models with -m"):
+        planted.matrix("d", ["a", "c"], steps=5)
+    with pytest.raises(UnknownStep, match="of a on d.* 1, 2, 4, 8, 16, 32.$"):
+        planted.matrix("d", "a", steps=5)
+
+
+def test_steps_as_numbers_of_any_kind(planted: Store) -> None:
+    expected = [("a", 2), ("a", 64)]
+    for steps in ([np.int64(2), 64], np.array([64, 2]), (2, 64), np.array([2, 64, 2], dtype=np.int16)):
+        assert planted.matrix("d", "a", steps=steps).rows.rows() == expected  # type: ignore[arg-type]
+    assert planted.matrix("d", "a", steps=np.int32(2)).rows.rows() == expected[:1]  # type: ignore[arg-type]
+    for none in ([], np.array([]), None, True, [1.0]):
+        with pytest.raises(BadSteps, match="Cannot read --steps"):
+            planted.matrix("d", steps=none)  # type: ignore[arg-type]
+
+
+def test_padding_does_not_go_with_the_tokens_after(planted: Store) -> None:
+    with pytest.raises(TrajstoreError, match="--pad-first and --align after do not go together"):
+        planted.matrix("d", align="after", pad_first=True)
+
+
+@pytest.mark.parametrize("contexts", ["6:", "20:", "20:30"])
+def test_contexts_beyond_the_last(planted: Store, contexts: str) -> None:
+    with pytest.raises(NothingChosen, match=f"--contexts {contexts} lies beyond the last context, 5"):
+        planted.matrix("d", contexts=contexts)
+    for unreadable in ("3:3", "5:3", "-2:", "7", "a:"):
+        with pytest.raises(TrajstoreError, match="Cannot read --contexts"):
+            planted.matrix("d", contexts=unreadable)
 
 
 @pytest.mark.parametrize("name", ["m.npy", "m.parquet"])
@@ -120,6 +190,68 @@ def test_export_to_what_is_not_known(planted: Store, tmp_path_factory: pytest.Te
     with pytest.raises(TrajstoreError, match="There is no folder"):
         save_matrix(matrix, folder / "none" / "m.npy")
     assert list(folder.iterdir()) == []
+
+
+def test_export_by_a_suffix_in_capitals(planted: Store, tmp_path: Path) -> None:
+    matrix = planted.matrix("d")
+    save_matrix(matrix, tmp_path / "m.NPY")
+    assert np.array_equal(np.load(tmp_path / "m.NPY"), matrix.values)
+    assert (tmp_path / "m.rows.parquet").exists()
+    save_matrix(matrix, tmp_path / "n.Parquet")
+    assert pl.read_parquet(tmp_path / "n.Parquet").height == matrix.rows.height
+
+
+@pytest.mark.parametrize(("first", "second"), [("m.npy", "m.parquet"), ("m.parquet", "m.npy")])
+def test_labels_belong_to_one_file_of_values(planted: Store, tmp_path: Path, first: str, second: str) -> None:
+    save_matrix(planted.matrix("d"), tmp_path / first)
+    before = contents(tmp_path)
+    with pytest.raises(BadTarget, match=rf"{first} is there, and {second} .* Choose another name"):
+        save_matrix(planted.matrix("e"), tmp_path / second)
+    for labels in ("m.rows.parquet", "x.columns.parquet"):
+        with pytest.raises(BadTarget, match="a name for a matrix's labels"):
+            save_matrix(planted.matrix("e"), tmp_path / labels)
+    assert contents(tmp_path) == before
+    save_matrix(planted.matrix("e"), tmp_path / first)
+    save_matrix(planted.matrix("e"), tmp_path / f"other.{second}")
+    assert contents(tmp_path) != before
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_old_values_never_stand_under_new_labels(
+    planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    save_matrix(planted.matrix("d"), out / "m.npy")
+    before = contents(out)
+    calls = []
+
+    def full(*_: object) -> None:
+        calls.append(_)
+        if len(calls) == fails:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(BadTarget, match=r"Cannot write .*m\.npy: No space left on device"):
+            save_matrix(planted.matrix("e"), out / "m.npy")
+    assert contents(out) == before
+    calls.clear()
+    replace = Path.replace
+
+    def renamed(self: Path, target: Path) -> Path:
+        full(target)
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", renamed)
+        with pytest.raises(BadTarget, match="No space left"):
+            save_matrix(planted.matrix("e"), out / "m.npy")
+    assert sorted(contents(out)) == ["m.columns.parquet", "m.rows.parquet"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

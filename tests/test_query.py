@@ -22,7 +22,7 @@ def written(store: Store, kind: str, ask: str = ASK) -> bytes:
 
 
 def test_csv(store: Store) -> None:
-    assert written(store, "csv") == b'i,s,f\n0,"a""b",0\n1,"a""b",0.5\n2,"a""b",1\n'
+    assert written(store, "csv") == b'"i","s","f"\n0,"a""b",0\n1,"a""b",0.5\n2,"a""b",1\n'
 
 
 def test_json(store: Store) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
-from trajstore.errors import PlotError, TrajstoreError, UnknownName
+from trajstore.errors import BadTarget, PlotError, TrajstoreError, UnknownName
 from trajstore.store.models import ModelFacts
 from trajstore.view import Mark, report, write_report
 from trajstore.view.charts import step_axis
@@ -209,9 +209,9 @@ def test_wrong_input_writes_nothing(planted: Store, tmp_path: Path):
         write_report(planted, out / "r.html", dataset="x")
     with pytest.raises(UnknownName, match="no model 'x'"):
         write_report(planted, out / "r.html", models="x")
-    with pytest.raises(PlotError, match=r"it must end in \.html"):
+    with pytest.raises(BadTarget, match=r"it must end in \.html"):
         write_report(planted, out / "r.png")
-    with pytest.raises(PlotError, match="no folder"):
+    with pytest.raises(BadTarget, match="no folder"):
         write_report(planted, out / "missing" / "r.html")
     assert list(out.iterdir()) == []
 

@@ -92,6 +92,19 @@ def test_an_array_a_context_and_a_torch_tensor_are_the_same(store: Store, datase
     assert matrix.values.tolist() == [values.tolist()] * 2
 
 
+def test_tensors_of_a_graph_and_of_half_the_bits(store: Store, dataset: Dataset) -> None:
+    values = torch.tensor(losses(), requires_grad=True)
+    append(store, values, step=0)
+    append(store, list(values.split([4, 1, 8])), step=1)
+    append(store, list(values), step=2)
+    half = values.to(torch.bfloat16)
+    append(store, half, step=3)
+    append(store, half.split([4, 1, 8]), step=4)
+    pulled = store.matrix("d").values
+    assert pulled[:3].tolist() == [losses().tolist()] * 3
+    assert pulled[3:].tolist() == [half.float().tolist()] * 2
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -104,6 +117,18 @@ def test_an_array_a_context_and_a_torch_tensor_are_the_same(store: Store, datase
             np.where(np.arange(13) >= 4, np.inf, 1.0),
             r"9 of 13 losses .* first is inf at context 1, position 1",
         ),
+        (np.ma.array(losses(), mask=np.arange(13) == 5), "a masked array; losses are plain numbers"),
+        ([np.ma.array(losses(4)), losses(1), losses(8)], "a masked array"),
+        (losses() + 1j, "an array of complex"),
+        (torch.tensor(losses()) + 1j, "an array of complex"),
+        ([str(value) for value in losses()], "an array of <U"),
+        ([["1"] * 4, [1.0], [1.0] * 8], "an array of <U"),
+        (losses() > 1, "an array of bool"),
+        (torch.tensor(losses() > 1), "an array of bool"),
+        ([None] * 13, "an array of object"),
+        ([1.0, [2.0]] * 6 + [1.0], "these are not losses"),
+        ([losses(4), 1.0, losses(8)], "each context must be one flat array"),
+        (np.where(np.arange(13) == 5, 1e300, 1.0), "first is inf at context 2, position 1"),
         (np.where(np.arange(13) == 0, -2e-3, 1.0), r"first is -0.002.* at context 0, position 1"),
     ],
 )

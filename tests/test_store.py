@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -14,9 +15,12 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import PLANTED_STEPS, ragged
+from typer.testing import CliRunner
 
 import trajstore
+from trajstore.cli import app
 from trajstore.errors import (
+    BadName,
     DamagedFile,
     DatasetExists,
     QueryError,
@@ -73,7 +77,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("name", ["a*b", "a[b]", "what?", "it's"])
+@pytest.mark.parametrize("name", ["a*b", "a[b]", "what?", "it's", "model=x", "back\\slash"])
 def test_paths_that_a_glob_would_misread(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreUnusable, match="cannot hold a store"):
         Store.create(tmp_path / name)
@@ -114,7 +118,7 @@ def test_a_lost_catalog_is_made_anew_with_its_groups(planted: Store) -> None:
 def test_a_damaged_catalog_is_named(store: Store) -> None:
     store.close()
     (store.path / "catalog.duckdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(DamagedFile, match="catalog.duckdb is damaged.*trajstore init"):
+    with pytest.raises(DamagedFile, match="catalog.duckdb is damaged.*trajstore rebuild"):
         trajstore.open(store.path)
 
 
@@ -188,7 +192,7 @@ def test_a_newer_store_is_refused(store: Store) -> None:
     store.close()
     with duckdb.connect(store.path / "catalog.duckdb") as connection:
         connection.execute("INSERT INTO migrations VALUES ('0999_from_the_future', now())")
-    with pytest.raises(StoreTooNew, match=r"newer trajstore: it has the migrations 0999_from_the_future"):
+    with pytest.raises(StoreTooNew, match=r"newer trajstore: it has 0999_from_the_future"):
         trajstore.open(store.path)
     with pytest.raises(StoreTooNew, match="pip install -U trajstore"):
         migrate_store(store.path)
@@ -319,3 +323,37 @@ def test_coverage_by_paths_and_by_sql(planted: Store) -> None:
     rows = planted.sql("SELECT model, dataset, count(*) FROM coverage GROUP BY ALL").fetchall()
     counted = {(model, dataset): n for model, dataset, n in rows}
     assert counted == {key: len(line.steps) for key, line in lines.items()}
+
+
+def test_coverage_shows_pairs_without_a_slice(planted: Store) -> None:
+    planted.add_dataset("f", ragged((3,)))
+    shown = {(line.model, line.dataset): line for line in planted.coverage()}
+    assert sorted(shown) == [(model, dataset) for model in "ab" for dataset in "def"]
+    assert (shown["b", "f"].steps, shown["b", "f"].missing) == ([], list(PLANTED_STEPS))
+    words = ["status", "-s", str(planted.path)]
+    table = CliRunner().invoke(app, words).stdout.splitlines()
+    assert " ".join(table[3].split()) == "a f 0 8 0, 1, 2, 4, 8, 16, … 0 0 B"
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)[2]["missing"] == [*PLANTED_STEPS]
+
+
+@pytest.mark.parametrize("step", ["step4", True, 1.5, -1, None, 2**63])
+def test_a_step_is_a_whole_number(planted: Store, step: object) -> None:
+    losses = np.ones(planted.dataset("d").n_losses)
+    with pytest.raises(BadName, match="cannot be a step"):
+        planted.append(model="c", dataset="d", step=step, losses=losses)  # type: ignore[arg-type]
+    assert planted.model_names() == ["a", "b"]
+
+
+def test_a_step_may_be_numpy_s(planted: Store) -> None:
+    losses = np.ones(planted.dataset("d").n_losses)
+    planted.append(model="c", dataset="d", step=np.int64(3), losses=losses)  # type: ignore[arg-type]
+    assert planted.steps("c", "d") == [3]
+    assert planted.slice_facts("c", "d", 3).step == 3
+
+
+def test_definitions_of_a_newer_version_are_not_older(store: Store) -> None:
+    store.close()
+    with duckdb.connect(store.path / "catalog.duckdb") as connection:
+        connection.execute("UPDATE definitions SET sha256 = 'of the future', trajstore = '99.0.0'")
+    with pytest.raises(StoreTooNew, match="definitions of 99.0.0"):
+        trajstore.open(store.path)

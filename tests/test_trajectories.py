@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from conftest import ragged
 from scipy import stats
 
 from trajstore.analysis.trajectories import group_trajectory, ratio_interval
-from trajstore.errors import TrajstoreError
+from trajstore.errors import NotScored, TrajstoreError, UnknownName, UnknownStep
+from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 from trajstore.view import gather
 
@@ -63,6 +65,77 @@ def test_missing_steps_are_absent(planted: Store) -> None:
 def test_nothing_to_show(store: Store, planted: Store) -> None:
     with pytest.raises(TrajstoreError, match="No token of digits in d, e"):
         gather.trajectories(planted, ["digits"])
+
+
+def curves(store: Store, groups: list[str], **options: object) -> set[tuple[str, str, str]]:
+    """(group, model, dataset) of the curves there are."""
+    frame = gather.trajectories(store, groups, gather.Selection(**options))  # type: ignore[arg-type]
+    return set(frame.select("group", "model", "dataset").rows())
+
+
+def test_without_datasets_each_shows_what_it_has(planted: Store) -> None:
+    planted.add_dataset("f", ragged((3, 4)))
+    planted.add_dataset("unscored", ragged((3, 4)))
+    planted.append(model="c", dataset="f", step=7, losses=np.ones(5))
+    planted.groups.add("firsts", "FROM tokens WHERE dataset <> 'f' OR position = 0")
+    everything = {("every_token", m, d) for m in "ab" for d in "de"} | {("every_token", "c", "f")}
+    assert curves(planted, ["every_token"]) == everything
+    assert curves(planted, ["every_token"], models=["a", "c"]) == {
+        each for each in everything if each[1] != "b"
+    }
+    assert curves(planted, ["every_token", "firsts"], models=["c"]) == {("every_token", "c", "f")}
+    assert curves(planted, ["every_token"], contexts="4:") == {x for x in everything if x[2] != "f"}
+    assert curves(planted, ["every_token"], steps="7") == {("every_token", "c", "f")}
+    assert curves(planted, ["every_token"] * 2, datasets=["d", "d"]) == {x for x in everything if x[2] == "d"}
+    frame = gather.trajectories(planted, ["every_token"] * 2, gather.Selection(["d", "d"]))
+    assert frame.height == 16
+
+
+def test_what_cannot_be_shown_names_what_can(planted: Store) -> None:
+    planted.add_dataset("f", ragged((3, 4)))
+    planted.append(model="c", dataset="f", step=7, losses=np.ones(5))
+    planted.publish_model(ModelFacts("z"))
+    for models in (["z"], ["z*"], ["a", "z"]):
+        with pytest.raises(NotScored, match="no losses of z on d, e, f; there are of: a on d, e"):
+            curves(planted, ["every_token"], models=models)
+    with pytest.raises(NotScored, match="no losses of c on d; there are of: a on d, e, c on f"):
+        curves(planted, ["every_token"], models=["a", "c"], datasets=["d"])
+    with pytest.raises(TrajstoreError, match="--contexts 4: lies beyond the last context, 1"):
+        curves(planted, ["every_token"], datasets=["d", "f"], contexts="4:")
+    with pytest.raises(UnknownStep, match="--steps 3 "):
+        curves(planted, ["every_token"], steps="3")
+    with pytest.raises(TrajstoreError, match="No token of every_token in d, e, f has a loss"):
+        curves(planted, ["every_token"], contexts="9:")
+
+
+class Watch:
+    """Notes what a bar is told."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, int, str]] = []
+        self.advanced = 0
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        self.started.append((label, total, unit))
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.advanced += amount
+
+    def stop(self) -> None:
+        pass
+
+    def say(self, message: str) -> None:
+        pass
+
+
+def test_the_bar_counts_curves_of_groups_that_exist(planted: Store) -> None:
+    watch = Watch()
+    with pytest.raises(UnknownName, match="no group 'digit'"):
+        gather.trajectories(planted, ["every_token", "digit"], progress=watch)
+    assert watch.started == []
+    gather.trajectories(planted, ["every_token", "digits"], progress=watch)
+    assert watch.started == [("trajectories", 4, "curves")]
+    assert watch.advanced == 4
 
 
 def test_an_empty_store_says_how_to_go_on(store: Store) -> None:

@@ -32,11 +32,15 @@ def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as 
     return Store(path)
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY, "analysis", "scoring"])
+
+
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "analysis":
-        return importlib.import_module("trajstore.analysis")
+    if name in ("analysis", "scoring"):
+        return importlib.import_module(f"trajstore.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

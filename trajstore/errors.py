@@ -7,7 +7,7 @@ Imports nothing of trajstore, so that every layer can raise them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 class TrajstoreError(Exception):
@@ -23,6 +23,17 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def runs(numbers: Iterable[int], limit: int = 6) -> str:
+    """Ascending numbers as ranges, «3–5, 9», cut after `limit` ranges with a count of the rest."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return listed((f"{a}–{b}" if b > a else str(a) for a, b in found), limit)
+
+
 def nearest(asked: str, names: Iterable[str]) -> str:
     """« Did you mean …?» for a mistyped name, or nothing."""
     close = difflib.get_close_matches(asked, list(names), n=3, cutoff=0.5)
@@ -33,7 +44,7 @@ class BadName(TrajstoreError):
     """A name that cannot be part of a path or an identifier."""
 
     def __init__(self, kind: str, name: str, rule: str) -> None:
-        super().__init__(f"{name!r} cannot be a {kind} name: {rule}.")
+        super().__init__(f"{name!r} cannot be a {kind}{'' if kind == 'step' else ' name'}: {rule}.")
 
 
 class StoreNotFound(TrajstoreError):
@@ -55,7 +66,7 @@ class StoreTooNew(TrajstoreError):
 
     def __init__(self, path: object, unknown: Sequence[str]) -> None:
         super().__init__(
-            f"The store at {path} was written by a newer trajstore: it has the migrations {listed(unknown)}, "
+            f"The store at {path} was written by a newer trajstore: it has {listed(unknown)}, "
             "which this version does not know. Install a newer trajstore: pip install -U trajstore"
         )
 
@@ -80,12 +91,31 @@ class UnknownName(TrajstoreError):
         )
 
 
+class NotScored(TrajstoreError):
+    """Models that have no losses on the datasets asked for."""
+
+    def __init__(
+        self, models: Sequence[str], datasets: Sequence[str], scored: Mapping[str, Collection[str]]
+    ) -> None:
+        """`scored` are the datasets on which each model has losses."""
+        there = [f"{model} on {', '.join(on)}" for model, on in scored.items() if on]
+        super().__init__(
+            f"There are no losses of {listed(models)} on {listed(datasets)}; there are of: "
+            f"{listed(there)}. Score one: trajstore score MODEL --dataset {datasets[0] if datasets else 'D'}"
+        )
+
+
+class NothingChosen(TrajstoreError):
+    """A choice of contexts or of a group in which no token has a loss."""
+
+
 class UnknownStep(TrajstoreError):
     """A step that does not exist."""
 
-    def __init__(self, asked: str, where: str, near: Sequence[int]) -> None:
+    def __init__(self, asked: str, where: str, near: Sequence[int], hint: str = "") -> None:
+        tail = f" {hint}" if hint else ""
         super().__init__(
-            f"--steps {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}."
+            f"--steps {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )
 
 
@@ -143,6 +173,33 @@ class SliceExists(TrajstoreError):
         )
 
 
+class LossesDiffer(TrajstoreError):
+    """Losses that are not those of the store at the same place."""
+
+    def __init__(
+        self,
+        slice_: tuple[str, str, int],
+        place: tuple[int, int],
+        values: tuple[str, str],
+        counts: tuple[int, int],
+    ) -> None:
+        """`values` are (in the store, new) at `place` (context, position); `counts` (that differ, of how many)."""
+        model, dataset, step = slice_
+        super().__init__(
+            f"{model} on {dataset} at step {step}: at context {place[0]}, position {place[1]} the store has the loss "
+            f"{values[0]}, this is {values[1]} ({counts[0]} of {counts[1]} differ). The slice was left as it is; to "
+            "overwrite it on purpose: --replace (in Python replace=True)."
+        )
+
+
+class SlicesDiffer(TrajstoreError):
+    """Slices that are there already and are not of a kind with those to be made."""
+
+
+class BadSource(TrajstoreError):
+    """A file of losses that cannot be read as asked."""
+
+
 class DamagedFile(TrajstoreError):
     """A file of the store that is not what was written."""
 
@@ -157,11 +214,19 @@ class DamagedFile(TrajstoreError):
 class MissingSlices(TrajstoreError):
     """A matrix was asked for that has holes."""
 
-    def __init__(self, missing: Sequence[tuple[str, str, int]]) -> None:
-        names = [f"{m} on {d} at step {s}" for m, d, s in missing]
+    def __init__(
+        self, missing: Sequence[tuple[str, str, int]], partial: Sequence[tuple[str, str, int, str]] = ()
+    ) -> None:
+        """`partial` are slices that are there in part, each with what of it is missing."""
+        absent = [f"{m} on {d} at step {s}" for m, d, s in missing]
+        torn = [f"{m} on {d} at step {s} (without {lacking})" for m, d, s, lacking in partial]
+        said = [f"{len(absent)} slices of this matrix are not in the store: {listed(absent, 6)}."] * bool(
+            absent
+        )
+        said += [f"{len(torn)} slices of this matrix are there only in part: {listed(torn, 6)}."] * bool(torn)
+        those = "--steps that exist" if absent else "--contexts that are there"
         super().__init__(
-            f"{len(missing)} slices of this matrix are not in the store: {listed(names, 6)}. "
-            "Score them (trajstore score), choose --steps that exist, or take NaN for them: --missing nan"
+            f"{' '.join(said)} Score them (trajstore score), choose {those}, or take NaN for them: --missing nan"
         )
 
 

@@ -6,6 +6,7 @@ index of the predicted token, so position 0 has no loss and no row.
 
 from __future__ import annotations
 
+import operator
 import re
 
 from trajstore.errors import BadName
@@ -41,6 +42,20 @@ def check_name(kind: str, name: str) -> str:
             "letters, digits, '.', '_' and '-' only, starting with a letter or digit, and not 'null'",
         )
     return name
+
+
+def check_step(step: object) -> int:
+    """A step, if it can be one: an integer of any kind from 0 to 2⁶³ − 1; raises `BadName`."""
+    rule = "a whole number from 0 on"
+    if isinstance(step, bool):
+        raise BadName("step", str(step), rule)
+    try:
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise BadName("step", str(step), rule) from None
+    if not 0 <= number < 2**63:
+        raise BadName("step", str(step), rule)
+    return number
 
 
 def check_group_name(name: str) -> str:

@@ -32,12 +32,13 @@ class SqlFile:
 
 def split_header(text: str) -> tuple[str, str]:
     """(header comment without dashes, the rest without its closing semicolon)."""
-    lines = text.strip().splitlines()
+    # Only line feeds end a line: a literal may hold any other character, and keeps it.
+    lines = text.strip(" \t\r\n").split("\n")
     n = 0
     while n < len(lines) and lines[n].startswith("--"):
         n += 1
     header = "\n".join(line.removeprefix("--").strip() for line in lines[:n])
-    return header, "\n".join(lines[n:]).strip().removesuffix(";").strip()
+    return header, "\n".join(lines[n:]).strip(" \t\r\n").removesuffix(";").strip(" \t\r\n")
 
 
 def folder(name: str) -> Path:
@@ -52,7 +53,7 @@ def load(kind: str) -> tuple[SqlFile, ...]:
     base = folder("migrations") if kind == "migrations" else folder("sql") / kind
     found = []
     for path in sorted(base.glob("*.sql")):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
         found.append(SqlFile(path.stem, split_header(text)[0], text))
     if not found:
         raise FileNotFoundError(f"no SQL files in {base}: the installation is incomplete")

@@ -7,5 +7,5 @@ SELECT
     num_rows::BIGINT AS "rows",
     regexp_extract(file_name, 'losses/model=.*$') AS path
 FROM parquet_file_metadata(coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet')
-WHERE file_name NOT LIKE '%.osses/%';
+WHERE NOT contains(file_name, '.osses/model=_/');
 COMMENT ON VIEW coverage IS 'Every slice there is: model, dataset, step, number of losses, path inside the store.';

@@ -5,9 +5,12 @@ Nothing heavy is imported before a command runs, so that `trajstore --help` answ
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from trajstore.cli import analysis, dataset, demo, group, report, score, sql, store
+from trajstore import __version__
+from trajstore.cli import analysis, dataset, demo, group, ingest, report, score, sql, store
 from trajstore.cli.output import CommandGroup
 
 app = typer.Typer(
@@ -21,15 +24,25 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trajstore {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def trajstore() -> None:
+def trajstore(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and stop.")
+    ] = False,
+) -> None:
     """A store for the per-token losses of language-model checkpoints: score, ask in SQL, cut groups, pull matrices.
 
     The store is --store/-s PATH, else the variable TRAJSTORE, else ./store.
     """
 
 
-for module in (demo, store, dataset, score, sql, group, analysis, report):
+for module in (demo, store, dataset, score, ingest, sql, group, analysis, report):
     module.register(app)
 
 

@@ -66,12 +66,13 @@ def trajectory(
     Example:
       trajstore trajectory digits induction_bigram -m 'tiny-*' -d code --plot curves.png
     """
+    from trajstore.store.files import check_target
     from trajstore.view import gather
     from trajstore.view.figures import trajectory_chart
-    from trajstore.view.save import check_target, save_chart
+    from trajstore.view.save import SUFFIXES, save_chart
 
     if plot is not None:
-        check_target(plot)
+        check_target(plot, SUFFIXES)
     with open_store(store) as opened:
         selection = gather.Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
         frame = gather.trajectories(opened, groups, selection, bars())
@@ -103,10 +104,9 @@ def matrix(
     Example:
       trajstore matrix losses.npy -d code -m 'tiny-*' --steps log --contexts 0:50
     """
-    from trajstore.store.export import FORMATS, save_matrix
-    from trajstore.store.files import check_target
+    from trajstore.store.export import check_matrix_target, save_matrix
 
-    check_target(out, FORMATS)
+    check_matrix_target(out)
     with open_store(store) as opened:
         pulled = opened.matrix(dataset, model, group, steps, contexts, missing, align, pad_first)  # type: ignore[arg-type]
     files = save_matrix(pulled, out)
@@ -136,12 +136,13 @@ def pca(
     Example:
       trajstore pca -d code -d docs --components 3 --plot components.html
     """
+    from trajstore.store.files import check_target
     from trajstore.view import gather
     from trajstore.view.figures import pca_charts
-    from trajstore.view.save import check_target, save_chart
+    from trajstore.view.save import SUFFIXES, save_chart
 
     if plot is not None:
-        check_target(plot)
+        check_target(plot, SUFFIXES)
     with open_store(store) as opened:
         selection = gather.Selection(models=model, steps=steps, contexts=contexts)
         result, tokens = gather.components(opened, dataset, selection, group, components, top)

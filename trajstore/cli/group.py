@@ -43,9 +43,9 @@ def add(
         raise typer.BadParameter("give --sql or --file, and not both")
     if file is not None:
         try:
-            sql = file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise GroupError(f"Cannot read {file}: {error.strerror}.") from error
+            sql = file.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise GroupError(f"Cannot read {file}: {error}.") from error
     with open_store(store) as opened:
         group = opened.groups.add(name, str(sql), description)
     found = ", ".join(f"{size:,} in {dataset}" for dataset, size in group.sizes.items())

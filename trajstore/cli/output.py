@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import errno
 import json
+import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,10 +50,18 @@ class CommandGroup(TyperGroup):
         except TrajstoreError as error:
             say(f"Error: {error}")
             raise typer.Exit(Exit.FAILED) from error
+        except BrokenPipeError:
+            # Whoever read our output has enough (as head does), which is no failure.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(Exit.DONE) from None
         except OSError as error:
-            say(
-                f"Error: {error}. Nothing is half-written; free the disk or mend the file, and run the command again."
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+            mend = (
+                " Nothing is half-written; free the disk or mend the file system, and run it again."
+                if full
+                else ""
             )
+            say(f"Error: {error}.{mend}")
             raise typer.Exit(Exit.FAILED) from error
         except KeyboardInterrupt as error:
             say("Stopped. What was finished is kept; the same command goes on from there.")
@@ -119,31 +130,31 @@ def size(n_bytes: float) -> str:
 
 
 class Bars:
-    """Progress as bars on stderr; a line a stage where stderr is no terminal."""
+    """Progress as bars on stderr; where that is no terminal, a line at the start and one every half minute."""
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._task: Any = None
+        self._plain: _Lines | None = None
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Begin a bar of `total` units."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self.stop()
         console = Console(stderr=True)
         if not console.is_terminal:
-            say(f"{label}: {total:,} {unit}")
+            self._plain = _Lines(label, total, unit)
             return
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+            BarColumn(bar_width=16),
+            TextColumn("{task.percentage:.0f} %"),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=console,
             transient=True,
         )
@@ -155,11 +166,14 @@ class Bars:
         """Move the bar; units a second are shown once they are known."""
         if self._bar is not None:
             speed = self._bar.tasks[0].speed
-            rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
+            rate = f"{short(speed)} {self._unit}/s" if speed else ""
             self._bar.update(self._task, advance=amount, note=note, rate=rate)
+        elif self._plain is not None:
+            self._plain.advance(amount, note)
 
     def stop(self) -> None:
         """Take the bar away."""
+        self._plain = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -170,6 +184,37 @@ class Bars:
             self._bar.console.print(message, markup=False, highlight=False)
         else:
             say(message)
+
+
+class _Lines:
+    """Progress where there is no terminal, as in a scheduler's log."""
+
+    _EVERY = 30.0
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit, self._done = label, total, unit, 0
+        self._start = self._last = time.monotonic()
+        say(f"{label}: {total:,} {unit}")
+
+    def advance(self, amount: int, note: str) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last < self._EVERY or not self._done:
+            return
+        self._last = now
+        rate = self._done / (now - self._start)
+        left = (self._total - self._done) / rate / 60
+        share = f"{100 * self._done / self._total:.0f} %"
+        say(f"{self._label}: {share}, {short(rate)} {self._unit}/s, {left:.0f} min left {note}")
+
+
+def short(number: float) -> str:
+    """A number in three digits or so: 950, 13.6k, 2.1M."""
+    for unit in ("", "k", "M"):
+        if number < 1000:
+            return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:.1f}G"
 
 
 def bars() -> Progress:

@@ -70,6 +70,8 @@ def score(
         if dry_run:
             print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             return
+        if not plan.pending:
+            return
         from trajstore.scoring import job
 
         say(device_message(device, dtype))

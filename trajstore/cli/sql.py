@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import DEFAULT_STORE, StoreOption, open_store, print_table, say
+from trajstore.cli.output import DEFAULT_STORE, JsonOption, StoreOption, open_store, print_table, say
 from trajstore.errors import QueryError
 
 _SHOWN = 200
@@ -27,9 +27,18 @@ def sql(
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file (.csv, .json, .parquet).")
     ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let the query read your files in this folder as well, under paths as you would type them here; "
+            "may be given again.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
-    """Ask the store in SQL (DuckDB's). Sessions only read.
+    """Ask the store in SQL (DuckDB's). Sessions only read, and only the store's files and those in --files.
 
     Tables: losses, raw_losses, tokens, contexts, datasets, models, checkpoints, coverage, and a view for each group
     in the schema groups. A table on the terminal stops at 200 rows and says so; files hold every row.
@@ -38,9 +47,10 @@ def sql(
     Example:
       trajstore sql "SELECT step, avg(loss) FROM losses WHERE model = 'tiny' GROUP BY step ORDER BY step"
       trajstore sql "FROM trajectory('digits')" -o digits.csv
+      trajstore sql --files notes "SELECT * FROM 'notes/words.csv' JOIN tokens USING (text) LIMIT 20"
     """
     text = _query(query, file)
-    chosen = kind or (out.suffix.removeprefix(".").lower() if out else "table")
+    chosen = kind or ("json" if as_json else "") or (out.suffix.removeprefix(".").lower() if out else "table")
     if chosen not in _FORMATS:
         raise typer.BadParameter(f"{chosen!r} is none of {', '.join(_FORMATS)}", param_hint="--format or -o")
     if (chosen == "table") != (out is None) and chosen in ("table", "parquet"):
@@ -53,15 +63,17 @@ def sql(
 
         if out is not None:
             with whole_file(check_target(out, [out.suffix.lower()])) as target:
-                rows = answers.write(opened, text, target, chosen)
+                rows = answers.write(opened, text, target, chosen, files or [])
             say(f"Wrote {rows:,} rows to {out}.")
         elif chosen == "table":
-            frame, rows = answers.frame(opened, text, _SHOWN)
+            frame, rows = answers.frame(opened, text, _SHOWN, files or [])
             print_table(frame.columns, frame.rows())
+            if not rows:
+                say("0 rows.")
             if rows > _SHOWN:
                 say(f"The first {_SHOWN} of {rows:,} rows. For all of them: -o FILE.csv, or --format csv")
         else:
-            answers.write(opened, text, sys.stdout.buffer, chosen)
+            answers.write(opened, text, sys.stdout.buffer, chosen, files or [])
 
 
 def _query(query: str | None, file: Path | None) -> str:

@@ -70,7 +70,7 @@ def migrate(
 def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show which steps of each model are there on each dataset, which are missing, and the size on disk.
 
-    Missing are steps that the model has on another dataset of this store.
+    Missing are steps that the model has on another dataset of this store; partial are slices with some contexts only.
 
     \b
     Example:
@@ -88,19 +88,22 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
             "model": line.model,
             "dataset": line.dataset,
             "steps": len(line.steps),
-            "first": line.steps[0],
-            "last": line.steps[-1],
+            "first": line.steps[0] if line.steps else None,
+            "last": line.steps[-1] if line.steps else None,
             "missing": len(line.missing),
             "missing steps": _few(line.missing),
+            "partial": len(line.partial),
             "size": size(line.bytes),
         }
         for line in lines
-        if line.steps
     ]
-    if not rows:
-        say("No losses yet. Score a model: trajstore score MODEL --dataset D")
+    if not any(line.steps for line in lines):
+        first = "" if datasets else "add a dataset (trajstore dataset add), then "
+        say(f"No losses yet: {first}score a model (trajstore score MODEL --dataset D).")
     print_rows(
-        rows, False, ["model", "dataset", "steps", "first", "last", "missing", "missing steps", "size"]
+        rows,
+        False,
+        ["model", "dataset", "steps", "first", "last", "missing", "missing steps", "partial", "size"],
     )
 
 

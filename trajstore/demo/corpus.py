@@ -123,7 +123,7 @@ def write_heldout(folder: Path) -> dict[str, Path]:
 def repeats(n_contexts: int, seed: int, vocabulary: int) -> list[np.ndarray]:
     """Contexts of `CONTEXT` int32 ids: random tokens in the first half, the same again in the second.
 
-    Tokens are uniform over `range(vocabulary)`; from position `CONTEXT // 2` on, each token can be known
+    Tokens are uniform over `range(vocabulary)`; after position `CONTEXT // 2`, each token can be known
     from the context. Drawn from a stream of random numbers that training does not use, whatever its seed.
     """
     rng = np.random.default_rng([_REPEATS_STREAM, seed])

@@ -36,7 +36,8 @@ GROUPS = {
     "fresh_half": f"""-- Random tokens seen for the first time: the first half of each context of repeats.
 SELECT dataset, context, position FROM tokens WHERE dataset = 'repeats' AND position < {_HALF}""",
     "repeated_half": f"""-- The same random tokens again: the second half of each context of repeats.
-SELECT dataset, context, position FROM tokens WHERE dataset = 'repeats' AND position >= {_HALF}""",
+-- Its first token is left out: nothing tells that the repeat begins.
+SELECT dataset, context, position FROM tokens WHERE dataset = 'repeats' AND position > {_HALF}""",
     "answers": """-- Answers of arithmetic questions: what stands between = and the line's end.
 SELECT dataset, context, position
 FROM (

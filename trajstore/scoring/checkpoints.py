@@ -9,6 +9,7 @@ layers in the second.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ from trajstore.scoring.suites import known_run, parse_revision
 from trajstore.scoring.weightfiles import fingerprint, weight_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import torch
     from transformers import PreTrainedModel
 
 STEP_NAMES = "stepN, step_N, step-N or checkpoint-N"
+
+_AGAIN = "If the files are damaged, download or save that checkpoint again."
 
 # Masks and tables that older versions of transformers saved as tensors and newer ones compute.
 _OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
@@ -96,6 +99,10 @@ def find_checkpoints(model: str) -> Source:
         return _local_source(folder.resolve())
     if folder.is_file():
         raise CheckpointError(f"{model} is a file; a run is a folder with a subfolder a step ({STEP_NAMES}).")
+    if hub.names_path(model):
+        raise CheckpointError(
+            f"There is no folder {model!r}. A run is a folder with a subfolder a step ({STEP_NAMES})."
+        )
     refs = hub.list_refs(model)
     found = [
         Checkpoint(step, name, model, commit)
@@ -115,15 +122,15 @@ def load(
 ) -> LoadedCheckpoint:
     """The checkpoint's model on `device`, its weights in `dtype`, with the attention kernel asked for.
 
-    Raises `CheckpointError` where a file lacks weights or does not fit its own configuration, and whatever
-    transformers raises for files that it cannot read.
+    Raises `CheckpointError` where a file cannot be read, lacks weights or does not fit its own configuration,
+    and whatever else transformers raises.
     """
     from transformers import AutoModelForCausalLM
 
     folder = checkpoint.folder()
     files = weight_files(folder)
     kernel = {} if attention is None else {"attn_implementation": attention}
-    with quiet():
+    with quiet(), _reading(folder):
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -183,6 +190,21 @@ def _in_order(found: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]
     return tuple(by_step[step] for step in sorted(by_step))
 
 
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Names the folder in what the readers of weights raise for a file that is cut off or not what it should be."""
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, UnpicklingError, OSError, EOFError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The weights in {folder} cannot be read ({type(error).__name__}: {hub.first_line(error)}). {_AGAIN}"
+        ) from error
+
+
 def _check_complete(report: dict[str, Any], folder: Path) -> None:
     """Raises `CheckpointError` unless the file's tensors are exactly the model's (tied ones once)."""
     missing = sorted(report["missing_keys"])
@@ -199,7 +221,7 @@ def _check_complete(report: dict[str, Any], folder: Path) -> None:
     ]
     if problems or report["error_msgs"]:
         raise CheckpointError(
-            f"The weights in {folder} do not fit: {'; '.join([*problems, *report['error_msgs']])}."
+            f"The weights in {folder} do not fit: {'; '.join([*problems, *report['error_msgs']])}. {_AGAIN}"
         )
 
 

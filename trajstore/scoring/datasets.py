@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from trajstore.store.datasets import Source
     from trajstore.store.progress import Progress
 
+VOCABULARY_MULTIPLE = 512
+"""Models' vocabularies are at most their tokenizer's, rounded up to a multiple of this."""
+
 
 def build_dataset(
     source: str,
@@ -69,8 +72,11 @@ def build_dataset(
     keep_spaces_in_offsets(loaded)
     origin: Source = {"source": source}
     if path is None:
-        split, commit = split or "train", sources.hub_commit(source, revision)
-        documents = sources.hub_documents(source, config, split, commit or revision, column, seed, stream)
+        split = split or "train"
+        commit, unavailable = sources.hub_commit(source, revision)
+        documents = sources.hub_documents(
+            source, config, split, commit or revision, column, seed, stream, unavailable
+        )
         origin |= {"column": column, "config": config, "split": split, "stream": stream}
         origin |= {"revision": revision, "commit": commit}
     elif path.suffix in sources.TABLES:
@@ -105,11 +111,13 @@ def from_ids(
 
     `columns` are any of `CONTEXT_COLUMNS` (category, shot, document, byte_start, byte_end, meta): a list
     with a value a context, or one value for all. A mapping in `meta` is written as JSON. Raises
-    `BadDataset` for ids below 0 or beyond int32, contexts of fewer than 2 tokens, and unknown columns.
+    `BadDataset` for ids below 0 or beyond what a model with this tokenizer can have, contexts of fewer than 2 tokens,
+    and unknown columns.
     """
     if unknown := sorted(columns.keys() - CONTEXT_COLUMNS.keys()):
         raise BadDataset(f"A context has no {listed(unknown)}; it may have: {listed(CONTEXT_COLUMNS)}.")
-    arrays = [_checked(context, f"Context {number}") for number, context in enumerate(ids)]
+    limit = _id_limit(tokenizer)
+    arrays = [_checked(context, f"Context {number}", limit) for number, context in enumerate(ids)]
     if not arrays:
         raise BadDataset("A dataset needs one context at least.")
     described = {name: _a_value_each(columns.get(name), len(arrays)) for name in CONTEXT_COLUMNS}
@@ -135,8 +143,10 @@ def _take_ids(
     kind = table.schema["input_ids"]
     if not isinstance(kind, pl.List | pl.Array) or not kind.inner.is_integer():
         raise BadDataset(f"input_ids of {source} must be lists of whole numbers; it holds {kind}.")
+    limit = _id_limit(tokenizer)
     rows = [
-        _checked(row, f"Row {number} of {source} (from 0)") for number, row in enumerate(table["input_ids"])
+        _checked(row, f"Row {number} of {source} (from 0)", limit)
+        for number, row in enumerate(table["input_ids"])
     ]
     own = [column for column in ("document", "category", "shot") if column in table.columns]
     if "shot" in own and not (table.schema["shot"].is_integer() or table.schema["shot"] == pl.Null):
@@ -152,8 +162,14 @@ def _take_ids(
     return from_ids(rows, tokenizer, name, source={"source": source, "column": "input_ids"}, **columns)
 
 
-def _checked(ids: Sequence[int] | np.ndarray | pl.Series, where: str) -> np.ndarray:
-    """Token ids as int32 (tokens,), if they are 2 or more whole numbers from 0; raises `BadDataset`."""
+def _id_limit(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What ids must be below: the tokenizer's size, rounded up, since models' vocabularies have rows to spare."""
+    size = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def _checked(ids: Sequence[int] | np.ndarray | pl.Series, where: str, limit: int) -> np.ndarray:
+    """Token ids as int32 (tokens,), if they are 2 or more whole numbers below `limit`; raises `BadDataset`."""
     array = np.asarray(ids if ids is not None else [])
     if array.ndim != 1 or len(array) < 2:
         raise BadDataset(f"{where} has {array.size} tokens; a loss needs two at least.")
@@ -161,6 +177,13 @@ def _checked(ids: Sequence[int] | np.ndarray | pl.Series, where: str) -> np.ndar
         raise BadDataset(f"{where} must hold whole numbers only, without gaps; it holds {array.dtype}.")
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
         raise BadDataset(f"{where} has ids from {array.min()} to {array.max()}; ids are 0 to 2147483647.")
+    if array.max() >= limit:
+        first = int(np.flatnonzero(array >= limit)[0])
+        raise BadDataset(
+            f"{where} has the id {array[first]} at position {first}, but with this tokenizer ids are below {limit} "
+            f"(its entries, rounded up to a multiple of {VOCABULARY_MULTIPLE} for models that have rows to spare): the "
+            "ids come from another tokenizer. Name theirs with --tokenizer."
+        )
     return array.astype(np.int32)
 
 

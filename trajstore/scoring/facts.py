@@ -60,7 +60,7 @@ def position_embedding(model: PreTrainedModel) -> str | None:
         return "alibi"
     tokens = model.get_input_embeddings()
     others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and any(module.num_embeddings >= longest for module in others):
+    longest = getattr(config, "max_position_embeddings", None) or 0
+    if longest > 0 and any(module.num_embeddings >= longest for module in others):
         return "learned"
     return None

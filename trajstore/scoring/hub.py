@@ -7,12 +7,25 @@ repository name: with a name, transformers may go and take safetensors weights f
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from trajstore.errors import CheckpointError, listed
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.weightfiles import INDEX_FILES, TOKENIZER_FILES, weight_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+QUICK_SECONDS = 5.0
+"""How long to wait for the Hub before saying that it cannot be asked."""
+
+_FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet", ".gz", ".zip", ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,47 @@ class Refs:
     """Why the Hub could not be asked, so that these are only the revisions in the cache; None if it was."""
 
 
+def names_path(name: str) -> bool:
+    """Whether a name can only be a path and no repository: `./a`, `~/a`, `/a`, `a/`, `a/b/c`, `a.txt`."""
+    return (
+        name in (".", "..")
+        or name.startswith(("./", "../", "/", "~"))
+        or name.endswith(("/", *_FILE_SUFFIXES))
+        or name.count("/") > 1
+    )
+
+
+def quickly(ask: Callable[[], T]) -> T:
+    """What `ask` returns or raises; `TimeoutError` where that takes longer than `QUICK_SECONDS`.
+
+    A time limit of the Hub's client holds for each address of a host and leaves out the look-up of its name.
+    """
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return answer.result(QUICK_SECONDS)
+    except TimeoutError as error:
+        raise TimeoutError(f"no answer within {QUICK_SECONDS:g} s") from error
+
+
+def unavailable(repo: str, revision: str | None = None) -> str | None:
+    """Why the Hub does not give a model repository, asked once and quickly; None where it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        quickly(lambda: HfApi().model_info(repo, revision=revision, timeout=QUICK_SECONDS))
+    except Exception as error:  # offline, unreachable, unknown, private or not a repository's name at all
+        return first_line(error)
+    return None
+
+
 def list_refs(repo: str) -> Refs:
     """Branches and tags of a repository, or those in the cache where the Hub cannot be asked.
 
@@ -33,14 +87,15 @@ def list_refs(repo: str) -> Refs:
     from huggingface_hub import HfApi
 
     try:
-        refs = HfApi().list_repo_refs(repo)
+        refs = quickly(lambda: HfApi().list_repo_refs(repo))
     except Exception as error:  # offline, unreachable, unknown, private or not a repository's name at all
         reason = first_line(error)
         if commits := _cached_refs(repo):
             return Refs(commits, reason)
         raise CheckpointError(
             f"{repo!r} is no folder here, and the Hugging Face Hub has no such repository or cannot be asked "
-            f"({reason}); its cache on this disk holds no revision of it either."
+            f"({reason}); its cache on this disk holds no revision of it either. Check the name and "
+            "the network, or give a folder."
         ) from error
     # Where a tag and a branch share a name, from_pretrained and the Hub's pages mean the branch.
     return Refs({ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}, None)
@@ -61,6 +116,8 @@ def fetch(repo: str, revision: str, *, tokenizer_only: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
+        if (reason := unavailable(repo, revision)) is not None:
+            raise ConnectionError(reason)
         with quiet():
             names = _needed(repo, revision, tokenizer_only)
             return Path(snapshot_download(repo, revision=revision, allow_patterns=names))
@@ -77,8 +134,8 @@ def download_bytes(repo: str, revision: str) -> int | None:
     from huggingface_hub import snapshot_download
 
     try:
-        names = _needed(repo, revision, tokenizer_only=False)
         with quiet():
+            names = _needed(repo, revision, tokenizer_only=False)
             files = snapshot_download(repo, revision=revision, allow_patterns=names, dry_run=True)
     except Exception:  # a number in a message is not worth failing for
         return None

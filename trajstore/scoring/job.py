@@ -2,7 +2,8 @@
 
 Each checkpoint is loaded once and scores every dataset that lacks its slice. A slice is published when it is
 complete, so that whatever ends the work leaves what is finished and nothing else, and the next plan goes on
-from there. A checkpoint that cannot be read or scored is noted with its reason, and the others go on.
+from there. A checkpoint that cannot be read or scored is noted with its reason, and the others go on; so is, once,
+a dataset that does not fit the model. A store that cannot be written to ends the work.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trajstore.errors import BadLosses, CheckpointError, SliceExists, TrajstoreError, UnfitContext
+from trajstore.errors import BadLosses, SliceExists, StoreUnusable, TrajstoreError, UnfitContext
 from trajstore.scoring.checkpoints import LoadedCheckpoint, load
 from trajstore.scoring.facts import model_facts
+from trajstore.scoring.fitting import check_tokenizers, unfit_datasets
 from trajstore.scoring.identity import check_same_architecture, check_same_run, check_same_weights
-from trajstore.scoring.losses import check_contexts, token_losses
+from trajstore.scoring.losses import token_losses
 from trajstore.scoring.planning import Pending, Plan, plan
+from trajstore.scoring.present import check_same_format
 from trajstore.scoring.settings import Settings, choose_settings
 from trajstore.scoring.suites import known_run
-from trajstore.scoring.vocabulary import check_tokenizer
 from trajstore.store.appending import flat_losses
 from trajstore.store.progress import SILENT
 
@@ -45,7 +47,7 @@ class Report:
     skipped: int
     """Slices that were there already, or that another job published meanwhile."""
     failures: list[tuple[int, str]]
-    """(step, reason) of what could not be scored."""
+    """(step, reason) of what could not be scored; a dataset that does not fit the model is there once."""
     tokens: int
     """Tokens of the slices written."""
     seconds: float
@@ -64,15 +66,18 @@ def run(
     """Score what the plan says; each slice is in the store as soon as it is complete.
 
     `batch_tokens` is the token budget of a batch (by default it depends on the device), `attention` an attention
-    kernel of transformers. Raises `DeviceError`; `TokenizerMismatch` where a dataset fits none of the
-    checkpoints, and `UnfitContext` where it does not fit the first, before anything is scored. What goes wrong
-    with single checkpoints is in the report.
+    kernel of transformers. Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in
+    another dtype, `TokenizerMismatch` where a dataset fits none of the checkpoints, and `UnfitContext` where none of
+    the datasets fits the first; later `StoreUnusable` where a slice cannot be written. What goes wrong with single
+    checkpoints or datasets is in the report.
     """
+    started = time.monotonic()
+    settings = choose_settings(device, dtype, batch_tokens, attention)
+    for dataset in plan.datasets:
+        check_same_format(store, plan.model, dataset, settings.provenance)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
-    started = time.monotonic()
-    job = _Job(store, plan, choose_settings(device, dtype, batch_tokens, attention), progress)
-    job.check_tokenizers()
+    job = _Job(store, plan, settings, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
         for pending in plan.pending:
@@ -119,28 +124,16 @@ class _Job:
         names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
-        self.unfit: dict[tuple[int, str], TrajstoreError] = {}
+        self.tokenizers = check_tokenizers(plan, self.datasets)
+        if self.tokenizers.unchecked:
+            progress.say(
+                f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
+            )
+        self.unfit: dict[str, UnfitContext] | None = None
+        """Datasets that do not fit the model; None until one is loaded."""
         self.written = self.skipped = self.tokens = 0
         self.published = False
         self.failures: list[tuple[int, str]] = []
-
-    def check_tokenizers(self) -> None:
-        """Find the checkpoints with another tokenizer; raises where a dataset fits none of them.
-
-        Of a Hub repository only the first is looked at, since looking means downloading.
-        """
-        sample = self.plan.pending if self.plan.source.local else self.plan.pending[:1]
-        for name, dataset in self.datasets.items():
-            asked = [pending.checkpoint for pending in sample if name in pending.datasets]
-            for checkpoint in asked:
-                try:
-                    check_tokenizer(checkpoint, dataset)
-                except CheckpointError:
-                    pass  # it will fail to load, with the same reason
-                except TrajstoreError as error:
-                    self.unfit[checkpoint.step, name] = error
-            if asked and all((checkpoint.step, name) in self.unfit for checkpoint in asked):
-                raise self.unfit[asked[0].step, name]
 
     def score(self, pending: Pending) -> None:
         """Make a checkpoint's missing slices, or note why not."""
@@ -149,10 +142,8 @@ class _Job:
             if todo := self._todo(pending):
                 self.progress.advance(0, f"step {step}: loading")
                 self._score_loaded(pending, self._load(pending), todo)
-        except UnfitContext as error:
-            if not self.written:
-                raise  # the next checkpoint has no more room than this one
-            self._fail(step, error)
+        except (UnfitContext, StoreUnusable):
+            raise  # so would be the next checkpoint
         except Exception as error:
             self._fail(step, error)
 
@@ -162,9 +153,9 @@ class _Job:
         for name in pending.datasets:
             if self.store.has_slice(self.plan.model, name, step):
                 self.skipped += 1
-            elif (step, name) in self.unfit:
-                self._fail(step, self.unfit[step, name])
-            else:
+            elif (step, name) in self.tokenizers.unfit:
+                self._fail(step, self.tokenizers.unfit[step, name])
+            elif name not in (self.unfit or ()):
                 todo.append(name)
         return todo
 
@@ -178,13 +169,19 @@ class _Job:
     def _score_loaded(self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str]) -> None:
         """Score the datasets one after another; one that goes wrong does not keep the others."""
         facts = self._facts(loaded)
+        if self.unfit is None:
+            self.unfit = unfit_datasets(loaded.model, self.ids)
+            for reason in self.unfit.values():
+                self._fail(pending.checkpoint.step, reason)
         for name in todo:
-            check_contexts(loaded.model, self.ids[name])
-        for name in todo:
+            if name in self.unfit:
+                continue
             try:
                 self._score_dataset(pending, loaded, name, facts)
             except SliceExists:
                 self.skipped += 1
+            except StoreUnusable:
+                raise
             except Exception as error:
                 self._fail(pending.checkpoint.step, error)
 
@@ -192,14 +189,13 @@ class _Job:
         """The model's facts, which must agree with those in the store."""
         source = self.plan.source
         suite = None if source.local else known_run(source.repo)
-        tokenizer = next(iter(self.datasets.values())).tokenizer.name
         facts = model_facts(
             loaded.model,
             self.plan.model,
             repo=source.repo,
             size=suite.size if suite else None,
             seed=suite.seed if suite else None,
-            tokenizer=tokenizer,
+            tokenizer=self.tokenizers.name,
             tokens_per_step=self.plan.tokens_per_step,
         )
         if (known := self.store.model(self.plan.model)) is not None:
@@ -217,14 +213,20 @@ class _Job:
         )
         what = f"{self.plan.model} on {name} at step {checkpoint.step}"
         flat = flat_losses(losses, dataset, self.settings.provenance.dtype, what)
-        self._publish_facts(facts)
-        self.store.append(
-            model=self.plan.model,
-            dataset=name,
-            step=checkpoint.step,
-            losses=flat,
-            provenance=self._provenance(pending, loaded),
-        )
+        try:
+            self._publish_facts(facts)
+            self.store.append(
+                model=self.plan.model,
+                dataset=name,
+                step=checkpoint.step,
+                losses=flat,
+                provenance=self._provenance(pending, loaded),
+            )
+        except OSError as error:
+            raise StoreUnusable(
+                f"{what} could not be written to the store at {self.store.path}: {error.strerror or error}. What was "
+                "finished is kept and nothing is half-written; mend that, and the same command goes on from there."
+            ) from error
         self.written += 1
         self.tokens += dataset.n_tokens
 

@@ -98,14 +98,14 @@ def token_losses(
 
 def check_contexts(model: PreTrainedModel, contexts: Sequence[Ids]) -> None:
     """Raises `UnfitContext` unless each context has 2 tokens or more and the model has room for it."""
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = getattr(model.config, "max_position_embeddings", None) or 0  # 0 and below: as many as one likes
     rows = vocabulary_rows(model)
     for number, ids in enumerate(contexts):
         if ids.ndim != 1 or len(ids) < 2:
             raise UnfitContext(
                 f"Context {number} has the shape {ids.shape}; it takes a row of 2 tokens or more."
             )
-        if longest is not None and len(ids) > longest:
+        if 0 < longest < len(ids):
             raise UnfitContext(
                 f"Context {number} has {len(ids)} tokens, but the model has positions for {longest}. "
                 f"Make the dataset with shorter contexts: trajstore dataset add … --length {longest}"

@@ -14,6 +14,7 @@ from trajstore.schema import check_name
 from trajstore.scoring import hub
 from trajstore.scoring.checkpoints import Checkpoint, Source, find_checkpoints
 from trajstore.scoring.identity import check_same_run
+from trajstore.scoring.present import check_same_tokens
 from trajstore.scoring.suites import known_run
 from trajstore.store.steps import resolve
 
@@ -40,6 +41,8 @@ class Plan:
     source: Source
     model: str
     """The run's name in the store."""
+    datasets: tuple[str, ...]
+    """Those asked for, each once."""
     pending: tuple[Pending, ...]
     """In order of step."""
     present: int
@@ -72,9 +75,10 @@ def plan(
 
     `steps` is a SPEC among the checkpoints that exist. `name` is by default the last part of the folder or repository.
     `tokens_per_step` is needed only for runs of no published suite. Raises `CheckpointError`, `UnknownName`,
-    `UnknownStep`, `BadSteps`, `BadName`, and `ModelMismatch` where the store knows the name as another run.
+    `UnknownStep`, `BadSteps`, `BadName`, `ModelMismatch` where the store knows the name as another run, and
+    `SlicesDiffer` where it has losses of other tokens under a dataset's name.
     """
-    chosen = [store.dataset(dataset) for dataset in dict.fromkeys(datasets)]
+    chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
     if not chosen:
         raise BadDataset(
             "No dataset to score on was named: --dataset NAME; trajstore dataset list shows them."
@@ -86,6 +90,8 @@ def plan(
     )
     wanted = set(resolve(steps, source.steps, where))
     check_same_run(store, run_name, source)
+    for dataset in chosen:
+        check_same_tokens(store, run_name, dataset)
     pending, present = [], 0
     for checkpoint in source.checkpoints:
         if checkpoint.step in wanted:
@@ -95,10 +101,12 @@ def plan(
                 pending.append(Pending(checkpoint, missing))
     sizes = {dataset.name: dataset.n_tokens for dataset in chosen}
     absent = [each.checkpoint for each in pending if each.checkpoint.present() is None]
-    one = hub.download_bytes(source.repo, absent[0].revision) if absent else None
+    ask = absent and not source.unreachable
+    one = hub.download_bytes(source.repo, absent[0].revision) if ask else None
     return Plan(
         source=source,
         model=run_name,
+        datasets=tuple(dataset.name for dataset in chosen),
         pending=tuple(pending),
         present=present,
         tokens=sum(sizes[dataset] for each in pending for dataset in each.datasets),

@@ -20,9 +20,11 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_level = hub.logging.get_verbosity()
     # A user's environment variable has the last word on the Hub's bars.
     downloads = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not hub.are_progress_bars_disabled()
     logging.set_verbosity_error()
+    hub.logging.set_verbosity_error()  # its client tells of every retry
     logging.disable_progress_bar()
     if downloads:
         hub.disable_progress_bars()
@@ -30,6 +32,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.logging.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
         if downloads:

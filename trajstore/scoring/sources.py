@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import BadDataset, listed
+from trajstore.scoring import hub
 from trajstore.scoring.hub import first_line
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def local_path(source: str) -> Path | None:
         return path
     if source and path.exists():
         raise BadDataset(f"{source} is of a kind that is not read. {SOURCES}")
-    if path.suffix in readable or not _HUB_NAME.fullmatch(source):
+    if hub.names_path(source) or not _HUB_NAME.fullmatch(source):
         raise BadDataset(f"There is no file or folder {source!r}. {SOURCES}")
     return None
 
@@ -69,13 +71,19 @@ def local_path(source: str) -> Path | None:
 def text_documents(path: Path, seed: int, progress: Progress) -> Iterator[Document]:
     """A text file, or every visible file below a folder that is UTF-8, numbered by relative path.
 
-    How many were left out is told to `progress`. Raises `BadDataset` for a file that cannot be read.
+    How many were left out is told to `progress`. Raises `BadDataset` for a file that cannot be read, and for a
+    folder with tables, whose source would pass for text.
     """
     if path.is_file():
         if (text := _utf8(path)) is None:
             raise BadDataset(f"{path} is not UTF-8 text.")
         return iter([Document(0, path.name, text)])
     files = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
+    if tables := [file.relative_to(path) for file in files if file.suffix.lower() in TABLES]:
+        raise BadDataset(
+            f"A folder is read as text files, a document each, but {path} holds tables: {listed(tables)}. Give the "
+            "table itself as SOURCE, or a folder without any."
+        )
     texts = [file for file in files if _utf8(file) is not None]
     if len(texts) < len(files):
         progress.say(f"{len(files) - len(texts)} of {len(files)} files in {path} are not UTF-8: left out.")
@@ -126,8 +134,8 @@ def table_documents(texts: pl.Series, name: str, seed: int) -> Iterator[Document
     return _in_random_order(len(texts), lambda number: (f"{name}#{number}", texts[number] or ""), seed)
 
 
-def hub_commit(name: str, revision: str | None) -> str | None:
-    """The commit of a dataset's revision; None where the Hub cannot be asked and no revision was demanded.
+def hub_commit(name: str, revision: str | None) -> tuple[str | None, str | None]:
+    """The commit of a dataset's revision, or None and why the Hub does not give it, if no revision was demanded.
 
     Without the Hub, `load_dataset` takes its newest local copy whatever revision it is asked for, so that
     `BadDataset` is raised for a revision that cannot be checked.
@@ -135,32 +143,47 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        commit: str | None = HfApi().dataset_info(name, revision=revision).sha
-    except Exception as error:  # offline, unreachable, or unknown: loading says more about the last
+        found = hub.quickly(lambda: HfApi().dataset_info(name, revision=revision, timeout=hub.QUICK_SECONDS))
+    except Exception as error:  # offline, unreachable, or unknown
         if revision is None:
-            return None
+            return None, first_line(error)
         raise BadDataset(
             f"The revision {revision!r} of the Hugging Face dataset {name!r} cannot be found or checked: "
             f"{first_line(error)}. Without --revision, a copy that was downloaded before is used offline."
         ) from error
-    return commit
+    return found.sha, None
 
 
 def hub_documents(
-    name: str, config: str | None, split: str, revision: str | None, column: str, seed: int, stream: bool
+    name: str,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    column: str,
+    seed: int,
+    stream: bool,
+    unavailable: str | None = None,
 ) -> Iterator[Document]:
     """The rows of one split of a Hugging Face dataset; streamed ones are shuffled within a buffer.
 
-    Raises `BadDataset` where it cannot be loaded or has no such column of texts.
+    `unavailable` is why the Hub does not give it, so that only a local copy is looked for. Raises `BadDataset` where it
+    cannot be loaded or has no such column of texts.
     """
     import datasets as hf_datasets
 
     try:
-        data = hf_datasets.load_dataset(name, config, split=split, revision=revision, streaming=stream)
+        with nullcontext() if unavailable is None else _without_hub():
+            data = hf_datasets.load_dataset(name, config, split=split, revision=revision, streaming=stream)
     except Exception as error:  # the library raises many kinds, some of them not its own
+        reason = str(error)
+        if unavailable is not None:
+            reason = (
+                f"the Hub has none or cannot be asked ({unavailable}), and no copy on this disk fits. Check the name "
+                "and the network, or give a file or folder."
+            )
         raise BadDataset(
             f"There is no file or folder {name!r}, and no Hugging Face dataset of that name could be loaded "
-            f"(config {config}, split {split}, revision {revision}): {error}\n{SOURCES}"
+            f"(config {config}, split {split}, revision {revision}): {reason}\n{SOURCES}"
         ) from error
     _check_column(column, data.column_names or list(next(iter(data), {})), name)
 
@@ -174,6 +197,23 @@ def hub_documents(
         return _in_random_order(len(data), lambda number: (f"{split}#{number}", text(data[number])), seed)
     shuffled = data.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
     return (Document(n, f"{split} shuffled by seed {seed}#{n}", text(row)) for n, row in enumerate(shuffled))
+
+
+@contextmanager
+def _without_hub() -> Iterator[None]:
+    """The libraries offline inside the block: a Hub that does not answer is not asked again and again."""
+    import datasets as hf_datasets
+    from huggingface_hub import constants
+
+    places = (hf_datasets.config, constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
 
 
 def _check_column(column: str, names: Sequence[str], where: str) -> None:

@@ -33,16 +33,28 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """The tokenizer of a Hub repository or local folder.
 
     A folder without one whose subfolders are checkpoints (`step1000`, `checkpoint-10`) gives that of the last
-    step that has one. Code from a repository is never run. Raises `TokenizerNotFound`.
+    step that has one. A repository that the Hub does not give is taken from its cache. Code from a repository is
+    never run. Raises `TokenizerNotFound`.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(name).expanduser()
-    place = _tokenizer_folder(folder) if folder.is_dir() else name
+    if folder.is_dir():
+        return _from_pretrained(str(_tokenizer_folder(folder)), name, local=True)
+    if folder.is_file():
+        raise TokenizerNotFound(name, "it is a file; name the folder that holds it")
+    if hub.names_path(name):
+        raise TokenizerNotFound(name, "there is no such folder")
+    reason = hub.unavailable(name, revision)
     try:
-        return AutoTokenizer.from_pretrained(place, revision=revision or "main", trust_remote_code=False)
-    except Exception as error:  # whatever the library and its backends raise
-        raise TokenizerNotFound(name, hub.first_line(error)) from error
+        return _from_pretrained(name, name, revision or "main", local=reason is not None)
+    except TokenizerNotFound as error:
+        if reason is None:
+            raise
+        raise TokenizerNotFound(
+            name,
+            f"there is no such folder here, and the Hugging Face Hub has no such repository or cannot be asked "
+            f"({reason}); its cache on this disk holds no tokenizer of it either. Check the name "
+            "and the network, or give a folder",
+        ) from error
 
 
 def tokenizer_facts(tokenizer: PreTrainedTokenizerBase, name: str) -> TokenizerFacts:
@@ -52,10 +64,10 @@ def tokenizer_facts(tokenizer: PreTrainedTokenizerBase, name: str) -> TokenizerF
     return TokenizerFacts(name, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", len(tokenizer))
 
 
-def check_tokenizer(checkpoint: Checkpoint, dataset: Dataset) -> None:
-    """Raises `TokenizerMismatch` where the checkpoint has another tokenizer than the dataset."""
-    own, theirs = tokenizer_of(checkpoint), dataset.tokenizer
-    if own is None or own.vocabulary_sha256 == theirs.vocabulary_sha256:
+def check_tokenizer(own: TokenizerFacts, dataset: Dataset) -> None:
+    """Raises `TokenizerMismatch` where a checkpoint's own tokenizer is another than the dataset's."""
+    theirs = dataset.tokenizer
+    if own.vocabulary_sha256 == theirs.vocabulary_sha256:
         return
     raise TokenizerMismatch(
         f"The dataset {dataset.name} was made with the tokenizer {theirs.name} ({theirs.size} entries, "
@@ -80,6 +92,21 @@ def tokenizer_of(checkpoint: Checkpoint) -> TokenizerFacts | None:
         return None
     snapshot = _snapshot_with_tokenizer(checkpoint)
     return _read(snapshot, checkpoint.location) if _has_vocabulary(snapshot) else None
+
+
+def _from_pretrained(
+    place: str, name: str, revision: str = "main", *, local: bool
+) -> PreTrainedTokenizerBase:
+    """The tokenizer at a place, `local` where the Hub shall not be asked; raises `TokenizerNotFound` of `name`."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(
+                place, revision=revision, trust_remote_code=False, local_files_only=local
+            )
+    except Exception as error:  # whatever the library and its backends raise
+        raise TokenizerNotFound(name, hub.first_line(error)) from error
 
 
 def _snapshot_with_tokenizer(checkpoint: Checkpoint) -> Path:
@@ -114,6 +141,5 @@ def _read(folder: Path, name: str) -> TokenizerFacts:
     """Facts of the tokenizer in a folder, read once for all folders with the same files."""
     content = fingerprint(path for file in TOKENIZER_FILES if (path := folder / file).is_file())
     if content not in _known:
-        with quiet():
-            _known[content] = tokenizer_facts(load_tokenizer(str(folder)), name)
+        _known[content] = tokenizer_facts(load_tokenizer(str(folder)), name)
     return replace(_known[content], name=name)

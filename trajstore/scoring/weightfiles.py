@@ -56,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not names:
         raise CheckpointError(
             f"{folder} holds no weights, or not all: expected model.safetensors, or all its shards and their "
-            "index, or pytorch_model.bin in the same way."
+            "index, or pytorch_model.bin in the same way. Download or save that checkpoint again."
         )
     return [folder / name for name in names]
 

@@ -1,18 +1,24 @@
 """The catalog and the sessions that ask it: nobody holds `catalog.duckdb` open.
 
-A session copies the small catalog into an in-memory DuckDB and lets go of the file at once; it can then read the
-store's files and nothing else, and change nothing. A write opens the catalog for milliseconds. Both try again
-while another process has the file. Knows no table by name but the ones DuckDB has.
+A session copies the small catalog into an in-memory DuckDB and lets go of the file at once. A write opens the catalog
+for milliseconds. Both try again while another process has the file.
+
+A catalog may come from somebody else, so every connection is closed to all files but the store's before it touches the
+catalog, and its configuration is locked: DuckDB's own memory limit (80 % of the machine's) and a private folder for
+what queries spill. Knows no table by name but the ones DuckDB has.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import secrets
+import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +46,39 @@ def identifier(name: str) -> str:
 
 def open_session(root: Path) -> duckdb.DuckDBPyConnection:
     """A read-only session on the store: a private copy of the catalog in memory, closed to all other files."""
-    connection = duckdb.connect(":memory:")
+    connection = empty_session(root)
     try:
         with _in_process:
             _attach(connection, root, "READ_ONLY")
             connection.execute("COPY FROM DATABASE cat TO memory")
             connection.execute("DETACH cat")
-        _confine(connection, root)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
+    """A session without a catalog that can reach the store's files, and those in `folders`, and no others."""
+    connection = duckdb.connect(":memory:")
+    allowed = ", ".join(quoted(str(folder)) for folder in (root, *folders))
+    _point(connection, root)
+    connection.execute(f"SET temp_directory = {quoted(_spill_folder())}")
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
 @contextlib.contextmanager
 def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that may change the catalog; no other process can use it meanwhile."""
-    with (
-        _in_process,
-        _changing(root, lambda connection: _attach(connection, root, "READ_WRITE")) as connection,
-    ):
+    """A connection that may change the catalog; no other process can use it meanwhile.
+
+    Raises `StoreUnusable` where the file cannot be written.
+    """
+    with _in_process, _written(root / CATALOG), contextlib.closing(empty_session(root)) as connection:
+        _attach(connection, root, "READ_WRITE")
+        connection.execute("USE cat")
         yield connection
 
 
@@ -72,25 +91,24 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextlib.contextmanager
 def creating(root: Path, file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a new catalog in `file`, whose views find the store at `root`."""
-    attach = f"ATTACH {quoted(str(file))} AS cat (STORAGE_VERSION '{CATALOG_STORAGE}')"
-    with _changing(root, lambda connection: connection.execute(attach)) as connection:
+    """A connection to a new catalog in `file`, inside the store at `root`, where its views find their files."""
+    with _written(file), contextlib.closing(empty_session(root)) as connection:
+        connection.execute(f"ATTACH {quoted(str(file))} AS cat (STORAGE_VERSION '{CATALOG_STORAGE}')")
+        connection.execute("USE cat")
         yield connection
 
 
 @contextlib.contextmanager
-def _changing(
-    root: Path, attach: Callable[[duckdb.DuckDBPyConnection], object]
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A confined connection that works in the database which `attach` attaches as `cat`."""
-    connection = duckdb.connect(":memory:")
+def _written(file: Path) -> Iterator[None]:
+    """What DuckDB raises when a disk is full or broken, as `StoreUnusable`."""
     try:
-        attach(connection)
-        connection.execute("USE cat")
-        _confine(connection, root)
-        yield connection
-    finally:
-        connection.close()
+        yield
+    except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreUnusable(
+            f"{file} could not be written, so nothing was changed: {reason}. Free the disk or mend the file system, "
+            "and run the command again."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -117,21 +135,10 @@ def run_select(
     for name, frame in frames.items():
         connection.register(name, frame)
     try:
-        statements = connection.extract_statements(query)
-    except duckdb.Error as error:
-        raise QueryError(str(error)) from error
-    if len(statements) != 1:
-        raise QueryError(f"One statement at a time: this text has {len(statements)}.")
-    if statements[0].type not in _READING:
-        kind = str(statements[0].type).rpartition(".")[2]
-        raise QueryError(
-            f"Sessions only read; {kind} is refused. Losses are added by trajstore score, groups by trajstore group "
-            "add, and a result is written to a file by: trajstore sql QUERY -o FILE"
-        )
-    try:
+        check_reading(connection, query)
         relation = connection.sql(query)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(explained(error)) from error
     if relation is None:
         raise QueryError(
             "This statement gives no rows; ask with SELECT, FROM, DESCRIBE, SUMMARIZE or EXPLAIN."
@@ -139,18 +146,80 @@ def run_select(
     return relation
 
 
-_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+def check_reading(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise `QueryError` unless a text is one statement that reads; nothing is run."""
+    statements = connection.extract_statements(query)
+    if len(statements) != 1:
+        raise QueryError(f"One statement at a time: this text has {len(statements)}.")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN and (inner := _EXPLAIN.fullmatch(query)):
+        # EXPLAIN ANALYZE runs what it explains.
+        check_reading(connection, inner["query"])
+    elif kind == duckdb.StatementType.SELECT:
+        _check_select(connection, query)
+    else:
+        raise _refused(str(kind).rpartition(".")[2])
 
 
-def _confine(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Point the views at the store, then close the session to every other file, for good."""
-    # A folder of its own, which DuckDB makes when a query spills and removes with the session.
-    spill = Path(tempfile.gettempdir()) / f"trajstore-{secrets.token_hex(8)}"
-    _point(connection, root)
-    connection.execute(f"SET temp_directory = {quoted(str(spill))}")
-    connection.execute(f"SET allowed_directories = [{quoted(str(root))}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+_EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\b(?P<query>.*)", re.IGNORECASE | re.DOTALL)
+_NODE = re.compile(r'"type":"(\w+)","modifiers":')
+_READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_CALL = re.compile(r'"function_name":"(\w+)"')
+_RUNNING_TEXT = {"query", "json_execute_serialized_sql", "enable_logging", "enable_profiling"}
+"""Functions that run a text as SQL, where none of this can be seen, or write files of their own."""
+
+
+def _check_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise `QueryError` for a SELECT that writes: since DuckDB 2.0, WITH may hold COPY, INSERT, UPDATE and DELETE."""
+    # The full name, since a catalog can hold a macro of the short one.
+    found = connection.execute("SELECT system.main.json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    tree = str(found[0][0])
+    nodes = set(_NODE.findall(tree))
+    if writing := sorted(nodes - _READING_NODES):
+        raise _refused(writing[0].partition("_")[0])
+    if not nodes:
+        raise QueryError("This statement cannot be read as a SELECT.")
+    if calls := sorted(_RUNNING_TEXT.intersection(name.lower() for name in _CALL.findall(tree))):
+        raise QueryError(f"Sessions only read; {calls[0]}() is refused, since it could do more than that.")
+
+
+def _refused(kind: str) -> QueryError:
+    return QueryError(
+        f"Sessions only read; {kind} is refused. Losses are added by trajstore score, groups by trajstore group "
+        "add, and a result is written to a file by: trajstore sql QUERY -o FILE"
+    )
+
+
+def explained(error: Exception) -> str:
+    """DuckDB's words for an error, and what they mean here."""
+    text = str(error)
+    if isinstance(error, duckdb.PermissionException):
+        text += (
+            "\nA query reads the store's own files and nothing else (trajstore check finds symbolic links, which count "
+            "as what they point to). Open a folder of your own files to it with: trajstore sql --files DIR (in Python "
+            "files=[DIR])"
+        )
+    elif isinstance(error, duckdb.IOException) and "slice.parquet" in text and "No such file" in text:
+        text += "\nA slice was removed while the query read it. Ask again."
+    return text
+
+
+def _spill_folder() -> str:
+    """A new folder for what a session's queries spill, under one that only this user can enter; "" where none can be.
+
+    DuckDB makes it when a query spills, and removes it with the session.
+    """
+    try:
+        private = Path(tempfile.gettempdir()) / f"trajstore-{os.getuid()}"
+        private.mkdir(mode=0o700, exist_ok=True)
+        facts = private.lstat()
+    except OSError:
+        return ""
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise StoreUnusable(
+            f"{private}, where queries spill, is not a folder of yours alone. Remove it, or set TMPDIR elsewhere."
+        )
+    return str(private / secrets.token_hex(8))
 
 
 def _point(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
@@ -165,25 +234,28 @@ def _attach(connection: duckdb.DuckDBPyConnection, root: Path, mode: str) -> Non
     pause = 0.002
     while True:
         try:
-            connection.execute(f"ATTACH {quoted(str(path))} AS cat ({mode})")
+            connection.execute(f"ATTACH {quoted(str(path))} AS cat ({mode}, TYPE duckdb)")
             return
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
-                raise DamagedFile(
-                    path,
-                    str(error).splitlines()[0],
-                    "Move it away and run trajstore init: all it holds is in the files",
-                ) from error
+        except duckdb.Error as error:
+            if not any(words in str(error) for words in _BUSY):
+                raise _unattached(path, mode, error) from error
             if time.monotonic() > deadline:
                 raise StoreUnusable(
                     f"{path} has been held open by another program for {_PATIENCE:.0f} s. Close that program (work on "
                     f"a copy of the catalog in the DuckDB shell), then try again. DuckDB says: {error}"
                 ) from error
-        except duckdb.Error as error:
-            raise DamagedFile(
-                path,
-                str(error).splitlines()[0],
-                "Move it away and run trajstore init: all it holds is in the files",
-            ) from error
         time.sleep(pause)
         pause = min(pause * 1.5, 0.2)
+
+
+_BUSY = ("Could not set lock on file", "Unique file handle conflict")
+
+
+def _unattached(path: Path, mode: str, error: duckdb.Error) -> StoreUnusable | DamagedFile:
+    """What it means that the catalog cannot be attached."""
+    reason = str(error).splitlines()[0]
+    if not os.access(path, os.R_OK):
+        return StoreUnusable(f"{path} cannot be read here. DuckDB says: {reason}")
+    if mode == "READ_WRITE" and not os.access(path, os.W_OK):
+        return StoreUnusable(f"{path} cannot be written here, so nothing was changed. DuckDB says: {reason}")
+    return DamagedFile(path, reason, "Make it anew from the files, which hold all of it: trajstore rebuild")

@@ -54,7 +54,7 @@ def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> l
         except DamagedFile as error:
             sound.pop(name, None)
             problems.append(Problem(f"tokens/dataset={name}/tokens.parquet", error.reason, _ADD))
-    paths = [path for path in store.path.glob("losses/*/*/*/slice.parquet") if not path.is_symlink()]
+    paths = [path for path in store.path.glob("losses/*/*/*/slice.parquet") if not layout.is_linked(path)]
     progress.start("checking", len(paths), "slices")
     try:
         for path in sorted(paths):
@@ -75,7 +75,7 @@ def quarantine(store: Store, problems: Iterable[Problem]) -> list[Path]:
         source = store.path / problem.path
         if problem.path.startswith("losses/") and problem.mend == _SCORE and source.exists():
             target = store.path / "damaged" / problem.path
-            layout.make_folders(target.parent, store.path)
+            layout.make_folders(layout.unlinked(target.parent), store.path)
             while target.exists():
                 target = target.with_name(f"{target.name}.older")
             source.rename(target)
@@ -100,6 +100,8 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
         return error.reason
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    if facts.partial:
+        losses = losses[~np.isnan(losses)]
     if slices.hash_losses(losses) != facts.loss_sha256:
         return "its losses are not those that were written (hash of the losses)"
     return None if np.isfinite(losses).all() else "it holds losses that are no numbers"
@@ -143,7 +145,11 @@ def _group_problems(store: Store) -> Iterator[Problem]:
     """Groups whose file and view are not the same."""
     rows = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
     views = {name for (name,) in rows}
-    own = set(groupfiles.own(store.path))
+    try:
+        own = set(groupfiles.own(store.path))
+    except DamagedFile as error:
+        yield Problem("groups", str(error), "mend or remove that file")
+        return
     known = own | set(groupfiles.shipped())
     for name in sorted(known ^ views):
         what = (

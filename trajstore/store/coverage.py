@@ -1,4 +1,4 @@
-"""Which slices are there, read from their paths alone: no footer is opened, no catalog asked."""
+"""Which slices are there, read from their paths; only the overview looks into files, for which are partial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore.errors import UnknownName
-from trajstore.store import layout
+from trajstore.store import datasets, layout, slices
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Coverage:
     """Steps that are there."""
     missing: list[int]
     """Steps that this model has on another dataset."""
+    partial: list[int]
+    """Those of `steps` whose slice has some contexts only."""
     bytes: int
     """On disk."""
 
@@ -45,14 +47,20 @@ def steps(root: Path, model: str, dataset: str) -> list[int]:
 
 
 def overview(root: Path) -> list[Coverage]:
-    """Coverage of every model on every dataset it has slices on."""
+    """Coverage of every model on every dataset of the store."""
     found = []
     for model in model_names(root):
-        per_dataset = {dataset: steps(root, model, dataset) for dataset in dataset_names(root, model)}
+        names = sorted({*datasets.names(root), *dataset_names(root, model)})
+        per_dataset = {dataset: steps(root, model, dataset) for dataset in names}
         every = {step for there in per_dataset.values() for step in there}
         for dataset, there in per_dataset.items():
-            size = sum(layout.slice_path(root, model, dataset, step).stat().st_size for step in there)
-            found.append(Coverage(model, dataset, there, sorted(every.difference(there)), size))
+            size, partial = 0, []
+            for step in there:
+                path = layout.slice_path(root, model, dataset, step)
+                size += path.stat().st_size
+                if not slices.is_complete(path):
+                    partial.append(step)
+            found.append(Coverage(model, dataset, there, sorted(every.difference(there)), partial, size))
     return found
 
 

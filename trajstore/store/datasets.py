@@ -156,7 +156,8 @@ def publish(root: Path, name: str, new: NewDataset) -> bool:
 def read(root: Path, name: str) -> Dataset:
     """A dataset of the store by its footer; raises `FileNotFoundError` or `DamagedFile`."""
     folder = layout.dataset_path(root, name)
-    path = folder / "tokens.parquet"
+    layout.unlinked(folder / "contexts.parquet")
+    path = layout.unlinked(folder / "tokens.parquet")
     try:
         facts = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
         return Dataset(

@@ -2,7 +2,7 @@
 
 `OUT.npy` holds float32 (rows, columns); `OUT.parquet` a row for each checkpoint with model, step and a list of its
 losses. Both have `OUT.rows.parquet` (model, step) and `OUT.columns.parquet` (dataset, context, position, token, text)
-beside them, in the order of the values.
+beside them, in the order of the values. So one of the two is there, never both.
 """
 
 from __future__ import annotations
@@ -13,19 +13,39 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trajstore.store.files import check_target, write_whole
+from trajstore.errors import BadTarget
+from trajstore.store.files import check_target, write_together
 from trajstore.store.matrix import LossMatrix
 
 FORMATS = (".npy", ".parquet")
+_LABELS = (".rows.parquet", ".columns.parquet")
+
+
+def check_matrix_target(out: Path | str) -> Path:
+    """The path, if a matrix can be written there; raises `BadTarget`.
+
+    Refuses a name whose labels are those of another file of values, or that is itself one of labels.
+    """
+    target = check_target(out, FORMATS)
+    if target.name.lower().endswith(_LABELS):
+        raise BadTarget(f"{target.name!r} is a name for a matrix's labels. Choose another name.")
+    for suffix in _LABELS:
+        check_target(target.with_suffix(suffix), (".parquet",))
+    for other in target.parent.iterdir():
+        if other.stem == target.stem and other.suffix.lower() in FORMATS and other.name != target.name:
+            raise BadTarget(
+                f"{other} is there, and {target.name} would have the same names for its labels "
+                f"({', '.join(target.stem + suffix for suffix in _LABELS)}). Choose another name."
+            )
+    return target
 
 
 def save_matrix(matrix: LossMatrix, out: Path) -> list[Path]:
-    """Write a matrix and its labels, each file whole or not at all; returns the files, the values' last."""
-    check_target(out, FORMATS)
-    rows, columns = out.with_suffix(".rows.parquet"), out.with_suffix(".columns.parquet")
-    write_whole(rows, _parquet(matrix.rows))
-    write_whole(columns, _parquet(matrix.columns))
-    write_whole(out, _npy(matrix) if out.suffix == ".npy" else _parquet(_wide(matrix)))
+    """Write a matrix and its labels, all of them or none; returns the files, the values' last. Raises `BadTarget`."""
+    check_matrix_target(out)
+    rows, columns = (out.with_suffix(suffix) for suffix in _LABELS)
+    values = _npy(matrix) if out.suffix.lower() == ".npy" else _parquet(_wide(matrix))
+    write_together([(rows, _parquet(matrix.rows)), (columns, _parquet(matrix.columns)), (out, values)])
     return [rows, columns, out]
 
 

@@ -6,13 +6,16 @@ the catalog's schema `groups` follows from it, so a lost catalog loses no group.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.errors import GroupError
+from trajstore.errors import DamagedFile, GroupError, QueryError
+from trajstore.store import catalog, layout
 from trajstore.store.catalog import identifier, quoted
 
 
@@ -42,17 +45,32 @@ def shipped() -> dict[str, Definition]:
     return {file.name: Definition(file.name, file.body, file.description) for file in sqlfiles.load("groups")}
 
 
+def signature(root: Path) -> frozenset[tuple[str, int, int]]:
+    """What tells one state of the group files from another: (name, inode, time of change) of each."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(root / "groups") as entries:
+        return frozenset((e.name, e.inode(), e.stat(follow_symlinks=False).st_mtime_ns) for e in entries)
+    return frozenset()
+
+
 def own(root: Path) -> dict[str, Definition]:
-    """The store's own groups, by name, read from their files."""
+    """The store's own groups, by name, read from their files; raises `DamagedFile`."""
     found = {}
     for path in sorted((root / "groups").glob("*.sql")):
-        description, sql = parse(path.read_text(encoding="utf-8"))
+        try:
+            text = layout.unlinked(path).read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedFile(path, f"it cannot be read as text ({error})", "Mend or remove it") from error
+        description, sql = parse(text)
         found[path.stem] = Definition(path.stem, sql, description)
     return found
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
-    """Make or remake the group's view, each site once, with its description as the view's comment."""
+    """Make or remake the group's view, each site once, with its description as the view's comment.
+
+    Raises `QueryError` for a definition that does more than read, and DuckDB's errors.
+    """
+    catalog.check_reading(connection, group.sql)
     name = f"groups.{identifier(group.name)}"
     # The line ends keep a comment at the query's end from swallowing the bracket.
     connection.execute(
@@ -65,11 +83,11 @@ def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the views of all the store's own groups; one may stand on another, whatever their names' order."""
     waiting = list(own(root).values())
     while waiting:
-        failed: list[tuple[Definition, duckdb.Error]] = []
+        failed: list[tuple[Definition, duckdb.Error | QueryError]] = []
         for group in waiting:
             try:
                 create_view(connection, group)
-            except duckdb.Error as error:
+            except (duckdb.Error, QueryError) as error:
                 failed.append((group, error))
         if len(failed) == len(waiting):
             broken, cause = failed[0]

@@ -44,6 +44,10 @@ class Groups:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._seen = groupfiles.signature(store.path)
+
+    def __repr__(self) -> str:
+        return f"Groups({', '.join(self.names())})"
 
     def names(self) -> builtins.list[str]:
         """All groups, sorted; reads files only."""
@@ -55,7 +59,7 @@ class Groups:
 
     def show(self, name: str) -> Group:
         """One group; raises `UnknownName`."""
-        definition = self._definition(name)
+        definition = self._current(name)
         view = catalog.identifier(name)
         rows = self._store.sql(
             f"SELECT dataset, count(*) FROM groups.{view} GROUP BY dataset ORDER BY dataset"
@@ -72,28 +76,42 @@ class Groups:
         check_group_name(name)
         header, body = groupfiles.parse(sql)
         new = Definition(name, body, (description or header).strip())
-        known = {**groupfiles.shipped(), **groupfiles.own(self._store.path)}
-        if name in groupfiles.shipped() or (name in known and known[name].sql != new.sql):
-            hint = (
-                "It comes with trajstore"
-                if name in groupfiles.shipped()
-                else f"Drop it first: trajstore group drop {name}"
-            )
+        if name in groupfiles.shipped():
+            raise GroupError(f"The group {name!r} comes with trajstore. Choose another name.")
+        if name in self._store.relations():
             raise GroupError(
-                f"There is a group {name!r} with another definition. {hint}, or choose another name."
+                f"{name!r} is the name of a table of the store, which groups stand on. Choose another."
             )
+        if (other := groupfiles.own(self._store.path).get(name)) is not None:
+            if other != new and (other.sql != new.sql or new.description):
+                self._refuse(name, other.sql == new.sql)
+            self._store.refresh()
+            if self._has_view(name):
+                return self.show(name)
+            new = other  # whoever added it died before the catalog had it
         self._try(new)
-        path = layout.group_path(self._store.path, name)
-        ours = layout.publish(self._store.path, path, new.text.encode())
+        path, ours = layout.group_path(self._store.path, name), False
         try:
             with catalog.writing(self._store.path) as connection:
+                # Whoever has the catalog has the definitions: another job may have added one since.
+                if (other := groupfiles.own(self._store.path).get(name)) not in (None, new):
+                    self._refuse(name, other is not None and other.sql == new.sql)
                 groupfiles.create_view(connection, new)
+                ours = layout.publish(self._store.path, path, new.text.encode())
         except BaseException:
             if ours:
                 path.unlink(missing_ok=True)
             raise
         self._store.refresh()
         return self.show(name)
+
+    @staticmethod
+    def _refuse(name: str, only_words: bool) -> None:
+        what = "description" if only_words else "definition"
+        raise GroupError(
+            f"There is a group {name!r} with another {what}. Drop it first: trajstore group drop {name}, or choose "
+            "another name."
+        )
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
@@ -104,12 +122,13 @@ class Groups:
             raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
         with catalog.writing(self._store.path) as connection:
             connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
-            layout.group_path(self._store.path, name).unlink()
+        # The file goes last: while it is there, the same call again ends what was cut short.
+        layout.remove(self._store.path, layout.group_path(self._store.path, name))
         self._store.refresh()
 
     def members(self, name: str, dataset: Dataset) -> np.ndarray:
         """Rows of the dataset's tokens.parquet that are in the group, int64, ascending."""
-        self._definition(name)
+        self._current(name)
         view, literal = catalog.identifier(name), catalog.quoted(dataset.name)
         rows = self._store.sql(f"SELECT context, position FROM groups.{view} WHERE dataset = {literal}")
         try:
@@ -135,17 +154,35 @@ class Groups:
             raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
         return known[name]
 
+    def _current(self, name: str) -> Definition:
+        """The group's definition, with its view in the session as the file has it now.
+
+        Another process may have added or changed it since the session began, or died before the catalog had it.
+        """
+        if (seen := groupfiles.signature(self._store.path)) != self._seen:
+            self._store.refresh()
+            self._seen = seen
+        definition = self._definition(name)
+        if not self._has_view(name):
+            try:
+                self._store.define(definition)
+            except (duckdb.Error, TrajstoreError) as error:
+                raise _broken(name, error) from error
+        return definition
+
+    def _has_view(self, name: str) -> bool:
+        """Whether the session has a view for the group."""
+        there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {catalog.quoted(name)}"
+        return bool(self._store.sql(there).fetchall())
+
     def _users(self, name: str) -> builtins.list[str]:
         """Own groups whose query names this one's view."""
-        session = catalog.open_session(self._store.path)
-        with session:
+        with catalog.open_session(self._store.path) as session:
+            others = [other for other in groupfiles.own(self._store.path) if other != name]
+            bound = [other for other in others if _binds(session, other)]
             # A private copy of the catalog: without the view, those that stand on it no longer bind.
-            session.execute(f"DROP VIEW groups.{catalog.identifier(name)}")
-            return [
-                other
-                for other in groupfiles.own(self._store.path)
-                if other != name and not _binds(session, other)
-            ]
+            session.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
+            return [other for other in bound if not _binds(session, other)]
 
     def _try(self, group: Definition) -> None:
         """Run the definition in a confined session; raises `GroupError` with what is wrong."""
@@ -158,13 +195,20 @@ class Groups:
                 f"The group {group.name!r} was not added: a definition gives the columns dataset, context, position; "
                 f"this one gives {', '.join(relation.columns)} (without {', '.join(missing)})."
             )
+        kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        if wrong := [column for column in _COLUMNS[1:] if "INT" not in kinds[column]]:
+            raise GroupError(
+                f"The group {group.name!r} was not added: {wrong[0]} is {kinds[wrong[0]]}, and not a whole number."
+            )
         session = catalog.open_session(self._store.path)
         with session:
             try:
                 groupfiles.create_view(session, group)
                 session.execute(f"SELECT count(*) FROM groups.{catalog.identifier(group.name)}")
             except duckdb.Error as error:
-                raise GroupError(f"The group {group.name!r} was not added: {error}") from error
+                raise GroupError(
+                    f"The group {group.name!r} was not added: {catalog.explained(error)}"
+                ) from error
 
 
 def _binds(session: duckdb.DuckDBPyConnection, name: str) -> bool:
@@ -182,5 +226,5 @@ def _fetch(rows: duckdb.DuckDBPyRelation, name: str) -> list[tuple[str, int]]:
         raise _broken(name, error) from error
 
 
-def _broken(name: str, error: duckdb.Error) -> GroupError:
-    return GroupError(f"The group {name!r} cannot be computed: {error}")
+def _broken(name: str, error: Exception) -> GroupError:
+    return GroupError(f"The group {name!r} cannot be computed: {catalog.explained(error)}")

@@ -1,7 +1,8 @@
 """Where things lie in a store, and how a file gets there: whole, or not at all.
 
 A file is written to `STORE/tmp/`, fsynced, and published by a hard link, which fails if the name exists. So two
-writers can race, and a reader never sees half a file. This module knows paths and bytes, not their meaning.
+writers can race, and a reader never sees half a file. A store may come from somebody else, so nothing is read or
+written through a symbolic link inside it. This module knows paths and bytes, not their meaning.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trajstore.errors import StoreUnusable
-from trajstore.schema import check_name
+from trajstore.errors import DamagedFile, StoreUnusable
+from trajstore.schema import check_name, check_step
 
 STALE_SECONDS = 24 * 3600.0
 """Age after which a temporary file is the leftover of a dead writer (no write takes a day)."""
@@ -25,6 +27,7 @@ def slice_path(root: Path, model: str, dataset: str, step: int) -> Path:
     """Path of the slice of one checkpoint on one dataset: the slice's primary key."""
     check_name("model", model)
     check_name("dataset", dataset)
+    step = check_step(step)
     return root / "losses" / f"model={model}" / f"dataset={dataset}" / f"step={step}" / "slice.parquet"
 
 
@@ -41,6 +44,23 @@ def model_path(root: Path, model: str) -> Path:
 def group_path(root: Path, name: str) -> Path:
     """File of a group's definition; `name` has been checked."""
     return root / "groups" / f"{name}.sql"
+
+
+def is_linked(path: Path) -> bool:
+    """Whether a symbolic link stands on the way to a path, of which the last parts need not exist."""
+    # Path.absolute() would keep '..', and Path.resolve() follows links.
+    return os.path.realpath(path) != os.path.abspath(path)  # noqa: PTH100
+
+
+def unlinked(path: Path) -> Path:
+    """The path of something in a store, if no symbolic link leads there; raises `DamagedFile`."""
+    if is_linked(path):
+        raise DamagedFile(
+            path,
+            "a symbolic link leads there, which may lead out of the store and is not followed",
+            "Put in its place what it points to, if it is yours (a link to the whole store is fine)",
+        )
+    return path
 
 
 def sync_folder(folder: Path) -> None:
@@ -63,10 +83,17 @@ def make_folders(folder: Path, root: Path) -> None:
 
 
 def temporary(root: Path, suffix: str) -> Path:
-    """A new path in `STORE/tmp/` that nobody else uses."""
-    folder = root / "tmp"
+    """A new path in `STORE/tmp/` that nobody else uses; a process's first sweeps away what dead writers left there."""
+    folder = unlinked(root / "tmp")
     folder.mkdir(exist_ok=True)
+    if (os.getpid(), root) not in _swept:
+        _swept.add((os.getpid(), root))
+        sweep_temporaries(root)
     return folder / f"{os.getpid()}-{secrets.token_hex(8)}{suffix}"
+
+
+_swept: set[tuple[int, Path]] = set()
+"""The stores in which this process has swept."""
 
 
 @contextlib.contextmanager
@@ -88,7 +115,7 @@ def publish(root: Path, path: Path, data: bytes, *, replace: bool = False) -> bo
 
     With `replace`, an atomic rename over whatever is there.
     """
-    make_folders(path.parent, root)
+    make_folders(unlinked(path.parent), root)
     with written(root, data, path.suffix) as temp:
         if replace:
             temp.replace(path)
@@ -110,7 +137,7 @@ def _link(temp: Path, path: Path) -> bool:
 
 def publish_folder(root: Path, folder: Path, files: dict[str, bytes]) -> bool:
     """Put a folder of files under its final name at once; False if a folder with files is there."""
-    make_folders(folder.parent, root)
+    make_folders(unlinked(folder).parent, root)
     temp = temporary(root, "")
     try:
         temp.mkdir()
@@ -134,6 +161,7 @@ def publish_folder(root: Path, folder: Path, files: dict[str, bytes]) -> bool:
 
 def remove(root: Path, path: Path) -> None:
     """Remove a file, and the folders above it that are empty then, up to the store's own."""
+    unlinked(path.parent)
     path.unlink(missing_ok=True)
     for folder in path.parents:
         if folder.parent == root:
@@ -161,13 +189,14 @@ def check_links(root: Path) -> None:
 
 
 def sweep_temporaries(root: Path, older_than: float = STALE_SECONDS) -> int:
-    """Remove temporary files of dead writers, by age; returns how many."""
+    """Remove temporary files of dead writers, by age; returns how many. What cannot be removed stays."""
     removed = 0
     now = time.time()
-    for entry in (root / "tmp").glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if now - entry.stat().st_mtime > older_than:
-                remove: Callable[[Path], None] = shutil.rmtree if entry.is_dir() else Path.unlink
+    for entry in unlinked(root / "tmp").glob("*"):
+        with contextlib.suppress(OSError):
+            facts = entry.lstat()
+            if now - facts.st_mtime > older_than:
+                remove: Callable[[Path], None] = shutil.rmtree if stat.S_ISDIR(facts.st_mode) else Path.unlink
                 remove(entry)
                 removed += 1
     return removed

@@ -7,9 +7,12 @@ any time. It is made aside and put in place whole.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from trajstore.errors import StoreNotFound, StoreUnusable
+import duckdb
+
+from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
 from trajstore.store import catalog, datasets, layout, migrate, models, slices
 from trajstore.store.migrate import Migration
@@ -31,14 +34,20 @@ StorePath = str | os.PathLike[str]
 
 
 def checked(path: StorePath) -> Path:
-    """A store's absolute path, links resolved; raises `StoreUnusable` for one that a glob would misread."""
+    """A store's absolute path, links resolved.
+
+    Raises `StoreUnusable` for one that a glob would misread, `DamagedFile` where a part of it lies behind a link.
+    """
     root = Path(path).expanduser().resolve()
-    if set("*?[]{}'\"\n").intersection(str(root)):
+    # A folder above the store named key=value would be read as a column of every row.
+    if set("*?[]{}'\"\n\\=").intersection(str(root)):
         raise StoreUnusable(
-            f"{root} cannot hold a store: the path has one of * ? [ ] {{ }} or a quote in it."
+            f"{root} cannot hold a store: the path has one of = * ? [ ] {{ }} \\ or a quote in it."
         )
     if root.exists() and not root.is_dir():
         raise StoreUnusable(f"{root} is a file; a store is a folder.")
+    for name in _OURS:
+        layout.unlinked(root / name)
     return root
 
 
@@ -74,6 +83,24 @@ def rebuild(path: StorePath) -> Path:
         raise StoreNotFound(path)
     _put_catalog(root, replace=True)
     return root
+
+
+def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckDBPyConnection:
+    """A session that may also read the user's files in these folders; raises `QueryError` for one that is not there.
+
+    Its views are this version's own and its groups come from their files: nothing of the catalog is run where files
+    beside the store are in reach.
+    """
+    places = [Path(folder).expanduser().resolve() for folder in folders]
+    if absent := [str(place) for place in places if not place.is_dir()]:
+        raise QueryError(f"There is no folder {absent[0]}; --files takes the folder that holds your files.")
+    connection = catalog.empty_session(root, places)
+    try:
+        migrate.migrate(connection, root)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def migrate_store(path: StorePath) -> list[str]:

@@ -1,7 +1,7 @@
 """The matrix: losses of many checkpoints side by side, rows (model, step), columns (dataset, context, position).
 
 Pulled slice by slice from the loss columns alone, straight into place. A column always carries its labels, a missing
-slice is an error or NaN, never 0 and never another's losses.
+slice, or what a partial one lacks, is an error or NaN, never 0 and never another's losses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from trajstore.errors import MissingSlices, TrajstoreError, UnknownName
+from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.store import layout, slices
 from trajstore.store.datasets import Dataset
 
@@ -29,7 +29,7 @@ class LossMatrix:
     """Losses of checkpoints (rows) at sites (columns)."""
 
     values: np.ndarray
-    """float32 (rows, columns), nats; NaN where a slice is missing and that was allowed."""
+    """float32 (rows, columns), nats; NaN where nothing is and that was allowed."""
     rows: pl.DataFrame
     """model (String), step (Int64)."""
     columns: pl.DataFrame
@@ -58,16 +58,16 @@ def context_range(text: str, n_contexts: int) -> tuple[int, int]:
     """(first, end) of contexts meant by `FIRST:END`, as Python slices: 0:50 is the first fifty."""
     first, colon, end = text.partition(":")
     try:
-        low, high = int(first or 0), int(end) if end else n_contexts
+        low, high = int(first or 0), int(end) if end else None
     except ValueError:
-        low, high = -1, -1
-    if not colon or not 0 <= low < high:
+        low, high = -1, None
+    if not colon or low < 0 or (high is not None and high <= low):
         raise TrajstoreError(
             f"Cannot read --contexts {text!r}. It takes FIRST:END, as in 0:50 for the first fifty."
         )
     if low >= n_contexts:
-        raise TrajstoreError(f"--contexts {text} lies beyond the last context, {n_contexts - 1}.")
-    return low, min(high, n_contexts)
+        raise NothingChosen(f"--contexts {text} lies beyond the last context, {n_contexts - 1}.")
+    return low, n_contexts if high is None else min(high, n_contexts)
 
 
 def choose_sites(
@@ -84,6 +84,10 @@ def choose_sites(
     if align not in ("predict", "after"):
         raise TrajstoreError(
             f"--align {align!r}: there is predict (the token's own loss) and after (the next token's)."
+        )
+    if pad_first and align == "after":
+        raise TrajstoreError(
+            "--pad-first and --align after do not go together: a position 0 follows no token. Leave one of them out."
         )
     starts = np.cumsum(dataset.lengths) - dataset.lengths
     chosen = np.ones(dataset.n_tokens, dtype=bool)
@@ -124,14 +128,26 @@ def pull(
     """
     if missing not in ("error", "nan"):
         raise TrajstoreError(f"--missing {missing!r}: there is error and nan.")
-    jobs = _jobs(root, checkpoints, sites, missing)
+    jobs, absent = _jobs(root, checkpoints, sites)
+    if absent and missing == "error":
+        partial = [job for job in jobs if not slices.is_complete(job.path)]
+        raise MissingSlices(absent, _incomplete(partial))
     columns = pl.concat([column_labels(chosen) for chosen in sites])
     values = np.empty((len(checkpoints), columns.height), dtype=np.float32)
     if missing == "nan":
         values[:] = np.nan
 
+    torn: list[_Job] = []
+    dropped: list[_Job] = []
+
     def fill(job: _Job) -> None:
-        losses = slices.read_losses(job.path, job.sites.dataset)
+        try:
+            facts, losses = slices.read_checked(job.path, job.sites.dataset)
+        except FileNotFoundError:
+            dropped.append(job)  # since it was listed
+            return
+        if facts.partial:
+            torn.append(job)
         out = values[job.row, job.first : job.first + len(job.sites.tokens)]
         if job.sites.take is None:
             out[:] = losses
@@ -140,6 +156,10 @@ def pull(
             out[job.sites.take < 0] = 0
 
     run_threads(fill, jobs, threads)
+    if missing == "error":
+        gone = [(job.model, job.sites.dataset.name, job.step) for job in dropped]
+        if (incomplete := _incomplete(torn)) or gone:
+            raise MissingSlices(gone, incomplete)
     rows = pl.DataFrame(
         {"model": [model for model, _ in checkpoints], "step": [step for _, step in checkpoints]},
         schema={"model": pl.String, "step": pl.Int64},
@@ -155,25 +175,40 @@ class _Job:
     sites: Sites
     row: int
     first: int
+    """Column."""
+    model: str
+    step: int
 
 
 def _jobs(
-    root: Path, checkpoints: Sequence[tuple[str, int]], sites: Sequence[Sites], missing: Missing
-) -> list[_Job]:
-    """A job for each slice that is there; raises `MissingSlices` for those that are not."""
+    root: Path, checkpoints: Sequence[tuple[str, int]], sites: Sequence[Sites]
+) -> tuple[list[_Job], list[tuple[str, str, int]]]:
+    """A job for each slice that is there, and (model, dataset, step) of those that are not."""
     jobs, absent = [], []
     first = 0
     for chosen in sites:
         for row, (model, step) in enumerate(checkpoints):
             path = layout.slice_path(root, model, chosen.dataset.name, step)
             if path.exists():
-                jobs.append(_Job(path, chosen, row, first))
+                jobs.append(_Job(path, chosen, row, first, model, step))
             else:
                 absent.append((model, chosen.dataset.name, step))
         first += len(chosen.tokens)
-    if absent and missing == "error":
-        raise MissingSlices(absent)
-    return jobs
+    return jobs, absent
+
+
+def _incomplete(partial: Sequence[_Job]) -> list[tuple[str, str, int, str]]:
+    """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns."""
+    found = []
+    for job in sorted(partial, key=lambda job: (job.first, job.row)):
+        losses = slices.read_losses(job.path, job.sites.dataset)
+        n = job.sites.dataset.lengths - 1
+        context = np.repeat(np.arange(len(n)), n)
+        wanted = slice(None) if job.sites.take is None else job.sites.take[job.sites.take >= 0]
+        lacking = np.unique(context[wanted][np.isnan(losses[wanted])])
+        if len(lacking):
+            found.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
+    return found
 
 
 def run_threads(work: Callable[[_Job], None], jobs: Sequence[_Job], threads: int | None) -> None:
@@ -202,22 +237,9 @@ def require_sites(sites: Sequence[Sites], group: str | None) -> None:
     """Raise where nothing at all was chosen."""
     if not any(len(chosen.tokens) for chosen in sites):
         names = ", ".join(chosen.dataset.name for chosen in sites)
-        raise TrajstoreError(
+        raise NothingChosen(
             f"The group {group!r} has no token with a loss in {names} (within these contexts). "
             f"See its size in each dataset: trajstore group show {group}"
             if group
             else f"No token of {names} was chosen."
         )
-
-
-def require_models(models: Sequence[str], datasets: Sequence[str], with_slices: Sequence[str]) -> list[str]:
-    """Those of `models` that have slices on the datasets; raises `UnknownName` where none has."""
-    kept = [model for model in models if model in with_slices]
-    if not kept:
-        raise UnknownName(
-            "scored model",
-            ", ".join(models) or "*",
-            with_slices,
-            f"Score one: trajstore score MODEL --dataset {datasets[0]}",
-        )
-    return kept

@@ -7,6 +7,7 @@ change. Listing changes nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,17 @@ def migrate(connection: duckdb.DuckDBPyConnection, root: Path) -> list[str]:
 
 def _check_not_newer(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     known = {file.name for file in sqlfiles.load("migrations")}
-    if unknown := [name for name in _applied(connection) if name not in known]:
+    unknown = [name for name in _applied(connection) if name not in known]
+    if not unknown and _has_table(connection, "definitions"):
+        versions = connection.execute("SELECT trajstore FROM definitions").fetchall()
+        unknown = [f"definitions of {v}" for (v,) in versions if _number(v) > _number(__version__)]
+    if unknown:
         raise StoreTooNew(root, unknown)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """A version as numbers that compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

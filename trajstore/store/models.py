@@ -44,7 +44,7 @@ def read(root: Path, model: str) -> ModelFacts | None:
     """A model's facts, or None where the store has none."""
     path = layout.model_path(root, model)
     try:
-        return ModelFacts(**json.loads(path.read_bytes()))
+        return ModelFacts(**json.loads(layout.unlinked(path).read_bytes()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

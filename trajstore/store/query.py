@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
@@ -13,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from trajstore.errors import QueryError
+from trajstore.store import catalog
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
 _BATCH = 100_000
 
 
-def frame(store: Store, query: str, limit: int | None = None) -> tuple[pl.DataFrame, int]:
-    """(the first `limit` rows of the answer, how many there are in all); raises `QueryError`."""
+def frame(
+    store: Store, query: str, limit: int | None = None, files: Sequence[Path] = ()
+) -> tuple[pl.DataFrame, int]:
+    """(the first `limit` rows of the answer, how many there are in all); raises `QueryError`.
+
+    `files` are folders of the user's own that the query may read as well.
+    """
     with answering():
-        reader = store.sql(query).arrow(_BATCH)
+        reader = store.sql(query, files).arrow(_BATCH)
         kept, total = [], 0
         for batch in reader:
             kept.append(batch if limit is None else batch.slice(0, max(0, limit - total)))
@@ -33,10 +40,13 @@ def frame(store: Store, query: str, limit: int | None = None) -> tuple[pl.DataFr
     return found, total
 
 
-def write(store: Store, query: str, file: BinaryIO, kind: str) -> int:
-    """Write the answer as csv, json (an array of objects) or parquet; returns the number of rows."""
+def write(store: Store, query: str, file: BinaryIO, kind: str, files: Sequence[Path] = ()) -> int:
+    """Write the answer as csv, json (an array of objects) or parquet; returns the number of rows.
+
+    `files` as in `frame`.
+    """
     with answering():
-        reader = store.sql(query).arrow(_BATCH)
+        reader = store.sql(query, files).arrow(_BATCH)
         rows = 0
         with _WRITERS[kind](file, reader.schema) as put:
             for batch in reader:
@@ -50,8 +60,10 @@ def answering() -> Iterator[None]:
     """Errors of a running query as `QueryError`."""
     try:
         yield
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise QueryError(str(error)) from error
+    except pl.exceptions.DuplicateError as error:
+        raise QueryError("Two columns of the answer have one name; tell them apart with AS.") from error
+    except (duckdb.Error, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise QueryError(catalog.explained(error)) from error
 
 
 Put = Callable[[pa.RecordBatch], None]
@@ -60,7 +72,7 @@ Put = Callable[[pa.RecordBatch], None]
 @contextlib.contextmanager
 def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Put]:
     with pyarrow.csv.CSVWriter(
-        file, schema, write_options=pyarrow.csv.WriteOptions(quoting_header="none")
+        file, schema, write_options=pyarrow.csv.WriteOptions(quoting_header="needed")
     ) as writer:
         yield writer.write_batch
 

@@ -1,8 +1,9 @@
-"""Slices: all losses of one checkpoint on one dataset, the unit of work and of commit.
+"""Slices: all losses of one checkpoint on one dataset, the unit of work and of commit; here, their files.
 
 A slice holds context, position (of the predicted token, from 1) and loss (nats, float32) in canonical order, so
 that its row number is the site's index. The footer says what the losses are of (dataset's hash, weights, how they
-were computed) and carries a hash of the values and a digest of the whole file.
+were computed) and carries a hash of the values and a digest of the whole file. A partial slice has the rows of some
+whole contexts only, and its footer says so. Which slice takes a path is decided by `appending`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trajstore.errors import BadLosses, DamagedFile, SliceExists
-from trajstore.schema import DIGEST_KEY, FORMAT, LOWEST_LOSS, META_KEY
+from trajstore.errors import DamagedFile
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
 from trajstore.store import layout
 from trajstore.store.datasets import Dataset
 
@@ -33,6 +32,10 @@ _SCHEMA = pa.schema(
         pa.field("loss", pa.float32(), nullable=False),
     ]
 )
+
+# As the footer's JSON has it, and how near to the file's end.
+_PARTIAL = b'"partial": true'
+_FACTS_WITHIN = 1 << 14
 
 # One page of at most this many rows a column: fewer pages read faster and pack better.
 _ROWS_PER_PAGE = 1 << 20
@@ -67,6 +70,8 @@ class Provenance:
     """One id for each scoring run."""
     time: str | None = None
     """UTC, ISO 8601."""
+    source: str | None = None
+    """Files that the losses were ingested from, if they were computed elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -82,77 +87,8 @@ class SliceFacts:
     loss_sha256: str
     """Of the losses as little-endian float32 in canonical order."""
     provenance: Provenance
-
-
-def flat_losses(losses: Sequence[Any] | np.ndarray, dataset: Dataset, dtype: str, what: str) -> np.ndarray:
-    """Losses as one float32 array in canonical order, checked; raises `BadLosses` naming the first bad place.
-
-    Takes a flat array or one array a context (n_tokens − 1 each); anything numpy can read as numbers, such as
-    CPU torch tensors or Arrow arrays. `dtype` is that of the forward pass: it decides how far below zero rounding
-    can lead.
-    """
-    if len(losses) and np.ndim(losses[0]) == 1:
-        parts = [np.asarray(part) for part in losses]
-        lengths = np.array([len(part) for part in parts])
-        if len(parts) != dataset.n_contexts:
-            raise BadLosses(
-                f"{what}: losses of {len(parts)} contexts; {dataset.name} has {dataset.n_contexts}."
-            )
-        if (wrong := np.flatnonzero(lengths != dataset.lengths - 1)).size:
-            context = int(wrong[0])
-            raise BadLosses(
-                f"{what}: context {context} has {lengths[context]} losses; its {dataset.lengths[context]} tokens have "
-                f"{dataset.lengths[context] - 1} (position 0 is not predicted)."
-            )
-        flat = np.concatenate(parts)
-    else:
-        flat = np.asarray(losses)
-    if flat.ndim != 1 or len(flat) != dataset.n_losses:
-        raise BadLosses(
-            f"{what}: an array of shape {flat.shape}; {dataset.name} has {dataset.n_losses} losses "
-            f"({dataset.n_tokens} tokens less the first of each of its {dataset.n_contexts} contexts)."
-        )
-    flat = flat.astype(np.float32)
-    lowest = LOWEST_LOSS.get(dtype, LOWEST_LOSS["float32"])
-    if (bad := np.flatnonzero(~(np.isfinite(flat) & (flat >= lowest)))).size:
-        context, position = site(dataset, int(bad[0]))
-        raise BadLosses(
-            f"{what}: {len(bad)} of {len(flat)} losses cannot be right; the first is {flat[bad[0]]} at context "
-            f"{context}, position {position} (a loss is finite and at least {lowest:g} nats). Nothing was written."
-        )
-    return flat
-
-
-def site(dataset: Dataset, row: int) -> tuple[int, int]:
-    """(context, position) of a row of the dataset's slices."""
-    ends = np.cumsum(dataset.lengths - 1)
-    context = int(np.searchsorted(ends, row, side="right"))
-    return context, row - int(ends[context] - (dataset.lengths[context] - 1)) + 1
-
-
-def append(
-    root: Path,
-    model: str,
-    dataset: Dataset,
-    step: int,
-    losses: Sequence[Any] | np.ndarray,
-    provenance: Provenance,
-    *,
-    replace_existing: bool = False,
-) -> Path:
-    """Check and publish one slice; raises `BadLosses`, or `SliceExists` where its path is taken."""
-    path = layout.slice_path(root, model, dataset.name, step)
-    if not replace_existing and path.exists():
-        raise SliceExists(model, dataset.name, step)
-    flat = flat_losses(losses, dataset, provenance.dtype, f"{model} on {dataset.name} at step {step}")
-    if provenance.time is None:
-        provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
-    facts = SliceFacts(
-        model, dataset.name, step, len(flat), dataset.tokens_sha256, hash_losses(flat), provenance
-    )
-    if not layout.publish(root, path, encode(flat, dataset.lengths, facts), replace=replace_existing):
-        raise SliceExists(model, dataset.name, step)
-    return path
+    partial: bool = False
+    """Whether it has some contexts only."""
 
 
 def hash_losses(flat: np.ndarray) -> str:
@@ -160,10 +96,17 @@ def hash_losses(flat: np.ndarray) -> str:
     return f"sha256:{hashlib.sha256(flat.astype('<f4', copy=False).tobytes()).hexdigest()}"
 
 
-def encode(flat: np.ndarray, lengths: np.ndarray, facts: SliceFacts) -> bytes:
-    """The bytes of a slice's file. `lengths` are tokens a context, int64 (contexts,)."""
-    n = lengths - 1
-    context = np.repeat(np.arange(len(n), dtype=np.int32), n)
+def encode(
+    flat: np.ndarray, lengths: np.ndarray, facts: SliceFacts, contexts: np.ndarray | None = None
+) -> bytes:
+    """The bytes of a slice's file.
+
+    `lengths` are the tokens of each of the dataset's contexts, int64 (contexts,); `contexts` the numbers of those that
+    a partial slice has, ascending.
+    """
+    numbers = np.arange(len(lengths), dtype=np.int32) if contexts is None else contexts.astype(np.int32)
+    n = lengths[numbers] - 1
+    context = np.repeat(numbers, n)
     position = np.arange(1, len(flat) + 1, dtype=np.int32)
     position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
     table = pa.table([context, position, flat], schema=_SCHEMA)
@@ -229,9 +172,9 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
         provenance = Provenance(
             **{name: raw[name] for name in Provenance.__dataclass_fields__ if name in raw}
         )
+        own = ("model", "dataset", "step", "rows", "tokens_sha256", "loss_sha256")
         facts = SliceFacts(
-            **{name: raw[name] for name in SliceFacts.__dataclass_fields__ if name != "provenance"},
-            provenance=provenance,
+            **{name: raw[name] for name in own}, provenance=provenance, partial=raw.get("partial", False)
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a slice ({error!r})") from error
@@ -247,15 +190,30 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
 def open_slice(path: Path) -> pq.ParquetFile:
     """A slice's file, page checksums verified on reading; raises `DamagedFile`."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        return pq.ParquetFile(layout.unlinked(path), page_checksum_verification=True, pre_buffer=False)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error)) from error
 
 
+def is_complete(path: Path) -> bool:
+    """Whether a slice is there and its footer does not say that it has some contexts only.
+
+    Looks for the words at the file's end, which takes a quarter of the time of reading the footer; whether the file is
+    sound is not asked.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _FACTS_WITHIN))
+            return _PARTIAL not in file.read()
+    except FileNotFoundError:
+        return False
+
+
 def read_losses(path: Path, dataset: Dataset) -> np.ndarray:
-    """The losses of a slice in canonical order, float32 (n_losses,).
+    """The losses of a slice in canonical order, float32 (n_losses,); NaN in the contexts that a partial slice lacks.
 
     The row number is the site's index once the footer names the dataset's tokens and the full number of rows.
     Raises `DamagedFile` where it does not, or where a page fails its checksum.
@@ -267,11 +225,29 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
     """The facts and the losses of a slice; raises as `read_losses`."""
     with open_slice(path) as file:
         facts = _fitting_facts(path, file.metadata, dataset)
-        try:
-            column = file.read(columns=["loss"], use_threads=False).column(0)
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedFile(path, str(error)) from error
-    return facts, column.to_numpy()
+        losses = _column(path, file, "loss")
+        if not facts.partial:
+            return facts, losses
+        context = _column(path, file, "context")
+    n = dataset.lengths - 1
+    contexts = np.unique(context)
+    sound = len(contexts) and contexts[0] >= 0 and contexts[-1] < dataset.n_contexts
+    if not sound or not np.array_equal(context, np.repeat(contexts, n[contexts])):
+        raise DamagedFile(path, "its rows are not those of whole contexts in order")
+    there = np.zeros(dataset.n_contexts, dtype=bool)
+    there[contexts] = True
+    values = np.full(dataset.n_losses, np.nan, dtype=np.float32)
+    values[np.repeat(there, n)] = losses
+    return facts, values
+
+
+def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
+    """A column of a slice; raises `DamagedFile`."""
+    try:
+        values: np.ndarray = file.read(columns=[name], use_threads=False).column(0).to_numpy()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error)) from error
+    return values
 
 
 def check_footer(path: Path, dataset: Dataset) -> None:
@@ -285,12 +261,13 @@ def check_footer(path: Path, dataset: Dataset) -> None:
 
 
 def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> SliceFacts:
-    """The facts in a footer, if they are of this dataset's tokens and of all of them."""
+    """The facts in a footer, if they are of this dataset's tokens and, unless it says partial, of all of them."""
     facts = read_facts(path, metadata)
     if facts.tokens_sha256 != dataset.tokens_sha256:
         raise DamagedFile(path, f"its losses are of other tokens than those of {dataset.name}")
-    if metadata.num_rows != dataset.n_losses:
-        raise DamagedFile(path, f"it has {metadata.num_rows} losses, {dataset.name} has {dataset.n_losses}")
+    rows, losses = metadata.num_rows, dataset.n_losses
+    if rows != facts.rows if facts.partial else rows != losses:
+        raise DamagedFile(path, f"it has {rows} losses, {dataset.name} has {losses}")
     return facts
 
 

@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 from trajstore.errors import BadSteps, UnknownStep
 
 
-def resolve(spec: str | int | Sequence[int], existing: Sequence[int], where: str) -> list[int]:
+def resolve(
+    spec: str | int | Sequence[int], existing: Sequence[int], where: str, hint: str = ""
+) -> list[int]:
     """The steps meant, sorted and each once.
 
-    `existing` are the steps there are, `where` names what they belong to in messages ("pythia-70m on docs").
-    Raises `BadSteps` for a text that cannot be read and `UnknownStep` for one that matches nothing.
+    `existing` are the steps there are, `where` names what they belong to in messages ("pythia-70m on docs"), `hint`
+    what mends it. Raises `BadSteps` for a text that cannot be read and `UnknownStep` for one that matches nothing.
     """
     steps = sorted(set(existing))
-    if isinstance(spec, int):
-        spec = str(spec)
-    parts = spec.split(",") if isinstance(spec, str) else [str(step) for step in spec]
     chosen: set[int] = set()
-    for part in parts:
-        chosen.update(_one(part.strip(), steps, where))
+    for part in parts(spec):
+        chosen.update(_one(part, steps, where, hint))
     return sorted(chosen)
+
+
+def parts(spec: str | int | Sequence[int]) -> list[str]:
+    """What stands between the commas of a SPEC; integers may be numpy's. Raises `BadSteps` for an empty one."""
+    if isinstance(spec, str):
+        return [part.strip() for part in spec.split(",")]
+    try:
+        found = [] if isinstance(spec, bool) else [str(operator.index(spec))]  # type: ignore[arg-type]
+    except TypeError:
+        found = [str(step) for step in spec] if isinstance(spec, Iterable) else []
+    if not found:
+        raise BadSteps(str(spec))
+    return found
 
 
 def log_steps(steps: Sequence[int]) -> list[int]:
@@ -42,24 +55,24 @@ def log_steps(steps: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _one(part: str, steps: list[int], where: str) -> list[int]:
+def _one(part: str, steps: list[int], where: str, hint: str) -> list[int]:
     """The steps of one part between commas."""
     if part in ("all", "last", "log"):
         if not steps:
-            raise UnknownStep(part, where, [])
+            raise UnknownStep(part, where, [], hint)
         return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part]
     if ":" in part:
-        return _range(part, steps, where)
+        return _range(part, steps, where, hint)
     try:
         step = int(part)
     except ValueError:
         raise BadSteps(part) from None
     if step not in steps:
-        raise UnknownStep(part, where, _near(step, steps))
+        raise UnknownStep(part, where, _near(step, steps), hint)
     return [step]
 
 
-def _range(part: str, steps: list[int], where: str) -> list[int]:
+def _range(part: str, steps: list[int], where: str, hint: str) -> list[int]:
     """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
     ends = part.split(":")
     if len(ends) > 3:
@@ -74,7 +87,7 @@ def _range(part: str, steps: list[int], where: str) -> list[int]:
         raise BadSteps(part)
     found = [step for step in steps if first <= step <= last and (step - first) % every == 0]
     if not found:
-        raise UnknownStep(part, where, _near(first, steps))
+        raise UnknownStep(part, where, _near(first, steps), hint)
     return found
 
 

@@ -8,11 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from trajstore.errors import DatasetExists, UnknownName
-from trajstore.store import catalog, coverage, datasets, layout, lifecycle, migrate, models, slices
+from trajstore.schema import check_step
+from trajstore.store import (
+    appending,
+    catalog,
+    coverage,
+    datasets,
+    groupfiles,
+    layout,
+    lifecycle,
+    migrate,
+    models,
+    selection,
+    slices,
+)
 from trajstore.store.datasets import Dataset, NewDataset
+from trajstore.store.groupfiles import Definition
 from trajstore.store.groups import Groups
 from trajstore.store.matrix import (
     Align,
@@ -20,7 +35,6 @@ from trajstore.store.matrix import (
     Missing,
     choose_sites,
     pull,
-    require_models,
     require_sites,
 )
 from trajstore.store.models import ModelFacts
@@ -63,13 +77,24 @@ class Store:
 
     def refresh(self) -> None:
         """Take up the catalog anew, with the groups that others have added."""
-        session = catalog.open_session(self.path)
-        self._session.close()
-        self._session = session
+        self._session = catalog.open_session(self.path)  # relations of the old session stay alive with it
 
-    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """The relation of one reading statement (`.pl()`, `.arrow()`, `.df()`, `.show()`); raises `QueryError`."""
-        return catalog.run_select(self._session, self.path, query, self._frames)
+    def sql(self, query: str, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyRelation:
+        """The relation of one reading statement (`.pl()`, `.arrow()`, `.df()`, `.show()`); raises `QueryError`.
+
+        `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`.
+        """
+        session = lifecycle.session_with_files(self.path, files) if files else self._session
+        return catalog.run_select(session, self.path, query, self._frames)
+
+    def relations(self) -> set[str]:
+        """Names of the store's own tables and views, which no group may bear."""
+        names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'"
+        return {name for (name,) in self.sql(names).fetchall()}
+
+    def define(self, group: Definition) -> None:
+        """Make a group's view in this session, and there alone."""
+        groupfiles.create_view(self._session, group)
 
     def register(self, name: str, frame: pl.DataFrame | Any) -> None:
         """Offer a Polars, pandas or Arrow table to queries of this session under a name."""
@@ -120,16 +145,38 @@ class Store:
     # slices
 
     def steps(self, model: str, dataset: str) -> list[int]:
-        """Steps at which a model has a slice on a dataset."""
+        """Steps at which a model has a slice on a dataset, complete or partial."""
         return coverage.steps(self.path, model, dataset)
 
+    def scored(self, patterns: str | Sequence[str] | None = None) -> dict[str, dict[str, list[int]]]:
+        """Steps by dataset by model, of these models; datasets without a slice are left out."""
+        return {
+            model: {
+                name: there
+                for name in coverage.dataset_names(self.path, model)
+                if (there := self.steps(model, name))
+            }
+            for model in self.models(patterns)
+        }
+
     def coverage(self) -> list[coverage.Coverage]:
-        """What is there and what is missing, by model and dataset."""
+        """What is there and what is missing, of each model on each dataset."""
         return coverage.overview(self.path)
 
     def has_slice(self, model: str, dataset: str, step: int) -> bool:
-        """Whether a slice is there."""
-        return layout.slice_path(self.path, model, dataset, step).exists()
+        """Whether a slice is there, with all its contexts."""
+        return slices.is_complete(layout.slice_path(self.path, model, dataset, step))
+
+    def slice_losses(self, model: str, dataset: str, step: int) -> np.ndarray:
+        """The losses of a slice in canonical order, float32 (n_losses,); NaN in the contexts that a partial one lacks.
+
+        Raises `UnknownName` or `DamagedFile`.
+        """
+        path = layout.slice_path(self.path, model, dataset, step)
+        try:
+            return slices.read_losses(path, self.dataset(dataset))
+        except FileNotFoundError:
+            raise self._no_slice(model, dataset, step) from None
 
     def append(
         self,
@@ -139,20 +186,25 @@ class Store:
         step: int,
         losses: Sequence[Any] | Any,
         provenance: Provenance | None = None,
+        contexts: Sequence[int] | None = None,
         replace: bool = False,
     ) -> Path:
         """Publish one slice, whole or not at all.
 
         `losses` are nats in canonical order (context, position from 1): one flat array, or one array a context.
-        Raises `BadLosses`, and `SliceExists` unless `replace`.
+        `contexts` are the numbers of those that the losses are of, all by default. Where they are not all, the slice
+        is partial until others are added; what it has already must be the same to the bit. Losses of all contexts
+        take the place of a partial slice. Raises `BadLosses`; unless `replace`, `SliceExists` where the slice is there
+        complete, and `LossesDiffer` where `contexts` has others than are there.
         """
-        return slices.append(
+        return appending.append(
             self.path,
             model,
             self.dataset(dataset),
-            step,
+            check_step(step),
             losses,
             provenance or Provenance(),
+            contexts=contexts,
             replace_existing=replace,
         )
 
@@ -185,9 +237,11 @@ class Store:
             with slices.open_slice(path) as file:
                 return slices.read_facts(path, file.metadata)
         except FileNotFoundError:
-            raise UnknownName(
-                "slice", f"{model}/{dataset}/{step}", [str(s) for s in self.steps(model, dataset)]
-            ) from None
+            raise self._no_slice(model, dataset, step) from None
+
+    def _no_slice(self, model: str, dataset: str, step: int) -> UnknownName:
+        there = [f"{model}/{dataset}/{each}" for each in self.steps(model, dataset)]
+        return UnknownName("slice", f"{model}/{dataset}/{step}", there)
 
     def matrix(
         self,
@@ -204,11 +258,14 @@ class Store:
         """Losses of checkpoints side by side: rows (model, step), columns (dataset, context, position).
 
         `models` are names or globs (all by default), `steps` a SPEC resolved for each model among the steps it has
-        on any of the datasets, `contexts` a range FIRST:END as in Python. `align` is "predict" (the group's tokens)
+        on any of the datasets; a model or step that one named in full lacks is an error, others give the rows they
+        have. `contexts` are a range FIRST:END as in Python. `align` is "predict" (the group's tokens)
         or "after" (the tokens that follow them). `pad_first` gives position 0, which has no loss, a column of zeros.
-        Raises `MissingSlices` unless `missing` is "nan"; `UnknownName`, `UnknownStep`, `DamagedFile`.
+        A partial slice counts as missing where it lacks contexts of the columns. Raises `MissingSlices` unless
+        `missing` is "nan", which puts NaN where nothing is; `UnknownName`, `NotScored`, `UnknownStep`,
+        `NothingChosen`, `DamagedFile`.
         """
-        names = [dataset] if isinstance(dataset, str) else list(dataset)
+        names = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset))
         chosen = [self.dataset(name) for name in names]
         sites = [
             choose_sites(
@@ -226,14 +283,4 @@ class Store:
         spec: str | int | Sequence[int],
     ) -> list[tuple[str, int]]:
         """(model, step) of a matrix's rows, in order."""
-        existing = {
-            model: sorted({step for name in dataset_names for step in self.steps(model, name)})
-            for model in self.models(models)
-        }
-        kept = require_models(
-            list(existing), dataset_names, [model for model, there in existing.items() if there]
-        )
-        where = "{} on " + ", ".join(dataset_names)
-        return [
-            (model, step) for model in kept for step in resolve(spec, existing[model], where.format(model))
-        ]
+        return selection.checkpoints(self.scored(models), dataset_names, models, spec)

@@ -7,14 +7,13 @@
 from trajstore.view.charts import Chart, Mark, Panel, Series
 from trajstore.view.figures import pca_charts, trajectory_chart
 from trajstore.view.report import write_report
-from trajstore.view.save import check_target, save_chart
+from trajstore.view.save import save_chart
 
 __all__ = [
     "Chart",
     "Mark",
     "Panel",
     "Series",
-    "check_target",
     "pca_charts",
     "save_chart",
     "trajectory_chart",

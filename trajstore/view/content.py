@@ -108,7 +108,8 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     for name in subject.datasets:
         dataset = store.dataset(name)
         tokens = dataset.frame()
-        matrix = store.matrix(name, subject.models)
+        scored = {each.model for each in subject.coverage if each.dataset == name}
+        matrix = store.matrix(name, [model for model in subject.models if model in scored])
         for group, frames in trajectories.items():
             part = only(matrix, tokens[store.groups.members(group, dataset)])
             if part.columns.height:

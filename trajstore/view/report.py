@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from trajstore import __version__
 from trajstore.errors import PlotError
+from trajstore.store.files import check_target, write_whole
 from trajstore.store.progress import SILENT
-from trajstore.view.save import check_target, write_whole
 
 if TYPE_CHECKING:
     from trajstore.store.coverage import Coverage
@@ -47,7 +47,8 @@ def write_report(
 
     The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
     steps as keep its losses near 8 MB, at least 12. `findings` are sentences of plain text shown at the top.
-    Raises `PlotError` where nothing is scored or the file cannot be written, `UnknownName` for names not there.
+    Raises `BadTarget` where the file cannot be written, `PlotError` where nothing is scored, `UnknownName` for names
+    not there.
     """
     from trajstore.view.content import gather
 

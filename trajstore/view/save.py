@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore.errors import PlotError
+from trajstore.store.files import check_target, write_whole
 from trajstore.view.charts import Chart
 
 if TYPE_CHECKING:
@@ -16,31 +16,12 @@ SUFFIXES = (".html", ".png")
 """The kinds of file a chart can be saved as."""
 
 
-def check_target(path: Path | str, suffixes: Sequence[str] = SUFFIXES) -> Path:
-    """The path, if a file of one of these suffixes can be written there; raises `PlotError`.
-
-    Worth calling before long work, so that a mistyped name is met at once.
-    """
-    target = Path(path)
-    endings = " or ".join(suffixes)
-    if target.suffix.lower() not in suffixes:
-        raise PlotError(f"Cannot tell what to write from the name {target.name!r}: it must end in {endings}.")
-    if not target.parent.is_dir():
-        raise PlotError(
-            f"There is no folder {target.parent} to write {target.name} in. "
-            f"Make it with: mkdir -p {target.parent}"
-        )
-    if target.is_dir():
-        raise PlotError(f"{target} is a folder; give the name of a file that ends in {endings}.")
-    return target
-
-
 def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
     """Writes one chart, or several one under the other, as .html (plotly) or .png (matplotlib).
 
-    Raises `PlotError` for another suffix, a folder that does not exist, or nothing to draw.
+    Raises `BadTarget` for another suffix or a folder that does not exist, `PlotError` for nothing to draw.
     """
-    target = check_target(path)
+    target = check_target(path, SUFFIXES)
     charts = [chart] if isinstance(chart, Chart) else list(chart)
     if not any(panel.series for one in charts for panel in one.panels):
         raise PlotError(f"There is nothing to draw, so {target} was not written.")
@@ -51,16 +32,3 @@ def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
     from trajstore.view.plotly_charts import page
 
     return write_whole(target, page(charts).encode())
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Writes to a hidden file beside the path and renames it, so that no half of it is ever seen there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise PlotError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

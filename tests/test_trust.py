@@ -1,0 +1,611 @@
+"""A store from somebody else: nothing in it reads or writes a file outside it, and what tries is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ragged
+from typer.testing import CliRunner, Result
+
+import trajstore
+from trajstore.cli import app
+from trajstore.errors import DamagedFile, GroupError, QueryError, StoreUnusable, TrajstoreError
+from trajstore.store import catalog, layout, lifecycle
+from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CANARY = "CANARY"
+SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
+SITES = "SELECT 'd' AS dataset, 0 AS context, 1 AS position"
+WITH_MAY_WRITE = tuple(map(int, duckdb.__version__.split(".")[:1])) >= (2,)
+
+OUTSIDE = "A query reads the store's own files and nothing else"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file beside the store, which no command may show."""
+    path = tmp_path / "outside" / "secret.csv"
+    path.parent.mkdir()
+    path.write_text(f"dataset,context,position\n{CANARY},0,1\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store to copy: two models, two datasets, two steps, a group."""
+    path = tmp_path_factory.mktemp("theirs") / "store"
+    with Store.create(path) as store:
+        for name in ("d", "e"):
+            dataset = store.add_dataset(name, ragged((9, 2, 30), seed=ord(name)))
+            for model in ("a", "b"):
+                for step in (0, 8):
+                    losses = np.random.default_rng(step).gamma(2, 1, dataset.n_losses)
+                    store.append(model=model, dataset=name, step=step, losses=losses)
+        store.groups.add("mine", "FROM groups.digits")
+    return path
+
+
+@pytest.fixture
+def theirs(_made: Path, store_path: Path) -> Path:
+    """The path of a store that somebody else has made."""
+    return Path(shutil.copytree(_made, store_path))
+
+
+def doctor(path: Path, *statements: str) -> None:
+    """Change the catalog with plain DuckDB, as its owner could."""
+    with duckdb.connect(path / "catalog.duckdb") as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def run(*words: object) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert CANARY not in result.output
+    return result
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+# What a doctored catalog holds
+
+READERS = {
+    "absolute": "FROM read_csv('{secret}')",
+    "as_text": "FROM read_text('{secret}')",
+    "bare": "FROM '{secret}'",
+    "dots": "FROM read_text('{store}/../outside/secret.csv')",
+    "dots_by_variable": "FROM read_text(getvariable('store') || '/../outside/secret.csv')",
+    "url": "FROM read_text('file://{secret}')",
+    "folder": "FROM glob('{secret.parent}/*')",
+    "sniffed": "FROM sniff_csv('{secret}')",
+    "nested": "FROM query('FROM read_text(''{secret}'')')",
+    "users": "FROM read_csv('/etc/passwd')",
+    "environment": "FROM read_blob('/proc/self/environ')",
+    "secrets": "FROM duckdb_secrets()",
+}
+
+
+def test_views_and_macros_of_a_doctored_catalog(theirs: Path, secret: Path) -> None:
+    doctor(theirs, f"SET VARIABLE store = '{theirs}'", *(
+        f"CREATE {what} AS {table} {body.format(secret=secret, store=theirs)}"
+        for kind, body in READERS.items()
+        for what, table in ((f"VIEW {kind}", ""), (f"MACRO {kind}_macro()", "TABLE"))
+    ))  # fmt: skip
+    asks = [f"FROM {name}" for kind in READERS for name in (kind, f"{kind}_macro()")]
+    with trajstore.open(theirs) as store:
+        for ask in asks:
+            with pytest.raises(
+                (QueryError, duckdb.Error), match=r"Permission Error|Secret Storage"
+            ) as caught:
+                store.sql(ask).fetchall()
+            assert CANARY not in str(caught.value)
+            with pytest.raises(GroupError, match="was not added"):
+                store.groups.add("leak", f"SELECT *, 0 AS context, 1 AS position FROM ({ask})")
+    assert OUTSIDE in run("sql", "FROM absolute", "-s", theirs).stderr
+
+
+def test_views_named_like_ours_in_a_doctored_catalog(theirs: Path, secret: Path, tmp_path: Path) -> None:
+    evil = f"SELECT dataset, context, position FROM read_csv('{secret}')"
+    doctor(
+        theirs,
+        *(f"CREATE OR REPLACE VIEW {name} AS {evil}" for name in ("tokens", "raw_losses", "groups.mine")),
+    )
+    out = tmp_path / "m.npy"
+    for words in (
+        ["sql", "FROM tokens"],
+        ["sql", "SELECT context FROM raw_losses"],
+        ["sql", "SELECT context FROM raw_losses", "-o", tmp_path / "x.csv"],
+        ["group", "show", "mine"],
+        ["group", "list"],
+        ["trajectory", "mine"],
+        ["matrix", out, "-d", "d", "-g", "mine"],
+    ):
+        result = run(*words, "-s", theirs)
+        assert result.exit_code == 1
+        assert OUTSIDE in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "store"]
+    assert run("matrix", out, "-d", "d", "-s", theirs).exit_code == 0, "what needs no view still works"
+    assert run("rebuild", "-s", theirs).exit_code == 0
+    assert run("sql", "SELECT count(*) FROM losses", "-s", theirs).exit_code == 0
+
+
+def test_opening_touches_nothing_outside(theirs: Path, tmp_path: Path) -> None:
+    """A view over a pipe that nobody writes: whoever opened it would hang, and be seen from its other end."""
+    pipe = tmp_path / "pipe.csv"
+    pipe.write_text("x\n1\n")
+    doctor(theirs, f"CREATE VIEW evil AS FROM read_csv('{pipe}')")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with trajstore.open(theirs) as store:
+        assert store.sql("SELECT count(*) FROM tokens").fetchall()[0][0] > 0
+        with pytest.raises(OSError, match="No such device or address"):
+            os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+@pytest.mark.parametrize("call", ["'{secret}'", "['{secret}']"])
+def test_no_table_function_reads_outside(theirs: Path, secret: Path, call: str) -> None:
+    """Whatever DuckDB has or will have that takes a path."""
+    with trajstore.open(theirs) as store:
+        names = store.sql(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'table'"
+        ).fetchall()
+        assert len(names) > 50
+        for (name,) in names:
+            try:
+                found = str(store.sql(f"FROM {name}({call.format(secret=secret)})").fetchall())
+            except (TrajstoreError, duckdb.Error) as error:
+                found = str(error)
+            assert CANARY not in found, name
+
+
+def test_a_catalog_of_another_kind_loads_no_extension(theirs: Path) -> None:
+    (theirs / "catalog.duckdb").unlink()
+    with sqlite3.connect(theirs / "catalog.duckdb") as connection:
+        connection.execute("CREATE TABLE migrations (name)")
+    connection.close()
+    with pytest.raises(DamagedFile, match=r"not a valid DuckDB database file.*trajstore rebuild"):
+        trajstore.open(theirs)
+
+
+def test_no_macro_stands_in_for_our_own_checks(theirs: Path) -> None:
+    """A catalog's macro of a system function's name would be found first."""
+    fooled = '{"error":false,"statements":[{"node":{"type":"SELECT_NODE","modifiers":[]}}]}'
+    doctor(theirs, f"CREATE MACRO json_serialize_sql(x) AS '{fooled}'")
+    with trajstore.open(theirs) as store, pytest.raises(QueryError, match=r"query\(\) is refused"):
+        store.sql("FROM query('SELECT 1')")
+
+
+# The session
+
+SETTINGS = ["memory_limit = '1TB'", "temp_directory = '/'", "enable_external_access = true", "threads = 64"]
+
+
+def test_settings_are_locked(theirs: Path) -> None:
+    with catalog.open_session(theirs) as session:
+        for setting in SETTINGS:
+            with pytest.raises(duckdb.Error, match=r"locked|Cannot"):
+                session.execute(f"SET {setting}")
+        limit, spill = session.execute(
+            "SELECT current_setting('memory_limit'), current_setting('temp_directory')"
+        ).fetchall()[0]
+    assert re.fullmatch(r"[\d.]+ [MGT]iB", limit)
+    private = Path(spill).parent
+    assert private.is_absolute()
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert not Path(spill).exists()
+
+
+def test_a_folder_for_spilling_that_is_open_to_others_is_refused(
+    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / f"trajstore-{os.getuid()}").mkdir(mode=0o755)
+    with pytest.raises(StoreUnusable, match="is not a folder of yours alone.*TMPDIR"):
+        trajstore.open(theirs)
+
+
+def test_a_store_opens_where_nothing_can_be_spilled(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(catalog.tempfile, "gettempdir", none)
+    with trajstore.open(theirs) as store:
+        assert store.sql("SELECT current_setting('temp_directory')").fetchall() == [("",)]
+
+
+WRITERS = [
+    "COPY tokens TO '{to}'",
+    "EXPLAIN ANALYZE COPY tokens TO '{to}'",
+    "explain  analyze\nCOPY (SELECT 1) TO '{to}'",
+    "EXPLAIN ANALYZE /* */ COPY (SELECT 1) TO '{to}'",
+    "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '{to}'",
+    "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+    "EXPLAIN ANALYZE DROP VIEW tokens",
+    "WITH w AS (COPY (SELECT 1) TO '{to}') FROM w",
+    "EXPLAIN ANALYZE WITH w AS (COPY (SELECT 1) TO '{to}') FROM w",
+    "SELECT 1 UNION ALL (WITH w AS (COPY (SELECT 1) TO '{to}') SELECT 2)",
+    "WITH w AS (DELETE FROM migrations RETURNING name) FROM w",
+    "WITH w AS (INSERT INTO migrations VALUES ('x', now()) RETURNING name) FROM w",
+    "FROM query('WITH w AS (COPY (SELECT 1) TO ''{to}'') FROM w')",
+    "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+    "FROM Enable_Logging(storage = 'file', storage_path = '{to}')",
+    "FROM enable_profiling(format = 'json', save_location = '{to}.json')",
+    "ATTACH '{to}'",
+    "EXPORT DATABASE '{to}'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET memory_limit = '1TB'",
+    "SET VARIABLE store = '/'",
+    "PRAGMA database_list",
+    "CALL pragma_version()",
+    "CREATE SECRET s (TYPE http)",
+]
+
+
+def test_no_statement_writes(theirs: Path) -> None:
+    """Inside the store DuckDB itself would let it: the folder is open to the session, for reading and writing."""
+    before = contents(theirs)
+    with trajstore.open(theirs) as store:
+        for statement in WRITERS:
+            with pytest.raises(QueryError):
+                store.sql(statement.format(to=theirs / SLICE)).fetchall()
+            assert contents(theirs) == before, statement
+        assert store.sql("SELECT count(*) FROM tokens").fetchall()[0][0] > 0
+
+
+READING = [
+    "EXPLAIN SELECT 1",
+    "explain analyze FROM tokens",
+    "EXPLAIN\nANALYZE (SELECT 1)",
+    "WITH a AS (SELECT 1 AS x), b AS MATERIALIZED (FROM a) FROM b UNION ALL FROM a",
+    "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < 3) FROM r",
+    "DESCRIBE tokens",
+    "SUMMARIZE tokens",
+    "SHOW TABLES",
+    "VALUES (1)",
+    "SELECT 'COPY x TO y', 'query(1)', '\"type\":\"COPY_QUERY_NODE\",\"modifiers\":'",
+    "FROM trajectory('digits')",
+    "-- a comment\nSELECT 1; -- and another",
+]
+
+
+def test_what_reads_is_not_refused(theirs: Path) -> None:
+    with trajstore.open(theirs) as store:
+        for query in READING:
+            store.sql(query).fetchall()
+
+
+# Groups
+
+BAD_GROUPS = {
+    "reads": f"{SITES} FROM read_csv('{{secret}}')",
+    "reads_by_dots": "SELECT 'd' AS dataset, 0 AS context, 1 AS position FROM read_text(getvariable('store') || "
+    "'/../outside/secret.csv')",
+    "several": f"{SITES}; COPY tokens TO '{{to}}'",
+    "closes": f"{SITES}); COPY (SELECT 1) TO '{{to}}'; SELECT (1",
+    "closes_drop": f"{SITES}); DROP TABLE migrations; --",
+    "closes_on": f"{SITES}) t, read_csv('{{secret}}') u; --",
+    "writes": "COPY tokens TO '{to}'",
+    "with_writes": f"WITH w AS (COPY (SELECT 1) TO '{{to}}') {SITES} FROM w",
+    "explains": "EXPLAIN ANALYZE COPY tokens TO '{to}'",
+    "attaches": "ATTACH '{to}'",
+    "installs": "INSTALL httpfs",
+    "loads": "LOAD httpfs",
+    "sets": "SET VARIABLE store = '/'",
+    "getenv": "SELECT getenv('HOME') AS dataset, 0 AS context, 1 AS position",
+    "query": "FROM query('SELECT 1 AS dataset, 2 AS context, 3 AS position')",
+    "open_comment": f"{SITES} /* ",
+    "open_string": f"{SITES} WHERE 'x",
+}
+
+
+def test_a_group_that_does_more_than_read_the_store_is_not_added(theirs: Path, secret: Path) -> None:
+    before = contents(theirs)
+    with trajstore.open(theirs) as store:
+        for kind, text in BAD_GROUPS.items():
+            with pytest.raises(GroupError, match="'bad' was not added") as caught:
+                store.groups.add("bad", text.format(secret=secret, to=theirs / SLICE))
+            assert CANARY not in str(caught.value)
+            assert contents(theirs) == before, kind
+
+
+def test_planted_group_files_are_refused(theirs: Path, secret: Path, tmp_path: Path) -> None:
+    """When the catalog is made anew, when it is migrated, and beside the user's own files."""
+    doctor(theirs, "UPDATE definitions SET sha256 = 'of another version'")
+    (tmp_path / "own").mkdir()
+    planted = theirs / "groups" / "bad.sql"
+    uses: list[Callable[[], object]] = [
+        lambda: lifecycle.rebuild(theirs),
+        lambda: lifecycle.migrate_store(theirs),
+        lambda: lifecycle.session_with_files(theirs, [tmp_path / "own"]),
+    ]
+    named = r"The group 'bad' in .*/groups no longer works.*(?s:.)*Mend or remove that file"
+    for number, (kind, text) in enumerate(BAD_GROUPS.items()):
+        planted.write_text(f"-- An innocent group.\n{text.format(secret=secret, to=theirs / SLICE)}\n")
+        before = contents(theirs)
+        with pytest.raises(GroupError, match=named) as caught:
+            uses[number % len(uses)]()
+        assert CANARY not in str(caught.value)
+        assert contents(theirs) == before, kind
+    planted.unlink()
+    lifecycle.rebuild(theirs)
+    with trajstore.open(theirs) as store:
+        assert "mine" in store.groups.names()
+
+
+def test_a_group_under_a_name_that_sql_would_read_otherwise(theirs: Path) -> None:
+    (theirs / "groups" / 'x" AS SELECT 1; DROP TABLE migrations; --.sql').write_text("FROM groups.digits")
+    lifecycle.rebuild(theirs)
+    trajstore.open(theirs).close()
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", None])
+def test_a_group_that_is_no_text(theirs: Path, data: bytes | None) -> None:
+    bad = theirs / "groups" / "bad.sql"
+    if data is None:
+        bad.mkdir()
+    else:
+        bad.write_bytes(data)
+    assert "groups/bad.sql is damaged: it cannot be read as text" in run("group", "list", "-s", theirs).stderr
+    assert "bad.sql" in run("check", "-s", theirs).stdout
+
+
+# Links
+
+
+def link_out(path: Path, outside: Path) -> Path:
+    """Move a file or folder out of the store and leave a link to it; returns where it is now."""
+    moved = outside / f"moved-{path.name}"
+    shutil.move(path, moved)
+    path.symlink_to(moved)
+    return moved
+
+
+PLANTED_LINKS = {
+    "slice": SLICE,
+    "step": "losses/model=a/dataset=d/step=8",
+    "model": "losses/model=a",
+    "tokens": "tokens/dataset=d/tokens.parquet",
+    "contexts": "tokens/dataset=d/contexts.parquet",
+    "dataset": "tokens/dataset=d",
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED_LINKS)
+def test_nothing_is_read_or_written_through_a_link(theirs: Path, secret: Path, kind: str) -> None:
+    link_out(theirs / PLANTED_LINKS[kind], secret.parent)
+    outside = contents(secret.parent)
+    view = {"contexts": "contexts", "tokens": "tokens", "dataset": "tokens"}.get(kind, "raw_losses")
+    uses: list[Callable[[Store], object]] = [lambda store: store.matrix("d", "a", steps=[8])]
+    if view == "raw_losses":
+        uses += [lambda store: store.slice_facts("a", "d", 8)]
+    else:
+        uses += [lambda store: store.dataset("d"), lambda store: store.add_dataset("d", ragged((5, 6)))]
+    if kind in ("step", "model"):
+        ones = [1.0] * 38
+        uses += [
+            lambda store: store.append(model="a", dataset="d", step=8, losses=ones, replace=True),
+            lambda store: store.drop([("a", "d", 8)]),
+        ]
+    with trajstore.open(theirs) as store:
+        for use in uses:
+            with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+                use(store)
+    assert OUTSIDE in run("sql", f"FROM {view}", "-s", theirs).stderr
+    result = run("check", "--deep", "--quarantine", "-s", theirs)
+    assert result.exit_code == 1
+    assert PLANTED_LINKS[kind] in result.stdout
+    assert "symbolic link" in result.stdout
+    assert contents(secret.parent) == outside
+
+
+def test_a_linked_slice_is_dropped_or_replaced_and_not_what_it_points_to(theirs: Path, secret: Path) -> None:
+    link_out(theirs / SLICE, secret.parent)
+    outside = contents(secret.parent)
+    with trajstore.open(theirs) as store:
+        store.drop([("a", "d", 8)])
+        store.append(model="a", dataset="d", step=8, losses=[1.0] * 38)
+    assert contents(secret.parent) == outside
+
+
+def test_new_slices_do_not_follow_a_link(theirs: Path, secret: Path) -> None:
+    (theirs / "losses" / "model=new").symlink_to(secret.parent)
+    (theirs / "tokens" / "dataset=new").symlink_to(secret.parent / "nothing")
+    outside = contents(secret.parent)
+    with trajstore.open(theirs) as store:
+        values = [1.0] * store.dataset("d").n_losses
+        with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+            store.append(model="new", dataset="d", step=0, losses=values)
+        with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+            store.add_dataset("new", ragged((5, 6)))
+    assert contents(secret.parent) == outside
+
+
+def test_facts_and_groups_are_not_read_through_links(theirs: Path, secret: Path) -> None:
+    facts = secret.with_name("facts.json")
+    facts.write_text(f'{{"model": "b", "repo": "{CANARY}"}}')
+    (theirs / "models" / "b.json").symlink_to(facts)
+    (theirs / "groups" / "leak.sql").symlink_to(secret)
+    for words in (
+        ["status"],
+        ["group", "list"],
+        ["group", "show", "leak"],
+        ["check"],
+        ["rebuild"],
+        ["migrate"],
+    ):
+        run(*words, "-s", theirs)
+    assert "a symbolic link leads there" in run("group", "show", "leak", "-s", theirs).stderr
+    with trajstore.open(theirs) as store:
+        with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+            store.model("b")
+        with pytest.raises((QueryError, duckdb.Error), match="Permission Error"):
+            store.sql("FROM models").fetchall()
+    found = run("check", "-s", theirs).stdout
+    assert "models/b.json" in found
+    assert "groups/leak.sql" in found
+
+
+@pytest.mark.parametrize(
+    "name", ["catalog.duckdb", "catalog.duckdb.wal", "losses", "tokens", "models", "groups", "tmp"]
+)
+def test_a_store_with_a_part_elsewhere_is_not_opened(theirs: Path, secret: Path, name: str) -> None:
+    """Least of all tmp/, whose old files are removed."""
+    victim = secret.parent / "victim"
+    if (theirs / name).exists():
+        shutil.move(theirs / name, victim)
+    else:
+        victim.write_bytes(b"a log")
+    (theirs / name).symlink_to(victim)
+    os.utime(secret, (0, 0))
+    outside = contents(secret.parent)
+    opened: list[Callable[[Path], object]] = [
+        trajstore.open,
+        Store.create,
+        lifecycle.rebuild,
+        lifecycle.migrate_store,
+        lifecycle.migrations,
+    ]
+    for work in opened:
+        with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+            work(theirs)
+    assert contents(secret.parent) == outside
+
+
+def test_old_links_in_tmp_are_removed_and_not_followed(theirs: Path, secret: Path) -> None:
+    (theirs / "tmp" / "old").symlink_to(secret.parent)
+    os.utime(theirs / "tmp" / "old", (0, 0), follow_symlinks=False)
+    assert layout.sweep_temporaries(theirs) == 1
+    assert secret.exists()
+
+
+def test_nothing_is_moved_away_through_a_link(theirs: Path, secret: Path) -> None:
+    (theirs / SLICE).write_bytes(b"damaged")
+    (theirs / "damaged").mkdir()
+    (theirs / "damaged" / "losses").symlink_to(secret.parent)
+    outside = contents(secret.parent)
+    result = run("check", "--deep", "--quarantine", "-s", theirs)
+    assert "a symbolic link leads there" in result.stderr
+    assert contents(secret.parent) == outside
+    assert (theirs / SLICE).exists()
+
+
+def test_a_link_to_the_whole_store_is_fine(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").symlink_to(theirs)
+    with trajstore.open(tmp_path / "elsewhere") as store:
+        assert store.matrix("d").values.shape[0] == 4
+        store.append(model="c", dataset="d", step=0, losses=[1.0] * store.dataset("d").n_losses)
+        assert store.sql("SELECT count(*) FROM raw_losses WHERE model = 'c'").fetchall()[0][0] > 0
+
+
+# The user's own files
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's, with a table to join; the current folder is the one above."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    pl.DataFrame({"text": [" w1", " w2", "nothing"], "note": [10, 20, 30]}).write_csv(folder / "words.csv")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+JOIN = "SELECT note, count(*) AS n FROM {} JOIN tokens USING (text) GROUP BY note ORDER BY note"
+
+
+@pytest.mark.parametrize("table", ["'notes/words.csv'", "'{own}/words.csv'", "read_csv('./notes/*.csv')"])
+def test_own_files_can_be_joined(theirs: Path, own: Path, table: str) -> None:
+    query = JOIN.format(table.format(own=own))
+    with trajstore.open(theirs) as store:
+        expected = store.sql(
+            "SELECT CASE text WHEN ' w1' THEN 10 ELSE 20 END AS note, count(*) FROM tokens "
+            "WHERE text IN (' w1', ' w2') GROUP BY note ORDER BY note"
+        ).fetchall()
+        assert store.sql(query, files=["notes"]).fetchall() == expected
+        with pytest.raises(QueryError, match="trajstore sql --files DIR"):
+            store.sql(query)
+    result = run("sql", query, "--files", own, "-s", theirs, "--format", "json")
+    assert [(row["note"], row["n"]) for row in json.loads(result.stdout)] == expected
+
+
+def test_several_folders_and_groups(theirs: Path, own: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    pl.DataFrame({"i": [1]}).write_parquet(tmp_path / "more" / "i.parquet")
+    query = "SELECT i, note FROM 'more/i.parquet', 'notes/words.csv' WHERE note = 10"
+    words = ["sql", query, "--files", "notes", "--files", "more", "-s", theirs, "--format", "json"]
+    assert json.loads(run(*words).stdout) == [{"i": 1, "note": 10}]
+    with trajstore.open(theirs) as store:
+        assert (
+            store.sql("FROM groups.mine", files=[own]).fetchall() == store.sql("FROM groups.mine").fetchall()
+        )
+
+
+def test_files_beside_the_folder_stay_closed(theirs: Path, own: Path, secret: Path) -> None:
+    (own / "link.csv").symlink_to(secret)
+    (own.parent / "notes2").mkdir()
+    shutil.copy(secret, own.parent / "notes2")
+    for table in ("notes/../outside/secret.csv", "notes/link.csv", "notes2/secret.csv", secret):
+        result = run("sql", f"FROM '{table}'", "--files", "notes", "-s", theirs)
+        assert result.exit_code == 1
+        assert OUTSIDE in result.stderr
+
+
+def test_own_files_are_never_written(theirs: Path, own: Path) -> None:
+    before = contents(own), contents(theirs)
+    with lifecycle.session_with_files(theirs, [own]) as session:
+        for statement in WRITERS:
+            with pytest.raises(QueryError):
+                catalog.run_select(session, theirs, statement.format(to=own / "words.csv"), {}).fetchall()
+    assert (contents(own), contents(theirs)) == before
+
+
+@pytest.mark.skipif(not WITH_MAY_WRITE, reason="DuckDB before 2.0 has no COPY in WITH")
+def test_a_doctored_catalog_has_no_say_beside_own_files(theirs: Path, own: Path) -> None:
+    """A view that runs a text as SQL could write wherever the session can reach; it is not taken from the catalog."""
+    target = own / "words.csv"
+    with duckdb.connect() as connection:
+        text = f"WITH w AS (COPY (SELECT 1) TO '{target}') FROM w"
+        tree = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()[0][0]
+    literal = catalog.quoted(tree)
+    doctor(
+        theirs,
+        f"CREATE VIEW evil AS FROM json_execute_serialized_sql({literal})",
+        f"CREATE OR REPLACE VIEW raw_losses AS FROM json_execute_serialized_sql({literal})",
+        f"CREATE OR REPLACE VIEW groups.mine AS FROM json_execute_serialized_sql({literal})",
+    )
+    before = contents(own)
+    with trajstore.open(theirs) as store:
+        assert store.sql("SELECT count(*) FROM raw_losses", files=[own]).fetchall() == [(8 * 38,)]
+        assert store.sql("FROM groups.mine", files=[own]).fetchall() == []
+        with pytest.raises(QueryError, match="evil"):
+            store.sql("FROM evil", files=[own])
+        with pytest.raises((QueryError, duckdb.Error), match="Permission Error"):
+            store.sql("FROM evil").fetchall()
+    assert contents(own) == before
+
+
+def test_a_folder_of_files_that_is_not_there(theirs: Path) -> None:
+    result = run("sql", "SELECT 1", "--files", "nowhere", "-s", theirs)
+    assert result.exit_code == 1
+    assert "There is no folder" in result.stderr
+    assert "--files takes the folder" in result.stderr

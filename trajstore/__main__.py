@@ -1,0 +1,5 @@
+"""`python -m trajstore`: the command line."""
+
+from trajstore.cli import main
+
+main()

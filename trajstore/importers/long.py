@@ -1,0 +1,296 @@
+"""Tables in the long format, a row a loss, in any order and any number of files: sorted into slices.
+
+Each batch of rows is checked as it is read, then spilled to disk by slice; memory holds a batch, what the spill may
+hold, and one slice. Rows are counted from 1, without a header.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajstore.errors import BadSource, listed
+from trajstore.importers.request import Found, Request, Tally, choose_columns
+from trajstore.store import foreign
+from trajstore.store.appending import lowest_loss
+from trajstore.store.spill import Spill
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trajstore.importers.sites import Sites
+
+Key = tuple[str | None, int | None]
+"""(model, step) of a slice; None where a row has none."""
+
+RECORD = np.dtype([("site", "<i4"), ("loss", "<f4"), ("row", "<i8")])
+"""A row of a file once it is checked."""
+
+_LABELS = ("model", "dataset", "step")
+_MOST_SLICES = 200_000
+_NOTHING = np.iinfo(np.int64).min
+
+
+class _Wrong(enum.IntEnum):
+    """What can be wrong with a row."""
+
+    LABEL = 1
+    CONTEXT = 2
+    POSITION = 3
+    PADDING = 4
+    LOSS = 5
+    TOKEN = 6
+
+
+@dataclass
+class _Rows:
+    """The rows of a batch that are taken, as arrays of one length."""
+
+    row: np.ndarray
+    """Number over all files, from 0."""
+    slice: np.ndarray
+    """Index into `keys`."""
+    keys: list[Key]
+    context: np.ndarray
+    """int64; `_NOTHING` where the file has no whole number. So are position and token."""
+    position: np.ndarray
+    token: np.ndarray | None
+    loss: np.ndarray
+
+
+class LongFiles:
+    """The slices of tables in the long format: `read` each file, then take what was `found`."""
+
+    def __init__(self, root: Path, sites: Sites, request: Request, tally: Tally, budget: int) -> None:
+        """`budget` is the number of bytes of checked rows that are held in memory."""
+        self._sites, self._request, self._tally = sites, request, tally
+        self._spill = Spill(root, RECORD, budget)
+        self._files: list[tuple[int, Path]] = []
+        self._rows = 0
+        self._keys: set[Key] = set()
+        self._problems: dict[Key, tuple[str, int]] = {}
+
+    def read(self, path: Path, kind: str, advance: Callable[[int], None]) -> None:
+        """Check and sort the rows of a file; raises `BadSource` where it cannot be read or has no row asked for."""
+        columns = choose_columns(path, foreign.column_names(path, kind), self._request)
+        self._files.append((self._rows, path))
+        others: dict[str, set[object]] = {}
+        taken = 0
+        for batch in foreign.batches(path, kind, columns, self._request.unit):
+            rows = self._labelled(batch, others)
+            taken += len(rows.row)
+            self._sort(rows)
+            self._rows += batch.num_rows
+            self._tally.rows += batch.num_rows
+            self._tally.left_out += batch.num_rows - len(rows.row)
+            advance(batch.num_rows)
+        if not taken:
+            raise BadSource(_nothing_taken(path, others, self._request))
+
+    def found(self) -> Iterator[Found]:
+        """Each slice that a file has rows of, by model and step."""
+        for key in sorted(self._keys, key=lambda key: (key[0] or "", -1 if key[1] is None else key[1])):
+            records = self._spill.take(key)
+            problem = self._problem(key, records)
+            values = None if problem else self._values(records)
+            yield Found(*key, self._sources(records), values, problem)
+
+    def __len__(self) -> int:
+        """Slices met so far."""
+        return len(self._keys)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._spill.close()
+
+    def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> _Rows:
+        """The rows of a batch that were asked for; values of labels that were not are put into `others`."""
+        there = {name: _codes(batch.column(name)) for name in batch.schema.names if name in _LABELS}
+        take = np.ones(batch.num_rows, dtype=bool)
+        for name, (codes, values) in there.items():
+            wanted = [self._request.takes(name, value) for value in values]
+            if not all(wanted):
+                take &= np.array(wanted)[codes]
+                others.setdefault(name, set()).update(v for v, w in zip(values, wanted, strict=True) if not w)
+        chosen = np.flatnonzero(take)
+        nothing = np.zeros(batch.num_rows, dtype=np.int64)
+        models, model_names = there.get("model", (nothing, [self._request.model]))
+        steps, step_names = there.get("step", (nothing, list(self._request.steps or ())))
+        keys, where = np.unique(models[chosen] * len(step_names) + steps[chosen], return_inverse=True)
+        return _Rows(
+            chosen + self._rows,
+            where,
+            [
+                (model_names[key // len(step_names)], step_names[key % len(step_names)])
+                for key in keys.tolist()
+            ],
+            _numbers(batch, "context")[chosen],
+            _numbers(batch, "position")[chosen],
+            _numbers(batch, "token")[chosen] if "token" in batch.schema.names else None,
+            batch.column("loss").to_numpy(zero_copy_only=False)[chosen],
+        )
+
+    def _sort(self, rows: _Rows) -> None:
+        """Give the sound rows to the spill, and note the first bad one of each slice."""
+        if not len(rows.row):
+            return
+        self._keys.update(rows.keys)
+        if len(self._keys) > _MOST_SLICES:
+            raise BadSource(
+                f"The files have more than {_MOST_SLICES:,} different (model, step): does the column step hold steps?"
+            )
+        wrong, records = self._checked(rows)
+        kept = rows.position != 0
+        self._tally.padding += int(np.count_nonzero(~kept & (wrong == 0)))
+        for number, inside in enumerate(_groups(rows.slice, len(rows.keys))):
+            key = rows.keys[number]
+            bad = inside[wrong[inside] > 0]
+            if bad.size:
+                first, count = self._problems.get(key, ("", 0))
+                self._problems[key] = (first or self._reason(rows, wrong, bad), count + len(bad))
+            elif key not in self._problems:
+                self._spill.add(key, records[inside[kept[inside]]])
+
+    def _checked(self, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
+        """What is wrong with each row (0 is nothing), uint8, and the rows as records."""
+        sites, loss = self._sites, rows.loss
+        wrong = np.zeros(len(rows.row), dtype=np.uint8)
+        known = sites.has_context(rows.context)
+        context = np.where(known, rows.context, 0)
+        fits = sites.has_position(context, rows.position)
+        position = np.where(fits, rows.position, 0)
+        first = rows.position == 0
+        if rows.token is None:
+            self._tally.unchecked += len(rows.row)
+        else:
+            given = rows.token != _NOTHING
+            self._tally.unchecked += int(np.count_nonzero(~given))
+            wrong[given & (rows.token != sites.tokens(context, position))] = _Wrong.TOKEN
+        with np.errstate(invalid="ignore"):
+            sound = np.isfinite(loss) & (loss >= lowest_loss(self._request.dtype))
+        wrong[~first & ~sound] = _Wrong.LOSS
+        wrong[first & ~(np.isnan(loss) | (loss == 0))] = _Wrong.PADDING
+        wrong[~fits] = _Wrong.POSITION
+        wrong[~known] = _Wrong.CONTEXT
+        unlabelled = np.array([None in key for key in rows.keys])
+        wrong[unlabelled[rows.slice]] = _Wrong.LABEL
+        records = np.empty(len(rows.row), RECORD)
+        records["site"] = sites.sites(context, position)
+        records["loss"], records["row"] = loss, rows.row
+        return wrong, records
+
+    def _reason(self, rows: _Rows, wrong: np.ndarray, bad: np.ndarray) -> str:
+        """What is wrong with the first of a slice's bad rows of a batch, and where it stands."""
+        i = int(bad[0])
+        context, position, loss = rows.context[i], rows.position[i], str(rows.loss[i])
+        at = f"context {context}, position {position}"
+        lengths, name = self._sites.lengths, self._sites.dataset.name
+        match wrong[i]:
+            case _Wrong.LABEL:
+                what = "it has no model, or no whole number for a step"
+            case _Wrong.CONTEXT:
+                said = "no whole number for a context" if context == _NOTHING else f"context {context}"
+                what = f"it has {said}; {name} has contexts 0 to {len(lengths) - 1}"
+            case _Wrong.POSITION:
+                said = "no whole number for a position" if position == _NOTHING else f"position {position}"
+                what = f"it has {said} in context {context}, whose positions are 0 to {lengths[context] - 1}"
+            case _Wrong.PADDING:
+                what = f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
+            case _Wrong.LOSS:
+                said = "NaN or no number" if loss == "nan" else loss
+                what = (
+                    f"the loss at {at} is {said}; a loss is finite and at least "
+                    f"{lowest_loss(self._request.dtype):g} nats"
+                )
+            case _:
+                what = self._other_token(rows, bad[wrong[bad] == _Wrong.TOKEN])
+        return f"{self._place(int(rows.row[i]))}: {what}"
+
+    def _other_token(self, rows: _Rows, bad: np.ndarray) -> str:
+        """What tokens a file has where the dataset has others."""
+        assert rows.token is not None
+        context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
+        have = self._sites.tokens(context[:1], position[:1])[0]
+        said = (
+            f"the token at context {context[0]}, position {position[0]} is {token[0]}; "
+            f"{self._sites.dataset.name} has {have} there"
+        )
+        inner = self._sites.has_position(context, position + 1)
+        shifted = token[inner] == self._sites.tokens(context[inner], position[inner] + 1)
+        if len(bad) > 2 and shifted.size and shifted.all():
+            said += " (these tokens stand one position further: position here is that of the predicted token)"
+        return said
+
+    def _problem(self, key: Key, records: np.ndarray) -> str:
+        """Why a slice cannot be taken, or nothing."""
+        if key in self._problems:
+            first, count = self._problems[key]
+            return first if count == 1 else f"{first}; {count - 1} more rows are wrong"
+        order = np.argsort(records["site"], kind="stable")
+        same = np.flatnonzero(np.diff(records["site"][order]) == 0)
+        if not same.size:
+            return ""
+        again = same[np.argmin(records["row"][order[same + 1]])]
+        row, before = (int(records["row"][order[again + n]]) for n in (1, 0))
+        context, position = self._sites.place(int(records["site"][order[again]]))
+        return (
+            f"{self._place(row)}: context {context}, position {position} for the second time, after "
+            f"{self._place(before)}" + (f"; {len(same) - 1} more rows are repeated" if len(same) > 1 else "")
+        )
+
+    def _values(self, records: np.ndarray) -> np.ndarray:
+        """A slice's losses, float32 (n_losses,), NaN where there is no row."""
+        values = np.full(self._sites.dataset.n_losses, np.nan, dtype=np.float32)
+        values[records["site"]] = records["loss"]
+        return values
+
+    def _file(self, rows: np.ndarray | int) -> Any:
+        """Numbers of the files that rows stand in."""
+        return np.searchsorted([first for first, _ in self._files], rows, side="right") - 1
+
+    def _place(self, row: int) -> str:
+        first, path = self._files[int(self._file(row))]
+        return f"row {row - first + 1} of {path}"
+
+    def _sources(self, records: np.ndarray) -> str:
+        return ", ".join(str(self._files[number][1]) for number in np.unique(self._file(records["row"])))
+
+
+def _codes(column: pa.Array) -> tuple[np.ndarray, list[Any]]:
+    """(index of each row's value, the values); None is a value too."""
+    encoded = column.dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """A column of whole numbers as int64, `_NOTHING` for null."""
+    values: np.ndarray = batch.column(name).fill_null(_NOTHING).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _groups(of: np.ndarray, count: int) -> list[np.ndarray]:
+    """For each of `count` groups its members, in order."""
+    if count == 1:
+        return [np.arange(len(of))]
+    order = np.argsort(
+        of.astype(np.uint16) if count < 1 << 16 else of, kind="stable"
+    )  # 16 bits sort by radix
+    return np.split(order, np.cumsum(np.bincount(of, minlength=count))[:-1])
+
+
+def _nothing_taken(path: Path, others: dict[str, set[object]], request: Request) -> str:
+    """That a file has no row of what was asked for, and what it has instead."""
+    if not others:
+        return f"{path} has no rows."
+    name, seen = next(iter(others.items()))
+    asked = {"dataset": request.dataset, "model": request.model, "step": listed(request.steps or ())}[name]
+    theirs = next((theirs for theirs, ours in (request.columns or {}).items() if ours == name), name)
+    return (
+        f"{path} has no row of {name} {asked}; there it says: {listed(sorted(map(str, seen)))}. If these are the same, "
+        f"leave that column unread: --map {theirs}="
+    )

@@ -1,0 +1,285 @@
+"""Matrices of losses, a row a checkpoint and a column a site: .npy, .npz, and what `trajstore matrix` exports.
+
+Files are mapped or read row by row, never held. Labels of a .npy lie beside it, as `trajstore matrix` writes them:
+NAME.rows.parquet (model, step) and NAME.columns.parquet (dataset, context, position, token). Without the second,
+columns are all losses of the dataset in canonical order, with or without one for each position 0. NaN is no loss.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trajstore.errors import BadSource, listed
+from trajstore.importers.request import Found, Request, Tally
+from trajstore.store.appending import lowest_loss
+from trajstore.store.spill import nameless_file
+
+if TYPE_CHECKING:
+    from trajstore.importers.sites import Sites
+
+Label = tuple[str, int]
+"""(model, step) of a row."""
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a matrix hold which sites."""
+
+    count: int
+    """Columns that the matrix must have."""
+    take: np.ndarray
+    """Columns with losses of the dataset, int64."""
+    sites: np.ndarray
+    """Their sites."""
+    padding: np.ndarray
+    """Columns of positions 0."""
+
+
+def is_matrix(path: Path, kind: str) -> bool:
+    """Whether a file holds a matrix: .npy, .npz, or a Parquet file with a list of losses a row."""
+    if kind != "parquet":
+        return kind in ("npy", "npz")
+    with _readable(path, kind):
+        schema = pq.read_schema(path)
+    at = schema.get_field_index("losses")
+    return at >= 0 and _is_list(schema.field(at).type)
+
+
+def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally) -> Iterator[Found]:
+    """A slice for each row of a matrix that was asked for and holds losses; raises `BadSource`."""
+    columns: _Columns | None = None
+    rows = _parquet_rows(path, request) if kind == "parquet" else _array_rows(path, kind, root, request)
+    with _readable(path, kind):
+        for number, ((model, step), values) in enumerate(rows):
+            columns = columns or _columns(path, len(values), sites)
+            tally.rows += 1
+            if not (request.takes("model", model) and request.takes("step", step)):
+                tally.left_out += 1
+                continue
+            if len(values) != columns.count:
+                raise BadSource(
+                    f"{path} has {len(values)} losses in row {number} (from 0), {columns.count} in others."
+                )
+            losses = _nats(values, request.unit)
+            tally.padding += len(columns.padding)
+            if np.isnan(losses[columns.take]).all():
+                tally.empty += 1
+                continue
+            problem = _problem(losses, columns, sites, request)
+            flat = np.full(sites.dataset.n_losses, np.nan, dtype=np.float32)
+            flat[columns.sites] = losses[columns.take]
+            where = f"row {number} (from 0) of {path}: {problem}"
+            yield Found(model, step, str(path), None if problem else flat, where if problem else "")
+
+
+def _problem(losses: np.ndarray, columns: _Columns, sites: Sites, request: Request) -> str:
+    """The first value of a row that cannot be a loss, or nothing."""
+    padding = losses[columns.padding]
+    if (bad := np.flatnonzero((padding != 0) & ~np.isnan(padding))).size:
+        column = int(columns.padding[bad[0]])
+        return (
+            f"column {column} is of a position 0, which has no loss (0 or NaN), and holds {padding[bad[0]]!s}"
+        )
+    lowest = lowest_loss(request.dtype)
+    taken = losses[columns.take]
+    if (bad := np.flatnonzero(~np.isnan(taken) & ~(np.isfinite(taken) & (taken >= lowest)))).size:
+        context, position = sites.place(int(columns.sites[bad[0]]))
+        return (
+            f"{len(bad)} losses cannot be right; the first is {taken[bad[0]]!s} at context {context}, position "
+            f"{position} (a loss is finite and at least {lowest:g} nats)"
+        )
+    return ""
+
+
+def _nats(values: np.ndarray, unit: str) -> np.ndarray:
+    """Values as float32 nats."""
+    with np.errstate(over="ignore"):
+        if unit == "bits":
+            values = values.astype(np.float64) * math.log(2)
+        return values.astype(np.float32)
+
+
+def _columns(path: Path, count: int, sites: Sites) -> _Columns:
+    """What the columns are of: as the labels beside the file say, else the whole dataset in canonical order."""
+    labels = path.with_suffix(".columns.parquet")
+    if labels.is_file():
+        return _labelled_columns(labels, count, sites)
+    dataset = sites.dataset
+    if count not in (dataset.n_losses, dataset.n_tokens):
+        raise BadSource(
+            f"{path} has {count} columns; {dataset.name} has {dataset.n_losses} losses ({dataset.n_tokens} with each "
+            f"position 0), and there is no {labels.name} beside it to say which these are."
+        )
+    first = np.zeros(count, dtype=bool)
+    if count == dataset.n_tokens:
+        first[np.cumsum(sites.lengths) - sites.lengths] = True
+    return _Columns(count, np.flatnonzero(~first), np.arange(dataset.n_losses), np.flatnonzero(first))
+
+
+def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
+    """The columns that are of the dataset, by their labels; raises `BadSource` for labels that do not fit it."""
+    with _readable(path, "parquet"):
+        frame = pl.read_parquet(path, hive_partitioning=False)
+    if missing := [name for name in ("context", "position") if name not in frame.columns]:
+        raise BadSource(f"{path} has no column {missing[0]!r}; its columns are: {listed(frame.columns)}.")
+    if frame.height != count:
+        raise BadSource(f"{path} has labels for {frame.height} columns; the matrix has {count}.")
+    name, frame = sites.dataset.name, frame.with_row_index("column")
+    if "dataset" in frame.columns:
+        there = frame["dataset"].unique(maintain_order=True).to_list()
+        frame = frame.filter(dataset=name)
+        if not frame.height:
+            raise BadSource(f"{path} has no column of the dataset {name}; they are of: {listed(there)}.")
+    column, context, position = (
+        frame[label].cast(pl.Int64).fill_null(-1).to_numpy() for label in ("column", "context", "position")
+    )
+    known = sites.has_context(context)
+    known &= sites.has_position(np.where(known, context, 0), position)
+    if not known.all():
+        i = int(np.argmin(known))
+        raise BadSource(
+            f"{path} names context {context[i]}, position {position[i]} for column {column[i]} (from 0), which {name} "
+            "does not have."
+        )
+    if "token" in frame.columns:
+        token, own = frame["token"].cast(pl.Int64), sites.tokens(context, position)
+        if (
+            other := np.flatnonzero((token != pl.Series(own.astype(np.int64))).fill_null(False).to_numpy())
+        ).size:
+            i = int(other[0])
+            raise BadSource(
+                f"{path} names the token {token[i]} at context {context[i]}, position {position[i]}; {name} has "
+                f"{own[i]} there."
+            )
+    taken = position > 0
+    where = sites.sites(context[taken], position[taken])
+    if len(np.unique(where)) < len(where):
+        raise BadSource(f"{path} names a context and position of {name} for two columns.")
+    return _Columns(count, column[taken], where, column[~taken])
+
+
+def _array_rows(path: Path, kind: str, root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
+    """The rows of a .npy or .npz with their labels."""
+    with _readable(path, kind):
+        array, steps = _mapped(path, kind, root)
+        if array.dtype.kind != "f":
+            raise BadSource(f"{path} holds {array.dtype}; losses are floating-point numbers.")
+        if array.ndim == 1:
+            array = array[None]
+        labels = _row_labels(path, len(array), steps, request)
+        for label, row in zip(labels, array, strict=True):
+            yield label, row.reshape(-1)
+
+
+def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[int] | None]:
+    """The matrix as an array on disk, and the steps of a .npz."""
+    if kind == "npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False), None
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if missing := [name for name in ("losses", "steps") if name not in names]:
+            raise BadSource(
+                f"{path} has no array {missing[0]!r}; it needs losses and steps and has: {listed(names)}."
+            )
+        with archive.open("steps.npy") as packed:
+            steps = np.lib.format.read_array(packed, allow_pickle=False)
+        if steps.ndim != 1 or steps.dtype.kind not in "iu":
+            raise BadSource(
+                f"{path} has steps of {steps.dtype} {steps.shape}; they are a list of whole numbers."
+            )
+        # Unpacked on disk, since a packed array can only be read as a whole.
+        with archive.open("losses.npy") as packed, nameless_file(root) as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+            return _map(path, file), steps.tolist()
+
+
+def _map(path: Path, file: IO[bytes]) -> np.ndarray:
+    """The array in an open .npy file, mapped."""
+    file.seek(0)
+    one = np.lib.format.read_magic(file) == (1, 0)
+    shape, fortran, dtype = (
+        np.lib.format.read_array_header_1_0(file) if one else np.lib.format.read_array_header_2_0(file)
+    )
+    if dtype.hasobject:
+        raise BadSource(f"{path} holds Python objects; losses are floating-point numbers.")
+    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _row_labels(path: Path, count: int, steps: list[int] | None, request: Request) -> list[Label]:
+    """(model, step) of each row: from the labels beside the file, else from the .npz or what was asked."""
+    beside = path.with_suffix(".rows.parquet")
+    if steps is None and beside.is_file():
+        with _readable(beside, "parquet"):
+            frame = pl.read_parquet(beside, columns=["model", "step"], hive_partitioning=False)
+        labels = [_label(beside, model, step, request) for model, step in frame.iter_rows()]
+    else:
+        if steps is None and request.steps is None:
+            raise BadSource(
+                f"{path} does not say which steps its {count} rows are of, and there is no {beside.name} beside it. "
+                "Give them in order: --step 0,1,2,4 or --steps-file FILE"
+            )
+        labels = [_label(path, None, step, request) for step in steps or request.steps or ()]
+    if len(labels) != count:
+        raise BadSource(f"{path} has {count} rows, and there are {len(labels)} steps for them.")
+    return labels
+
+
+def _parquet_rows(path: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
+    """The rows of a Parquet file with model, step and a list of losses."""
+    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        names = file.schema_arrow.names
+        if "step" not in names:
+            raise BadSource(f"{path} has no column 'step'; its columns are: {listed(names)}.")
+        wanted = [name for name in ("model", "step", "losses") if name in names]
+        for batch in file.iter_batches(4, columns=wanted, use_threads=False):
+            steps = batch.column("step").to_pylist()
+            models = batch.column("model").to_pylist() if "model" in names else [None] * len(steps)
+            for model, step, losses in zip(models, steps, batch.column("losses"), strict=True):
+                values = losses.values
+                yield (
+                    _label(path, model, step, request),
+                    np.empty(0, np.float32) if values is None else values.to_numpy(zero_copy_only=False),
+                )
+
+
+def _label(path: Path, model: object, step: object, request: Request) -> Label:
+    """The label of a row; raises `BadSource` where the model is said nowhere, or the step is no whole number."""
+    if not isinstance(step, int):
+        raise BadSource(f"{path} has a row whose step is {step}; a step is a whole number.")
+    name = request.model if model is None else model
+    if name is None:
+        raise BadSource(f"{path} does not say which model its losses are of: --model M")
+    return str(name), step
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(fits(kind) for fits in lists)
+
+
+@contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    """Errors of reading as `BadSource`."""
+    try:
+        yield
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+    ) as error:
+        raise BadSource(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error

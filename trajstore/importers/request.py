@@ -1,0 +1,169 @@
+"""What is to be ingested: which files of which kind, whose losses they are, and how their columns are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trajstore.errors import BadSource, TrajstoreError, listed, nearest
+from trajstore.schema import LOWEST_LOSS
+from trajstore.store.foreign import KINDS
+
+LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
+"""Columns of the long format."""
+
+FORMATS = (*KINDS, "npy", "npz")
+UNITS = ("nats", "bits")
+
+_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".npy": "npy",
+    ".npz": "npz",
+}
+_COMPRESSED = (".gz", ".zst")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller said of the files."""
+
+    dataset: str
+    model: str | None = None
+    """The model of every row; where the files name models, the one whose rows are taken."""
+    steps: tuple[int, ...] | None = None
+    """The step of every row, or those of a matrix's rows; where the files name steps, those that are taken."""
+    columns: Mapping[str, str] | None = None
+    """Column of the long format by the files' own name; empty for one that is not to be read."""
+    unit: str = "nats"
+    dtype: str = "float32"
+    """Of the forward pass: it decides how far below zero rounding can lead."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known."""
+        for theirs, ours in (self.columns or {}).items():
+            if ours and ours not in LONG:
+                raise TrajstoreError(
+                    f"--map {theirs}={ours}: there is no column {ours!r}; the long format has: {', '.join(LONG)}."
+                )
+        for what, asked, known in (("unit", self.unit, UNITS), ("dtype", self.dtype, LOWEST_LOSS)):
+            if asked not in known:
+                raise TrajstoreError(f"--{what} {asked!r}: there is {', '.join(known)}.")
+
+    def takes(self, name: str, value: object) -> bool:
+        """Whether rows whose column `name` has this value are taken."""
+        if name == "dataset":
+            return value == self.dataset
+        if name == "model":
+            return self.model in (None, value)
+        return self.steps is None or value in self.steps
+
+
+@dataclass
+class Tally:
+    """What was met while reading."""
+
+    rows: int = 0
+    """Rows of tables in the long format, and of matrices."""
+    left_out: int = 0
+    """Rows of other datasets, models or steps than those asked for."""
+    padding: int = 0
+    """Losses of position 0, which are none."""
+    unchecked: int = 0
+    """Rows whose token was not given."""
+    empty: int = 0
+    """Rows of matrices that are NaN throughout."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The losses of one slice as files hold them."""
+
+    model: str | None
+    step: int | None
+    """None where a row lacks it; the problem says so."""
+    source: str
+    """Files it comes from."""
+    values: np.ndarray | None = None
+    """float32 (n_losses,) in canonical order, nats, NaN where the files have none; None where there is a problem."""
+    problem: str = ""
+    """Where and why it cannot be taken."""
+
+
+def kind_of(path: Path, asked: str) -> str:
+    """The kind of a file, by its name unless asked; raises `BadSource`."""
+    if asked not in ("auto", *FORMATS):
+        raise TrajstoreError(f"--format {asked!r}: there is auto, {', '.join(FORMATS)}.")
+    if path.is_dir():
+        raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
+    if not path.is_file():
+        raise BadSource(f"There is no file {path}.")
+    if asked != "auto":
+        return asked
+    suffix = next((s.lower() for s in reversed(path.suffixes) if s.lower() not in _COMPRESSED), "")
+    if suffix not in _SUFFIXES:
+        raise BadSource(
+            f"Cannot tell from the name {path.name!r} what it holds: it ends in none of {', '.join(_SUFFIXES)}. "
+            f"Say it: --format {'|'.join(FORMATS)}"
+        )
+    return _SUFFIXES[suffix]
+
+
+def steps_in(path: Path) -> list[int]:
+    """The steps of a matrix's rows from a file: .npy, or text with numbers between spaces, commas or lines."""
+    try:
+        numbers = (
+            np.load(path, allow_pickle=False).ravel().tolist()
+            if path.suffix == ".npy"
+            else path.read_text(encoding="utf-8").replace(",", " ").split()
+        )
+        steps = [int(number) for number in numbers]
+        if any(step != float(number) for step, number in zip(steps, numbers, strict=True)):
+            raise ValueError("a step is a whole number")
+    except (OSError, ValueError) as error:
+        raise BadSource(f"Cannot read steps from {path}: {error}.") from error
+    return steps
+
+
+def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[str, str]:
+    """The file's name for each column of the long format that it has; raises `BadSource` for one that is needed."""
+    mapped = dict(request.columns or {})
+    if unknown := [theirs for theirs in mapped if theirs not in names]:
+        raise BadSource(
+            f"{path} has no column {unknown[0]!r}, which --map names; its columns are: {listed(names)}."
+            + nearest(unknown[0], names)
+        )
+    chosen = {name: name for name in LONG if name in names and name not in mapped}
+    for theirs, ours in mapped.items():
+        if ours and chosen.setdefault(ours, theirs) != theirs:
+            raise BadSource(
+                f"{path} has two columns for {ours}: {chosen[ours]} and {theirs}. Leave one unread: "
+                f"--map {chosen[ours]}="
+            )
+    for name in needed(request):
+        if name not in chosen:
+            given = {"model": ", or give --model M", "step": ", or give one --step S"}.get(name, "")
+            raise BadSource(
+                f"{path} has no column {name!r}; its columns are: {listed(names)}. Name the one that holds it: "
+                f"--map THEIRS={name}{given}"
+            )
+    return chosen
+
+
+def needed(request: Request) -> Iterable[str]:
+    """Columns that a file in the long format must have."""
+    if request.model is None:
+        yield "model"
+    if request.steps is None or len(request.steps) != 1:
+        yield "step"
+    yield from ("context", "position", "loss")

@@ -1,0 +1,79 @@
+"""The sites of a dataset, looked up by context and position: where a loss belongs, and which token it is of."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore.errors import BadLosses, runs
+
+if TYPE_CHECKING:
+    from trajstore.store.datasets import Dataset
+
+
+class Sites:
+    """A dataset's contexts and positions. A site is the number of a loss in canonical order."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.lengths = dataset.lengths
+        self._first_token = np.cumsum(self.lengths) - self.lengths
+        self.first = self._first_token - np.arange(len(self.lengths))
+        """Site of each context's first loss, int64 (contexts,)."""
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        return np.concatenate(self.dataset.ids())
+
+    def has_context(self, context: np.ndarray) -> np.ndarray:
+        """Whether these are numbers of contexts."""
+        found: np.ndarray = (context >= 0) & (context < len(self.lengths))
+        return found
+
+    def has_position(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Whether these known contexts have these positions, 0 included."""
+        found: np.ndarray = (position >= 0) & (position < self.lengths[context])
+        return found
+
+    def sites(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Sites of positions from 1 on, int64; those of position 0 are one before the context's first."""
+        found: np.ndarray = self.first[context] + position - 1
+        return found
+
+    def tokens(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Token ids at positions that exist, int32."""
+        found: np.ndarray = self._tokens[self._first_token[context] + position]
+        return found
+
+    def place(self, site: int) -> tuple[int, int]:
+        """(context, position) of a site."""
+        context = int(np.searchsorted(self.first, site, side="right")) - 1
+        return context, site - int(self.first[context]) + 1
+
+    def contexts_there(self, values: np.ndarray, partial: bool) -> np.ndarray:
+        """The contexts, int64, whose losses are not NaN; raises `BadLosses` unless they are whole.
+
+        All must be there unless `partial` allows less.
+        """
+        absent = np.isnan(values)
+        n = self.lengths - 1
+        lacking = np.add.reduceat(absent, self.first, dtype=np.int64)
+        if (torn := np.flatnonzero((lacking > 0) & (lacking < n))).size:
+            context = int(torn[0])
+            inside = absent[self.first[context] : self.first[context] + n[context]]
+            raise BadLosses(
+                f"context {context} lacks losses at positions {runs((np.flatnonzero(inside) + 1).tolist())}"
+                + (f", and {len(torn) - 1} other contexts lack some" if len(torn) > 1 else "")
+                + "; a context is there whole or not at all"
+            )
+        there = np.flatnonzero(lacking == 0)
+        if not there.size:
+            raise BadLosses("it has no losses")
+        if len(there) < len(n) and not partial:
+            raise BadLosses(
+                f"{len(n) - len(there)} of {len(n)} contexts are missing ({runs(np.flatnonzero(lacking).tolist())}); "
+                "to keep what is there until they come: --partial"
+            )
+        return there

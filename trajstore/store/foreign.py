@@ -1,0 +1,152 @@
+"""Tables of losses computed elsewhere, read in batches: Parquet, CSV, JSON lines and Arrow files of any size.
+
+A private DuckDB connection reads one file and nothing of the store; it streams, so that memory does not grow with the
+file. Values are cast to the types of the long format, and what cannot be cast is null. Nothing is checked here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import glob
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from trajstore.errors import BadSource
+from trajstore.store.catalog import identifier, quoted
+
+KINDS = ("parquet", "csv", "jsonl", "arrow")
+
+TEXT = ("model", "dataset")
+"""Columns of the long format that hold text; `loss` holds float32, all others whole numbers."""
+
+BATCH = 1 << 17
+"""Rows of a batch."""
+_TABLES = {
+    "parquet": "read_parquet({}, hive_partitioning = false)",
+    "jsonl": "read_json({}, format = 'newline_delimited')",
+    "arrow": "foreign_table",
+}
+_ARROW = _TABLES["arrow"]
+_MEMORY = "256MB"
+_THREADS = 2
+
+# Beyond this a double no longer tells neighbouring whole numbers apart.
+_EXACT = 2**53 - 1
+
+
+def column_names(path: Path, kind: str) -> list[str]:
+    """The columns of a file; raises `BadSource` where it cannot be read as what it is said to be."""
+    with _reading(path, kind):
+        if kind == "arrow":
+            return list(_arrow_reader(path).schema.names)
+        with _connection() as connection:
+            if kind == "csv":
+                return _header(connection, path)[0]
+            return list(
+                connection.sql(f"SELECT * FROM {_TABLES[kind].format(_literal(path))} LIMIT 0").columns
+            )
+
+
+def batches(
+    path: Path, kind: str, columns: Mapping[str, str], unit: str = "nats"
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in its order, in batches with the columns asked for.
+
+    `columns` gives the file's name for each column of the long format. Text is utf8, whole numbers are int64, the loss
+    is float32 in nats whatever the `unit` ("bits" are multiplied by ln 2). A value that is no such number is null.
+    """
+    texts = kind in ("csv", "jsonl")
+    chosen = ", ".join(f"{_cast(ours, theirs, unit, texts)} AS {ours}" for ours, theirs in columns.items())
+    with _reading(path, kind), _connection() as connection:
+        if kind == "arrow":
+            connection.register(_ARROW, _arrow_reader(path))
+        source = _source(connection, path, kind, list(columns.values()))
+        yield from connection.sql(f"SELECT {chosen} FROM {source}").arrow(BATCH)
+
+
+def _cast(ours: str, theirs: str, unit: str, texts: bool) -> str:
+    """The SQL of one column of the long format."""
+    name = identifier(theirs)
+    if ours in TEXT:
+        return f"CAST({name} AS VARCHAR)"
+    if texts:
+        # DuckDB takes a cast of a bare column into its CSV reader, where what cannot be cast is an error.
+        name = f"trim({name})"
+    if ours == "loss":
+        # Straight to float32, since rounding a decimal number twice can end one bit away.
+        number = name if unit == "nats" else f"TRY_CAST({name} AS DOUBLE) * ln(2)"
+        return f"TRY_CAST({number} AS FLOAT)"
+    number = f"TRY_CAST({name} AS DOUBLE)"  # a cast to BIGINT would round 3.7
+    return f"CASE WHEN {number} = floor({number}) AND abs({number}) <= {_EXACT} THEN CAST({number} AS BIGINT) END"
+
+
+def _source(connection: duckdb.DuckDBPyConnection, path: Path, kind: str, columns: list[str]) -> str:
+    """The table function that reads a file: CSV and JSON as text, of JSON only these columns."""
+    if kind == "csv":
+        names, delimiter = _header(connection, path)
+        options = f"delim = {quoted(delimiter)}, quote = '\"', escape = '\"', header = true, skip = 0"
+        return f"read_csv({_literal(path)}, auto_detect = false, columns = {_all_text(names)}, {options})"
+    if kind == "jsonl":
+        fields = f"columns = {_all_text(columns)}"
+        return f"read_json({_literal(path)}, format = 'newline_delimited', {fields})"
+    return _TABLES[kind].format(_literal(path))
+
+
+def _header(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[list[str], str]:
+    """The names in the first line of a CSV file, and what stands between them: a comma, tab, semicolon or bar.
+
+    DuckDB's own guess would pass over a first line that does not fit the others.
+    """
+    line = "columns = {'line': 'VARCHAR'}, delim = '\x01', quote = '', escape = '', header = false"
+    found = connection.sql(f"FROM read_csv({_literal(path)}, auto_detect = false, {line}) LIMIT 1").fetchall()
+    text = str(found[0][0]) if found else ""
+    delimiter = max(",\t;|", key=text.count)
+    names = next(csv.reader([text], delimiter=delimiter), [])
+    if len(set(names)) < len(names):
+        raise BadSource(f"{path} has two columns of one name: {', '.join(names)}.")
+    return names, delimiter
+
+
+def _all_text(names: list[str]) -> str:
+    """DuckDB's map of columns to types, all of them text."""
+    return "{" + ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names) + "}"
+
+
+def _literal(path: Path) -> str:
+    return quoted(glob.escape(str(path.absolute())))
+
+
+def _arrow_reader(path: Path) -> pa.RecordBatchReader:
+    """An Arrow file (Feather) or stream, mapped rather than read."""
+    try:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+    except pa.ArrowInvalid:
+        return pa.ipc.open_stream(pa.memory_map(str(path)))
+    numbers = range(file.num_record_batches)
+    return pa.RecordBatchReader.from_batches(file.schema, (file.get_batch(number) for number in numbers))
+
+
+@contextlib.contextmanager
+def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection of its own, small, that reads in the order of the file."""
+    config: dict[str, Any] = {"memory_limit": _MEMORY, "threads": _THREADS, "preserve_insertion_order": True}
+    with duckdb.connect(":memory:", config=config) as connection:
+        connection.execute("SET enable_progress_bar = false")  # it goes to stdout
+        yield connection
+
+
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Errors of reading as `BadSource`."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        told = itertools.takewhile(lambda line: not line.startswith(("Possible", "* ", "file =")), lines)
+        raise BadSource(f"{path} cannot be read as {kind}: {'; '.join(told)}") from error

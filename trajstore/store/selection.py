@@ -1,0 +1,55 @@
+"""Which checkpoints a matrix has as rows: models by name or glob, steps by SPEC, among the slices that are there.
+
+What is named is meant: a model named in full must have losses on the datasets, and each of the steps. Models that a
+glob takes in, or that nobody chose, give the rows that they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trajstore.errors import NotScored, UnknownStep, listed
+from trajstore.store.steps import parts, resolve
+
+Scored = Mapping[str, Mapping[str, Sequence[int]]]
+"""Steps by dataset by model, of the models meant, in order."""
+
+
+def named(patterns: str | Sequence[str] | None) -> list[str]:
+    """Those of the patterns that are names in full and no globs."""
+    asked = [patterns] if isinstance(patterns, str) else patterns or []
+    return [pattern for pattern in asked if not any(sign in pattern for sign in "*?[")]
+
+
+def checkpoints(
+    scored: Scored,
+    datasets: Sequence[str],
+    patterns: str | Sequence[str] | None,
+    steps: str | int | Sequence[int],
+) -> list[tuple[str, int]]:
+    """(model, step) of the rows, in the order of the models; raises `NotScored`, `UnknownStep` or `BadSteps`."""
+    existing = {
+        model: sorted({step for name in datasets for step in on.get(name, ())})
+        for model, on in scored.items()
+    }
+    kept = {model: there for model, there in existing.items() if there}
+    strict = named(patterns)
+    lacking = [model for model in existing if model not in kept and model in strict]
+    if lacking or not kept:
+        raise NotScored(lacking or list(existing), datasets, scored)
+    hint = "Choose models with -m." if len(kept) > 1 else ""
+    found: dict[str, set[int]] = {model: set() for model in kept}
+    where = " on " + ", ".join(datasets)
+    for part in parts(steps):
+        hits = False
+        for model, there in kept.items():
+            try:
+                found[model].update(resolve(part, there, model + where, hint))
+                hits = True
+            except UnknownStep:
+                if model in strict:
+                    raise
+        if not hits:
+            every = [step for there in kept.values() for step in there]
+            resolve(part, every, listed(kept) + where, hint)
+    return [(model, step) for model, chosen in found.items() for step in sorted(chosen)]
