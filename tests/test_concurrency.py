@@ -126,7 +126,7 @@ def empty(store: Store) -> Path:
 
 
 @pytest.mark.parametrize(
-    "steps", [20, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    "steps", [15, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
 def test_eight_writers_race_while_two_readers_look(empty: Path, tmp_path: Path, steps: int) -> None:
     written, looks = processes.Queue(), processes.Queue()

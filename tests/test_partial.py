@@ -237,6 +237,15 @@ def test_a_slice_dropped_meanwhile_is_made_anew(
     assert np.flatnonzero(~np.isnan(store.slice_losses("m", "d", 7))).tolist() == [4]
 
 
+def test_a_link_to_nowhere_is_no_slice(store: Store, dataset: Dataset) -> None:
+    path = add(store, 0)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(DamagedFile, match="a symbolic link leads there"):
+        add(store, 0)
+    assert list((store.path / "tmp").iterdir()) == []
+
+
 # what readers see
 
 

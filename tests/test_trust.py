@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 import trajstore
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreUnusable, TrajstoreError
-from trajstore.store import catalog, layout, lifecycle
+from trajstore.store import catalog, layout, lifecycle, statements
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def test_no_statement_writes(theirs: Path) -> None:
 
 
 READING = [
-    "EXPLAIN SELECT 1",
+    "-- why\nEXPLAIN SELECT 1",
     "explain analyze FROM tokens",
     "EXPLAIN\nANALYZE (SELECT 1)",
     "WITH a AS (SELECT 1 AS x), b AS MATERIALIZED (FROM a) FROM b UNION ALL FROM a",
@@ -575,7 +575,7 @@ def test_own_files_are_never_written(theirs: Path, own: Path) -> None:
     with lifecycle.session_with_files(theirs, [own]) as session:
         for statement in WRITERS:
             with pytest.raises(QueryError):
-                catalog.run_select(session, theirs, statement.format(to=own / "words.csv"), {}).fetchall()
+                statements.run_select(session, theirs, statement.format(to=own / "words.csv"), {}).fetchall()
     assert (contents(own), contents(theirs)) == before
 
 

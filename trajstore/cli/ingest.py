@@ -21,7 +21,7 @@ _SHOWN = 20
 
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files; a slice may be spread over several.")
+        list[Path], typer.Argument(metavar="PATH", help="Files; a slice may be spread over several.")
     ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="The dataset that the losses are on.")],
     model: Annotated[

@@ -6,9 +6,7 @@ hold, and one slice. Rows are counted from 1, without a header.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +14,8 @@ import numpy as np
 
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import Found, Request, Tally, choose_columns
+from trajstore.importers.rows import NOTHING, RECORD, Key, Rows, check, reason
 from trajstore.store import foreign
-from trajstore.store.appending import lowest_loss
 from trajstore.store.spill import Spill
 
 if TYPE_CHECKING:
@@ -25,42 +23,8 @@ if TYPE_CHECKING:
 
     from trajstore.importers.sites import Sites
 
-Key = tuple[str | None, int | None]
-"""(model, step) of a slice; None where a row has none."""
-
-RECORD = np.dtype([("site", "<i4"), ("loss", "<f4"), ("row", "<i8")])
-"""A row of a file once it is checked."""
-
 _LABELS = ("model", "dataset", "step")
 _MOST_SLICES = 200_000
-_NOTHING = np.iinfo(np.int64).min
-
-
-class _Wrong(enum.IntEnum):
-    """What can be wrong with a row."""
-
-    LABEL = 1
-    CONTEXT = 2
-    POSITION = 3
-    PADDING = 4
-    LOSS = 5
-    TOKEN = 6
-
-
-@dataclass
-class _Rows:
-    """The rows of a batch that are taken, as arrays of one length."""
-
-    row: np.ndarray
-    """Number over all files, from 0."""
-    slice: np.ndarray
-    """Index into `keys`."""
-    keys: list[Key]
-    context: np.ndarray
-    """int64; `_NOTHING` where the file has no whole number. So are position and token."""
-    position: np.ndarray
-    token: np.ndarray | None
-    loss: np.ndarray
 
 
 class LongFiles:
@@ -108,7 +72,7 @@ class LongFiles:
         """Give the disk space back."""
         self._spill.close()
 
-    def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> _Rows:
+    def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> Rows:
         """The rows of a batch that were asked for; values of labels that were not are put into `others`."""
         there = {name: _codes(batch.column(name)) for name in batch.schema.names if name in _LABELS}
         take = np.ones(batch.num_rows, dtype=bool)
@@ -122,7 +86,7 @@ class LongFiles:
         models, model_names = there.get("model", (nothing, [self._request.model]))
         steps, step_names = there.get("step", (nothing, list(self._request.steps or ())))
         keys, where = np.unique(models[chosen] * len(step_names) + steps[chosen], return_inverse=True)
-        return _Rows(
+        return Rows(
             chosen + self._rows,
             where,
             [
@@ -135,7 +99,7 @@ class LongFiles:
             batch.column("loss").to_numpy(zero_copy_only=False)[chosen],
         )
 
-    def _sort(self, rows: _Rows) -> None:
+    def _sort(self, rows: Rows) -> None:
         """Give the sound rows to the spill, and note the first bad one of each slice."""
         if not len(rows.row):
             return
@@ -144,87 +108,22 @@ class LongFiles:
             raise BadSource(
                 f"The files have more than {_MOST_SLICES:,} different (model, step): does the column step hold steps?"
             )
-        wrong, records = self._checked(rows)
+        wrong, records = check(rows, self._sites, self._request)
         kept = rows.position != 0
         self._tally.padding += int(np.count_nonzero(~kept & (wrong == 0)))
+        unknown = len(rows.row) if rows.token is None else np.count_nonzero(rows.token == NOTHING)
+        self._tally.unchecked += int(unknown)
         for number, inside in enumerate(_groups(rows.slice, len(rows.keys))):
             key = rows.keys[number]
             bad = inside[wrong[inside] > 0]
             if bad.size:
                 first, count = self._problems.get(key, ("", 0))
-                self._problems[key] = (first or self._reason(rows, wrong, bad), count + len(bad))
+                if not first:
+                    what = reason(rows, wrong, bad, self._sites, self._request)
+                    first = f"{self._place(int(rows.row[bad[0]]))}: {what}"
+                self._problems[key] = (first, count + len(bad))
             elif key not in self._problems:
                 self._spill.add(key, records[inside[kept[inside]]])
-
-    def _checked(self, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
-        """What is wrong with each row (0 is nothing), uint8, and the rows as records."""
-        sites, loss = self._sites, rows.loss
-        wrong = np.zeros(len(rows.row), dtype=np.uint8)
-        known = sites.has_context(rows.context)
-        context = np.where(known, rows.context, 0)
-        fits = sites.has_position(context, rows.position)
-        position = np.where(fits, rows.position, 0)
-        first = rows.position == 0
-        if rows.token is None:
-            self._tally.unchecked += len(rows.row)
-        else:
-            given = rows.token != _NOTHING
-            self._tally.unchecked += int(np.count_nonzero(~given))
-            wrong[given & (rows.token != sites.tokens(context, position))] = _Wrong.TOKEN
-        with np.errstate(invalid="ignore"):
-            sound = np.isfinite(loss) & (loss >= lowest_loss(self._request.dtype))
-        wrong[~first & ~sound] = _Wrong.LOSS
-        wrong[first & ~(np.isnan(loss) | (loss == 0))] = _Wrong.PADDING
-        wrong[~fits] = _Wrong.POSITION
-        wrong[~known] = _Wrong.CONTEXT
-        unlabelled = np.array([None in key for key in rows.keys])
-        wrong[unlabelled[rows.slice]] = _Wrong.LABEL
-        records = np.empty(len(rows.row), RECORD)
-        records["site"] = sites.sites(context, position)
-        records["loss"], records["row"] = loss, rows.row
-        return wrong, records
-
-    def _reason(self, rows: _Rows, wrong: np.ndarray, bad: np.ndarray) -> str:
-        """What is wrong with the first of a slice's bad rows of a batch, and where it stands."""
-        i = int(bad[0])
-        context, position, loss = rows.context[i], rows.position[i], str(rows.loss[i])
-        at = f"context {context}, position {position}"
-        lengths, name = self._sites.lengths, self._sites.dataset.name
-        match wrong[i]:
-            case _Wrong.LABEL:
-                what = "it has no model, or no whole number for a step"
-            case _Wrong.CONTEXT:
-                said = "no whole number for a context" if context == _NOTHING else f"context {context}"
-                what = f"it has {said}; {name} has contexts 0 to {len(lengths) - 1}"
-            case _Wrong.POSITION:
-                said = "no whole number for a position" if position == _NOTHING else f"position {position}"
-                what = f"it has {said} in context {context}, whose positions are 0 to {lengths[context] - 1}"
-            case _Wrong.PADDING:
-                what = f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
-            case _Wrong.LOSS:
-                said = "NaN or no number" if loss == "nan" else loss
-                what = (
-                    f"the loss at {at} is {said}; a loss is finite and at least "
-                    f"{lowest_loss(self._request.dtype):g} nats"
-                )
-            case _:
-                what = self._other_token(rows, bad[wrong[bad] == _Wrong.TOKEN])
-        return f"{self._place(int(rows.row[i]))}: {what}"
-
-    def _other_token(self, rows: _Rows, bad: np.ndarray) -> str:
-        """What tokens a file has where the dataset has others."""
-        assert rows.token is not None
-        context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
-        have = self._sites.tokens(context[:1], position[:1])[0]
-        said = (
-            f"the token at context {context[0]}, position {position[0]} is {token[0]}; "
-            f"{self._sites.dataset.name} has {have} there"
-        )
-        inner = self._sites.has_position(context, position + 1)
-        shifted = token[inner] == self._sites.tokens(context[inner], position[inner] + 1)
-        if len(bad) > 2 and shifted.size and shifted.all():
-            said += " (these tokens stand one position further: position here is that of the predicted token)"
-        return said
 
     def _problem(self, key: Key, records: np.ndarray) -> str:
         """Why a slice cannot be taken, or nothing."""
@@ -268,8 +167,8 @@ def _codes(column: pa.Array) -> tuple[np.ndarray, list[Any]]:
 
 
 def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
-    """A column of whole numbers as int64, `_NOTHING` for null."""
-    values: np.ndarray = batch.column(name).fill_null(_NOTHING).to_numpy(zero_copy_only=False)
+    """A column of whole numbers as int64, `NOTHING` for null."""
+    values: np.ndarray = batch.column(name).fill_null(NOTHING).to_numpy(zero_copy_only=False)
     return values
 
 

@@ -40,7 +40,7 @@ def append(
     Raises `BadLosses`, `SliceExists` where the path is taken by a complete slice, and `LossesDiffer` where losses of
     `contexts` are not those of the partial slice there.
     """
-    path = layout.slice_path(root, model, dataset.name, step)
+    path = layout.unlinked(layout.slice_path(root, model, dataset.name, step))
     if not replace_existing and slices.is_complete(path):
         raise SliceExists(model, dataset.name, step)
     what = f"{model} on {dataset.name} at step {step}"

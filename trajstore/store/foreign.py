@@ -136,6 +136,7 @@ def _arrow_reader(path: Path) -> pa.RecordBatchReader:
 def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection of its own, small, that reads in the order of the file."""
     config: dict[str, Any] = {"memory_limit": _MEMORY, "threads": _THREADS, "preserve_insertion_order": True}
+    config["autoinstall_known_extensions"] = False
     with duckdb.connect(":memory:", config=config) as connection:
         connection.execute("SET enable_progress_bar = false")  # it goes to stdout
         yield connection

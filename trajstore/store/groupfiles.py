@@ -15,7 +15,7 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, GroupError, QueryError
-from trajstore.store import catalog, layout
+from trajstore.store import layout, statements
 from trajstore.store.catalog import identifier, quoted
 
 
@@ -70,7 +70,7 @@ def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> Non
 
     Raises `QueryError` for a definition that does more than read, and DuckDB's errors.
     """
-    catalog.check_reading(connection, group.sql)
+    statements.check_reading(connection, group.sql)
     name = f"groups.{identifier(group.name)}"
     # The line ends keep a comment at the query's end from swallowing the bracket.
     connection.execute(

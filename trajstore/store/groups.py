@@ -15,7 +15,7 @@ import numpy as np
 
 from trajstore.errors import GroupError, TrajstoreError, UnknownName
 from trajstore.schema import check_group_name
-from trajstore.store import catalog, groupfiles, layout
+from trajstore.store import catalog, groupfiles, layout, statements
 from trajstore.store.groupfiles import Definition
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Groups:
                 session.execute(f"SELECT count(*) FROM groups.{catalog.identifier(group.name)}")
             except duckdb.Error as error:
                 raise GroupError(
-                    f"The group {group.name!r} was not added: {catalog.explained(error)}"
+                    f"The group {group.name!r} was not added: {statements.explained(error)}"
                 ) from error
 
 
@@ -227,4 +227,4 @@ def _fetch(rows: duckdb.DuckDBPyRelation, name: str) -> list[tuple[str, int]]:
 
 
 def _broken(name: str, error: Exception) -> GroupError:
-    return GroupError(f"The group {name!r} cannot be computed: {catalog.explained(error)}")
+    return GroupError(f"The group {name!r} cannot be computed: {statements.explained(error)}")

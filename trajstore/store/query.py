@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from trajstore.errors import QueryError
-from trajstore.store import catalog
+from trajstore.store import statements
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -63,7 +63,7 @@ def answering() -> Iterator[None]:
     except pl.exceptions.DuplicateError as error:
         raise QueryError("Two columns of the answer have one name; tell them apart with AS.") from error
     except (duckdb.Error, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        raise QueryError(catalog.explained(error)) from error
+        raise QueryError(statements.explained(error)) from error
 
 
 Put = Callable[[pa.RecordBatch], None]

@@ -25,6 +25,7 @@ from trajstore.store import (
     models,
     selection,
     slices,
+    statements,
 )
 from trajstore.store.datasets import Dataset, NewDataset
 from trajstore.store.groupfiles import Definition
@@ -85,7 +86,7 @@ class Store:
         `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`.
         """
         session = lifecycle.session_with_files(self.path, files) if files else self._session
-        return catalog.run_select(session, self.path, query, self._frames)
+        return statements.run_select(session, self.path, query, self._frames)
 
     def relations(self) -> set[str]:
         """Names of the store's own tables and views, which no group may bear."""

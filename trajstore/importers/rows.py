@@ -1,0 +1,119 @@
+"""Rows of the long format: what can be wrong with one, found for a whole batch at once and said of the first."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore.store.appending import lowest_loss
+
+if TYPE_CHECKING:
+    from trajstore.importers.request import Request
+    from trajstore.importers.sites import Sites
+
+Key = tuple[str | None, int | None]
+"""(model, step) of a slice; None where a row has none."""
+
+RECORD = np.dtype([("site", "<i4"), ("loss", "<f4"), ("row", "<i8")])
+"""A row once it is checked."""
+
+NOTHING = np.iinfo(np.int64).min
+"""Stands where a file has no whole number."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a batch that are taken, as arrays of one length."""
+
+    row: np.ndarray
+    """Number over all files, from 0."""
+    slice: np.ndarray
+    """Index into `keys`."""
+    keys: list[Key]
+    context: np.ndarray
+    """int64, as position and token."""
+    position: np.ndarray
+    token: np.ndarray | None
+    """None where the file has no such column."""
+    loss: np.ndarray
+    """float32, NaN where the file has no number."""
+
+
+class Wrong(enum.IntEnum):
+    """What can be wrong with a row."""
+
+    LABEL = 1
+    CONTEXT = 2
+    POSITION = 3
+    PADDING = 4
+    LOSS = 5
+    TOKEN = 6
+
+
+def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.ndarray]:
+    """What is wrong with each row (0 is nothing), uint8, and the rows as records."""
+    loss = rows.loss
+    wrong = np.zeros(len(rows.row), dtype=np.uint8)
+    known = sites.has_context(rows.context)
+    context = np.where(known, rows.context, 0)
+    fits = sites.has_position(context, rows.position)
+    position = np.where(fits, rows.position, 0)
+    first = rows.position == 0
+    if rows.token is not None:
+        other = rows.token != sites.tokens(context, position)
+        wrong[other & (rows.token != NOTHING)] = Wrong.TOKEN
+    with np.errstate(invalid="ignore"):
+        sound = np.isfinite(loss) & (loss >= lowest_loss(request.dtype))
+    # The gravest last, since it is what is said.
+    wrong[~first & ~sound] = Wrong.LOSS
+    wrong[first & ~(np.isnan(loss) | (loss == 0))] = Wrong.PADDING
+    wrong[~fits] = Wrong.POSITION
+    wrong[~known] = Wrong.CONTEXT
+    unlabelled = np.array([None in key for key in rows.keys])
+    wrong[unlabelled[rows.slice]] = Wrong.LABEL
+    records = np.empty(len(rows.row), RECORD)
+    records["site"] = sites.sites(context, position)
+    records["loss"], records["row"] = loss, rows.row
+    return wrong, records
+
+
+def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request: Request) -> str:
+    """What is wrong with the first of the rows `bad` (indices)."""
+    i = int(bad[0])
+    context, position, loss = rows.context[i], rows.position[i], str(rows.loss[i])
+    at = f"context {context}, position {position}"
+    match wrong[i]:
+        case Wrong.LABEL:
+            return "it has no model, or no whole number for a step"
+        case Wrong.CONTEXT:
+            said = "no whole number for a context" if context == NOTHING else f"context {context}"
+            return f"it has {said}; {sites.dataset.name} has contexts 0 to {len(sites.lengths) - 1}"
+        case Wrong.POSITION:
+            said = "no whole number for a position" if position == NOTHING else f"position {position}"
+            return (
+                f"it has {said} in context {context}, whose positions are 0 to {sites.lengths[context] - 1}"
+            )
+        case Wrong.PADDING:
+            return f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
+        case Wrong.LOSS:
+            said = "NaN or no number" if loss == "nan" else loss
+            lowest = lowest_loss(request.dtype)
+            return f"the loss at {at} is {said}; a loss is finite and at least {lowest:g} nats"
+    return _other_token(rows, bad[wrong[bad] == Wrong.TOKEN], sites)
+
+
+def _other_token(rows: Rows, bad: np.ndarray, sites: Sites) -> str:
+    """What token the first of these rows has, and what the dataset; said if all are those one position further."""
+    assert rows.token is not None
+    context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
+    place = f"context {context[0]}, position {position[0]}"
+    have = sites.tokens(context[:1], position[:1])[0]
+    said = f"the token at {place} is {token[0]}; {sites.dataset.name} has {have} there"
+    inner = sites.has_position(context, position + 1)
+    shifted = token[inner] == sites.tokens(context[inner], position[inner] + 1)
+    if len(bad) > 2 and shifted.size and shifted.all():
+        said += " (these tokens stand one position further: position here is that of the predicted token)"
+    return said
