@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Work = Callable[[Path, Path], object]
     """Something done to a store (first path) with a source (second)."""
 
-STEPS = range(6)
+STEPS = range(5)
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -159,7 +159,7 @@ def attempt(work: Work, store: Path, source: Path, patience: float | None) -> fl
     [
         ("score", 4),
         ("ingest", 2),
-        ("group", 2),
+        ("group", 1),
         *(
             pytest.param(kind, kills, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
             for kind, kills in (("score", 100), ("ingest", 60), ("group", 40))
@@ -266,12 +266,10 @@ def rebuild(store: Path, _: Path) -> None:
     "work",
     [
         append,
-        add_dataset,
         add_group,
-        drop_group,
         *(
             pytest.param(work, marks=pytest.mark.slow)
-            for work in (append_again, drop, publish_model, rebuild)
+            for work in (append_again, drop, add_dataset, publish_model, drop_group, rebuild)
         ),
     ],
 )
