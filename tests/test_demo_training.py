@@ -114,12 +114,17 @@ def test_the_split_goes_by_name_alone() -> None:
     assert share == pytest.approx(0.2, abs=0.03)
 
 
+def heldout(kind: str) -> list[str]:
+    """The held-out texts of one kind, in the order of their names."""
+    return [text for _, text in sorted(corpora.corpus().heldout[kind].items())]
+
+
 def test_heldout_files_hold_the_heldout_documents(tmp_path: Path) -> None:
     files = corpora.write_heldout(tmp_path / "text")
     assert [path.name for path in files.values()] == ["docs.jsonl", "code.jsonl", "arithmetic.jsonl"]
     for kind, path in files.items():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        assert [row["text"] for row in rows] == corpora.heldout_documents(kind)
+        assert [row["text"] for row in rows] == heldout(kind)
         assert {row["document"] for row in rows} == set(corpora.corpus().heldout[kind])
 
 
@@ -147,7 +152,7 @@ def test_tokenizer_gives_back_every_text_and_is_the_same_each_time(suite: Path) 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(suite / "tiny-2l-seed0"))
-    text = corpora.heldout_documents("code")[0] + " · naïve 雪\n"
+    text = heldout("code")[0] + " · naïve 雪\n"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert len(tokenizer) == 512

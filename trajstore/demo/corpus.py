@@ -103,11 +103,6 @@ def corpus() -> Corpus:
     return Corpus(training, heldout)
 
 
-def heldout_documents(kind: str) -> list[str]:
-    """The texts of one kind that no demo model was trained on, in the order of their names."""
-    return [text for _, text in sorted(corpus().heldout[kind].items())]
-
-
 def write_heldout(folder: Path) -> dict[str, Path]:
     """Write docs.jsonl, code.jsonl and arithmetic.jsonl (columns text, document): kind → file.
 
