@@ -70,7 +70,7 @@ def test_other_losses_under_a_fresh_digest_are_found(planted: Store) -> None:
     path = planted.path / SLICE
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(path, dataset)
-    path.write_bytes(slices.encode(losses + np.float32(0.5), dataset.lengths, facts))
+    path.write_bytes(slices.encode(losses + np.float32(0.5), dataset.loss_keys, facts))
     assert "hash of the losses" in found(planted, deep=True)[SLICE]
 
 
@@ -116,8 +116,8 @@ def test_sql_checks_find_what_they_are_for(planted: Store, monkeypatch: pytest.M
 
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(planted.path / SLICE, dataset)
-    swapped = dataset.lengths[::-1].copy()
-    (planted.path / SLICE).write_bytes(slices.encode(losses, swapped, facts))
+    context, position = dataset.loss_keys
+    (planted.path / SLICE).write_bytes(slices.encode(losses, (context + np.int32(1), position), facts))
     problems = found(planted, deep=True)
     assert "one loss for each token" in problems[SLICE]
 

@@ -33,6 +33,7 @@ from trajstore.store.slices import Provenance
 from trajstore.view import gather
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trajstore.store.datasets import Dataset
@@ -351,6 +352,13 @@ def test_any_flipped_bit_of_a_part_is_found(torn: Store) -> None:
     path.write_bytes(good)
 
 
+def keys(lengths: np.ndarray, contexts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Context and position of each loss of some contexts of these lengths."""
+    pairs = [(context, position) for context in contexts for position in range(1, lengths[context])]
+    context, position = np.array(pairs, dtype=np.int32).T
+    return context.copy(), position.copy()
+
+
 def test_a_part_with_torn_contexts_is_damaged(torn: Store) -> None:
     """Sealed anew by somebody, with rows that are not whole contexts."""
     path, dataset = torn.path / PART, torn.dataset("d")
@@ -358,15 +366,13 @@ def test_a_part_with_torn_contexts_is_damaged(torn: Store) -> None:
     there = values[~np.isnan(values)]
     lengths = dataset.lengths.copy()
     lengths[[2, 3]] += (-1, 1)
-    path.write_bytes(slices.encode(there, lengths, facts, np.array([0, 2, 3, 4])))
+    path.write_bytes(slices.encode(there, keys(lengths, [0, 2, 3, 4]), facts))
     assert problems(torn, True) == {PART: "its rows are not those of whole contexts in order"}
     with pytest.raises(DamagedFile, match="not those of whole contexts"):
         torn.matrix("d", missing="nan")
-    path.write_bytes(slices.encode(there, dataset.lengths, replace(facts, rows=9), np.array([0, 2, 3, 4])))
+    path.write_bytes(slices.encode(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, rows=9)))
     assert problems(torn, False) == {PART: "it has 57 losses, d has 97"}
-    path.write_bytes(
-        slices.encode(there, dataset.lengths, replace(facts, partial=False), np.array([0, 2, 3, 4]))
-    )
+    path.write_bytes(slices.encode(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, partial=False)))
     assert problems(torn, False) == {PART: "it has 57 losses, d has 97"}
 
 
@@ -380,11 +386,11 @@ def test_the_check_in_sql_finds_torn_contexts(torn: Store) -> None:
     short = values[~np.isnan(values)][:-1]
     lengths = dataset.lengths.copy()
     lengths[4] -= 1
-    path.write_bytes(slices.encode(short, lengths, facts, np.array([0, 2, 3, 4])))
+    path.write_bytes(slices.encode(short, keys(lengths, [0, 2, 3, 4]), facts))
     assert torn.sql(file.body).fetchall() == [("b", "d", 8, 1)]
     path.write_bytes(
         slices.encode(
-            values[~np.isnan(values)], dataset.lengths, replace(facts, partial=False), np.array([0, 2, 3, 4])
+            values[~np.isnan(values)], keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, partial=False)
         )
     )
     assert torn.sql(file.body).fetchall() == [("b", "d", 8, 40)]

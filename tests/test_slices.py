@@ -17,7 +17,7 @@ import torch
 from conftest import ragged
 
 from trajstore.errors import BadLosses, BadName, DamagedFile, SliceExists, UnknownName
-from trajstore.store import layout, slices
+from trajstore.store import checks, layout, slices
 from trajstore.store.slices import Provenance
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def test_encodings_and_footer(store: Store, dataset: Dataset) -> None:
         meta.row_group(0).column(i).path_in_schema: meta.row_group(0).column(i).encodings for i in range(3)
     }
     assert "BYTE_STREAM_SPLIT" in encodings["loss"]
-    assert "DELTA_BINARY_PACKED" in encodings["context"]
-    assert "DELTA_BINARY_PACKED" in encodings["position"]
+    assert set(encodings["context"]) | set(encodings["position"]) <= {"PLAIN", "RLE"}
     assert {meta.row_group(0).column(i).compression for i in range(3)} == {"ZSTD"}
     facts = store.slice_facts("m", "d", 7)
     assert facts.tokens_sha256 == dataset.tokens_sha256
@@ -280,3 +279,51 @@ def test_footer_is_plain_json(store: Store, dataset: Dataset) -> None:
         "loss_sha256",
         "dtype",
     } <= facts.keys()
+
+
+def test_columns_are_kept_beside_the_loss_and_asked_for_in_sql(store: Store, dataset: Dataset) -> None:
+    values, rank = losses(), np.arange(13)
+    entropy = np.linspace(0, 2, 13, dtype=np.float32)
+    append(store, values, step=0)
+    append(store, values, step=1, columns={"rank": np.split(rank, [4, 5]), "entropy": entropy})
+    append(store, values, step=2, columns={"entropy": torch.tensor(entropy)})
+    rows = store.sql("SELECT loss, rank, entropy FROM scores ORDER BY step, context, position").fetchall()
+    assert rows[:13] == [(loss, None, None) for loss in values.tolist()]
+    assert rows[13:26] == list(zip(values.tolist(), range(13), entropy.tolist(), strict=True))
+    assert rows[26:] == [
+        (loss, None, each) for loss, each in zip(values.tolist(), entropy.tolist(), strict=True)
+    ]
+    assert store.sql("SELECT count(*) FROM losses").fetchall() == [(39,)]
+    assert store.matrix("d").values.tolist() == [values.tolist()] * 3
+    path = layout.slice_path(store.path, "m", "d", 1)
+    assert slices.read_column(path, dataset, "rank").tolist() == rank.tolist()  # type: ignore[union-attr]
+    assert slices.read_column(layout.slice_path(store.path, "m", "d", 0), dataset, "rank") is None
+    assert checks.check(store, deep=True) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"margin": np.zeros(13)}, "'margin' is not kept beside the loss; there are rank, entropy"),
+        ({"rank": np.zeros(12)}, r"rank has the shape \(12,\); it takes one number for each of the 13"),
+        ({"entropy": np.full(13, np.nan)}, "entropy has numbers that are not finite"),
+        ({"rank": np.full(13, -1)}, "rank has numbers that are not finite, or below 0"),
+    ],
+)
+def test_columns_that_cannot_be_right(
+    store: Store, dataset: Dataset, columns: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(BadLosses, match=message):
+        append(store, losses(), columns=columns)
+    assert store.steps("m", "d") == []
+
+
+def test_a_dataset_made_anew_is_read_anew(store: Store, dataset: Dataset) -> None:
+    """A store that is open notices that a dataset's files are others."""
+    assert store.dataset("d") is store.dataset("d")
+    shutil.rmtree(dataset.folder)
+    with pytest.raises(UnknownName):
+        store.dataset("d")
+    again = store.add_dataset("d", ragged([3, 2], seed=9))
+    assert store.dataset("d").lengths.tolist() == [3, 2]
+    assert [ids.tolist() for ids in store.dataset("d").ids()] == [ids.tolist() for ids in again.ids()]

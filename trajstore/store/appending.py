@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +33,12 @@ def append(
     provenance: Provenance,
     *,
     contexts: Sequence[int] | np.ndarray | None = None,
+    columns: Mapping[str, Any] | None = None,
     replace_existing: bool = False,
 ) -> Path:
     """Check losses and publish them as a slice, or as those of its `contexts`; returns the slice's path.
+
+    `columns` are kept beside the losses of all contexts: rank, entropy.
 
     Raises `BadLosses`, `SliceExists` where the path is taken by a complete slice, and `LossesDiffer` where losses of
     `contexts` are not those of the partial slice there.
@@ -48,7 +51,8 @@ def append(
     flat = flat_losses(losses, dataset, provenance.dtype, what, chosen)
     if provenance.time is None:
         provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
-    new = _New(root, path, (model, dataset.name, step), dataset, provenance)
+    kept = _checked_columns(columns or {}, dataset, what, chosen is not None)
+    new = _New(root, path, (model, dataset.name, step), dataset, provenance, kept)
     values = flat if chosen is None else _spread(flat, chosen, dataset)
     data = new.encode(values)
     while path.exists() or not layout.publish(root, path, data):
@@ -167,16 +171,50 @@ def check_agreement(
         raise LossesDiffer(slice_, place, (str(have[first]), str(new[first])), (differ.size, int(both.sum())))
 
 
+def _checked_columns(
+    columns: Mapping[str, Any], dataset: Dataset, what: str, partial: bool
+) -> dict[str, np.ndarray]:
+    """What is kept beside the losses as arrays (n_losses,) of their dtype; raises `BadLosses`."""
+    if columns and partial:
+        raise BadLosses(f"{what}: {', '.join(columns)} can only be kept beside the losses of all contexts.")
+    kept = {}
+    for name, given in columns.items():
+        if name not in slices.COLUMNS:
+            raise BadLosses(
+                f"{what}: {name!r} is not kept beside the loss; there are {', '.join(slices.COLUMNS)}."
+            )
+        given = _detached(given)
+        nested = len(given) and np.ndim(given[0]) == 1
+        values = np.concatenate([_numbers(part, what) for part in given]) if nested else _numbers(given, what)
+        if values.shape != (dataset.n_losses,):
+            raise BadLosses(
+                f"{what}: {name} has the shape {values.shape}; it takes one number for each of the "
+                f"{dataset.n_losses} losses."
+            )
+        if not np.isfinite(values).all() or values.min() < (0 if name == "rank" else LOWEST_LOSS["float32"]):
+            raise BadLosses(
+                f"{what}: {name} has numbers that are not finite, or below 0. Nothing was written."
+            )
+        kept[name] = values.astype(slices.COLUMNS[name])
+    return kept
+
+
 class _New:
     """What is to be published under one path."""
 
     def __init__(
-        self, root: Path, path: Path, key: tuple[str, str, int], dataset: Dataset, provenance: Provenance
+        self,
+        root: Path,
+        path: Path,
+        key: tuple[str, str, int],
+        dataset: Dataset,
+        provenance: Provenance,
+        columns: Mapping[str, np.ndarray],
     ) -> None:
         self.root, self.path, self.key = root, path, key
-        self.dataset, self.provenance = dataset, provenance
+        self.dataset, self.provenance, self.columns = dataset, provenance, columns
 
-    def encode(self, values: np.ndarray) -> bytes:
+    def encode(self, values: np.ndarray) -> memoryview:
         """The file of a slice with these losses, float32 (n_losses,); NaN in the contexts that it lacks."""
         there = ~np.isnan(values)
         partial = not there.all()
@@ -189,9 +227,9 @@ class _New:
             provenance=self.provenance,
             partial=partial,
         )
-        n = self.dataset.lengths - 1
-        contexts = np.flatnonzero(there[np.cumsum(n) - n]) if partial else None
-        return slices.encode(flat, self.dataset.lengths, facts, contexts)
+        context, position = self.dataset.loss_keys
+        keys = (context[there], position[there]) if partial else (context, position)
+        return slices.encode(flat, keys, facts, self.columns)
 
     def merged(self, values: np.ndarray, replace_existing: bool) -> np.ndarray:
         """The losses with those of the slice that is there in the contexts that they lack.

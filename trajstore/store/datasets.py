@@ -6,6 +6,7 @@ a row a context; the footer of the first holds the dataset's own facts. How a da
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -93,6 +94,12 @@ class Dataset:
     n_tokens: int
     tokenizer: TokenizerFacts
     source: Source
+    files: tuple[tuple[int, int, int], ...]
+    """Inode, size and time of change (ns) of its files when they were read."""
+
+    def is_current(self) -> bool:
+        """Whether its files are those that were read."""
+        return self.files == _files(self.folder)
 
     @property
     def n_losses(self) -> int:
@@ -103,6 +110,14 @@ class Dataset:
     def lengths(self) -> np.ndarray:
         """Tokens of each context, int64 (contexts,)."""
         return _column(self.folder / "contexts.parquet", "n_tokens").astype(np.int64)
+
+    @cached_property
+    def loss_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Context and position of each loss in canonical order, both int32 (n_losses,)."""
+        n = self.lengths - 1
+        position = np.arange(1, self.n_losses + 1, dtype=np.int32)
+        position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
+        return np.repeat(np.arange(self.n_contexts, dtype=np.int32), n), position
 
     def ids(self) -> list[np.ndarray]:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""
@@ -158,6 +173,7 @@ def read(root: Path, name: str) -> Dataset:
     folder = layout.dataset_path(root, name)
     layout.unlinked(folder / "contexts.parquet")
     path = layout.unlinked(folder / "tokens.parquet")
+    files = _files(folder)
     try:
         facts = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
         return Dataset(
@@ -168,11 +184,22 @@ def read(root: Path, name: str) -> Dataset:
             facts["n_tokens"],
             TokenizerFacts(**facts["tokenizer"]),
             facts["source"],
+            files,
         )
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DamagedFile(path, f"its footer cannot be read ({error})", _REMAKE) from error
+
+
+def _files(folder: Path) -> tuple[tuple[int, int, int], ...]:
+    """Inode, size and time of change (ns) of a dataset's files that are there."""
+    found = []
+    for name in ("tokens.parquet", "contexts.parquet"):
+        with contextlib.suppress(FileNotFoundError):
+            facts = (folder / name).stat(follow_symlinks=False)
+            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(found)
 
 
 def names(root: Path) -> list[str]:

@@ -97,7 +97,7 @@ _swept: set[tuple[int, Path]] = set()
 
 
 @contextlib.contextmanager
-def written(root: Path, data: bytes, suffix: str) -> Iterator[Path]:
+def written(root: Path, data: bytes | memoryview, suffix: str) -> Iterator[Path]:
     """A temporary file holding `data`, fsynced, with the mode the umask gives; gone afterwards."""
     path = temporary(root, suffix)
     try:
@@ -110,7 +110,7 @@ def written(root: Path, data: bytes, suffix: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def publish(root: Path, path: Path, data: bytes, *, replace: bool = False) -> bool:
+def publish(root: Path, path: Path, data: bytes | memoryview, *, replace: bool = False) -> bool:
     """Put a file under its final name, whole and durable; True if it is ours, False if the name was taken.
 
     With `replace`, an atomic rename over whatever is there.

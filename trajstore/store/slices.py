@@ -1,9 +1,10 @@
 """Slices: all losses of one checkpoint on one dataset, the unit of work and of commit; here, their files.
 
 A slice holds context, position (of the predicted token, from 1) and loss (nats, float32) in canonical order, so
-that its row number is the site's index. The footer says what the losses are of (dataset's hash, weights, how they
-were computed) and carries a hash of the values and a digest of the whole file. A partial slice has the rows of some
-whole contexts only, and its footer says so. Which slice takes a path is decided by `appending`.
+that its row number is the site's index; rank and entropy too where they were asked for. The footer says what the
+losses are of (dataset's hash, weights, how they were computed) and carries a hash of the values and a digest of the
+whole file. A partial slice has the rows of some whole contexts only, and its footer says so. Which slice takes a path
+is decided by `appending`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,14 +26,16 @@ from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
 from trajstore.store import layout
 from trajstore.store.datasets import Dataset
 
-# Required columns: without definition levels a matrix is pulled a quarter faster.
-_SCHEMA = pa.schema(
-    [
-        pa.field("context", pa.int32(), nullable=False),
-        pa.field("position", pa.int32(), nullable=False),
-        pa.field("loss", pa.float32(), nullable=False),
-    ]
-)
+COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
+"""What a slice may hold beside the loss: the target's rank (0 is likeliest), the prediction's entropy (nats)."""
+
+
+def _schema(columns: Iterable[str] = ()) -> pa.Schema:
+    """The columns of a slice that holds these of `COLUMNS`, required: a matrix is pulled a quarter faster so."""
+    keys = [("context", pa.int32()), ("position", pa.int32()), ("loss", pa.float32())]
+    more = [(name, pa.from_numpy_dtype(COLUMNS[name])) for name in COLUMNS if name in set(columns)]
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in [*keys, *more]])
+
 
 # As the footer's JSON has it, and how near to the file's end.
 _PARTIAL = b'"partial": true'
@@ -72,6 +76,8 @@ class Provenance:
     """UTC, ISO 8601."""
     source: str | None = None
     """Files that the losses were ingested from, if they were computed elsewhere."""
+    known_bad: str | None = None
+    """Why the weights were said, when they were scored, not to be what their name says; None where nothing was."""
 
 
 @dataclass(frozen=True)
@@ -93,34 +99,33 @@ class SliceFacts:
 
 def hash_losses(flat: np.ndarray) -> str:
     """`sha256:…` over the losses as little-endian float32."""
-    return f"sha256:{hashlib.sha256(flat.astype('<f4', copy=False).tobytes()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(np.ascontiguousarray(flat, dtype='<f4').data).hexdigest()}"
 
 
 def encode(
-    flat: np.ndarray, lengths: np.ndarray, facts: SliceFacts, contexts: np.ndarray | None = None
-) -> bytes:
+    flat: np.ndarray,
+    keys: tuple[np.ndarray, np.ndarray],
+    facts: SliceFacts,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> memoryview:
     """The bytes of a slice's file.
 
-    `lengths` are the tokens of each of the dataset's contexts, int64 (contexts,); `contexts` the numbers of those that
-    a partial slice has, ascending.
+    `keys` are context and position of each loss, both int32 (losses,); `columns` those of `COLUMNS` that are kept
+    beside the loss, (losses,) each.
     """
-    numbers = np.arange(len(lengths), dtype=np.int32) if contexts is None else contexts.astype(np.int32)
-    n = lengths[numbers] - 1
-    context = np.repeat(numbers, n)
-    position = np.arange(1, len(flat) + 1, dtype=np.int32)
-    position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
-    table = pa.table([context, position, flat], schema=_SCHEMA)
+    columns = columns or {}
+    schema = _schema(columns)
+    table = pa.table([*keys, flat, *(columns[name] for name in schema.names[3:])], schema=schema)
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
-        _SCHEMA,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=False,
         column_encoding={
-            "context": "DELTA_BINARY_PACKED",
-            "position": "DELTA_BINARY_PACKED",
-            "loss": "BYTE_STREAM_SPLIT",
+            field.name: "BYTE_STREAM_SPLIT" if pa.types.is_floating(field.type) else "PLAIN"
+            for field in schema
         },
         data_page_size=8 * _ROWS_PER_PAGE,
         max_rows_per_page=_ROWS_PER_PAGE,
@@ -129,7 +134,9 @@ def encode(
     ) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_PAGE)
         writer.add_key_value_metadata({META_KEY: _facts_json(facts), DIGEST_KEY: "0" * 64})
-    return seal(sink.getvalue())
+    data = sink.getbuffer()
+    seal(data)
+    return data
 
 
 def _facts_json(facts: SliceFacts) -> str:
@@ -138,13 +145,12 @@ def _facts_json(facts: SliceFacts) -> str:
     return json.dumps({"format": FORMAT, **flat.pop("provenance"), **flat})
 
 
-def seal(data: bytes) -> bytes:
-    """The file with its digest patched in: sha256 of the file while the digest's own 64 digits are zeros."""
+def seal(data: memoryview) -> None:
+    """Patch a file's digest in: sha256 of the file while the digest's own 64 digits are zeros."""
     at = _digest_place(data)
     if at is None:
         raise ValueError("no place for the digest")
-    digest = hashlib.sha256(data).hexdigest().encode()
-    return data[:at] + digest + data[at + 64 :]
+    data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
 
 
 def is_sealed(data: bytes) -> bool:
@@ -152,16 +158,19 @@ def is_sealed(data: bytes) -> bool:
     at = _digest_place(data)
     if at is None:
         return False
-    zeroed = data[:at] + b"0" * 64 + data[at + 64 :]
-    return hashlib.sha256(zeroed).hexdigest().encode() == data[at : at + 64]
+    digest = hashlib.sha256(memoryview(data)[:at])
+    digest.update(b"0" * 64)
+    digest.update(memoryview(data)[at + 64 :])
+    return digest.hexdigest().encode() == data[at : at + 64]
 
 
-def _digest_place(data: bytes) -> int | None:
+def _digest_place(data: bytes | memoryview) -> int | None:
     """Where the digest's digits stand in the footer, or None."""
     # Thrift compact protocol: after the key, the value's field has a header byte and a length byte (64).
     key = DIGEST_KEY.encode() + b"\x18\x40"
-    at = data.rfind(key)
-    return None if at < 0 else at + len(key)
+    skipped = max(0, len(data) - _FACTS_WITHIN)
+    at = bytes(data[skipped:]).rfind(key)
+    return None if at < 0 else skipped + at + len(key)
 
 
 def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
@@ -212,6 +221,16 @@ def is_complete(path: Path) -> bool:
         return False
 
 
+def read_column(path: Path, dataset: Dataset, name: str) -> np.ndarray | None:
+    """One of `COLUMNS` of a slice, (n_losses,) in canonical order; None where it was not kept.
+
+    Raises as `read_losses`.
+    """
+    with open_slice(path) as file:
+        _fitting_facts(path, file.metadata, dataset)
+        return _column(path, file, name) if name in file.schema_arrow.names else None
+
+
 def read_losses(path: Path, dataset: Dataset) -> np.ndarray:
     """The losses of a slice in canonical order, float32 (n_losses,); NaN in the contexts that a partial slice lacks.
 
@@ -254,7 +273,7 @@ def check_footer(path: Path, dataset: Dataset) -> None:
     """Raise `DamagedFile` unless the slice's footer fits its path, its dataset and the format."""
     with open_slice(path) as file:
         _fitting_facts(path, file.metadata, dataset)
-        if not file.schema_arrow.equals(_SCHEMA):
+        if not file.schema_arrow.equals(_schema(file.schema_arrow.names)):
             raise DamagedFile(
                 path, f"its columns are {', '.join(file.schema_arrow.names)}, of types not a slice's"
             )
@@ -272,8 +291,9 @@ def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> S
 
 
 def publish_empty(root: Path) -> None:
-    """The stand-in of zero rows, outside `losses/`, that lets views exist before the first slice."""
-    sink = io.BytesIO()
-    pq.write_table(_SCHEMA.empty_table(), sink, store_schema=False)
-    path = root / ".osses" / "model=_" / "dataset=_" / "step=0" / "slice.parquet"
-    layout.publish(root, path, sink.getvalue())
+    """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
+    folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
+    for name, columns in (("slice.parquet", ()), ("columns.parquet", COLUMNS)):
+        sink = io.BytesIO()
+        pq.write_table(_schema(columns).empty_table(), sink, store_schema=False)
+        layout.publish(root, folder / name, sink.getbuffer())

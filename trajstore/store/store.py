@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Store:
             self._session.close()
             raise
         self._frames: dict[str, Any] = {}
+        self._datasets: dict[str, Dataset] = {}
         self.groups = Groups(self)
 
     @classmethod
@@ -109,11 +110,14 @@ class Store:
 
     def dataset(self, name: str) -> Dataset:
         """A dataset; raises `UnknownName` or `DamagedFile`."""
+        if (read_before := self._datasets.get(name)) is not None and read_before.is_current():
+            return read_before
         if name not in (known := self.dataset_names()):
             raise UnknownName(
                 "dataset", name, known, "Add one: trajstore dataset add NAME SOURCE --tokenizer T"
             )
-        return datasets.read(self.path, name)
+        self._datasets[name] = datasets.read(self.path, name)
+        return self._datasets[name]
 
     def add_dataset(self, name: str, new: NewDataset) -> Dataset:
         """Publish a dataset; one with the same tokens is left as it is, other tokens raise `DatasetExists`."""
@@ -188,6 +192,7 @@ class Store:
         losses: Sequence[Any] | Any,
         provenance: Provenance | None = None,
         contexts: Sequence[int] | None = None,
+        columns: Mapping[str, Any] | None = None,
         replace: bool = False,
     ) -> Path:
         """Publish one slice, whole or not at all.
@@ -195,8 +200,9 @@ class Store:
         `losses` are nats in canonical order (context, position from 1): one flat array, or one array a context.
         `contexts` are the numbers of those that the losses are of, all by default. Where they are not all, the slice
         is partial until others are added; what it has already must be the same to the bit. Losses of all contexts
-        take the place of a partial slice. Raises `BadLosses`; unless `replace`, `SliceExists` where the slice is there
-        complete, and `LossesDiffer` where `contexts` has others than are there.
+        take the place of a partial slice. `columns` are kept beside them, in the same form: rank (of the token among
+        all, 0 the likeliest) and entropy (of the prediction, nats). Raises `BadLosses`; unless `replace`, `SliceExists`
+        where the slice is there complete, and `LossesDiffer` where `contexts` has others than are there.
         """
         return appending.append(
             self.path,
@@ -206,6 +212,7 @@ class Store:
             losses,
             provenance or Provenance(),
             contexts=contexts,
+            columns=columns,
             replace_existing=replace,
         )
 
