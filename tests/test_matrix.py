@@ -8,8 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from trajstore.errors import (
     BadSteps,
@@ -252,36 +250,3 @@ def test_old_values_never_stand_under_new_labels(
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    lengths=st.lists(st.integers(2, 12), min_size=1, max_size=6),
-    steps=st.lists(st.integers(0, 10**12), min_size=1, max_size=4, unique=True),
-    seed=st.integers(0, 2**16),
-    data=st.data(),
-)
-def test_long_to_slices_to_matrix_to_long(
-    tmp_path_factory: pytest.TempPathFactory,
-    lengths: list[int],
-    steps: list[int],
-    seed: int,
-    data: st.DataObject,
-) -> None:
-    """Whatever goes in comes out under its own label: ragged datasets, slices in any order, some missing."""
-    rng = np.random.default_rng(seed)
-    with Store.create(tmp_path_factory.mktemp("s") / "store") as store:
-        made = store.add_dataset("d", ragged(lengths, seed))
-        expected = {}
-        for model in ("x", "y"):
-            for step in data.draw(st.permutations(steps)):
-                values = rng.gamma(2, 1, made.n_losses).astype(np.float32)
-                if model == "x" and step == steps[0] and len(steps) > 1:
-                    continue
-                store.append(model=model, dataset="d", step=step, losses=values)
-                places = ((c, p) for c, n in enumerate(lengths) for p in range(1, n))
-                ids = made.ids()
-                for (c, p), value in zip(places, values.tolist(), strict=True):
-                    expected[model, step, "d", c, p] = (int(ids[c][p]), value)
-        assert long(store, store.matrix("d")) == expected
-        assert by_sql(store) == expected
