@@ -17,12 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from loopback_hub import LoopbackHub
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TRAJSTORE"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: tiny models are quicker so, and do not wait for other work on the machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -83,3 +96,22 @@ def planted(store: Store) -> Store:
                 losses = 9 + base - learned * drop / 5 + np.exp(-((learned - 2) ** 2)) * bump
                 store.append(model=model, dataset=name, step=step, losses=losses.astype(np.float32))
     return store
+
+
+@pytest.fixture
+def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """An empty Hub on this machine, at which the Hub's client is pointed, and an empty cache in tmp_path/cache."""
+    from loopback_hub import running
+
+    with running(monkeypatch, tmp_path / "cache") as hub:
+        yield hub
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hub cache in tmp_path/cache, and no Hub."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"

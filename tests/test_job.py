@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
+import sys
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
-from transformers import GPTNeoXForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
 from trajstore.errors import (
     BadDataset,
     BadName,
+    BadOption,
     CheckpointError,
     DeviceError,
     ModelMismatch,
@@ -26,14 +32,23 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.scoring import job, token_losses
+from trajstore.scoring import hub, job, planning, prefetch, publishing, token_losses
+from trajstore.scoring.cachelimit import CacheLimit, used_bytes
+from trajstore.scoring.finding import find_checkpoints
 from trajstore.scoring.job import plan, run, score
+from trajstore.scoring.pace import Budget
+from trajstore.scoring.prefetch import Ahead
 from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
 from trajstore.store import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from loopback_hub import LoopbackHub
+
+    from trajstore.scoring.checkpoints import Checkpoint
+    from trajstore.scoring.finding import Source
+    from trajstore.scoring.prefetch import Ready
     from trajstore.store.datasets import NewDataset
     from trajstore.store.store import Store
 
@@ -150,6 +165,7 @@ def test_provenance_and_facts_are_kept(scored: Store, runs: Path) -> None:
     assert first.run is not None
     assert len(first.run) == 32
     assert first.run == facts[1].run
+    assert first.remote_code is False
     assert first.weights is not None
     assert first.weights == facts[1].weights != scored.slice_facts("run", "d", 8).provenance.weights
     known = scored.model("run")
@@ -257,7 +273,7 @@ def test_an_interrupt_leaves_what_is_finished_and_nothing_else(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    whole = job.token_losses
+    whole = publishing.token_scores
 
     def interrupted(*args: object, **kwargs: object) -> object:
         nonlocal calls
@@ -266,13 +282,13 @@ def test_an_interrupt_leaves_what_is_finished_and_nothing_else(
             raise KeyboardInterrupt
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(job, "token_losses", interrupted)
+    monkeypatch.setattr(publishing, "token_scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
         score(scored, str(runs / "run"), ["d", "e"])
     assert scored.steps("run", "d") == [0, 1]
     assert scored.steps("run", "e") == [0]
     assert list((scored.path / "tmp").iterdir()) == []
-    monkeypatch.setattr(job, "token_losses", whole)
+    monkeypatch.setattr(publishing, "token_scores", whole)
     assert score(scored, str(runs / "run"), ["d", "e"]).written == 7
 
 
@@ -281,15 +297,15 @@ def test_slices_that_another_job_publishes_meanwhile_are_left_alone(
 ) -> None:
     todo = plan(scored, str(runs / "run"), ["d"], steps="0:4")
     score(scored, str(runs / "run"), ["d"], steps=0)
-    whole = job.token_losses
+    whole = publishing.token_scores
 
     def overtaken(*args: object, **kwargs: object) -> object:
         found = whole(*args, **kwargs)
-        monkeypatch.setattr(job, "token_losses", whole)
+        monkeypatch.setattr(publishing, "token_scores", whole)
         score(scored, str(runs / "run"), ["d"], steps=1)
         return found
 
-    monkeypatch.setattr(job, "token_losses", overtaken)
+    monkeypatch.setattr(publishing, "token_scores", overtaken)
     report = run(scored, todo)
     assert (report.written, report.skipped, report.failures) == (2, 2, [])
 
@@ -499,6 +515,7 @@ def test_wrong_input_is_refused_with_what_exists(scored: Store, runs: Path) -> N
         (CheckpointError, "no subfolder named after a step", lambda: plan(scored, str(runs), ["d"])),
         (DeviceError, "no --dtype 'int8'; there is: float32", lambda: score(scored, model, ["d"], dtype="int8")),
         (DeviceError, "no device 'tpu'", lambda: score(scored, model, ["d"], device="tpu")),
+        (DeviceError, "--attention nope cannot be used", lambda: score(scored, model, ["d"], attention="nope")),
         (DeviceError, "takes 1 or more, not 0", lambda: score(scored, model, ["d"], batch_tokens=0)),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):
@@ -516,7 +533,7 @@ def hub_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    models = {name: neox(int(name[4:])) for name in ("step0", "step512", "step1000")}
+    models = {name: neox(int(name[4:]), vocabulary=50304) for name in ("step0", "step512", "step1000")}
     return cache_run(tmp_path / "cache", "EleutherAI/pythia-14m-seed3", models)
 
 
@@ -559,5 +576,265 @@ def test_a_local_copy_of_a_run_on_the_hub_is_the_same_run(
     scored: Store, hub_run: dict[str, str], tmp_path: Path
 ) -> None:
     score(scored, "EleutherAI/pythia-14m-seed3", ["d"])
-    copied = save_run(tmp_path / "pythia-14m-seed3", [0, 512, 1000])
+    copied = save_run(tmp_path / "pythia-14m-seed3", [0, 512, 1000], vocabulary=50304)
     assert score(scored, str(copied), ["e"]).written == 3
+
+
+# Order, budget, single checkpoints
+
+
+def test_a_plan_in_coarse_to_fine_order(scored: Store, runs: Path) -> None:
+    score(scored, str(runs / "run"), ["d"], steps="1")
+    todo = plan(scored, str(runs / "run"), ["d"], order="bisect")
+    assert [each.checkpoint.step for each in todo.pending] == [0, 8, 2, 4]
+    assert (todo.present, todo.tokens) == (1, 4 * 39)
+
+
+def test_shards_of_a_plan_do_not_depend_on_what_is_there(scored: Store, runs: Path) -> None:
+    def steps(shard: str) -> list[int]:
+        return [each.checkpoint.step for each in plan(scored, str(runs / "run"), ["d"], shard=shard).pending]
+
+    before = [steps("0/2"), steps("1/2")]
+    assert sorted(before[0] + before[1]) == STEPS
+    score(scored, str(runs / "run"), ["d"], steps=before[0][0])
+    assert [steps("0/2"), steps("1/2")] == [before[0][1:], before[1]]
+    with pytest.raises(BadOption, match="I from 0 to N-1"):
+        steps("2/2")
+
+
+def test_one_checkpoint_of_a_plan_can_be_scored_alone(scored: Store, runs: Path) -> None:
+    todo = plan(scored, str(runs / "run"), ["d", "e"])
+    alone = todo.only(todo.pending[2])
+    assert (alone.slices, alone.tokens, alone.present) == (2, 53, 0)
+    assert run(scored, alone).written == 2
+    assert scored.steps("run", "d") == [STEPS[2]]
+
+
+def test_a_budget_ends_before_what_does_not_fit(
+    scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass takes ten seconds of a clock of its own; within 35 seconds three checkpoints are done."""
+    now = 0.0
+    whole = publishing.token_scores
+
+    def slow(*args: object, **kwargs: object) -> object:
+        nonlocal now
+        now += 10
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(publishing, "token_scores", slow)
+    monkeypatch.setattr(job, "Budget", lambda seconds: Budget(seconds, lambda: now))
+    todo = plan(scored, str(runs / "run"), ["d"], order="bisect")
+    report = run(scored, todo, budget=35)
+    assert (report.written, report.left, report.failures) == (3, 2, [])
+    assert scored.steps("run", "d") == [0, 2, 8]
+    assert run(scored, plan(scored, str(runs / "run"), ["d"]), budget=0).left == 2
+    assert run(scored, plan(scored, str(runs / "run"), ["d"]), budget=30).left == 0
+    assert scored.steps("run", "d") == STEPS
+
+
+# The next checkpoint, got ready while one is scored
+
+
+class Order:
+    """What happens to which step, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[tuple[str, int]] = []
+        begin, take, publish = Ahead.begin, Ahead.take, publishing.Publisher.publish
+
+        def begun(ahead: Ahead, checkpoint: Checkpoint) -> None:
+            self.events.append(("begin", checkpoint.step))
+            begin(ahead, checkpoint)
+
+        def taken(ahead: Ahead, checkpoint: Checkpoint) -> Ready:
+            self.events.append(("take", checkpoint.step))
+            return take(ahead, checkpoint)
+
+        def published(publisher: publishing.Publisher, checkpoint: Checkpoint, *rest: Any) -> None:
+            self.events.append(("score", checkpoint.step))
+            publish(publisher, checkpoint, *rest)
+
+        monkeypatch.setattr(Ahead, "begin", begun)
+        monkeypatch.setattr(Ahead, "take", taken)
+        monkeypatch.setattr(publishing.Publisher, "publish", published)
+
+
+def test_the_next_checkpoint_is_begun_before_one_is_scored(
+    scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(monkeypatch)
+    score(scored, str(runs / "run"), ["d", "e"], steps="0:2")
+    assert order.events == [
+        ("take", 0), ("begin", 1), ("score", 0), ("score", 0),
+        ("take", 1), ("begin", 2), ("score", 1), ("score", 1),
+        ("take", 2), ("score", 2), ("score", 2),
+    ]  # fmt: skip
+    assert ahead_threads() == []
+
+
+def ahead_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "trajstore-ahead"]
+
+
+def test_an_error_of_the_next_checkpoint_is_its_own(scored: Store, runs: Path) -> None:
+    (runs / "run" / "step1" / "model.safetensors").unlink()
+    report = score(scored, str(runs / "run"), ["d"])
+    assert [step for step, _ in report.failures] == [1]
+    assert "step1 holds no weights" in report.failures[0][1]
+    assert scored.steps("run", "d") == [0, 2, 4, 8]
+
+
+def test_no_thread_stays_after_an_interrupt(
+    scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "_PIECE", 16)  # so small that reading outlasts the pass
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        assert ahead_threads() == ["trajstore-ahead"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publishing, "token_scores", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        score(scored, str(runs / "run"), ["d"])
+    assert ahead_threads() == []
+
+
+# What is kept and how
+
+
+def test_columns_are_kept_beside_the_loss(scored: Store, runs: Path) -> None:
+    score(scored, str(runs / "run"), ["d"], steps=4, columns=["rank", "entropy"])
+    path = layout.slice_path(scored.path, "run", "d", 4)
+    table = pl.read_parquet(path, hive_partitioning=False)
+    assert table.columns == ["context", "position", "loss", "rank", "entropy"]
+    model = GPTNeoXForCausalLM.from_pretrained(runs / "run" / "step4")
+    ranks, entropies = [], []
+    for context in random_dataset(seed=1).ids:
+        ids = torch.as_tensor(context, dtype=torch.long)
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0, :-1]
+        ranks.append((logits > logits.gather(1, ids[1:, None])).sum(1))
+        entropies.append(torch.distributions.Categorical(logits=logits).entropy())
+    np.testing.assert_array_equal(table["rank"], torch.cat(ranks))
+    np.testing.assert_allclose(table["entropy"], torch.cat(entropies), atol=1e-5)
+    np.testing.assert_array_equal(table["loss"], losses(scored, 4))
+
+
+def test_a_softmax_over_the_tokenizer_alone_is_another_trajectory(scored: Store, runs: Path) -> None:
+    scored.add_dataset("small", random_dataset(vocabulary=40, seed=3))
+    score(scored, str(runs / "run"), ["small"], steps=4, vocab="tokenizer")
+    model = GPTNeoXForCausalLM.from_pretrained(runs / "run" / "step4")
+    expected = []
+    for context in random_dataset(vocabulary=40, seed=3).ids:
+        ids = torch.as_tensor(context, dtype=torch.long)
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0, :-1, :40]
+        expected.append(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none"))
+    np.testing.assert_allclose(losses(scored, 4, "small"), torch.cat(expected), atol=1e-5)
+    assert scored.slice_facts("run", "small", 4).provenance.vocab == "tokenizer"
+    with pytest.raises(SlicesDiffer, match="vocab tokenizer, these would have full"):
+        score(scored, str(runs / "run"), ["small"])
+
+
+def test_a_checkpoint_s_own_dtype(scored: Store, runs: Path) -> None:
+    neox(1).to(torch.bfloat16).save_pretrained(runs / "run" / "step1")
+    report = score(scored, str(runs / "run"), ["d"], dtype="auto", steps="0:2")
+    assert scored.slice_facts("run", "d", 0).provenance.dtype == "float32"
+    assert [step for step, _ in report.failures] == [1]
+    assert "dtype float32, these would have bfloat16" in report.failures[0][1]
+    assert score(scored, str(runs / "run"), ["d"], dtype="auto", steps=1, name="half").written == 1
+    assert scored.slice_facts("half", "d", 1).provenance.dtype == "bfloat16"
+    with pytest.raises(SlicesDiffer, match="dtype bfloat16, these would have float32"):
+        score(scored, str(runs / "run"), ["d"], dtype="auto", steps=4, name="half")
+
+
+def test_known_bad_checkpoints_are_marked_or_left_out(
+    scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(model: str) -> Source:
+        source = find_checkpoints(model)
+        reasons = {2: "so they say (URL)"}
+        marked = (replace(each, known_bad=reasons.get(each.step)) for each in source.checkpoints)
+        return replace(source, checkpoints=tuple(marked))
+
+    monkeypatch.setattr(planning, "find_checkpoints", find)
+    todo = plan(scored, str(runs / "run"), ["d"], skip_known_bad=True)
+    assert [each.step for each in todo.skipped_bad] == [2]
+    assert [each.checkpoint.step for each in todo.pending] == [0, 1, 4, 8]
+    score(scored, str(runs / "run"), ["d"])
+    kept = {step: scored.slice_facts("run", "d", step).provenance.known_bad for step in STEPS}
+    assert kept == dict.fromkeys(STEPS) | {2: "so they say (URL)"}
+
+
+OWN_CODE = """
+from transformers import GPT2Config, GPT2LMHeadModel
+
+class OwnConfig(GPT2Config):
+    model_type = "own"
+
+class OwnModel(GPT2LMHeadModel):
+    config_class = OwnConfig
+"""
+
+
+def test_code_beside_the_weights_is_run_only_on_request(
+    scored: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=VOCABULARY, n_positions=32))
+    folder = tmp_path / "own" / "step2"
+    model.save_pretrained(folder)
+    (folder / "modeling_own.py").write_text(OWN_CODE)
+    code = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnModel"}
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "own", "auto_map": code}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused = score(scored, str(tmp_path / "own"), ["d"])
+    assert "code of its own, which is run only with --trust-remote-code" in refused.failures[0][1]
+    assert not (tmp_path / "modules").exists()
+    report = score(scored, str(tmp_path / "own"), ["d"], trust_remote_code=True)
+    assert (report.written, report.failures) == (1, [])
+    assert scored.slice_facts("own", "d", 2).provenance.remote_code
+    expected = token_losses(model, random_dataset(seed=1).ids)
+    np.testing.assert_array_equal(losses(scored, 2, model="own"), np.concatenate(expected))
+
+
+# A cache with a limit
+
+
+def test_a_sweep_under_a_cache_limit_never_holds_more_than_one_checkpoint_above_it(
+    scored: Store, loopback: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in STEPS:
+        loopback.add_model("org/run", f"step{step}", neox(step), tmp_path / "made")
+    hub.fetch("org/run", "step0")  # by somebody else, so it stays
+    first = used_bytes()
+    seen: list[int] = []
+    whole = publishing.token_scores
+
+    def looking(*args: object, **kwargs: object) -> object:
+        found = whole(*args, **kwargs)
+        seen.append(used_bytes())
+        return found
+
+    monkeypatch.setattr(publishing, "token_scores", looking)
+    report = score(scored, "org/run", ["d", "e"], cache_limit=int(2.5 * first))
+    assert (report.written, report.failures) == (10, [])
+    assert len(seen) == 10
+    assert max(seen) <= 2.5 * first
+    checkpoints = find_checkpoints("org/run").checkpoints
+    assert [each.step for each in checkpoints if each.present()] in ([0, 8], [0, 4, 8])
+    weights = [download for download in loopback.downloads if download.name == "model.safetensors"]
+    assert len(weights) == len(STEPS)
+    # Where what others put there leaves no room at all, one is there at a time.
+    CacheLimit(0, []).make_room(1)
+    assert [each.step for each in checkpoints if each.present()] == [0]
+    report = score(scored, "org/run", ["d"], name="again", cache_limit=1)
+    assert (report.written, report.failures) == (5, [])
+    assert max(seen[10:]) < 2.5 * first
+    for step in STEPS:
+        np.testing.assert_array_equal(losses(scored, step), losses(scored, step, model="again"))

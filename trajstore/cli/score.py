@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,8 +18,12 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.errors import BadOption, runs
+from trajstore.scoring.pace import duration, parse_duration, recorded_pace
 
 if TYPE_CHECKING:
+    from trajstore.scoring.job import Report, RunOptions
+    from trajstore.scoring.pace import Pace
     from trajstore.scoring.planning import Plan
 
 
@@ -26,7 +31,8 @@ def score(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder whose subfolders are steps, or Hugging Face repository whose revisions are."
+            help="Folder whose subfolders are steps, Hugging Face repository whose revisions are, or published run "
+            "(pythia-70m); a later stage of training with .STAGE behind it."
         ),
     ],
     dataset: Annotated[
@@ -38,15 +44,85 @@ def score(
     name: Annotated[
         str | None, typer.Option(help="The model's name in the store [default: MODEL's last part].")
     ] = None,
+    order: Annotated[
+        str, typer.Option(help="forward, or bisect: coarse to fine, so that a part is a curve already.")
+    ] = "forward",
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only one of N parts of the steps; I counts from 0 to N-1."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Begin nothing that would not be done by then: 90s, 15m, 2h."),
+    ] = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Keep the Hub's cache below 50GB, say, by removing what was downloaded and scored.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16; the softmax is always float32.")
+        str,
+        typer.Option(
+            help="float32, bfloat16, float16, or auto (the checkpoint's own); the softmax is float32."
+        ),
     ] = "float32",
+    vocab: Annotated[
+        str, typer.Option(help="full, or tokenizer: a softmax without the head's padding rows.")
+    ] = "full",
+    columns: Annotated[
+        str, typer.Option(metavar="C[,C]", help="Kept beside the loss: rank, entropy.", show_default=False)
+    ] = "",
+    attention: Annotated[
+        str | None, typer.Option(help="Attention kernel of transformers: sdpa, eager, flash_attention_2 …")
+    ] = None,
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a batch [default: by device].")
     ] = None,
+    repeat_noise: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what "
+            "differs as measures.",
+            show_default=False,
+        ),
+    ] = 0,
     tokens_per_step: Annotated[
         int | None, typer.Option(min=1, help="Training tokens a step, where the suite is not known.")
+    ] = None,
+    skip_known_bad: Annotated[
+        bool, typer.Option("--skip-known-bad", help="Leave out checkpoints that are published as wrong.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run model code that comes with a checkpoint.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Follow a folder: score checkpoints as they are saved, until Ctrl-C."),
+    ] = False,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --watch, from look to look [default: 10s].")
+    ] = None,
+    idle: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --watch, end when nothing has come for so long.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option(metavar="STEP", min=0, help="With --watch, end after this step.")
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="local, or ray: on a cluster, a worker a GPU or --num-cpus.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="A", help="The Ray cluster's [default: RAY_ADDRESS, else this machine]."),
+    ] = None,
+    num_cpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPUs, and threads, of a worker with --executor ray [default: 1]."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scored and stop.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -54,50 +130,143 @@ def score(
 ) -> None:
     """Score what is missing, and nothing else: every token's loss, for each checkpoint and dataset.
 
-    Each checkpoint is loaded once for all datasets. Stopped or killed, it goes on where it was when run again.
+    Each checkpoint is loaded once for all datasets. Stopped or killed, it goes on where it was when run again; any
+    number of jobs may work on one store.
 
     \b
     Example:
       trajstore score EleutherAI/pythia-70m -d pile-github --steps log
       trajstore score runs/tiny -d docs -d code --steps 0,512,1000:
+      trajstore score pythia-1b -d pile-github --shard 3/40 --cache-limit 50GB --order bisect --budget 2h
+      trajstore score runs/new -d docs --watch --idle 30m
+      trajstore score pythia-1b -d pile-github --executor ray --address auto
     """
-    from trajstore.scoring.device import device_message
+    from trajstore.scoring.cachelimit import parse_size
     from trajstore.scoring.planning import plan as make_plan
 
+    if executor not in ("local", "ray"):
+        raise BadOption("--executor", executor, "local or ray")
+    if executor != "ray" and (address or num_cpus):
+        raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
+    if not watch and (every or idle or until is not None):
+        raise typer.BadParameter("--every, --idle and --until go with --watch.")
+    if watch and (dry_run or shard or budget or order != "forward" or executor != "local"):
+        raise typer.BadParameter(
+            "--watch goes with none of --dry-run, --shard, --budget, --order, --executor."
+        )
+    options: RunOptions = {
+        "device": device,
+        "dtype": dtype,
+        "vocab": vocab,
+        "columns": [column for column in columns.split(",") if column],
+        "attention": attention,
+        "batch_tokens": batch_tokens,
+        "repeat_noise": repeat_noise,
+        "trust_remote_code": trust_remote_code,
+        "cache_limit": None if cache_limit is None else parse_size(cache_limit),
+        "budget": None if budget is None else parse_duration(budget),
+    }
     with open_store(store) as opened:
-        plan = make_plan(opened, model, dataset, steps=steps, name=name, tokens_per_step=tokens_per_step)
+        if watch:
+            from trajstore.scoring.watching import watch as follow
+
+            report = follow(
+                opened,
+                model,
+                dataset,
+                steps=steps,
+                name=name,
+                tokens_per_step=tokens_per_step,
+                every=10.0 if every is None else parse_duration(every, "--every"),
+                idle=None if idle is None else parse_duration(idle, "--idle"),
+                until=until,
+                progress=bars(),
+                **options,
+            )
+            _end(name or Path(model).resolve().name, report)
+            return
+        plan = make_plan(
+            opened,
+            model,
+            dataset,
+            steps=steps,
+            name=name,
+            tokens_per_step=tokens_per_step,
+            order=order,
+            shard=shard,
+            skip_known_bad=skip_known_bad,
+        )
         _say_plan(plan)
+        if plan.pending:
+            _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run:
             print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             return
         if not plan.pending:
             return
-        from trajstore.scoring import job
+        if executor == "ray":
+            from trajstore.scoring.executors import run_on_ray
 
-        say(device_message(device, dtype))
-        report = job.run(opened, plan, device=device, dtype=dtype, batch_tokens=batch_tokens, progress=bars())
-    rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
-    say(
-        f"{plan.model}: {report.written} slices written, {report.skipped} there already, "
-        f"in {report.seconds:.1f} s{rate}."
-    )
-    if report.failures:
-        for step, reason in report.failures:
-            say(f"step {step} was not scored: {reason}")
-        say("The others are done. The same command again scores only what is missing.")
-        raise typer.Exit(Exit.FAILED)
+            report = run_on_ray(
+                opened, plan, address=address, num_cpus=num_cpus or 1, progress=bars(), **options
+            )
+        else:
+            from trajstore.scoring import job
+            from trajstore.scoring.device import device_message
+
+            say(device_message(device, dtype))
+            report = job.run(opened, plan, progress=bars(), **options)
+    _end(plan.model, report)
 
 
 def _say_plan(plan: Plan) -> None:
     """What there is to do, before it is done."""
     say(
-        f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens), {plan.present} there already."
+        f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens) at {len(plan.pending)} checkpoints, "
+        f"{plan.present} there already."
     )
     if plan.source.unreachable:
         say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
         amount = f", about {size(plan.download_bytes)}" if plan.download_bytes else ""
         say(f"{len(plan.downloads)} revisions to download{amount}.")
+    if plan.skipped_bad:
+        say(f"Left out as known to be bad: the steps {runs(sorted(each.step for each in plan.skipped_bad))}.")
+    elif bad := [each.checkpoint for each in plan.pending if each.checkpoint.known_bad]:
+        say(
+            f"Known to be bad at the steps {runs(sorted(each.step for each in bad))}: {bad[0].known_bad}. Their slices "
+            "will say so; --skip-known-bad leaves them out."
+        )
+
+
+def _say_time(plan: Plan, pace: Pace | None) -> None:
+    """How long it will take, as far as the store can tell."""
+    if pace is None:
+        say(f"No estimate of the time yet: no earlier run of {plan.model} in this store tells its pace.")
+        return
+    say(
+        f"About {duration(plan.tokens / pace.tokens_per_second)} at the {pace.tokens_per_second:,.0f} tokens/s of its "
+        f"last run ({pace.device}, {pace.dtype})."
+    )
+
+
+def _end(model: str, report: Report) -> None:
+    """Say what was done, what went wrong and what is left; exits with 1 where something was not scored."""
+    rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
+    say(
+        f"{model}: {report.written} slices written, {report.skipped} there already, "
+        f"in {report.seconds:.1f} s{rate}."
+    )
+    if report.left:
+        say(
+            f"The time given is used up: {report.left} slices are left, and the same command goes on with them."
+        )
+    if report.failures:
+        for step, reason in report.failures:
+            say(f"step {step} was not scored: {reason}")
+        others = "" if report.left else "The others are done. "
+        say(f"{others}The same command again scores only what is missing.")
+        raise typer.Exit(Exit.FAILED)
 
 
 def _planned(plan: Plan) -> list[dict[str, Any]]:
@@ -107,6 +276,9 @@ def _planned(plan: Plan) -> list[dict[str, Any]]:
             "step": pending.checkpoint.step,
             "revision": pending.checkpoint.revision,
             "to score": ", ".join(pending.datasets),
+            "tokens": pending.tokens,
+            "download": "yes" if pending.to_download else "",
+            "known bad": pending.checkpoint.known_bad or "",
         }
         for pending in plan.pending
     ]

@@ -1,9 +1,8 @@
-"""Finds a training run's checkpoints and loads them, each with its own weights or not at all.
+"""A run's checkpoint: where its weights are, and loading it, with its own weights or not at all.
 
-A run is a local folder whose subfolders are steps, or a Hub repository whose revisions are. Code from a
-repository is never run. A checkpoint whose file lacks a tensor of the model, or holds one that the model has
-no place for, is an error: left to itself, transformers makes up random numbers in the first case and drops
-layers in the second.
+A checkpoint whose file lacks a tensor of the model, or holds one that the model has no place for, is an error: left to
+itself, transformers makes up random numbers in the first case and drops layers in the second. So is one of a published
+suite that lacks what its losses depend on.
 """
 
 from __future__ import annotations
@@ -17,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 from trajstore.errors import CheckpointError, listed
 from trajstore.scoring import hub
 from trajstore.scoring.quiet import quiet
-from trajstore.scoring.suites import known_run, parse_revision
+from trajstore.scoring.suites import known_run
 from trajstore.scoring.weightfiles import fingerprint, weight_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import torch
     from transformers import PreTrainedModel
-
-STEP_NAMES = "stepN, step_N, step-N or checkpoint-N"
 
 _AGAIN = "If the files are damaged, download or save that checkpoint again."
 
@@ -45,6 +42,14 @@ class Checkpoint:
     """The step's folder, or the repository."""
     commit: str | None = None
     """What the revision points to on the Hub; None for a local folder."""
+    stage: str = ""
+    """The stage of training that the revision names, such as `stage2-ingredient1`; empty where it names none."""
+    tokens_seen: int | None = None
+    """Training tokens before this checkpoint, those of earlier stages too; None where that is not known."""
+    tokens_exact: bool | None = None
+    """False where a rounded number was all there was; None where `tokens_seen` is."""
+    known_bad: str | None = None
+    """Why these weights are said not to be what their name says, with the source; None where nothing is known."""
 
     @property
     def local(self) -> bool:
@@ -61,26 +66,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A training run and its checkpoints."""
-
-    name: str
-    """Last part of the folder or repository."""
-    repo: str
-    """Absolute path of the folder, or the repository."""
-    local: bool
-    checkpoints: tuple[Checkpoint, ...]
-    """In order of step, each step once."""
-    unreachable: str | None = None
-    """Why the Hub could not be asked, so that only revisions in the cache are here; None otherwise."""
-
-    @property
-    def steps(self) -> list[int]:
-        """The checkpoints' steps, in order."""
-        return [checkpoint.step for checkpoint in self.checkpoints]
-
-
-@dataclass(frozen=True)
 class LoadedCheckpoint:
     """A checkpoint in memory."""
 
@@ -92,38 +77,20 @@ class LoadedCheckpoint:
     """Fingerprint of the weights' files, `sha256:…`."""
 
 
-def find_checkpoints(model: str) -> Source:
-    """The run behind a local folder or a Hub repository; raises `CheckpointError` where there is none."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return _local_source(folder.resolve())
-    if folder.is_file():
-        raise CheckpointError(f"{model} is a file; a run is a folder with a subfolder a step ({STEP_NAMES}).")
-    if hub.names_path(model):
-        raise CheckpointError(
-            f"There is no folder {model!r}. A run is a folder with a subfolder a step ({STEP_NAMES})."
-        )
-    refs = hub.list_refs(model)
-    found = [
-        Checkpoint(step, name, model, commit)
-        for name, commit in refs.commits.items()
-        if (step := parse_revision(name)) is not None
-    ]
-    if not found:
-        raise CheckpointError(
-            f"No revision of {model} is named after a step ({STEP_NAMES}); there are: "
-            f"{listed(sorted(refs.commits))}."
-        )
-    return Source(model.rsplit("/", 1)[-1], model, False, _in_order(found, model), refs.unreachable)
-
-
 def load(
-    checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype, attention: str | None = None
+    checkpoint: Checkpoint,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    *,
+    weights: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedCheckpoint:
     """The checkpoint's model on `device`, its weights in `dtype`, with the attention kernel asked for.
 
-    Raises `CheckpointError` where a file cannot be read, lacks weights or does not fit its own configuration,
-    and whatever else transformers raises.
+    `weights` is the fingerprint of its files where that is known, which saves reading them for it. Only with
+    `trust_remote_code` is code run that lies beside the weights. Raises `CheckpointError` where a file cannot be read,
+    lacks weights or does not fit its own configuration, and whatever else transformers raises.
     """
     from transformers import AutoModelForCausalLM
 
@@ -134,60 +101,20 @@ def load(
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
             **kernel,
         )
     _check_complete(report, folder)
-    _check_config(model.config, checkpoint)
+    _check_published(model, checkpoint)
     commit = None if checkpoint.local else folder.name
-    return LoadedCheckpoint(model.to(device).eval(), commit, fingerprint(files))
+    return LoadedCheckpoint(model.to(device).eval(), commit, weights or fingerprint(files))
 
 
 def weights_fingerprint(checkpoint: Checkpoint) -> str:
     """Fingerprint of a checkpoint's weights, downloaded first where needed."""
     return fingerprint(weight_files(checkpoint.folder()))
-
-
-def _local_source(folder: Path) -> Source:
-    """A folder whose subfolders are steps."""
-    found = [
-        Checkpoint(step, entry.name, str(entry))
-        for entry in sorted(folder.iterdir())
-        if (step := parse_revision(entry.name)) is not None and entry.is_dir()
-    ]
-    if not found:
-        raise CheckpointError(
-            f"{folder} has no subfolder named after a step ({STEP_NAMES}).{_single_checkpoint(folder)}"
-        )
-    return Source(folder.name, str(folder), True, _in_order(found, str(folder)))
-
-
-def _single_checkpoint(folder: Path) -> str:
-    """What to do with a folder that is one checkpoint and not a run."""
-    step = parse_revision(folder.name)
-    if not (folder / "config.json").exists():
-        return ""
-    if step is not None:
-        return f" It is a checkpoint itself: score the folder around it with: {folder.parent} --steps {step}"
-    return (
-        " It holds config.json itself, so it is a single checkpoint: move it into a folder named after its "
-        f"step, as in {folder.name}/step1000, and score {folder.name}."
-    )
-
-
-def _in_order(found: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]:
-    """Checkpoints by step; raises `CheckpointError` where two that are not the same commit name one step."""
-    by_step: dict[int, Checkpoint] = {}
-    for checkpoint in found:
-        other = by_step.setdefault(checkpoint.step, checkpoint)
-        if other is not checkpoint and (checkpoint.local or other.commit != checkpoint.commit):
-            raise CheckpointError(
-                f"{other.revision} and {checkpoint.revision} of {where} both name step {checkpoint.step}. "
-                "Keep one of them there, or score a folder that holds only one."
-            )
-    return tuple(by_step[step] for step in sorted(by_step))
 
 
 @contextmanager
@@ -199,6 +126,12 @@ def _reading(folder: Path) -> Iterator[None]:
 
     try:
         yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise CheckpointError(
+            f"The model in {folder} has code of its own, which is run only with --trust-remote-code: read it first."
+        ) from error
     except (SafetensorError, UnpicklingError, OSError, EOFError, RuntimeError) as error:
         raise CheckpointError(
             f"The weights in {folder} cannot be read ({type(error).__name__}: {hub.first_line(error)}). {_AGAIN}"
@@ -225,12 +158,21 @@ def _check_complete(report: dict[str, Any], folder: Path) -> None:
         )
 
 
-def _check_config(config: Any, checkpoint: Checkpoint) -> None:
-    """Raises `CheckpointError` where a published suite's model lacks a setting that its losses depend on."""
+def _check_published(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` where a published suite's model lacks what its losses depend on."""
     run = None if checkpoint.local else known_run(checkpoint.location)
-    for key, value in run.config if run else ():
-        if (got := getattr(config, key, None)) != value:
+    if run is None:
+        return
+    facts = [(key, value, getattr(model.config, key, None)) for key, value in run.config]
+    if run.vocabulary is not None:
+        for name, module in (
+            ("its embedding", model.get_input_embeddings()),
+            ("its head", model.get_output_embeddings()),
+        ):
+            facts.append((f"rows of {name}", run.vocabulary, module.weight.shape[0]))
+    for fact, value, got in facts:
+        if got != value:
             raise CheckpointError(
-                f"{checkpoint.location} at {checkpoint.revision} must have {key} = {value}, but has {got}: "
-                "its losses would be wrong."
+                f"{checkpoint.location} at {checkpoint.revision} must have {fact} = {value}, but has {got}: its losses "
+                "would be wrong."
             )

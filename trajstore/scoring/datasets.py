@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -105,9 +105,10 @@ def from_ids(
     name: str,
     *,
     source: Source | None = None,
+    items: pl.DataFrame | None = None,
     **columns: object,
 ) -> NewDataset:
-    """A dataset of these token ids, one sequence a context; `name` is the tokenizer's.
+    """A dataset of these token ids, one sequence a context; `name` is the tokenizer's, `items` as in `NewDataset`.
 
     `columns` are any of `CONTEXT_COLUMNS` (category, shot, document, byte_start, byte_end, meta): a list
     with a value a context, or one value for all. A mapping in `meta` is written as JSON. Raises
@@ -133,6 +134,7 @@ def from_ids(
         contexts=frame,
         tokenizer=tokenizer_facts(tokenizer, name),
         source=source if source is not None else {"source": "token ids"},
+        items=items,
     )
 
 
@@ -151,7 +153,7 @@ def _take_ids(
     own = [column for column in ("document", "category", "shot") if column in table.columns]
     if "shot" in own and not (table.schema["shot"].is_integer() or table.schema["shot"] == pl.Null):
         raise BadDataset(f"shot of {source} must be whole numbers; it holds {table.schema['shot']}.")
-    columns: dict[str, object] = {column: table[column].cast(CONTEXT_COLUMNS[column]) for column in own}
+    columns: dict[str, Any] = {column: table[column].cast(CONTEXT_COLUMNS[column]) for column in own}
     rest = table.drop("input_ids", *own)
     meta = rest.select(~(cs.nested() | cs.binary()))
     if left_out := rest.drop(meta.columns).columns:

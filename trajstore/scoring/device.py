@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from trajstore.errors import DeviceError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
+"""The dtype that a checkpoint says of itself."""
 
 
 def choose_device(asked: str = "auto") -> torch.device:
@@ -30,8 +33,26 @@ def choose_device(asked: str = "auto") -> torch.device:
 def choose_dtype(asked: str = "float32") -> torch.dtype:
     """The number format of the weights; raises `DeviceError` for one that is not offered."""
     if asked not in DTYPES:
-        raise DeviceError(f"There is no --dtype {asked!r}; there is: {', '.join(DTYPES)}.")
+        raise DeviceError(f"There is no --dtype {asked!r}; there is: {', '.join(DTYPES)}, {AUTO}.")
     return DTYPES[asked]
+
+
+def own_dtype(folder: Path) -> str:
+    """The number format that the configuration in a checkpoint's folder names; raises `DeviceError`.
+
+    That is what the weights were saved for, which is not always what they were trained in: Pythia says float16.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"{folder}/config.json cannot be read: {error}. Name a --dtype.") from error
+    places = [config, config.get("text_config") or {}]
+    named = [place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)]
+    name = str(named[0]).removeprefix("torch.") if named else None
+    if name not in DTYPES:
+        says = f"the dtype {name}" if name else "no dtype"
+        raise DeviceError(f"{folder}/config.json names {says}: take one of --dtype {', '.join(DTYPES)}.")
+    return name
 
 
 def device_name(device: torch.device) -> str:
@@ -42,10 +63,12 @@ def device_name(device: torch.device) -> str:
 def device_message(device: str = "auto", dtype: str = "float32") -> str:
     """A line that says where scoring runs, and a second one where a GPU lies idle for want of a CUDA build."""
     chosen = choose_device(device)
-    choose_dtype(dtype)
+    if dtype != AUTO:
+        choose_dtype(dtype)
     threads = f" ({torch.get_num_threads()} threads)" if chosen.type == "cpu" else ""
     warning = cpu_build_warning() if chosen.type == "cpu" else None
-    return f"Scoring on {device_name(chosen)}{threads} in {dtype}." + (
+    numbers = "the checkpoints' own dtype" if dtype == AUTO else dtype
+    return f"Scoring on {device_name(chosen)}{threads} in {numbers}." + (
         f"\nWarning: {warning}" if warning else ""
     )
 

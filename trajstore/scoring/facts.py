@@ -21,6 +21,7 @@ def model_facts(
     seed: int | None = None,
     tokenizer: str | None = None,
     tokens_per_step: int | None = None,
+    parent: str | None = None,
 ) -> ModelFacts:
     """The facts of a transformers causal language model under the name that it has in the store."""
     return ModelFacts(
@@ -35,6 +36,7 @@ def model_facts(
         seed=seed,
         tokenizer=tokenizer,
         tokens_per_step=tokens_per_step,
+        parent=parent,
     )
 
 

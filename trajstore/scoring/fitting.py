@@ -13,7 +13,7 @@ from trajstore.scoring.losses import check_contexts
 from trajstore.scoring.vocabulary import check_tokenizer, tokenizer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from transformers import PreTrainedModel
 
@@ -72,7 +72,16 @@ def unfit_datasets(model: PreTrainedModel, ids: Mapping[str, Sequence[Ids]]) -> 
         try:
             check_contexts(model, contexts)
         except UnfitContext as error:
-            unfit[name] = UnfitContext(f"The dataset {name} does not fit the model. {error}")
+            unfit[name] = UnfitContext(f"{_unfit(name)}. {error}")
     if unfit and len(unfit) == len(ids):
         raise UnfitContext(" ".join(map(str, unfit.values())))
     return unfit
+
+
+def named_unfit(reason: str, names: Iterable[str]) -> set[str]:
+    """Those of the datasets of which the reason of a failure says that they do not fit the model."""
+    return {name for name in names if f"{_unfit(name)}." in reason}
+
+
+def _unfit(name: str) -> str:
+    return f"The dataset {name} does not fit the model"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trajstore.errors import CheckpointError, listed
+from trajstore.scoring.patience import patiently
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.weightfiles import INDEX_FILES, TOKENIZER_FILES, weight_names
 
@@ -87,7 +88,7 @@ def list_refs(repo: str) -> Refs:
     from huggingface_hub import HfApi
 
     try:
-        refs = quickly(lambda: HfApi().list_repo_refs(repo))
+        refs = patiently(lambda: quickly(lambda: HfApi().list_repo_refs(repo)))
     except Exception as error:  # offline, unreachable, unknown, private or not a repository's name at all
         reason = first_line(error)
         if commits := _cached_refs(repo):
@@ -111,16 +112,27 @@ def cached_snapshot(repo: str, commit: str) -> Path | None:
     return None
 
 
-def fetch(repo: str, revision: str, *, tokenizer_only: bool = False) -> Path:
-    """Download what scoring needs of a revision and is not in the cache; returns its snapshot folder."""
+def fetch(
+    repo: str, revision: str, *, tokenizer_only: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> Path:
+    """Download what scoring needs of a revision and is not in the cache; returns its snapshot folder.
+
+    Ends with `CheckpointError` soon after `stopped` has become true.
+    """
     from huggingface_hub import snapshot_download
 
-    try:
-        if (reason := unavailable(repo, revision)) is not None:
-            raise ConnectionError(reason)
+    def download() -> Path:
         with quiet():
             names = _needed(repo, revision, tokenizer_only)
-            return Path(snapshot_download(repo, revision=revision, allow_patterns=names))
+            bar = _stopping_bar(stopped)
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=names, tqdm_class=bar))
+        if absent := [name for name in names if not (folder / name).exists()]:
+            # where the Hub breaks off in between, the client gives what the cache has
+            raise ConnectionError(f"the Hub did not give {listed(absent)}")
+        return folder
+
+    try:
+        return patiently(download, stopped)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the Hub's client and the network raise
@@ -148,14 +160,33 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
+def _stopping_bar(stopped: Callable[[], bool]) -> type:
+    """A progress bar for the Hub's client that ends a download by raising, once `stopped` is true."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def update(self, n: float | None = 1) -> object:
+            if stopped():
+                raise ConnectionAbortedError("the download was given up")
+            return super().update(n)
+
+    return Bar
+
+
 def _needed(repo: str, revision: str, tokenizer_only: bool) -> list[str]:
     """Names of the files that scoring needs of a revision: configuration, tokenizer, weights of one kind."""
     from huggingface_hub import HfApi
 
-    names = HfApi().list_repo_files(repo, revision=revision)
-    small = [name for name in names if name in ("config.json", *INDEX_FILES, *TOKENIZER_FILES)]
+    info = quickly(lambda: HfApi().model_info(repo, revision=revision, timeout=QUICK_SECONDS))
+    names = [each.rfilename for each in info.siblings or ()]
+    small = [
+        name
+        for name in names
+        if name in ("config.json", *INDEX_FILES, *TOKENIZER_FILES)
+        or name.endswith(".py")  # run only if trusted
+    ]
     weights = weight_names(names)
-    if not weights:
+    if not weights and not tokenizer_only:
         raise CheckpointError(f"Revision {revision} of {repo} holds no weights; it holds: {listed(names)}.")
     return small if tokenizer_only else [*small, *weights]
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch
 from trajstore.scoring.checkpoints import weights_fingerprint
+from trajstore.scoring.revisions import parse_revision
 
 if TYPE_CHECKING:
-    from trajstore.scoring.checkpoints import Source
+    from trajstore.scoring.finding import Source
     from trajstore.store.models import ModelFacts
     from trajstore.store.store import Store
 
@@ -25,6 +26,7 @@ def check_same_run(store: Store, name: str, source: Source) -> None:
     The weights of the highest step that both have, and that can be read, must be equal. Without such a step, or
     for a repository on the Hub, the same folder or repository is enough.
     """
+    _check_same_stage(store, name, source)
     facts = store.model(name)
     same_place = facts is None or facts.repo in (None, source.repo)
     if same_place and not source.local:
@@ -48,6 +50,23 @@ def check_same_run(store: Store, name: str, source: Source) -> None:
             f"The model {name} in the store is{_from(facts)}, not from {source.repo}, and no step that both have tells "
             f"whether these are the same weights. {_CHOOSE}"
         )
+
+
+def _check_same_stage(store: Store, name: str, source: Source) -> None:
+    """Raises `ModelMismatch` where the model was scored at another stage of training than `source` is."""
+    names = source.run.stage_names if source.run else ()
+    for dataset in store.dataset_names():
+        for step in store.steps(name, dataset)[:1]:
+            try:
+                revision = store.slice_facts(name, dataset, step).provenance.revision
+            except DamagedFile:
+                continue
+            scored = parse_revision(revision, names) if revision else None
+            if scored is not None and scored.stage != source.stage:
+                raise ModelMismatch(
+                    f"The model {name} in the store is another stage of training: it was scored at {revision}, this is "
+                    f"{source.checkpoints[0].revision} and what follows. {_CHOOSE}"
+                )
 
 
 def check_same_weights(store: Store, name: str, step: int, weights: str) -> None:

@@ -1,41 +1,74 @@
 """Scores a run's checkpoints on datasets of a store: first the plan of what is missing, then the work.
 
-Each checkpoint is loaded once and scores every dataset that lacks its slice. A slice is published when it is
-complete, so that whatever ends the work leaves what is finished and nothing else, and the next plan goes on
-from there. A checkpoint that cannot be read or scored is noted with its reason, and the others go on; so is, once,
-a dataset that does not fit the model. A store that cannot be written to ends the work.
+Each checkpoint is loaded once and scores every dataset that lacks its slice; the next one is got ready meanwhile. A
+slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else, and
+the next plan goes on from there. A checkpoint that cannot be read or scored is noted with its reason, and the others
+go on; so is, once, a dataset that does not fit the model. A store that cannot be written to ends the work.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 
-from trajstore.errors import BadLosses, SliceExists, StoreUnusable, TrajstoreError, UnfitContext
-from trajstore.scoring.checkpoints import LoadedCheckpoint, load
-from trajstore.scoring.facts import model_facts
+from trajstore.errors import (
+    BadLosses,
+    DeviceError,
+    SliceExists,
+    SlicesDiffer,
+    StoreUnusable,
+    TrajstoreError,
+    UnfitContext,
+)
+from trajstore.scoring.cachelimit import CacheLimit
+from trajstore.scoring.checkpoints import load
 from trajstore.scoring.fitting import check_tokenizers, unfit_datasets
-from trajstore.scoring.identity import check_same_architecture, check_same_run, check_same_weights
-from trajstore.scoring.losses import token_losses
+from trajstore.scoring.identity import check_same_weights
+from trajstore.scoring.pace import Budget
 from trajstore.scoring.planning import Pending, Plan, plan
+from trajstore.scoring.prefetch import Ahead
 from trajstore.scoring.present import check_same_format
+from trajstore.scoring.publishing import Publisher
 from trajstore.scoring.settings import Settings, choose_settings
-from trajstore.scoring.suites import known_run
-from trajstore.store.appending import flat_losses
 from trajstore.store.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.store.models import ModelFacts
+    from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
+    from trajstore.scoring.prefetch import Ready
     from trajstore.store.progress import Progress
-    from trajstore.store.slices import Provenance
     from trajstore.store.store import Store
 
-__all__ = ["Pending", "Plan", "Report", "plan", "run", "score"]
+__all__ = ["Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
+
+
+class RunOptions(TypedDict, total=False):
+    """How checkpoints are scored, as `run` and `score` take it."""
+
+    device: str
+    """auto (the default), cpu, cuda, cuda:1 …"""
+    dtype: str
+    """Of the weights: float32 (the default), bfloat16, float16, or auto for the checkpoint's own."""
+    vocab: str
+    """What the softmax runs over: full (the default) or tokenizer."""
+    columns: Sequence[str]
+    """What is kept beside the loss: rank, entropy; nothing by default."""
+    attention: str | None
+    """An attention kernel of transformers."""
+    repeat_noise: int
+    """Contexts of each dataset that are scored once more, for the noise of the losses; none by default."""
+    batch_tokens: int | None
+    """Token budget of a batch; found for the device by default."""
+    trust_remote_code: bool
+    """Whether to run model code that comes with a checkpoint; not by default."""
+    cache_limit: int | None
+    """Bytes above which the Hub's cache is cleared of weights that were downloaded here and scored."""
+    budget: float | None
+    """Seconds after which no checkpoint is begun, nor one that would not be done by then."""
 
 
 @dataclass(frozen=True)
@@ -51,42 +84,48 @@ class Report:
     tokens: int
     """Tokens of the slices written."""
     seconds: float
+    left: int = 0
+    """Slices that were not begun because the budget of time would not have held."""
 
 
-def run(
-    store: Store,
-    plan: Plan,
-    *,
-    device: str = "auto",
-    dtype: str = "float32",
-    batch_tokens: int | None = None,
-    attention: str | None = None,
-    progress: Progress = SILENT,
-) -> Report:
+def settings_of(options: RunOptions) -> Settings:
+    """The settings of the pass among the options; raises `DeviceError`."""
+    return choose_settings(
+        options.get("device", "auto"),
+        options.get("dtype", "float32"),
+        options.get("batch_tokens"),
+        options.get("attention"),
+        options.get("vocab", "full"),
+        options.get("columns", ()),
+        options.get("repeat_noise", 0),
+    )
+
+
+def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unpack[RunOptions]) -> Report:
     """Score what the plan says; each slice is in the store as soon as it is complete.
 
-    `batch_tokens` is the token budget of a batch (by default it depends on the device), `attention` an attention
-    kernel of transformers. Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in
-    another dtype, `TokenizerMismatch` where a dataset fits none of the checkpoints, and `UnfitContext` where none of
-    the datasets fits the first; later `StoreUnusable` where a slice cannot be written. What goes wrong with single
+    Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over
+    another vocabulary, `TokenizerMismatch` where a dataset fits none of the checkpoints, and `UnfitContext` where none
+    of the datasets fits the first; later `StoreUnusable` where a slice cannot be written. What goes wrong with single
     checkpoints or datasets is in the report.
     """
     started = time.monotonic()
-    settings = choose_settings(device, dtype, batch_tokens, attention)
-    for dataset in plan.datasets:
-        check_same_format(store, plan.model, dataset, settings.provenance)
+    budget = Budget(options.get("budget"))
+    settings = settings_of(options)
+    if settings.dtype is not None:
+        for dataset in plan.datasets:
+            check_same_format(store, plan.model, dataset, settings.provenance)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
-    job = _Job(store, plan, settings, progress)
+    job = _Job(store, plan, settings, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
-        for pending in plan.pending:
-            job.score(pending)
+        left = job.score_all(budget)
     finally:
+        job.ahead.close()
         progress.stop()
-    return Report(
-        job.written, plan.present + job.skipped, job.failures, job.tokens, time.monotonic() - started
-    )
+    seconds = time.monotonic() - started
+    return Report(job.written, plan.present + job.skipped, job.failures, job.tokens, seconds, left)
 
 
 def score(
@@ -97,30 +136,22 @@ def score(
     steps: str | int | Sequence[int] = "all",
     name: str | None = None,
     tokens_per_step: int | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    batch_tokens: int | None = None,
-    attention: str | None = None,
     progress: Progress = SILENT,
+    **options: Unpack[RunOptions],
 ) -> Report:
     """`plan` and `run` in one: scores what is missing of `model` on `datasets` and nothing else."""
     todo = plan(store, model, datasets, steps=steps, name=name, tokens_per_step=tokens_per_step)
-    return run(
-        store,
-        todo,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        attention=attention,
-        progress=progress,
-    )
+    return run(store, todo, progress=progress, **options)
 
 
 class _Job:
     """The work of one run and its counts."""
 
-    def __init__(self, store: Store, plan: Plan, settings: Settings, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, settings: Settings, options: RunOptions, progress: Progress
+    ) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
+        self.remote_code = options.get("trust_remote_code", False)
         names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
@@ -129,23 +160,48 @@ class _Job:
             progress.say(
                 f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
             )
+        self.publisher = Publisher(store, plan, self.tokenizers.name, progress)
+        limit = options.get("cache_limit")
+        needed = [pending.checkpoint for pending in plan.pending]
+        self.limit = None if limit is None else CacheLimit(limit, needed)
+        self.ahead = Ahead(self.limit)
         self.unfit: dict[str, UnfitContext] | None = None
         """Datasets that do not fit the model; None until one is loaded."""
+        self.formats: set[str] = set()
+        """Dtypes for which the slices that are there were looked at."""
         self.written = self.skipped = self.tokens = 0
-        self.published = False
         self.failures: list[tuple[int, str]] = []
 
-    def score(self, pending: Pending) -> None:
-        """Make a checkpoint's missing slices, or note why not."""
-        step = pending.checkpoint.step
+    def score_all(self, budget: Budget) -> int:
+        """Score one checkpoint after another; gives the number of slices for which the time was too short."""
+        budget.begin_work()
+        queue = self.plan.pending
+        for number, pending in enumerate(queue):
+            if not budget.allows(pending.tokens):
+                return sum(len(each.datasets) for each in queue[number:])
+            before = self.tokens
+            following = queue[number + 1] if number + 1 < len(queue) else None
+            if following and not budget.allows(pending.tokens + following.tokens):
+                following = None
+            self._score(pending, following)
+            budget.did(self.tokens - before)
+        return 0
+
+    def _score(self, pending: Pending, following: Pending | None) -> None:
+        """Make a checkpoint's missing slices, or note why not; meanwhile the next one is got ready."""
         try:
             if todo := self._todo(pending):
-                self.progress.advance(0, f"step {step}: loading")
-                self._score_loaded(pending, self._load(pending), todo)
+                self._score_checkpoint(pending, todo, following)
         except (UnfitContext, StoreUnusable):
             raise  # so would be the next checkpoint
+        except (SlicesDiffer, DeviceError) as error:
+            if not self.written:
+                raise
+            self._fail(pending.checkpoint.step, error)
         except Exception as error:
-            self._fail(step, error)
+            self._fail(pending.checkpoint.step, error)
+        if self.limit is not None:
+            self.limit.done_with(pending.checkpoint)
 
     def _todo(self, pending: Pending) -> list[str]:
         """The datasets that still lack the slice and that the checkpoint's tokenizer fits."""
@@ -159,103 +215,92 @@ class _Job:
                 todo.append(name)
         return todo
 
-    def _load(self, pending: Pending) -> LoadedCheckpoint:
-        """The checkpoint on the device; raises `ModelMismatch` where its weights are not those scored before."""
-        settings, checkpoint = self.settings, pending.checkpoint
-        loaded = load(checkpoint, settings.device, settings.dtype, settings.attention)
-        check_same_weights(self.store, self.plan.model, checkpoint.step, loaded.weights)
-        return loaded
+    def _score_checkpoint(self, pending: Pending, todo: list[str], following: Pending | None) -> None:
+        """Load a checkpoint and score it; meanwhile its files stay in the cache, and the next one is got ready."""
+        checkpoint = pending.checkpoint
+        if checkpoint.known_bad:
+            self.progress.say(
+                f"{self.plan.model} at step {checkpoint.step} is known to be bad: {checkpoint.known_bad}. It is scored "
+                "all the same, and its slices say so; --skip-known-bad leaves such out."
+            )
+        self._note(checkpoint, "downloading" if pending.to_download else "reading")
+        ready = self.ahead.take(checkpoint)
+        try:
+            self._note(checkpoint, "loading")
+            settings = self._settings(ready)
+            check_same_weights(self.store, self.plan.model, checkpoint.step, ready.weights)
+            loaded = self._load(checkpoint, ready, settings)
+            if following is not None and self._lacks(following):
+                self.ahead.begin(following.checkpoint)
+            self._score_loaded(checkpoint, loaded, todo, settings)
+        finally:
+            ready.release()
 
-    def _score_loaded(self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str]) -> None:
+    def _settings(self, ready: Ready) -> Settings:
+        """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype."""
+        settings = self.settings.for_checkpoint(ready.folder)
+        if settings.provenance.dtype not in self.formats:
+            for dataset in self.plan.datasets:
+                check_same_format(self.store, self.plan.model, dataset, settings.provenance)
+            self.formats.add(settings.provenance.dtype)
+        return settings
+
+    def _load(self, checkpoint: Checkpoint, ready: Ready, settings: Settings) -> LoadedCheckpoint:
+        """The model on its device; raises `DeviceError` where it cannot have the attention kernel asked for."""
+        try:
+            return load(
+                checkpoint,
+                settings.device,
+                settings.dtype or torch.float32,
+                settings.attention,
+                weights=ready.weights,
+                trust_remote_code=self.remote_code,
+            )
+        except (ValueError, ImportError) as error:
+            if settings.attention is None:
+                raise
+            raise DeviceError(
+                f"--attention {settings.attention} cannot be used: {str(error).splitlines()[0]}"
+            ) from error
+
+    def _lacks(self, pending: Pending) -> bool:
+        """Whether a slice of a checkpoint is still not there."""
+        step = pending.checkpoint.step
+        return not all(self.store.has_slice(self.plan.model, name, step) for name in pending.datasets)
+
+    def _score_loaded(
+        self, checkpoint: Checkpoint, loaded: LoadedCheckpoint, todo: list[str], settings: Settings
+    ) -> None:
         """Score the datasets one after another; one that goes wrong does not keep the others."""
-        facts = self._facts(loaded)
+        facts = self.publisher.facts(loaded)
         if self.unfit is None:
             self.unfit = unfit_datasets(loaded.model, self.ids)
             for reason in self.unfit.values():
-                self._fail(pending.checkpoint.step, reason)
+                self._fail(checkpoint.step, reason)
         for name in todo:
             if name in self.unfit:
                 continue
+            self._note(checkpoint, name)
+            dataset = self.datasets[name]
             try:
-                self._score_dataset(pending, loaded, name, facts)
+                self.publisher.publish(checkpoint, loaded, facts, dataset, self.ids[name], settings)
             except SliceExists:
                 self.skipped += 1
             except StoreUnusable:
                 raise
             except Exception as error:
-                self._fail(pending.checkpoint.step, error)
+                self._fail(checkpoint.step, error)
+            else:
+                self.written += 1
+                self.tokens += dataset.n_tokens
 
-    def _facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
-        """The model's facts, which must agree with those in the store."""
-        source = self.plan.source
-        suite = None if source.local else known_run(source.repo)
-        facts = model_facts(
-            loaded.model,
-            self.plan.model,
-            repo=source.repo,
-            size=suite.size if suite else None,
-            seed=suite.seed if suite else None,
-            tokenizer=self.tokenizers.name,
-            tokens_per_step=self.plan.tokens_per_step,
-        )
-        if (known := self.store.model(self.plan.model)) is not None:
-            check_same_architecture(facts, known)
-        return facts
-
-    def _score_dataset(
-        self, pending: Pending, loaded: LoadedCheckpoint, name: str, facts: ModelFacts
-    ) -> None:
-        """Make and publish one slice; with the first one the model's facts."""
-        checkpoint, dataset = pending.checkpoint, self.datasets[name]
-        self.progress.advance(0, f"step {checkpoint.step}: {name}")
-        losses = token_losses(
-            loaded.model, self.ids[name], batch_tokens=self.settings.batch_tokens, progress=self.progress
-        )
-        what = f"{self.plan.model} on {name} at step {checkpoint.step}"
-        flat = flat_losses(losses, dataset, self.settings.provenance.dtype, what)
-        try:
-            self._publish_facts(facts)
-            self.store.append(
-                model=self.plan.model,
-                dataset=name,
-                step=checkpoint.step,
-                losses=flat,
-                provenance=self._provenance(pending, loaded),
-            )
-        except OSError as error:
-            raise StoreUnusable(
-                f"{what} could not be written to the store at {self.store.path}: {error.strerror or error}. What was "
-                "finished is kept and nothing is half-written; mend that, and the same command goes on from there."
-            ) from error
-        self.written += 1
-        self.tokens += dataset.n_tokens
-
-    def _publish_facts(self, facts: ModelFacts) -> None:
-        """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""
-        if not self.published and self.store.publish_model(facts).repo != facts.repo:
-            check_same_run(self.store, self.plan.model, self.plan.source)
-        self.published = True
-
-    def _provenance(self, pending: Pending, loaded: LoadedCheckpoint) -> Provenance:
-        """How the losses of this checkpoint came about."""
-        checkpoint, per_step = pending.checkpoint, self.plan.tokens_per_step
-        return replace(
-            self.settings.provenance,
-            revision=checkpoint.revision,
-            commit=loaded.commit,
-            weights=loaded.weights,
-            tokens_seen=None if per_step is None else checkpoint.step * per_step,
-            tokens_exact=None if per_step is None else True,
-            attention=loaded.model.config._attn_implementation,
-        )
+    def _note(self, checkpoint: Checkpoint, what: str) -> None:
+        """Say beside the bar what is being done."""
+        self.progress.advance(0, f"step {checkpoint.step}: {what}")
 
     def _fail(self, step: int, error: Exception) -> None:
         """Note a failure and say so at once, since the work may go on for hours."""
         reason = str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, torch.OutOfMemoryError):
-            reason = (
-                f"the device's memory is full; try a smaller --batch-tokens than {self.settings.batch_tokens}"
-            )
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += " Half precision can overflow: try --dtype float32."
         self.failures.append((step, reason))

@@ -6,21 +6,23 @@ stands for the same run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trajstore.errors import BadDataset, ModelMismatch
 from trajstore.schema import check_name
 from trajstore.scoring import hub
-from trajstore.scoring.checkpoints import Checkpoint, Source, find_checkpoints
+from trajstore.scoring.finding import Source, find_checkpoints
 from trajstore.scoring.identity import check_same_run
+from trajstore.scoring.ordering import in_order
 from trajstore.scoring.present import check_same_tokens
-from trajstore.scoring.suites import known_run
 from trajstore.store.steps import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trajstore.scoring.checkpoints import Checkpoint
+    from trajstore.store.datasets import Dataset
     from trajstore.store.models import ModelFacts
     from trajstore.store.store import Store
 
@@ -32,6 +34,10 @@ class Pending:
     checkpoint: Checkpoint
     datasets: tuple[str, ...]
     """Those that lack this step."""
+    tokens: int
+    """Tokens of these datasets."""
+    to_download: bool
+    """Whether it is not on this disk."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,13 @@ class Plan:
     datasets: tuple[str, ...]
     """Those asked for, each once."""
     pending: tuple[Pending, ...]
-    """In order of step."""
+    """In the order in which they are to be scored."""
     present: int
     """Slices asked for that are there already."""
-    tokens: int
-    """Tokens to run through the models."""
-    downloads: tuple[str, ...]
-    """Revisions that are not on this disk."""
-    download_bytes: int | None
-    """About how much that is: the first one's size times their number; None if nothing or unknown."""
+    skipped_bad: tuple[Checkpoint, ...]
+    """Checkpoints left out because they are known to be bad."""
+    bytes_each: int | None
+    """Size of the first revision to be downloaded; None where there is none, or the Hub does not say."""
     tokens_per_step: int | None
     """Training tokens of a step, exact; None where unknown."""
 
@@ -60,6 +64,25 @@ class Plan:
     def slices(self) -> int:
         """Slices to make."""
         return sum(len(pending.datasets) for pending in self.pending)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to run through the models."""
+        return sum(pending.tokens for pending in self.pending)
+
+    @property
+    def downloads(self) -> tuple[str, ...]:
+        """Revisions that are not on this disk."""
+        return tuple(pending.checkpoint.revision for pending in self.pending if pending.to_download)
+
+    @property
+    def download_bytes(self) -> int | None:
+        """About how much that is: the first one's size times their number; None if nothing or unknown."""
+        return self.bytes_each * len(self.downloads) if self.bytes_each and self.downloads else None
+
+    def only(self, *pending: Pending) -> Plan:
+        """The plan for some of its checkpoints, as one worker of many takes them."""
+        return replace(self, pending=pending, present=0)
 
 
 def plan(
@@ -70,13 +93,18 @@ def plan(
     steps: str | int | Sequence[int] = "all",
     name: str | None = None,
     tokens_per_step: int | None = None,
+    order: str = "forward",
+    shard: str | None = None,
+    skip_known_bad: bool = False,
 ) -> Plan:
-    """What is to be scored of `model`, a local folder or a Hub repository, on `datasets`; writes nothing.
+    """What is to be scored of `model` on `datasets`; writes nothing.
 
-    `steps` is a SPEC among the checkpoints that exist. `name` is by default the last part of the folder or repository.
-    `tokens_per_step` is needed only for runs of no published suite. Raises `CheckpointError`, `UnknownName`,
-    `UnknownStep`, `BadSteps`, `BadName`, `ModelMismatch` where the store knows the name as another run, and
-    `SlicesDiffer` where it has losses of other tokens under a dataset's name.
+    `model` is a local folder, a Hub repository or the name of a published run, with `.STAGE` behind it for a later
+    stage of training. `steps` is a SPEC among the checkpoints that exist. `name` is by default the source's own.
+    `tokens_per_step` is needed only for runs of no published suite. `order` is forward, or bisect (coarse to fine);
+    `shard` is I/N, with I from 0 to N − 1: the part of the steps that one of N jobs takes. Raises `CheckpointError`,
+    `UnknownName`, `UnknownStep`, `BadSteps`, `BadOption`, `BadName`, `ModelMismatch` where the store knows the name as
+    another run, and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
     """
     chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
     if not chosen:
@@ -88,40 +116,50 @@ def plan(
     where = (
         f"{source.repo} in the Hub's cache (the Hub cannot be asked)" if source.unreachable else source.repo
     )
-    wanted = set(resolve(steps, source.steps, where))
+    mine = in_order(resolve(steps, source.steps, where), order, shard)
     check_same_run(store, run_name, source)
     for dataset in chosen:
         check_same_tokens(store, run_name, dataset)
-    pending, present = [], 0
-    for checkpoint in source.checkpoints:
-        if checkpoint.step in wanted:
-            missing = tuple(d.name for d in chosen if not store.has_slice(run_name, d.name, checkpoint.step))
-            present += len(chosen) - len(missing)
-            if missing:
-                pending.append(Pending(checkpoint, missing))
-    sizes = {dataset.name: dataset.n_tokens for dataset in chosen}
-    absent = [each.checkpoint for each in pending if each.checkpoint.present() is None]
-    ask = absent and not source.unreachable
-    one = hub.download_bytes(source.repo, absent[0].revision) if ask else None
+    per_step = _tokens_per_step(source, store.model(run_name), tokens_per_step)
+    source = source.counted(per_step)
+    by_step = {checkpoint.step: checkpoint for checkpoint in source.checkpoints}
+    wanted = [by_step[step] for step in mine]
+    skipped = [checkpoint for checkpoint in wanted if skip_known_bad and checkpoint.known_bad]
+    pending, present = _missing(store, run_name, chosen, [each for each in wanted if each not in skipped])
+    first = next((each.checkpoint for each in pending if each.to_download), None)
+    ask = first is not None and not source.unreachable
     return Plan(
         source=source,
         model=run_name,
         datasets=tuple(dataset.name for dataset in chosen),
         pending=tuple(pending),
         present=present,
-        tokens=sum(sizes[dataset] for each in pending for dataset in each.datasets),
-        downloads=tuple(checkpoint.revision for checkpoint in absent),
-        download_bytes=one * len(absent) if one is not None else None,
-        tokens_per_step=_tokens_per_step(source, store.model(run_name), tokens_per_step),
+        skipped_bad=tuple(skipped),
+        bytes_each=hub.download_bytes(source.repo, first.revision) if ask and first else None,
+        tokens_per_step=per_step,
     )
+
+
+def _missing(
+    store: Store, model: str, datasets: Sequence[Dataset], checkpoints: Sequence[Checkpoint]
+) -> tuple[list[Pending], int]:
+    """What the checkpoints lack, and the number of slices that are there."""
+    pending, present = [], 0
+    for checkpoint in checkpoints:
+        lacking = [each for each in datasets if not store.has_slice(model, each.name, checkpoint.step)]
+        present += len(datasets) - len(lacking)
+        if lacking:
+            tokens = sum(each.n_tokens for each in lacking)
+            absent = checkpoint.present() is None
+            pending.append(Pending(checkpoint, tuple(each.name for each in lacking), tokens, absent))
+    return pending, present
 
 
 def _tokens_per_step(source: Source, facts: ModelFacts | None, given: int | None) -> int | None:
     """Training tokens of a step: as given, else as the suite or the store knows; raises `ModelMismatch`."""
     known = facts.tokens_per_step if facts is not None else None
-    suite = None if source.local else known_run(source.repo)
-    if known is None and suite is not None:
-        known = suite.tokens_per_step
+    if known is None and source.run is not None:
+        known = source.run.tokens_per_step
     if given is not None and known is not None and given != known:
         raise ModelMismatch(
             f"{source.repo} has {known:,} tokens a step, not {given:,}: leave out --tokens-per-step."

@@ -1,4 +1,4 @@
-"""How the forward passes of a scoring run are done: device, number format, batch, attention kernel.
+"""How the forward passes of a scoring run are done: device, number format, batch, kernel, vocabulary, columns.
 
 Resolves what was asked for, once for a run, and writes down what is the same for all its slices.
 """
@@ -6,16 +6,20 @@ Resolves what was asked for, once for a run, and writes down what is the same fo
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import transformers
 
 from trajstore import __version__
 from trajstore.errors import DeviceError
-from trajstore.scoring.device import choose_device, choose_dtype, device_name
-from trajstore.scoring.losses import default_batch_tokens
+from trajstore.scoring.columns import check_columns
+from trajstore.scoring.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.store.slices import Provenance
+
+VOCABS = ("full", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -23,27 +27,66 @@ class Settings:
     """The settings of one run, resolved."""
 
     device: torch.device
-    dtype: torch.dtype
-    batch_tokens: int
-    """Token budget of a batch, padding included."""
+    dtype: torch.dtype | None
+    """Of the weights; None for the checkpoint's own, which `for_checkpoint` finds."""
+    batch_tokens: int | None
+    """Token budget of a batch, padding included; None where each pass finds its own."""
     attention: str | None
     """An attention kernel of transformers; None for its own choice."""
+    vocab: str
+    """What the softmax runs over: all rows of the head (full), or the tokenizer's entries."""
+    columns: tuple[str, ...]
+    """What is kept beside the loss: rank, entropy."""
     provenance: Provenance
     """What is the same for all slices of the run."""
+    repeat_noise: int = 0
+    """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
+
+    def for_checkpoint(self, folder: Path) -> Settings:
+        """These settings with the dtype that the checkpoint in `folder` says of itself, where that was asked for.
+
+        Raises `DeviceError` where it says none that is offered.
+        """
+        if self.dtype is not None:
+            return self
+        name = own_dtype(folder)
+        return replace(self, dtype=DTYPES[name], provenance=replace(self.provenance, dtype=name))
+
+    def vocabulary(self, tokenizer_size: int) -> int | None:
+        """The ids below which the softmax runs, for a dataset whose tokenizer has this many entries; None: all."""
+        return tokenizer_size if self.vocab == "tokenizer" else None
 
 
-def choose_settings(device: str, dtype: str, batch_tokens: int | None, attention: str | None) -> Settings:
+def choose_settings(
+    device: str,
+    dtype: str,
+    batch_tokens: int | None,
+    attention: str | None,
+    vocab: str = "full",
+    columns: Iterable[str] = (),
+    repeat_noise: int = 0,
+) -> Settings:
     """The settings asked for; raises `DeviceError`."""
-    chosen, weights = choose_device(device), choose_dtype(dtype)
+    chosen = choose_device(device)
+    weights = None if dtype == AUTO else choose_dtype(dtype)
     if batch_tokens is not None and batch_tokens < 1:
         raise DeviceError(f"--batch-tokens takes 1 or more, not {batch_tokens}.")
-    budget = batch_tokens or default_batch_tokens(chosen)
+    if repeat_noise < 0:
+        raise DeviceError(f"--repeat-noise takes a number of contexts, not {repeat_noise}.")
+    if vocab not in VOCABS:
+        raise DeviceError(f"There is no --vocab {vocab!r}; there is: {', '.join(VOCABS)}.")
     versions = {
         "trajstore": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
     provenance = Provenance(
-        dtype=dtype, batch_tokens=budget, versions=versions, device=device_name(chosen), run=uuid.uuid4().hex
+        dtype=dtype,
+        vocab=vocab,
+        batch_tokens=batch_tokens,
+        versions=versions,
+        device=device_name(chosen),
+        run=uuid.uuid4().hex,
     )
-    return Settings(chosen, weights, budget, attention, provenance)
+    asked = check_columns(columns)
+    return Settings(chosen, weights, batch_tokens, attention, vocab, asked, provenance, repeat_noise)

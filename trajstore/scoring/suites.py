@@ -1,17 +1,33 @@
-"""What is known of published suites: the steps that their revisions name and the tokens of one step.
+"""Published suites of checkpoints: their runs, steps, tokens a step, and what is known to be wrong with some of them.
 
-A local folder belongs to no suite, whatever its name: only whoever trained it knows its tokens per step.
+The data are in suites.toml. A local folder belongs to no suite, whatever its name: only whoever trained it knows its
+tokens per step. Nothing here asks the network.
 """
 
 from __future__ import annotations
 
-import re
+import itertools
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-_REVISION = re.compile(r"(?:step|checkpoint)[-_]?([0-9]{1,18})")
+from trajstore.errors import UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage after a run's main line of which suites.toml knows more than its name says."""
+
+    name: str
+    parent: str
+    """The stage that it goes on from."""
+    steps_before: int
+    """Steps of training before its step 0; 0 where its own steps count on from its parent's."""
 
 
 @dataclass(frozen=True)
@@ -20,54 +36,163 @@ class KnownRun:
 
     suite: str
     """The suite's name in suites.toml."""
-    tokens_per_step: int
-    """Training tokens of one step, exact."""
-    size: str | None
+    repo: str
+    """On the Hub."""
+    name: str
+    """In a store, unless another is given."""
+    size: str
     """As the suite writes it, such as `70m`."""
     seed: int | None
+    revision: str
+    """Name of a step's revision, with `{step}` (and `{tokens}`) in their places."""
+    steps: tuple[int, ...] | None
+    """The published steps of the main line in order; None where they are not listed."""
+    last_step: int | None
+    """The last of them, which may be known where the others are not."""
+    main: str
+    """The stage that is the main line; empty where its revisions name no stage."""
+    main_is_last: bool
+    """Whether the branch `main` holds the last step's weights."""
+    stages: tuple[Stage, ...]
+    tokens_per_step: int | None
+    """Training tokens of one step, exact; None where they are not the same throughout."""
+    vocabulary: int | None
+    """Rows of the embedding and of the head."""
     config: tuple[tuple[str, object], ...]
     """Settings that the loaded model's configuration must have for its losses to be right."""
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The names of `stages`."""
+        return tuple(stage.name for stage in self.stages)
+
 
 @dataclass(frozen=True)
-class _Suite:
+class KnownBad:
+    """Revisions whose weights are not what their name says."""
+
+    repos: tuple[str, ...]
+    stage: str
+    """Empty where the revisions name none."""
+    steps: tuple[tuple[int, int], ...]
+    """Ranges, both ends included."""
+    reason: str
+    source: str
+    """Address of whoever found it."""
+
+    def holds(self, repo: str, stage: str, step: int) -> bool:
+        """Whether a revision is one of these."""
+        there = repo in self.repos and stage == self.stage
+        return there and any(first <= step <= last for first, last in self.steps)
+
+
+@dataclass(frozen=True)
+class Suite:
     """An entry of suites.toml."""
 
     name: str
-    repo: re.Pattern[str]
-    tokens_per_step: int
-    config: tuple[tuple[str, object], ...]
+    title: str
+    source: str
+    """Where it is published."""
+    runs: tuple[KnownRun, ...]
+    known_bad: tuple[KnownBad, ...]
 
 
-def parse_revision(name: str) -> int | None:
-    """The step that a revision or folder names (`stepN`, `step_N`, `step-N`, `checkpoint-N`), or None."""
-    match = _REVISION.fullmatch(name)
-    return int(match[1]) if match else None
+@cache
+def suites() -> tuple[Suite, ...]:
+    """All suites, in the order of suites.toml."""
+    text = (Path(__file__).parent / "suites.toml").read_text(encoding="utf-8")
+    return tuple(_suite(name, entry) for name, entry in tomllib.loads(text).items())
+
+
+def find(name: str) -> tuple[Suite, tuple[KnownRun, ...]]:
+    """A suite with its runs, or one of them by its name or repository; raises `UnknownName`."""
+    run = run_named(name)
+    for each in suites():
+        if each.name == name:
+            return each, each.runs
+        if run is not None and each.name == run.suite:
+            return each, (run,)
+    raise UnknownName("suite or model", name, [*(each.name for each in suites()), *_by("name")])
 
 
 def known_run(repo: str) -> KnownRun | None:
     """What suites.toml says of a Hub repository, or None."""
-    for suite in _suites():
-        if match := suite.repo.fullmatch(repo):
-            found = match.groupdict()
-            seed = found.get("seed")
-            return KnownRun(
-                suite.name,
-                suite.tokens_per_step,
-                found.get("size"),
-                int(seed) if seed else None,
-                suite.config,
-            )
-    return None
+    return _by("repo").get(repo)
+
+
+def run_named(name: str) -> KnownRun | None:
+    """The run that a store's model of that name is by default: `pythia-70m`, `olmo-2-7b`, or a repository; or None."""
+    return _by("name").get(name) or known_run(name)
+
+
+def known_bad(repo: str, step: int, stage: str = "") -> str | None:
+    """Why a revision's weights are said not to be what its name says, with the source; None where nothing is known."""
+    run = known_run(repo)
+    if run is None:
+        return None
+    found = [each for each in find(repo)[0].known_bad if each.holds(repo, stage, step)]
+    return "; ".join(f"{each.reason} ({each.source})" for each in found) or None
 
 
 @cache
-def _suites() -> tuple[_Suite, ...]:
-    """The entries of suites.toml, in its order."""
-    text = (Path(__file__).parent / "suites.toml").read_text(encoding="utf-8")
-    return tuple(
-        _Suite(
-            name, re.compile(entry["repo"]), entry["tokens_per_step"], tuple(entry.get("config", {}).items())
+def _by(field: str) -> dict[str, KnownRun]:
+    """All runs by their repository or by their name."""
+    return {getattr(run, field): run for each in suites() for run in each.runs}
+
+
+def _suite(name: str, entry: dict[str, Any]) -> Suite:
+    runs = tuple(run for given in entry["run"] for run in _runs(name, entry | given))
+    known_bad: list[KnownBad] = []
+    for each in entry.get("known_bad", ()):
+        known_bad.append(_known_bad(each, runs, known_bad))
+    return Suite(name, entry["title"], entry["source"], runs, tuple(known_bad))
+
+
+def _runs(suite_name: str, entry: dict[str, Any]) -> Iterator[KnownRun]:
+    """A run for each size and seed of an entry."""
+    steps = _steps(entry["steps"]) if "steps" in entry else None
+    for size, seed in itertools.product(entry["sizes"], entry.get("seeds", [None])):
+        repo = entry["repo"].format(size=size, seed=seed)
+        yield KnownRun(
+            suite=suite_name,
+            repo=repo,
+            name=entry.get("name", repo.rpartition("/")[2]),
+            size=size,
+            seed=seed,
+            revision=entry["revision"],
+            steps=steps,
+            last_step=steps[-1] if steps else entry.get("last_step"),
+            main=entry.get("main", ""),
+            main_is_last=entry.get("main_branch") == "last step",
+            stages=tuple(Stage(**each) for each in entry.get("stage", ())),
+            tokens_per_step=entry.get("tokens_per_step"),
+            vocabulary=entry.get("vocabulary", {}).get(size),
+            config=tuple(entry.get("config", {}).items()),
         )
-        for name, entry in tomllib.loads(text).items()
+
+
+def _steps(rules: Iterable[int | dict[str, int]]) -> tuple[int, ...]:
+    """The steps that numbers and ranges name, each once, in order."""
+    found: set[int] = set()
+    for rule in rules:
+        if isinstance(rule, int):
+            found.add(rule)
+            continue
+        step = rule["from"]
+        while step <= rule["to"]:
+            found.add(step)
+            step = step * rule["times"] if "times" in rule else step + rule["by"]
+    return tuple(sorted(found))
+
+
+def _known_bad(entry: dict[str, Any], runs: tuple[KnownRun, ...], before: list[KnownBad]) -> KnownBad:
+    """An entry of a suite's list; without repositories it holds for all that have its steps and none `before`."""
+    ranges = tuple((each, each) if isinstance(each, int) else tuple(each) for each in entry["steps"])
+    stage, first = entry.get("stage", ""), ranges[0][0]
+    others = (
+        run.repo
+        for run in runs
+        if first in (run.steps or ()) and not any(each.holds(run.repo, stage, first) for each in before)
     )
+    return KnownBad(tuple(entry.get("repos", others)), stage, ranges, entry["reason"], entry["source"])

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
 from trajstore.scoring import hub
 from trajstore.scoring.quiet import quiet
-from trajstore.scoring.suites import parse_revision
+from trajstore.scoring.revisions import parse_revision
+from trajstore.scoring.suites import run_named
 from trajstore.scoring.weightfiles import TOKENIZER_FILES, VOCABULARY_FILES, fingerprint
 from trajstore.store.datasets import TokenizerFacts
 
@@ -30,7 +31,7 @@ _known: dict[str, TokenizerFacts] = {}
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hub repository or local folder.
+    """The tokenizer of a local folder, a Hub repository or a published model by its short name.
 
     A folder without one whose subfolders are checkpoints (`step1000`, `checkpoint-10`) gives that of the last
     step that has one. A repository that the Hub does not give is taken from its cache. Code from a repository is
@@ -43,9 +44,11 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         raise TokenizerNotFound(name, "it is a file; name the folder that holds it")
     if hub.names_path(name):
         raise TokenizerNotFound(name, "there is no such folder")
-    reason = hub.unavailable(name, revision)
+    run = run_named(name)
+    repo = name if run is None else run.repo
+    reason = hub.unavailable(repo, revision)
     try:
-        return _from_pretrained(name, name, revision or "main", local=reason is not None)
+        return _from_pretrained(repo, name, revision or "main", local=reason is not None)
     except TokenizerNotFound as error:
         if reason is None:
             raise
@@ -124,7 +127,9 @@ def _snapshot_with_tokenizer(checkpoint: Checkpoint) -> Path:
 
 def _tokenizer_folder(folder: Path) -> Path:
     """The folder itself, else its last checkpoint that holds a tokenizer; raises `TokenizerNotFound`."""
-    steps = [(step, path) for path in folder.iterdir() if (step := parse_revision(path.name)) is not None]
+    steps = [
+        (named.step, path) for path in folder.iterdir() if (named := parse_revision(path.name)) is not None
+    ]
     for candidate in [folder, *(path for _, path in sorted(steps, reverse=True))]:
         if _has_vocabulary(candidate):
             return candidate

@@ -73,8 +73,10 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 def _sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
-        return blob.name
+    place = path
+    while place.is_symlink():  # a blob may itself be a link, to what repositories share
+        place = place.parent / place.readlink()
+        if place.parent.name == "blobs" and _SHA256.fullmatch(place.name):
+            return place.name
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

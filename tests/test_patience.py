@@ -1,0 +1,80 @@
+"""Waiting between tries, and for what it is worth it."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import pytest
+
+from trajstore.scoring import patience
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits that were taken; none takes time."""
+    taken: list[float] = []
+    monkeypatch.setattr(patience, "pause", lambda seconds, stopped: taken.append(seconds))
+    monkeypatch.setattr(patience, "_answered", set())
+    return taken
+
+
+class Asked:
+    """Raises the errors one after another, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.times = 0
+
+    def __call__(self) -> str:
+        self.times += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def test_a_hub_that_never_answered_is_asked_once(waits: list[float]) -> None:
+    ask = Asked(ConnectionRefusedError("refused"))
+    with pytest.raises(ConnectionRefusedError):
+        patience.patiently(ask)
+    assert (ask.times, waits) == (1, [])
+
+
+def test_one_that_answered_is_asked_again(waits: list[float]) -> None:
+    assert patience.patiently(Asked()) == "answer"
+    ask = Asked(ConnectionResetError("reset"), TimeoutError("no answer"))
+    assert patience.patiently(ask) == "answer"
+    assert (ask.times, waits) == (3, list(patience.WAITS[:2]))
+
+
+def test_tries_are_bounded(waits: list[float]) -> None:
+    patience.patiently(Asked())
+    ask = Asked(*(ConnectionResetError(str(number)) for number in range(9)))
+    with pytest.raises(ConnectionResetError, match="4"):
+        patience.patiently(ask)
+    assert (ask.times, waits) == (5, list(patience.WAITS))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError("no"), ValueError("no")]
+)
+def test_what_waiting_does_not_mend_is_raised_at_once(waits: list[float], error: Exception) -> None:
+    patience.patiently(Asked())
+    with pytest.raises(type(error)):
+        patience.patiently(Asked(error))
+    assert waits == []
+
+
+def test_the_cause_of_an_error_counts(waits: list[float]) -> None:
+    patience.patiently(Asked())
+    outer = FileNotFoundError("not in the cache")
+    outer.__cause__ = ConnectionResetError("reset")
+    assert patience.patiently(Asked(outer)) == "answer"
+
+
+def test_a_wait_ends_when_nobody_waits_any_more() -> None:
+    started = time.monotonic()
+    patience.pause(0.1, lambda: False)
+    assert 0.1 <= time.monotonic() - started < 5
+    patience.pause(60, lambda: time.monotonic() - started > 0.2)
+    assert time.monotonic() - started < 10

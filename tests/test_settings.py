@@ -1,0 +1,83 @@
+"""The settings of a scoring run: what is asked for, what it resolves to, and what is written down of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from trajstore.errors import DeviceError
+from trajstore.scoring.settings import choose_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_was_asked_for_is_written_down() -> None:
+    chosen = choose_settings("cpu", "bfloat16", 64, "eager", "tokenizer", ["entropy", "rank", "rank"])
+    assert (chosen.device, chosen.dtype, chosen.batch_tokens) == (torch.device("cpu"), torch.bfloat16, 64)
+    assert chosen.columns == ("rank", "entropy")
+    known = chosen.provenance
+    assert (known.dtype, known.vocab, known.batch_tokens, known.device) == (
+        "bfloat16",
+        "tokenizer",
+        64,
+        "cpu",
+    )
+    assert (chosen.vocabulary(50277), choose_settings("cpu", "float32", None, None).vocabulary(9)) == (
+        50277,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"torch_dtype": "float16"}, "float16"),  # as transformers before version 5 writes it
+        ({"torch_dtype": "torch.float32", "text_config": {"dtype": "float16"}}, "float32"),
+        ({"dtype": None, "text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+    ],
+)
+def test_auto_is_the_checkpoints_own_dtype(tmp_path: Path, config: dict[str, Any], dtype: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = choose_settings("cpu", "auto", None, None)
+    assert asked.dtype is None
+    found = asked.for_checkpoint(tmp_path)
+    assert (found.dtype, found.provenance.dtype) == (getattr(torch, dtype), dtype)
+    assert found.provenance.run == asked.provenance.run
+    fixed = choose_settings("cpu", "float32", None, None)
+    assert fixed.for_checkpoint(tmp_path) is fixed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "names no dtype: take one of --dtype float32"),
+        ('{"dtype": "float8_e4m3fn"}', "names the dtype float8_e4m3fn"),
+        ("{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_checkpoint_that_names_no_dtype_is_an_error(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DeviceError, match=said):
+        choose_settings("cpu", "auto", None, None).for_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"dtype": "int8"}, "no --dtype 'int8'; there is: float32, bfloat16, float16, auto"),
+        ({"batch_tokens": 0}, "--batch-tokens takes 1 or more, not 0"),
+        ({"vocab": "half"}, "no --vocab 'half'; there is: full, tokenizer"),
+        ({"columns": ["rank", "margin"]}, "no column 'margin' beside the loss; there is: rank, entropy"),
+    ],
+)
+def test_what_is_not_offered_is_refused(settings: dict[str, Any], said: str) -> None:
+    asked = {"device": "cpu", "dtype": "float32", "batch_tokens": None, "attention": None, **settings}
+    with pytest.raises(DeviceError, match=said):
+        choose_settings(**asked)

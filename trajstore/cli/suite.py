@@ -1,0 +1,134 @@
+"""suite list, show: what is known of published suites of checkpoints; asks no network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.cli.output import CommandGroup, JsonOption, print_json, print_rows, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trajstore.scoring.suites import KnownBad, KnownRun, Suite
+
+
+def list_(as_json: JsonOption = False) -> None:
+    """List the published suites whose models can be scored by their short names.
+
+    \b
+    Example:
+      trajstore suite list
+    """
+    from trajstore.scoring.suites import suites
+
+    rows = [
+        {
+            "suite": each.name,
+            "models": len(each.runs),
+            "sizes": ", ".join(dict.fromkeys(run.size for run in each.runs)),
+            "revisions": _range([len(run.steps) if run.steps else None for run in each.runs]),
+            "tokens a step": _range([run.tokens_per_step for run in each.runs]),
+            "known bad": len(each.known_bad),
+            "title": each.title,
+        }
+        for each in suites()
+    ]
+    print_rows(rows, as_json)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A suite, or one of its models by short name or repository.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a suite's models with their repositories and steps, what they must have, and checkpoints known to be bad.
+
+    \b
+    Example:
+      trajstore suite show pythia
+      trajstore suite show pythia-2.8b --json
+    """
+    from trajstore.scoring.suites import find
+
+    suite, runs = find(name)
+    bad = [each for each in suite.known_bad if {run.repo for run in runs} & set(each.repos)]
+    facts = _facts(suite, runs)
+    models = [_model(run) for run in runs]
+    known_bad = [_bad(each, runs) for each in bad]
+    if as_json:
+        if len(runs) == 1 and runs[0].steps:
+            models[0]["steps"] = list(runs[0].steps)
+        print_json({**facts, "models": models, "known_bad": known_bad})
+        return
+    print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value])
+    typer.echo()
+    print_rows(models, as_json=False)
+    if known_bad:
+        typer.echo()
+        print_rows(known_bad, as_json=False)
+
+
+def _facts(suite: Suite, runs: Sequence[KnownRun]) -> dict[str, Any]:
+    """What holds for all of a suite's models."""
+    run = runs[0]
+    later = f"; a later stage is scored as {run.name}.STAGE" if run.main else ""
+    declared = f", with STAGE one of {', '.join(run.stage_names)}" if run.stages else ""
+    return {
+        "suite": suite.name,
+        "title": suite.title,
+        "source": suite.source,
+        "config": ", ".join(f"{key} = {value}" for key, value in run.config) or None,
+        "branch main": "the last step" if run.main_is_last else None,
+        "main line": f"{run.main}{later}{declared}" if run.main else None,
+    }
+
+
+def _model(run: KnownRun) -> dict[str, Any]:
+    """A model's row; None where it is not known."""
+    ends = (run.steps[0], run.steps[-1]) if run.steps else ("N",)
+    return {
+        "model": run.name,
+        "repository": run.repo,
+        "size": run.size,
+        "seed": run.seed,
+        "revisions": len(run.steps) if run.steps else None,
+        "named": " … ".join(run.revision.format(step=step, tokens="M") for step in ends),
+        "tokens a step": run.tokens_per_step,
+        "vocabulary rows": run.vocabulary,
+    }
+
+
+def _bad(each: KnownBad, runs: Sequence[KnownRun]) -> dict[str, Any]:
+    """A row of what is known to be bad."""
+    repos = [run.repo for run in runs if run.repo in each.repos]
+    everywhere = len(repos) > 3
+    spans = [str(first) if first == last else f"{first}:{last}" for first, last in each.steps]
+    return {
+        "repositories": f"{len(repos)} of {len(runs)}" if everywhere else ", ".join(repos),
+        "stage": each.stage or None,
+        "steps": ",".join(spans),
+        "reason": each.reason,
+        "source": each.source,
+    }
+
+
+def _range(numbers: Sequence[int | None]) -> str | None:
+    """Smallest and largest of the numbers that are known."""
+    known = sorted({number for number in numbers if number is not None})
+    if not known:
+        return None
+    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    family = typer.Typer(
+        cls=CommandGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Published suites of checkpoints.",
+    )
+    family.command("list")(list_)
+    family.command("show")(show)
+    app.add_typer(family, name="suite")

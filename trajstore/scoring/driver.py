@@ -1,0 +1,214 @@
+"""Hands out a plan's checkpoints to workers of a Ray cluster, one at a time each, and counts what becomes of them.
+
+A checkpoint that fails goes back to the queue, and so does that of a worker that died, which is replaced. A worker is
+told what it will probably get next, so that it can get that ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from trajstore.errors import ExecutorError, UnfitContext
+from trajstore.scoring.fitting import named_unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trajstore.scoring.pace import Budget
+    from trajstore.scoring.planning import Pending, Plan
+    from trajstore.scoring.workers import Outcome
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+ATTEMPTS = 3
+"""How often a checkpoint is tried, and a worker that does not start."""
+PATIENCE = 30.0
+"""Seconds without news after which it is said what is waited for."""
+
+
+@dataclass(eq=False)
+class _Task:
+    """A checkpoint to score."""
+
+    pending: Pending
+    attempts: int = 0
+    """How often it was tried in vain."""
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker as the driver knows it."""
+
+    actor: Any
+    starts: int
+    """Workers that were started for this place."""
+    following: _Task | None = None
+    """What it is getting ready, and will be given if that is still to be done."""
+
+
+class Driver:
+    """Hands out checkpoints, and counts."""
+
+    def __init__(
+        self, ray: Any, make: Callable[[], Any], places: int, store: Store, plan: Plan, progress: Progress
+    ) -> None:
+        """`make` asks for a worker (`workers.Worker` as an actor of Ray), of which there is room for `places`."""
+        self.ray, self.make, self.places = ray, make, places
+        self.store, self.plan, self.progress = store, plan, progress
+        self.sizes = {name: store.dataset(name).n_tokens for name in plan.datasets}
+        self.queue = [_Task(pending) for pending in plan.pending]
+        self.spent = False
+        """Whether the budget does not allow what is left in the queue."""
+        self.hands: list[_Hand] = []
+        """Those that live, as far as is known."""
+        self.idle: list[_Hand] = []
+        self.starting: dict[Any, _Hand] = {}
+        self.busy: dict[Any, tuple[_Hand, _Task]] = {}
+        self.unfit: set[str] = set()
+        self.written = self.skipped = self.tokens = 0
+        self.failures: list[tuple[int, str]] = []
+
+    def score_all(self, budget: Budget) -> None:
+        """Score until the queue is empty, or the budget does not allow what is left in it."""
+        for _ in range(min(self.places, len(self.queue))):
+            self._start(1)
+        budget.begin_work()
+        while self.busy or (self.starting and self.queue and not self.spent):
+            done, _ = self.ray.wait([*self.busy, *self.starting], num_returns=1, timeout=PATIENCE)
+            if not done and not self.busy:
+                self.progress.say(
+                    "Waiting for a worker to start: the Ray cluster is busy, or has lost a machine."
+                )
+            for reference in done:
+                before = self.tokens
+                if reference in self.starting:
+                    self._started(reference)
+                else:
+                    self._finished(reference)
+                budget.did(self.tokens - before)
+            self._assign(budget)
+
+    def close(self) -> None:
+        """End the workers."""
+        for hand in self.hands:
+            self.ray.kill(hand.actor)
+
+    def _start(self, starts: int) -> None:
+        """Ask for a worker."""
+        hand = _Hand(self.make(), starts)
+        self.hands.append(hand)
+        self.starting[hand.actor.start.remote()] = hand
+
+    def _started(self, reference: Any) -> None:
+        """Take up a worker that is there, or ask for another."""
+        hand = self.starting.pop(reference)
+        try:
+            problem = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            self.hands.remove(hand)
+            if hand.starts < ATTEMPTS:
+                self._start(hand.starts + 1)
+                return
+            problem = f"{ATTEMPTS} workers died before they began: {_first_line(error)}"
+        if problem:
+            raise ExecutorError(f"A worker of the Ray cluster cannot be used. {problem}")
+        self.idle.append(hand)
+
+    def _assign(self, budget: Budget) -> None:
+        """Give every idle worker a checkpoint, as long as there are any."""
+        while self.idle and self.queue and not self.spent:
+            hand = self.idle[-1]
+            promised = {id(each.following) for each, _ in self.busy.values()}
+            free = [task for task in self.queue if id(task) not in promised] or self.queue
+            task = hand.following if hand.following in free else free[0]
+            # A budget's pace is that of all workers together.
+            if not budget.allows(task.pending.tokens * len(self.hands)):
+                self.spent = True
+                return
+            self.idle.pop()
+            self.queue.remove(task)
+            hand.following = next((each for each in free if each is not task), None)
+            following = hand.following.pending if hand.following else None
+            self.progress.advance(0, f"step {task.pending.checkpoint.step}")
+            self.busy[hand.actor.score.remote(task.pending, following)] = (hand, task)
+
+    def _finished(self, reference: Any) -> None:
+        """Count what a worker has done, or what it had done when it died."""
+        hand, task = self.busy.pop(reference)
+        try:
+            outcome: Outcome = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            self.hands.remove(hand)
+            self._start(1)
+            self._count_published(task)
+            self._again(task, [f"the worker that scored it died: {_first_line(error)}"])
+            return
+        if outcome.fatal:
+            raise ExecutorError(f"A worker of the Ray cluster cannot go on. {outcome.fatal}")
+        self.idle.append(hand)
+        reasons = [outcome.failure] if outcome.failure else []
+        if outcome.unfit:
+            self._leave_out(set(task.pending.datasets), task, outcome.unfit)
+        if outcome.report:
+            self.skipped += outcome.report.skipped
+            self._count(outcome.report.written, outcome.report.tokens)
+            for _, reason in outcome.report.failures:
+                unfit = named_unfit(reason, task.pending.datasets)
+                self._leave_out(unfit, task, reason)
+                reasons += [] if unfit else [reason]
+        if reasons:
+            self._again(task, reasons)
+
+    def _count_published(self, task: _Task) -> None:
+        """Count the slices that a worker published before it died."""
+        there = set(task.pending.datasets) - set(self._lacking(task))
+        self._count(len(there), sum(self.sizes[name] for name in there))
+
+    def _count(self, written: int, tokens: int) -> None:
+        self.written += written
+        self.tokens += tokens
+        self.progress.advance(tokens)
+
+    def _again(self, task: _Task, reasons: list[str]) -> None:
+        """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt."""
+        task.attempts += 1
+        step, lacking = task.pending.checkpoint.step, self._lacking(task)
+        if not lacking:
+            return
+        if task.attempts < ATTEMPTS:
+            tokens = sum(self.sizes[name] for name in lacking)
+            task.pending = replace(task.pending, datasets=lacking, tokens=tokens)
+            self.queue.append(task)
+            self.progress.say(f"{self.plan.model} at step {step} will be tried again: {' '.join(reasons)}")
+            return
+        for reason in reasons:
+            self._fail(step, reason)
+
+    def _lacking(self, task: _Task) -> tuple[str, ...]:
+        """The datasets of a task that lack its slice and fit the model."""
+        step = task.pending.checkpoint.step
+        return tuple(
+            name
+            for name in task.pending.datasets
+            if name not in self.unfit and not self.store.has_slice(self.plan.model, name, step)
+        )
+
+    def _leave_out(self, names: set[str], task: _Task, reason: str) -> None:
+        """Note, once, datasets that do not fit the model; raises `UnfitContext` where that is all of them."""
+        if names <= self.unfit:
+            return
+        self.unfit |= names
+        self._fail(task.pending.checkpoint.step, reason)
+        if self.unfit.issuperset(name for each in self.plan.pending for name in each.datasets):
+            raise UnfitContext(reason)
+        self.queue = [each for each in self.queue if self._lacking(each)]
+
+    def _fail(self, step: int, reason: str) -> None:
+        """Note a failure and say so at once."""
+        self.failures.append((step, reason))
+        self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

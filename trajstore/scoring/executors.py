@@ -1,0 +1,128 @@
+"""Runs a plan on a Ray cluster: one worker a GPU, or some CPUs each, and checkpoints as tasks.
+
+Workers put slices straight into the store, which every machine must reach under the same path, as it must a local
+run's folder. A slice's path is its key, so what is scored twice is there once. A checkpoint that fails is tried again;
+a worker that dies is replaced, and its checkpoint goes back to the queue. No losses pass through the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Unpack
+
+from trajstore.errors import ExecutorError
+from trajstore.scoring.driver import Driver
+from trajstore.scoring.fitting import check_tokenizers
+from trajstore.scoring.job import Report, RunOptions, settings_of
+from trajstore.scoring.pace import Budget
+from trajstore.scoring.present import check_same_format
+from trajstore.scoring.workers import Worker
+from trajstore.store.progress import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trajstore.scoring.planning import Plan
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+
+def run_on_ray(
+    store: Store,
+    plan: Plan,
+    *,
+    address: str | None = None,
+    num_cpus: int = 1,
+    progress: Progress = SILENT,
+    **options: Unpack[RunOptions],
+) -> Report:
+    """Score what the plan says on a Ray cluster; takes and returns what `job.run` does.
+
+    `address` is a cluster's (`auto`, `HOST:PORT`); without one it is RAY_ADDRESS, else the cluster of this machine,
+    else one that is started here and stopped at the end. A session of Ray that is connected is used and left as it is.
+    `num_cpus` are those of a worker, and its threads. Raises as `job.run`, and `ExecutorError` where Ray is not
+    installed, where the cluster has no room for a worker, and where a worker cannot use its device or the store.
+    """
+    started = time.monotonic()
+    budget = Budget(options.pop("budget", None))
+    _check(store, plan, options, progress)
+    if not plan.pending:
+        return Report(0, plan.present, [], 0, 0.0)
+    with _cluster(address) as ray:
+        places, gpus = _places(ray.cluster_resources(), options.get("device", "auto"), num_cpus)
+        actor = ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
+        on_worker: RunOptions = {**options, "device": "cuda" if gpus else "cpu"}
+        path = str(store.path.resolve())
+        driver = Driver(
+            ray, lambda: actor.remote(path, plan, num_cpus, on_worker), places, store, plan, progress
+        )
+        progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
+        try:
+            driver.score_all(budget)
+        finally:
+            driver.close()
+            progress.stop()
+    return Report(
+        written=driver.written,
+        skipped=plan.present + driver.skipped,
+        failures=driver.failures,
+        tokens=driver.tokens,
+        seconds=time.monotonic() - started,
+        left=sum(len(task.pending.datasets) for task in driver.queue),
+    )
+
+
+def _check(store: Store, plan: Plan, options: RunOptions, progress: Progress) -> None:
+    """What `job.run` checks before it begins; here without a device, which the workers have."""
+    settings = settings_of({**options, "device": "cpu"})
+    if settings.dtype is not None:
+        for dataset in plan.datasets:
+            check_same_format(store, plan.model, dataset, settings.provenance)
+    names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
+    if check_tokenizers(plan, {name: store.dataset(name) for name in names}).unchecked:
+        progress.say(
+            f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
+        )
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """The module ray, connected; disconnected again, and stopped where it was started here. Nothing goes to stdout."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ExecutorError(
+            f"Scoring on a Ray cluster needs Ray ({error}). Install it: pip install 'trajstore[ray]'"
+        ) from error
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints what becomes of workers
+        ours = not ray.is_initialized()
+        if ours:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                raise ExecutorError(
+                    f"Ray cannot be reached{f' at {address}' if address else ''}: {error}. Start a cluster (ray start "
+                    "--head, and ray start --address HOST:6379 on the other machines), or leave out --address to use "
+                    "this machine alone."
+                ) from error
+        try:
+            yield ray
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _places(resources: dict[str, float], device: str, num_cpus: int) -> tuple[int, int]:
+    """How many workers the cluster has room for, and the GPUs of each (1 or 0); raises `ExecutorError`."""
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    wants_gpu = device != "cpu" and (gpus > 0 or device != "auto")
+    places = min(gpus, cpus // num_cpus) if wants_gpu else cpus // num_cpus
+    if places < 1:
+        each = f"{num_cpus} CPU{'s' * (num_cpus > 1)}{' and a GPU' * wants_gpu}"
+        raise ExecutorError(
+            f"The Ray cluster has {cpus} CPUs and {gpus} GPUs: no room for a worker with {each} (--num-cpus, --device)."
+        )
+    return places, int(wants_gpu)

@@ -1,0 +1,188 @@
+"""Finds a training run by what a user calls it: its checkpoints, in order of step, with the tokens before each.
+
+A run is a local folder whose subfolders are steps, a Hub repository whose revisions are, or the name of a published
+one (`pythia-70m`); behind a dot may stand a stage of it (`olmo-2-7b.stage2-ingredient1`), else the main line is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trajstore.errors import CheckpointError, listed, nearest
+from trajstore.scoring import hub
+from trajstore.scoring.checkpoints import Checkpoint
+from trajstore.scoring.revisions import STAGE, STEP_NAMES, Revision, parse_revision, tokens_seen
+from trajstore.scoring.stages import Stages
+from trajstore.scoring.suites import KnownRun, known_bad, run_named, suites
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Source:
+    """A training run, or a stage of one, and its checkpoints."""
+
+    name: str
+    """In a store, unless another is given: a published run's, else the last part of the folder or repository."""
+    repo: str
+    """Absolute path of the folder, or the repository."""
+    checkpoints: tuple[Checkpoint, ...]
+    """In order of step, each step once."""
+    stages: Stages
+    """The run's stages, this one and the others."""
+    stage: str
+    """The one that this is; empty where the run's revisions name none."""
+    unreachable: str | None = None
+    """Why the Hub could not be asked, so that only revisions in the cache are here; None otherwise."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self.checkpoints[0].local
+
+    @property
+    def steps(self) -> list[int]:
+        """The checkpoints' steps, in order."""
+        return [checkpoint.step for checkpoint in self.checkpoints]
+
+    @property
+    def run(self) -> KnownRun | None:
+        """What is published of the run."""
+        return self.stages.run
+
+    @property
+    def parent(self) -> str | None:
+        """The model, by its name in a store, whose training this one goes on with; None where that is not known."""
+        parent = self.stages.parent(self.stage)
+        return None if parent is None else self.stages.name(parent)
+
+    def counted(self, tokens_per_step: int | None) -> Source:
+        """The same with the tokens seen that follow from the tokens of a step."""
+        before = self.stages.tokens_before(self.stage, tokens_per_step)
+        names = self.run.stage_names if self.run else ()
+        counted = []
+        for each in self.checkpoints:
+            named = parse_revision(each.revision, names) or Revision(each.stage, each.step)
+            tokens = tokens_seen(named, tokens_per_step, before)
+            seen, exact = (None, None) if tokens is None else (tokens.seen, tokens.exact)
+            counted.append(replace(each, tokens_seen=seen, tokens_exact=exact))
+        return replace(self, checkpoints=tuple(counted))
+
+
+def find_checkpoints(model: str) -> Source:
+    """The run behind a local folder, a Hub repository or a published run's name; raises `CheckpointError`.
+
+    Tokens seen are those of the suite or of the revisions' names; `Source.counted` counts them otherwise.
+    """
+    called, stage = _split(model)
+    folder = Path(called).expanduser()
+    if folder.is_dir():
+        return _local(folder.resolve(), called, stage)
+    if folder.is_file():
+        raise CheckpointError(f"{model} is a file; a run is a folder with a subfolder a step ({STEP_NAMES}).")
+    run = run_named(called)
+    if run is None and hub.names_path(called):
+        raise CheckpointError(
+            f"There is no folder {model!r}. A run is a folder with a subfolder a step ({STEP_NAMES})."
+        )
+    return _on_hub(called, run, stage)
+
+
+def _split(model: str) -> tuple[str, str | None]:
+    """What a run is called, and the stage behind the last dot, if one is meant."""
+    called, _, stage = model.rpartition(".")
+    if not called or Path(model).expanduser().exists() or run_named(model) is not None:
+        return model, None
+    if STAGE.fullmatch(stage) or run_named(called) is not None:
+        return called, stage
+    return model, None
+
+
+def _on_hub(called: str, run: KnownRun | None, stage: str | None) -> Source:
+    """A repository whose revisions are steps."""
+    repo = called if run is None else run.repo
+    try:
+        refs = hub.list_refs(repo)
+    except CheckpointError as error:
+        if run is None and "/" not in called:
+            known = [each.name for suite in suites() for each in suite.runs]
+            raise CheckpointError(f"{error}{nearest(called, known)}") from error
+        raise
+    found = _named({name: (repo, commit) for name, commit in refs.commits.items()}, run)
+    if not found:
+        raise CheckpointError(
+            f"No revision of {repo} is named after a step ({STEP_NAMES}); there are: {listed(sorted(refs.commits))}."
+        )
+    name = repo.rpartition("/")[2] if run is None else run.name
+    return _source(found, called, stage, name, repo, run, refs.unreachable)
+
+
+def _local(folder: Path, called: str, stage: str | None) -> Source:
+    """A folder whose subfolders are steps."""
+    found = _named({each.name: (str(each), None) for each in sorted(folder.iterdir()) if each.is_dir()}, None)
+    if not found:
+        raise CheckpointError(
+            f"{folder} has no subfolder named after a step ({STEP_NAMES}).{_single_checkpoint(folder)}"
+        )
+    return _source(found, called, stage, folder.name, str(folder), None, None)
+
+
+def _named(places: dict[str, tuple[str, str | None]], run: KnownRun | None) -> dict[Checkpoint, Revision]:
+    """The checkpoints among names with their location and commit, each with what its name says."""
+    found = {}
+    for name, (location, commit) in places.items():
+        if (named := parse_revision(name, run.stage_names if run else ())) is not None:
+            found[Checkpoint(named.step, name, location, commit, named.stage)] = named
+    if run and run.main_is_last and run.last_step is not None and "main" in places:
+        last = Revision(run.main, run.last_step)
+        if last not in found.values():
+            found[Checkpoint(last.step, "main", *places["main"], last.stage)] = last
+    return found
+
+
+def _source(
+    found: dict[Checkpoint, Revision],
+    called: str,
+    asked: str | None,
+    name: str,
+    repo: str,
+    run: KnownRun | None,
+    unreachable: str | None,
+) -> Source:
+    """The stage asked for among all checkpoints of a run."""
+    stages = Stages(name, tuple(found.values()), run, complete=unreachable is None)
+    stage = stages.choose(asked, called)
+    checkpoints = [
+        replace(each, known_bad=known_bad(repo, each.step, stage)) for each in found if each.stage == stage
+    ]
+    source = Source(stages.name(stage), repo, _in_order(checkpoints, repo), stages, stage, unreachable)
+    return source.counted(run.tokens_per_step if run else None)
+
+
+def _single_checkpoint(folder: Path) -> str:
+    """What to do with a folder that is one checkpoint and not a run."""
+    named = parse_revision(folder.name)
+    if not (folder / "config.json").exists():
+        return ""
+    if named is not None:
+        return f" It is a checkpoint itself: score the folder around it with: {folder.parent} --steps {named.step}"
+    return (
+        " It holds config.json itself, so it is a single checkpoint: move it into a folder named after its "
+        f"step, as in {folder.name}/step1000, and score {folder.name}."
+    )
+
+
+def _in_order(found: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]:
+    """Checkpoints by step; raises `CheckpointError` where two that are not the same commit name one step."""
+    by_step: dict[int, Checkpoint] = {}
+    for checkpoint in found:
+        other = by_step.setdefault(checkpoint.step, checkpoint)
+        if other is not checkpoint and (checkpoint.local or other.commit != checkpoint.commit):
+            raise CheckpointError(
+                f"{other.revision} and {checkpoint.revision} of {where} both name step {checkpoint.step}. "
+                "Keep one of them there, or score a folder that holds only one."
+            )
+    return tuple(by_step[step] for step in sorted(by_step))

@@ -1,0 +1,102 @@
+"""One model's forward pass over a batch of contexts: through its body and the tiled head, else from its own logits.
+
+The tiled head is taken where it gives the model's own logits and losses on the first few tokens of the first context.
+Another model is asked for its logits, of no more than `MOST_LOGITS` at a time where it can give those of some
+positions only, else of a batch at a time. Padding lies to the right, where no token sees it, so that no mask is
+needed and attention takes its fast causal kernels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trajstore.scoring.heads import Head, find_head
+from trajstore.scoring.tiles import Columns, Tile, joined, of_logits, tiled
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from transformers import PreTrainedModel
+
+Ids = npt.NDArray[np.integer[Any]]
+
+MOST_LOGITS = 1 << 28
+"""Logits that a model makes at a time where it is scored from its own: a gibibyte of float32."""
+
+
+class Forward:
+    """The pass of one model, in its eval mode, outside of any graph."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tile: Tile,
+        columns: Collection[str],
+        vocabulary: int | None,
+        sample: Ids | None,
+    ) -> None:
+        """`sample` is one of the contexts to come; the softmax runs over the ids below `vocabulary`, None for all."""
+        self.model, self.tile, self.asked, self.vocabulary = model, tile, columns, vocabulary
+        self.device: torch.device = next(model.parameters()).device
+        self.rows = int(model.config.get_text_config(decoder=True).vocab_size)
+        whole = None if sample is None else self._checked_head(sample)
+        self.head = whole if whole is None or vocabulary is None else whole.first(vocabulary)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the head runs in tiles, and not the model's own logits are taken."""
+        return self.head is not None
+
+    def columns(self, contexts: Sequence[Ids]) -> list[Columns]:
+        """The columns of each context, n − 1 positions, on the CPU."""
+        lengths = np.array([len(ids) for ids in contexts])
+        padded = np.zeros((len(contexts), lengths.max()), np.int64)
+        real = np.arange(padded.shape[1]) < lengths[:, None]
+        padded[real] = np.concatenate(contexts)
+        ids = torch.as_tensor(padded, device=self.device)
+        if self.head is None:
+            return [part.cpu() for part in self._from_logits(ids, lengths)]
+        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
+        predicted = torch.as_tensor(real[:, 1:], device=self.device)
+        found = tiled(hidden[:, :-1][predicted], self.head, ids[:, 1:][predicted], self.tile, self.asked)
+        return found.cpu().split((lengths - 1).tolist())
+
+    def _checked_head(self, context: Ids) -> Head | None:
+        """The head, where its tiles give the losses of the model's own logits up to rounding."""
+        tokens = min(16, len(context), max(2, self.tile.elements // self.rows))
+        ids = torch.as_tensor(context[:tokens].astype(np.int64), device=self.device)
+        found = find_head(self.model, ids[None])
+        if found is None:
+            return None
+        mine = tiled(found.hidden[:-1], found.head, ids[1:], self.tile).loss
+        theirs = of_logits(found.logits[:-1], ids[1:], self.tile).loss
+        noise = 4 * torch.finfo(found.head.weight.dtype).eps * found.logits.abs().max().item()
+        return found.head if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
+
+    def _from_logits(self, ids: Tensor, lengths: npt.NDArray[np.int64]) -> Iterator[Columns]:
+        """The columns of each context of a padded batch (contexts, longest), from the model's own logits."""
+        parts: list[list[Columns]] = [[] for _ in ids]
+        for start, logits in self._pieces(ids):
+            for i, length in enumerate(lengths):
+                own = logits[i, : max(0, length - 1 - start), : self.vocabulary]
+                targets = ids[i, start + 1 : start + 1 + len(own)]
+                if len(own):
+                    parts[i].append(of_logits(own, targets, self.tile, self.asked))
+        return map(joined, parts)
+
+    def _pieces(self, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The model's own logits (contexts, positions, rows) of all positions but the last, with each piece's start."""
+        positions = ids.shape[1] - 1
+        step = max(1, MOST_LOGITS // (len(ids) * self.rows))
+        if step >= positions or "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
+            yield 0, self.model(ids, use_cache=False).logits[:, :-1]
+            return
+        for start in range(0, positions, step):
+            kept = torch.arange(start, min(start + step, positions), device=self.device)
+            yield start, self.model(ids, use_cache=False, logits_to_keep=kept).logits

@@ -1,0 +1,132 @@
+"""A model's output head, apart from the model: the logits of any rows of the vocabulary from last hidden states.
+
+    logits = cap · tanh(scale · (hidden @ weightᵀ + bias) / cap)
+
+where most models have neither scale nor cap. Which they have is read from the fields of their configurations that
+say so (Gemma's soft cap, Cohere's and Granite's scale, …), and is taken only where it gives the model's own logits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedModel
+
+_MULTIPLIERS = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
+_DIVISORS = ("logits_scaling",)
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear layer on the last hidden state, and what is done to each logit after it."""
+
+    weight: Tensor
+    """(rows, width)."""
+    bias: Tensor | None = None
+    """(rows,)."""
+    scale: float = 1.0
+    cap: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def first(self, rows: int) -> Head:
+        """The head of the first `rows` entries of the vocabulary."""
+        return replace(self, weight=self.weight[:rows], bias=None if self.bias is None else self.bias[:rows])
+
+    def prepared(self, hidden: Tensor) -> Tensor:
+        """Hidden states (n, width) as `logits` takes them: in the weights' dtype, then float32 unless a GPU sums so."""
+        hidden = hidden.to(self.weight.dtype)
+        return hidden if self._half_product else hidden.float()
+
+    def logits(self, hidden: Tensor, rows: slice | Tensor, buffer: Tensor) -> Tensor:
+        """Float32 logits (n, rows) of prepared hidden states (n, width), in the memory of a flat `buffer`."""
+        weight = self.weight[rows]
+        out = buffer[: len(hidden) * len(weight)].view(len(hidden), len(weight))
+        if self._half_product:
+            torch.mm(hidden, weight.T, out_dtype=torch.float32, out=out)
+        else:
+            torch.mm(hidden, weight.float().T, out=out)
+        if self.bias is not None:
+            out += self.bias[rows].float()
+        return self._changed_(out)
+
+    @property
+    def _half_product(self) -> bool:
+        """Whether the product of half-precision matrices can be had in float32, as tensor cores sum it anyway."""
+        return self.weight.is_cuda and self.weight.dtype in (torch.bfloat16, torch.float16)
+
+    def _changed_(self, logits: Tensor) -> Tensor:
+        """Scale and cap, in place."""
+        if self.scale != 1.0:
+            logits *= self.scale
+        if self.cap is not None:
+            logits.div_(self.cap).tanh_().mul_(self.cap)
+        return logits
+
+    def gives(self, linear: Tensor, logits: Tensor) -> bool:
+        """Whether these are the model's logits, (n, rows), where `linear` is what its layer alone gives.
+
+        Compared in the weights' own dtype, up to another order of summation; NaN is no.
+        """
+        mine, eps = self._changed_(linear.clone()).float(), torch.finfo(linear.dtype).eps
+        return torch.allclose(mine, logits, rtol=2 * eps, atol=1e-5 * logits.abs().max().item())
+
+
+@dataclass(frozen=True)
+class FoundHead:
+    """A model's head, with what it was found by."""
+
+    head: Head
+    hidden: Tensor
+    """The body's last hidden states (n, width)."""
+    logits: Tensor
+    """The model's own logits (n, rows), float32."""
+
+
+def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
+    """The head of a model that gives its logits on `ids`, int64 (1, n); None if none is known.
+
+    Runs the body and the whole model on `ids`: the layer applied to the body's last hidden state, changed as the
+    configuration says or not at all, must give the model's logits.
+    """
+    layer, body = model.get_output_embeddings(), getattr(model, "base_model", model)
+    if not isinstance(layer, nn.Linear) or body is model or not layer.weight.is_floating_point():
+        return None
+    hidden = getattr(body(ids, use_cache=False), "last_hidden_state", None)
+    if not isinstance(hidden, Tensor) or hidden.shape != (*ids.shape, layer.in_features):
+        return None
+    linear = layer(hidden.to(layer.weight.dtype))[0]
+    logits = model(ids, use_cache=False).logits[0].float()
+    if logits.shape != linear.shape or not logits.isfinite().all():
+        return None
+    for scale, cap in _named_changes(model.config):
+        head = Head(layer.weight, layer.bias, scale, cap)
+        if head.gives(linear, logits):
+            return FoundHead(head, hidden[0], logits)
+    return None
+
+
+def _named_changes(config: Any) -> Iterator[tuple[float, float | None]]:
+    """(scale, cap) as the configuration's fields may mean them, the most that they can mean first; none last."""
+    inner = config.get_text_config(decoder=True)
+    fields = {name: _number(inner, name) or _number(config, name) for name in (*_MULTIPLIERS, *_CAPS)}
+    scales = [value for name in _MULTIPLIERS if (value := fields[name])]
+    scales += [1 / value for name in _DIVISORS if (value := fields[name])]
+    caps = [value for name in _CAPS if (value := fields[name])]
+    yield from dict.fromkeys(itertools.product([*scales, 1.0], [*caps, None]))
+
+
+def _number(config: Any, name: str) -> float | None:
+    """A field that holds a number other than zero."""
+    value = getattr(config, name, None)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value else None

@@ -1,0 +1,100 @@
+"""School mathematics in the 56 categories of DeepMind's mathematics dataset: questions and answers from a seed.
+
+Categories and their names are those of Saxton, Grefenstette, Hill and Kohli (2019), "Analysing Mathematical Reasoning
+Abilities of Neural Models"; the generators and their sentences are written anew from what the paper says of them. The
+package `mathematics-dataset` (1.0.1, its last version) does not run any more: it imports a name that sympy has moved,
+a third of its categories call `numpy.object` or `ndarray.itemset`, which numpy has removed, and it passes floats to
+`random.randint`, which Python 3.12 refuses. So these are problems of the same kinds, and not the published ones. As
+there, a question has at most 160 characters and an answer at most 30, and what is not rounded by name is exact.
+
+A category's name is AREA__KIND; in those that end in `_composed`, some numbers or functions of the question are given
+by smaller problems before it. Only Python's own library draws, and draws the same in each of its versions.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from trajstore.errors import BadDataset
+from trajstore.scoring.mathematics import (
+    algebra,
+    arithmetic,
+    calculus,
+    comparison,
+    integers,
+    measurement,
+    polynomials,
+    probability,
+)
+from trajstore.scoring.prompting import Problem, Prompting, prompt_dataset
+from trajstore.store.progress import SILENT
+
+if TYPE_CHECKING:
+    from trajstore.store.datasets import NewDataset, Source
+    from trajstore.store.progress import Progress
+
+SOURCE = "dm-mathematics"
+"""What `dataset add` calls it."""
+
+GENERATOR = 1
+"""Version of the generators: the same one gives the same problems for a seed."""
+LONGEST_QUESTION, LONGEST_ANSWER = 160, 30
+"""Characters."""
+
+_AREAS = {
+    "algebra": algebra.MAKERS,
+    "arithmetic": arithmetic.MAKERS,
+    "calculus": calculus.MAKERS,
+    "comparison": comparison.MAKERS,
+    "measurement": measurement.MAKERS,
+    "numbers": integers.MAKERS,
+    "polynomials": polynomials.MAKERS,
+    "probability": probability.MAKERS,
+}
+_MAKERS = {f"{area}__{kind}": make for area, makers in _AREAS.items() for kind, make in makers.items()}
+
+CATEGORIES = tuple(sorted(_MAKERS))
+"""The 56 names, sorted."""
+
+_TRIES = 100
+"""Draws for each problem wanted before a category counts as exhausted."""
+
+
+def mathematics_dataset(
+    tokenizer: str,
+    prompting: Prompting,
+    *,
+    problems: int = 10,
+    length: int = 512,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> NewDataset:
+    """So many problems of each category as a dataset, zero-shot or few-shot; see `prompt_dataset`.
+
+    The same `problems`, `seed` and tokenizer give both promptings the same items. Raises `BadDataset` and
+    `TokenizerNotFound`.
+    """
+    if problems < 1 or seed < 0:
+        raise BadDataset(f"{problems} problems with seed {seed}: --problems is 1 or more, --seed 0 or more.")
+    made = [problem for category in CATEGORIES for problem in draw(category, problems, seed)]
+    source: Source = {"source": SOURCE, "problems": problems, "seed": seed, "generator": GENERATOR}
+    return prompt_dataset(made, tokenizer, prompting, length=length, source=source, progress=progress)
+
+
+def draw(category: str, count: int = 10, seed: int = 0) -> list[Problem]:
+    """Different problems of a category; the same seed gives the same ones, and a larger count adds to the end.
+
+    Raises `BadDataset` where the category has not so many.
+    """
+    rng = Random(f"{seed} {category}")  # noqa: S311 — draws problems, keeps no secrets
+    found: dict[str, str] = {}
+    for _ in range(_TRIES * count):
+        if len(found) == count:
+            break
+        question, answer = _MAKERS[category](rng)
+        if len(question) <= LONGEST_QUESTION and len(answer) <= LONGEST_ANSWER:
+            found.setdefault(question, answer)
+    if len(found) < count:
+        raise BadDataset(f"{category} gave {len(found)} different problems; {count} were asked for.")
+    return [Problem(category, question, answer) for question, answer in found.items()]

@@ -1,0 +1,89 @@
+"""Asks the Hub again where what went wrong may pass: a server that is busy or asks to wait, a connection that breaks.
+
+A Hub that has not answered this process yet and does not answer now is taken to be out of reach, and asked once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+WAITS = (1.0, 5.0, 20.0, 60.0)
+"""Seconds between one try and the next, unless the Hub asks for more."""
+
+LONGEST_WAIT = 330.0
+"""However long the Hub asks to wait: it counts requests by windows of five minutes."""
+
+_answered: set[str] = set()
+"""The addresses of Hubs that have answered this process."""
+
+
+def patiently(ask: Callable[[], T], stopped: Callable[[], bool] = lambda: False) -> T:
+    """What `ask` returns or raises, asked up to five times where what it raises may pass.
+
+    It is not asked again once `stopped` is true.
+    """
+    from huggingface_hub import constants
+
+    for wait in WAITS:
+        try:
+            answer = ask()
+        except Exception as error:
+            if stopped() or not _may_pass(error):
+                raise
+            pause(_asked_to_wait(error) or wait, stopped)
+            if stopped():
+                raise
+        else:
+            _answered.add(constants.ENDPOINT)
+            return answer
+    return ask()
+
+
+def pause(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Wait; ends soon after `stopped` has become true."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not stopped():
+        time.sleep(min(left, 0.5))
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may go well a little later."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    http_error = HfHubHTTPError.__bases__[0]  # of whichever HTTP library the client uses
+    for each in _causes(error):
+        if isinstance(each, OfflineModeIsEnabled | ConnectionAbortedError):
+            return False
+        if isinstance(each, HfHubHTTPError) and each.response is not None:
+            return each.response.status_code in (408, 429) or each.response.status_code >= 500
+        if isinstance(each, ConnectionError | TimeoutError | http_error):
+            return constants.ENDPOINT in _answered
+    return str(error).startswith("Consistency check failed")  # a file that came short
+
+
+def _asked_to_wait(error: BaseException) -> float | None:
+    """Seconds for which the Hub asks to be left alone."""
+    for each in _causes(error):
+        headers = getattr(getattr(each, "response", None), "headers", {})
+        after = headers.get("Retry-After", "")
+        # RateLimit: "api";r=0;t=55 says that none is left, and how soon there will be more
+        limit = re.search(r"(?:^|;)\s*t=([0-9]+)", headers.get("RateLimit", ""))
+        seconds = float(limit[1]) if limit else float(after) if after.isdecimal() else None
+        if seconds is not None:
+            return min(seconds + 1, LONGEST_WAIT)
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

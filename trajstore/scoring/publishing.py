@@ -1,0 +1,123 @@
+"""Makes slices of a loaded checkpoint and publishes them, each with how it came about, and the model's facts once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trajstore.errors import StoreUnusable
+from trajstore.scoring.facts import model_facts
+from trajstore.scoring.identity import check_same_architecture, check_same_run
+from trajstore.scoring.losses import token_scores
+from trajstore.scoring.noise import NOISE, measure_noise
+from trajstore.store.appending import flat_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedModel
+
+    from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
+    from trajstore.scoring.losses import Ids
+    from trajstore.scoring.planning import Plan
+    from trajstore.scoring.settings import Settings
+    from trajstore.store.datasets import Dataset
+    from trajstore.store.models import ModelFacts
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+
+class Publisher:
+    """Publishes slices of one model's checkpoints."""
+
+    def __init__(self, store: Store, plan: Plan, tokenizer: str | None, progress: Progress) -> None:
+        """`tokenizer` is the name of the one beside the weights; None where there is none."""
+        self._store, self._plan, self._tokenizer, self._progress = store, plan, tokenizer, progress
+        self._has_facts = False
+
+    def facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
+        """What the model says of itself; raises `ModelMismatch` where it does not agree with those in the store."""
+        source, model = self._plan.source, self._plan.model
+        facts = model_facts(
+            loaded.model,
+            model,
+            repo=source.repo,
+            size=source.run.size if source.run else None,
+            seed=source.run.seed if source.run else None,
+            parent=source.parent,
+            tokenizer=self._tokenizer,
+            tokens_per_step=self._plan.tokens_per_step,
+        )
+        if (known := self._store.model(model)) is not None:
+            check_same_architecture(facts, known)
+        return facts
+
+    def publish(
+        self,
+        checkpoint: Checkpoint,
+        loaded: LoadedCheckpoint,
+        facts: ModelFacts,
+        dataset: Dataset,
+        ids: Sequence[Ids],
+        settings: Settings,
+    ) -> None:
+        """Make and publish one slice; before it the noise of its losses if asked for, and once the model's facts.
+
+        Raises `SliceExists` where another job was first, `StoreUnusable` where the store cannot be written to, and
+        what the pass raises.
+        """
+        model, step = self._plan.model, checkpoint.step
+        what = f"{model} on {dataset.name} at step {step}"
+        scores = token_scores(
+            loaded.model,
+            ids,
+            columns=settings.columns,
+            batch_tokens=settings.batch_tokens,
+            vocabulary=settings.vocabulary(dataset.tokenizer.size),
+            progress=self._progress,
+        )
+        provenance = replace(
+            settings.provenance,
+            revision=checkpoint.revision,
+            commit=loaded.commit,
+            weights=loaded.weights,
+            tokens_seen=checkpoint.tokens_seen,
+            tokens_exact=checkpoint.tokens_exact,
+            known_bad=checkpoint.known_bad,
+            remote_code=_has_own_code(loaded.model),
+            attention=loaded.model.config._attn_implementation,
+            batch_tokens=scores.batch_tokens,
+        )
+        losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
+        noise = measure_noise(loaded.model, ids, scores, settings, dataset.tokenizer.size)
+        try:
+            self._publish_facts(facts)
+            if noise:
+                self._store.add_measures(
+                    NOISE, noise, model=model, step=step, dataset=dataset.name, replace=True
+                )
+            self._store.append(
+                model=model,
+                dataset=dataset.name,
+                step=step,
+                losses=losses,
+                columns={name: getattr(scores, name) for name in settings.columns},
+                provenance=provenance,
+            )
+        except OSError as error:
+            raise StoreUnusable(
+                f"{what} could not be written to the store at {self._store.path}: {error.strerror or error}. What was "
+                "finished is kept and nothing is half-written; mend that, and the same command goes on from there."
+            ) from error
+
+    def _publish_facts(self, facts: ModelFacts) -> None:
+        """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""
+        if not self._has_facts and self._store.publish_model(facts).repo != facts.repo:
+            check_same_run(self._store, self._plan.model, self._plan.source)
+        self._has_facts = True
+
+
+def _has_own_code(model: PreTrainedModel) -> bool:
+    """Whether a model's class or its configuration's came with the weights; transformers puts such into a package."""
+    modules = {type(model).__module__, type(model.config).__module__}
+    return any(name.startswith("transformers_modules.") for name in modules)

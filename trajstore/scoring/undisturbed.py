@@ -1,0 +1,81 @@
+"""A model in the middle of its training, as it would be if it were loaded from its checkpoint; and back again.
+
+Reads no store and writes none.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from trajstore.scoring.quiet import quiet
+from trajstore.scoring.weightfiles import fingerprint, weight_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedModel
+
+
+@contextmanager
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the model is in eval mode, without autocast and TF32; afterwards all is as it was before.
+
+    That is: the mode of every module, its buffers, the configuration, the random numbers of torch, numpy and
+    Python, and how exact float32 products are.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    # Tables of positions that grow with use would be tensors that no gradient can pass.
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    config, plain = dict(vars(model.config)), random.getstate()
+    numbers = np.random.get_state()
+    # With mixed precision, accelerate hides the class's own forward behind one of the instance.
+    forward = vars(model).pop("forward", None)
+    devices = sorted({each.device.index for each in model.parameters() if each.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices), _exact_products():
+            model.eval()
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module, tensors in buffers:
+            module._buffers.update(tensors)
+        vars(model.config).clear()
+        vars(model.config).update(config)
+        if forward is not None:
+            vars(model)["forward"] = forward
+        random.setstate(plain)
+        np.random.set_state(numbers)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Float32 products with all their bits."""
+    backends: Any = torch.backends
+    places = [backends.cuda.matmul, backends.mkldnn.matmul]
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            inherited = precision == backends.fp32_precision
+            place.fp32_precision = "none" if inherited else precision
+
+
+def fingerprint_in_memory(model: PreTrainedModel) -> str:
+    """Fingerprint of the weights' files that `save_pretrained` writes of the model as it is now: its checkpoint's own.
+
+    Writes them to a temporary folder (TMPDIR) and removes them again. Raises `OSError` where there is no room.
+    """
+    with tempfile.TemporaryDirectory(prefix="trajstore-weights-") as folder, quiet():
+        model.save_pretrained(folder)
+        return fingerprint(weight_files(Path(folder)))

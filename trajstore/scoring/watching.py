@@ -1,0 +1,261 @@
+"""Follows a folder where a training run saves checkpoints, and scores each when it is complete.
+
+The folder is looked at every few seconds. A checkpoint is scored once all that scoring reads is there in its full
+length and none of its files changed between two looks; folders under a temporary name, as some Trainers write first,
+name no step and are left alone. What fails is said, and tried again when its files change. A checkpoint that is removed
+before it is scored, as by a limit on saved checkpoints, is said and is no failure.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from trajstore.errors import CheckpointError, TrajstoreError, UnknownStep
+from trajstore.schema import check_name
+from trajstore.scoring.complete import Look, look, why_incomplete
+from trajstore.scoring.finding import find_checkpoints
+from trajstore.scoring.fitting import named_unfit
+from trajstore.scoring.job import Report, RunOptions, run
+from trajstore.scoring.planning import Plan, plan
+from trajstore.store.progress import SILENT
+from trajstore.store.steps import parts, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+SETTLE = 1.0
+"""Seconds until the second look at what is new or has changed, if the next look is not due earlier."""
+
+
+def watch(
+    store: Store,
+    folder: str | Path,
+    datasets: Sequence[str],
+    *,
+    steps: str | Sequence[int] = "all",
+    name: str | None = None,
+    tokens_per_step: int | None = None,
+    every: float = 10.0,
+    idle: float | None = None,
+    until: int | None = None,
+    progress: Progress = SILENT,
+    **options: Unpack[RunOptions],
+) -> Report:
+    """Score the checkpoints of `folder` on `datasets` as they come; returns when stopped by Ctrl-C or as asked.
+
+    The folder need not exist yet. `every` is the time between two looks and `idle` how long nothing may happen before
+    this ends, in seconds; `until` is a step: this ends once a checkpoint of that step or a later one was dealt with.
+    `steps` is all, or numbers and ranges. `name` and `tokens_per_step` are as for `plan`, `options` as for `run`. The
+    report's failures are those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the checkpoints
+    that were not complete at the end. Raises what `plan` and `run` raise where the checkpoints to come would fare no
+    better.
+    """
+    watching = _Watch(
+        store, Path(folder).expanduser().resolve(), datasets, steps, name, tokens_per_step, progress, options
+    )
+    progress.say(f"Following {watching.folder}; Ctrl-C ends it.")
+    try:
+        watching.follow(every, idle, until)
+        watching.note_incomplete()
+    except KeyboardInterrupt:
+        progress.say("Stopped. What was finished is kept; the same command goes on from there.")
+    return watching.report()
+
+
+class _Watch:
+    """What is known of the folder, and what was done."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        datasets: Sequence[str],
+        steps: str | Sequence[int],
+        name: str | None,
+        tokens_per_step: int | None,
+        progress: Progress,
+        options: RunOptions,
+    ) -> None:
+        self.started = self.news = time.monotonic()
+        self.store, self.folder, self.progress, self.options = store, folder, progress, options
+        self.datasets = [store.dataset(dataset).name for dataset in dict.fromkeys(datasets)]
+        self.steps = _following(steps)
+        self.name = check_name("model", folder.name if name is None else name)
+        self.tokens_per_step = tokens_per_step
+        self.seen: dict[int, tuple[Path, Look]] = {}
+        """Checkpoints that are not done, as the last look had them."""
+        self.done: set[int] = set()
+        """Steps with all slices."""
+        self.tried: dict[int, tuple[Look, str]] = {}
+        """Steps that were scored in vain: their files then, and the reason."""
+        self.unfit: list[tuple[int, str]] = []
+        """Failures of datasets that do not fit the model, and are left out since."""
+        self.written = self.skipped = self.tokens = 0
+        self.said = ""
+
+    def follow(self, every: float, idle: float | None, until: int | None) -> None:
+        """Look and score until there is a reason to end."""
+        while True:
+            ready, changed = self._look()
+            if ready:
+                self._score(ready)
+                self.news = time.monotonic()
+            elif until is not None and self._has_reached(until, changed):
+                return
+            elif idle is not None and time.monotonic() - self.news > idle:
+                self.progress.say(f"Nothing new in {self.folder} for {idle:g} s.")
+                return
+            time.sleep(min(every, SETTLE) if ready or changed else every)
+
+    def note_incomplete(self) -> None:
+        """Count as failures what was never complete."""
+        for step in self.seen.keys() - self.tried.keys():
+            folder, files = self.seen[step]
+            reason = f"{folder} is not complete: {_problem(folder) or 'its files were still changing'}."
+            self.tried[step] = files, reason
+            self.progress.say(reason)
+
+    def report(self) -> Report:
+        """What was done."""
+        return Report(
+            written=self.written,
+            skipped=self.skipped,
+            failures=self.unfit + sorted((step, reason) for step, (_, reason) in self.tried.items()),
+            tokens=self.tokens,
+            seconds=time.monotonic() - self.started,
+        )
+
+    def _look(self) -> tuple[list[int], set[int]]:
+        """Steps to score now, ascending, and those that have changed since the last look."""
+        before, self.seen = self.seen, self._there()
+        for step in sorted(before.keys() - self.seen.keys() - self.done):
+            self.tried.pop(step, None)
+            self.progress.say(f"{before[step][0]} was removed before it was scored.")
+        changed = {step for step in self.seen if before.get(step) != self.seen[step]}
+        if changed:
+            self.news = time.monotonic()
+        ready = [
+            step
+            for step, (folder, files) in self.seen.items()
+            if step not in changed
+            and (step not in self.tried or self.tried[step][0] != files)
+            and _problem(folder) is None
+        ]
+        return ready, changed
+
+    def _has_reached(self, until: int, changed: set[int]) -> bool:
+        """Whether that step or a later one was dealt with, and none up to it is still being written."""
+        dealt_with = self.done | self.tried.keys()
+        return any(step >= until for step in dealt_with) and not any(step <= until for step in changed)
+
+    def _there(self) -> dict[int, tuple[Path, Look]]:
+        """The checkpoints in the folder that are wanted and not done, ascending, with their files."""
+        if not self.folder.is_dir():
+            self._wait_for(f"{self.folder} to be made.")
+            return {}
+        try:
+            checkpoints = find_checkpoints(str(self.folder)).checkpoints
+        except (CheckpointError, FileNotFoundError) as error:
+            self._wait_for(f"checkpoints. {error}")
+            return {}
+        wanted = _among(self.steps, [checkpoint.step for checkpoint in checkpoints])
+        found = {}
+        for checkpoint in checkpoints:
+            if checkpoint.step in wanted - self.done and not self._is_done(checkpoint.step):
+                folder = Path(checkpoint.location)
+                try:
+                    found[checkpoint.step] = (folder, look(folder))
+                except OSError:
+                    continue
+        return found
+
+    def _is_done(self, step: int) -> bool:
+        """Whether a step has all its slices; at first sight those that are there are counted."""
+        present = sum(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets)
+        if step not in self.seen:
+            self.skipped += present
+        if present == len(self.datasets):
+            self.done.add(step)
+        return step in self.done
+
+    def _score(self, steps: list[int]) -> None:
+        """Score checkpoints that are complete, and note which of them are done."""
+        try:
+            todo = plan(
+                self.store,
+                str(self.folder),
+                self.datasets,
+                steps=steps,
+                name=self.name,
+                tokens_per_step=self.tokens_per_step,
+            )
+            report = self._run(todo)
+        except (UnknownStep, CheckpointError, FileNotFoundError):
+            return  # one was removed meanwhile, which the next look says
+        self.written += report.written
+        self.skipped += report.skipped - todo.present
+        self.tokens += report.tokens
+        for step, reason in report.failures:
+            if unfit := named_unfit(reason, self.datasets):
+                self.unfit.append((step, reason))
+                self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
+        for step in steps:
+            self.tried.pop(step, None)
+            if all(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets):
+                self.done.add(step)
+            else:
+                reasons = [each for each in report.failures if each[0] == step and each not in self.unfit]
+                self.tried[step] = self.seen[step][1], " ".join(reason for _, reason in reasons)
+
+    def _run(self, todo: Plan) -> Report:
+        """Do a plan; when interrupted, count what it has published."""
+        try:
+            return run(self.store, todo, progress=self.progress, **self.options)
+        except BaseException:
+            self.written += sum(
+                self.store.has_slice(self.name, dataset, pending.checkpoint.step)
+                for pending in todo.pending
+                for dataset in pending.datasets
+            )
+            raise
+
+    def _wait_for(self, what: str) -> None:
+        """Say, once, why there is nothing to do yet."""
+        if what != self.said:
+            self.said = what
+            self.progress.say(f"Waiting for {what}")
+
+
+def _problem(folder: Path) -> str | None:
+    """Why a checkpoint is not complete, or None."""
+    try:
+        return why_incomplete(folder)
+    except OSError as error:
+        return str(error)
+
+
+def _following(steps: str | Sequence[int]) -> list[str]:
+    """The parts of a SPEC; raises `TrajstoreError` for one that depends on the steps to come."""
+    found = parts(steps)
+    for part in found:
+        if part in ("log", "last"):
+            raise TrajstoreError(
+                f"--steps {part} cannot be told of checkpoints to come: give all, numbers or ranges (0:10000:100)."
+            )
+    return found
+
+
+def _among(spec: list[str], existing: list[int]) -> set[int]:
+    """Those of the existing steps that are meant; a number that is not there yet is none."""
+    chosen: set[int] = set()
+    for part in spec:
+        try:
+            chosen.update(resolve(part, existing, ""))
+        except UnknownStep:
+            continue
+    return chosen
