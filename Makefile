@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick browser clean
+.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick bench-scale browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,7 +14,7 @@ help:  ## show this list
 	@touch $@
 
 .venv/.dev: .venv/.installed
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,bench]'
 	@touch $@
 
 demo: .venv/.installed  ## train a tiny suite, score it, write demo/report.html (under 5 minutes)
@@ -53,6 +53,12 @@ bench: .venv/.dev  ## the benchmarks, into benchmarks/RESULTS.md
 
 bench-quick: .venv/.dev  ## the benchmarks at a smaller size, printed only
 	.venv/bin/python -m benchmarks.run --quick
+
+bench-scale: .venv/.dev  ## a store that grows to a billion losses, into benchmarks/RESULTS.md
+	.venv/bin/python -m benchmarks.scale
+
+bench-scoring: .venv/.dev  ## the scoring pass beside other ways, into benchmarks/RESULTS.md (minutes)
+	.venv/bin/python -m benchmarks.scoring
 
 clean:  ## remove what was set up and built
 	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

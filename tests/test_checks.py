@@ -7,6 +7,7 @@ import random
 import shutil
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +17,10 @@ from conftest import PLANTED_STEPS
 from typer.testing import CliRunner
 
 from trajstore.cli import app
-from trajstore.errors import StoreNotFound, UnknownName
+from trajstore.errors import DamagedFile, StoreNotFound, UnknownName
 from trajstore.store import checks, lifecycle
 from trajstore.store.datasets import Dataset
+from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -96,6 +98,85 @@ def test_what_a_quick_check_finds(planted: Store, tmp_path: Path) -> None:
     assert problems.pop("groups/ghost.sql") == "the catalog has no view for it"
     assert set(problems.values()) == {"there is no sound dataset 'e' for it"}
     assert len(problems) == 2 * len(PLANTED_STEPS)
+
+
+NO_FACTS = {
+    "{": "Expecting property name",
+    "[]": "it does not hold the facts of b",
+    "null": "it does not hold the facts of b",
+    '{"model": "a"}': "it does not hold the facts of b",
+    '{"model": "b", "n_params": "70m"}': "its n_params is '70m', and not a whole number",
+    '{"model": "b", "n_params": 7.5}': "its n_params is 7.5, and not a whole number",
+    '{"model": "b", "seed": true}': "its seed is True, and not a whole number",
+    '{"model": "b", "n_layer": NaN}': "its n_layer is nan, and not a whole number",
+    '{"model": "b", "tokens_per_step": 99999999999999999999}': "and not a whole number",
+    '{"model": "b", "repo": ["x", "y"]}': "its repo is ['x', 'y'], and not a text",
+    '{"model": "b", "family": {"a": 1}}': "and not a text",
+    '{"model": "b", "tokenizer": 5}': "its tokenizer is 5, and not a text",
+    "[" * 100_000: "recursion",
+}
+
+
+@pytest.mark.parametrize("text", NO_FACTS, ids=lambda text: text[:40])
+def test_facts_that_are_none_are_named(planted: Store, text: str) -> None:
+    (planted.path / "models" / "b.json").write_text(text)
+    for use in (lambda: planted.model("b"), planted.model_names, lambda: planted.matrix("d")):
+        with pytest.raises(
+            DamagedFile, match=r"models/b\.json is damaged: .*Remove it; the next trajstore score"
+        ):
+            use()
+    assert NO_FACTS[text] in found(planted)["models/b.json"]
+
+
+def test_facts_of_a_later_version_are_read(planted: Store) -> None:
+    text = '{"model": "b", "n_params": 7, "seed": null, "of_later": [1, 2]}'
+    (planted.path / "models" / "b.json").write_text(text)
+    assert planted.model("b") == ModelFacts("b", n_params=7)
+    assert found(planted) == {}
+
+
+def test_definitions_that_are_others_are_named(planted: Store) -> None:
+    """A file changed by hand, and views and a macro changed in the catalog."""
+    planted.groups.add("mine", "FROM groups.digits")
+    planted.groups.add("other", "FROM groups.the WHERE context IN (0, 1) AND NOT false", "with words")
+    planted.groups.add("gone", "FROM groups.the")
+    planted.close()
+    catalog = planted.path / "catalog.duckdb"
+    (planted.path / "groups" / "mine.sql").write_text("FROM groups.the\n")
+    (planted.path / "groups" / "gone.sql").unlink()
+    rebuild = "trajstore rebuild makes the catalog anew from the files"
+    with Store(planted.path) as store:
+        assert {problem.path: (problem.what, problem.mend) for problem in checks.check(store)} == {
+            "groups/mine.sql": ("the catalog's view is not what this group is defined as", rebuild),
+            "groups/gone.sql": ("the catalog has a view, but there is no file", rebuild),
+        }
+    lifecycle.rebuild(planted.path)
+    with Store(planted.path) as store:
+        assert found(store) == {}
+    good = catalog.read_bytes()
+    for change, name, what in (
+        (
+            "CREATE OR REPLACE VIEW groups.digits AS FROM groups.the",
+            "groups/digits.sql",
+            "not what this group",
+        ),
+        (
+            "CREATE OR REPLACE VIEW tokens AS SELECT 1 AS x",
+            "catalog.duckdb",
+            "its tokens is not what this version",
+        ),
+        ("DROP VIEW coverage", "catalog.duckdb", "it has no coverage"),
+        ("CREATE OR REPLACE MACRO loss_at(s) AS TABLE SELECT 1", "catalog.duckdb", "its loss_at is not what"),
+    ):
+        catalog.write_bytes(good)
+        with duckdb.connect(str(catalog)) as connection:
+            connection.execute(f"SET VARIABLE store = '{planted.path}'")
+            connection.execute("CREATE VIEW of_ones_own AS SELECT 1")
+            connection.execute(change)
+        with Store(planted.path) as store:
+            problems = found(store)
+        assert list(problems) == [name]
+        assert what in problems[name]
 
 
 def test_changed_tokens_are_found(planted: Store) -> None:

@@ -99,9 +99,11 @@ WORK: dict[str, Work] = {"score": score, "ingest": ingest, "group": group}
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of checkpoints, and losses of two models in two files."""
+    """A run of checkpoints, losses of two models in two files, and a text with its tokenizer."""
     folder = tmp_path_factory.mktemp("source")
     save_run(folder / "run", STEPS)
+    save_tokenizer(folder / "tokenizer", ["one", "two", "three"])
+    (folder / "text.txt").write_text("one two three " * 500)
     ids = random_dataset(seed=1).ids
     rng = np.random.default_rng(0)
     frames = []
@@ -231,6 +233,12 @@ def drop(store: Path, _: Path) -> None:
         opened.drop([("m", "d", 0)])
 
 
+def drop_dataset(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened:
+        if "d" in opened.dataset_names():
+            opened.drop_dataset("d", losses=True)
+
+
 def add_dataset(store: Path, _: Path) -> None:
     with trajstore.open(store) as opened:
         opened.add_dataset("new", ragged((5, 6)))
@@ -269,7 +277,7 @@ def rebuild(store: Path, _: Path) -> None:
         add_group,
         *(
             pytest.param(work, marks=pytest.mark.slow)
-            for work in (append_again, drop, add_dataset, publish_model, drop_group, rebuild)
+            for work in (append_again, drop, drop_dataset, add_dataset, publish_model, drop_group, rebuild)
         ),
     ],
 )
@@ -431,8 +439,6 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_a_full_disk(disk: Disk, source: Path) -> None:
     store, out = disk.place / "store", disk.place / "m.npy"
-    save_tokenizer(source / "tokenizer", ["one", "two", "three"])
-    (source / "text.txt").write_text("one two three " * 500)
     words: list[list[object]] = [
         ["score", source / "run", "-d", "d", "--steps", "0:3"],
         [
@@ -464,6 +470,12 @@ def test_a_full_disk(disk: Disk, source: Path) -> None:
         assert "No space left on device" in result.stderr, result.stderr
         assert contents(store) == before
         assert list((store / "tmp").iterdir()) == []
+    with pytest.raises(OSError, match="No space left on device"):
+        append(store, store)
+    with trajstore.open(store) as opened, pytest.raises(OSError, match="No space left on device"):
+        opened.add_dataset("new", ragged((50, 60)))
+    assert contents(store) == before
+    assert list((store / "tmp").iterdir()) == []
     assert run("status", "-s", store).exit_code == 0
     assert run("sql", "SELECT count(*) FROM tokens", "-s", store).exit_code == 0
     disk.free()
@@ -477,6 +489,8 @@ def test_a_full_disk(disk: Disk, source: Path) -> None:
     ):
         result = run(*command, "-s", store)
         assert (result.exit_code, "No space left on device" in result.stderr) == (1, True)
+    for command in (["drop", "-m", "run", "--steps", "0", "--yes"], ["dataset", "drop", "new", "--yes"]):
+        assert run(*command, "-s", store).exit_code == 0, "removing needs no room"
     disk.free()
     assert [path.name for path in disk.place.iterdir()] == ["store"], "no half of an export"
     assert run("matrix", out, "-d", "d", "-m", "run", "-s", store).exit_code == 0
@@ -580,6 +594,17 @@ def test_a_read_only_store_answers_and_is_not_written(read_only: Path, source: P
         ["group", "add", "other", "--sql", "FROM groups.digits"],
         ["group", "drop", "mine"],
         ["drop", "-m", "m", "--yes"],
+        [
+            "dataset",
+            "add",
+            "new",
+            source / "text.txt",
+            "--tokenizer",
+            source / "tokenizer",
+            "--contexts",
+            "4",
+        ],
+        ["dataset", "drop", "e", "--yes"],
         ["rebuild"],
         ["migrate"],
     ]
@@ -587,6 +612,11 @@ def test_a_read_only_store_answers_and_is_not_written(read_only: Path, source: P
         result = run(*words, "-s", read_only)
         assert result.exit_code == 1, words
         assert "Read-only file system" in result.stderr or "Permission denied" in result.stderr, result.stderr
+    with trajstore.open(read_only) as store:
+        with pytest.raises(OSError, match="Read-only file system|Permission denied"):
+            store.append(model="new", dataset="d", step=3, losses=np.ones(store.dataset("d").n_losses))
+        assert store.matrix("d", group="every_token").values.shape[0] == 1
+        assert store.sql("SELECT count(*) FROM losses").fetchall()[0][0] > 0
     assert {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()} == before
 
 

@@ -7,7 +7,12 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "sklearn", "transformers", "datasets", "duckdb", "polars", "scipy", "matplotlib", "plotly")
+from trajstore.store.store import Store
+
+HEAVY = (
+    *("torch", "sklearn", "transformers", "datasets", "duckdb", "polars", "pandas", "scipy", "matplotlib"),
+    *("plotly", "ray", "accelerate"),
+)
 
 HELP = """
 import sys
@@ -31,9 +36,47 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded(HELP.format("")) == set()
 
 
-@pytest.mark.parametrize("command", ["score", "pca", "report", "demo", "sql"])
-def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
-    assert loaded(HELP.format(f"{command!r}, ")) == set()
+EVERY_HELP = """
+import sys
+import typer
+from typer.testing import CliRunner
+from trajstore.cli import app
+
+def walk(group, words=()):
+    yield words
+    for name, command in getattr(group, 'commands', {}).items():
+        yield from walk(command, (*words, name))
+
+for words in walk(typer.main.get_command(app)):
+    result = CliRunner().invoke(app, [*words, '--help'])
+    assert result.exit_code == 0 and 'Usage: ' in result.output, words
+    ours = {name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names - had
+    print(' '.join(words) or 'trajstore', *sorted(ours), sep=',')
+"""
+
+# What typer brings along, and what an editable installation puts in sys.modules.
+LIGHT = {
+    *("trajstore", "typer", "click", "rich", "shellingham", "markdown_it", "mdurl", "pygments"),
+    *(
+        "annotated_doc",
+        "annotated_types",
+        "pydantic",
+        "pydantic_core",
+        "typing_extensions",
+        "typing_inspection",
+    ),
+}
+
+
+def test_no_command_s_help_loads_anything_but_typer() -> None:
+    """Half a second is soon spent: whatever else is imported for a help page is named here with its command."""
+    code = f"import sys\nhad = {{name.partition('.')[0] for name in sys.modules}}\n{EVERY_HELP}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pages = dict(line.split(",", 1) for line in done.stdout.splitlines())
+    assert len(pages) > 20
+    for command, loaded_so_far in pages.items():
+        found = {name for name in loaded_so_far.split(",") if not name.startswith("_")}
+        assert found <= LIGHT, command
 
 
 def test_the_package_loads_nothing_heavy() -> None:
@@ -45,6 +88,18 @@ def test_a_store_needs_neither_torch_nor_sklearn() -> None:
         loaded("import trajstore.store.store, trajstore.analysis") & {"torch", "sklearn", "transformers"}
         == set()
     )
+
+
+def test_reading_losses_loads_no_pandas(planted: Store) -> None:
+    """Arrow imports it on the way to numpy unless that way is avoided, which takes longer than most reads."""
+    code = (
+        "import trajstore\n"
+        "from trajstore.view.gather import trajectories\n"
+        f"store = trajstore.open({str(planted.path)!r})\n"
+        "assert store.matrix('d').values.shape == (16, 97)\n"
+        "assert trajectories(store, ['every_token']).height == 32\n"
+    )
+    assert loaded(code) & {"pandas", "torch"} == set()
 
 
 def test_public_names_are_there() -> None:

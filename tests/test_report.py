@@ -281,3 +281,22 @@ def test_steps_are_spread_over_the_axis_with_both_ends():
 )
 def test_tokens_that_share_a_character_show_it_once(texts, shown):
     assert joined(texts) == shown
+
+
+def test_partial_slices_are_counted_and_not_drawn(planted: Store, tmp_path: Path) -> None:
+    first = [1.0] * (PLANTED_LENGTHS[0] - 1)
+    for model, dataset, step in (("a", "d", 3), ("a", "d", 5), ("c", "d", 7), ("c", "e", 7)):
+        planted.append(model=model, dataset=dataset, step=step, losses=first, contexts=[0])
+    out = write_report(planted, tmp_path / "r.html", groups=["every_token"])
+    cells = re.findall(r"<td>.*?</td>", out.read_text())
+    assert "<td>10 steps, 2 partial<small>0 to 64</small></td>" in cells
+    assert "<td>8 steps, 2 missing<small>0 to 64</small></td>" in cells, (
+        "the other dataset lacks the same steps"
+    )
+    assert cells.count("<td>1 step, 1 partial<small>7</small></td>") == 2
+    data = read_data(out)
+    assert [[model["name"] for model in view["models"]] for view in data["tokens"]] == [["a", "b"]] * 2
+    assert all(model["steps"] == list(PLANTED_STEPS) for view in data["tokens"] for model in view["models"])
+    assert "16 checkpoints of a, b" in data["components"][0]["text"]
+    with pytest.raises(PlotError, match="There are no complete losses of these models"):
+        write_report(planted, tmp_path / "r.html", models="c")

@@ -128,14 +128,14 @@ class Watch:
         pass
 
 
-def test_the_bar_counts_curves_of_groups_that_exist(planted: Store) -> None:
+def test_the_bar_counts_slices_once_the_groups_exist(planted: Store) -> None:
     watch = Watch()
     with pytest.raises(UnknownName, match="no group 'digit'"):
         gather.trajectories(planted, ["every_token", "digit"], progress=watch)
     assert watch.started == []
     gather.trajectories(planted, ["every_token", "digits"], progress=watch)
-    assert watch.started == [("trajectories", 4, "curves")]
-    assert watch.advanced == 4
+    assert watch.started == [("trajectories", 32, "slices")]
+    assert watch.advanced == 32
 
 
 def test_an_empty_store_says_how_to_go_on(store: Store) -> None:

@@ -129,6 +129,13 @@ class BadSteps(TrajstoreError):
         )
 
 
+class BadOption(TrajstoreError):
+    """A value of an option that cannot be read."""
+
+    def __init__(self, option: str, asked: str, takes: str) -> None:
+        super().__init__(f"Cannot read {option} {asked!r}. It takes {takes}.")
+
+
 class DatasetExists(TrajstoreError):
     """A dataset name that is taken by other tokens."""
 
@@ -137,6 +144,17 @@ class DatasetExists(TrajstoreError):
             f"The dataset {name!r} exists with other tokens ({have[:23]}…, these are {new[:23]}…); a dataset never "
             "changes. Nothing was written. Give these another name, or see what is there: "
             f"trajstore dataset show {name}"
+        )
+
+
+class DatasetInUse(TrajstoreError):
+    """A dataset that cannot be dropped alone, since there are losses on it."""
+
+    def __init__(self, name: str, slices: Sequence[tuple[str, str, int]]) -> None:
+        models = list(dict.fromkeys(model for model, _, _ in slices))
+        super().__init__(
+            f"There are losses on the dataset {name!r}: {len(slices)} slices of {listed(models)}. Nothing was removed. "
+            f"To remove them as well: trajstore dataset drop {name} --losses"
         )
 
 
@@ -161,6 +179,20 @@ class TokenizerMismatch(TrajstoreError):
 
 class BadLosses(TrajstoreError):
     """Losses that cannot be right: their number, a NaN, an infinity, or below zero."""
+
+
+class BadMeasures(TrajstoreError):
+    """Measures that cannot be kept: a name that is not theirs, no number, or two values for one thing."""
+
+
+class MeasuresExist(TrajstoreError):
+    """The measures are there already; they never change unless replaced on purpose."""
+
+    def __init__(self, what: str, dataset: str | None) -> None:
+        on = "" if dataset is None else f" on {dataset}"
+        super().__init__(
+            f"{what}{on}: there already, and left as it was. To overwrite it on purpose, pass replace=True."
+        )
 
 
 class SliceExists(TrajstoreError):
@@ -234,6 +266,23 @@ class QueryError(TrajstoreError):
     """A query that DuckDB refused, or that this session does not allow."""
 
 
+class MissingParameter(TrajstoreError):
+    """A query that was given no value for one of its parameters."""
+
+    def __init__(self, query: str, meanings: Mapping[str, str]) -> None:
+        """`meanings` are what the parameters without a value are, by name; "" where that is not known."""
+        names = [f"{name} ({meaning})" if meaning else name for name, meaning in meanings.items()]
+        give = " ".join(f"-p {name}=VALUE" for name in meanings)
+        super().__init__(f"{query} needs a value for {listed(names)}. Give it with: {give}")
+
+
+class ShellUnavailable(TrajstoreError):
+    """DuckDB's command line is not there, or too old."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}. Install it with: pip install duckdb-cli")
+
+
 class GroupError(TrajstoreError):
     """A group definition that cannot be used."""
 
@@ -246,12 +295,26 @@ class CheckpointError(TrajstoreError):
     """Checkpoints that cannot be found or read."""
 
 
+class NotAligned(TrajstoreError):
+    """Datasets that do not hold the same items."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(
+            f"{difference} --align item takes datasets of the same items, as those that dataset add makes with "
+            "--prompting zero and few from the same source, tokenizer, --seed and --problems."
+        )
+
+
 class UnfitContext(TrajstoreError):
     """A context that the model cannot score: too short, too long, or with ids that it does not have."""
 
 
 class DeviceError(TrajstoreError):
-    """A device or number format that is not there."""
+    """A device, number format or other setting of the forward pass that is not there."""
+
+
+class ExecutorError(TrajstoreError):
+    """A cluster that cannot be used."""
 
 
 class BadTarget(TrajstoreError):

@@ -9,3 +9,9 @@ FROM read_parquet(
     hive_types = {'model': VARCHAR, 'dataset': VARCHAR, 'step': BIGINT}
 );
 COMMENT ON VIEW raw_losses IS 'Every loss of every slice, without the token: -log p(token | earlier tokens) in nats, by model, dataset, step, context and position of the predicted token.';
+COMMENT ON COLUMN raw_losses.model IS 'one training run';
+COMMENT ON COLUMN raw_losses.dataset IS 'a fixed, named list of contexts under one tokenizer';
+COMMENT ON COLUMN raw_losses.step IS 'the suite''s step label; 0 is initialisation';
+COMMENT ON COLUMN raw_losses.context IS 'number of the context in its dataset, from 0';
+COMMENT ON COLUMN raw_losses.position IS 'index of the predicted token in its context, from 0; position 0 has no loss, so no row';
+COMMENT ON COLUMN raw_losses.loss IS '−log p(token given earlier tokens), float32 [nats]';

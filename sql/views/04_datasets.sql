@@ -15,3 +15,10 @@ FROM (
     WHERE decode(key) = 'trajstore'
 );
 COMMENT ON VIEW datasets IS 'Every dataset: numbers of contexts, tokens and losses, its tokenizer, the sha256 of its tokens, and how it was drawn (JSON).';
+COMMENT ON COLUMN datasets.contexts IS 'number of contexts';
+COMMENT ON COLUMN datasets.tokens IS 'number of tokens, the first of each context included [tokens]';
+COMMENT ON COLUMN datasets.losses IS 'number of losses of a complete slice [tokens]';
+COMMENT ON COLUMN datasets.tokenizer IS 'name of the tokenizer';
+COMMENT ON COLUMN datasets.vocabulary_sha256 IS 'hash of the tokenizer''s vocabulary';
+COMMENT ON COLUMN datasets.tokens_sha256 IS 'hash of all token ids';
+COMMENT ON COLUMN datasets.source IS 'how it was drawn (JSON)';

@@ -8,3 +8,4 @@ SELECT
 FROM parquet_kv_metadata(coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet')
 WHERE decode(key) = 'trajstore';
 COMMENT ON VIEW slice_footers IS 'Provenance of each slice (JSON): weights, revision, commit, dtype, attention kernel, vocabulary of the softmax, batch, versions, device, run, time, and hashes.';
+COMMENT ON COLUMN slice_footers.facts IS 'what the footer says (JSON)';

@@ -9,3 +9,5 @@ SELECT
 FROM parquet_file_metadata(coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet')
 WHERE NOT contains(file_name, '.osses/model=_/');
 COMMENT ON VIEW coverage IS 'Every slice there is: model, dataset, step, number of losses, path inside the store.';
+COMMENT ON COLUMN coverage."rows" IS 'number of losses in the slice';
+COMMENT ON COLUMN coverage.path IS 'of the slice''s file, inside the store';

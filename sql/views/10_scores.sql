@@ -13,3 +13,5 @@ FROM read_parquet(
 )
 JOIN tokens USING (dataset, context, position);
 COMMENT ON VIEW scores IS 'Losses with what some slices keep beside them, else NULL: rank of the token among all (0 is the likeliest) and entropy of the prediction in nats.';
+COMMENT ON COLUMN scores.rank IS 'of the token among all in the prediction; 0 is the likeliest';
+COMMENT ON COLUMN scores.entropy IS 'of the prediction [nats]';

@@ -28,7 +28,8 @@ class PCAResult:
     """A fit."""
 
     scores: pl.DataFrame
-    """model, step, component (from 1), score (nats, along a direction of length 1): where each checkpoint lies."""
+    """The labels of the matrix's rows (model, step), component (from 1), score (nats, along a direction of length 1):
+    where each checkpoint lies."""
     variance: pl.DataFrame
     """component, variance (nats²), ratio (share of the whole variance)."""
     loadings: np.ndarray
@@ -136,9 +137,7 @@ def _scores(rows: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
     """Scores (rows, components) in long format, component by component."""
     return pl.concat(
         [
-            rows.select(
-                "model", "step", pl.lit(number, pl.Int64).alias("component"), pl.Series("score", column)
-            )
+            rows.select(pl.all(), pl.lit(number, pl.Int64).alias("component"), pl.Series("score", column))
             for number, column in enumerate(scores.T, start=1)
         ]
     )

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from trajstore import __version__
-from trajstore.cli import analysis, dataset, demo, group, ingest, report, score, sql, store
+from trajstore.cli import (
+    analysis,
+    audit,
+    dataset,
+    demo,
+    group,
+    ingest,
+    query,
+    report,
+    schema,
+    score,
+    shell,
+    sql,
+    store,
+    suite,
+)
 from trajstore.cli.output import CommandGroup
 
 app = typer.Typer(
@@ -42,7 +57,22 @@ def trajstore(
     """
 
 
-for module in (demo, store, dataset, score, ingest, sql, group, analysis, report):
+for module in (
+    demo,
+    store,
+    dataset,
+    suite,
+    score,
+    ingest,
+    sql,
+    query,
+    schema,
+    shell,
+    group,
+    analysis,
+    audit,
+    report,
+):
     module.register(app)
 
 

@@ -89,7 +89,14 @@ def matrix(
     group: GroupOption = None,
     steps: Steps = "all",
     contexts: Contexts = None,
-    align: AlignOption = "predict",
+    align: Annotated[
+        str,
+        typer.Option(
+            metavar="predict|after|item",
+            help="The loss of the group's tokens, or of the tokens after them; item: the same columns for datasets "
+            "of the same items.",
+        ),
+    ] = "predict",
     pad_first: Annotated[
         bool, typer.Option("--pad-first", help="Give position 0, which has no loss, a column of zeros.")
     ] = False,
@@ -98,11 +105,14 @@ def matrix(
 ) -> None:
     """Export losses as a matrix: rows are checkpoints (model, step), columns tokens (dataset, context, position).
 
-    Labels are written beside it: OUT.rows.parquet and OUT.columns.parquet.
+    Labels are written beside it: OUT.rows.parquet and OUT.columns.parquet. With --align item, columns are (item,
+    item_position) where each dataset has a loss, and rows (model, step, dataset): for the same problems under two
+    prompts.
 
     \b
     Example:
       trajstore matrix losses.npy -d code -m 'tiny-*' --steps log --contexts 0:50
+      trajstore matrix prompts.npy -d dm-zero -d dm-few --align item
     """
     from trajstore.store.export import check_matrix_target, save_matrix
 
@@ -111,7 +121,8 @@ def matrix(
         pulled = opened.matrix(dataset, model, group, steps, contexts, missing, align, pad_first)  # type: ignore[arg-type]
     files = save_matrix(pulled, out)
     rows, columns = pulled.values.shape
-    say(f"Wrote {out}: {rows:,} checkpoints × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
+    kind = "checkpoints and datasets" if align == "item" else "checkpoints"
+    say(f"Wrote {out}: {rows:,} {kind} × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
     say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
 
 

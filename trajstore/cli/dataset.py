@@ -1,4 +1,4 @@
-"""dataset add, list, show: fixed contexts to score models on."""
+"""dataset add, list, show, drop: fixed contexts to score models on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from trajstore.cli.output import (
     print_table,
     say,
 )
+from trajstore.errors import listed
 
 
 def add(
     name: Annotated[str, typer.Argument(help="The dataset's name in the store.")],
     source: Annotated[
         str,
-        typer.Argument(help=".txt, .jsonl or .parquet file, folder of text files, or Hugging Face dataset."),
+        typer.Argument(
+            help=".txt, .jsonl or .parquet file, folder of text files, Hugging Face dataset, or dm-mathematics."
+        ),
     ],
     tokenizer: Annotated[str, typer.Option(help="Repository or folder of the tokenizer.")],
-    contexts: Annotated[int, typer.Option(min=1, help="Contexts to draw.")] = 512,
+    contexts: Annotated[int | None, typer.Option(min=1, help="Contexts to draw [default: 512].")] = None,
     length: Annotated[int, typer.Option(min=2, help="Tokens of a context, at most.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
     column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
@@ -39,37 +42,66 @@ def add(
     stream: Annotated[
         bool, typer.Option("--stream", help="Stream a Hugging Face dataset instead of downloading it.")
     ] = False,
+    prompting: Annotated[
+        str | None,
+        typer.Option(
+            metavar="zero|few",
+            help="dm-mathematics: a problem a context, or a category's problems one after another.",
+        ),
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="dm-mathematics: problems of each category [default: 10].")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Draw contexts from a source and keep their tokens, their text and a hash over them.
 
     A document is drawn, then a slice of at most --length tokens inside it; the same seed draws the same. Rows of a
-    .jsonl or .parquet file that has the column input_ids are taken as they are.
+    .jsonl or .parquet file that has the column input_ids are taken as they are. The source dm-mathematics is school
+    mathematics, question and answer, in 56 categories; --seed and --problems give the same items under both promptings.
 
     \b
     Example:
       trajstore dataset add pile-github timaeus/pile-github --tokenizer EleutherAI/pythia-70m
       trajstore dataset add notes notes.txt --tokenizer runs/tiny --contexts 100 --length 128
+      trajstore dataset add dm-few dm-mathematics --prompting few --tokenizer EleutherAI/pythia-70m
     """
     from trajstore.schema import check_name
 
     with open_store(store) as opened:
         check_name("dataset", name)
         from trajstore.scoring.datasets import build_dataset
+        from trajstore.scoring.mathematics import SOURCE, mathematics_dataset
 
-        new = build_dataset(
-            source,
-            tokenizer,
-            contexts=contexts,
-            length=length,
-            seed=seed,
-            column=column,
-            split=split,
-            config=config,
-            revision=revision,
-            stream=stream,
-            progress=bars(),
-        )
+        if source == SOURCE:
+            if prompting is None or contexts or column != "text" or split or config or revision or stream:
+                raise typer.BadParameter(
+                    f"{SOURCE} takes --prompting zero or few, --problems, --length and --seed, and no others"
+                )
+            new = mathematics_dataset(
+                tokenizer,
+                prompting,  # type: ignore[arg-type]
+                problems=problems or 10,
+                length=length,
+                seed=seed,
+                progress=bars(),
+            )
+        elif prompting or problems:
+            raise typer.BadParameter(f"--prompting and --problems are for the source {SOURCE}")
+        else:
+            new = build_dataset(
+                source,
+                tokenizer,
+                contexts=contexts or 512,
+                length=length,
+                seed=seed,
+                column=column,
+                split=split,
+                config=config,
+                revision=revision,
+                stream=stream,
+                progress=bars(),
+            )
         there = name in opened.dataset_names()
         made = opened.add_dataset(name, new)
     verb = "was there already, with the same tokens" if there else "added"
@@ -145,6 +177,28 @@ def show(
     print_table(["context", "begins"], [[context, text] for context, text in starts.items()])
 
 
+def drop(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    losses: Annotated[bool, typer.Option("--losses", help="Remove all losses on it as well.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Remove a dataset for good, after asking; refused while there are losses on it.
+
+    \b
+    Example:
+      trajstore dataset drop notes
+    """
+    with open_store(store) as opened:
+        there = opened.slices_on(name)
+        of = listed(dict.fromkeys(model for model, _, _ in there))
+        also = f" and {len(there)} slices of {of}" if there else ""
+        if not yes and (losses or not there):
+            typer.confirm(f"Remove the dataset {name}{also}?", abort=True, err=True)
+        opened.drop_dataset(name, losses=losses)
+    say(f"Removed the dataset {name}{also}.")
+
+
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
     family = typer.Typer(
@@ -156,4 +210,5 @@ def register(app: typer.Typer) -> None:
     family.command("add")(add)
     family.command("list")(list_)
     family.command("show")(show)
+    family.command("drop")(drop)
     app.add_typer(family, name="dataset")

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from trajstore.errors import TrajstoreError
+from trajstore.store.text import shown
 
 if TYPE_CHECKING:
     from trajstore.store.progress import Progress
@@ -37,6 +38,15 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+FilesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--files",
+        metavar="DIR",
+        help="Let queries read your files in this folder as well, under paths as you would type them here; may be "
+        "given again.",
+    ),
+]
 DEFAULT_STORE = Path("store")
 
 
@@ -107,17 +117,6 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 4000, soft_wrap=False).print(table)
-
-
-def shown(cell: Any) -> str:
-    """A cell as text: whitespace visible, floats with five significant digits, nothing for null."""
-    if cell is None:
-        return ""
-    if isinstance(cell, float):
-        return f"{cell:.5g}"
-    if isinstance(cell, str):
-        return cell.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
-    return str(cell)
 
 
 def size(n_bytes: float) -> str:

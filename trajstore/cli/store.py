@@ -127,8 +127,8 @@ def check(
 ) -> None:
     """Check that a store is what was written; exit code 1 if it is not.
 
-    Quick: paths, footers, row counts, stray files, links. With --deep also the digest of every file and the hash of its
-    losses, which find any flipped bit.
+    Quick: paths, footers, row counts, stray files, links, the catalog's views. With --deep also the digest of every
+    file and the hash of its losses, which find any flipped bit.
 
     \b
     Example:
@@ -167,26 +167,47 @@ def rebuild(store: StoreOption = DEFAULT_STORE) -> None:
 
 
 def drop(
-    model: Annotated[str, typer.Option("--model", "-m", help="The model whose losses go.")],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="Model or glob whose losses go; may be given again.")
+    ],
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Only those on this dataset.")
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Only those on this dataset; may be given again."),
     ] = None,
     steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Remove losses for good, after asking. Datasets and groups stay.
+    """Remove losses and the measures of them for good: shows what would go, and asks. Datasets and groups stay.
 
     \b
     Example:
       trajstore drop -m tiny-1l-seed0 -d docs --steps 0:64
+      trajstore drop -m 'tiny-2l-*'
     """
     with open_store(store) as opened:
         chosen = opened.chosen_slices(model, dataset, steps)
-        if not yes:
-            typer.confirm(f"Remove {len(chosen)} slices of {model}?", abort=True, err=True)
-        opened.drop(chosen)
-    say(f"Removed {len(chosen)} slices of {model}.")
+        models = [] if dataset or steps != "all" else opened.models(model)
+        _confirm(chosen, yes)
+        opened.drop(chosen, models)
+    say(f"Removed {_counted(chosen)}.")
+
+
+def _confirm(chosen: list[tuple[str, str, int]], yes: bool) -> None:
+    """Show which slices would go, and ask."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for model, dataset, step in chosen:
+        found.setdefault((model, dataset), []).append(step)
+    for (model, dataset), steps in found.items():
+        say(f"{model} on {dataset}: {len(steps)} slices, steps {_few(steps)}")
+    if not yes:
+        typer.confirm(f"Remove {_counted(chosen)}?", abort=True, err=True)
+
+
+def _counted(chosen: list[tuple[str, str, int]]) -> str:
+    """How many slices, and of which models."""
+    models = list(dict.fromkeys(model for model, _, _ in chosen))
+    return f"{len(chosen)} slices" + (f" of {', '.join(models)}" if models else "")
 
 
 def register(app: typer.Typer) -> None:

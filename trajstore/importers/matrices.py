@@ -132,6 +132,11 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
     """The columns that are of the dataset, by their labels; raises `BadSource` for labels that do not fit it."""
     with _readable(path, "parquet"):
         frame = pl.read_parquet(path, hive_partitioning=False)
+    if "item" in frame.columns and "context" not in frame.columns:
+        raise BadSource(
+            f"{path} labels columns by item, for several datasets at once (matrix --align item); such losses cannot be "
+            "ingested. Export each dataset by itself, without --align item."
+        )
     if missing := [name for name in ("context", "position") if name not in frame.columns]:
         raise BadSource(f"{path} has no column {missing[0]!r}; its columns are: {listed(frame.columns)}.")
     if frame.height != count:

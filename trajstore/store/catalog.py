@@ -22,8 +22,9 @@ from pathlib import Path
 
 import duckdb
 
-from trajstore.errors import DamagedFile, StoreUnusable
+from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
+from trajstore.store import statements
 
 _PATIENCE = 30.0
 """Seconds for which a locked catalog is tried again; a write takes milliseconds."""
@@ -42,18 +43,47 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def open_session(root: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only session on the store: a private copy of the catalog in memory, closed to all other files."""
-    connection = empty_session(root)
+def open_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
+    """A read-only session on the store: a private copy of the catalog in memory, closed to all other files.
+
+    `folders` are of our own and in reach as well. Raises `DamagedFile` where a view or macro may do more than read.
+    """
+    connection = copied(root, folders)
+    try:
+        check_definitions(connection, root)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def copied(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
+    """A session of which nothing but tables may be read before `check_definitions`, which takes as long again."""
+    connection = empty_session(root, folders)
     try:
         with _in_process:
             _attach(connection, root, "READ_ONLY")
             connection.execute("COPY FROM DATABASE cat TO memory")
             connection.execute("DETACH cat")
+    except duckdb.Error as error:
+        connection.close()
+        raise DamagedFile(root / CATALOG, str(error).splitlines()[0], REBUILD) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def check_definitions(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Raise `DamagedFile` unless all that a copied or attached catalog can run only reads."""
+    try:
+        statements.check_definitions(connection)
+    except QueryError as error:
+        raise DamagedFile(root / CATALOG, str(error), REBUILD) from error
+
+
+REBUILD = "Make it anew from the files, which hold all of it: trajstore rebuild"
+"""What mends a catalog."""
 
 
 def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
@@ -76,6 +106,7 @@ def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with _in_process, _written(root / CATALOG), contextlib.closing(empty_session(root)) as connection:
         _attach(connection, root, "READ_WRITE")
+        check_definitions(connection, root)
         connection.execute("USE cat")
         yield connection
 
@@ -165,6 +196,14 @@ def _attach(connection: duckdb.DuckDBPyConnection, root: Path, mode: str) -> Non
         pause = min(pause * 1.5, 0.2)
 
 
+def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The catalog's tables in the schema main, each with DuckDB's text of it."""
+    # No function but by its full name, since a catalog can hold a macro of the short one.
+    ask = "SELECT database_name, schema_name, table_name, sql FROM system.main.duckdb_tables()"
+    found = connection.execute(ask).fetchall()
+    return {name: sql for database, schema, name, sql in found if schema == "main" and database != "system"}
+
+
 _BUSY = ("Could not set lock on file", "Unique file handle conflict")
 
 
@@ -175,4 +214,4 @@ def _unattached(path: Path, mode: str, error: duckdb.Error) -> StoreUnusable | D
         return StoreUnusable(f"{path} cannot be read here. DuckDB says: {reason}")
     if mode == "READ_WRITE" and not os.access(path, os.W_OK):
         return StoreUnusable(f"{path} cannot be written here, so nothing was changed. DuckDB says: {reason}")
-    return DamagedFile(path, reason, "Make it anew from the files, which hold all of it: trajstore rebuild")
+    return DamagedFile(path, reason, REBUILD)

@@ -16,7 +16,8 @@ import numpy as np
 
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, TrajstoreError
-from trajstore.store import coverage, groupfiles, layout, models, query, slices
+from trajstore.schema import CATALOG
+from trajstore.store import coverage, definitions, layout, measures, models, query, slices
 from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 _SCORE = "trajstore score writes it again once the file is gone (check --deep --quarantine moves it)"
+_DROP = "make the dataset again (trajstore dataset add), or remove the losses on it: trajstore drop"
 _ADD = "remove the dataset's folder and make it again: trajstore dataset add"
 _REMOVE = "trajstore did not write it: move it elsewhere"
+_MEASURE = "remove it and make those measures again"
+_REBUILD = "trajstore rebuild makes the catalog anew from the files"
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,36 @@ class Problem:
 def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> list[Problem]:
     """All problems of a store; none is a good store.
 
-    Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, views of groups. Deep: also
-    every byte of every slice (digest of the file, hash of its losses), the tokens' own hashes, and `sql/checks/`.
+    Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, the catalog's definitions.
+    Deep: also every byte of every slice (digest of the file, hash of its losses), of the tokens and of the measures,
+    and `sql/checks/`.
     """
-    problems = [*_foreign(store.path), *_group_problems(store), *_model_problems(store)]
+    foreign = list(_foreign(store.path))
+    problems = [*foreign, *_definition_problems(store), *_model_problems(store)]
+    problems += _measure_problems(store, deep=deep)
     sound: dict[str, Dataset] = {}
     for name in store.dataset_names():
         try:
-            sound[name] = store.dataset(name)
+            dataset = store.dataset(name)
             if deep:
-                sound[name].ids()
+                dataset.ids()
         except DamagedFile as error:
-            sound.pop(name, None)
             problems.append(Problem(f"tokens/dataset={name}/tokens.parquet", error.reason, _ADD))
-    paths = [path for path in store.path.glob("losses/*/*/*/slice.parquet") if not layout.is_linked(path)]
+        else:
+            sound[name] = dataset
+    strange = {problem.path for problem in foreign}
+    problems = foreign + [each for each in problems[len(foreign) :] if each.path not in strange]
+    paths = [
+        path
+        for path in store.path.glob("losses/*/*/*/slice.parquet")
+        if not layout.is_linked(path) and path.is_file()
+    ]
     progress.start("checking", len(paths), "slices")
     try:
         for path in sorted(paths):
             if (what := _slice_problem(path, sound, deep=deep)) is not None:
-                problems.append(Problem(str(path.relative_to(store.path)), what, _SCORE))
+                mend = _SCORE if _dataset_of(path) in sound else _DROP
+                problems.append(Problem(str(path.relative_to(store.path)), what, mend))
             progress.advance(1, "/".join(path.parts[-4:-1]))
     finally:
         progress.stop()
@@ -84,9 +99,14 @@ def quarantine(store: Store, problems: Iterable[Problem]) -> list[Path]:
     return moved
 
 
+def _dataset_of(path: Path) -> str:
+    """The dataset of a slice."""
+    return path.parts[-3].removeprefix("dataset=")
+
+
 def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> str | None:
     """What is wrong with a slice, or None."""
-    name = path.parts[-3].removeprefix("dataset=")
+    name = _dataset_of(path)
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
     try:
@@ -108,13 +128,19 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
 
 
 def _foreign(root: Path) -> Iterator[Problem]:
-    """Links anywhere, and files where readers take whatever matches."""
+    """Links, pipes, sockets and devices anywhere, and files where readers take whatever matches."""
     for folder, folders, files in os.walk(root):
         for name in [*folders, *files]:
             path = Path(folder) / name
             inside = str(path.relative_to(root))
+            try:
+                kind = layout.strange(path.lstat().st_mode)
+            except FileNotFoundError:  # a writer's, gone since
+                continue
             if path.is_symlink():
                 yield Problem(inside, "it is a symbolic link, through which a session cannot read", _REMOVE)
+            elif name in files and kind:
+                yield Problem(inside, f"it is {kind}, which is never read", _REMOVE)
             elif name in files and not _expected(inside):
                 yield Problem(inside, "it is a stray file", _REMOVE)
 
@@ -136,28 +162,29 @@ def _expected(inside: str) -> bool:
             return False
         case ["models", name]:
             return name.endswith(".json")
+        case ["measures", model, step, name]:
+            return model.startswith("model=") and step.startswith("step=") and name.endswith(".parquet")
+        case ["measures", *_]:
+            return False
         case ["groups", name]:
             return name.endswith(".sql")
     return True
 
 
-def _group_problems(store: Store) -> Iterator[Problem]:
-    """Groups whose file and view are not the same."""
-    rows = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
-    views = {name for (name,) in rows}
+def _definition_problems(store: Store) -> Iterator[Problem]:
+    """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        own = set(groupfiles.own(store.path))
+        there = definitions.texts(store.sql)
     except DamagedFile as error:
+        yield Problem(CATALOG, error.reason, _REBUILD)
+        return
+    try:
+        meant = definitions.meant(store.path)
+    except TrajstoreError as error:
         yield Problem("groups", str(error), "mend or remove that file")
         return
-    known = own | set(groupfiles.shipped())
-    for name in sorted(known ^ views):
-        what = (
-            "the catalog has no view for it"
-            if name in known
-            else "the catalog has a view, but there is no file"
-        )
-        yield Problem(f"groups/{name}.sql", what, "trajstore rebuild makes the catalog anew from the files")
+    for path, what in definitions.differences(there, meant):
+        yield Problem(path, what, _REBUILD)
 
 
 def _model_problems(store: Store) -> Iterator[Problem]:
@@ -168,6 +195,13 @@ def _model_problems(store: Store) -> Iterator[Problem]:
         except DamagedFile as error:
             mend = "remove it; the next trajstore score of that model writes it anew"
             yield Problem(f"models/{name}.json", error.reason, mend)
+
+
+def _measure_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+    """Files of measures that are not as they were written."""
+    for path in sorted(store.path.glob("measures/*/*/*.parquet")):
+        if (what := measures.problem(path, deep=deep)) is not None:
+            yield Problem(str(path.relative_to(store.path)), what, _MEASURE)
 
 
 def _sql_problems(store: Store) -> Iterator[Problem]:

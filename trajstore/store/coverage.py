@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 from collections.abc import Iterable, Sequence
@@ -41,9 +42,7 @@ def dataset_names(root: Path, model: str) -> list[str]:
 
 def steps(root: Path, model: str, dataset: str) -> list[int]:
     """Steps of the slices of a model on a dataset, sorted."""
-    folder = layout.slice_path(root, model, dataset, 0).parent.parent
-    labels = [label for label in _values(folder, "step") if label.lstrip("-").isdigit()]
-    return sorted(int(label) for label in labels if (folder / f"step={label}" / "slice.parquet").exists())
+    return list(_sizes(root, model, dataset))
 
 
 def overview(root: Path) -> list[Coverage]:
@@ -51,16 +50,16 @@ def overview(root: Path) -> list[Coverage]:
     found = []
     for model in model_names(root):
         names = sorted({*datasets.names(root), *dataset_names(root, model)})
-        per_dataset = {dataset: steps(root, model, dataset) for dataset in names}
+        per_dataset = {dataset: _sizes(root, model, dataset) for dataset in names}
         every = {step for there in per_dataset.values() for step in there}
-        for dataset, there in per_dataset.items():
-            size, partial = 0, []
-            for step in there:
-                path = layout.slice_path(root, model, dataset, step)
-                size += path.stat().st_size
-                if not slices.is_complete(path):
-                    partial.append(step)
-            found.append(Coverage(model, dataset, there, sorted(every.difference(there)), partial, size))
+        for dataset, sizes in per_dataset.items():
+            partial = [
+                step
+                for step in sizes
+                if not slices.is_complete(layout.slice_path(root, model, dataset, step))
+            ]
+            missing = sorted(every.difference(sizes))
+            found.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
     return found
 
 
@@ -77,6 +76,18 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
             raise UnknownName(kind, pattern, known, hint)
         chosen.update(hits)
     return [name for name in known if name in chosen]
+
+
+def _sizes(root: Path, model: str, dataset: str) -> dict[int, int]:
+    """Bytes of the slices of a model on a dataset by step, in order."""
+    folder = layout.slice_path(root, model, dataset, 0).parent.parent
+    found = {}
+    for label in _values(folder, "step"):
+        path = Path(f"{folder}/step={label}/slice.parquet")
+        if label.lstrip("-").isdigit() and path.exists():
+            with contextlib.suppress(FileNotFoundError):  # it may have been dropped meanwhile
+                found[int(label)] = path.stat().st_size
+    return dict(sorted(found.items()))
 
 
 def _values(folder: Path, key: str) -> list[str]:

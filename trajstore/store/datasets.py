@@ -38,6 +38,9 @@ CONTEXT_COLUMNS: dict[str, Any] = {
 }
 """What a context may carry beside its tokens; `meta` is JSON."""
 
+ITEM_COLUMNS: dict[str, Any] = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
+"""What a token may carry beside its place: what is the same under two prompts, and its part in it."""
+
 
 @dataclass(frozen=True)
 class TokenizerFacts:
@@ -64,6 +67,9 @@ class NewDataset:
     tokenizer: TokenizerFacts
     source: Source
     """How it was drawn."""
+    items: pl.DataFrame | None = None
+    """One row a token in canonical order, with the columns of `ITEM_COLUMNS`, null for a token of no item. None stands
+    for the context, the position and no role."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a dataset."""
@@ -76,6 +82,8 @@ class NewDataset:
                 raise BadDataset(f"Context {number} has {len(ids)} tokens and {len(texts)} texts.")
         if self.contexts.height != len(self.ids):
             raise BadDataset(f"{len(self.ids)} contexts, but {self.contexts.height} rows that describe them.")
+        if self.items is not None and self.items.height != (tokens := sum(map(len, self.ids))):
+            raise BadDataset(f"{tokens} tokens, but {self.items.height} rows with their items.")
 
     @property
     def tokens_sha256(self) -> str:
@@ -141,10 +149,16 @@ def _column(path: Path, name: str) -> np.ndarray:
     """A column of numbers; raises `DamagedFile`."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            values: np.ndarray = file.read(columns=[name]).column(0).to_numpy()
+            return numbers(file.read(columns=[name]).column(0))
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error), _REMAKE) from error
-    return values
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers (rows,), not copied where it is in one piece; raises Arrow's error where one is null."""
+    # Arrow's to_numpy imports pandas, which takes longer than most reads.
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *parts])
 
 
 _REMAKE = "Remove the dataset's folder and make it again: trajstore dataset add"
@@ -171,8 +185,11 @@ def publish(root: Path, name: str, new: NewDataset) -> bool:
 def read(root: Path, name: str) -> Dataset:
     """A dataset of the store by its footer; raises `FileNotFoundError` or `DamagedFile`."""
     folder = layout.dataset_path(root, name)
-    layout.unlinked(folder / "contexts.parquet")
-    path = layout.unlinked(folder / "tokens.parquet")
+    path = layout.plain(layout.unlinked(folder / "tokens.parquet"))
+    try:
+        layout.plain(layout.unlinked(folder / "contexts.parquet"))
+    except FileNotFoundError:
+        raise DamagedFile(folder / "contexts.parquet", "it is not there", _REMAKE) from None
     files = _files(folder)
     try:
         facts = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
@@ -214,15 +231,18 @@ def _tokens_file(new: NewDataset) -> bytes:
     lengths = np.array([len(ids) for ids in new.ids])
     context = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+    items = new.items
+    if items is None:
+        items = pl.DataFrame({"item": context, "item_position": position, "role": None}, schema=ITEM_COLUMNS)
     table = pa.table(
         {
             "context": context,
             "position": position,
             "token": np.concatenate(new.ids).astype(np.int32),
             "text": pa.array([text for texts in new.texts for text in texts], pa.string()),
-            "item": context.astype(np.int64),
-            "item_position": position,
-            "role": pa.nulls(len(context), pa.string()),
+            "item": items["item"].to_arrow().cast(pa.int64()),
+            "item_position": items["item_position"].to_arrow().cast(pa.int32()),
+            "role": items["role"].to_arrow().cast(pa.string()),
         }
     )
     facts = {

@@ -57,7 +57,7 @@ def own(root: Path) -> dict[str, Definition]:
     found = {}
     for path in sorted((root / "groups").glob("*.sql")):
         try:
-            text = layout.unlinked(path).read_bytes().decode()
+            text = layout.plain(layout.unlinked(path)).read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(path, f"it cannot be read as text ({error})", "Mend or remove it") from error
         description, sql = parse(text)

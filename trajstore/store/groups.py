@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 
-from trajstore.errors import GroupError, TrajstoreError, UnknownName
+from trajstore.errors import GroupError, QueryError, TrajstoreError, UnknownName
 from trajstore.schema import check_group_name
 from trajstore.store import catalog, groupfiles, layout, statements
 from trajstore.store.groupfiles import Definition
@@ -115,7 +115,7 @@ class Groups:
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
-        self._definition(name)
+        self.definition(name)
         if name in groupfiles.shipped():
             raise GroupError(f"The group {name!r} comes with trajstore and stays.")
         if users := self._users(name):
@@ -148,7 +148,8 @@ class Groups:
         starts = np.cumsum(dataset.lengths) - dataset.lengths
         return np.sort(starts[context] + position)
 
-    def _definition(self, name: str) -> Definition:
+    def definition(self, name: str) -> Definition:
+        """A group's definition, read from its file alone; raises `UnknownName`."""
         known = {**groupfiles.shipped(), **groupfiles.own(self._store.path)}
         if name not in known:
             raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
@@ -162,7 +163,7 @@ class Groups:
         if (seen := groupfiles.signature(self._store.path)) != self._seen:
             self._store.refresh()
             self._seen = seen
-        definition = self._definition(name)
+        definition = self.definition(name)
         if not self._has_view(name):
             try:
                 self._store.define(definition)
@@ -205,7 +206,8 @@ class Groups:
             try:
                 groupfiles.create_view(session, group)
                 session.execute(f"SELECT count(*) FROM groups.{catalog.identifier(group.name)}")
-            except duckdb.Error as error:
+                statements.check_definitions(session)
+            except (duckdb.Error, QueryError) as error:
                 raise GroupError(
                     f"The group {group.name!r} was not added: {statements.explained(error)}"
                 ) from error

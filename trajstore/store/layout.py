@@ -63,6 +63,61 @@ def unlinked(path: Path) -> Path:
     return path
 
 
+def plain(path: Path) -> Path:
+    """The path of something that is there, if it is a file and no link, folder, pipe, socket or device.
+
+    Whoever reads a pipe waits for a writer. Raises `DamagedFile` or `FileNotFoundError`.
+    """
+    if kind := strange(path.lstat().st_mode):
+        raise DamagedFile(
+            path, f"it is {kind} where a file should be", "Remove it: trajstore did not make it"
+        )
+    return path
+
+
+def strange(mode: int) -> str:
+    """What something of this mode is, if it is no file."""
+    found = [name for is_kind, name in _KINDS if is_kind(mode)]
+    return found[0] if found else "a device"
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISREG, ""),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def check_small_files(root: Path) -> None:
+    """Raise `DamagedFile` for a pipe, socket or device among what views read beside slices: takes a millisecond."""
+    for name in ("tokens", "models", ".okens", ".osses", ".odels", ".easures"):
+        _check_plain(root / name)
+
+
+def _check_plain(folder: Path) -> None:
+    """Raise `DamagedFile` for the first pipe, socket or device in a folder, at any depth."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _check_plain(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                plain(Path(entry.path))
+
+
+def check_large_files(root: Path) -> None:
+    """The same for slices, 4 µs each, and for measures."""
+    _check_plain(root / "measures")
+    for folder in root.glob("losses/model=*/dataset=*"):
+        for step in os.listdir(folder):  # noqa: PTH208 - as texts, since there may be many
+            path = f"{folder}/{step}/slice.parquet"
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                mode = os.lstat(path).st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                    plain(Path(path))
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -73,13 +128,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folders(folder: Path, root: Path) -> None:
-    """Create `folder` with its parents up to `root`, each made durable in its parent."""
-    if folder == root or folder.is_dir():
-        return
-    make_folders(folder.parent, root)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-    sync_folder(folder.parent)
+    """Create `folder` with its parents up to `root`, each made durable in its parent, though others remove them."""
+    while folder != root and not folder.is_dir():
+        make_folders(folder.parent, root)
+        try:
+            folder.mkdir()
+            sync_folder(folder.parent)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+        except FileNotFoundError:
+            if not root.is_dir():
+                raise
 
 
 def temporary(root: Path, suffix: str) -> Path:
@@ -115,13 +175,21 @@ def publish(root: Path, path: Path, data: bytes | memoryview, *, replace: bool =
 
     With `replace`, an atomic rename over whatever is there.
     """
-    make_folders(unlinked(path.parent), root)
     with written(root, data, path.suffix) as temp:
-        if replace:
-            temp.replace(path)
-        elif not _link(temp, path):
-            return False
-        sync_folder(path.parent)
+        while True:
+            make_folders(unlinked(path.parent), root)
+            try:
+                if replace:
+                    temp.replace(path)
+                elif not _link(temp, path):
+                    return False
+                break
+            except FileNotFoundError:
+                # Whoever removed the last file of a folder has removed the folder since it was made.
+                if not temp.exists():
+                    raise
+        with contextlib.suppress(FileNotFoundError):  # it may have been removed again
+            sync_folder(path.parent)
     return True
 
 
@@ -170,6 +238,23 @@ def remove(root: Path, path: Path) -> None:
             folder.rmdir()
         except OSError:
             return
+
+
+def remove_folder(root: Path, folder: Path) -> None:
+    """Remove a folder with all that is in it: first from its place, at once, then from the disk."""
+    unlinked(folder)
+    temp = temporary(root, "")
+    with contextlib.suppress(FileNotFoundError):  # another job has removed it
+        folder.rename(temp)
+        sync_folder(folder.parent)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def prune(folder: Path) -> None:
+    """Remove the empty folders in a folder, at any depth, and itself if nothing is left in it."""
+    for inside, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(inside).rmdir()
 
 
 def check_links(root: Path) -> None:

@@ -6,6 +6,7 @@ any time. It is made aside and put in place whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, datasets, layout, migrate, models, slices
+from trajstore.store import catalog, datasets, layout, measures, migrate, models, slices
 from trajstore.store.migrate import Migration
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
@@ -28,6 +29,7 @@ _OURS = {
     ".osses",
     ".okens",
     ".odels",
+    ".easures",
 }
 
 StorePath = str | os.PathLike[str]
@@ -48,6 +50,9 @@ def checked(path: StorePath) -> Path:
         raise StoreUnusable(f"{root} is a file; a store is a folder.")
     for name in _OURS:
         layout.unlinked(root / name)
+    for name in (CATALOG, f"{CATALOG}.wal"):
+        with contextlib.suppress(FileNotFoundError):
+            layout.plain(root / name)
     return root
 
 
@@ -94,6 +99,7 @@ def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckD
     places = [Path(folder).expanduser().resolve() for folder in folders]
     if absent := [str(place) for place in places if not place.is_dir()]:
         raise QueryError(f"There is no folder {absent[0]}; --files takes the folder that holds your files.")
+    layout.check_small_files(root)
     connection = catalog.empty_session(root, places)
     try:
         migrate.migrate(connection, root)
@@ -106,7 +112,7 @@ def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckD
 def migrate_store(path: StorePath) -> list[str]:
     """Bring a store's catalog up to this version; returns what was applied."""
     root = existing(path)
-    _stand_ins(root)
+    stand_ins(root)
     with catalog.maintaining(root) as connection:
         done = migrate.migrate(connection, root)
     layout.sweep_temporaries(root)
@@ -121,7 +127,7 @@ def migrations(path: StorePath) -> list[Migration]:
 
 def _put_catalog(root: Path, *, replace: bool) -> None:
     """Make a catalog aside and publish it whole."""
-    _stand_ins(root)
+    stand_ins(root)
     fresh = layout.temporary(root, ".duckdb")
     try:
         with catalog.creating(root, fresh) as connection:
@@ -133,8 +139,9 @@ def _put_catalog(root: Path, *, replace: bool) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _stand_ins(root: Path) -> None:
+def stand_ins(root: Path) -> None:
     """The zero-row files that let the views be made."""
     slices.publish_empty(root)
     datasets.publish_empty(root)
     models.publish_empty(root)
+    measures.publish_empty(root)

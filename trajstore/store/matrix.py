@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ import polars as pl
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.store import layout, slices
 from trajstore.store.datasets import Dataset
+from trajstore.store.progress import SILENT, Progress
 
 Align = Literal["predict", "after"]
 Missing = Literal["error", "nan"]
@@ -31,9 +32,10 @@ class LossMatrix:
     values: np.ndarray
     """float32 (rows, columns), nats; NaN where nothing is and that was allowed."""
     rows: pl.DataFrame
-    """model (String), step (Int64)."""
+    """model (String), step (Int64); aligned by item, also dataset (String)."""
     columns: pl.DataFrame
-    """dataset (String), context, position (Int32, of the predicted token), token (Int32), text (String)."""
+    """dataset (String), context, position (Int32, of the predicted token), token (Int32), text (String); aligned by
+    item, item (Int64), item_position (Int32), token, text, role (String)."""
 
     def __post_init__(self) -> None:
         """Labels fit the values."""
@@ -49,7 +51,7 @@ class Sites:
 
     dataset: Dataset
     tokens: np.ndarray
-    """Rows of tokens.parquet, int64, ascending; only sites with a loss unless padded."""
+    """Rows of tokens.parquet, int64, in the order of the columns; only sites with a loss unless padded."""
     take: np.ndarray | None
     """Rows of a slice, int64, −1 for the padding of a position 0; None for all of them in order."""
 
@@ -70,6 +72,15 @@ def context_range(text: str, n_contexts: int) -> tuple[int, int]:
     return low, n_contexts if high is None else min(high, n_contexts)
 
 
+def check_align(align: str) -> None:
+    """Raise unless `align` says which losses a group's tokens stand for."""
+    if align not in get_args(Align):
+        raise TrajstoreError(
+            f"--align {align!r}: there is predict (the token's own loss) and after (the next token's), and for matrix "
+            "item (the same columns for datasets of the same items)."
+        )
+
+
 def choose_sites(
     dataset: Dataset,
     members: np.ndarray | None,
@@ -81,10 +92,7 @@ def choose_sites(
 
     Aligned `predict`, a member stands for its own loss; `after`, for the loss of the token that follows it.
     """
-    if align not in ("predict", "after"):
-        raise TrajstoreError(
-            f"--align {align!r}: there is predict (the token's own loss) and after (the next token's)."
-        )
+    check_align(align)
     if pad_first and align == "after":
         raise TrajstoreError(
             "--pad-first and --align after do not go together: a position 0 follows no token. Leave one of them out."
@@ -126,49 +134,20 @@ def pull(
 
     Raises `MissingSlices` unless `missing` is "nan", and `DamagedFile` for a slice that fails its checks.
     """
-    if missing not in ("error", "nan"):
-        raise TrajstoreError(f"--missing {missing!r}: there is error and nan.")
-    jobs, absent = _jobs(root, checkpoints, sites)
-    if absent and missing == "error":
-        partial = [job for job in jobs if not slices.is_complete(job.path)]
-        raise MissingSlices(absent, _incomplete(partial))
     columns = pl.concat([column_labels(chosen) for chosen in sites])
     values = np.empty((len(checkpoints), columns.height), dtype=np.float32)
     if missing == "nan":
         values[:] = np.nan
 
-    torn: list[_Job] = []
-    dropped: list[_Job] = []
+    def fill(job: Job) -> bool:
+        return take_losses(job, values[job.row, job.first : job.first + len(job.sites.tokens)])
 
-    def fill(job: _Job) -> None:
-        try:
-            facts, losses = slices.read_checked(job.path, job.sites.dataset)
-        except FileNotFoundError:
-            dropped.append(job)  # since it was listed
-            return
-        if facts.partial:
-            torn.append(job)
-        out = values[job.row, job.first : job.first + len(job.sites.tokens)]
-        if job.sites.take is None:
-            out[:] = losses
-        else:
-            np.take(losses, job.sites.take, out=out, mode="wrap")
-            out[job.sites.take < 0] = 0
-
-    run_threads(fill, jobs, threads)
-    if missing == "error":
-        gone = [(job.model, job.sites.dataset.name, job.step) for job in dropped]
-        if (incomplete := _incomplete(torn)) or gone:
-            raise MissingSlices(gone, incomplete)
-    rows = pl.DataFrame(
-        {"model": [model for model, _ in checkpoints], "step": [step for _, step in checkpoints]},
-        schema={"model": pl.String, "step": pl.Int64},
-    )
-    return LossMatrix(values, rows, columns)
+    each_slice(root, checkpoints, sites, fill, missing, threads)
+    return LossMatrix(values, row_labels(checkpoints), columns)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One slice and its place in the matrix."""
 
     path: Path
@@ -180,9 +159,61 @@ class _Job:
     step: int
 
 
+def take_losses(job: Job, out: np.ndarray) -> bool:
+    """Put a slice's losses at the job's sites into `out`, float32 (sites,); whether the slice is partial.
+
+    Raises `FileNotFoundError` or `DamagedFile`.
+    """
+    facts, losses = slices.read_checked(job.path, job.sites.dataset)
+    if job.sites.take is None:
+        out[:] = losses
+    else:
+        np.take(losses, job.sites.take, out=out, mode="wrap")
+        out[job.sites.take < 0] = 0
+    return facts.partial
+
+
+def each_slice(
+    root: Path,
+    checkpoints: Sequence[tuple[str, int]],
+    sites: Sequence[Sites],
+    work: Callable[[Job], bool],
+    missing: Missing = "error",
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Do `work` on the slice of each checkpoint (model, step) on each dataset; it says whether the slice is partial.
+
+    `progress` moves by one a slice.
+
+    Raises `MissingSlices`, after the work where it is for partial slices, unless `missing` is "nan"; else as the work.
+    """
+    if missing not in ("error", "nan"):
+        raise TrajstoreError(f"--missing {missing!r}: there is error and nan.")
+    jobs, absent = _jobs(root, checkpoints, sites)
+    if absent and missing == "error":
+        partial = [job for job in jobs if not slices.is_complete(job.path)]
+        raise MissingSlices(absent, _incomplete(partial))
+    torn: list[Job] = []
+    dropped: list[Job] = []
+
+    def watched(job: Job) -> None:
+        try:
+            if work(job):
+                torn.append(job)
+        except FileNotFoundError:
+            dropped.append(job)  # since it was listed
+
+    run_threads(watched, jobs, threads, progress)
+    if missing == "error":
+        gone = [(job.model, job.sites.dataset.name, job.step) for job in dropped]
+        if (incomplete := _incomplete(torn)) or gone:
+            raise MissingSlices(gone, incomplete)
+
+
 def _jobs(
     root: Path, checkpoints: Sequence[tuple[str, int]], sites: Sequence[Sites]
-) -> tuple[list[_Job], list[tuple[str, str, int]]]:
+) -> tuple[list[Job], list[tuple[str, str, int]]]:
     """A job for each slice that is there, and (model, dataset, step) of those that are not."""
     jobs, absent = [], []
     first = 0
@@ -190,14 +221,14 @@ def _jobs(
         for row, (model, step) in enumerate(checkpoints):
             path = layout.slice_path(root, model, chosen.dataset.name, step)
             if path.exists():
-                jobs.append(_Job(path, chosen, row, first, model, step))
+                jobs.append(Job(path, chosen, row, first, model, step))
             else:
                 absent.append((model, chosen.dataset.name, step))
         first += len(chosen.tokens)
     return jobs, absent
 
 
-def _incomplete(partial: Sequence[_Job]) -> list[tuple[str, str, int, str]]:
+def _incomplete(partial: Sequence[Job]) -> list[tuple[str, str, int, str]]:
     """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns."""
     found = []
     for job in sorted(partial, key=lambda job: (job.first, job.row)):
@@ -211,20 +242,24 @@ def _incomplete(partial: Sequence[_Job]) -> list[tuple[str, str, int, str]]:
     return found
 
 
-def run_threads(work: Callable[[_Job], None], jobs: Sequence[_Job], threads: int | None) -> None:
+def run_threads(
+    work: Callable[[Job], None], jobs: Sequence[Job], threads: int | None, progress: Progress = SILENT
+) -> None:
     """Do all jobs; decompression and checksums release the interpreter's lock."""
     n = threads or min(8, os.cpu_count() or 1)
-    if n == 1:
-        for job in jobs:
-            work(job)
-        return
     with ThreadPoolExecutor(n) as pool:
+        done = map(work, jobs) if n == 1 else pool.map(work, jobs)
         try:
-            for _ in pool.map(work, jobs):
-                pass
+            for job, _ in zip(jobs, done, strict=True):
+                progress.advance(1, f"{job.model} at step {job.step}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def row_labels(checkpoints: Sequence[tuple[str, int]]) -> pl.DataFrame:
+    """model, step of the rows."""
+    return pl.DataFrame(checkpoints, schema={"model": pl.String, "step": pl.Int64}, orient="row")
 
 
 def column_labels(sites: Sites) -> pl.DataFrame:

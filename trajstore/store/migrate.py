@@ -14,9 +14,10 @@ from pathlib import Path
 import duckdb
 
 from trajstore import __version__, sqlfiles
-from trajstore.errors import StoreTooNew, StoreTooOld
+from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
+from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store import catalog, groupfiles
+from trajstore.store import catalog, groupfiles, statements
 
 DEFINITIONS = "views, macros and groups"
 """How the set of definitions is called beside the migrations' names."""
@@ -67,11 +68,20 @@ def migrate(connection: duckdb.DuckDBPyConnection, root: Path) -> list[str]:
 
 
 def _check_not_newer(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Raise `StoreTooNew`, or `DamagedFile` where the tables of what was applied are not ours."""
     known = {file.name for file in sqlfiles.load("migrations")}
-    unknown = [name for name in _applied(connection) if name not in known]
-    if not unknown and _has_table(connection, "definitions"):
-        versions = connection.execute("SELECT trajstore FROM definitions").fetchall()
-        unknown = [f"definitions of {v}" for (v,) in versions if _number(v) > _number(__version__)]
+    for table, text in catalog.tables(connection).items():
+        # Reading such a column would run what computes it.
+        if table in ("migrations", "definitions") and "GENERATED" in text.upper():
+            raise DamagedFile(
+                root / CATALOG, f"its table {table} has a column that is computed", catalog.REBUILD
+            )
+    try:
+        applied, definitions = _applied(connection), _definitions(connection)
+    except duckdb.Error as error:
+        raise DamagedFile(root / CATALOG, str(error).splitlines()[0], catalog.REBUILD) from error
+    unknown = [name for name in applied if name not in known]
+    unknown += [f"definitions of {v}" for _, v, _ in definitions if _number(v) > _number(__version__)]
     if unknown:
         raise StoreTooNew(root, unknown)
 
@@ -83,29 +93,30 @@ def _number(version: str) -> tuple[int, ...]:
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Time of each applied migration, by name; none in a catalog without a ledger."""
-    if not _has_table(connection, "migrations"):
+    # No function is called here: the catalog has not been looked through yet, and may hold a macro of its name.
+    if "migrations" not in catalog.tables(connection):
         return {}
-    rows = connection.execute(
-        "SELECT name, strftime(applied_at, '%Y-%m-%d %H:%M:%S') FROM migrations ORDER BY name"
-    ).fetchall()
-    return dict(rows)
+    rows = connection.execute("SELECT name, applied_at FROM main.migrations ORDER BY name").fetchall()
+    return {str(name): _time(when) for name, when in rows}
 
 
 def _definitions_applied(connection: duckdb.DuckDBPyConnection) -> str | None:
     """When this version's definitions were put in, or None if the catalog holds others."""
-    if not _has_table(connection, "definitions"):
-        return None
-    found = connection.execute(
-        "SELECT strftime(applied_at, '%Y-%m-%d %H:%M:%S') FROM definitions WHERE sha256 = ?", [_digest()]
-    ).fetchall()
-    return str(found[0][0]) if found else None
+    digest = _digest()
+    return next((when for sha256, _, when in _definitions(connection) if sha256 == digest), None)
 
 
-def _has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE table_name = ? AND database_name = current_database()", [name]
-    ).fetchall()
-    return bool(found)
+def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
+    """(sha256, version of trajstore, time) of the catalog's definitions: one, or none before the first."""
+    if "definitions" not in catalog.tables(connection):
+        return []
+    rows = connection.execute("SELECT sha256, trajstore, applied_at FROM main.definitions").fetchall()
+    return [(str(sha256), str(version), _time(when)) for sha256, version, when in rows]
+
+
+def _time(when: object) -> str:
+    """A time to the second."""
+    return str(when)[:19]
 
 
 def _shipped() -> list[tuple[str, SqlFile]]:
@@ -127,8 +138,17 @@ def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
             groupfiles.create_view(connection, groupfiles.Definition(file.name, file.body, file.description))
         else:
             connection.execute(file.text)
+        if kind == "macros":
+            connection.execute(_commented(file))
     groupfiles.create_all(connection, root)
+    statements.check_definitions(connection)
     connection.execute("DELETE FROM definitions")
     connection.execute(
         "INSERT INTO definitions SELECT ?, ?, now() AT TIME ZONE 'UTC'", [_digest(), __version__]
     )
+
+
+def _commented(file: SqlFile) -> str:
+    """The statement that keeps a macro's header comment in the catalog."""
+    kind = "MACRO TABLE" if re.search(r"\bAS\s+TABLE\b", file.body, re.IGNORECASE) else "MACRO"
+    return f"COMMENT ON {kind} {catalog.identifier(file.name)} IS {catalog.quoted(file.description)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from trajstore.errors import DamagedFile
@@ -41,16 +41,34 @@ def publish(root: Path, facts: ModelFacts) -> ModelFacts:
 
 
 def read(root: Path, model: str) -> ModelFacts | None:
-    """A model's facts, or None where the store has none."""
+    """A model's facts, or None where the store has none; raises `DamagedFile` for a file that holds anything else."""
     path = layout.model_path(root, model)
     try:
-        return ModelFacts(**json.loads(layout.unlinked(path).read_bytes()))
+        raw = json.loads(layout.plain(layout.unlinked(path)).read_bytes())
+        return _facts(model, raw)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise DamagedFile(
-            path, str(error), "Remove it; the next trajstore score of that model writes it anew"
-        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFile(path, str(error), _REMOVE) from error
+
+
+_REMOVE = "Remove it; the next trajstore score of that model writes it anew"
+
+
+def _facts(model: str, raw: object) -> ModelFacts:
+    """Facts from JSON, each of its type; raises `ValueError`. Fields that later versions add are left out."""
+    if not isinstance(raw, dict) or raw.get("model") != model:
+        raise ValueError(f"it does not hold the facts of {model}")
+    known = {field.name: field.type for field in fields(ModelFacts) if field.name in raw}
+    for name, kind in known.items():
+        value = raw[name]
+        if "int" in str(kind):
+            sound, should = type(value) is int and 0 <= value < 2**63, "a whole number"
+        else:
+            sound, should = isinstance(value, str), "a text"
+        if value is not None and not sound:
+            raise ValueError(f"its {name} is {value!r:.40}, and not {should}")
+    return ModelFacts(**{name: raw[name] for name in known})
 
 
 def publish_empty(root: Path) -> None:

@@ -1,11 +1,16 @@
-"""Answers of queries, as frames and as files; a file's rows are streamed, never all held."""
+"""Answers of queries, as relations, frames and files; a file's rows are streamed, never all held.
+
+Parameters ($name) are bound, never pasted. Ctrl-C stops a query that runs.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import duckdb
 import polars as pl
@@ -13,46 +18,164 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trajstore.errors import QueryError
-from trajstore.store import statements
+from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
+from trajstore.store import catalog, layout, statements
+from trajstore.store.text import shown
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
+T = TypeVar("T")
+
 _BATCH = 100_000
 
 
+def connect(
+    session: duckdb.DuckDBPyConnection, root: Path, frames: Mapping[str, Any]
+) -> duckdb.DuckDBPyConnection:
+    """A connection of its own to a session's database, so that a query half read does not block another."""
+    connection = session.cursor()
+    catalog.point(connection, root)
+    for name, frame in frames.items():
+        connection.register(name, frame)
+    return connection
+
+
+def select(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The relation of one reading statement; raises `QueryError` for anything else and for DuckDB's errors.
+
+    DuckDB before 2.0 holds the whole answer of a query with parameters.
+    """
+    try:
+        statements.check_reading(connection, query)
+        _check_parameters(connection, query, parameters or {})
+    except duckdb.Error as error:
+        raise QueryError(statements.explained(error)) from error
+    try:
+        relation = connection.sql(query, params=parameters or None)
+    except duckdb.Error as error:
+        placed = _with_place(connection, query, parameters, error)
+        raise QueryError(statements.explained(placed) + _near_column(connection, str(error))) from error
+    if relation is None:
+        raise QueryError(
+            "This statement gives no rows; ask with SELECT, FROM, DESCRIBE, SUMMARIZE or EXPLAIN."
+        )
+    return relation
+
+
+def _check_parameters(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any]
+) -> None:
+    """Raise `UnknownName` or `MissingParameter` unless each of the query's parameters has a value, and no other."""
+    wanted = {name for each in connection.extract_statements(query) for name in each.named_parameters}
+    if unknown := sorted(parameters.keys() - wanted):
+        raise UnknownName(
+            "parameter of this query", f"${unknown[0]}", [f"${name}" for name in sorted(wanted)]
+        )
+    if missing := sorted(wanted - parameters.keys()):
+        raise MissingParameter("This query", dict.fromkeys(missing, ""))
+
+
+def _with_place(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Mapping[str, Any] | None,
+    error: duckdb.Error,
+) -> duckdb.Error:
+    """The error of a reading statement that cannot be bound, told with its line and a caret where that is known."""
+    try:
+        connection.execute(query, parameters or None)
+    except duckdb.Error as placed:
+        return placed
+    return error
+
+
+_NO_COLUMN = re.compile(r'does not have a column named "([^"]+)"|Column "([^"]+)" does not exist')
+
+
+def _near_column(connection: duckdb.DuckDBPyConnection, message: str) -> str:
+    """Names like that of a column which is not there, where DuckDB gives none."""
+    found = _NO_COLUMN.search(message)
+    if not found:
+        return ""
+    names = connection.execute("SELECT DISTINCT column_name FROM system.main.duckdb_columns()").fetchall()
+    return "\n" + nearest(found[1] or found[2], [str(name) for (name,) in names]).strip()
+
+
 def frame(
-    store: Store, query: str, limit: int | None = None, files: Sequence[Path] = ()
+    store: Store,
+    query: str,
+    limit: int | None = None,
+    files: Sequence[Path] = (),
+    parameters: Mapping[str, Any] | None = None,
 ) -> tuple[pl.DataFrame, int]:
     """(the first `limit` rows of the answer, how many there are in all); raises `QueryError`.
 
     `files` are folders of the user's own that the query may read as well.
     """
-    with answering():
-        reader = store.sql(query, files).arrow(_BATCH)
+    layout.check_large_files(store.path)
+    connection = store.connection(files)
+
+    def read() -> tuple[pa.Table, int]:
+        reader = select(connection, query, parameters).arrow(_BATCH)
         kept, total = [], 0
         for batch in reader:
             kept.append(batch if limit is None else batch.slice(0, max(0, limit - total)))
             total += batch.num_rows
-        found = pl.from_arrow(pa.Table.from_batches(kept, reader.schema))
+        return pa.Table.from_batches(kept, reader.schema), total
+
+    with answering():
+        table, rows = interruptible(connection, read)
+        found = pl.from_arrow(table)
     assert isinstance(found, pl.DataFrame)
-    return found, total
+    return found, rows
 
 
-def write(store: Store, query: str, file: BinaryIO, kind: str, files: Sequence[Path] = ()) -> int:
-    """Write the answer as csv, json (an array of objects) or parquet; returns the number of rows.
+def write(
+    store: Store,
+    query: str,
+    file: BinaryIO,
+    kind: str,
+    files: Sequence[Path] = (),
+    parameters: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the answer as csv, json (an array of objects), markdown or parquet; returns the number of rows.
 
     `files` as in `frame`.
     """
-    with answering():
-        reader = store.sql(query, files).arrow(_BATCH)
+    layout.check_large_files(store.path)
+    connection = store.connection(files)
+
+    def copy() -> int:
+        reader = select(connection, query, parameters).arrow(_BATCH)
         rows = 0
         with _WRITERS[kind](file, reader.schema) as put:
             for batch in reader:
                 put(batch)
                 rows += batch.num_rows
-    return rows
+        return rows
+
+    with answering():
+        return interruptible(connection, copy)
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """What `work` gives, which asks through the connection; Ctrl-C stops the query it runs, then goes on its way.
+
+    Done in a thread, since Python sees no signal while DuckDB has the one that signals come to.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            # More than once: between two batches there is nothing to interrupt.
+            while not running.done():
+                connection.interrupt()
+                wait([running], timeout=0.05)
+            raise
 
 
 @contextlib.contextmanager
@@ -64,6 +187,11 @@ def answering() -> Iterator[None]:
         raise QueryError("Two columns of the answer have one name; tell them apart with AS.") from error
     except (duckdb.Error, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise QueryError(statements.explained(error)) from error
+    except OSError as error:
+        # Arrow's words for what DuckDB raised between two batches; an error of the disk has a number.
+        if error.errno is not None:
+            raise
+        raise QueryError(str(error)) from error
 
 
 Put = Callable[[pa.RecordBatch], None]
@@ -99,4 +227,22 @@ def _json(file: BinaryIO, _: pa.Schema) -> Iterator[Put]:
     file.write(b"\n]\n")
 
 
-_WRITERS = {"csv": _csv, "json": _json, "parquet": _parquet}
+@contextlib.contextmanager
+def _markdown(file: BinaryIO, schema: pa.Schema) -> Iterator[Put]:
+    def line(cells: Sequence[str]) -> bytes:
+        return f"| {' | '.join(cells)} |\n".encode()
+
+    def put(batch: pa.RecordBatch) -> None:
+        for row in pl.DataFrame(batch).iter_rows():
+            file.write(line([shown(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in row]))
+
+    file.write(line([name.replace("|", "\\|") for name in schema.names]))
+    file.write(line(["---:" if _is_number(kind) else "---" for kind in schema.types]))
+    yield put
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+_WRITERS = {"csv": _csv, "json": _json, "markdown": _markdown, "parquet": _parquet}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trajstore.errors import NotScored, UnknownStep, listed
+from trajstore.errors import NotScored, UnknownName, UnknownStep, listed
 from trajstore.store.steps import parts, resolve
 
 Scored = Mapping[str, Mapping[str, Sequence[int]]]
@@ -53,3 +53,28 @@ def checkpoints(
             every = [step for there in kept.values() for step in there]
             resolve(part, every, listed(kept) + where, hint)
     return [(model, step) for model, chosen in found.items() for step in sorted(chosen)]
+
+
+def chosen_slices(
+    scored: Scored,
+    datasets: Sequence[str] | None,
+    patterns: str | Sequence[str],
+    steps: str | int | Sequence[int],
+) -> list[tuple[str, str, int]]:
+    """(model, dataset, step) of the slices at these steps on these datasets, all by default.
+
+    A step counts as there where the model has it on one of the datasets. Raises as `checkpoints`, and `UnknownName`.
+    """
+    known = sorted({name for on in scored.values() for name in on})
+    for name in datasets or ():
+        if name not in known:
+            raise UnknownName(f"dataset with losses of {listed(scored)}", name, known)
+    if not known and steps == "all":
+        return []
+    names = known if datasets is None else list(datasets)
+    return [
+        (model, name, step)
+        for model, step in checkpoints(scored, names, patterns, steps)
+        for name in names
+        if step in scored[model].get(name, ())
+    ]

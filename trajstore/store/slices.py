@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
 from trajstore.store import layout
-from trajstore.store.datasets import Dataset
+from trajstore.store.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
 """What a slice may hold beside the loss: the target's rank (0 is likeliest), the prediction's entropy (nats)."""
@@ -78,6 +78,8 @@ class Provenance:
     """Files that the losses were ingested from, if they were computed elsewhere."""
     known_bad: str | None = None
     """Why the weights were said, when they were scored, not to be what their name says; None where nothing was."""
+    remote_code: bool = False
+    """Whether model code that comes with the weights was run."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
 def open_slice(path: Path) -> pq.ParquetFile:
     """A slice's file, page checksums verified on reading; raises `DamagedFile`."""
     try:
-        return pq.ParquetFile(layout.unlinked(path), page_checksum_verification=True, pre_buffer=False)
+        return pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True, pre_buffer=False)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
@@ -210,15 +212,17 @@ def is_complete(path: Path) -> bool:
     """Whether a slice is there and its footer does not say that it has some contexts only.
 
     Looks for the words at the file's end, which takes a quarter of the time of reading the footer; whether the file is
-    sound is not asked.
+    sound is not asked. Raises `DamagedFile` for what is no file at all.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _FACTS_WITHIN))
-            return _PARTIAL not in file.read()
+        descriptor = os.open(layout.plain(path), os.O_RDONLY)
     except FileNotFoundError:
         return False
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        return _PARTIAL not in os.pread(descriptor, _FACTS_WITHIN, max(0, end - _FACTS_WITHIN))
+    finally:
+        os.close(descriptor)
 
 
 def read_column(path: Path, dataset: Dataset, name: str) -> np.ndarray | None:
@@ -263,10 +267,9 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
 def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
     """A column of a slice; raises `DamagedFile`."""
     try:
-        values: np.ndarray = file.read(columns=[name], use_threads=False).column(0).to_numpy()
+        return numbers(file.read(columns=[name], use_threads=False).column(0))
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error)) from error
-    return values
 
 
 def check_footer(path: Path, dataset: Dataset) -> None:

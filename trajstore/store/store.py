@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import polars as pl
 
-from trajstore.errors import DatasetExists, UnknownName
+from trajstore.errors import DatasetExists, TrajstoreError, UnknownName
 from trajstore.schema import check_step
 from trajstore.store import (
     appending,
     catalog,
     coverage,
     datasets,
+    dropping,
     groupfiles,
     layout,
     lifecycle,
+    measures,
     migrate,
     models,
+    named,
     selection,
     slices,
-    statements,
 )
 from trajstore.store.datasets import Dataset, NewDataset
 from trajstore.store.groupfiles import Definition
 from trajstore.store.groups import Groups
+from trajstore.store.items import align_items, stack
 from trajstore.store.matrix import (
     Align,
     LossMatrix,
@@ -38,9 +42,10 @@ from trajstore.store.matrix import (
     pull,
     require_sites,
 )
+from trajstore.store.measures import Measure
 from trajstore.store.models import ModelFacts
+from trajstore.store.query import connect, select
 from trajstore.store.slices import Provenance, SliceFacts
-from trajstore.store.steps import resolve
 
 
 class Store:
@@ -49,11 +54,13 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`."""
         self.path = lifecycle.existing(path)
-        self._session = catalog.open_session(self.path)
+        self._copy = catalog.copied(self.path)
+        self._checked = False
+        self._first_use = threading.Lock()
         try:
-            migrate.check_current(self._session, self.path)
+            migrate.check_current(self._copy, self.path)
         except BaseException:
-            self._session.close()
+            self._copy.close()
             raise
         self._frames: dict[str, Any] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -75,19 +82,48 @@ class Store:
 
     def close(self) -> None:
         """End the session; the store itself is not held."""
-        self._session.close()
+        self._copy.close()
 
     def refresh(self) -> None:
         """Take up the catalog anew, with the groups that others have added."""
-        self._session = catalog.open_session(self.path)  # relations of the old session stay alive with it
+        self._copy = catalog.copied(self.path)  # relations of the old session stay alive with it
+        self._checked = False
 
-    def sql(self, query: str, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyRelation:
+    @property
+    def _session(self) -> duckdb.DuckDBPyConnection:
+        """The session; what it has from the catalog is looked through before its first use, not before."""
+        with self._first_use:
+            if not self._checked:
+                layout.check_small_files(self.path)
+                catalog.check_definitions(self._copy, self.path)
+                self._checked = True
+        return self._copy
+
+    def sql(
+        self,
+        query: str,
+        files: Sequence[str | os.PathLike[str]] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> duckdb.DuckDBPyRelation:
         """The relation of one reading statement (`.pl()`, `.arrow()`, `.df()`, `.show()`); raises `QueryError`.
 
-        `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`.
+        `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`. `parameters` are
+        the values of the query's $names.
         """
+        return select(self.connection(files), query, parameters)
+
+    def query(self, name: str, /, **parameters: named.Value) -> duckdb.DuckDBPyRelation:
+        """The relation of a named query, as `sql` gives it: `store.query("coverage", models="tiny-*")`.
+
+        Raises `UnknownName`, `UnknownStep`, `MissingParameter` or `BadOption` for what it does not take.
+        """
+        found = named.find(name)
+        return self.sql(found.sql, parameters=named.bind(self, found, parameters))
+
+    def connection(self, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the session, with the registered frames; no statement on it is checked."""
         session = lifecycle.session_with_files(self.path, files) if files else self._session
-        return statements.run_select(session, self.path, query, self._frames)
+        return connect(session, self.path, self._frames)
 
     def relations(self) -> set[str]:
         """Names of the store's own tables and views, which no group may bear."""
@@ -217,26 +253,33 @@ class Store:
         )
 
     def chosen_slices(
-        self, model: str, dataset: str | None = None, steps: str | int | Sequence[int] = "all"
+        self,
+        models: str | Sequence[str],
+        datasets: str | Sequence[str] | None = None,
+        steps: str | int | Sequence[int] = "all",
     ) -> list[tuple[str, str, int]]:
-        """(model, dataset, step) of the slices of a model, on one dataset or all; raises as `matrix`."""
-        (name,) = self.models([model])
-        on = coverage.dataset_names(self.path, name)
-        if dataset is not None and dataset not in on:
-            raise UnknownName(f"dataset with losses of {name}", dataset, on)
-        found = []
-        for each in [dataset] if dataset else on:
-            existing = self.steps(name, each)
-            found += [(name, each, step) for step in resolve(steps, existing, f"{name} on {each}")]
-        return found
+        """(model, dataset, step) of the slices of models, names or globs, on these datasets, all by default.
 
-    def drop(self, slices: Sequence[tuple[str, str, int]]) -> None:
-        """Remove slices (model, dataset, step) for good; a model without any loses its facts as well."""
-        for model, dataset, step in slices:
-            layout.remove(self.path, layout.slice_path(self.path, model, dataset, step))
-        for model in {model for model, _, _ in slices}:
-            if not coverage.dataset_names(self.path, model):
-                layout.model_path(self.path, model).unlink(missing_ok=True)
+        `steps` are resolved as for `matrix`. Raises `UnknownName`, `NotScored`, `UnknownStep`, `BadSteps`.
+        """
+        on = [datasets] if isinstance(datasets, str) else datasets
+        return selection.chosen_slices(self.scored(models), on, models, steps)
+
+    def drop(self, slices: Sequence[tuple[str, str, int]], models: Sequence[str] = ()) -> None:
+        """Remove slices (model, dataset, step) and the measures that belong to them, for good.
+
+        A checkpoint without any loses all its measures; a model without any, and each of `models` that has none, its
+        facts as well.
+        """
+        dropping.drop_slices(self.path, slices, models)
+
+    def slices_on(self, dataset: str) -> list[tuple[str, str, int]]:
+        """(model, dataset, step) of all slices on a dataset."""
+        return dropping.slices_on(self.path, dataset)
+
+    def drop_dataset(self, name: str, *, losses: bool = False) -> None:
+        """Remove a dataset for good, and with `losses` all losses on it; raises `UnknownName` or `DatasetInUse`."""
+        dropping.drop_dataset(self.path, name, losses=losses)
 
     def slice_facts(self, model: str, dataset: str, step: int) -> SliceFacts:
         """What a slice's footer says; raises `UnknownName` or `DamagedFile`."""
@@ -251,6 +294,32 @@ class Store:
         there = [f"{model}/{dataset}/{each}" for each in self.steps(model, dataset)]
         return UnknownName("slice", f"{model}/{dataset}/{step}", there)
 
+    def add_measures(
+        self,
+        name: str,
+        found: Sequence[Measure],
+        *,
+        model: str,
+        step: int,
+        dataset: str | None = None,
+        replace: bool = False,
+    ) -> Path:
+        """Keep what one computation, `name`, found of a checkpoint, on a dataset or on none; whole or not at all.
+
+        Raises `BadName`, `BadMeasures`, `UnknownName`, and unless `replace` `MeasuresExist` where they are there.
+        """
+        on = None if dataset is None else self.dataset(dataset).name
+        return measures.publish(self.path, model, check_step(step), name, on, found, replace=replace)
+
+    def measures(
+        self, models: str | Sequence[str] | None = None, name: str | None = None, dataset: str | None = None
+    ) -> pl.DataFrame:
+        """Measures of models (names or globs), of this name and on this dataset if given: the columns of the view.
+
+        Raises `UnknownName` and `DamagedFile`.
+        """
+        return measures.frame(self.path, self.models(models), name, dataset)
+
     def matrix(
         self,
         dataset: str | Sequence[str],
@@ -259,7 +328,7 @@ class Store:
         steps: str | int | Sequence[int] = "all",
         contexts: str | None = None,
         missing: Missing = "error",
-        align: Align = "predict",
+        align: Align | Literal["item"] = "predict",
         pad_first: bool = False,
         threads: int | None = None,
     ) -> LossMatrix:
@@ -269,17 +338,27 @@ class Store:
         on any of the datasets; a model or step that one named in full lacks is an error, others give the rows they
         have. `contexts` are a range FIRST:END as in Python. `align` is "predict" (the group's tokens)
         or "after" (the tokens that follow them). `pad_first` gives position 0, which has no loss, a column of zeros.
+        With `align` "item", datasets of the same items under different prompts get the same columns: rows (model,
+        step, dataset), columns (item, item_position) where each of them has a loss, and in the group in any of them.
         A partial slice counts as missing where it lacks contexts of the columns. Raises `MissingSlices` unless
         `missing` is "nan", which puts NaN where nothing is; `UnknownName`, `NotScored`, `UnknownStep`,
-        `NothingChosen`, `DamagedFile`.
+        `NothingChosen`, `NotAligned`, `DamagedFile`.
         """
         names = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset))
         chosen = [self.dataset(name) for name in names]
+        members = None if group is None else [self.groups.members(group, each) for each in chosen]
+        if align == "item":
+            if contexts is not None or pad_first:
+                raise TrajstoreError(
+                    "--align item does not go together with --contexts or --pad-first: an item has another context and "
+                    "position in each dataset. Choose items by a group."
+                )
+            sites, columns = align_items(chosen, members, group)
+            beside = pull(self.path, self._checkpoints(names, models, steps), sites, missing, threads)
+            return stack(beside, names, columns)
         sites = [
-            choose_sites(
-                each, None if group is None else self.groups.members(group, each), contexts, align, pad_first
-            )
-            for each in chosen
+            choose_sites(each, None if members is None else members[number], contexts, align, pad_first)
+            for number, each in enumerate(chosen)
         ]
         require_sites(sites, group)
         return pull(self.path, self._checkpoints(names, models, steps), sites, missing, threads)

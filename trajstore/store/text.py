@@ -1,4 +1,4 @@
-"""Texts of tokens, joined for reading.
+"""Texts of tokens, joined for reading, and cells of tables.
 
 A token may be half a character. Its stray bytes stand in its text as `<0xE2>`, one escape a byte, so that
 nothing is lost; joining pieces puts the bytes of neighbouring tokens back together.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -32,3 +33,14 @@ def _piece_bytes(piece: str) -> bytes:
 def join_pieces(pieces: Iterable[str]) -> str:
     """The text of a run of tokens; bytes that belong together are one character again."""
     return escape_stray_bytes(b"".join(map(_piece_bytes, pieces)))
+
+
+def shown(cell: Any) -> str:
+    """A cell as text: whitespace visible, floats with five significant digits, nothing for null."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.5g}"
+    if isinstance(cell, str):
+        return cell.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return str(cell)

@@ -108,8 +108,9 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     for name in subject.datasets:
         dataset = store.dataset(name)
         tokens = dataset.frame()
-        scored = {each.model for each in subject.coverage if each.dataset == name}
-        matrix = store.matrix(name, [model for model in subject.models if model in scored])
+        matrix = _complete(store, name, subject)
+        if matrix is None:
+            continue
         for group, frames in trajectories.items():
             part = only(matrix, tokens[store.groups.members(group, dataset)])
             if part.columns.height:
@@ -129,6 +130,23 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
         if any(frame.height for frame in frames)
     ]
     return Content(CONFIG, subject.marks, groups, fits, views)
+
+
+def _complete(store: Store, name: str, subject: Subject) -> LossMatrix | None:
+    """The complete slices on a dataset, which alone can be set beside each other; None where there are none."""
+    there = {each.model: each for each in subject.coverage if each.dataset == name}
+    models = [
+        model
+        for model in subject.models
+        if model in there and len(there[model].partial) < len(there[model].steps)
+    ]
+    if not models:
+        return None
+    if not any(there[model].partial for model in models):
+        return store.matrix(name, models)
+    matrix = store.matrix(name, models, missing="nan")
+    kept = [step not in there[model].partial for model, step in matrix.rows.iter_rows()]
+    return LossMatrix(matrix.values[kept], matrix.rows.filter(pl.Series(kept)), matrix.columns)
 
 
 def only(matrix: LossMatrix, members: pl.DataFrame) -> LossMatrix:

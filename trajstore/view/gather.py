@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trajstore.analysis.pca import PCAResult, pca
-from trajstore.analysis.trajectories import group_trajectory
+from trajstore.analysis.trajectories import trajectory
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep
 from trajstore.store.excerpts import with_context
-from trajstore.store.matrix import Align, context_range
+from trajstore.store.matrix import Align, Sites, check_align, choose_sites, context_range
 from trajstore.store.progress import SILENT, Progress
-from trajstore.store.selection import named
+from trajstore.store.selection import Scored, checkpoints, named
+from trajstore.store.sums import context_sums
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -44,48 +46,80 @@ def trajectories(
     full. Raises `NothingChosen` where no rows are left, otherwise as `Store.matrix`.
     """
     chosen = selection or Selection()
-    models = _models_by_dataset(store, chosen)
-    sizes = {group: store.groups.show(group).sizes for group in groups}
-    if chosen.datasets and chosen.contexts is not None:
-        for dataset in models:
-            context_range(chosen.contexts, store.dataset(dataset).n_contexts)
-    parts = []
-    lenient = not chosen.datasets and not named(chosen.models)
-    reason: TrajstoreError | None = None
-    progress.start("trajectories", len(sizes) * len(models), "curves")
+    check_align(chosen.align)
+    names = list(dict.fromkeys(groups))
+    for group in names:
+        store.groups.definition(group)
+    rows = _checkpoints(store, chosen)
+    found: dict[tuple[str, str], pl.DataFrame] = {}
+    reasons: list[NothingChosen] = []
+    progress.start("trajectories", sum(map(len, rows.values())), "slices")
     try:
-        for group, of_group in sizes.items():
-            for dataset, on in models.items():
-                if of_group.get(dataset):
-                    try:
-                        matrix = store.matrix(
-                            dataset, on, group, chosen.steps, chosen.contexts, align=chosen.align
-                        )
-                        parts.append(group_trajectory(matrix).select(pl.lit(group).alias("group"), pl.all()))
-                    except NothingChosen as error:
-                        reason = error
-                    except UnknownStep as error:
-                        if not lenient:
-                            raise
-                        reason = error
-                progress.advance(1, f"{group} on {dataset}")
+        for dataset, of_dataset in rows.items():
+            try:
+                sites = _sites(store, names, dataset, chosen)
+            except NothingChosen as error:
+                reasons.append(error)
+                progress.advance(len(of_dataset), dataset)
+                continue
+            for group, sums in context_sums(store.path, of_dataset, sites, progress=progress).items():
+                found[group, dataset] = trajectory(sums).select(pl.lit(group).alias("group"), pl.all())
     finally:
         progress.stop()
-    if not parts:
-        if isinstance(reason, UnknownStep) or (reason is not None and len(sizes) * len(models) == 1):
-            raise reason
-        raise NothingChosen(
-            f"No token of {', '.join(sizes)} in {', '.join(models)} has a loss (within these contexts). See their "
-            "sizes: trajstore group list"
+    if not found:
+        raise reasons[0] if len(reasons) == 1 else _nothing(names, list(rows))
+    return pl.concat(found[key] for key in product(names, rows) if key in found)
+
+
+def _sites(store: Store, groups: Sequence[str], dataset: str, chosen: Selection) -> dict[str, Sites]:
+    """Sites in a dataset of each group that has a token with a loss there; raises `NothingChosen` where none has."""
+    here = store.dataset(dataset)
+    sites = {
+        group: choose_sites(
+            here, store.groups.members(group, here), chosen.contexts, chosen.align, pad_first=False
         )
-    return pl.concat(parts)
+        for group in groups
+    }
+    if not (kept := {group: each for group, each in sites.items() if len(each.tokens)}):
+        raise _nothing(groups, [dataset])
+    return kept
 
 
-def _models_by_dataset(store: Store, chosen: Selection) -> dict[str, Sequence[str] | None]:
-    """The datasets meant, each with the names or globs of models to ask for on it."""
-    if chosen.datasets:
-        return dict.fromkeys(chosen.datasets, chosen.models)
+def _nothing(groups: Sequence[str], datasets: Sequence[str]) -> NothingChosen:
+    return NothingChosen(
+        f"No token of {', '.join(groups)} in {', '.join(datasets)} has a loss (within these contexts). See their "
+        "sizes: trajstore group list"
+    )
+
+
+def _checkpoints(store: Store, chosen: Selection) -> dict[str, list[tuple[str, int]]]:
+    """(model, step) of the checkpoints meant, by dataset."""
     scored = store.scored(chosen.models)
+    if chosen.datasets:
+        if chosen.contexts is not None:
+            for dataset in chosen.datasets:
+                context_range(chosen.contexts, store.dataset(dataset).n_contexts)
+        models = dict.fromkeys(chosen.datasets, chosen.models)
+    else:
+        models = _models_by_dataset(store, chosen, scored)
+    lenient = not chosen.datasets and not named(chosen.models)
+    rows = {}
+    reason: UnknownStep | None = None
+    for dataset, on in models.items():
+        store.dataset(dataset)
+        try:
+            rows[dataset] = checkpoints(scored, [dataset], on, chosen.steps)
+        except UnknownStep as error:
+            if not lenient:
+                raise
+            reason = error
+    if reason is not None and not rows:
+        raise reason
+    return rows
+
+
+def _models_by_dataset(store: Store, chosen: Selection, scored: Scored) -> dict[str, Sequence[str] | None]:
+    """The datasets with losses of the models meant, each with the names or globs of models to ask for on it."""
     if not any(scored.values()):
         every = store.scored()
         if not any(every.values()):

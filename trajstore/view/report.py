@@ -47,8 +47,8 @@ def write_report(
 
     The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
     steps as keep its losses near 8 MB, at least 12. `findings` are sentences of plain text shown at the top.
-    Raises `BadTarget` where the file cannot be written, `PlotError` where nothing is scored, `UnknownName` for names
-    not there.
+    Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
+    written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
     from trajstore.view.content import gather
 
@@ -79,10 +79,10 @@ def _choose(
     coverage = [
         each for each in store.coverage() if each.model in names and each.dataset in asked and each.steps
     ]
-    if not coverage:
+    if all(len(each.steps) == len(each.partial) for each in coverage):
         raise PlotError(
-            f"There are no losses of these models on these datasets in {store.path}, so there is nothing to "
-            "report. Score a model first: trajstore score MODEL --dataset D"
+            f"There are no {'complete ' if coverage else ''}losses of these models on these datasets in {store.path}, "
+            "so there is nothing to report. Score a model first: trajstore score MODEL --dataset D"
         )
     a_step = sum(2 * int(facts[each.dataset].lengths[:context_limit].sum()) for each in coverage)
     known = store.groups.names() if groups is None else list(groups)
@@ -128,7 +128,7 @@ def _asset(name: str) -> str:
 
 
 def _coverage_table(store: Store, subject: Subject) -> str:
-    """Models down, datasets across: steps there and missing."""
+    """Models down, datasets across: steps there, those of them there in part, and missing."""
     cells = {(each.model, each.dataset): each for each in subject.coverage}
     heads = []
     for name in subject.datasets:
@@ -148,7 +148,8 @@ def _coverage_table(store: Store, subject: Subject) -> str:
 def _cell(coverage: Coverage | None) -> str:
     if coverage is None:
         return "<td>none</td>"
-    missing = f", {len(coverage.missing)} missing" if coverage.missing else ""
+    counts = ((len(coverage.partial), "partial"), (len(coverage.missing), "missing"))
+    missing = "".join(f", {n} {word}" for n, word in counts if n)
     first, last = coverage.steps[0], coverage.steps[-1]
     if first == last:
         return f"<td>1 step{missing}<small>{first}</small></td>"

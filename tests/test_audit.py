@@ -1,0 +1,271 @@
+"""An audit names what was planted in a good suite, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from conftest import ragged
+from test_imports import loaded
+from typer.testing import CliRunner
+
+from trajstore.cli import app
+from trajstore.errors import UnknownName
+from trajstore.store.models import ModelFacts
+from trajstore.store.slices import Provenance
+from trajstore.view.audit import audit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.analysis.audit import Finding
+    from trajstore.store.store import Store
+
+STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 60_001, 2000)]
+ORIGIN = Provenance(
+    dtype="float32",
+    attention="sdpa",
+    versions={"torch": "2.9", "transformers": "5.0"},
+    device="cpu",
+    batch_tokens=1024,
+)
+
+
+class Suite:
+    """A run's losses and origins on two datasets, to plant something in before it is stored."""
+
+    def __init__(self, store: Store, model: str = "run", repo: str | None = None) -> None:
+        self.store, self.model = store, model
+        store.publish_model(ModelFacts(model, repo=repo))
+        self.losses: dict[tuple[str, int], np.ndarray] = {}
+        self.origins = {
+            (name, step): replace(ORIGIN, weights=f"sha256:{step:064x}") for name in "de" for step in STEPS
+        }
+        for seed, name in enumerate("de"):
+            if name not in store.dataset_names():
+                store.add_dataset(name, ragged([20] * 30, seed))
+            n = store.dataset(name).n_losses
+            rng = np.random.default_rng(seed + 10)
+            middle, fall = rng.normal(5, 2, n), rng.gamma(2, 2, n)
+            for step in STEPS:
+                learned = 1 / (1 + np.exp(middle - np.log1p(step)))
+                loss = 11 - fall * learned + 0.05 * rng.standard_normal(n)
+                self.losses[name, step] = loss.astype(np.float32)
+
+    def write(self) -> Store:
+        for (name, step), loss in self.losses.items():
+            self.store.append(
+                model=self.model,
+                dataset=name,
+                step=step,
+                losses=np.maximum(loss, 0),
+                provenance=self.origins[name, step],
+            )
+        return self.store
+
+
+def same_weights(suite: Suite) -> None:
+    """Step 16 holds the checkpoint of step 9000, scored in other batches."""
+    for name in "de":
+        suite.origins[name, 16] = replace(
+            suite.origins[name, 16], weights=suite.origins[name, 9000].weights, batch_tokens=512
+        )
+        suite.losses[name, 16] = suite.losses[name, 9000] + np.float32(1e-5)
+
+
+def equal_losses(suite: Suite) -> None:
+    """Step 21000 is step 4 under a file of its own."""
+    for name in "de":
+        suite.losses[name, 21_000] = suite.losses[name, 4]
+
+
+def out_of_place(suite: Suite) -> None:
+    """Step 41000 is what step 50 would be."""
+    for name in "de":
+        between = (suite.losses[name, 32] + suite.losses[name, 64]) / 2
+        suite.losses[name, 41_000] = between
+
+
+def known_bad(suite: Suite) -> None:
+    """Scoring found step 31000 in the list of bad checkpoints."""
+    suite.origins["d", 31_000] = replace(suite.origins["d", 31_000], known_bad="the last one's shard (#1)")
+
+
+def mixed(suite: Suite) -> None:
+    """Two slices of one dataset were made in another dtype with another torch."""
+    for step in (1000, 3000):
+        suite.origins["e", step] = replace(
+            suite.origins["e", step], dtype="bfloat16", versions={"torch": "2.10", "transformers": "5.0"}
+        )
+
+
+PLANTED: dict[Callable[[Suite], None], tuple[str, str, tuple[int, ...], str]] = {
+    same_weights: ("same weights", "de", (16, 9000), "; 16 is out of place"),
+    equal_losses: ("equal losses", "de", (4, 21_000), "; 21000 is out of place"),
+    out_of_place: ("out of place", "de", (41_000,), "from those around step"),
+    known_bad: ("known bad", "d", (31_000,), "the last one's shard (#1)"),
+    mixed: (
+        "mixed origin",
+        "e",
+        (1000, 3000),
+        "dtype bfloat16, torch 2.10 at 1000, 3000; dtype float32, torch 2.9",
+    ),
+}
+
+
+def named(findings: list[Finding]) -> set[tuple[str, str, tuple[int, ...]]]:
+    return {(each.finding, "".join(each.datasets), each.steps) for each in findings}
+
+
+def test_a_good_suite(store: Store) -> None:
+    Suite(store, "one").write()
+    Suite(store, "two").write()  # the same weights and losses in another model are no finding
+    assert audit(store) == []
+    result = CliRunner().invoke(app, ["audit", "-s", str(store.path)])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "Nothing was found." in result.stderr
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda each: each.__name__)
+def test_what_is_planted_is_named_and_nothing_else(store: Store, plant: Callable[[Suite], None]) -> None:
+    suite = Suite(store)
+    plant(suite)
+    (found,) = audit(suite.write())
+    kind, datasets, steps, said = PLANTED[plant]
+    assert (found.finding, found.model, "".join(found.datasets), found.steps) == (
+        kind,
+        "run",
+        datasets,
+        steps,
+    )
+    assert said in found.what
+
+
+def test_all_at_once(store: Store) -> None:
+    suite = Suite(store)
+    for plant in PLANTED:
+        plant(suite)
+    Suite(store, "good").write()
+    suite.write()
+    found = audit(store)
+    assert named(found) == {(kind, datasets, steps) for kind, datasets, steps, _ in PLANTED.values()}
+    assert {each.model for each in found} == {"run"}
+    assert audit(store, "good") == []
+    assert named(audit(store, "run", "d")) == {
+        (kind, "d", steps) for kind, datasets, steps, _ in PLANTED.values() if "d" in datasets
+    }
+
+
+def test_the_command(store: Store) -> None:
+    suite = Suite(store)
+    same_weights(suite)
+    suite.write()
+    runner, at = CliRunner(), ["-s", str(store.path)]
+    result = runner.invoke(app, ["audit", "--json", *at])
+    assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
+    assert found["steps"] == [16, 9000]
+    assert found["datasets"] == ["d", "e"]
+    table = runner.invoke(app, ["audit", "-m", "r*", "-d", "e", *at])
+    assert table.exit_code == 1
+    assert "16, 9000" in table.stdout
+    assert "1 finding" in table.stderr
+    assert runner.invoke(app, ["audit", "-m", "nobody", *at]).exit_code == 1
+    assert runner.invoke(app, ["audit", "--json", "-d", "d", "-m", "run", *at]).stdout != "[]\n"
+
+
+def test_json_of_a_good_suite_is_empty(store: Store) -> None:
+    Suite(store).write()
+    result = CliRunner().invoke(app, ["audit", "--json", "-s", str(store.path)])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+
+
+def test_unknown_names(planted: Store) -> None:
+    with pytest.raises(UnknownName, match="model 'c'"):
+        audit(planted, "c")
+    with pytest.raises(UnknownName, match="dataset 'x'"):
+        audit(planted, None, ["d", "x"])
+
+
+def test_steps_alike_at_the_beginning_are_named_once(store: Store) -> None:
+    """Published suites have them: the same weights before the first step of a warm-up."""
+    suite = Suite(store)
+    for name in "de":
+        for step in (1, 2):
+            suite.origins[name, step] = suite.origins[name, 0]
+            suite.losses[name, step] = suite.losses[name, 0]
+    (found,) = audit(suite.write())
+    assert (found.finding, found.steps) == ("same weights", (0, 1, 2))
+    assert "out of place" not in found.what
+
+
+@pytest.mark.parametrize(
+    ("repo", "steps"),
+    [
+        ("EleutherAI/pythia-12b", {50_000, 58_000}),
+        ("EleutherAI/pythia-410m", set()),
+        ("/home/me/pythia-12b", set()),
+    ],
+)
+def test_published_lists_of_bad_checkpoints(store: Store, repo: str, steps: set[int]) -> None:
+    """Slices that were made elsewhere are looked up by their model's repository."""
+    store.add_dataset("d", ragged([5, 6]))
+    for step in (40_000, 50_000, 51_000, 58_000):
+        rng = np.random.default_rng(step)
+        store.append(model="mine", dataset="d", step=step, losses=rng.random(9, np.float32))
+    store.publish_model(ModelFacts("mine", repo=repo))
+    assert {step for each in audit(store) for step in each.steps} == steps
+
+
+def test_a_model_without_facts_is_the_published_one_of_its_name(store: Store) -> None:
+    store.add_dataset("d", ragged([5, 6]))
+    for step in (50_000, 51_000):
+        losses = np.random.default_rng(step).random(9, np.float32)
+        store.append(model="pythia-12b", dataset="d", step=step, losses=losses)
+    (found,) = audit(store)
+    assert (found.finding, found.steps) == ("known bad", (50_000,))
+    assert "github.com" in found.what
+
+
+def test_slices_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    """They are named, and the others are compared all the same."""
+    from trajstore.store.store import Store as Opened
+
+    suite = Suite(store)
+    out_of_place(suite)
+    suite.write()
+    slices = store.path / "losses/model=run/dataset=d"
+    (slices / "step=8/slice.parquet").write_bytes(b"PAR1")
+    with Opened.create(tmp_path / "other") as other:
+        other.add_dataset("d", ragged([20] * 30, 7))
+        flat = suite.losses["d", 32]
+        made = other.append(model="run", dataset="d", step=32, losses=flat, provenance=suite.origins["d", 32])
+        (slices / "step=32/slice.parquet").write_bytes(made.read_bytes())
+    found = audit(store)
+    assert named(found) == {
+        ("out of place", "de", (41_000,)),
+        ("damaged", "d", (8,)),
+        ("damaged", "d", (32,)),
+    }
+    assert any("other tokens" in each.what for each in found)
+
+
+def test_partial_slices_have_an_origin_and_no_place(store: Store) -> None:
+    suite = Suite(store)
+    mixed(suite)
+    first = {step: suite.losses.pop(("d", step)) for step in (8, 43_000)}
+    suite.write()
+    for step, losses in first.items():
+        origin = replace(suite.origins["d", step], device="cuda: H200")
+        store.append(model="run", dataset="d", step=step, losses=losses[:19], contexts=[0], provenance=origin)
+    found = {each.steps: each.what for each in audit(store)}
+    assert found.keys() == {(1000, 3000), (8, 43_000)}
+    assert found[8, 43_000].startswith("device cuda: H200 at 8, 43000; device cpu at the ")
+
+
+def test_it_loads_no_model_library() -> None:
+    assert loaded("import trajstore.view.audit") & {"torch", "transformers", "sklearn"} == set()

@@ -1,0 +1,101 @@
+"""The scoring benchmark: its ways compute the same losses, and its page has a row for each. Nothing asserts a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu, page, passes
+from benchmarks.jobs import Job, jobs, median
+from benchmarks.passes import HARNESS, Shape, by_definition, contexts, scorer
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = Shape("tiny", 16, 1, 2, side_by_side=2)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr(passes, "LENGTH", 24)
+    return contexts(3)
+
+
+def test_the_ways_give_the_losses_of_the_definition(short: np.ndarray) -> None:
+    wanted = by_definition(TINY, short)
+    assert short.shape == (3, 24)
+    for path in (passes.OURS, passes.PLAIN, passes.BATCHED):
+        for mine, exact in zip(scorer(path, TINY)(short), wanted, strict=True):
+            np.testing.assert_allclose(mine, exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow  # its import takes seconds
+def test_the_harness_scores_the_same_tokens(short: np.ndarray) -> None:
+    pytest.importorskip("lm_eval")
+    wanted = [each.sum() for each in by_definition(TINY, short)]
+    np.testing.assert_allclose(scorer(HARNESS, TINY)(short), wanted, rtol=1e-5)
+
+
+def test_a_job_is_split_into_the_pass_and_the_rest(short: np.ndarray) -> None:
+    found = jobs(TINY, steps=2, n=3, runs=1)
+    assert 0 < found[0].in_the_pass < found[0].wall
+    assert 0 < found[0].overhead < 1
+    assert median([Job(1, 0.5), Job(1, 0.9), Job(1, 0.7)]) == Job(1, 0.7)
+
+
+def test_a_section_is_written_into_the_page_beside_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    page.put(file, f"## {page.SCORING}\n\nold\n")
+    page.put(file, f"## {page.PEERS}\n\npeers\n")
+    page.put(file, f"## {page.SCORING}\n\nnew\n")
+    text = file.read_text(encoding="utf-8")
+    assert text.index("peers") < text.index("new")
+    assert "old" not in text
+
+
+def test_the_part_on_a_gpu_makes_its_rows(short: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, which shows that it runs and nothing more."""
+    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5 * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    for name, value in {
+        "_DEVICE": "cpu",
+        "_PRODUCT": 64,
+        "_CONTEXTS": 4,
+        "_PLAIN_CONTEXTS": 2,
+        "SHAPES": (TINY, TINY),
+    }.items():
+        monkeypatch.setattr(gpu, name, value)
+    text = gpu.section("python -m benchmarks.scoring", False, lambda message: None)
+    rows = [line for line in text.splitlines() if line.startswith("| tiny |")]
+    assert len(rows) == 4
+    assert all("| 5.00 GB |" in row for row in rows)
+
+
+@pytest.mark.slow  # five processes that load torch, and a model of 14 million parameters
+@pytest.mark.timeout(600)
+def test_the_table_has_a_row_for_each_way(tmp_path: Path) -> None:
+    temporary, out = tmp_path / "temporary", tmp_path / "results.md"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scoring", "--quick", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(temporary.iterdir()) == []
+    for way in passes.paths():
+        assert f"| 14m | {way}" in done.stdout
+    assert "outside the pass" in done.stdout
+    assert f"## {page.SCORING}" in out.read_text(encoding="utf-8")

@@ -1,0 +1,145 @@
+"""How answers of queries come out: as a table cut to the terminal, or whole in a format."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.cli.output import Exit, print_table, say
+from trajstore.errors import BadOption
+from trajstore.store.text import shown
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+_SHOWN = 200
+_NARROWEST = 12
+"""Characters that a column cut to a terminal keeps at least."""
+FORMATS = ("table", "csv", "json", "markdown", "parquet")
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        help="How the answer is written [default: by the name of -o, else table].",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write to this file (.csv, .json, .md, .parquet), every row."),
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A value for $NAME; may be given again."),
+]
+
+
+def given(parameters: Sequence[str] | None) -> dict[str, str]:
+    """The values by name of -p NAME=VALUE; raises `BadOption`."""
+    found = {}
+    for each in parameters or ():
+        name, equals, value = each.partition("=")
+        name = name.strip().removeprefix("$")
+        if not equals or not name.isidentifier():
+            raise BadOption("-p", each, "NAME=VALUE, as in -p step=512")
+        found[name] = value
+    return found
+
+
+def chosen_format(kind: str | None, out: Path | None, as_json: bool) -> str:
+    """The format asked for; wrong usage where it does not go together with the output."""
+    suffix = out.suffix.removeprefix(".").lower() if out else "table"
+    chosen = kind or ("json" if as_json else "") or {"md": "markdown"}.get(suffix, suffix)
+    if chosen not in FORMATS:
+        raise typer.BadParameter(f"{chosen!r} is none of {', '.join(FORMATS)}", param_hint="--format or -o")
+    if out is not None and chosen == "table":
+        raise typer.BadParameter("a table goes to the terminal, not to a file; take markdown or csv")
+    if out is None and chosen == "parquet":
+        raise typer.BadParameter("parquet goes to a file: -o FILE.parquet")
+    return chosen
+
+
+def answer(
+    store: Store,
+    query: str,
+    parameters: Mapping[str, Any],
+    kind: str,
+    out: Path | None,
+    files: Sequence[Path] | None = None,
+) -> None:
+    """Print or write a query's answer in a format of `chosen_format`; Ctrl-C stops the query."""
+    from trajstore.store import query as answers
+    from trajstore.store.files import check_target, whole_file
+
+    asked = (files or (), parameters)
+    try:
+        if out is not None:
+            with whole_file(check_target(out, [out.suffix.lower()])) as target:
+                rows = answers.write(store, query, target, kind, *asked)
+            say(f"Wrote {rows:,} rows to {out}.")
+        elif kind == "table":
+            frame, rows = answers.frame(store, query, _SHOWN, *asked)
+            _print(frame.columns, frame.rows(), rows)
+        else:
+            answers.write(store, query, sys.stdout.buffer, kind, *asked)
+    except KeyboardInterrupt:
+        say("Stopped: the query was interrupted" + ("." if out is None else f", and {out} was not written."))
+        raise typer.Exit(Exit.FAILED) from None
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> None:
+    """The first rows of an answer, on a terminal cut to its width, and what is not shown."""
+    left: Sequence[str] = ()
+    if sys.stdout.isatty():
+        names, rows, left = _cut(names, rows, _width())
+    print_table(names, rows)
+    if left:
+        say(f"{len(left)} more columns have no room: {', '.join(left)}. For all of them: --format json")
+    if total > len(rows):
+        say(f"The first {len(rows)} of {total:,} rows. For all of them: -o FILE.csv, or --format csv")
+    else:
+        say(f"{total:,} rows." if total != 1 else "1 row.")
+
+
+def _width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
+def _cut(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], width: int
+) -> tuple[list[str], list[list[Any]], list[str]]:
+    """(columns, rows, columns left out) that fit in so many characters: long texts are cut first, then columns."""
+    from rich.cells import cell_len, set_cell_size
+
+    texts = [[shown(cell) for cell in row] for row in rows]
+    wide = [max([cell_len(name), *(cell_len(row[at]) for row in texts)]) for at, name in enumerate(names)]
+    is_text = [any(isinstance(row[at], str | list | dict) for row in rows) for at in range(len(names))]
+
+    def least(at: int) -> int:
+        return min(wide[at], max(_NARROWEST, cell_len(names[at]))) if is_text[at] else wide[at]
+
+    keep = len(names)
+    while keep > 1 and sum(least(at) + 2 for at in range(keep)) > width:
+        keep -= 1
+    room = list(wide[:keep])
+    while sum(each + 2 for each in room) > width:
+        at = max(range(keep), key=lambda at: room[at] - least(at))
+        if room[at] <= least(at):
+            break
+        room[at] -= 1
+
+    def fitted(row: int, at: int) -> Any:
+        text = texts[row][at]
+        if cell_len(text) <= room[at]:
+            return rows[row][at]
+        return set_cell_size(text, room[at] - 1).rstrip() + "…"
+
+    fit = [[fitted(row, at) for at in range(keep)] for row in range(len(rows))]
+    return list(names[:keep]), fit, list(names[keep:])

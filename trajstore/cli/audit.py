@@ -1,0 +1,71 @@
+"""audit: are the checkpoints what their steps say?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    Exit,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_rows,
+    say,
+)
+from trajstore.errors import listed
+
+
+def audit(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Model or glob, may be given again [default: all]."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for checkpoints that are not what their step says, and for slices of mixed origin.
+
+    Findings are: the same weights, or losses equal to the bit, under two steps of a model; a checkpoint out of place,
+    its losses nearer to those of a far step than to its neighbours'; one that is known to be bad; slices of one model
+    and dataset made in different ways (dtype, vocabulary, attention kernel, device, versions); a slice that cannot be
+    read. Exit code 0 where nothing is found, 1 where something is. A finding need not be an error: look at it.
+
+    \b
+    Example:
+      trajstore audit -m 'pythia-*' --json
+    """
+    from trajstore.view.audit import audit as look
+
+    with open_store(store) as opened:
+        findings = look(opened, model, dataset, bars())
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    elif findings:
+        print_rows(
+            [
+                {
+                    **vars(finding),
+                    "datasets": ", ".join(finding.datasets),
+                    "steps": listed(finding.steps),
+                }
+                for finding in findings
+            ],
+            as_json,
+        )
+    if findings:
+        say(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}.")
+        raise typer.Exit(Exit.FAILED)
+    say("Nothing was found.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(audit)

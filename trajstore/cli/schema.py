@@ -1,0 +1,65 @@
+"""schema: what can be asked in SQL."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajstore.cli.output import DEFAULT_STORE, JsonOption, StoreOption, open_store, print_json, print_table
+from trajstore.store.headers import KINDS
+
+if TYPE_CHECKING:
+    from trajstore.store.reference import Relation
+
+
+def schema(
+    table: Annotated[
+        str | None, typer.Argument(help="A table, view, group or macro [default: all of them].")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every table, view, group and macro, or the columns of one with their types, units and meaning.
+
+    \b
+    Example:
+      trajstore schema
+      trajstore schema losses
+    """
+    from trajstore.store import reference
+
+    with open_store(store) as opened:
+        found = reference.relations(opened) if table is None else [reference.relation(opened, table)]
+    if as_json:
+        print_json([{**asdict(each), "call": each.call} for each in found])
+    elif table is None:
+        rows = [[each.call, each.kind, _names(each), " ".join(each.description.split())] for each in found]
+        print_table(["name", "kind", "columns", "description"], rows)
+    else:
+        _show(found[0])
+
+
+def _names(relation: Relation) -> str:
+    """Its columns; for a group, whose columns are always the same, none."""
+    return "" if relation.kind == "group" else ", ".join(each.name for each in relation.columns)
+
+
+def _show(relation: Relation) -> None:
+    """One of them."""
+    typer.echo(f"{relation.call}: {relation.description}\n")
+    if relation.parameters:
+        rows = [
+            [each.name, KINDS.get(each.kind, ""), each.unit, each.meaning] for each in relation.parameters
+        ]
+        print_table(["parameter", "is", "unit", "meaning"], rows)
+        typer.echo()
+    if relation.columns:
+        rows = [[each.name, each.type, each.unit, each.meaning] for each in relation.columns]
+        print_table(["column", "type", "unit", "meaning"], rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's command."""
+    app.command()(schema)

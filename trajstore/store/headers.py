@@ -1,0 +1,113 @@
+"""What the header comment of a macro or a named query says: parameters, columns with their units, an example.
+
+After the description a header may have lines of three forms, which are the only ones that begin as they do:
+
+    $name KIND [unit] = default: meaning      a parameter; without `= default` it must be given
+    -> name, name [unit]: meaning             columns of the answer; a column of the store's views needs no meaning
+    e.g. trajstore query …                    an example
+
+KIND is one of `KINDS`. The meaning of a view's column ends with its unit in square brackets, if it has one.
+Reads texts and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+KINDS = {
+    "models": "names or globs of models, joined by commas",
+    "datasets": "names or globs of datasets, joined by commas",
+    "model": "the name of a model",
+    "dataset": "the name of a dataset",
+    "group": "the name of a group",
+    "step": "a step of a checkpoint",
+    "integer": "a whole number",
+    "number": "a number",
+    "text": "a text",
+}
+"""Kinds of parameters, in words."""
+
+_PARAMETER = re.compile(r"\$(\w+) ([a-z]+)(?: \[([^\]]+)\])?(?: = (\S+))?: (.+)")
+_COLUMNS = re.compile(r"-> (\w+(?:, \w+)*)(?: \[([^\]]+)\])?(?:: (.+))?")
+_EXAMPLE = re.compile(r"e\.g\. (.+)")
+_UNIT = re.compile(r"(.*?)(?: \[([^\]]+)\])?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a macro or a named query."""
+
+    name: str
+    kind: str
+    """One of `KINDS`."""
+    unit: str
+    """"" where it has none."""
+    default: str | None
+    """As it would be typed; None where it must be given."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an answer."""
+
+    name: str
+    unit: str
+    """"" where it has none."""
+    meaning: str
+    """"" for a column of the store's views, which explain it."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header comment, read."""
+
+    description: str
+    """What stands before the lines of a form."""
+    parameters: tuple[Parameter, ...]
+    columns: tuple[Column, ...]
+    example: str
+    """A command, or ""."""
+
+
+def parse(text: str) -> Header:
+    """Read a header comment (its lines without dashes); raises `ValueError` for a line that has none of the forms."""
+    words: list[str] = []
+    parameters: list[Parameter] = []
+    columns: list[Column] = []
+    example = ""
+    for line in text.splitlines():
+        if line.startswith("$"):
+            parameters.append(_parameter(line))
+        elif line.startswith("->"):
+            columns += _columns(line)
+        elif found := _EXAMPLE.fullmatch(line):
+            example = found[1]
+        else:
+            words.append(line)
+    return Header("\n".join(words).strip(), tuple(parameters), tuple(columns), example)
+
+
+def _parameter(line: str) -> Parameter:
+    found = _PARAMETER.fullmatch(line)
+    if not found or found[2] not in KINDS:
+        raise ValueError(
+            f"{line!r} is not $name KIND [unit] = default: meaning, with KIND one of {', '.join(KINDS)}"
+        )
+    name, kind, unit, default, meaning = found.groups()
+    return Parameter(name, kind, unit or "", default, meaning)
+
+
+def _columns(line: str) -> list[Column]:
+    found = _COLUMNS.fullmatch(line)
+    if not found:
+        raise ValueError(f"{line!r} is not -> name, name [unit]: meaning")
+    return [Column(name, found[2] or "", found[3] or "") for name in found[1].split(", ")]
+
+
+def split_unit(comment: str) -> tuple[str, str]:
+    """(meaning, unit) of a column's comment, whose unit stands last in square brackets."""
+    found = _UNIT.fullmatch(comment)
+    assert found is not None
+    return found[1], found[2] or ""

@@ -1,0 +1,232 @@
+"""Measures: scalars of a checkpoint, such as the noise of its losses; here, their files.
+
+One file holds what one computation found of one checkpoint, on one dataset or on none:
+`measures/model=M/step=S/NAME.parquet`, with a dataset `NAME.DATASET.parquet`. It is published whole under that path,
+which is its key, and sealed as slices are. Knows nothing of what a measure means, and computes none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
+from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
+from trajstore.store import layout, slices
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("layer", pa.int32()),
+        pa.field("head", pa.int32()),
+        pa.field("context", pa.int32()),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("stderr", pa.float64()),
+        pa.field("params", pa.string()),
+    ]
+)
+
+_AGAIN = "Remove the file and make those measures again"
+
+COLUMNS = {
+    "model": pl.String,
+    "step": pl.Int64,
+    "dataset": pl.String,
+    "name": pl.String,
+    "layer": pl.Int32,
+    "head": pl.Int32,
+    "context": pl.Int32,
+    "value": pl.Float64,
+    "stderr": pl.Float64,
+    "params": pl.String,
+}
+"""Columns of a frame of measures, as of the view; params is JSON."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a checkpoint."""
+
+    name: str
+    """The computation's name, or that with something behind it: `noise_max` of `noise`."""
+    value: float
+    layer: int | None = None
+    head: int | None = None
+    context: int | None = None
+    """Of the dataset; None where the value is of all its contexts, or of none."""
+    stderr: float | None = None
+    """Standard error of the value."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    """What the value depends on; JSON."""
+
+
+def path_of(root: Path, model: str, step: int, name: str, dataset: str | None) -> Path:
+    """The file of one computation's measures of a checkpoint; raises `BadName`."""
+    if not GROUP_NAME.fullmatch(name):
+        raise BadName("measure", name, "small letters, digits and '_' only, starting with a letter")
+    file = f"{name}.parquet" if dataset is None else f"{name}.{check_name('dataset', dataset)}.parquet"
+    return _model_folder(root, model) / f"step={check_step(step)}" / file
+
+
+def publish(
+    root: Path,
+    model: str,
+    step: int,
+    name: str,
+    dataset: str | None,
+    measures: Sequence[Measure],
+    *,
+    replace: bool = False,
+) -> Path:
+    """Write the measures that one computation, `name`, found of a checkpoint; returns the file.
+
+    Raises `BadName`, `BadMeasures`, and unless `replace` `MeasuresExist` where the file is there.
+    """
+    path = path_of(root, model, step, name, dataset)
+    what = f"{name} of {model} at step {step}"
+    rows = [{"dataset": dataset, **_row(measure, name, what)} for measure in measures]
+    if not rows:
+        raise BadMeasures(f"{what}: there is nothing to keep.")
+    keys = [tuple(row[key] for key in ("name", "layer", "head", "context", "params")) for row in rows]
+    if len(set(keys)) < len(keys):
+        raise BadMeasures(f"{what}: two values have the same name, layer, head, context and params.")
+    facts = {"format": FORMAT, "model": model, "step": step, "name": name, "dataset": dataset}
+    if not layout.publish(root, path, _encode(rows, facts), replace=replace):
+        raise MeasuresExist(what, dataset)
+    return path
+
+
+def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
+    """A measure as a row, if it can be one; raises `BadMeasures`."""
+    if measure.name != name and not (
+        measure.name.startswith(f"{name}_") and GROUP_NAME.fullmatch(measure.name)
+    ):
+        raise BadMeasures(f"{what}: {measure.name!r} is not {name}, nor {name}_ with something behind it.")
+    numbers = (measure.value, 0.0 if measure.stderr is None else measure.stderr)
+    if not all(map(math.isfinite, numbers)):
+        raise BadMeasures(
+            f"{what}: {measure.name} is {measure.value} ± {measure.stderr}; both must be finite."
+        )
+    try:
+        params = json.dumps(dict(measure.params), sort_keys=True, allow_nan=False) if measure.params else None
+    except (TypeError, ValueError) as error:
+        raise BadMeasures(f"{what}: the params of {measure.name} cannot be JSON ({error}).") from error
+    return {**vars(measure), "params": params}
+
+
+def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryview:
+    """The bytes of a file of measures."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
+    ) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
+        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: "0" * 64})
+    data = sink.getbuffer()
+    slices.seal(data)
+    return data
+
+
+def files(root: Path, model: str) -> list[Path]:
+    """The files of a model's measures."""
+    return sorted(_model_folder(root, model).glob("step=*/*.parquet"))
+
+
+def _parts(path: Path) -> tuple[str, str | None, int]:
+    """(computation, dataset, step) that a file's path names; raises `DamagedFile`."""
+    name, _, dataset = path.name.removesuffix(".parquet").partition(".")
+    step = path.parent.name.removeprefix("step=")
+    if not step.isdecimal():
+        raise DamagedFile(path, "its folder is not named after a step", _AGAIN)
+    return name, dataset or None, int(step)
+
+
+def frame(
+    root: Path, models: Sequence[str], name: str | None = None, dataset: str | None = None
+) -> pl.DataFrame:
+    """The measures of these models, with the columns of `COLUMNS`, by model and step; raises `DamagedFile`.
+
+    Only those with this `name` (a measure's own), and on this `dataset`, if given.
+    """
+    tables, labels = [_SCHEMA.empty_table()], []
+    for model in models:
+        for path in files(root, model):
+            computation, on, step = _parts(path)
+            if (name or computation).startswith(computation) and dataset in (None, on):
+                tables.append(_read(path))
+                labels += [(model, step)] * tables[-1].num_rows
+    rows = pl.DataFrame(pa.concat_tables(tables))
+    of = pl.DataFrame(labels, schema={key: COLUMNS[key] for key in ("model", "step")}, orient="row")
+    found = pl.concat([of, rows], how="horizontal")
+    if name is not None:
+        found = found.filter(pl.col("name") == name)
+    return found.sort("model", "step", maintain_order=True)
+
+
+def _read(path: Path) -> pa.Table:
+    """The rows of a file; raises `DamagedFile`."""
+    try:
+        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
+            _check_facts(path, file)
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), _AGAIN) from error
+
+
+def _check_facts(path: Path, file: pq.ParquetFile) -> None:
+    """Raise `DamagedFile` unless the footer says what the path says."""
+    try:
+        facts = json.loads(file.metadata.metadata[META_KEY.encode()])
+        root = path.parents[3]
+        own = path_of(root, facts["model"], facts["step"], facts["name"], facts["dataset"])
+    except (KeyError, TypeError, ValueError, BadName) as error:
+        raise DamagedFile(path, f"its footer lacks the facts of measures ({error!r})", _AGAIN) from error
+    if own != path:
+        raise DamagedFile(path, f"it is {own.relative_to(root)}, so it is under another's name", _AGAIN)
+    if not file.schema_arrow.equals(_SCHEMA):
+        raise DamagedFile(path, "its columns are not those of measures", _AGAIN)
+
+
+def problem(path: Path, *, deep: bool) -> str | None:
+    """What is wrong with a file of measures, or None; `deep` reads every byte."""
+    try:
+        _read(path)
+        sound = not deep or slices.is_sealed(path.read_bytes())
+    except DamagedFile as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None if sound else "its bytes are not those that were written (digest of the file)"
+
+
+def drop(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> None:
+    """Remove what belongs to a model's slices (dataset, step) that are gone.
+
+    These are the measures on the slice's dataset, all of a checkpoint that has no slice any more, and all of a model
+    that has none: `left` are the steps that have one.
+    """
+    orphaned = {step for _, step in gone} - left
+    for path in files(root, model):
+        _, dataset, step = _parts(path)
+        if not left or step in orphaned or (dataset, step) in gone:
+            layout.remove(root, path)
+
+
+def _model_folder(root: Path, model: str) -> Path:
+    return root / "measures" / f"model={check_name('model', model)}"
+
+
+def publish_empty(root: Path) -> None:
+    """The stand-in of zero rows, outside `measures/`, that lets the view exist before the first measure."""
+    sink = io.BytesIO()
+    pq.write_table(_SCHEMA.empty_table(), sink, store_schema=False)
+    layout.publish(root, root / ".easures" / "model=_" / "step=0" / "none.parquet", sink.getvalue())

@@ -1,0 +1,151 @@
+"""Named queries: the files of `sql/queries/`, with parameters that are checked and bound, never pasted.
+
+A file's header documents its parameters and columns in the forms of `headers`. Names of models, datasets and groups
+are looked up before the query runs, so that a mistyped one is an error and no empty answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from trajstore import sqlfiles
+from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
+from trajstore.schema import check_step
+from trajstore.store import coverage, headers, layout
+from trajstore.store.headers import Column, Parameter
+from trajstore.store.steps import resolve
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+ABSENT = "none"
+"""The default of a parameter that may be left out."""
+
+Value = str | int | float | Sequence[str] | None
+"""What a parameter is given, as text or as itself."""
+
+
+@dataclass(frozen=True)
+class NamedQuery:
+    """One query of `sql/queries/`."""
+
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+    columns: tuple[Column, ...]
+    """Of the answer, in order."""
+    example: str
+    """A command."""
+    sql: str
+    """The statement, its parameters as $name."""
+
+
+@cache
+def shipped() -> dict[str, NamedQuery]:
+    """All of them, by name."""
+    found = {}
+    for file in sqlfiles.load("queries"):
+        header = headers.parse(file.description)
+        parts = (header.description, header.parameters, header.columns, header.example)
+        found[file.name] = NamedQuery(file.name, *parts, file.body)
+    return found
+
+
+def find(name: str) -> NamedQuery:
+    """The query of this name; raises `UnknownName`."""
+    if name not in shipped():
+        raise UnknownName("query", name, list(shipped()), "See what they do: trajstore query list")
+    return shipped()[name]
+
+
+def bind(store: Store, query: NamedQuery, given: Mapping[str, Value]) -> dict[str, Value]:
+    """The value of each of a query's parameters, defaults included.
+
+    Raises `MissingParameter`; `BadOption` for a value that cannot be read; `UnknownName` for a parameter that the query
+    does not have, and `UnknownName` or `UnknownStep` for what the store does not have.
+    """
+    known = {each.name: each for each in query.parameters}
+    if unknown := [name for name in given if name not in known]:
+        raise UnknownName(f"parameter of the query {query.name}", unknown[0], list(known))
+    missing = [each for each in query.parameters if each.default is None and each.name not in given]
+    if missing:
+        raise MissingParameter(f"The query {query.name}", {each.name: each.meaning for each in missing})
+    values = {name: given.get(name, each.default) for name, each in known.items()}
+    wanted = {name: value for name, value in values.items() if value not in (None, ABSENT)}
+    steps = {name for name in wanted if known[name].kind == "step"}
+    bound = dict.fromkeys(known)
+    bound |= {name: _read(store, known[name], wanted[name]) for name in wanted.keys() - steps}
+    if steps:
+        slices = _slices(store, query, bound)
+        bound |= {name: _step(store, known[name], wanted[name], slices) for name in steps}
+    return bound
+
+
+def _read(store: Store, parameter: Parameter, value: Value) -> Value:
+    """A value of any kind but a step."""
+    match parameter.kind:
+        case "models":
+            return store.models(_several(value))
+        case "datasets":
+            hint = "Add one: trajstore dataset add NAME SOURCE --tokenizer T"
+            return coverage.match(_several(value), store.dataset_names(), "dataset", hint)
+        case "model":
+            return _one_of(store.model_names(), parameter, value)
+        case "dataset":
+            return _one_of(store.dataset_names(), parameter, value)
+        case "group":
+            return store.groups.definition(str(value)).name
+        case "integer" | "number":
+            return _number(parameter, value)
+    return str(value)
+
+
+def _several(value: Value) -> list[str]:
+    """Names or globs: a text of them joined by commas, or a sequence."""
+    if isinstance(value, str | int | float | None):
+        return str(value).split(",")
+    return [str(each) for each in value]
+
+
+def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
+    if value not in names:
+        raise UnknownName(parameter.kind, str(value), names)
+    return str(value)
+
+
+def _number(parameter: Parameter, value: Value) -> int | float:
+    """A number, whole where the parameter is."""
+    try:
+        return int(str(value)) if parameter.kind == "integer" else float(str(value))
+    except ValueError:
+        raise BadOption(f"-p {parameter.name}", str(value), headers.KINDS[parameter.kind]) from None
+
+
+def _slices(store: Store, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:
+    """(model, dataset) of which a step must be one: those of the query's parameters, else all."""
+    chosen = {"model": store.model_names(), "dataset": store.dataset_names()}
+    for what in chosen:
+        kinds = (what, f"{what}s")
+        if named := [bound[each.name] for each in query.parameters if each.kind in kinds]:
+            chosen[what] = [name for value in named for name in _several(value)]
+    return [(model, dataset) for model in chosen["model"] for dataset in chosen["dataset"]]
+
+
+def _step(store: Store, parameter: Parameter, value: Value, slices: Sequence[tuple[str, str]]) -> int:
+    """A step that is there in one of the slices; `last` is the last of all."""
+    asked = str(value)
+    if asked.isdigit():
+        step = check_step(int(asked))
+        if any(layout.slice_path(store.path, *each, step).exists() for each in slices):
+            return step
+    existing = [step for each in slices for step in store.steps(*each)]
+    where = (
+        f"{listed(sorted({model for model, _ in slices}))} on {listed(sorted({name for _, name in slices}))}"
+    )
+    found = resolve(asked, existing, where)
+    if len(found) != 1:
+        raise BadOption(f"-p {parameter.name}", asked, "one step, or last")
+    return found[0]

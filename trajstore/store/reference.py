@@ -1,0 +1,132 @@
+"""What can be asked in SQL: every table, view and macro of a session with its columns, units and meaning.
+
+All of it is read from the comments in the catalog. A column's comment ends with its unit in square brackets; a column
+without a comment means what the one of its name in `raw_losses` or `tokens` means. A macro's comment is its header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trajstore.errors import UnknownName
+from trajstore.store import headers
+from trajstore.store.headers import Parameter
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+_RELATIONS = """
+    FROM (
+        SELECT schema_name, view_name AS name, 'view' AS kind, comment
+        FROM system.main.duckdb_views()
+        WHERE NOT internal
+        UNION ALL
+        SELECT schema_name, table_name, 'table', comment FROM system.main.duckdb_tables() WHERE NOT internal
+    )
+    ORDER BY schema_name <> 'main', kind <> 'view', name
+"""
+_COLUMNS = """
+    SELECT schema_name, table_name, column_name, data_type, comment
+    FROM system.main.duckdb_columns()
+    WHERE NOT internal
+    ORDER BY schema_name, table_name, column_index
+"""
+_MACROS = """
+    SELECT DISTINCT function_name, parameters, comment
+    FROM system.main.duckdb_functions()
+    WHERE NOT internal AND schema_name = 'main'
+    ORDER BY function_name
+"""
+
+
+_SHARED = ("tokens", "raw_losses")
+"""Views whose columns mean the same wherever a column has their name, the later before the earlier."""
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """One column of a relation."""
+
+    name: str
+    type: str
+    """DuckDB's; "" for a macro's column, whose type is known when it is called."""
+    unit: str
+    """"" where it has none."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table, view or macro."""
+
+    name: str
+    """As a query names it: losses, groups.digits, trajectory."""
+    kind: str
+    """table, view, group or macro."""
+    description: str
+    parameters: tuple[Parameter, ...]
+    """Of a macro."""
+    columns: tuple[ColumnFacts, ...]
+    """None for a macro that gives a value."""
+
+    @property
+    def call(self) -> str:
+        """The name, for a macro with its parameters in brackets."""
+        inside = ", ".join(each.name for each in self.parameters)
+        return f"{self.name}({inside})" if self.kind == "macro" else self.name
+
+
+def relations(store: Store) -> list[Relation]:
+    """Views, tables, groups and macros, in this order and by name."""
+    columns: dict[str, list[ColumnFacts]] = {}
+    for schema, table, name, kind, comment in store.sql(_COLUMNS).fetchall():
+        meaning, unit = headers.split_unit(comment or "")
+        columns.setdefault(_full(schema, table), []).append(ColumnFacts(name, kind, unit, meaning))
+    words = {each.name: each for view in _SHARED for each in columns.get(view, []) if each.meaning}
+    found = []
+    for schema, name, kind, comment in store.sql(_RELATIONS).fetchall():
+        full = _full(schema, name)
+        explained = tuple(_explained(each, words) for each in columns.get(full, []))
+        found.append(Relation(full, "group" if schema == "groups" else kind, comment or "", (), explained))
+    macros = store.sql(_MACROS).fetchall()
+    return found + [_macro(name, parameters, comment or "", words) for name, parameters, comment in macros]
+
+
+def relation(store: Store, name: str) -> Relation:
+    """One of them, a group with or without `groups.`; raises `UnknownName`."""
+    known = {each.name: each for each in relations(store)}
+    for asked in (name, f"groups.{name}"):
+        if asked in known:
+            return known[asked]
+    raise UnknownName("table, view or macro", name, list(known), "See all of them: trajstore schema")
+
+
+def _full(schema: str, name: str) -> str:
+    return name if schema == "main" else f"{schema}.{name}"
+
+
+def _explained(column: ColumnFacts, words: Mapping[str, ColumnFacts]) -> ColumnFacts:
+    """The column, with what its name means where it has no comment of its own."""
+    if column.meaning or column.name not in words:
+        return column
+    shared = words[column.name]
+    return ColumnFacts(column.name, column.type, column.unit or shared.unit, shared.meaning)
+
+
+def _macro(name: str, parameters: list[str], comment: str, words: Mapping[str, ColumnFacts]) -> Relation:
+    """A macro from its header; one without a header of our form keeps its comment as it is."""
+    try:
+        header = headers.parse(comment)
+    except ValueError:
+        header = headers.Header(comment, (), (), "")
+    documented = {each.name: each for each in header.parameters}
+    columns = [ColumnFacts(each.name, "", each.unit, each.meaning) for each in header.columns]
+    return Relation(
+        name,
+        "macro",
+        header.description,
+        tuple(documented.get(each, Parameter(each, "", "", None, "")) for each in parameters),
+        tuple(_explained(each, words) for each in columns),
+    )

@@ -1,0 +1,94 @@
+"""Sums of losses by context, of many checkpoints: what a group's mean by step and its interval are made of.
+
+Each slice is read once for all groups, added up and let go, so that memory holds the slices being read and the sums,
+never a matrix. Losses are nats; a partial slice gives no sum (NaN) for a context that it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trajstore.store.matrix import Job, Missing, Sites, choose_sites, each_slice, row_labels, take_losses
+from trajstore.store.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class ContextSums:
+    """The losses of a group in one dataset, summed by context, of several checkpoints."""
+
+    dataset: str
+    rows: pl.DataFrame
+    """model (String), step (Int64)."""
+    tokens: np.ndarray
+    """Losses in each sum, int64 (contexts,), 1 at least: a context without any is left out."""
+    sums: np.ndarray
+    """float64 (rows, contexts), nats; NaN where nothing is."""
+
+
+def context_sums(
+    root: Path,
+    checkpoints: Sequence[tuple[str, int]],
+    groups: Mapping[str, Sites],
+    missing: Missing = "error",
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, ContextSums]:
+    """The sums of each group over these checkpoints (model, step).
+
+    `groups` are the sites of each in one dataset, one at least in each. `progress` moves by one a slice. Raises as
+    `matrix.pull`.
+    """
+    dataset = next(iter(groups.values())).dataset
+    union = np.concatenate([sites.tokens for sites in groups.values()])
+    every = choose_sites(dataset, union, None, "predict", pad_first=False)
+    parts = [_Part.of(sites, every, len(checkpoints)) for sites in groups.values()]
+
+    def add(job: Job) -> bool:
+        losses = np.empty(len(every.tokens), dtype=np.float32)
+        partial = take_losses(job, losses)
+        for part in parts:
+            part.add(job.row, losses)
+        return partial
+
+    each_slice(root, checkpoints, [every], add, missing, threads, progress)
+    rows = row_labels(checkpoints)
+    return {
+        group: ContextSums(dataset.name, rows, part.tokens, part.sums)
+        for group, part in zip(groups, parts, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One group's sums while slices are read."""
+
+    within: np.ndarray | None
+    """Its losses among those that are read, int64; None for all of them."""
+    starts: np.ndarray
+    """Where each context begins among its losses."""
+    tokens: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def of(cls, sites: Sites, every: Sites, n_rows: int) -> _Part:
+        """The sums of `sites`, which are among `every`, before any slice is read."""
+        lengths = sites.dataset.lengths
+        context = np.repeat(np.arange(len(lengths)), lengths)[sites.tokens]
+        starts = np.flatnonzero(np.diff(context, prepend=-1))
+        same = len(sites.tokens) == len(every.tokens)
+        return cls(
+            None if same else np.searchsorted(every.tokens, sites.tokens),
+            starts,
+            np.diff(np.append(starts, len(context))),
+            np.full((n_rows, len(starts)), np.nan),
+        )
+
+    def add(self, row: int, losses: np.ndarray) -> None:
+        """Add up a slice's losses."""
+        own = losses if self.within is None else losses[self.within]
+        np.add.reduceat(own, self.starts, dtype=np.float64, out=self.sums[row])

@@ -1,0 +1,119 @@
+"""An audit of a store: gathers what footers say, how far losses lie apart, and which checkpoints are known to be bad.
+
+Losses are read slice by slice, at no more than `SITES` sites a dataset, spread evenly over its contexts. A slice that
+cannot be read, or is of other tokens than the dataset's, is a finding; a partial one has no losses to compare.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore.analysis.audit import DAMAGED, Distances, Finding
+from trajstore.analysis.audit import audit as judge
+from trajstore.analysis.placing import distances
+from trajstore.errors import DamagedFile, UnknownName
+from trajstore.scoring.revisions import parse_revision
+from trajstore.scoring.suites import known_bad, run_named
+from trajstore.store.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from trajstore.store.datasets import Dataset
+    from trajstore.store.slices import SliceFacts
+    from trajstore.store.store import Store
+
+SITES = 1 << 14
+
+
+def audit(
+    store: Store,
+    models: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> list[Finding]:
+    """The findings on these models (names or globs) and datasets, all by default; raises `UnknownName`."""
+    asked = [datasets] if isinstance(datasets, str) else datasets
+    chosen = [
+        store.dataset(name) for name in (store.dataset_names() if asked is None else dict.fromkeys(asked))
+    ]
+    scored = {
+        (model, dataset.name): steps
+        for model in store.models(models)
+        for dataset in chosen
+        if (steps := store.steps(model, dataset.name))
+    }
+    read = []
+    progress.start("reading", sum(map(len, scored.values())), "slices")
+    try:
+        for (model, name), steps in scored.items():
+            dataset = next(each for each in chosen if each.name == name)
+            read.append(_read(store, model, dataset, steps, progress))
+    finally:
+        progress.stop()
+    repos = {model: _repo(store, model) for model, _ in scored}
+    found = judge(
+        [slice_ for each in read for slice_ in each.slices],
+        {(each.model, each.dataset): each.distances for each in read},
+        lambda slice_: _said(slice_, repos[slice_.model]),
+    )
+    return sorted([*found, *(one for each in read for one in each.damaged())], key=lambda one: one.model)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The slices of a model on a dataset."""
+
+    model: str
+    dataset: str
+    slices: list[SliceFacts]
+    distances: Distances
+    reasons: dict[str, list[int]]
+    """Steps whose slice cannot be read, by what is wrong with it."""
+
+    def damaged(self) -> Iterable[Finding]:
+        """What cannot be read."""
+        for reason, steps in self.reasons.items():
+            yield Finding(DAMAGED, self.model, (self.dataset,), tuple(steps), reason)
+
+
+def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], progress: Progress) -> _Read:
+    """What the footers of a model's slices on a dataset say, and how far those with losses at all sites lie apart."""
+    sites = np.unique(np.linspace(0, dataset.n_losses - 1, SITES).astype(np.int64))
+    slices, compared, rows = [], [], []
+    reasons: dict[str, list[int]] = defaultdict(list)
+    for step in steps:
+        try:
+            slices.append(store.slice_facts(model, dataset.name, step))
+            losses = store.slice_losses(model, dataset.name, step)[sites]
+            if not np.isnan(losses).any():
+                compared.append(step)
+                rows.append(losses)
+        except DamagedFile as error:
+            reasons[error.reason].append(step)
+        except UnknownName:
+            continue  # it was dropped meanwhile
+        finally:
+            progress.advance(1, f"{model}/{dataset.name}/{step}")
+    values = np.array(rows, dtype=np.float32).reshape(len(rows), len(sites))
+    between = Distances(tuple(compared), distances(values))
+    return _Read(model, dataset.name, slices, between, dict(reasons))
+
+
+def _repo(store: Store, model: str) -> str | None:
+    """The repository of a model's checkpoints: as its facts say, else, without any, of the run that bears its name."""
+    if (facts := store.model(model)) is not None:
+        return facts.repo
+    run = run_named(model)
+    return None if run is None else run.repo
+
+
+def _said(slice_: SliceFacts, repo: str | None) -> str | None:
+    """What is said of a slice's checkpoint: by its footer, as scoring wrote it, else by the suites known here."""
+    origin = slice_.provenance
+    named = parse_revision(origin.revision) if origin.revision else None
+    stage = "" if named is None else named.stage
+    return origin.known_bad or (known_bad(repo, slice_.step, stage) if repo else None)
