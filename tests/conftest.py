@@ -86,6 +86,11 @@ PLANTED_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 @pytest.fixture
 def planted(store: Store) -> Store:
     """A store with models a and b on the datasets d and e, eight steps each, whose joint matrix has rank 2."""
+    return plant(store)
+
+
+def plant(store: Store) -> Store:
+    """Give an empty store what `planted` has."""
     rng = np.random.default_rng(5)
     for name, seed in (("d", 1), ("e", 2)):
         dataset = store.add_dataset(name, ragged(PLANTED_LENGTHS, seed))

@@ -267,5 +267,16 @@ def test_partial_slices_have_an_origin_and_no_place(store: Store) -> None:
     assert found[8, 43_000].startswith("device cuda: H200 at 8, 43000; device cpu at the ")
 
 
+def test_a_model_without_a_slice_that_can_be_compared(store: Store) -> None:
+    """All damaged on one dataset, all partial on the other."""
+    store.add_dataset("d", ragged([5, 6]))
+    store.add_dataset("e", ragged([5, 6]))
+    for step in (1, 2):
+        path = store.append(model="run", dataset="d", step=step, losses=np.full(9, step, np.float32))
+        path.write_bytes(b"PAR1")
+        store.append(model="run", dataset="e", step=step, losses=np.full(4, step, np.float32), contexts=[0])
+    assert named(audit(store)) == {("damaged", "d", (1, 2))}
+
+
 def test_it_loads_no_model_library() -> None:
     assert loaded("import trajstore.view.audit") & {"torch", "transformers", "sklearn"} == set()

@@ -39,7 +39,7 @@ def test_every_context_runs_once_and_no_batch_is_over_its_budget(
 
 
 @pytest.mark.parametrize(
-    ("kind", "singly", "budget"), [("cpu", False, 1024), ("cpu", True, 1), ("mps", False, 8192)]
+    ("kind", "singly", "budget"), [("cpu", False, 512), ("cpu", True, 1), ("mps", False, 8192)]
 )
 def test_the_budget_is_the_devices_where_none_is_asked_for(kind: str, singly: bool, budget: int) -> None:
     assert in_batches([5], lambda batch: None, None, torch.device(kind), singly=singly) == budget

@@ -25,6 +25,7 @@ from trajstore.scoring import driver, executors
 from trajstore.scoring import workers as workers_module
 from trajstore.scoring.executors import run_on_ray
 from trajstore.scoring.job import plan, score
+from trajstore.scoring.pace import Budget
 from trajstore.store.progress import SILENT
 from trajstore.store.store import Store
 
@@ -404,6 +405,48 @@ def test_a_dataset_that_does_not_fit_is_named_once(fake: InProcess, ready: Store
     assert "The dataset long does not fit the model" in reason
     with pytest.raises(UnfitContext, match="does not fit the model"):
         run_on_ray(ready, plan(ready, str(run), ["long"]))
+    assert fake.alive == set()
+
+
+def test_what_a_dead_worker_left_is_counted_without_what_does_not_fit(
+    fake: InProcess, ready: Store, run: Path
+) -> None:
+    ready.add_dataset("long", random_dataset((33, 4)))
+    fake.after = failing(1, Died("end of file"), 4)
+    heard = Heard()
+    report = run_on_ray(ready, plan(ready, str(run), ["d", "long"]), progress=heard)
+    assert (report.written, report.tokens) == (6, 6 * 39)
+    assert heard.done == report.tokens
+    assert len(report.failures) == 1
+
+
+def test_what_a_budget_leaves_is_counted_without_what_does_not_fit(
+    fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.add_dataset("long", random_dataset((33, 4)))
+    whole = Budget.allows
+    monkeypatch.setattr(
+        Budget,
+        "allows",
+        lambda budget, tokens: whole(budget, tokens) and (budget._seconds is None or len(fake.handed) < 2),
+    )
+    report = run_on_ray(ready, plan(ready, str(run), ["d", "long"]), budget=1e9)
+    assert (report.written, report.left) == (2, 4)
+
+
+def test_a_worker_tells_of_any_error_and_lives_on(
+    fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(workers_module, "run", broken)
+    report = run_on_ray(ready, plan(ready, str(run), ["d"], steps=[2]))
+    assert report.failures == [(2, "PermissionError: [Errno 13] Permission denied")]
+    assert fake.made == 1
+    monkeypatch.setattr(workers_module, "Store", broken)
+    with pytest.raises(ExecutorError, match=r"PermissionError: .*under this path"):
+        run_on_ray(ready, plan(ready, str(run), ["d"], steps=[2]))
     assert fake.alive == set()
 
 

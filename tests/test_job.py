@@ -749,6 +749,16 @@ def test_a_checkpoint_s_own_dtype(scored: Store, runs: Path) -> None:
         score(scored, str(runs / "run"), ["d"], dtype="auto", steps=4, name="half")
 
 
+def test_a_configuration_that_cannot_be_read_does_not_keep_the_other_checkpoints(
+    scored: Store, runs: Path
+) -> None:
+    (runs / "run" / "step0" / "config.json").write_text("{")
+    report = score(scored, str(runs / "run"), ["d"], dtype="auto")
+    assert [step for step, _ in report.failures] == [0]
+    assert "config.json cannot be read" in report.failures[0][1]
+    assert scored.steps("run", "d") == STEPS[1:]
+
+
 def test_known_bad_checkpoints_are_marked_or_left_out(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,30 @@ def test_agrees_with_the_models_own_loss_and_with_float64(kind: str, vocabulary:
         assert loss.mean() == pytest.approx(own, abs=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["none", "tf32"])
+def test_float32_products_are_exact_whatever_torch_is_set_to(
+    monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """As TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 sets it in some containers; afterwards it is as before."""
+    matmul: Any = torch.backends.cuda.matmul
+    seen = set()
+    whole = Forward.columns
+
+    def looking(*arguments: Any) -> Any:
+        seen.add(matmul.fp32_precision)
+        return whole(*arguments)
+
+    monkeypatch.setattr(Forward, "columns", looking)
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = precision
+        there = matmul.fp32_precision
+        token_losses(tiny("gpt-neox"), ragged())
+        assert (seen, matmul.fp32_precision) == ({"ieee"}, there)
+    finally:
+        matmul.fp32_precision = before
+
+
 @pytest.mark.parametrize("kind", [*KINDS, UNKNOWN])
 def test_rank_and_entropy_come_of_the_same_pass(kind: str) -> None:
     model, contexts = tiny(kind, 700), ragged(700)
@@ -311,7 +335,7 @@ OUT_OF_MEMORY = [
 def test_where_memory_runs_out_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     model, contexts = tiny("gpt-neox"), ragged()
     wanted = token_scores(model, contexts, columns=BOTH)
-    assert wanted.batch_tokens == 1024
+    assert wanted.batch_tokens == 512
     tries = limited(monkeypatch, 100, error)
     found = token_scores(model, contexts, columns=BOTH)
     assert tries == [280, 120, 40, 40, 31, 51, 2]  # 7 contexts, 3, and then a budget of 60 tokens

@@ -42,6 +42,7 @@ def test_distances_are_root_mean_squares() -> None:
     found = distances(values)
     assert np.allclose(found, cdist(values.astype(np.float64), values) / 70_001**0.5, rtol=1e-6, atol=1e-7)
     assert found[2, 4] == 0
+    assert distances(values[:0]).shape == (0, 0)
 
 
 def test_figures_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -122,6 +123,34 @@ def test_closing_stops_a_download(
     ahead.close()
     assert time.monotonic() - begin < 5
     assert remote[0].present() is None
+
+
+def test_closing_stops_a_download_through_xet(
+    ahead: Ahead, remote: list[Checkpoint], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its own threads download, and hear of nothing that a bar raises; here from a server that never answers."""
+    xet = pytest.importorskip("hf_xet")
+    from huggingface_hub.utils._xet import get_xet_session
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = threading.Event()
+
+        def download(*_: object, **__: object) -> None:
+            group = get_xet_session().new_file_download_group(
+                endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}",
+                token="token",
+                token_expiry_unix_secs=1 << 40,
+            )
+            with group:
+                group.start_download_file(xet.XetFileInfo("a" * 64, 1000), str(tmp_path / "file"))
+                begun.set()
+
+        monkeypatch.setattr(prefetch.hub, "fetch", download)
+        ahead.begin(remote[0])
+        assert begun.wait(20)
+        begin = time.monotonic()
+        ahead.close()
+        assert time.monotonic() - begin < 10
 
 
 def test_closing_stops_reading(

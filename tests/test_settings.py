@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from trajstore.errors import DeviceError
+from trajstore.errors import CheckpointError, DeviceError
 from trajstore.scoring.settings import choose_settings
 
 if TYPE_CHECKING:
@@ -57,14 +57,21 @@ def test_auto_is_the_checkpoints_own_dtype(tmp_path: Path, config: dict[str, Any
     [
         ("{}", "names no dtype: take one of --dtype float32"),
         ('{"dtype": "float8_e4m3fn"}', "names the dtype float8_e4m3fn"),
-        ("{", "cannot be read"),
-        (None, "cannot be read"),
     ],
 )
-def test_a_checkpoint_that_names_no_dtype_is_an_error(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_checkpoint_that_names_no_dtype_is_an_error(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DeviceError, match=said):
+        choose_settings("cpu", "auto", None, None).for_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", None])
+def test_a_configuration_that_cannot_be_read_is_its_checkpoints_error(
+    tmp_path: Path, text: str | None
+) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
-    with pytest.raises(DeviceError, match=said):
+    with pytest.raises(CheckpointError, match="config.json cannot be read"):
         choose_settings("cpu", "auto", None, None).for_checkpoint(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -270,6 +271,16 @@ def test_a_dataset_that_does_not_fit_is_named_once_and_left_out(ready: Store, fi
     assert "The dataset long does not fit the model" in reason
 
 
+def test_one_that_does_not_fit_keeps_no_second_run_from_following(ready: Store, finished: Path) -> None:
+    """The first run has scored all that fits, so that nothing but the other dataset is missing."""
+    ready.add_dataset("long", random_dataset((33, 4)))
+    assert watch(ready, finished, ["d", "long"], steps=[0, 10], every=EVERY, until=10).written == 2
+    report = watch(ready, finished, ["d", "long"], steps=[0, 10], every=EVERY, idle=4 * EVERY)
+    assert (report.written, report.skipped) == (0, 2)
+    ((_, reason),) = report.failures
+    assert "The dataset long does not fit the model" in reason
+
+
 def test_what_is_removed_before_it_is_scored_is_said_and_no_failure(
     ready: Store, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +362,11 @@ def test_the_command_follows_until_it_is_interrupted(ready: Store, finished: Pat
     command = [sys.executable, "-m", "trajstore", "score", str(finished), "-s", str(ready.path), "-d", "d"]
     shutil.move(finished / "checkpoint-20", finished / "tmp-checkpoint-20")
     process = subprocess.Popen(
-        [*command, "--watch", "--every", "0.1s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--watch", "--every", "0.1s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 90
 

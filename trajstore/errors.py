@@ -14,6 +14,11 @@ class TrajstoreError(Exception):
     """Anything that went wrong in a way a user can mend."""
 
 
+def told(error: Exception) -> str:
+    """An error as a reason in a report: its words, and its class before them where they are not trajstore's."""
+    return str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
+
+
 def listed(names: Iterable[object], limit: int = 12) -> str:
     """Names joined by commas, cut after `limit` with a count of the rest; «none» when there are none."""
     items = [str(name) for name in names]

@@ -60,7 +60,7 @@ def distances(values: np.ndarray) -> np.ndarray:
     gram = np.zeros((len(values), len(values)))
     for first in range(0, values.shape[1], _BLOCK):
         # Differences from one row, which are small, keep their digits.
-        block = (values[:, first : first + _BLOCK] - values[-1, first : first + _BLOCK]).astype(np.float64)
+        block = (values[:, first : first + _BLOCK] - values[-1:, first : first + _BLOCK]).astype(np.float64)
         gram += block @ block.T
     squares = np.diag(gram)
     found = squares[:, None] + squares[None, :] - 2 * gram

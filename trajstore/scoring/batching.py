@@ -13,7 +13,7 @@ import torch
 
 from trajstore.errors import DeviceError
 
-CPU_BATCH_TOKENS = 1024
+CPU_BATCH_TOKENS = 512
 GPU_BATCH_TOKENS = 65536
 """The most that a GPU is given when nothing else is asked: more is no faster."""
 OTHER_BATCH_TOKENS = 8192

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from trajstore.errors import BadOption
+from trajstore.scoring import hub
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.weightfiles import weight_names
 
@@ -51,10 +52,8 @@ def hold(checkpoint: Checkpoint) -> IO[bytes] | None:
     """
     if checkpoint.commit is None:
         return None
-    from huggingface_hub.file_download import repo_folder_name
-
-    folder = repo_folder_name(repo_id=checkpoint.location, repo_type="model")
-    record = _locks() / folder / f"{checkpoint.commit}{_RECORD}"
+    folder = hub.cache_folder(checkpoint.location)
+    record = _locks() / folder.name / f"{checkpoint.commit}{_RECORD}"
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         file: IO[bytes] = record.open("ab")
@@ -109,7 +108,7 @@ def used_bytes() -> int:
     """Bytes of all files in the Hub's cache, those being downloaded too, each once."""
     total = 0
     for pattern in ("*--*/blobs/*", "blobs/*/*"):  # the second holds what repositories share
-        for path in _cache().glob(pattern):
+        for path in hub.cache().glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 facts = path.lstat()
                 total += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
@@ -126,7 +125,7 @@ def _remove(record: Path) -> None:
         except OSError:
             return
         # Not by way of scan_cache_dir, which leaves out a repository while one of its refs has nothing downloaded.
-        repo = _cache() / record.parent.name
+        repo = hub.cache() / record.parent.name
         snapshots = repo / "snapshots"
         weights = _weights(snapshots / record.stem)
         others = {_blob(path) for path in snapshots.glob("*/**/*") if path not in weights}
@@ -138,7 +137,7 @@ def _remove(record: Path) -> None:
                 refs=frozenset(),
                 repos=frozenset(),
                 snapshots=frozenset(),
-                cache_dir=_cache(),
+                cache_dir=hub.cache(),
             ).execute()
         _remove_abandoned(repo / "blobs")
         file.truncate(0)
@@ -165,13 +164,6 @@ def _blob(path: Path) -> Path:
     return Path(os.path.abspath(path.parent / path.readlink())) if path.is_symlink() else path  # noqa: PTH100
 
 
-def _cache() -> Path:
-    """The Hub's cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).expanduser()
-
-
 def _locks() -> Path:
     """Where the Hub's client keeps its locks."""
-    return _cache() / ".locks"
+    return hub.cache() / ".locks"

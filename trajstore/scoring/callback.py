@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError
+from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError, told
 from trajstore.schema import check_name
 from trajstore.scoring.facts import model_facts
 from trajstore.scoring.fitting import unfit_datasets
@@ -286,9 +286,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         except Exception as error:
             if raising or isinstance(error, ModelMismatch):
                 raise
-            self._fail(
-                step, str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
-            )
+            self._fail(step, told(error))
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trajstore.errors import DeviceError
+from trajstore.errors import CheckpointError, DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
@@ -38,14 +43,15 @@ def choose_dtype(asked: str = "float32") -> torch.dtype:
 
 
 def own_dtype(folder: Path) -> str:
-    """The number format that the configuration in a checkpoint's folder names; raises `DeviceError`.
+    """The number format that the configuration in a checkpoint's folder names.
 
     That is what the weights were saved for, which is not always what they were trained in: Pythia says float16.
+    Raises `DeviceError` where it names none that is offered, `CheckpointError` where it cannot be read.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DeviceError(f"{folder}/config.json cannot be read: {error}. Name a --dtype.") from error
+        raise CheckpointError(f"{folder}/config.json cannot be read: {error}.") from error
     places = [config, config.get("text_config") or {}]
     named = [place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)]
     name = str(named[0]).removeprefix("torch.") if named else None
@@ -53,6 +59,22 @@ def own_dtype(folder: Path) -> str:
         says = f"the dtype {name}" if name else "no dtype"
         raise DeviceError(f"{folder}/config.json names {says}: take one of --dtype {', '.join(DTYPES)}.")
     return name
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Float32 products with all their bits inside the block, also where TF32 is on, as some containers have it."""
+    backends: Any = torch.backends
+    places = [backends.cuda.matmul, backends.mkldnn.matmul]
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            inherited = precision == backends.fp32_precision
+            place.fp32_precision = "none" if inherited else precision
 
 
 def device_name(device: torch.device) -> str:

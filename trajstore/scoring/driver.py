@@ -162,7 +162,8 @@ class Driver:
 
     def _count_published(self, task: _Task) -> None:
         """Count the slices that a worker published before it died."""
-        there = set(task.pending.datasets) - set(self._lacking(task))
+        step = task.pending.checkpoint.step
+        there = [name for name in task.pending.datasets if self.store.has_slice(self.plan.model, name, step)]
         self._count(len(there), sum(self.sizes[name] for name in there))
 
     def _count(self, written: int, tokens: int) -> None:
@@ -173,26 +174,27 @@ class Driver:
     def _again(self, task: _Task, reasons: list[str]) -> None:
         """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt."""
         task.attempts += 1
-        step, lacking = task.pending.checkpoint.step, self._lacking(task)
-        if not lacking:
+        step = task.pending.checkpoint.step
+        if not self._narrow(task):
             return
         if task.attempts < ATTEMPTS:
-            tokens = sum(self.sizes[name] for name in lacking)
-            task.pending = replace(task.pending, datasets=lacking, tokens=tokens)
             self.queue.append(task)
             self.progress.say(f"{self.plan.model} at step {step} will be tried again: {' '.join(reasons)}")
             return
         for reason in reasons:
             self._fail(step, reason)
 
-    def _lacking(self, task: _Task) -> tuple[str, ...]:
-        """The datasets of a task that lack its slice and fit the model."""
+    def _narrow(self, task: _Task) -> bool:
+        """Leave a task only the datasets that lack its slice and fit the model; whether there are any."""
         step = task.pending.checkpoint.step
-        return tuple(
+        lacking = tuple(
             name
             for name in task.pending.datasets
             if name not in self.unfit and not self.store.has_slice(self.plan.model, name, step)
         )
+        tokens = sum(self.sizes[name] for name in lacking)
+        task.pending = replace(task.pending, datasets=lacking, tokens=tokens)
+        return bool(lacking)
 
     def _leave_out(self, names: set[str], task: _Task, reason: str) -> None:
         """Note, once, datasets that do not fit the model; raises `UnfitContext` where that is all of them."""
@@ -202,7 +204,7 @@ class Driver:
         self._fail(task.pending.checkpoint.step, reason)
         if self.unfit.issuperset(name for each in self.plan.pending for name in each.datasets):
             raise UnfitContext(reason)
-        self.queue = [each for each in self.queue if self._lacking(each)]
+        self.queue = [each for each in self.queue if self._narrow(each)]
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""

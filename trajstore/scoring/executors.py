@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from trajstore.errors import ExecutorError
 from trajstore.scoring.driver import Driver
-from trajstore.scoring.fitting import check_tokenizers
-from trajstore.scoring.job import Report, RunOptions, settings_of
+from trajstore.scoring.job import Report, RunOptions, check_plan, settings_of
 from trajstore.scoring.pace import Budget
-from trajstore.scoring.present import check_same_format
 from trajstore.scoring.workers import Worker
 from trajstore.store.progress import SILENT
 
@@ -48,7 +46,7 @@ def run_on_ray(
     """
     started = time.monotonic()
     budget = Budget(options.pop("budget", None))
-    _check(store, plan, options, progress)
+    check_plan(store, plan, settings_of({**options, "device": "cpu"}), progress)  # workers have the device
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
     with _cluster(address) as ray:
@@ -73,19 +71,6 @@ def run_on_ray(
         seconds=time.monotonic() - started,
         left=sum(len(task.pending.datasets) for task in driver.queue),
     )
-
-
-def _check(store: Store, plan: Plan, options: RunOptions, progress: Progress) -> None:
-    """What `job.run` checks before it begins; here without a device, which the workers have."""
-    settings = settings_of({**options, "device": "cpu"})
-    if settings.dtype is not None:
-        for dataset in plan.datasets:
-            check_same_format(store, plan.model, dataset, settings.provenance)
-    names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
-    if check_tokenizers(plan, {name: store.dataset(name) for name in names}).unchecked:
-        progress.say(
-            f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
-        )
 
 
 @contextlib.contextmanager

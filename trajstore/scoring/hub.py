@@ -104,7 +104,7 @@ def list_refs(repo: str) -> Refs:
 
 def cached_snapshot(repo: str, commit: str) -> Path | None:
     """The folder of a commit in the cache, if its configuration and all its weights are there."""
-    folder = _cache_folder(repo) / "snapshots" / commit
+    folder = cache_folder(repo) / "snapshots" / commit
     if (folder / "config.json").exists() and weight_names(
         path.name for path in folder.iterdir() if path.exists()
     ):
@@ -112,12 +112,24 @@ def cached_snapshot(repo: str, commit: str) -> Path | None:
     return None
 
 
+def cache() -> Path:
+    """The cache that the Hub's client has on this disk."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser()
+
+
+def cache_folder(repo: str) -> Path:
+    """Where it keeps a model repository."""
+    return cache() / ("models--" + repo.replace("/", "--"))
+
+
 def fetch(
     repo: str, revision: str, *, tokenizer_only: bool = False, stopped: Callable[[], bool] = lambda: False
 ) -> Path:
     """Download what scoring needs of a revision and is not in the cache; returns its snapshot folder.
 
-    Ends with `CheckpointError` soon after `stopped` has become true.
+    Ends with `CheckpointError` soon after `stopped` has become true; what comes through Xet, by `break_off`.
     """
     from huggingface_hub import snapshot_download
 
@@ -139,6 +151,15 @@ def fetch(
         raise CheckpointError(
             f"Revision {revision} of {repo} is not in the cache and cannot be downloaded: {first_line(error)}"
         ) from error
+
+
+def break_off() -> None:
+    """End all that this process is downloading through Xet, which goes on whatever its bar raises."""
+    try:
+        from huggingface_hub.utils._xet import abort_xet_session
+    except ImportError:  # a client that has no such thing
+        return
+    abort_xet_session()
 
 
 def download_bytes(repo: str, revision: str) -> int | None:
@@ -193,13 +214,6 @@ def _needed(repo: str, revision: str, tokenizer_only: bool) -> list[str]:
 
 def _cached_refs(repo: str) -> dict[str, str]:
     """Revision → commit, from the files under `refs/` in the cache."""
-    refs = _cache_folder(repo) / "refs"
+    refs = cache_folder(repo) / "refs"
     files = [path for path in refs.rglob("*") if path.is_file()]
     return {path.relative_to(refs).as_posix(): path.read_text(encoding="utf-8").strip() for path in files}
-
-
-def _cache_folder(repo: str) -> Path:
-    """Where the Hub's client keeps a model repository."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).expanduser() / ("models--" + repo.replace("/", "--"))

@@ -20,8 +20,8 @@ from trajstore.errors import (
     SliceExists,
     SlicesDiffer,
     StoreUnusable,
-    TrajstoreError,
     UnfitContext,
+    told,
 )
 from trajstore.scoring.cachelimit import CacheLimit
 from trajstore.scoring.checkpoints import load
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
+    from trajstore.scoring.fitting import Tokenizers
     from trajstore.scoring.prefetch import Ready
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
@@ -101,6 +102,28 @@ def settings_of(options: RunOptions) -> Settings:
     )
 
 
+def check_plan(store: Store, plan: Plan, settings: Settings, progress: Progress) -> Tokenizers:
+    """What can be told before a checkpoint is loaded: of what format the slices there are, and whose tokens.
+
+    Raises `SlicesDiffer` and `TokenizerMismatch` as `run` does; says so where there is no tokenizer to compare.
+    """
+    if settings.dtype is not None:
+        _check_format(store, plan, settings)
+    names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
+    tokenizers = check_tokenizers(plan, {name: store.dataset(name) for name in names})
+    if tokenizers.unchecked:
+        progress.say(
+            f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
+        )
+    return tokenizers
+
+
+def _check_format(store: Store, plan: Plan, settings: Settings) -> None:
+    """Raises `SlicesDiffer` where slices are there in another dtype or over another vocabulary."""
+    for dataset in plan.datasets:
+        check_same_format(store, plan.model, dataset, settings.provenance)
+
+
 def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unpack[RunOptions]) -> Report:
     """Score what the plan says; each slice is in the store as soon as it is complete.
 
@@ -112,12 +135,10 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
     started = time.monotonic()
     budget = Budget(options.get("budget"))
     settings = settings_of(options)
-    if settings.dtype is not None:
-        for dataset in plan.datasets:
-            check_same_format(store, plan.model, dataset, settings.provenance)
+    tokenizers = check_plan(store, plan, settings, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
-    job = _Job(store, plan, settings, options, progress)
+    job = _Job(store, plan, settings, tokenizers, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
         left = job.score_all(budget)
@@ -148,26 +169,28 @@ class _Job:
     """The work of one run and its counts."""
 
     def __init__(
-        self, store: Store, plan: Plan, settings: Settings, options: RunOptions, progress: Progress
+        self,
+        store: Store,
+        plan: Plan,
+        settings: Settings,
+        tokenizers: Tokenizers,
+        options: RunOptions,
+        progress: Progress,
     ) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
         self.remote_code = options.get("trust_remote_code", False)
         names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
-        self.tokenizers = check_tokenizers(plan, self.datasets)
-        if self.tokenizers.unchecked:
-            progress.say(
-                f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
-            )
-        self.publisher = Publisher(store, plan, self.tokenizers.name, progress)
+        self.tokenizers = tokenizers
+        self.publisher = Publisher(store, plan, tokenizers.name, progress)
         limit = options.get("cache_limit")
         needed = [pending.checkpoint for pending in plan.pending]
         self.limit = None if limit is None else CacheLimit(limit, needed)
         self.ahead = Ahead(self.limit)
         self.unfit: dict[str, UnfitContext] | None = None
         """Datasets that do not fit the model; None until one is loaded."""
-        self.formats: set[str] = set()
+        self.formats = {settings.provenance.dtype}
         """Dtypes for which the slices that are there were looked at."""
         self.written = self.skipped = self.tokens = 0
         self.failures: list[tuple[int, str]] = []
@@ -240,8 +263,7 @@ class _Job:
         """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype."""
         settings = self.settings.for_checkpoint(ready.folder)
         if settings.provenance.dtype not in self.formats:
-            for dataset in self.plan.datasets:
-                check_same_format(self.store, self.plan.model, dataset, settings.provenance)
+            _check_format(self.store, self.plan, settings)
             self.formats.add(settings.provenance.dtype)
         return settings
 
@@ -300,7 +322,7 @@ class _Job:
 
     def _fail(self, step: int, error: Exception) -> None:
         """Note a failure and say so at once, since the work may go on for hours."""
-        reason = str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
+        reason = told(error)
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += " Half precision can overflow: try --dtype float32."
         self.failures.append((step, reason))

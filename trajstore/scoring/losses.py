@@ -24,6 +24,7 @@ from torch import Tensor
 from trajstore.errors import UnfitContext
 from trajstore.scoring.batching import in_batches
 from trajstore.scoring.columns import check_columns
+from trajstore.scoring.device import exact_products
 from trajstore.scoring.forward import Forward
 from trajstore.scoring.tiles import CPU_TILE, GPU_TILE, Columns, Tile
 from trajstore.store.progress import SILENT
@@ -96,7 +97,8 @@ def token_scores(
     device: torch.device = next(model.parameters()).device
     found: list[Columns | None] = [None] * len(ids)
     # no inference mode: what a model keeps from such a call could not be trained with
-    with torch.no_grad(), torch.autocast(device.type, enabled=False), _evaluating(model):
+    autocast = torch.autocast(device.type, enabled=False)
+    with torch.no_grad(), autocast, exact_products(), _evaluating(model):
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, asked, vocabulary, ids[0] if ids else None)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trajstore.scoring.checkpoints import Checkpoint
 
 _PIECE = 1 << 24
+_TURN = 0.2
+"""Seconds for which a thread that shall stop is waited for at a time."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,17 @@ class _Work:
         self.result: Future[Ready | None] = Future()
         self._limit, self._patient = limit, patient
         self._stopped = threading.Event()
+        self._downloading = False
         self._thread = threading.Thread(target=self._run, name="trajstore-ahead", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Give up, and wait until the thread has ended."""
         self._stopped.set()
-        self._thread.join()
+        while self._thread.is_alive():
+            if self._downloading:
+                hub.break_off()  # again and again, since the next file may have begun meanwhile
+            self._thread.join(_TURN)
         if self.result.exception() is None and (ready := self.result.result()) is not None:
             ready.release()
 
@@ -122,7 +128,9 @@ class _Work:
                     return None
                 if self._limit is not None:
                     self._limit.claim(held)
+                self._downloading = True
                 folder = hub.fetch(checkpoint.location, checkpoint.revision, stopped=self._stopped.is_set)
+                self._downloading = False
             files = weight_files(folder)
             self._read(files)
             return Ready(folder, fingerprint(files), held)

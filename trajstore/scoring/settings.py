@@ -45,7 +45,7 @@ class Settings:
     def for_checkpoint(self, folder: Path) -> Settings:
         """These settings with the dtype that the checkpoint in `folder` says of itself, where that was asked for.
 
-        Raises `DeviceError` where it says none that is offered.
+        Raises `DeviceError` where it says none that is offered, `CheckpointError` where it cannot be read.
         """
         if self.dtype is not None:
             return self

@@ -9,7 +9,7 @@ import random
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block the model is in eval mode, without autocast and TF32; afterwards all is as it was before.
+    """Inside the block the model is in eval mode, without autocast; afterwards all is as it was before.
 
-    That is: the mode of every module, its buffers, the configuration, the random numbers of torch, numpy and
-    Python, and how exact float32 products are.
+    That is: the mode of every module, its buffers, the configuration, and the random numbers of torch, numpy and
+    Python.
     """
     modes = [(module, module.training) for module in model.modules()]
     # Tables of positions that grow with use would be tensors that no gradient can pass.
@@ -39,7 +39,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     forward = vars(model).pop("forward", None)
     devices = sorted({each.device.index for each in model.parameters() if each.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices), _exact_products():
+        with torch.random.fork_rng(devices):
             model.eval()
             yield
     finally:
@@ -53,22 +53,6 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
             vars(model)["forward"] = forward
         random.setstate(plain)
         np.random.set_state(numbers)
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Float32 products with all their bits."""
-    backends: Any = torch.backends
-    places = [backends.cuda.matmul, backends.mkldnn.matmul]
-    before = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for place, precision in zip(places, before, strict=True):
-            inherited = precision == backends.fp32_precision
-            place.fp32_precision = "none" if inherited else precision
 
 
 def fingerprint_in_memory(model: PreTrainedModel) -> str:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from trajstore.errors import CheckpointError, TrajstoreError, UnknownStep
+from trajstore.errors import CheckpointError, TrajstoreError, UnfitContext, UnknownStep
 from trajstore.schema import check_name
 from trajstore.scoring.complete import Look, look, why_incomplete
 from trajstore.scoring.finding import find_checkpoints
@@ -197,13 +197,16 @@ class _Watch:
             report = self._run(todo)
         except (UnknownStep, CheckpointError, FileNotFoundError):
             return  # one was removed meanwhile, which the next look says
+        except UnfitContext as error:  # of all that is missing, which need not be all that is asked for
+            self._leave_out(steps[0], str(error))
+            if not self.datasets:
+                raise
+            return
         self.written += report.written
         self.skipped += report.skipped - todo.present
         self.tokens += report.tokens
         for step, reason in report.failures:
-            if unfit := named_unfit(reason, self.datasets):
-                self.unfit.append((step, reason))
-                self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
+            self._leave_out(step, reason)
         for step in steps:
             self.tried.pop(step, None)
             if all(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets):
@@ -211,6 +214,12 @@ class _Watch:
             else:
                 reasons = [each for each in report.failures if each[0] == step and each not in self.unfit]
                 self.tried[step] = self.seen[step][1], " ".join(reason for _, reason in reasons)
+
+    def _leave_out(self, step: int, reason: str) -> None:
+        """Ask no more for the datasets of which the reason of a failure says that they do not fit the model."""
+        if unfit := named_unfit(reason, self.datasets):
+            self.unfit.append((step, reason))
+            self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
 
     def _run(self, todo: Plan) -> Report:
         """Do a plan; when interrupted, count what it has published."""

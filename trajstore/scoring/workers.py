@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trajstore.errors import DeviceError, StoreUnusable, TrajstoreError, UnfitContext
+from trajstore.errors import DeviceError, StoreUnusable, UnfitContext, told
 from trajstore.scoring.cachelimit import CacheLimit
 from trajstore.scoring.job import Report, RunOptions, run
 from trajstore.scoring.prefetch import Ahead
@@ -49,8 +49,8 @@ class Worker:
         self.ahead = Ahead(self.limit)
         try:
             self.store = Store(self.path)
-        except TrajstoreError as error:
-            return f"{error} Every machine of the cluster must reach the store under this path."
+        except Exception as error:
+            return f"{told(error)} Every machine of the cluster must reach the store under this path."
         return None
 
     def score(self, pending: Pending, following: Pending | None) -> Outcome:
@@ -65,8 +65,8 @@ class Worker:
             return Outcome(unfit=str(error))
         except (StoreUnusable, DeviceError) as error:
             return Outcome(fatal=str(error))
-        except TrajstoreError as error:
-            return Outcome(failure=str(error))
+        except Exception as error:
+            return Outcome(failure=told(error))
         finally:
             if self.limit is not None:
                 self.limit.done_with(pending.checkpoint)
