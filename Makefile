@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick bench-scale browser clean
+.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick bench-scale bench-scoring browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

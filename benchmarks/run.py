@@ -1,43 +1,42 @@
 """The benchmarks: python -m benchmarks.run [--quick] [--out FILE].
 
 Makes a slice family in a temporary folder, lets the store and its peers take turns on it, and prints one table of
-ratios. The full size also writes it to benchmarks/RESULTS.md; --quick only prints unless --out is given.
+ratios. The full size also writes it into benchmarks/RESULTS.md; --quick only prints unless --out is given.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shlex
-import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, reading, writing
-from benchmarks.page import page
+from benchmarks import curves, machine, many, matrices, page, writing
+from benchmarks.folder import end_as_an_exit_does, working_folder
+from benchmarks.peers import THREADS
 from benchmarks.synthetic import SUITE, Family, Size, make_family
 from benchmarks.timing import Rounds, Row, Say
 from trajstore.errors import TrajstoreError
-from trajstore.store.files import check_target, write_whole
+from trajstore.store.files import check_target
 
 FULL, QUICK = Size(154, 512, 512), Size(20, 64, 256)
-RESULTS = Path(__file__).with_name("RESULTS.md")
+FULL_MODELS, QUICK_MODELS = 170, 10
+"""Models of the store of many slices."""
 
 FULL_ROUNDS, QUICK_ROUNDS = Rounds(15, 5, 3, 2), Rounds(5, 3, 1, 1)
 
 
-def measure(family: Family, rounds: Rounds, say: Say) -> list[Row]:
+def measure(family: Family, models: int, rounds: Rounds, say: Say) -> list[Row]:
     """All rows of the table."""
     return [
         *writing.size_rows(family),
         *writing.append_rows(family, rounds.append, say),
-        *reading.matrix_rows(family, rounds, say),
-        *reading.group_rows(family, rounds, say),
-        *reading.trajectory_rows(family, rounds, say),
-        *reading.memory_rows(family, rounds.slow),
+        *matrices.matrix_rows(family, rounds, say),
+        *matrices.group_rows(family, rounds, say),
+        *curves.trajectory_rows(family, rounds, say),
+        *many.many_rows(family.folder / "many", models, family.size.steps, rounds, say),
+        *matrices.memory_rows(family, rounds.slow),
     ]
 
 
@@ -45,41 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write; the temporary folder goes whatever happens."""
     options = _parser().parse_args(arguments)
     size: Size = options.size or (QUICK if options.quick else FULL)
-    out: Path | None = options.out or (None if options.quick or options.size else RESULTS)
+    out: Path | None = options.out or (None if options.quick or options.size else page.RESULTS)
+    rounds, models = (QUICK_ROUNDS, QUICK_MODELS) if options.quick else (FULL_ROUNDS, FULL_MODELS)
     try:
         if out is not None:
             check_target(out, [".md"])
-        pinned = machine.pin_to_cores(reading.THREADS[-1])
-        with _working_folder() as folder:
+        pinned = machine.pin_to_cores(THREADS[-1])
+        with working_folder() as folder:
             _say(f"making {size.rows:,} losses in {folder}")
             family = make_family(size, folder)
             with family.store:
-                rows = measure(family, QUICK_ROUNDS if options.quick else FULL_ROUNDS, _say)
+                rows = measure(family, models, rounds, _say)
                 command = shlex.join(["python", "-m", "benchmarks.run", *(arguments or sys.argv[1:])])
-                text = page(family, command, pinned, rows)
-        print(text, end="")
+                section = page.peers_section(family, command, pinned, rows)
+        print(section, end="")
         if out is not None:
-            write_whole(out, text.encode())
+            page.put(out, section)
     except TrajstoreError as error:
         _say(str(error))
         return 1
     return 0
-
-
-@contextlib.contextmanager
-def _working_folder() -> Iterator[Path]:
-    """A folder for all files, also those that sessions, peers and processes put aside; removed at the end."""
-    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="trajstore-bench-") as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            tempfile.tempdir = before[0]
-            if before[1] is None:
-                del os.environ["TMPDIR"]
-            else:
-                os.environ["TMPDIR"] = before[1]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,6 +103,5 @@ def _say(message: str) -> None:
 
 
 if __name__ == "__main__":
-    # Ends as an exit does, so that the temporary folder goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_as_an_exit_does()
     sys.exit(main())

@@ -52,7 +52,7 @@ class Cost:
 
     seconds: float
     peak: int
-    """Bytes of memory above those before the work."""
+    """Bytes of memory: the highest of the process, or what that is above the memory before the work."""
 
 
 def apart(work: Callable[..., T], *arguments: object) -> T:
@@ -80,10 +80,10 @@ def _answer(to: Connection, work: Callable[..., T], arguments: Sequence[object])
 
 def polars_pivot(job: PivotJob) -> Cost:
     """Time and memory from the files to a matrix, float32 (steps, columns); raises `WrongAnswer`."""
-    before = _start_peak()
+    before = start_peak()
     start = time.perf_counter()
     values = _pivot(job)
-    cost = Cost(time.perf_counter() - start, _peak() - before)
+    cost = Cost(time.perf_counter() - start, peak() - before)
     if not np.array_equal(values, np.load(job.expected)):
         raise WrongAnswer("the Polars pivot is not the matrix")
     return cost
@@ -113,24 +113,47 @@ def matrix_pull(store: Path, threads: int) -> Cost:
     pq.read_table(small, partitioning=None)
     pl.read_parquet(small, hive_partitioning=False)
     with Store(store) as opened:
-        before = _start_peak()
+        before = start_peak()
         start = time.perf_counter()
         matrix = opened.matrix(DATASET, MODEL, threads=threads)
-        cost = Cost(time.perf_counter() - start, _peak() - before)
+        cost = Cost(time.perf_counter() - start, peak() - before)
     if not np.array_equal(matrix.values, np.load(store.with_name("matrix.npy"), mmap_mode="r")):
         raise WrongAnswer("the pull is not the matrix")
     return cost
 
 
-def _start_peak() -> int:
+def save_zarr(npy: Path, array: Path) -> None:
+    """Write a .npy file's matrix as a zarr array, a chunk a row, its codec the default one."""
+    import zarr
+
+    values = np.load(npy)
+    zarr.create_array(array, data=values, chunks=(1, values.shape[1]))
+
+
+def zarr_read(array: Path, threads: int, expected: Path) -> Cost:
+    """Time and memory of a zarr array's read, the second one in its process; raises `WrongAnswer`."""
+    import zarr
+
+    with zarr.config.set({"threading.max_workers": threads}):
+        zarr.open_array(array, mode="r")[:]
+        before = start_peak()
+        start = time.perf_counter()
+        values = zarr.open_array(array, mode="r")[:]
+        cost = Cost(time.perf_counter() - start, peak() - before)
+    if not np.array_equal(values, np.load(expected)):
+        raise WrongAnswer("the zarr array is not the matrix")
+    return cost
+
+
+def start_peak() -> int:
     """Start the peak anew from what is resident now; returns that, in bytes."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _peak()
+    return peak()
 
 
-def _peak() -> int:
-    """Highest resident memory, in bytes.
+def peak() -> int:
+    """Highest resident memory of this process, in bytes.
 
     Linux's own counter where there is one: `ru_maxrss` of a process may begin at the size of the one that started it.
     """

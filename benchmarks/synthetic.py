@@ -15,7 +15,7 @@ import polars as pl
 from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
-MODEL, DATASET, GROUP = "synthetic", "zipf", "one_percent"
+MODEL, DATASET = "synthetic", "zipf"
 SEED = 0
 VOCABULARY = 50304
 
@@ -56,6 +56,19 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A group of tokens, which the store has under this name."""
+
+    name: str
+    condition: str
+    """What is true of its tokens, in SQL over `tokens`."""
+    members: np.ndarray
+    """Its columns, int64, ascending."""
+    share: float
+    """Of the losses."""
+
+
+@dataclass(frozen=True)
 class Family:
     """A slice family in a temporary folder, in the forms that the peers read."""
 
@@ -67,7 +80,13 @@ class Family:
     ids: np.ndarray
     """Token of each column, int32 (columns,)."""
     token: int
-    """The token that the group is made of."""
+    """The token whose share of the losses is nearest to 1 %."""
+    small: Group
+    """That token."""
+    large: Group
+    """The rarest tokens, 30 % of the losses as nearly as whole tokens can be."""
+    whole: Group
+    """All tokens."""
 
     @property
     def npy(self) -> Path:
@@ -79,11 +98,6 @@ class Family:
         """The store's slices, in order of step."""
         root = self.store.path / "losses" / f"model={MODEL}" / f"dataset={DATASET}"
         return [root / f"step={step}" / "slice.parquet" for step in self.size.labels]
-
-    @property
-    def members(self) -> np.ndarray:
-        """Columns of the group's tokens, ascending."""
-        return np.flatnonzero(self.ids == self.token)
 
 
 def make_family(size: Size, folder: Path) -> Family:
@@ -97,13 +111,17 @@ def make_family(size: Size, folder: Path) -> Family:
     for step, row in zip(size.labels, losses, strict=True):
         store.append(model=MODEL, dataset=DATASET, step=step, losses=row)
     with_loss = ids[:, 1:].ravel()
-    family = Family(size, folder, store, losses, with_loss, _one_percent_token(with_loss))
-    store.groups.add(
-        GROUP,
-        f"SELECT dataset, context, position FROM tokens WHERE token = {family.token}",
-        "One frequent token.",
-    )
-    return family
+    token, rare = _tokens_of_share(with_loss)
+    small = _group(store, "one_percent", f"token = {token}", with_loss == token)
+    large = _group(store, "thirty_percent", f"token >= {rare}", with_loss >= rare)
+    whole = Group("every_token", "true", np.arange(size.columns), 1.0)
+    return Family(size, folder, store, losses, with_loss, token, small, large, whole)
+
+
+def _group(store: Store, name: str, condition: str, inside: np.ndarray) -> Group:
+    """Add a group; `inside` says of each column whether it is in it."""
+    store.groups.add(name, f"SELECT dataset, context, position FROM tokens WHERE {condition}")
+    return Group(name, condition, np.flatnonzero(inside), float(inside.mean()))
 
 
 def _losses(rng: np.random.Generator, size: Size) -> np.ndarray:
@@ -126,10 +144,12 @@ def _zipf_tokens(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.choice(VOCABULARY, n, p=weights / weights.sum()).astype(np.int32)
 
 
-def _one_percent_token(ids: np.ndarray) -> int:
-    """The token whose share of the ids is nearest to one in a hundred."""
+def _tokens_of_share(ids: np.ndarray) -> tuple[int, int]:
+    """The token nearest to one in a hundred of the ids, and the one from which on they are nearest to thirty."""
     there, counts = np.unique(ids, return_counts=True)
-    return int(there[np.abs(counts / len(ids) - 0.01).argmin()])
+    shares = counts / len(ids)
+    from_here = np.cumsum(shares[::-1])[::-1]
+    return int(there[np.abs(shares - 0.01).argmin()]), int(there[np.abs(from_here - 0.3).argmin()])
 
 
 def _dataset(ids: np.ndarray) -> NewDataset:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BATCH = 100_000
+_TURN = 0.05
+"""Seconds after which a wait looks for Ctrl-C."""
 
 
 def connect(
@@ -122,7 +124,8 @@ def frame(
         reader = select(connection, query, parameters).arrow(_BATCH)
         kept, total = [], 0
         for batch in reader:
-            kept.append(batch if limit is None else batch.slice(0, max(0, limit - total)))
+            if limit is None or total < limit:  # an empty slice would keep its batch
+                kept.append(batch.slice(0, None if limit is None else limit - total))
             total += batch.num_rows
         return pa.Table.from_batches(kept, reader.schema), total
 
@@ -169,12 +172,15 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(work)
         try:
+            # By turns: once Polars is imported, a signal does not end a wait.
+            while not wait([running], timeout=_TURN).done:
+                pass
             return running.result()
         except KeyboardInterrupt:
             # More than once: between two batches there is nothing to interrupt.
             while not running.done():
                 connection.interrupt()
-                wait([running], timeout=0.05)
+                wait([running], timeout=_TURN)
             raise
 
 

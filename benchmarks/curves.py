@@ -1,0 +1,63 @@
+"""Rows on means by step: of groups, by `trajectory` and in SQL, and of one token, against the bare mean of all losses.
+
+The bare mean is DuckDB's over the same files, with no group, no store and no interval: less work than any of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.peers import THREADS, bare_means, close_to, means
+from benchmarks.synthetic import DATASET, MODEL, Family, Group
+from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
+from trajstore.store.catalog import quoted
+from trajstore.view.gather import Selection, trajectories
+
+_BARE = "DuckDB, mean by step of all tokens, no group"
+
+
+def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
+    """Time of means by step; ours of groups come with their intervals."""
+    threads = THREADS[-1]
+    bare = Contender(_BARE, bare_means(family, threads), threads)
+    works = {
+        **{
+            f"Trajectory of a group of {group.share:.0%}": _trajectory(family, group)
+            for group in (family.small, family.large, family.whole)
+        },
+        **{
+            f"Trajectory of a group of {group.share:.0%}, in SQL (trajectory macro)": _macro(family, group)
+            for group in (family.small, family.large)
+        },
+        f"Mean by step of one token, {family.small.share:.1%}, in SQL (losses)": _one_token(family),
+    }
+    ours = {what: Contender(what, once, threads) for what, once in works.items()}
+    rows = compare("Trajectories", [(each, bare) for each in ours.values()], rounds.usual, say)
+    return [row.called(what) for what, row in zip(ours, rows, strict=True)]
+
+
+def _trajectory(family: Family, group: Group) -> Callable[[], float]:
+    """What `trajstore trajectory` does."""
+
+    def trajectory() -> np.ndarray:
+        return trajectories(family.store, [group.name], Selection([DATASET], [MODEL]))["mean"].to_numpy()
+
+    return clocked(trajectory, close_to(means(family, group.members)))
+
+
+def _macro(family: Family, group: Group) -> Callable[[], float]:
+    query = f"SELECT mean FROM trajectory({quoted(group.name)}) WHERE model = {quoted(MODEL)} ORDER BY step"
+    return _sql(family, query, group)
+
+
+def _one_token(family: Family) -> Callable[[], float]:
+    query = f"SELECT avg(loss::DOUBLE) AS mean FROM losses WHERE token = {family.token} GROUP BY step ORDER BY step"
+    return _sql(family, query, family.small)
+
+
+def _sql(family: Family, query: str, group: Group) -> Callable[[], float]:
+    """A query that gives the group's means in order of step."""
+    right = close_to(means(family, group.members))
+    return clocked(lambda: np.asarray(family.store.sql(query).fetchnumpy()["mean"]), right)

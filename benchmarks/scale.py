@@ -1,0 +1,149 @@
+"""Time and memory of a growing store: python -m benchmarks.scale [--rows 1e7,1e8,1e9] [--quick] [--out FILE].
+
+Makes a store of each size in a temporary folder (3.3 bytes a row; it goes afterwards, however this ends) and does each
+piece of work in a process of its own. The full run also writes its table into benchmarks/RESULTS.md; --quick, or other
+numbers of rows, only print unless --out is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine, page
+from benchmarks.bulk import copy_model, copy_names
+from benchmarks.folder import end_as_an_exit_does, working_folder
+from benchmarks.peers import THREADS
+from benchmarks.subprocesses import Cost, apart
+from benchmarks.synthetic import SUITE, Size, make_family
+from benchmarks.works import WORKS, Target, cost
+from trajstore.errors import TrajstoreError
+from trajstore.store.files import check_target
+
+FULL_ROWS, QUICK_ROWS = [10**7, 10**8, 10**9], [10**4, 10**5]
+FULL_SLICE, QUICK_SLICE = (512, 512), (16, 64)
+"""Contexts, and tokens in each."""
+
+FULL_RUNS, QUICK_RUNS = 3, 1
+
+_BYTES_A_ROW = 4
+"""On disk, with a margin."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A store of models with equally many steps, at most those of the suite."""
+
+    models: int
+    size: Size
+    """Of one model."""
+
+    @property
+    def rows(self) -> int:
+        """Losses in all."""
+        return self.models * self.size.rows
+
+    @classmethod
+    def of(cls, rows: int, contexts: int, tokens: int) -> Shape:
+        """The smallest store of at least so many rows in as few models as can be."""
+        columns = Size(1, contexts, tokens).columns
+        models = math.ceil(rows / (len(SUITE) * columns))
+        return cls(models, Size(math.ceil(rows / (models * columns)), contexts, tokens))
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A store and what each of `WORKS` took in it."""
+
+    shape: Shape
+    costs: list[Cost]
+
+
+def measure(shape: Shape, runs: int, say: Callable[[str], None]) -> Grown:
+    """Make a store, do all work, remove it; the median of the times, the highest of the peaks."""
+    with working_folder(_BYTES_A_ROW * (shape.rows + shape.size.rows)) as folder:
+        say(f"making {shape.rows:,} rows in {folder}")
+        target = _make(shape, folder)
+        costs = []
+        for number, work in enumerate(WORKS):
+            say(work.name)
+            found = [apart(cost, number, target) for _ in range(runs)]
+            seconds = statistics.median(each.seconds for each in found)
+            costs.append(Cost(seconds, max(each.peak for each in found)))
+    return Grown(shape, costs)
+
+
+def _make(shape: Shape, folder: Path) -> Target:
+    family = make_family(shape.size, folder)
+    with family.store:
+        copy_model(family.store, shape.size.labels, copy_names(shape.models - 1))
+    columns = folder / "group_columns.npy"
+    np.save(columns, family.small.members)
+    last = shape.size.labels[-1]
+    return Target(family.store.path, shape.models, family.npy, last, family.small.name, columns)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, write."""
+    options = _parser().parse_args(arguments)
+    rows: list[int] = options.rows or (QUICK_ROWS if options.quick else FULL_ROWS)
+    out: Path | None = options.out or (None if options.quick or options.rows else page.RESULTS)
+    contexts, tokens = QUICK_SLICE if options.quick else FULL_SLICE
+    try:
+        if out is not None:
+            check_target(out, [".md"])
+        pinned = machine.pin_to_cores(THREADS[-1])
+        runs = QUICK_RUNS if options.quick else FULL_RUNS
+        grown = [measure(Shape.of(each, contexts, tokens), runs, _say) for each in sorted(rows)]
+        command = shlex.join(["python", "-m", "benchmarks.scale", *(arguments or sys.argv[1:])])
+        section = page.scale_section(grown, runs, command, pinned)
+        print(section, end="")
+        if out is not None:
+            page.put(out, section)
+    except TrajstoreError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description="Time and memory of a growing store."
+    )
+    parser.add_argument("--rows", type=_rows, metavar="N,N,…", help="sizes, such as 1e7,1e8,1e9")
+    parser.add_argument(
+        "--quick", action="store_true", help="small slices and few; only prints unless --out is given"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
+    )
+    return parser
+
+
+def _rows(text: str) -> list[int]:
+    """Numbers of rows such as 1e7,1e8."""
+    try:
+        found = [int(float(part)) for part in text.split(",")]
+    except (ValueError, OverflowError):
+        found = [0]
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of rows, such as 1e7,1e8,1e9")
+    return found
+
+
+def _say(message: str) -> None:
+    """A line of talk."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    end_as_an_exit_does()
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The scoring pass beside the loops that one would write: python -m benchmarks.scoring [--quick] [--out FILE].
+
+Each way holds its model in a process of its own, and they take turns; on one thread of the CPU. Where a GPU is at hand,
+a second section is measured on it. The full run also writes its sections into benchmarks/RESULTS.md; --quick only
+prints unless --out is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import gpu, machine, page
+from benchmarks.folder import end_as_an_exit_does
+from benchmarks.jobs import Job, job
+from benchmarks.passes import (
+    BATCHED,
+    HARNESS,
+    LENGTH,
+    OURS,
+    PLAIN,
+    S14M,
+    S70M,
+    VOCABULARY,
+    Shape,
+    Waiting,
+    by_definition,
+    contexts,
+    paths,
+)
+from benchmarks.subprocesses import apart
+from benchmarks.timing import WrongAnswer
+from trajstore.errors import TrajstoreError
+from trajstore.store.files import check_target
+
+Say = Callable[[str], None]
+
+_INTRO = """\
+Per-token losses of random GPT-NeoX models on one CPU thread, float32: the pass of `trajstore score` beside other ways.
+"""
+
+_NOTES = """\
+Each way holds its model in a process of its own and they take turns, one round after another: tokens a second are the
+median over rounds, the ratio is trajstore's tokens a second over the other's, the median of the rounds' own ratios with
+their lowest and highest. Every way's losses are compared with the plain loop's, off the clock. Extra peak memory is
+the highest resident memory of a first run less that before it, with model and libraries loaded. The largest difference
+is that of a token's loss from the same model's in float64, on the first contexts; lm_eval gives sums only.
+The plain loop takes `model(ids).logits` and their cross-entropy. lm_eval gets the same tokens as text.
+"""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run."""
+
+    shapes: tuple[Shape, ...]
+    contexts: int
+    rounds: int
+    exact: int
+    """Contexts that also run in float64."""
+    checkpoints: int
+    dataset: int
+    """Contexts of the job whose overhead is measured."""
+
+
+FULL = Effort((S14M, S70M), contexts=16, rounds=5, exact=2, checkpoints=4, dataset=64)
+QUICK = Effort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one way took on one model."""
+
+    path: str
+    seconds: list[float]
+    """By round, of all contexts."""
+    peak: int
+    """Bytes."""
+    difference: float | None
+    """The largest from float64, nats; None where a way gives sums only."""
+
+
+def ways(shape: Shape, effort: Effort, say: Say) -> list[Way]:
+    """All ways on one model, taking turns; raises `WrongAnswer` where losses differ."""
+    ids = contexts(effort.contexts)
+    exact = apart(by_definition, shape, ids[: effort.exact])
+    with ExitStack() as stack:
+        waiting: list[Waiting] = []
+        for path in paths():
+            say(f"{shape.name}: {path}, first run")
+            waiting.append(Waiting(path, shape, ids))
+            stack.callback(waiting[-1].end)
+        plain = next(each.first.losses for each in waiting if each.path == PLAIN)
+        for each in waiting:
+            _check(each, plain)
+        seconds: dict[str, list[float]] = {each.path: [] for each in waiting}
+        for number in range(effort.rounds):
+            say(f"{shape.name}: round {number + 1} of {effort.rounds}")
+            for each in waiting:
+                seconds[each.path].append(each.seconds())
+    return [
+        Way(each.path, seconds[each.path], each.first.peak, _difference(each.first.losses, exact))
+        for each in waiting
+    ]
+
+
+def _check(way: Waiting, plain: list[np.ndarray]) -> None:
+    """The sums of the contexts are the plain loop's, within rounding."""
+    sums, wanted = ([float(each.sum()) for each in losses] for losses in (way.first.losses, plain))
+    if not np.allclose(sums, wanted, rtol=1e-5):
+        raise WrongAnswer(f"{way.path}: {sums} and not {wanted}")
+
+
+def _difference(losses: list[np.ndarray], exact: list[np.ndarray]) -> float | None:
+    if losses[0].ndim == 0:
+        return None
+    return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(losses, exact, strict=False))
+
+
+def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: str) -> str:
+    """The section as Markdown."""
+    tokens = effort.contexts * LENGTH
+    header = [
+        "Model",
+        "Way",
+        "Tokens/s",
+        "trajstore is faster ×",
+        "Spread",
+        "Extra peak memory",
+        "Largest difference",
+    ]
+    lines = []
+    for name, all_ways in found.items():
+        mine = next(way for way in all_ways if way.path == OURS)
+        for way in all_ways:
+            ratios = [theirs / our for our, theirs in zip(mine.seconds, way.seconds, strict=True)]
+            lines.append(
+                [
+                    name,
+                    _named(way.path, name, effort),
+                    f"{tokens / statistics.median(way.seconds):,.0f}",
+                    "" if way is mine else f"{statistics.median(ratios):.3g}",
+                    "" if way is mine else f"{min(ratios):.3g} to {max(ratios):.3g}",
+                    f"{way.peak / 1e6:,.0f} MB",
+                    "–" if way.difference is None else f"{way.difference:.1e}",
+                ]
+            )
+    data = (
+        f"{effort.contexts} contexts of {LENGTH} random tokens a round, {VOCABULARY} rows of the head, "
+        f"{effort.rounds} rounds"
+    )
+    facts = [
+        *machine.facts(Path(tempfile.gettempdir())),
+        ("Libraries", ", ".join(f"{each} {version(each)}" for each in _packages())),
+        ("Command", f"`{command}`"),
+        ("Data", data),
+    ]
+    overhead = (
+        f"A whole `score` job of {effort.checkpoints} checkpoints of {S14M.name} on {effort.dataset} contexts took "
+        f"{whole.wall:.1f} s, of which {whole.overhead:.1%} outside the pass (reading and hashing weights, checks, "
+        "publishing slices).\n"
+    )
+    table = page.markdown([header, *lines])
+    return f"## {page.SCORING}\n\n{_INTRO}\n{page.listed(facts)}\n{table}\n{overhead}\n{_NOTES}"
+
+
+def _named(path: str, shape: str, effort: Effort) -> str:
+    if path != BATCHED:
+        return path
+    return f"{path} of {next(each for each in effort.shapes if each.name == shape).side_by_side}"
+
+
+def _packages() -> list[str]:
+    return ["torch", "transformers", *(["lm_eval"] if HARNESS in paths() else [])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, write."""
+    options = _parser().parse_args(arguments)
+    effort = QUICK if options.quick else FULL
+    out: Path | None = options.out or (None if options.quick else page.RESULTS)
+    command = shlex.join(["python", "-m", "benchmarks.scoring", *(arguments or sys.argv[1:])])
+    try:
+        if out is not None:
+            check_target(out, [".md"])
+        if HARNESS not in paths():
+            _say("lm_eval is not installed and is left out: pip install -e '.[bench]'")
+        sections = []
+        if not options.gpu_only:
+            found = {shape.name: ways(shape, effort, _say) for shape in effort.shapes}
+            _say("a whole job")
+            whole = apart(job, S14M, effort.checkpoints, effort.dataset)
+            sections.append(section(found, whole, effort, command))
+        if gpu.there():
+            sections.append(gpu.section(command, options.quick, _say))
+        for each in sections:
+            print(each, end="")
+            if out is not None:
+                page.put(out, each)
+    except TrajstoreError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scoring", description="The scoring pass beside other ways."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest model, once; only prints unless --out is given"
+    )
+    parser.add_argument("--gpu-only", action="store_true", help="only the part on a GPU")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
+    )
+    return parser
+
+
+def _say(message: str) -> None:
+    """A line of talk."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    end_as_an_exit_does()
+    sys.exit(main())
