@@ -1,4 +1,3 @@
--- Tokens whose first letter is a capital, where nothing but whitespace stands before it.
+-- Tokens in which a word begins with a capital letter.
 SELECT dataset, context, position
-FROM tokens
-WHERE regexp_matches(text, '^\s*\p{Lu}');
+FROM matching(a_word(), part := '()([\p{Lu}\p{Lt}])');

@@ -2,7 +2,7 @@
 -- $model model: one model
 -- $other model: the other
 -- $step step = last: the step
--- $other_step step = none: the other model's step, where it is not the same
+-- $other_step step = null: the other model's step, where it is not the same
 -- $datasets datasets = *: datasets to look at
 -- $group group = every_token: take only this group's tokens
 -- $top integer [tokens] = 20: how many of each dataset to show

@@ -25,6 +25,7 @@ KINDS = {
     "integer": "a whole number",
     "number": "a number",
     "text": "a text",
+    "list": "a list",
 }
 """Kinds of parameters, in words."""
 

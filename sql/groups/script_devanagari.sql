@@ -1,0 +1,3 @@
+-- Tokens that hold a letter of the Devanagari script, or a byte of one.
+SELECT dataset, context, position
+FROM script_is('Devanagari');
