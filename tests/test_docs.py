@@ -45,7 +45,7 @@ def test_every_command_stands_in_the_readme(name: str) -> None:
     assert name in README
 
 
-@pytest.mark.parametrize("kind", ["views", "macros", "groups"])
+@pytest.mark.parametrize("kind", ["views", "macros", "groups", "queries"])
 def test_every_sql_file_has_a_header(kind: str) -> None:
     for file in sqlfiles.load(kind):
         assert len(file.description) > 20, file.name

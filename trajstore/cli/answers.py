@@ -95,8 +95,8 @@ def answer(
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> None:
     """The first rows of an answer, on a terminal cut to its width, and what is not shown."""
     left: Sequence[str] = ()
-    if sys.stdout.isatty():
-        names, rows, left = _cut(names, rows, _width())
+    if _on_terminal():
+        names, rows, left = cut(names, rows, _width())
     print_table(names, rows)
     if left:
         say(f"{len(left)} more columns have no room: {', '.join(left)}. For all of them: --format json")
@@ -106,13 +106,17 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> N
         say(f"{total:,} rows." if total != 1 else "1 row.")
 
 
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def _width() -> int:
     from rich.console import Console
 
     return Console().width
 
 
-def _cut(
+def cut(
     names: Sequence[str], rows: Sequence[Sequence[Any]], width: int
 ) -> tuple[list[str], list[list[Any]], list[str]]:
     """(columns, rows, columns left out) that fit in so many characters: long texts are cut first, then columns."""

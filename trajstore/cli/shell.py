@@ -23,7 +23,8 @@ def shell(files: FilesOption = None, store: StoreOption = DEFAULT_STORE) -> None
     .mode csv writes the next answer to a file, .help, .quit.
 
     It reads the store's files and those in --files; the copy is read-only and forgotten at the end. Do not write into
-    the store with COPY … TO, which it cannot be kept from. Groups added meanwhile are there from the next start on.
+    the store with COPY … TO, nor ATTACH its catalog: it cannot be kept from that. Groups added meanwhile are there
+    from the next start on.
     Queries can also be piped in.
 
     \b
@@ -36,14 +37,14 @@ def shell(files: FilesOption = None, store: StoreOption = DEFAULT_STORE) -> None
     from trajstore.store import shell as duckdb
 
     with tempfile.TemporaryDirectory(prefix="trajstore-shell-") as folder:
-        asked = sys.stdin.isatty()
-        command = duckdb.command(store, Path(folder).resolve(), files or (), timer=asked)
-        if asked:
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        command = duckdb.command(store, Path(folder).resolve(), files or (), terminal=terminal)
+        if terminal:
             say(
                 f"The store {store}, to be read. .tables lists what there is, .help the commands, .quit ends."
             )
         code = _run(command)
-    if code:
+    if code and not terminal:  # on a terminal it only says that some query failed, which was seen
         raise typer.Exit(Exit.FAILED)
 
 

@@ -158,7 +158,9 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray:
     """A column of numbers (rows,), not copied where it is in one piece; raises Arrow's error where one is null."""
     # Arrow's to_numpy imports pandas, which takes longer than most reads.
     parts = [np.from_dlpack(chunk) for chunk in column.chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *parts])
+    return (
+        parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *parts])
+    )
 
 
 _REMAKE = "Remove the dataset's folder and make it again: trajstore dataset add"

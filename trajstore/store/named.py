@@ -21,7 +21,7 @@ from trajstore.store.steps import resolve
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
-ABSENT = "none"
+ABSENT = "null"
 """The default of a parameter that may be left out."""
 
 Value = str | int | float | Sequence[str] | None
@@ -70,11 +70,12 @@ def bind(store: Store, query: NamedQuery, given: Mapping[str, Value]) -> dict[st
     known = {each.name: each for each in query.parameters}
     if unknown := [name for name in given if name not in known]:
         raise UnknownName(f"parameter of the query {query.name}", unknown[0], list(known))
-    missing = [each for each in query.parameters if each.default is None and each.name not in given]
-    if missing:
-        raise MissingParameter(f"The query {query.name}", {each.name: each.meaning for each in missing})
-    values = {name: given.get(name, each.default) for name, each in known.items()}
-    wanted = {name: value for name, value in values.items() if value not in (None, ABSENT)}
+    values = {name: each.default if given.get(name) is None else given[name] for name, each in known.items()}
+    if missing := {name: known[name].meaning for name, value in values.items() if value is None}:
+        raise MissingParameter(f"The query {query.name}", missing)
+    wanted = {
+        name: value for name, value in values.items() if known[name].default != ABSENT or value != ABSENT
+    }
     steps = {name for name in wanted if known[name].kind == "step"}
     bound = dict.fromkeys(known)
     bound |= {name: _read(store, known[name], wanted[name]) for name in wanted.keys() - steps}
@@ -97,7 +98,7 @@ def _read(store: Store, parameter: Parameter, value: Value) -> Value:
         case "dataset":
             return _one_of(store.dataset_names(), parameter, value)
         case "group":
-            return store.groups.definition(str(value)).name
+            return store.groups._current(str(value)).name  # with its view, if another session added it
         case "integer" | "number":
             return _number(parameter, value)
     return str(value)

@@ -41,8 +41,8 @@ _MACROS = """
 """
 
 
-_SHARED = ("tokens", "raw_losses")
-"""Views whose columns mean the same wherever a column has their name, the later before the earlier."""
+_SHARED = ("raw_losses", "tokens")
+"""Views whose columns mean the same wherever a column has their name, the first before the second."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,17 @@ def relations(store: Store) -> list[Relation]:
     for schema, table, name, kind, comment in store.sql(_COLUMNS).fetchall():
         meaning, unit = headers.split_unit(comment or "")
         columns.setdefault(_full(schema, table), []).append(ColumnFacts(name, kind, unit, meaning))
-    words = {each.name: each for view in _SHARED for each in columns.get(view, []) if each.meaning}
+    of_losses, of_tokens = (
+        {each.name: each for each in columns.get(view, []) if each.meaning} for view in _SHARED
+    )
+    words = of_tokens | of_losses
     found = []
     for schema, name, kind, comment in store.sql(_RELATIONS).fetchall():
         full = _full(schema, name)
-        explained = tuple(_explained(each, words) for each in columns.get(full, []))
-        found.append(Relation(full, "group" if schema == "groups" else kind, comment or "", (), explained))
+        is_group = schema == "groups"  # of tokens, some of which have no loss
+        meant = of_losses | of_tokens if is_group else words
+        explained = tuple(_explained(each, meant) for each in columns.get(full, []))
+        found.append(Relation(full, "group" if is_group else kind, comment or "", (), explained))
     macros = store.sql(_MACROS).fetchall()
     return found + [_macro(name, parameters, comment or "", words) for name, parameters, comment in macros]
 

@@ -1,7 +1,8 @@
 """The official DuckDB command line on a private copy of the catalog, so that nobody is locked out.
 
 It is confined as far as it can be: it reads the store's files and no others, the copy of the catalog is read-only, and
-its configuration is locked. What it cannot be kept from is `COPY … TO` a path inside the store.
+its configuration is locked. What it cannot be kept from is `COPY … TO` a path inside the store, and `ATTACH` of the
+catalog itself.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ def _of_package() -> Path | None:
     return inside if inside.is_file() else None
 
 
-def command(root: Path, folder: Path, files: Sequence[Path] = (), *, timer: bool = False) -> list[str]:
+def command(root: Path, folder: Path, files: Sequence[Path] = (), *, terminal: bool = False) -> list[str]:
     """What starts the command line on the store, with all it needs in `folder`, which is private and empty.
 
     `files` are folders of the user's own that it may read, and write, as well; with any, nothing of the catalog is used
-    but what this version and the groups' files make. Raises `ShellUnavailable`, `StoreNotFound`, `StoreTooOld`,
-    `StoreTooNew`, and `QueryError` for a folder that is not there.
+    but what this version and the groups' files make. On a terminal it times queries and has colours. Raises
+    `ShellUnavailable`, `StoreNotFound`, `StoreTooOld`, `StoreTooNew`, and `QueryError` for a folder that is not there.
     """
     found = program()
     root = lifecycle.existing(root)
@@ -64,9 +65,9 @@ def command(root: Path, folder: Path, files: Sequence[Path] = (), *, timer: bool
         session.execute("COPY FROM DATABASE memory TO copy")
         session.execute("DETACH copy")
     start = folder / "start.sql"
-    start.write_text(_start(root, folder, places), encoding="utf-8")
+    start.write_text(_start(root, folder, places, terminal), encoding="utf-8")
     # The lock comes after the start file, since the command line sets options of its own between the two.
-    then = ["SET lock_configuration = true", *([".timer on"] if timer else [])]
+    then = ["SET lock_configuration = true", *([".timer on"] if terminal else [])]
     options = [word for each in then for word in ("-cmd", each)]
     return [str(found), "-init", str(start), "-readonly", *options, str(copy)]
 
@@ -78,12 +79,13 @@ def _session(root: Path, folder: Path, places: Sequence[Path]) -> duckdb.DuckDBP
     return catalog.open_session(root, [folder])
 
 
-def _start(root: Path, folder: Path, places: Sequence[Path]) -> str:
+def _start(root: Path, folder: Path, places: Sequence[Path], terminal: bool) -> str:
     """The commands that come before the user's."""
     allowed = ", ".join(quoted(str(place)) for place in (root, *places))
     return "\n".join(
         [
             ".startup_text none",
+            f".highlight {'on' if terminal else 'off'}",
             f"SET VARIABLE store = {quoted(str(root))};",
             f"SET temp_directory = {quoted(str(folder / 'spill'))};",
             f"SET allowed_directories = [{allowed}];",

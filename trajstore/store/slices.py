@@ -201,7 +201,9 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
 def open_slice(path: Path) -> pq.ParquetFile:
     """A slice's file, page checksums verified on reading; raises `DamagedFile`."""
     try:
-        return pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True, pre_buffer=False)
+        return pq.ParquetFile(
+            layout.plain(layout.unlinked(path)), page_checksum_verification=True, pre_buffer=False
+        )
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:

@@ -108,7 +108,7 @@ class Store:
         """The relation of one reading statement (`.pl()`, `.arrow()`, `.df()`, `.show()`); raises `QueryError`.
 
         `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`. `parameters` are
-        the values of the query's $names.
+        the values of the query's $names; raises `MissingParameter` and `UnknownName` where the two do not fit.
         """
         return select(self.connection(files), query, parameters)
 
