@@ -7,18 +7,16 @@ ratios. The full size also writes it into benchmarks/RESULTS.md; --quick only pr
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import curves, machine, many, matrices, page, writing
+from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
 from benchmarks.peers import THREADS
 from benchmarks.synthetic import SUITE, Family, Size, make_family
 from benchmarks.timing import Rounds, Row, Say
-from trajstore.errors import TrajstoreError
-from trajstore.store.files import check_target
 
 FULL, QUICK = Size(154, 512, 512), Size(20, 64, 256)
 FULL_MODELS, QUICK_MODELS = 170, 10
@@ -46,24 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size: Size = options.size or (QUICK if options.quick else FULL)
     out: Path | None = options.out or (None if options.quick or options.size else page.RESULTS)
     rounds, models = (QUICK_ROUNDS, QUICK_MODELS) if options.quick else (FULL_ROUNDS, FULL_MODELS)
-    try:
-        if out is not None:
-            check_target(out, [".md"])
+
+    def sections() -> Iterator[str]:
         pinned = machine.pin_to_cores(THREADS[-1])
         with working_folder() as folder:
-            _say(f"making {size.rows:,} losses in {folder}")
+            say(f"making {size.rows:,} losses in {folder}")
             family = make_family(size, folder)
             with family.store:
-                rows = measure(family, models, rounds, _say)
-                command = shlex.join(["python", "-m", "benchmarks.run", *(arguments or sys.argv[1:])])
-                section = page.peers_section(family, command, pinned, rows)
-        print(section, end="")
-        if out is not None:
-            page.put(out, section)
-    except TrajstoreError as error:
-        _say(str(error))
-        return 1
-    return 0
+                rows = measure(family, models, rounds, say)
+                yield page.peers_section(family, line("benchmarks.run", arguments), pinned, rows)
+
+    return publish(out, sections)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,11 +86,6 @@ def _size(text: str) -> Size:
             f"{text!r}: 1 to {len(SUITE)} steps, 1 context at least, of 2 tokens at least"
         )
     return Size(steps, contexts, tokens)
-
-
-def _say(message: str) -> None:
-    """A line of talk."""
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

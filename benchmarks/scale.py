@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +19,12 @@ import numpy as np
 
 from benchmarks import machine, page
 from benchmarks.bulk import copy_model, copy_names
+from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
 from benchmarks.peers import THREADS
 from benchmarks.subprocesses import Cost, apart
 from benchmarks.synthetic import SUITE, Size, make_family
 from benchmarks.works import WORKS, Target, cost
-from trajstore.errors import TrajstoreError
-from trajstore.store.files import check_target
 
 FULL_ROWS, QUICK_ROWS = [10**7, 10**8, 10**9], [10**4, 10**5]
 FULL_SLICE, QUICK_SLICE = (512, 512), (16, 64)
@@ -97,21 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[int] = options.rows or (QUICK_ROWS if options.quick else FULL_ROWS)
     out: Path | None = options.out or (None if options.quick or options.rows else page.RESULTS)
     contexts, tokens = QUICK_SLICE if options.quick else FULL_SLICE
-    try:
-        if out is not None:
-            check_target(out, [".md"])
+
+    def sections() -> Iterator[str]:
         pinned = machine.pin_to_cores(THREADS[-1])
         runs = QUICK_RUNS if options.quick else FULL_RUNS
-        grown = [measure(Shape.of(each, contexts, tokens), runs, _say) for each in sorted(rows)]
-        command = shlex.join(["python", "-m", "benchmarks.scale", *(arguments or sys.argv[1:])])
-        section = page.scale_section(grown, runs, command, pinned)
-        print(section, end="")
-        if out is not None:
-            page.put(out, section)
-    except TrajstoreError as error:
-        _say(str(error))
-        return 1
-    return 0
+        grown = [measure(Shape.of(each, contexts, tokens), runs, say) for each in sorted(rows)]
+        yield page.scale_section(grown, runs, line("benchmarks.scale", arguments), pinned)
+
+    return publish(out, sections)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,11 +128,6 @@ def _rows(text: str) -> list[int]:
     if min(found) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of rows, such as 1e7,1e8,1e9")
     return found
-
-
-def _say(message: str) -> None:
-    """A line of talk."""
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

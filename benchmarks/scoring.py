@@ -8,11 +8,10 @@ prints unless --out is given.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import gpu, machine, page
+from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does
 from benchmarks.jobs import Job, job
 from benchmarks.passes import (
@@ -40,8 +40,6 @@ from benchmarks.passes import (
 )
 from benchmarks.subprocesses import apart
 from benchmarks.timing import WrongAnswer
-from trajstore.errors import TrajstoreError
-from trajstore.store.files import check_target
 
 Say = Callable[[str], None]
 
@@ -189,28 +187,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     effort = QUICK if options.quick else FULL
     out: Path | None = options.out or (None if options.quick else page.RESULTS)
-    command = shlex.join(["python", "-m", "benchmarks.scoring", *(arguments or sys.argv[1:])])
-    try:
-        if out is not None:
-            check_target(out, [".md"])
+    command = line("benchmarks.scoring", arguments)
+
+    def sections() -> Iterator[str]:
         if HARNESS not in paths():
-            _say("lm_eval is not installed and is left out: pip install -e '.[bench]'")
-        sections = []
+            say("lm_eval is not installed and is left out: pip install -e '.[bench]'")
         if not options.gpu_only:
-            found = {shape.name: ways(shape, effort, _say) for shape in effort.shapes}
-            _say("a whole job")
+            found = {shape.name: ways(shape, effort, say) for shape in effort.shapes}
+            say("a whole job")
             whole = apart(job, S14M, effort.checkpoints, effort.dataset)
-            sections.append(section(found, whole, effort, command))
+            yield section(found, whole, effort, command)
         if gpu.there():
-            sections.append(gpu.section(command, options.quick, _say))
-        for each in sections:
-            print(each, end="")
-            if out is not None:
-                page.put(out, each)
-    except TrajstoreError as error:
-        _say(str(error))
-        return 1
-    return 0
+            yield gpu.section(command, options.quick, say)
+
+    return publish(out, sections)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -225,11 +215,6 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
     )
     return parser
-
-
-def _say(message: str) -> None:
-    """A line of talk."""
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
