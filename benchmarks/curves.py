@@ -1,6 +1,7 @@
-"""Rows on means by step: of groups, by `trajectory` and in SQL, and of one token, against the bare mean of all losses.
+"""Rows on means by step: of groups, by `trajectory` and in SQL, and of one token.
 
-The bare mean is DuckDB's over the same files, with no group, no store and no interval: less work than any of these.
+The peers are the bare mean of all losses, DuckDB's over the same files, with no group, no store and no interval, which
+is less work than any of these; and what a notebook does for a group, in pandas and in Polars.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.longform import mean_job, pandas_means, polars_means
 from benchmarks.peers import THREADS, bare_means, close_to, means
+from benchmarks.subprocesses import apart
 from benchmarks.synthetic import DATASET, MODEL, Family, Group
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
 from trajstore.store.catalog import quoted
@@ -34,8 +37,31 @@ def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
         f"Mean by step of one token, {family.small.share:.1%}, in SQL (losses)": _one_token(family),
     }
     ours = {what: Contender(what, once, threads) for what, once in works.items()}
-    rows = compare("Trajectories", [(each, bare) for each in ours.values()], rounds.usual, say)
-    return [row.called(what) for what, row in zip(ours, rows, strict=True)]
+    pairs = [(each, bare) for each in ours.values()]
+    for group in (family.small, family.large):
+        named = ours[f"Trajectory of a group of {group.share:.0%}"]
+        pairs += [(named, peer) for peer in _notebook(family, group, threads, rounds)]
+    rows = compare("Trajectories", pairs, rounds.usual, say)
+    return [row.called(one.name) for (one, _), row in zip(pairs, rows, strict=True)]
+
+
+def _notebook(family: Family, group: Group, threads: int, rounds: Rounds) -> list[Contender]:
+    """A group's mean by step without a store; each in a process of its own."""
+    job = mean_job(family, group)
+    return [
+        Contender(
+            "pandas, read_parquet, merge, groupby",
+            lambda: apart(pandas_means, job).seconds,
+            threads,
+            rounds.slowest,
+        ),
+        Contender(
+            "Polars lazy, semi join, group_by",
+            lambda: apart(polars_means, job).seconds,
+            threads,
+            rounds.slow,
+        ),
+    ]
 
 
 def _trajectory(family: Family, group: Group) -> Callable[[], float]:

@@ -47,12 +47,16 @@ answer is compared with the expected one, off the clock. Files are in the system
 - zarr: its default codec; runs in processes of its own, whose start is not counted, and each reads the array once
   before the clock starts.
 - Trajectory: ours is what the command `trajectory` computes, a group's mean and interval at each step; DuckDB's the
-  bare mean of all tokens, which is less work than any group's. A share is of the losses.
+  bare mean of all tokens, which is less work than any group's. A share is of the losses. pandas and Polars start from
+  the slices and a table of the group's (context, position), as a notebook does, give no interval, and run in processes
+  of their own, whose start and imports are not counted.
 - Many slices: the store is there and its files are in the system's cache; losses of 64 tokens each, so that next to
   nothing but the finding is measured. A query on a view asks DuckDB to list all slices, once to know its columns and
   once to run; `trajectory` and `matrix` look into the folder of the model and the dataset alone.
 - Memory: highest resident memory during the pull less that before it, in a process of its own with its libraries
   loaded. The labels are part of it; the matrix's own size is that of its values alone.
+- SELECT * to a file: each in a process of its own; memory is the highest less that before it. The store's opening is
+  on the clock; COPY verifies nothing and keeps no order.
 """
 
 _SCALE_INTRO = """\

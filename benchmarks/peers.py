@@ -20,7 +20,9 @@ THREADS = (1, 2)
 
 def plain_duckdb(folder: Path, threads: int) -> duckdb.DuckDBPyConnection:
     """A plain DuckDB, opened off the clock."""
-    return duckdb.connect(config={"threads": threads, "temp_directory": str(folder / "spill")})
+    connection = duckdb.connect(config={"threads": threads, "temp_directory": str(folder / "spill")})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def read_slices(store: Path, model: str = "*") -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import curves, machine, many, matrices, page, writing
+from benchmarks import curves, machine, many, matrices, page, streams, writing
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
 from benchmarks.peers import THREADS
@@ -35,6 +35,7 @@ def measure(family: Family, models: int, rounds: Rounds, say: Say) -> list[Row]:
         *curves.trajectory_rows(family, rounds, say),
         *many.many_rows(family.folder / "many", models, family.size.steps, rounds, say),
         *matrices.memory_rows(family, rounds.slow),
+        *streams.stream_rows(family, rounds.slowest, say),
     ]
 
 

@@ -29,11 +29,12 @@ ROWS = {
     + ["DuckDB"] * 2
     + ["Polars lazy", "Polars scan"],
     "Matrix through a group": ["all columns"] * 2 + ["np.load"] * 2 + ["DuckDB"] * 2 + ["Polars"],
-    "Trajectory of a group": ["DuckDB"] * 5,
+    "Trajectory of a group": ["DuckDB"] * 5 + ["pandas", "Polars lazy"] * 2,
     "Mean by step of one token": ["DuckDB"],
     "Open a store of 40 slices": ["DuckDB"],
     "One slice of 40 slices": ["DuckDB", "pyarrow.dataset", "pyarrow.dataset"],
-    "Peak memory": ["own size"],
+    "Peak memory": ["own size", "DuckDB, COPY", "DuckDB, COPY"],
+    "SELECT * FROM losses": ["DuckDB, COPY"] * 2,
 }
 
 
