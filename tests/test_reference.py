@@ -15,7 +15,7 @@ from trajstore.store import headers, reference
 from trajstore.store.reference import ColumnFacts
 from trajstore.store.store import Store
 
-UNITS = {"", "nats", "tokens", "bytes"}
+UNITS = {"", "nats", "tokens", "bytes", "nats²"}
 
 
 def test_every_relation_is_there_with_its_columns(store: Store) -> None:

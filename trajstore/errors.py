@@ -200,6 +200,15 @@ class MeasuresExist(TrajstoreError):
         )
 
 
+class FindingExists(TrajstoreError):
+    """There is a finding of this kind and name; it never changes unless replaced on purpose."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(
+            f"There is a {kind} finding {name!r}, and it was left as it was. Give another --name, or --replace it."
+        )
+
+
 class SliceExists(TrajstoreError):
     """The slice is there already; slices never change unless replaced on purpose."""
 

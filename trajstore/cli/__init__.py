@@ -15,6 +15,7 @@ from trajstore.cli import (
     audit,
     dataset,
     demo,
+    finding,
     group,
     ingest,
     query,
@@ -71,6 +72,7 @@ for module in (
     group,
     analysis,
     audit,
+    finding,
     report,
 ):
     module.register(app)

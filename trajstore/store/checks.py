@@ -17,7 +17,7 @@ import numpy as np
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.schema import CATALOG
-from trajstore.store import coverage, definitions, layout, measures, models, query, slices
+from trajstore.store import coverage, definitions, findings, layout, measures, models, query, slices
 from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _DROP = "make the dataset again (trajstore dataset add), or remove the losses on
 _ADD = "remove the dataset's folder and make it again: trajstore dataset add"
 _REMOVE = "trajstore did not write it: move it elsewhere"
 _MEASURE = "remove it and make those measures again"
+_FIND = "remove the finding (trajstore finding drop) and compute it again"
 _REBUILD = "trajstore rebuild makes the catalog anew from the files"
 
 
@@ -46,12 +47,13 @@ def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> l
     """All problems of a store; none is a good store.
 
     Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, the catalog's definitions.
-    Deep: also every byte of every slice (digest of the file, hash of its losses), of the tokens and of the measures,
-    and `sql/checks/`.
+    Deep: also every byte of every slice (digest of the file, hash of its losses), of the tokens, the measures and
+    the findings, and `sql/checks/`.
     """
     foreign = list(_foreign(store.path))
     problems = [*foreign, *_definition_problems(store), *_model_problems(store)]
     problems += _measure_problems(store, deep=deep)
+    problems += _finding_problems(store, deep=deep)
     sound: dict[str, Dataset] = {}
     for name in store.dataset_names():
         try:
@@ -166,6 +168,10 @@ def _expected(inside: str) -> bool:
             return model.startswith("model=") and step.startswith("step=") and name.endswith(".parquet")
         case ["measures", *_]:
             return False
+        case ["findings", kind, finding, name]:
+            return kind.startswith("kind=") and finding.startswith("finding=") and name.endswith(".parquet")
+        case ["findings", *_]:
+            return False
         case ["groups", name]:
             return name.endswith(".sql")
     return True
@@ -202,6 +208,13 @@ def _measure_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
     for path in sorted(store.path.glob("measures/*/*/*.parquet")):
         if (what := measures.problem(path, deep=deep)) is not None:
             yield Problem(str(path.relative_to(store.path)), what, _MEASURE)
+
+
+def _finding_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+    """Tables of findings that are not as they were written."""
+    for path in sorted(store.path.glob("findings/*/*/*.parquet")):
+        if (what := findings.problem(path, deep=deep)) is not None:
+            yield Problem(str(path.relative_to(store.path)), what, _FIND)
 
 
 def _sql_problems(store: Store) -> Iterator[Problem]:

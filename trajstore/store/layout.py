@@ -92,7 +92,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 def check_small_files(root: Path) -> None:
     """Raise `DamagedFile` for a pipe, socket or device among what views read beside slices: takes a millisecond."""
-    for name in ("tokens", "models", ".okens", ".osses", ".odels", ".easures"):
+    for name in ("tokens", "models", "findings", ".okens", ".osses", ".odels", ".easures", ".indings"):
         _check_plain(root / name)
 
 
@@ -205,26 +205,46 @@ def _link(temp: Path, path: Path) -> bool:
 
 def publish_folder(root: Path, folder: Path, files: dict[str, bytes]) -> bool:
     """Put a folder of files under its final name at once; False if a folder with files is there."""
-    make_folders(unlinked(folder).parent, root)
-    temp = temporary(root, "")
-    try:
-        temp.mkdir()
+    with temporary_folder(root) as temp:
         for name, data in files.items():
-            with (temp / name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(temp)
+            (temp / name).write_bytes(data)
+        return move_folder(root, temp, folder)
+
+
+@contextlib.contextmanager
+def temporary_folder(root: Path) -> Iterator[Path]:
+    """A folder in `STORE/tmp/`, gone afterwards unless it has been moved."""
+    temp = temporary(root, "")
+    temp.mkdir()
+    try:
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def move_folder(root: Path, temp: Path, folder: Path, *, replace: bool = False) -> bool:
+    """Put a folder of files, durable, under its final name at once; False if a folder with files is there.
+
+    With `replace` that one goes first, so whoever looks between the two finds none.
+    """
+    for path in temp.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(temp)
+    make_folders(unlinked(folder).parent, root)
+    while True:
         try:
             temp.rename(folder)  # fails on a folder that is not empty
+            break
         except OSError:
             if not folder.exists():
                 raise
-            return False
-        sync_folder(folder.parent)
-        return True
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
+            if not replace:
+                return False
+            remove_folder(root, folder)
+            make_folders(folder.parent, root)
+    sync_folder(folder.parent)
+    return True
 
 
 def remove(root: Path, path: Path) -> None:

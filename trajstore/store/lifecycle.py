@@ -15,7 +15,7 @@ import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, datasets, layout, measures, migrate, models, slices
+from trajstore.store import catalog, datasets, findings, layout, measures, migrate, models, slices
 from trajstore.store.migrate import Migration
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
@@ -30,6 +30,7 @@ _OURS = {
     ".okens",
     ".odels",
     ".easures",
+    ".indings",
 }
 
 StorePath = str | os.PathLike[str]
@@ -145,3 +146,4 @@ def stand_ins(root: Path) -> None:
     datasets.publish_empty(root)
     models.publish_empty(root)
     measures.publish_empty(root)
+    findings.publish_empty(root)

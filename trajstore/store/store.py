@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from trajstore.store import (
     coverage,
     datasets,
     dropping,
+    findings,
     groupfiles,
     layout,
     lifecycle,
@@ -31,6 +33,7 @@ from trajstore.store import (
     slices,
 )
 from trajstore.store.datasets import Dataset, NewDataset
+from trajstore.store.findings import Finding, Writer
 from trajstore.store.groupfiles import Definition
 from trajstore.store.groups import Groups
 from trajstore.store.items import align_items, stack
@@ -319,6 +322,27 @@ class Store:
         Raises `UnknownName` and `DamagedFile`.
         """
         return measures.frame(self.path, self.models(models), name, dataset)
+
+    def findings(self, kind: str | None = None) -> list[Finding]:
+        """Stored results of analyses, of one kind if given, by kind and name; raises `DamagedFile`."""
+        return findings.all_of(self.path, kind)
+
+    def finding(self, kind: str, name: str) -> Finding:
+        """One finding; raises `UnknownName` and `DamagedFile`."""
+        return findings.find(self.path, kind, name)
+
+    def add_finding(
+        self, kind: str, name: str, facts: Mapping[str, object], *, replace: bool = False
+    ) -> AbstractContextManager[Writer]:
+        """A block that writes the tables of a finding, which is published whole when it ends well.
+
+        `facts` (JSON) say what it is made of and how. Raises `BadName`, and `FindingExists` unless `replace`.
+        """
+        return findings.writing(self.path, kind, name, facts, replace=replace)
+
+    def drop_finding(self, kind: str, name: str) -> None:
+        """Remove a finding for good; raises `UnknownName`."""
+        findings.drop(self.path, kind, name)
 
     def matrix(
         self,

@@ -1,0 +1,234 @@
+"""Findings: stored results of analyses, such as a fit of principal components; here, their files.
+
+A finding is a folder of tables, `findings/kind=K/finding=NAME/TABLE.parquet`, published whole: all its tables come
+from one run. Each table's footer says what the finding was made of (`facts`), and is sealed as slices are. Knows
+nothing of what an analysis means, and computes none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trajstore import __version__
+from trajstore.errors import DamagedFile, FindingExists, UnknownName
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name
+from trajstore.store import layout, slices
+
+
+def _columns(**kinds: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
+
+
+_TEXT = pa.string()
+_SITE = {"dataset": _TEXT, "context": pa.int32(), "position": pa.int32()}
+
+TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
+    "pca": {
+        "components": _columns(
+            component=pa.int32(), variance=pa.float64(), ratio=pa.float64(), zeros=pa.float64()
+        ),
+        "scores": _columns(model=_TEXT, step=pa.int64(), component=pa.int32(), score=pa.float64()),
+        "loadings": _columns(**_SITE, component=pa.int32(), loading=pa.float32()),
+    },
+}
+"""The tables of each kind of finding, and their columns."""
+
+_AGAIN = "Remove the finding (trajstore finding drop) and compute it again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding of a store."""
+
+    kind: str
+    name: str
+    made: str
+    """When, UTC."""
+    facts: Mapping[str, Any]
+    """What it was made of and how, as its analysis wrote it."""
+    folder: Path
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of its tables; raises `DamagedFile`."""
+        return pl.DataFrame(_read(self.folder / f"{name}.parquet", TABLES[self.kind][name]))
+
+
+class Writer:
+    """Tables of one finding, while it is written."""
+
+    def __init__(self, folder: Path, kind: str, footer: Mapping[str, object]) -> None:
+        self._folder, self._kind = folder, kind
+        self._footer = {META_KEY: json.dumps(footer, allow_nan=False), DIGEST_KEY: "0" * 64}
+
+    def add(self, table: str, rows: pl.DataFrame | pa.Table) -> None:
+        """Write a whole table; its columns may come in any order and in types that convert."""
+        with self.stream(table) as put:
+            put(rows)
+
+    @contextlib.contextmanager
+    def stream(self, table: str) -> Iterator[_Put]:
+        """A function that writes rows of a table as they come, in one or many calls."""
+        schema, path = TABLES[self._kind][table], self._folder / f"{table}.parquet"
+        with pq.ParquetWriter(
+            path, schema, compression="zstd", write_page_checksum=True, store_schema=False
+        ) as writer:
+            yield _Put(writer, schema)
+            writer.add_key_value_metadata(self._footer)
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            with memoryview(mapped) as data:
+                slices.seal(data)
+            mapped.flush()
+
+
+@dataclass(frozen=True)
+class _Put:
+    """Writes rows of one table."""
+
+    writer: pq.ParquetWriter
+    schema: pa.Schema
+
+    def __call__(self, rows: pl.DataFrame | pa.Table) -> None:
+        table = rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
+        self.writer.write_table(table.select(self.schema.names).cast(self.schema))
+
+
+def path_of(root: Path, kind: str, name: str) -> Path:
+    """The folder of a finding; raises `BadName`."""
+    return root / "findings" / f"kind={kind}" / f"finding={check_name('finding', name)}"
+
+
+def require_free(root: Path, kind: str, name: str) -> None:
+    """Raise `FindingExists` if there is one: to be asked before long work, not after it."""
+    if path_of(root, kind, name).exists():
+        raise FindingExists(kind, name)
+
+
+@contextlib.contextmanager
+def writing(
+    root: Path, kind: str, name: str, facts: Mapping[str, object], *, replace: bool = False
+) -> Iterator[Writer]:
+    """Write a finding, whole or not at all: it is published when the block ends well.
+
+    All tables of its kind must be written. `facts` are JSON. Raises `FindingExists` unless `replace`, which puts it in
+    the place of the one that is there.
+    """
+    folder = path_of(root, kind, name)
+    if not replace:
+        require_free(root, kind, name)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    footer = {
+        "format": FORMAT,
+        "kind": kind,
+        "finding": name,
+        "made": made,
+        "trajstore": __version__,
+        "facts": dict(facts),
+    }
+    with layout.temporary_folder(root) as temp:
+        yield Writer(temp, kind, footer)
+        if missing := [table for table in TABLES[kind] if not (temp / f"{table}.parquet").exists()]:
+            raise ValueError(f"the finding {kind} {name} has no table {missing[0]}")
+        if not layout.move_folder(root, temp, folder, replace=replace):
+            raise FindingExists(kind, name)
+
+
+def all_of(root: Path, kind: str | None = None) -> list[Finding]:
+    """All findings, or those of one kind, by kind and name; raises `DamagedFile`."""
+    folders = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
+    return [_open(folder) for folder in folders if folder.parent.name.removeprefix("kind=") in TABLES]
+
+
+def find(root: Path, kind: str, name: str) -> Finding:
+    """One finding; raises `UnknownName` and `DamagedFile`."""
+    folder = path_of(root, kind, name)
+    if not folder.is_dir():
+        there = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]
+        raise UnknownName(f"{kind} finding", name, there, "See them all: trajstore finding list")
+    return _open(folder)
+
+
+def drop(root: Path, kind: str, name: str) -> None:
+    """Remove a finding for good; raises `UnknownName`."""
+    folder = path_of(root, kind, name)
+    if not folder.is_dir():
+        find(root, kind, name)
+    layout.remove_folder(root, folder)
+
+
+def _open(folder: Path) -> Finding:
+    """A finding, from the footer of one of its tables; raises `DamagedFile`."""
+    kind, name = (folder.parent.name.removeprefix("kind="), folder.name.removeprefix("finding="))
+    path = folder / f"{next(iter(TABLES[kind]))}.parquet"
+    footer = _footer(path)
+    return Finding(kind, name, str(footer["made"]), footer["facts"], folder)
+
+
+def _footer(path: Path) -> dict[str, Any]:
+    """What a table's footer says; raises `DamagedFile`."""
+    try:
+        metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
+        found: dict[str, Any] = json.loads(metadata[META_KEY.encode()])
+        place = (f"kind={found['kind']}", f"finding={found['finding']}")
+        known = isinstance(found["facts"], dict) and isinstance(found["made"], str)
+    except FileNotFoundError as error:
+        raise DamagedFile(path, "it is not there", _AGAIN) from error
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(path, f"its footer lacks the facts of a finding ({error})", _AGAIN) from error
+    if not known or place != path.parts[-3:-1]:
+        raise DamagedFile(path, f"it belongs to {'/'.join(place)}, so it is under another's name", _AGAIN)
+    return found
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """A table's rows; raises `DamagedFile`."""
+    _footer(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise DamagedFile(path, "its columns are not those of such a table", _AGAIN)
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), _AGAIN) from error
+
+
+def problem(path: Path, *, deep: bool) -> str | None:
+    """What is wrong with a table's file, or None; `deep` reads every byte."""
+    kind, table = path.parts[-3].removeprefix("kind="), path.stem
+    if table not in TABLES.get(kind, {}):
+        return "it is no table of a finding"
+    try:
+        if not deep:
+            _footer(path)
+            return None
+        _read(path, TABLES[kind][table])
+        return (
+            None
+            if slices.is_sealed(path.read_bytes())
+            else ("its bytes are not those that were written (digest of the file)")
+        )
+    except DamagedFile as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
+def publish_empty(root: Path) -> None:
+    """The stand-ins of zero rows, outside `findings/`, that let views exist before the first finding."""
+    for kind, tables in TABLES.items():
+        for table, schema in tables.items():
+            sink = io.BytesIO()
+            pq.write_table(schema.empty_table(), sink, store_schema=False)
+            path = root / ".indings" / f"kind={kind}" / "finding=_" / f"{table}.parquet"
+            layout.publish(root, path, sink.getvalue())
