@@ -21,7 +21,7 @@ import pytest
 from tiny_models import random_dataset, save_run
 
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
-from trajstore.scoring import driver, executors
+from trajstore.scoring import checkpoints, driver, executors, job, prefetch, publishing, weightfiles
 from trajstore.scoring import workers as workers_module
 from trajstore.scoring.executors import run_on_ray
 from trajstore.scoring.job import plan, score
@@ -337,12 +337,24 @@ def failing(times: int, error: Exception, *steps: int) -> Callable[[int, int], N
     return work
 
 
-def test_every_checkpoint_is_handed_out_once_to_who_has_it_ready(
-    fake: InProcess, ready: Store, run: Path
+def test_every_checkpoint_is_handed_out_and_read_once_in_one_run(
+    fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """To the worker that has it ready."""
+    read, whole = [], weightfiles.fingerprint
+
+    def counted(files: Any) -> str:
+        read.append(files)
+        return whole(files)
+
+    for module in (prefetch, checkpoints):
+        monkeypatch.setattr(module, "fingerprint", counted)
     report = run_on_ray(ready, plan(ready, str(run), ["d", "e"]))
     assert (report.written, report.skipped, report.failures, report.left) == (12, 0, [], 0)
     assert sorted(step for _, step, _ in fake.handed) == STEPS
+    assert len(read) == len(STEPS)
+    runs = {ready.slice_facts("run", name, step).provenance.run for name in "de" for step in STEPS}
+    assert len(runs) == 1
     assert (fake.made, fake.alive) == (2, set())
     for worker in (1, 2):
         mine = [(step, following) for number, step, following in fake.handed if number == worker]
@@ -440,7 +452,7 @@ def test_a_worker_tells_of_any_error_and_lives_on(
     def broken(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(workers_module, "run", broken)
+    monkeypatch.setattr(job, "load", broken)
     report = run_on_ray(ready, plan(ready, str(run), ["d"], steps=[2]))
     assert report.failures == [(2, "PermissionError: [Errno 13] Permission denied")]
     assert fake.made == 1
@@ -448,6 +460,38 @@ def test_a_worker_tells_of_any_error_and_lives_on(
     with pytest.raises(ExecutorError, match=r"PermissionError: .*under this path"):
         run_on_ray(ready, plan(ready, str(run), ["d"], steps=[2]))
     assert fake.alive == set()
+
+
+def test_footers_are_read_for_the_plan_and_not_for_each_checkpoint(
+    fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those, one before each slice that is published, and that of a step's other dataset."""
+    score(ready, str(run), ["d"])
+    read, whole = [], Store.slice_facts
+
+    def counted(store: Store, model: str, dataset: str, step: int) -> Any:
+        read.append((dataset, step))
+        return whole(store, model, dataset, step)
+
+    todo = plan(ready, str(run), ["d", "e"])
+    monkeypatch.setattr(Store, "slice_facts", counted)
+    assert run_on_ray(ready, todo).written == len(STEPS)
+    of_the_plan, for_each = len(STEPS), 1 + 1
+    assert len(read) <= of_the_plan + for_each * len(STEPS)
+
+
+def test_noise_that_cannot_be_measured_is_told_and_keeps_no_losses(
+    fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmeasurable(*_: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(publishing, "measure_noise", unmeasurable)
+    heard = Heard()
+    report = run_on_ray(ready, plan(ready, str(run), ["d"]), repeat_noise=1, progress=heard)
+    assert (report.written, report.failures) == (6, [])
+    assert sorted(step for step, _ in report.unmeasured) == STEPS
+    assert sum("on d could not be measured: ZeroDivisionError: by zero" in said for said in heard.said) == 6
 
 
 def test_a_store_that_workers_cannot_use_ends_it(

@@ -485,6 +485,41 @@ def test_one_trajectory_has_one_dtype(scored: Store, runs: Path) -> None:
     assert score(scored, str(runs / "run"), ["e"], dtype="bfloat16").written == 5
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("theirs", "goes_on"), [(0, False), (8, True)])
+def test_of_two_jobs_that_begin_at_once_in_two_dtypes_one_ends(
+    scored: Store,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    passes: int,
+    theirs: int,
+    goes_on: bool,
+) -> None:
+    """The other one's first slice comes while this one has its first or second pass: the lower step goes on."""
+    whole, left = publishing.token_scores, passes
+    score(scored, str(runs / "run"), ["d"], steps=theirs, dtype="bfloat16")
+    folder, aside = scored.path / "losses" / "model=run", tmp_path / "aside"
+    folder.rename(aside)
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(publishing, "token_scores", meanwhile)
+    if passes == 2 and goes_on:
+        assert score(scored, str(runs / "run"), ["d"], steps="1:4").written == 3
+        return
+    with pytest.raises(
+        SlicesDiffer, match=rf"\(step {theirs}\) have dtype bfloat16, these would have float32"
+    ):
+        score(scored, str(runs / "run"), ["d"], steps="1:4")
+    assert scored.steps("run", "d") == sorted([theirs, 1][:passes])
+
+
 # A store that cannot be written to
 
 
@@ -600,14 +635,6 @@ def test_shards_of_a_plan_do_not_depend_on_what_is_there(scored: Store, runs: Pa
     assert [steps("0/2"), steps("1/2")] == [before[0][1:], before[1]]
     with pytest.raises(BadOption, match="I from 0 to N-1"):
         steps("2/2")
-
-
-def test_one_checkpoint_of_a_plan_can_be_scored_alone(scored: Store, runs: Path) -> None:
-    todo = plan(scored, str(runs / "run"), ["d", "e"])
-    alone = todo.only(todo.pending[2])
-    assert (alone.slices, alone.tokens, alone.present) == (2, 53, 0)
-    assert run(scored, alone).written == 2
-    assert scored.steps("run", "d") == [STEPS[2]]
 
 
 def test_a_budget_ends_before_what_does_not_fit(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,87 @@ def test_a_scale_behind_the_head_is_noticed(kind: str) -> None:
     found = token_scores(model, [ids])
     assert not found.tiled
     np.testing.assert_allclose(found.loss[0], expected.detach().numpy(), rtol=0, atol=1e-5)
+
+
+def scale_in_the_configuration(model: Any) -> None:
+    model.config.logits_scaling = 1.5
+
+
+def hook_on_the_head(model: Any) -> None:
+    model.lm_head.register_forward_hook(lambda layer, given, logits: logits * 1.01)
+
+
+def another_hook_on_the_head(model: Any) -> None:
+    model.lm_head._forward_hooks.clear()
+    model.lm_head.register_forward_hook(lambda layer, given, logits: logits.roll(1, 2))
+
+
+def another_forward(model: Any) -> None:
+    hidden_scale(model, 0.98)
+
+
+def another_layer_of_the_kind(model: Any) -> None:
+    model.lm_head = torch.nn.Linear(32, model.config.vocab_size)
+
+
+def a_layer_of_another_kind(model: Any) -> None:
+    model.lm_head = torch.nn.Sequential(torch.nn.Linear(32, model.config.vocab_size), torch.nn.ReLU())
+
+
+def half_precision(model: Any) -> None:
+    model.bfloat16()
+
+
+CHANGES = {  # in this order, and whether the head then runs in tiles
+    scale_in_the_configuration: True,
+    another_layer_of_the_kind: True,
+    hook_on_the_head: False,
+    another_hook_on_the_head: False,
+    another_forward: False,
+    a_layer_of_another_kind: False,
+    half_precision: False,
+}
+
+
+def test_a_head_is_checked_once_until_the_model_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, whole = [], Forward._checked_head
+
+    def checked(self: Forward, context: Any) -> Any:
+        checks.append(self.model)
+        return whole(self, context)
+
+    monkeypatch.setattr(Forward, "_checked_head", checked)
+    model, (first, second, *_) = tiny("granite"), ragged()
+    token_losses(model, [first])
+    model.train()
+    token_scores(model, [second], columns=["rank"], vocabulary=None, tile=Tile(4, 16))
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    assert_own_losses(model, second)
+    assert len(checks) == 1
+    for change, tiled in CHANGES.items():
+        change(model)
+        assert token_scores(model, [first]).tiled == tiled, change
+        assert_own_losses(model, second, rtol=0.05 if model.dtype == torch.bfloat16 else 0.0)
+
+
+def test_what_is_known_of_a_head_does_not_keep_the_model() -> None:
+    model = tiny("llama")
+    token_losses(model, [ragged()[0]])
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def assert_own_losses(model: Any, ids: np.ndarray, rtol: float = 0.0) -> None:
+    """The losses are those of the model's own logits."""
+    with torch.no_grad():
+        logits = model.eval()(torch.as_tensor(ids, dtype=torch.long)[None]).logits[0, :-1].double()
+    wanted = torch.nn.functional.cross_entropy(
+        logits, torch.as_tensor(ids[1:], dtype=torch.long), reduction="none"
+    )
+    np.testing.assert_allclose(token_losses(model, [ids])[0], wanted.numpy(), rtol=rtol, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gpt-neox", "gemma-2", "granite", "cohere"])

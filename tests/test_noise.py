@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from trajstore.cli import app
 from trajstore.errors import DeviceError
+from trajstore.scoring import publishing
 from trajstore.scoring.job import score
 from trajstore.scoring.losses import token_scores
 from trajstore.scoring.noise import in_dtype, measure_noise
@@ -165,6 +166,29 @@ def test_scoring_keeps_it_as_measures(store: Store, tmp_path: Path) -> None:
     score(store, str(run), ["d"], device="cpu")
     assert np.array_equal(store.slice_losses("run", "d", 8), plain)
     assert store.measures("run", dataset="d")["step"].to_list() == [0, 0]
+
+
+def test_losses_are_kept_where_their_noise_cannot_be_measured(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add_dataset("d", random_dataset())
+    run = save_run(tmp_path / "run", [0, 8])
+    whole = publishing.measure_noise
+
+    def once(*arguments: Any) -> Any:
+        monkeypatch.setattr(publishing, "measure_noise", whole)
+        raise DeviceError("no room")
+
+    monkeypatch.setattr(publishing, "measure_noise", once)
+    words = ["score", str(run), "-d", "d", "--device", "cpu", "--repeat-noise", "2", "-s", str(store.path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "2 slices written" in result.stderr
+    said = "step 0 was scored, but the noise of the losses on d could not be measured: no room"
+    assert said in result.stderr
+    assert "was not scored" not in result.stderr
+    assert store.steps("run", "d") == [0, 8]
+    assert store.measures("run")["step"].unique().to_list() == [8]
 
 
 def test_the_command(store: Store, tmp_path: Path) -> None:

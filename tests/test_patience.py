@@ -16,6 +16,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
     monkeypatch.setattr(patience, "pause", lambda seconds, stopped: taken.append(seconds))
     monkeypatch.setattr(patience, "_answered", set())
+    monkeypatch.setattr(patience, "_failing", set())
     return taken
 
 
@@ -53,6 +54,24 @@ def test_tries_are_bounded(waits: list[float]) -> None:
     with pytest.raises(ConnectionResetError, match="4"):
         patience.patiently(ask)
     assert (ask.times, waits) == (5, list(patience.WAITS))
+
+
+def test_one_that_was_asked_in_vain_to_the_end_is_asked_less_until_it_answers(waits: list[float]) -> None:
+    def failing() -> Asked:
+        return Asked(*(ConnectionResetError("reset") for _ in range(9)))
+
+    patience.patiently(Asked())
+    for asked, waited in [(5, list(patience.WAITS)), (2, [patience.WAITS[0]]), (2, [patience.WAITS[0]])]:
+        waits.clear()
+        ask = failing()
+        with pytest.raises(ConnectionResetError):
+            patience.patiently(ask)
+        assert (ask.times, waits) == (asked, waited)
+    patience.patiently(Asked(ConnectionResetError("reset")))
+    ask = failing()
+    with pytest.raises(ConnectionResetError):
+        patience.patiently(ask)
+    assert ask.times == 5
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,14 @@ def test_a_target_whose_logit_came_out_otherwise_before_is_counted_again(
 ) -> None:
     hidden, weight, targets = problem()
     again = []
-    first, second = tiles._Work._logits_at, tiles._Work._higher
-    monkeypatch.setattr(tiles._Work, "_logits_at", lambda *args: first(*args) * (1 - 1e-7) - 1e-6)
+    first, second = tiles.TiledHead._logits_at, tiles.TiledHead._higher
+    monkeypatch.setattr(tiles.TiledHead, "_logits_at", lambda *args: first(*args) * (1 - 1e-7) - 1e-6)
 
     def counted(*args: torch.Tensor) -> torch.Tensor:
         again.append(len(args[1]))
         return second(*args)
 
-    monkeypatch.setattr(tiles._Work, "_higher", counted)
+    monkeypatch.setattr(tiles.TiledHead, "_higher", counted)
     found = tiled(hidden, Head(weight), targets, Tile(32, 64), ALL)
     assert again == [32, 32, 6]
     assert_by_definition(found, (hidden.double() @ weight[:50].double().T).repeat(1, 10), targets)
@@ -77,7 +77,7 @@ def test_the_targets_logits_are_those_of_the_tiles_so_that_one_pass_is_enough(
         torch.randn(2096, width),
         torch.randint(0, 2096, (300,)),
     )
-    monkeypatch.delattr(tiles._Work, "_higher")
+    monkeypatch.delattr(tiles.TiledHead, "_higher")
     assert tiled(hidden, Head(weight), targets, Tile(), ["rank"]).rank is not None
 
 

@@ -404,6 +404,10 @@ def test_wrong_usage_is_refused(ready: Store, finished: Path) -> None:
         ["--watch", "--dry-run"],
     ):
         assert refused(*words).startswith("2 "), words
+    for nothing in ("0", "0s", "0.0m"):
+        assert "1 Error: Cannot read --every '0s'. It takes more than 0 seconds" in refused(
+            "--watch", "--every", nothing
+        )
     assert refused("--address", "auto").startswith("2 ")
     assert refused("--watch", "--executor", "ray").startswith("2 ")
     assert "1 Error: Cannot read --idle 'soon'" in refused("--watch", "--idle", "soon")

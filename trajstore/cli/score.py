@@ -59,7 +59,7 @@ def score(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Keep the Hub's cache below 50GB, say, by removing what was downloaded and scored.",
+            help="Keep the Hub's cache below 50GB, say (with a unit), by removing what was downloaded and scored.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -261,11 +261,14 @@ def _end(model: str, report: Report) -> None:
         say(
             f"The time given is used up: {report.left} slices are left, and the same command goes on with them."
         )
+    for step, reason in report.unmeasured:
+        say(f"step {step} was scored, but {reason}")
     if report.failures:
         for step, reason in report.failures:
             say(f"step {step} was not scored: {reason}")
         others = "" if report.left else "The others are done. "
         say(f"{others}The same command again scores only what is missing.")
+    if report.failures or report.unmeasured:
         raise typer.Exit(Exit.FAILED)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from trajstore.scoring.checkpoints import Checkpoint
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([kKMGT]?)(i?)B?")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([kKMGT])(i?)B?")
 _PART = re.compile(r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)")
 _ABANDONED_SECONDS = 600.0
 """Age of its last byte after which a download has died: the Hub's client gives up much sooner."""
@@ -37,11 +37,11 @@ _REMOVABLE = b"downloaded by trajstore under a cache limit\n"
 
 
 def parse_size(asked: str) -> int:
-    """Bytes of `50GB`, `500 MB`, `1.5TB` or `40GiB`; raises `BadOption`."""
+    """Bytes of `50GB`, `500 MB`, `1.5TB` or `40GiB`; raises `BadOption`, also for a number without a unit."""
     match = _SIZE.fullmatch(asked.strip())
     if match is None:
         raise BadOption("--cache-limit", asked, "a size with MB, GB or TB (or MiB, GiB, TiB), as in 50GB")
-    power = " KMGT".index(match[2].upper() or " ")
+    power = " KMGT".index(match[2].upper())
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import ExecutorError, UnfitContext
-from trajstore.scoring.fitting import named_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,9 +64,11 @@ class Driver:
         self.idle: list[_Hand] = []
         self.starting: dict[Any, _Hand] = {}
         self.busy: dict[Any, tuple[_Hand, _Task]] = {}
-        self.unfit: set[str] = set()
+        self.unfit: dict[str, str] = {}
+        """Dataset → why it does not fit the model."""
         self.written = self.skipped = self.tokens = 0
         self.failures: list[tuple[int, str]] = []
+        self.unmeasured: list[tuple[int, str]] = []
 
     def score_all(self, budget: Budget) -> None:
         """Score until the queue is empty, or the budget does not allow what is left in it."""
@@ -146,18 +147,18 @@ class Driver:
             return
         if outcome.fatal:
             raise ExecutorError(f"A worker of the Ray cluster cannot go on. {outcome.fatal}")
-        self.idle.append(hand)
-        reasons = [outcome.failure] if outcome.failure else []
         if outcome.unfit:
-            self._leave_out(set(task.pending.datasets), task, outcome.unfit)
-        if outcome.report:
-            self.skipped += outcome.report.skipped
-            self._count(outcome.report.written, outcome.report.tokens)
-            for _, reason in outcome.report.failures:
-                unfit = named_unfit(reason, task.pending.datasets)
-                self._leave_out(unfit, task, reason)
-                reasons += [] if unfit else [reason]
-        if reasons:
+            raise UnfitContext(outcome.unfit)
+        self.idle.append(hand)
+        report = outcome.report
+        assert report is not None
+        self.skipped += report.skipped
+        self._count(report.written, report.tokens)
+        self.unmeasured += report.unmeasured
+        for step, reason in report.unmeasured:
+            self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+        self._leave_out(report.unfit, task)
+        if reasons := [reason for _, reason in report.failures if reason not in report.unfit.values()]:
             self._again(task, reasons)
 
     def _count_published(self, task: _Task) -> None:
@@ -196,15 +197,14 @@ class Driver:
         task.pending = replace(task.pending, datasets=lacking, tokens=tokens)
         return bool(lacking)
 
-    def _leave_out(self, names: set[str], task: _Task, reason: str) -> None:
-        """Note, once, datasets that do not fit the model; raises `UnfitContext` where that is all of them."""
-        if names <= self.unfit:
-            return
-        self.unfit |= names
-        self._fail(task.pending.checkpoint.step, reason)
-        if self.unfit.issuperset(name for each in self.plan.pending for name in each.datasets):
-            raise UnfitContext(reason)
-        self.queue = [each for each in self.queue if self._narrow(each)]
+    def _leave_out(self, unfit: dict[str, str], task: _Task) -> None:
+        """Note, once, datasets that do not fit the model."""
+        for name, reason in unfit.items():
+            if name not in self.unfit:
+                self.unfit[name] = reason
+                self._fail(task.pending.checkpoint.step, reason)
+        if unfit:
+            self.queue = [each for each in self.queue if self._narrow(each)]
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""

@@ -46,17 +46,20 @@ def run_on_ray(
     """
     started = time.monotonic()
     budget = Budget(options.pop("budget", None))
-    check_plan(store, plan, settings_of({**options, "device": "cpu"}), progress)  # workers have the device
+    settings = settings_of({**options, "device": "cpu"})  # workers have the device
+    tokenizers = check_plan(store, plan, settings, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
     with _cluster(address) as ray:
         places, gpus = _places(ray.cluster_resources(), options.get("device", "auto"), num_cpus)
         actor = ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
         on_worker: RunOptions = {**options, "device": "cuda" if gpus else "cpu"}
-        path = str(store.path.resolve())
-        driver = Driver(
-            ray, lambda: actor.remote(path, plan, num_cpus, on_worker), places, store, plan, progress
-        )
+        path, run_id = str(store.path.resolve()), settings.provenance.run
+
+        def make() -> Any:
+            return actor.remote(path, plan, tokenizers, run_id, num_cpus, on_worker)
+
+        driver = Driver(ray, make, places, store, plan, progress)
         progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
         try:
             driver.score_all(budget)
@@ -70,6 +73,8 @@ def run_on_ray(
         tokens=driver.tokens,
         seconds=time.monotonic() - started,
         left=sum(len(task.pending.datasets) for task in driver.queue),
+        unfit=driver.unfit,
+        unmeasured=driver.unmeasured,
     )
 
 

@@ -13,7 +13,7 @@ from trajstore.scoring.losses import check_contexts
 from trajstore.scoring.vocabulary import check_tokenizer, tokenizer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel
 
@@ -30,7 +30,7 @@ class Tokenizers:
     """The folder or repository of the first one; None where there is none."""
     unchecked: bool
     """Whether a checkpoint has none, so that whether the datasets are made with its tokenizer is not known."""
-    unfit: dict[tuple[int, str], TrajstoreError]
+    unfit: dict[tuple[int, str], str]
     """(step, dataset) → why the checkpoint cannot be scored on it."""
 
 
@@ -62,7 +62,8 @@ def check_tokenizers(plan: Plan, datasets: Mapping[str, Dataset]) -> Tokenizers:
         steps = [pending.checkpoint.step for pending in sample if name in pending.datasets]
         if steps and all((step, name) in unfit for step in steps):
             raise unfit[steps[0], name]
-    return Tokenizers(next(filter(None, found), None), None in found, unfit)
+    reasons = {place: str(error) for place, error in unfit.items()}
+    return Tokenizers(next(filter(None, found), None), None in found, reasons)
 
 
 def unfit_datasets(model: PreTrainedModel, ids: Mapping[str, Sequence[Ids]]) -> dict[str, UnfitContext]:
@@ -72,16 +73,7 @@ def unfit_datasets(model: PreTrainedModel, ids: Mapping[str, Sequence[Ids]]) -> 
         try:
             check_contexts(model, contexts)
         except UnfitContext as error:
-            unfit[name] = UnfitContext(f"{_unfit(name)}. {error}")
+            unfit[name] = UnfitContext(f"The dataset {name} does not fit the model. {error}")
     if unfit and len(unfit) == len(ids):
         raise UnfitContext(" ".join(map(str, unfit.values())))
     return unfit
-
-
-def named_unfit(reason: str, names: Iterable[str]) -> set[str]:
-    """Those of the datasets of which the reason of a failure says that they do not fit the model."""
-    return {name for name in names if f"{_unfit(name)}." in reason}
-
-
-def _unfit(name: str) -> str:
-    return f"The dataset {name} does not fit the model"

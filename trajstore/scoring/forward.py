@@ -1,23 +1,24 @@
 """One model's forward pass over a batch of contexts: through its body and the tiled head, else from its own logits.
 
-The tiled head is taken where it gives the model's own logits and losses on the first few tokens of the first context.
-Another model is asked for its logits, of no more than `MOST_LOGITS` at a time where it can give those of some
-positions only, else of a batch at a time. Padding lies to the right, where no token sees it, so that no mask is
-needed and attention takes its fast causal kernels.
+The tiled head is taken where it gives the model's own logits and losses on the first few tokens of the first context;
+that is checked once for a model, and again after it was changed. Another model is asked for its logits, of no more than
+`MOST_LOGITS` at a time where it can give those of some positions only, else of a batch at a time. Padding lies to the
+right, where no token sees it, so that no mask is needed and attention takes its fast causal kernels.
 """
 
 from __future__ import annotations
 
 import inspect
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trajstore.scoring.heads import Head, find_head
-from trajstore.scoring.tiles import Columns, Tile, joined, of_logits, tiled
+from trajstore.scoring.heads import Head, build, find_head
+from trajstore.scoring.tiles import Columns, Tile, TiledHead, joined, of_logits, tiled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -28,6 +29,9 @@ Ids = npt.NDArray[np.integer[Any]]
 
 MOST_LOGITS = 1 << 28
 """Logits that a model makes at a time where it is scored from its own: a gibibyte of float32."""
+
+_checked: WeakKeyDictionary[PreTrainedModel, tuple[object, float, float | None]] = WeakKeyDictionary()
+"""Of models whose head was checked: how they were built then, and the head's scale and cap."""
 
 
 class Forward:
@@ -45,8 +49,9 @@ class Forward:
         self.model, self.tile, self.asked, self.vocabulary = model, tile, columns, vocabulary
         self.device: torch.device = next(model.parameters()).device
         self.rows = int(model.config.get_text_config(decoder=True).vocab_size)
-        whole = None if sample is None else self._checked_head(sample)
-        self.head = whole if whole is None or vocabulary is None else whole.first(vocabulary)
+        whole = None if sample is None else self._known_head(sample)
+        head = whole if whole is None or vocabulary is None else whole.first(vocabulary)
+        self.head = None if head is None else TiledHead(head, tile, columns)
 
     @property
     def tiled(self) -> bool:
@@ -64,8 +69,19 @@ class Forward:
             return [part.cpu() for part in self._from_logits(ids, lengths)]
         hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
         predicted = torch.as_tensor(real[:, 1:], device=self.device)
-        found = tiled(hidden[:, :-1][predicted], self.head, ids[:, 1:][predicted], self.tile, self.asked)
+        found = self.head.columns(hidden[:, :-1][predicted], ids[:, 1:][predicted])
         return found.cpu().split((lengths - 1).tolist())
+
+    def _known_head(self, context: Ids) -> Head | None:
+        """The head, checked unless it was for the same model; None where it does not pass."""
+        now, known = build(self.model), _checked.get(self.model)
+        if known is not None and known[0] == now:
+            layer = self.model.get_output_embeddings()
+            return Head(layer.weight, layer.bias, *known[1:])
+        head = self._checked_head(context)
+        if head is not None:
+            _checked[self.model] = now, head.scale, head.cap
+        return head
 
     def _checked_head(self, context: Ids) -> Head | None:
         """The head, where its tiles give the losses of the model's own logits up to rounding."""

@@ -116,6 +116,26 @@ def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
     return None
 
 
+def build(model: PreTrainedModel) -> tuple[object, ...]:
+    """What a model makes its logits by, but for the values of its weights: not equal after any of that was changed.
+
+    Layers, hooks, forward functions that were put into the place of others, configuration, dtype.
+    """
+    layers = [
+        (
+            type(each),
+            # no reference, which might keep the model itself
+            id(getattr(each.forward, "__func__", each.forward)),
+            *each._forward_pre_hooks,  # the keys, of which each hook has its own
+            *each._forward_hooks,
+        )
+        for each in model.modules()
+    ]
+    kept = [(key, value) for key, value in vars(model).items() if isinstance(value, int | float | str)]
+    own = [(key, value) for key, value in kept if key != "training"]
+    return (*layers, *own, repr(model.config.to_dict()), model.dtype)
+
+
 def _named_changes(config: Any) -> Iterator[tuple[float, float | None]]:
     """(scale, cap) as the configuration's fields may mean them, the most that they can mean first; none last."""
     inner = config.get_text_config(decoder=True)

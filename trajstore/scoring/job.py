@@ -3,19 +3,22 @@
 Each checkpoint is loaded once and scores every dataset that lacks its slice; the next one is got ready meanwhile. A
 slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else, and
 the next plan goes on from there. A checkpoint that cannot be read or scored is noted with its reason, and the others
-go on; so is, once, a dataset that does not fit the model. A store that cannot be written to ends the work.
+go on; so is, once, a dataset that does not fit the model. A store that cannot be written to ends the work, and so does
+another job that meanwhile scores in another format. `Job` is that work, checkpoint by checkpoint, for whoever hands
+them out.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 
 from trajstore.errors import (
     BadLosses,
+    CheckpointError,
     DeviceError,
     SliceExists,
     SlicesDiffer,
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
 
-__all__ = ["Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
+__all__ = ["Job", "Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -87,10 +90,14 @@ class Report:
     seconds: float
     left: int = 0
     """Slices that were not begun because the budget of time would not have held."""
+    unfit: dict[str, str] = field(default_factory=dict)
+    """Dataset → why it does not fit the model, as among the failures."""
+    unmeasured: list[tuple[int, str]] = field(default_factory=list)
+    """(step, reason) of slices that were published, but the noise of whose losses could not be measured."""
 
 
-def settings_of(options: RunOptions) -> Settings:
-    """The settings of the pass among the options; raises `DeviceError`."""
+def settings_of(options: RunOptions, run_id: str | None = None) -> Settings:
+    """The settings of the pass among the options, of a new run or of the one named; raises `DeviceError`."""
     return choose_settings(
         options.get("device", "auto"),
         options.get("dtype", "float32"),
@@ -99,6 +106,7 @@ def settings_of(options: RunOptions) -> Settings:
         options.get("vocab", "full"),
         options.get("columns", ()),
         options.get("repeat_noise", 0),
+        run_id,
     )
 
 
@@ -129,8 +137,8 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
 
     Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over
     another vocabulary, `TokenizerMismatch` where a dataset fits none of the checkpoints, and `UnfitContext` where none
-    of the datasets fits the first; later `StoreUnusable` where a slice cannot be written. What goes wrong with single
-    checkpoints or datasets is in the report.
+    of the datasets fits the first; later `StoreUnusable` where a slice cannot be written, and `SlicesDiffer` where
+    another job has begun with another format. What goes wrong with single checkpoints or datasets is in the report.
     """
     started = time.monotonic()
     budget = Budget(options.get("budget"))
@@ -138,15 +146,15 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
     tokenizers = check_plan(store, plan, settings, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
-    job = _Job(store, plan, settings, tokenizers, options, progress)
+    job = Job(store, plan, settings, tokenizers, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
         left = job.score_all(budget)
     finally:
-        job.ahead.close()
+        job.close()
         progress.stop()
-    seconds = time.monotonic() - started
-    return Report(job.written, plan.present + job.skipped, job.failures, job.tokens, seconds, left)
+    done = job.report()
+    return replace(done, skipped=plan.present + done.skipped, seconds=time.monotonic() - started, left=left)
 
 
 def score(
@@ -165,8 +173,8 @@ def score(
     return run(store, todo, progress=progress, **options)
 
 
-class _Job:
-    """The work of one run and its counts."""
+class Job:
+    """The work of one run, or of one process among those that share it, and its counts; leave it by `close`."""
 
     def __init__(
         self,
@@ -192,8 +200,34 @@ class _Job:
         """Datasets that do not fit the model; None until one is loaded."""
         self.formats = {settings.provenance.dtype}
         """Dtypes for which the slices that are there were looked at."""
+        self.proven = False
+        """Whether a slice was published, so that what else fails is the fault of single checkpoints."""
+        self._begin_report()
+
+    def _begin_report(self) -> None:
         self.written = self.skipped = self.tokens = 0
         self.failures: list[tuple[int, str]] = []
+        self.unmeasured: list[tuple[int, str]] = []
+        self.newly_unfit: dict[str, str] = {}
+        self.began = time.monotonic()
+
+    def report(self) -> Report:
+        """What was done since the last report."""
+        report = Report(
+            written=self.written,
+            skipped=self.skipped,
+            failures=self.failures,
+            tokens=self.tokens,
+            seconds=time.monotonic() - self.began,
+            unfit=self.newly_unfit,
+            unmeasured=self.unmeasured,
+        )
+        self._begin_report()
+        return report
+
+    def close(self) -> None:
+        """Stop what was begun ahead."""
+        self.ahead.close()
 
     def score_all(self, budget: Budget) -> int:
         """Score one checkpoint after another; gives the number of slices for which the time was too short."""
@@ -206,19 +240,22 @@ class _Job:
             following = queue[number + 1] if number + 1 < len(queue) else None
             if following and not budget.allows(pending.tokens + following.tokens):
                 following = None
-            self._score(pending, following)
+            self.score(pending, following)
             budget.did(self.tokens - before)
         return 0
 
-    def _score(self, pending: Pending, following: Pending | None) -> None:
-        """Make a checkpoint's missing slices, or note why not; meanwhile the next one is got ready."""
+    def score(self, pending: Pending, following: Pending | None = None) -> None:
+        """Make a checkpoint's missing slices, or note why not; meanwhile the one that follows is got ready.
+
+        Raises as `run` does what would keep the next checkpoint as well.
+        """
         try:
             if todo := self._todo(pending):
                 self._score_checkpoint(pending, todo, following)
-        except (UnfitContext, StoreUnusable):
-            raise  # so would be the next checkpoint
-        except (SlicesDiffer, DeviceError) as error:
-            if not self.written:
+        except (UnfitContext, StoreUnusable, SlicesDiffer):
+            raise
+        except DeviceError as error:
+            if not self.proven:
                 raise
             self._fail(pending.checkpoint.step, error)
         except Exception as error:
@@ -233,7 +270,7 @@ class _Job:
             if self.store.has_slice(self.plan.model, name, step):
                 self.skipped += 1
             elif (step, name) in self.tokenizers.unfit:
-                self._fail(step, self.tokenizers.unfit[step, name])
+                self._note_failure(step, self.tokenizers.unfit[step, name])
             elif name not in (self.unfit or ()):
                 todo.append(name)
         return todo
@@ -260,10 +297,18 @@ class _Job:
             ready.release()
 
     def _settings(self, ready: Ready) -> Settings:
-        """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype."""
+        """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype.
+
+        Where it is the checkpoint that differs from those before it, that is a `CheckpointError`.
+        """
         settings = self.settings.for_checkpoint(ready.folder)
         if settings.provenance.dtype not in self.formats:
-            _check_format(self.store, self.plan, settings)
+            try:
+                _check_format(self.store, self.plan, settings)
+            except SlicesDiffer as error:
+                if not self.proven:
+                    raise
+                raise CheckpointError(str(error)) from error
             self.formats.add(settings.provenance.dtype)
         return settings
 
@@ -297,7 +342,8 @@ class _Job:
         facts = self.publisher.facts(loaded)
         if self.unfit is None:
             self.unfit = unfit_datasets(loaded.model, self.ids)
-            for reason in self.unfit.values():
+            for name, reason in self.unfit.items():
+                self.newly_unfit[name] = str(reason)
                 self._fail(checkpoint.step, reason)
         for name in todo:
             if name in self.unfit:
@@ -305,16 +351,20 @@ class _Job:
             self._note(checkpoint, name)
             dataset = self.datasets[name]
             try:
-                self.publisher.publish(checkpoint, loaded, facts, dataset, self.ids[name], settings)
+                noise = self.publisher.publish(checkpoint, loaded, facts, dataset, self.ids[name], settings)
             except SliceExists:
                 self.skipped += 1
-            except StoreUnusable:
+            except (StoreUnusable, SlicesDiffer):
                 raise
             except Exception as error:
                 self._fail(checkpoint.step, error)
             else:
+                self.proven = True
                 self.written += 1
                 self.tokens += dataset.n_tokens
+                if noise is not None:
+                    self.unmeasured.append((checkpoint.step, noise))
+                    self.progress.say(f"{self.plan.model} at step {checkpoint.step}: {noise}")
 
     def _note(self, checkpoint: Checkpoint, what: str) -> None:
         """Say beside the bar what is being done."""
@@ -325,5 +375,8 @@ class _Job:
         reason = told(error)
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += " Half precision can overflow: try --dtype float32."
+        self._note_failure(step, reason)
+
+    def _note_failure(self, step: int, reason: str) -> None:
         self.failures.append((step, reason))
         self.progress.say(f"{self.plan.model} at step {step}: {reason}")

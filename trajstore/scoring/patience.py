@@ -1,6 +1,8 @@
 """Asks the Hub again where what went wrong may pass: a server that is busy or asks to wait, a connection that breaks.
 
-A Hub that has not answered this process yet and does not answer now is taken to be out of reach, and asked once.
+A Hub that has not answered this process yet and does not answer now is taken to be out of reach, and asked once. One
+that was asked in vain to the end is asked again but once from then on, until it answers: what it does not give now is
+left to a later run.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ LONGEST_WAIT = 330.0
 _answered: set[str] = set()
 """The addresses of Hubs that have answered this process."""
 
+_failing: set[str] = set()
+"""Those of Hubs that were asked as often as can be, the last time without an answer."""
+
 
 def patiently(ask: Callable[[], T], stopped: Callable[[], bool] = lambda: False) -> T:
     """What `ask` returns or raises, asked up to five times where what it raises may pass.
@@ -31,19 +36,25 @@ def patiently(ask: Callable[[], T], stopped: Callable[[], bool] = lambda: False)
     """
     from huggingface_hub import constants
 
-    for wait in WAITS:
+    hub = constants.ENDPOINT
+    waits = list(WAITS[:1] if hub in _failing else WAITS)
+    while True:
         try:
             answer = ask()
         except Exception as error:
             if stopped() or not _may_pass(error):
                 raise
+            if not waits:
+                _failing.add(hub)
+                raise
+            wait = waits.pop(0)
             pause(_asked_to_wait(error) or wait, stopped)
             if stopped():
                 raise
         else:
-            _answered.add(constants.ENDPOINT)
+            _answered.add(hub)
+            _failing.discard(hub)
             return answer
-    return ask()
 
 
 def pause(seconds: float, stopped: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ stands for the same run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.errors import BadDataset, ModelMismatch
@@ -79,10 +79,6 @@ class Plan:
     def download_bytes(self) -> int | None:
         """About how much that is: the first one's size times their number; None if nothing or unknown."""
         return self.bytes_each * len(self.downloads) if self.bytes_each and self.downloads else None
-
-    def only(self, *pending: Pending) -> Plan:
-        """The plan for some of its checkpoints, as one worker of many takes them."""
-        return replace(self, pending=pending, present=0)
 
 
 def plan(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trajstore.errors import StoreUnusable
+from trajstore.errors import StoreUnusable, told
 from trajstore.scoring.facts import model_facts
 from trajstore.scoring.identity import check_same_architecture, check_same_run
 from trajstore.scoring.losses import token_scores
 from trajstore.scoring.noise import NOISE, measure_noise
+from trajstore.scoring.present import check_same_format
 from trajstore.store.appending import flat_losses
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ class Publisher:
         dataset: Dataset,
         ids: Sequence[Ids],
         settings: Settings,
-    ) -> None:
+    ) -> str | None:
         """Make and publish one slice; before it the noise of its losses if asked for, and once the model's facts.
 
-        Raises `SliceExists` where another job was first, `StoreUnusable` where the store cannot be written to, and
-        what the pass raises.
+        Noise that cannot be measured keeps no losses: gives the reason, else None. Raises `SliceExists` where another
+        job was first, `SlicesDiffer` where another job has begun with another dtype or vocabulary, `StoreUnusable`
+        where the store cannot be written to, and what the pass raises.
         """
         model, step = self._plan.model, checkpoint.step
         what = f"{model} on {dataset.name} at step {step}"
@@ -89,7 +91,12 @@ class Publisher:
             batch_tokens=scores.batch_tokens,
         )
         losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
-        noise = measure_noise(loaded.model, ids, scores, settings, dataset.tokenizer.size)
+        noise, unmeasured = [], None
+        try:
+            noise = measure_noise(loaded.model, ids, scores, settings, dataset.tokenizer.size)
+        except Exception as error:
+            unmeasured = f"the noise of the losses on {dataset.name} could not be measured: {told(error)}"
+        check_same_format(self._store, model, dataset.name, provenance, first_only=True)
         try:
             self._publish_facts(facts)
             if noise:
@@ -109,6 +116,7 @@ class Publisher:
                 f"{what} could not be written to the store at {self._store.path}: {error.strerror or error}. What was "
                 "finished is kept and nothing is half-written; mend that, and the same command goes on from there."
             ) from error
+        return unmeasured
 
     def _publish_facts(self, facts: ModelFacts) -> None:
         """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""

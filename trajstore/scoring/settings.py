@@ -65,8 +65,12 @@ def choose_settings(
     vocab: str = "full",
     columns: Iterable[str] = (),
     repeat_noise: int = 0,
+    run: str | None = None,
 ) -> Settings:
-    """The settings asked for; raises `DeviceError`."""
+    """The settings asked for; `run` is the id of the run that they are for, by default a new one.
+
+    Raises `DeviceError`.
+    """
     chosen = choose_device(device)
     weights = None if dtype == AUTO else choose_dtype(dtype)
     if batch_tokens is not None and batch_tokens < 1:
@@ -86,7 +90,7 @@ def choose_settings(
         batch_tokens=batch_tokens,
         versions=versions,
         device=device_name(chosen),
-        run=uuid.uuid4().hex,
+        run=run or uuid.uuid4().hex,
     )
     asked = check_columns(columns)
     return Settings(chosen, weights, batch_tokens, attention, vocab, asked, provenance, repeat_noise)

@@ -66,14 +66,7 @@ class Columns:
 
 def tiled(hidden: Tensor, head: Head, targets: Tensor, tile: Tile, columns: Collection[str] = ()) -> Columns:
     """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,)."""
-    work = _Work(head, tile, min(tile.positions, len(hidden)), columns, hidden.device)
-    starts = range(0, len(hidden), tile.positions)
-    return joined(
-        [
-            work.columns(head.prepared(hidden[at : at + tile.positions]), targets[at : at + tile.positions])
-            for at in starts
-        ]
-    )
+    return TiledHead(head, tile, columns).columns(hidden, targets)
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
@@ -106,28 +99,39 @@ def _of_rows(logits: Tensor, targets: Tensor, columns: Collection[str]) -> Colum
     return Columns(logits.logsumexp(1) - at_target[:, 0], rank, entropy)
 
 
-class _Work:
-    """The memory of one pass through the head, used again for each run of positions and each tile."""
+class TiledHead:
+    """A head that runs in tiles, with memory that is used again for each tile of each call."""
 
-    def __init__(
-        self, head: Head, tile: Tile, positions: int, columns: Collection[str], device: torch.device
-    ) -> None:
-        self.head, self.width, self.asked = head, min(tile.vocabulary, len(head)), columns
-        size = positions * self.width
-        self.logits = torch.empty(size, device=device)
-        self.spare = torch.empty(size if columns else 0, device=device)
+    def __init__(self, head: Head, tile: Tile, columns: Collection[str] = ()) -> None:
+        self.head, self.tile, self.asked = head, tile, columns
+        self.width = min(tile.vocabulary, len(head))
+        self.logits = self.spare = head.weight.new_empty(0, dtype=torch.float32)
 
     def columns(self, hidden: Tensor, targets: Tensor) -> Columns:
+        """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,)."""
+        size = self.width * min(self.tile.positions, len(hidden))
+        if len(self.logits) < size:
+            self.logits = self.logits.new_empty(size)
+            self.spare = self.spare.new_empty(size if self.asked else 0)
+        step = self.tile.positions
+        return joined(
+            [
+                self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step])
+                for at in range(0, len(hidden), step)
+            ]
+        )
+
+    def _run(self, hidden: Tensor, targets: Tensor) -> Columns:
         """The columns of one run of positions, from prepared hidden states (n, width)."""
-        n, starts = len(hidden), range(0, len(self.head), self.width)
-        sums = hidden.new_empty((len(starts), n), dtype=torch.float32)
+        tiles = self._tiles(targets)
+        sums = hidden.new_empty((len(tiles), len(hidden)), dtype=torch.float32)
         entropies = torch.empty_like(sums) if "entropy" in self.asked else None
         at_target = torch.empty_like(sums[0])
         guess = self._logits_at(hidden, targets) if "rank" in self.asked else None
         higher = torch.zeros_like(sums[0])
-        for number, start in enumerate(starts):
-            logits, inside, place = self._tile(hidden, targets, start)
-            at_target = torch.where(inside, logits.gather(1, place)[:, 0], at_target)
+        for number, (rows, those, places) in enumerate(tiles):
+            logits = self.head.logits(hidden, rows, self.logits)
+            at_target[those] = logits[those, places]
             if guess is not None:
                 higher += self._above(logits, guess)
             if entropies is not None:
@@ -140,7 +144,7 @@ class _Work:
                 entropies[number] = -torch.linalg.vecdot(shares, logits)
         total = sums.logsumexp(0)
         if guess is not None and not torch.equal(guess, at_target):
-            higher = self._higher(hidden, targets, at_target)
+            higher = self._higher(hidden, tiles, at_target)
         return Columns(
             total - at_target,
             None if guess is None else higher.int(),
@@ -148,12 +152,15 @@ class _Work:
             None if entropies is None else ((sums - total).exp() * (entropies + total - sums)).sum(0),
         )
 
-    def _tile(self, hidden: Tensor, targets: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The logits (n, width) of the tile at `start`, which targets lie in it (n,), and in what column (n, 1)."""
-        logits = self.head.logits(hidden, slice(start, start + self.width), self.logits)
-        place = targets - start
-        inside = (place >= 0) & (place < logits.shape[1])
-        return logits, inside, place.clamp_(0, logits.shape[1] - 1)[:, None]
+    def _tiles(self, targets: Tensor) -> list[tuple[slice, Tensor, Tensor]]:
+        """Of each tile: its rows of the head, which positions have their target in it, and the target's column."""
+        starts = range(0, len(self.head), self.width)
+        tokens, order = targets.sort()
+        ends = torch.searchsorted(tokens, tokens.new_tensor([*starts, len(self.head)])).tolist()
+        return [
+            (slice(start, start + self.width), order[begin:end], tokens[begin:end] - start)
+            for start, begin, end in zip(starts, ends[:-1], ends[1:], strict=True)
+        ]
 
     def _logits_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The targets' logits (n,) before any tile is made, by as large a product as a tile's.
@@ -166,14 +173,13 @@ class _Work:
             found.append(self.head.logits(hidden, part, self.logits)[at:].diagonal().clone())
         return torch.cat(found)
 
-    def _higher(self, hidden: Tensor, targets: Tensor, at_target: Tensor) -> Tensor:
+    def _higher(self, hidden: Tensor, tiles: list[tuple[slice, Tensor, Tensor]], at_target: Tensor) -> Tensor:
         """How many logits are higher than the targets' own, float32 (n,), in a second run through the tiles."""
         higher = torch.zeros_like(at_target)
-        for start in range(0, len(self.head), self.width):
-            logits, inside, place = self._tile(hidden, targets, start)
+        for rows, those, places in tiles:
+            logits = self.head.logits(hidden, rows, self.logits)
             # the token itself never counts, whatever a second product of the same numbers gives
-            own = torch.where(inside[:, None], -torch.inf, logits.gather(1, place))
-            logits.scatter_(1, place, own)
+            logits[those, places] = -torch.inf
             higher += self._above(logits, at_target)
         return higher
 

@@ -12,18 +12,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from trajstore.errors import CheckpointError, TrajstoreError, UnfitContext, UnknownStep
+from trajstore.errors import BadOption, CheckpointError, TrajstoreError, UnfitContext, UnknownStep
 from trajstore.schema import check_name
 from trajstore.scoring.complete import Look, look, why_incomplete
 from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.fitting import named_unfit
 from trajstore.scoring.job import Report, RunOptions, run
 from trajstore.scoring.planning import Plan, plan
 from trajstore.store.progress import SILENT
 from trajstore.store.steps import parts, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
@@ -53,8 +52,10 @@ def watch(
     `steps` is all, or numbers and ranges. `name` and `tokens_per_step` are as for `plan`, `options` as for `run`. The
     report's failures are those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the checkpoints
     that were not complete at the end. Raises what `plan` and `run` raise where the checkpoints to come would fare no
-    better.
+    better, and `BadOption` where `every` is no time at all.
     """
+    if every <= 0:
+        raise BadOption("--every", f"{every:g}s", "more than 0 seconds, as in 10s")
     watching = _Watch(
         store, Path(folder).expanduser().resolve(), datasets, steps, name, tokens_per_step, progress, options
     )
@@ -95,6 +96,7 @@ class _Watch:
         """Steps that were scored in vain: their files then, and the reason."""
         self.unfit: list[tuple[int, str]] = []
         """Failures of datasets that do not fit the model, and are left out since."""
+        self.unmeasured: list[tuple[int, str]] = []
         self.written = self.skipped = self.tokens = 0
         self.said = ""
 
@@ -128,6 +130,7 @@ class _Watch:
             failures=self.unfit + sorted((step, reason) for step, (_, reason) in self.tried.items()),
             tokens=self.tokens,
             seconds=time.monotonic() - self.started,
+            unmeasured=self.unmeasured,
         )
 
     def _look(self) -> tuple[list[int], set[int]]:
@@ -198,15 +201,17 @@ class _Watch:
         except (UnknownStep, CheckpointError, FileNotFoundError):
             return  # one was removed meanwhile, which the next look says
         except UnfitContext as error:  # of all that is missing, which need not be all that is asked for
-            self._leave_out(steps[0], str(error))
+            self.unfit.append((steps[0], str(error)))
+            self._leave_out({name for pending in todo.pending for name in pending.datasets})
             if not self.datasets:
                 raise
             return
         self.written += report.written
         self.skipped += report.skipped - todo.present
         self.tokens += report.tokens
-        for step, reason in report.failures:
-            self._leave_out(step, reason)
+        self.unmeasured += report.unmeasured
+        self.unfit += [each for each in report.failures if each[1] in report.unfit.values()]
+        self._leave_out(report.unfit)
         for step in steps:
             self.tried.pop(step, None)
             if all(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets):
@@ -215,11 +220,9 @@ class _Watch:
                 reasons = [each for each in report.failures if each[0] == step and each not in self.unfit]
                 self.tried[step] = self.seen[step][1], " ".join(reason for _, reason in reasons)
 
-    def _leave_out(self, step: int, reason: str) -> None:
-        """Ask no more for the datasets of which the reason of a failure says that they do not fit the model."""
-        if unfit := named_unfit(reason, self.datasets):
-            self.unfit.append((step, reason))
-            self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
+    def _leave_out(self, unfit: Collection[str]) -> None:
+        """Ask no more for datasets that do not fit the model."""
+        self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
 
     def _run(self, todo: Plan) -> Report:
         """Do a plan; when interrupted, count what it has published."""
