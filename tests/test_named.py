@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,21 @@ def test_coverage_has_datasets_without_losses(planted: Store) -> None:
     planted.add_dataset("new", new_dataset([["x", "y"]]))
     row = ask(planted, "coverage", models="a", datasets="new")[0]
     assert (row["steps"], row["first_step"], row["missing"], row["losses"]) == (0, None, 8, 0)
+
+
+def test_group_examples(whole: Store, numbers: dict[str, Numbers]) -> None:
+    rows = ask(whole, "group_examples", group="every_token", n=1000)
+    for name, of in numbers.items():
+        assert {(row["context"], row["position"]) for row in rows if row["dataset"] == name} == set(of.words)
+    assert {row["tokens"] for row in rows} == {103}
+    for n in (1, 2, 7):
+        some = ask(whole, "group_examples", group="every_token", n=n, seed=n)
+        drawn = Counter(row["dataset"] for row in some if row["context"] is not None)
+        assert drawn.total() == n
+        assert max(drawn.values()) <= (n + 1) // 2
+        assert {row["dataset"] for row in some} == set(DATASETS), (
+            "a dataset of which none is drawn has its size"
+        )
 
 
 def test_group_sizes(whole: Store, numbers: dict[str, Numbers]) -> None:
@@ -351,6 +367,7 @@ def test_every_query_is_tested() -> None:
     tested = set(re.findall(r'ask\((?:\s*)(?:whole|planted), "(\w+)"', text)) | {
         "most_improved",
         "most_forgotten",
+        "component_groups",  # in test_components.py, where there are components
     }
     assert tested == set(named.shipped())
     assert "list" not in tested

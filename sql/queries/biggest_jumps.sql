@@ -1,5 +1,6 @@
 -- Between which neighbouring checkpoints the mean loss of a group changed most, of each model on each dataset.
 -- $group group = every_token: the group
+-- $align align = predict: predict for the losses of the group's tokens, after for those of the tokens that follow them
 -- $after integer [step] = 0: look at checkpoints from this step on
 -- $models models = *: models to look at
 -- $datasets datasets = *: datasets to look at
@@ -14,7 +15,7 @@ WITH jumps AS (
     SELECT
         model, dataset, lag(step) OVER steps AS from_step, step, tokens, mean,
         mean - lag(mean) OVER steps AS difference
-    FROM trajectory($group)
+    FROM trajectory($group, align := $align)
     WHERE step >= $after AND model IN $models AND dataset IN $datasets
     WINDOW steps AS (PARTITION BY model, dataset ORDER BY step)
 )

@@ -11,21 +11,11 @@
 -- -> tokens [tokens]: losses that the mean is of
 -- -> mean [nats]: mean loss
 -- e.g. trajstore query loss_by_frequency -p step=512 -p bins=5
-WITH counted AS (
-    SELECT dataset, token, count(*) AS occurrences FROM tokens WHERE dataset IN $datasets GROUP BY ALL
-),
-binned AS (
-    SELECT
-        dataset, token, occurrences,
-        sum(occurrences) OVER (PARTITION BY dataset ORDER BY occurrences, token) - occurrences AS rarer,
-        (1 + rarer * $bins // sum(occurrences) OVER (PARTITION BY dataset))::BIGINT AS bin
-    FROM counted
-)
 SELECT
     model, dataset, bin, min(occurrences) AS rarest, max(occurrences) AS commonest,
     count(DISTINCT token) AS types, count(*) AS tokens, avg(loss::DOUBLE) AS mean
 FROM losses
-JOIN binned USING (dataset, token)
+JOIN binned_types($bins) USING (dataset, token)
 WHERE step = $step AND model IN $models AND dataset IN $datasets
 GROUP BY model, dataset, bin
 ORDER BY model, dataset, bin;

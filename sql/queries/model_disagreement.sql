@@ -5,6 +5,7 @@
 -- $other_step step = null: the other model's step, where it is not the same
 -- $datasets datasets = *: datasets to look at
 -- $group group = every_token: take only this group's tokens
+-- $align align = predict: predict for the losses of the group's tokens, after for those of the tokens that follow them
 -- $top integer [tokens] = 20: how many of each dataset to show
 -- -> dataset, context, position
 -- -> before: the text of the ten tokens before it
@@ -21,7 +22,7 @@ WITH chosen AS (
         FROM raw_losses
         WHERE model = $other AND step = coalesce($other_step, $step)
     ) AS two USING (dataset, context, position)
-    SEMI JOIN (FROM query_table('groups.' || $group)) USING (dataset, context, position)
+    SEMI JOIN aligned($group, align := $align) USING (dataset, context, position)
     WHERE dataset IN $datasets
     QUALIFY row_number() OVER (PARTITION BY dataset ORDER BY abs(difference) DESC, context, position) <= $top
 )

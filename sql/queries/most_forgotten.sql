@@ -4,6 +4,7 @@
 -- $models models = *: models to look at
 -- $datasets datasets = *: datasets to look at
 -- $group group = every_token: take only this group's tokens
+-- $align align = predict: predict for the losses of the group's tokens, after for those of the tokens that follow them
 -- $top integer [tokens] = 20: how many to show
 -- -> model, dataset, context, position
 -- -> before: the text of the ten tokens before it
@@ -15,7 +16,7 @@
 WITH chosen AS (
     SELECT model, dataset, context, position, difference, noise
     FROM stepwise($from_step, $to_step)
-    SEMI JOIN (FROM query_table('groups.' || $group)) USING (dataset, context, position)
+    SEMI JOIN aligned($group, align := $align) USING (dataset, context, position)
     WHERE model IN $models AND dataset IN $datasets AND difference > 0
     QUALIFY row_number() OVER (PARTITION BY model, dataset ORDER BY difference DESC, context, position) <= $top
 )

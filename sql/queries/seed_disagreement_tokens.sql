@@ -3,6 +3,7 @@
 -- $step step = last: the step
 -- $datasets datasets = *: datasets to look at
 -- $group group = every_token: take only this group's tokens
+-- $align align = predict: predict for the losses of the group's tokens, after for those of the tokens that follow them
 -- $top integer [tokens] = 20: how many of each dataset to show
 -- -> dataset, context, position
 -- -> before: the text of the ten tokens before it
@@ -17,7 +18,7 @@ WITH chosen AS (
         dataset, context, position, count(*) AS models, avg(loss::DOUBLE) AS mean,
         stddev_samp(loss::DOUBLE) AS sd, min(loss) AS low, max(loss) AS high
     FROM raw_losses
-    SEMI JOIN (FROM query_table('groups.' || $group)) USING (dataset, context, position)
+    SEMI JOIN aligned($group, align := $align) USING (dataset, context, position)
     WHERE step = $step AND model IN $models AND dataset IN $datasets
     GROUP BY dataset, context, position
     HAVING models > 1

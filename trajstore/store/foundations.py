@@ -1,0 +1,209 @@
+"""What a group's definition stands on: other groups, macros and views; and a hash over all of it.
+
+Seen from the parse trees of the definitions in files: nothing is run, and the same files give the same hash with every
+version of DuckDB. What a user has put into the catalog beside them is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from trajstore import sqlfiles
+from trajstore.store import groupfiles, grouptables
+from trajstore.store.groupfiles import Definition
+
+_TOKENS = {"tokens", "contexts", "datasets"}
+"""Views of the datasets' own files, on which every other thing about tokens stands."""
+
+# Functions whose value is another at another time, or that read what no definition names.
+_UNSTEADY = re.compile(
+    r"random|setseed|\w*uuid\w*|now|today|current_\w+|get_current_\w+|transaction_timestamp|txid_current|getvariable|"
+    r"nextval|currval|query|query_table|glob|sniff_csv|(?:read|parquet|duckdb|pragma)_\w+"
+)
+_UNSTEADY_WORDS = re.compile(r"\b(?:sample|tablesample|limit)\b", re.IGNORECASE)
+
+_MACRO = re.compile(
+    r"MACRO\s+\w+\s*\([^)]*\)\s+AS\s+(?P<table>TABLE\s+)?(?P<query>.*)", re.IGNORECASE | re.DOTALL
+)
+_VIEW = re.compile(
+    r"CREATE OR REPLACE VIEW\s+(?P<name>\w+)\s+AS\s+(?P<query>.*?)(?:;\s*(?=COMMENT\b|CREATE\b)|\Z)",
+    re.DOTALL,
+)
+_LITERAL = re.compile(r"'([a-z][a-z0-9_]*)'")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one definition names."""
+
+    relations: frozenset[str]
+    """Tables and views, a group as groups.NAME."""
+    functions: frozenset[str]
+    """Functions and macros, in small letters."""
+    readable: bool = True
+    """Whether DuckDB gives a tree of it, as it does not of a PIVOT; else it may stand on anything."""
+
+
+@dataclass(frozen=True)
+class Foundations:
+    """What the groups of a store stand on, as their files are now."""
+
+    root: Path
+    """The store's."""
+    definitions: Mapping[str, Definition]
+    """Shipped and own, by name."""
+    shipped: frozenset[str]
+    """Names of those that come with trajstore."""
+
+    @classmethod
+    def of(cls, root: Path) -> Foundations:
+        """Read the store's definitions; raises `DamagedFile`."""
+        shipped, own = groupfiles.shipped(), groupfiles.own(root)
+        return cls(root, {**shipped, **own}, frozenset(shipped.keys() - own.keys()))
+
+    def direct(self, name: str) -> list[str]:
+        """What a group's query names: groups.NAME, views and MACRO(), sorted."""
+        named = _names(self.definitions[name].sql)
+        macros = {f"{each}()" for each in named.functions if each in _macros()}
+        known = {each for each in named.relations if each in _views() or self._group(each)}
+        return sorted(known | macros)
+
+    def all_under(self, name: str, *, through_groups: bool = True) -> set[str]:
+        """The keys of all that a group stands on at any remove, itself included: groups.NAME, views and MACRO().
+
+        Without `through_groups`, what it stands on only by way of another group is left out.
+        """
+        first = f"groups.{name}"
+        found: set[str] = set()
+        waiting = [first]
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                found.add(key)
+                if through_groups or key == first or not self._group(key):
+                    waiting += self._next(key)
+        return found
+
+    def tables_under(self, name: str) -> list[str]:
+        """Groups kept as a table on which a group stands, itself included if it is one; sorted."""
+        under = {self._group(key) for key in self.all_under(name)}
+        return sorted(each for each in under if each and self.definitions[each].is_table)
+
+    def sha256(self, name: str) -> str:
+        """`sha256:…` of a group's query with all that it stands on; its description is left out.
+
+        Raises `DamagedFile` where a table under it cannot be read.
+        """
+        digest = hashlib.sha256()
+        for key in sorted(self.all_under(name)):
+            digest.update(f"{key}\0{self._text(key)}\0".encode())
+        return f"sha256:{digest.hexdigest()}"
+
+    def only_tokens(self, name: str) -> bool:
+        """Whether a group's sites follow from the datasets' files and the definitions alone."""
+        for key in self.all_under(name) - _TOKENS:
+            if (group := self._group(key)) and self.definitions[group].is_table:
+                continue
+            query = self._query(key)
+            if query is None or _UNSTEADY_WORDS.search(query):
+                return False
+            named = _names(query)
+            called = named.functions - {each.removesuffix("()") for each in self._next(key)}
+            if not named.readable or any(_UNSTEADY.fullmatch(each) for each in called):
+                return False
+        return True
+
+    def _group(self, key: str) -> str:
+        """The group of a key groups.NAME that is there, or ""."""
+        schema, _, name = key.partition(".")
+        return name if schema == "groups" and name in self.definitions else ""
+
+    def _next(self, key: str) -> Iterator[str]:
+        """The keys of what a definition names."""
+        query = self._query(key)
+        if (
+            query is None
+            or key in _TOKENS
+            or ((group := self._group(key)) and self.definitions[group].is_table)
+        ):
+            return
+        named = _names(query)
+        yield from named.relations
+        yield from (f"{each}()" for each in named.functions if each in _macros())
+        # A macro may make a group's name of what it is given.
+        yield from (f"groups.{each}" for each in _LITERAL.findall(query) if each in self.definitions)
+
+    def _query(self, key: str) -> str | None:
+        """A definition's query, or None for what no file defines."""
+        if group := self._group(key):
+            return self.definitions[group].sql
+        return _macros().get(key.removesuffix("()")) if key.endswith("()") else _views().get(key)
+
+    def _text(self, key: str) -> str:
+        """What stands for a definition in the hash."""
+        group = self._group(key)
+        if group and self.definitions[group].is_table:
+            made = grouptables.read(self.root, group)
+            return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
+        return self._query(key) or ""
+
+
+@cache
+def _macros() -> dict[str, str]:
+    """The query of each macro that comes with trajstore."""
+    found = {}
+    for file in sqlfiles.load("macros"):
+        match = _MACRO.search(file.body)
+        assert match is not None, file.name
+        found[file.name] = match["query"] if match["table"] else f"SELECT {match['query']}"
+    return found
+
+
+@cache
+def _views() -> dict[str, str]:
+    """The query of each view that comes with trajstore."""
+    found = {}
+    for file in sqlfiles.load("views"):
+        for match in _VIEW.finditer(file.body):
+            found[match["name"]] = match["query"]
+    return found
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """An empty database, which has nothing but DuckDB's parser."""
+    return duckdb.connect(":memory:")
+
+
+@cache
+def _names(query: str) -> Names:
+    """What a query names."""
+    with _parser().cursor() as connection:
+        found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    tree = json.loads(str(found[0][0]))
+    relations: set[str] = set()
+    functions: set[str] = set()
+    ctes: set[str] = set()
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE":
+                schema, table = str(node["schema_name"]), str(node["table_name"])
+                relations.add(f"{schema}.{table}".lower() if schema and schema != "main" else table.lower())
+            if "function_name" in node:
+                functions.add(str(node["function_name"]).lower())
+            ctes |= {str(each["key"]).lower() for each in (node.get("cte_map") or {}).get("map", [])}
+            waiting += node.values()
+    return Names(frozenset(relations - ctes), frozenset(functions), not tree["error"])
