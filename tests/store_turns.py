@@ -22,6 +22,7 @@ from trajstore.store.lifecycle import migrate_store, migrations
 from trajstore.store.store import Store
 
 TEXTS = [["In", " 19", "84", " the"], [" the", "84"]]
+SITES = pl.DataFrame({"dataset": ["d", "d"], "context": [0, 1], "position": [2, 0]})
 LATER = {
     "migrations": SqlFile(
         "0002_notes", "", "CREATE TABLE notes (note VARCHAR); INSERT INTO notes VALUES ('kept')"
@@ -44,6 +45,7 @@ def make(path: Path) -> None:
     with Store.create(path) as store:
         store.add_dataset("d", dataset)
         add(store, 0, "first")
+        store.groups.add("kept", SITES[:1], "By hand.")
 
 
 def migrate(path: Path) -> None:
@@ -63,6 +65,7 @@ def extend(path: Path) -> None:
     with Store(path) as store:
         add(store, 2, "third")
         store.groups.drop("second")
+        store.groups.add("kept", SITES, "By hand.", replace=True)
 
 
 def read(path: Path) -> None:
@@ -90,11 +93,14 @@ def look(path: Path) -> dict[str, object]:
             SELECT table_name FROM information_schema.tables WHERE table_schema = 'main' ORDER BY table_name
             """
         ).fetchall()
-        own = [group for group in store.groups.list() if not group.shipped]
+        groups = store.groups.list()
+        own = [group for group in groups if group.origin == "sql"]
         return {
             "history": [line.name for line in migrations(path) if line.applied_at],
             "rows": {name: len(store.sql(f"FROM {name}").fetchall()) for (name,) in names},
-            "groups": {group.name: group.sizes.get("d", 0) for group in store.groups.list()},
+            "groups": {group.name: group.sizes.get("d", 0) for group in groups},
+            "hashes": {group.name: group.sha256 for group in groups},
+            "kept": store.sql("FROM groups.kept ORDER BY ALL").fetchall(),
             "added": {group.name: group.description for group in own},
             "trajectory": store.sql("FROM trajectory('digits') SELECT step, tokens, mean").fetchall(),
             "stepwise": store.sql("FROM stepwise(0, 1) SELECT difference").fetchall(),

@@ -111,7 +111,7 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
             1,
             "this one gives x (without dataset, context, position)",
         ),
-        (["group", "add", "g"], 2, "--sql or --file, and not both"),
+        (["group", "add", "g"], 2, "one of --sql, --file, --from"),
         (["group", "show", "nothing"], 1, "trajstore group add"),
         (["group", "drop", "digits"], 1, "comes with trajstore"),
         (["dataset", "show", "nothing"], 1, "trajstore dataset add"),
@@ -189,7 +189,7 @@ def test_pca(path: Path, tmp_path: Path) -> None:
     assert sum(row["ratio"] for row in found["variance"]) > 0.999
     assert len(found["scores"]) == 2 * 16
     assert {"before", "after", "text", "loading"} <= found["tokens"][0].keys()
-    table = run(*words, "--plot", tmp_path / "p.png").stdout
+    table = run(*words, "--plot", tmp_path / "p.png", "--replace").stdout
     assert "component" in table
     assert "PC2" in table
     assert (tmp_path / "p.png").exists()

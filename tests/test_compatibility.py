@@ -48,10 +48,12 @@ def test_versions_take_turns_at_one_store(first: str, second: str, tmp_path: Pat
     assert made["matrix"] == [DIGITS[0]]
     assert made["loss_at"] == [[0], [1], [2], [3]]
 
+    assert made["kept"] == [["d", 0, 2]]
     migrated = take(second, "migrate", tmp_path / "s")
     assert migrated["history"] == ["0001_catalog", "0002_notes", "views, macros and groups"]
     assert migrated["added"] == {"first": "Added at step 0.", "second": "Added at step 1."}
     assert migrated["matrix"] == list(DIGITS[:2])
+    assert migrated["kept"] == made["kept"]
 
     extended = take(first, "extend", tmp_path / "s")
     assert extended["history"] == migrated["history"]
@@ -64,4 +66,5 @@ def test_versions_take_turns_at_one_store(first: str, second: str, tmp_path: Pat
     ]
     assert extended["stepwise"] == [[10]] * 4
 
+    assert extended["kept"] == [["d", 0, 2], ["d", 1, 0]]
     assert take(second, "read", tmp_path / "s") == extended

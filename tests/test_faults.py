@@ -25,8 +25,8 @@ from typer.testing import CliRunner, Result
 
 import trajstore
 from trajstore.cli import app
-from trajstore.errors import StoreUnusable, TrajstoreError
-from trajstore.store import checks, layout, lifecycle
+from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
+from trajstore.store import checks, grouptables, layout, lifecycle
 from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 
@@ -49,8 +49,10 @@ def contents(path: Path) -> dict[str, str]:
             found[str(file.relative_to(path))] = store.slice_facts(model, dataset, int(step)).loss_sha256
         for name in store.dataset_names():
             found[f"tokens/{name}"] = store.dataset(name).tokens_sha256
-        for file in [*path.glob("models/*"), *path.glob("groups/*")]:
+        for file in [*path.glob("models/*"), *path.glob("groups/*.sql")]:
             found[str(file.relative_to(path))] = file.read_text()
+        for file in path.glob("groups/*.parquet"):
+            found[str(file.relative_to(path))] = grouptables.read(path, file.stem).sites_sha256
         views = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
         found |= {f"view {name}": "" for (name,) in views}
     return found
@@ -260,6 +262,40 @@ def drop_group(store: Path, _: Path) -> None:
             opened.groups.drop("old")
 
 
+def drop_table(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened, contextlib.suppress(UnknownName):
+        opened.groups.drop("kept")
+
+
+SITES = pl.DataFrame({"dataset": ["d", "e"], "context": [0, 1], "position": [1, 0]})
+
+
+def add_table(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened:
+        opened.groups.add("mine", SITES, "Mine.")
+
+
+def replace_group(store: Path, _: Path) -> None:
+    """One that another stands on."""
+    with trajstore.open(store) as opened:
+        opened.groups.add("used", "FROM groups.digits WHERE position > 1", "Replaced.", replace=True)
+
+
+def replace_by_table(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened:
+        opened.groups.add("used", SITES, "Replaced.", replace=True)
+
+
+def replace_table(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened:
+        opened.groups.add("kept", SITES[:1], replace=True)
+
+
+def replace_table_by_sql(store: Path, _: Path) -> None:
+    with trajstore.open(store) as opened:
+        opened.groups.add("kept", "FROM groups.digits", replace=True)
+
+
 def create(store: Path, _: Path) -> None:
     """As `trajstore init` where nothing is, or where the catalog was lost."""
     Store.create(store / "inner").close()
@@ -275,9 +311,13 @@ def rebuild(store: Path, _: Path) -> None:
     [
         append,
         add_group,
+        replace_by_table,
         *(
             pytest.param(work, marks=pytest.mark.slow)
-            for work in (append_again, drop, drop_dataset, add_dataset, publish_model, drop_group, rebuild)
+            for work in (
+                *(append_again, drop, drop_dataset, add_dataset, publish_model, drop_group, rebuild),
+                *(drop_table, add_table, replace_group, replace_table, replace_table_by_sql),
+            )
         ),
     ],
 )
@@ -285,6 +325,9 @@ def test_killed_before_any_change(ready: Path, tmp_path: Path, work: Work, every
     with trajstore.open(ready) as store:
         store.append(model="m", dataset="d", step=0, losses=np.ones(store.dataset("d").n_losses))
         store.groups.add("old", "FROM groups.digits")
+        store.groups.add("used", "FROM groups.digits")
+        store.groups.add("user", "FROM groups.used")
+        store.groups.add("kept", SITES)
     before = contents(ready)
     after = tmp_path / "after"
     shutil.copytree(ready, after)

@@ -133,14 +133,17 @@ def test_views_named_like_ours_in_a_doctored_catalog(theirs: Path, secret: Path,
         ["sql", "FROM tokens"],
         ["sql", "SELECT context FROM raw_losses"],
         ["sql", "SELECT context FROM raw_losses", "-o", tmp_path / "x.csv"],
-        ["group", "show", "mine"],
-        ["group", "list"],
         ["trajectory", "mine"],
         ["matrix", out, "-d", "d", "-g", "mine"],
     ):
         result = run(*words, "-s", theirs)
         assert result.exit_code == 1
         assert OUTSIDE in result.stderr
+    # One bad group does not keep the others from being shown.
+    for words, said in ((["group", "show", "mine"], OUTSIDE), (["group", "list"], "[problem]")):
+        shown = run(*words, "-s", theirs)
+        assert shown.exit_code == 0
+        assert said in " ".join(shown.output.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "store"]
     assert run("matrix", out, "-d", "d", "-s", theirs).exit_code == 0, "what needs no view still works"
     assert run("rebuild", "-s", theirs).exit_code == 0

@@ -301,6 +301,16 @@ class GroupError(TrajstoreError):
     """A group definition that cannot be used."""
 
 
+class StaleGroup(UserWarning):
+    """A group kept as a table that is not what would be found now."""
+
+    def __init__(self, name: str, why: str, mend: str) -> None:
+        super().__init__(
+            f"The group {name!r} is stale: {why}. Sites of a dataset whose tokens have changed are left out, the "
+            f"others are as they were found. {mend}"
+        )
+
+
 class ModelMismatch(TrajstoreError):
     """A model name that belongs to another training run."""
 

@@ -1,17 +1,19 @@
-"""group add, list, show, drop: named sets of tokens."""
+"""group add, list, show, refresh, drop: named sets of tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli import groupbalance, groupexamples
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
     JsonOption,
     StoreOption,
+    bars,
     open_store,
     print_json,
     print_rows,
@@ -19,6 +21,9 @@ from trajstore.cli.output import (
     say,
 )
 from trajstore.errors import GroupError
+
+if TYPE_CHECKING:
+    from trajstore.store.groups import Group
 
 Name = Annotated[str, typer.Argument(help="The group's name.")]
 
@@ -29,57 +34,126 @@ def add(
     file: Annotated[
         Path | None, typer.Option(help="File with the query; its leading -- lines describe the group.")
     ] = None,
+    macro: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MACRO(…)", help="Table macro with its arguments; see trajstore schema."
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Function that gets a context's tokens as a Polars frame and gives a bool for each.",
+        ),
+    ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of sites, .csv or .parquet, with the columns dataset, context, position; others are left aside."
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="With --python: run on this dataset only; may be given again."),
+    ] = None,
     description: Annotated[str, typer.Option(help="What the group is.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put this in the place of a group of that name.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add a group from a query over tokens, losses or other groups. Duplicates are removed.
+    """Add a group: from a query over tokens, losses or other groups, a macro, a Python function, or sites.
+
+    Exactly one of --sql, --file, --from, --python and --sites. Duplicates are removed. A Python function is run over
+    every context, and what it finds is kept; trajstore group refresh finds it anew.
 
     \b
     Example:
       trajstore group add surnames --sql "SELECT dataset, context, position FROM tokens WHERE text = ' Smith'"
       trajstore group add digits_again --sql "FROM groups.digits INTERSECT FROM groups.repeated_token"
+      trajstore group add the_500th --from "position_is(499)"
+      trajstore group add rhyming --python mygroups:rhymes
+      trajstore group add chosen --sites chosen.csv
     """
-    if (sql is None) == (file is None):
-        raise typer.BadParameter("give --sql or --file, and not both")
-    if file is not None:
-        try:
-            sql = file.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise GroupError(f"Cannot read {file}: {error}.") from error
+    if [sql, file, macro, python, sites].count(None) != 4:
+        raise typer.BadParameter("give one of --sql, --file, --from, --python and --sites, and no other")
+    if dataset and python is None:
+        raise typer.BadParameter("--dataset goes with --python")
     with open_store(store) as opened:
-        group = opened.groups.add(name, str(sql), description)
+        groups = opened.groups
+        if macro is not None:
+            group = groups.add_macro(name, macro, description, replace=replace)
+        elif python is not None:
+            group = groups.add_python(
+                name, python, description, datasets=dataset, replace=replace, progress=bars()
+            )
+        elif sites is not None:
+            group = groups.add_sites(name, sites, description, replace=replace)
+        else:
+            group = groups.add(name, sql if file is None else _text(file), description, replace=replace)
     found = ", ".join(f"{size:,} in {dataset}" for dataset, size in group.sizes.items())
     say(f"Group {name}: {found or 'no tokens in any dataset yet'}.")
+    if replace and group.used_by:
+        say(f"It is used by {', '.join(group.used_by)}, which follow it.")
 
 
-def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def _text(file: Path) -> str:
+    """The query in a file."""
+    try:
+        return file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GroupError(f"Cannot read {file}: {error}.") from error
+
+
+def list_(
+    sizes: Annotated[bool, typer.Option("--sizes/--no-sizes", help="Count the tokens of each.")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
     """List the groups with their number of tokens in each dataset.
+
+    Sizes are counted once and kept in STORE/cache, except those of groups over losses.
 
     \b
     Example:
       trajstore group list
+      trajstore group list --no-sizes
     """
     with open_store(store) as opened:
-        groups = opened.groups.list()
-        datasets = opened.dataset_names()
+        groups = opened.groups.list(sizes=sizes, progress=bars())
+        datasets = opened.dataset_names() if sizes else []
     if as_json:
-        print_json(
-            [{"group": each.name, "description": each.description, "sizes": each.sizes} for each in groups]
-        )
+        print_json([_facts(each, counted=sizes) for each in groups])
         return
     rows = [
         {
             "group": each.name,
-            **{name: each.sizes.get(name, 0) for name in datasets},
-            "description": each.description,
+            **{name: None if each.problem else each.sizes.get(name, 0) for name in datasets},
+            "description": _noted(each),
         }
         for each in groups
     ]
     print_rows(rows, False)
 
 
+def _noted(group: Group) -> str:
+    """A group's description, with what is to be said of it first."""
+    note = "".join(f"[{word}] " for word in ("stale", "problem") if getattr(group, word))
+    return note + group.description
+
+
+def _facts(group: Group, *, counted: bool = True) -> dict[str, Any]:
+    """A group for JSON."""
+    facts = {"group": group.name, **vars(group), "code": None if group.code is None else vars(group.code)}
+    del facts["name"], facts["used_by"]
+    if not counted:
+        del facts["sizes"]
+    return facts
+
+
 def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show a group's query, description and number of tokens in each dataset.
+    """Show a group's query, description, origin, what it stands on, what stands on it, and its size in each dataset.
 
     \b
     Example:
@@ -88,10 +162,48 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
     with open_store(store) as opened:
         group = opened.groups.show(name)
     if as_json:
-        print_json({**vars(group), "group": group.name})
+        print_json({**_facts(group), "used_by": group.used_by})
         return
     typer.echo("".join(f"-- {line}\n" for line in group.description.splitlines()) + group.sql + "\n")
+    facts = [
+        ("origin", group.origin),
+        ("sha256", group.sha256.removeprefix("sha256:")),
+        ("made", group.made and f"{group.made} UTC"),
+        ("function", group.code and group.code.function),
+        ("its source", group.code and group.code.function_sha256.removeprefix("sha256:")),
+        ("its module", group.code and group.code.module_sha256.removeprefix("sha256:")),
+        ("stands on", ", ".join(group.depends_on)),
+        ("used by", ", ".join(group.used_by)),
+        ("stale", group.stale),
+        ("problem", group.problem),
+    ]
+    for what, value in facts:
+        if value:
+            typer.echo(f"{what + ':':12}{value}")
+    typer.echo()
     print_table(["dataset", "tokens"], list(group.sizes.items()))
+
+
+def refresh(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[GROUP...]", help="Groups.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All groups by a Python function.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Find anew what is stale of groups by a Python function.
+
+    Stale is what was found by other code (the module's file has changed), in a dataset that has changed, or before a
+    dataset came. Where the code is the same, only datasets that changed or came are run over.
+
+    \b
+    Example:
+      trajstore group refresh rhyming
+      trajstore group refresh --all
+    """
+    if bool(names) == every:
+        raise typer.BadParameter("name groups, or give --all")
+    with open_store(store) as opened:
+        done = opened.groups.refresh(names or None, progress=bars())
+    say(f"Found anew: {', '.join(done)}." if done else "Nothing was stale.")
 
 
 def drop(name: Name, store: StoreOption = DEFAULT_STORE) -> None:
@@ -117,5 +229,8 @@ def register(app: typer.Typer) -> None:
     family.command("add")(add)
     family.command("list")(list_)
     family.command("show")(show)
+    family.command("refresh")(refresh)
     family.command("drop")(drop)
+    groupexamples.register(family)
+    groupbalance.register(family)
     app.add_typer(family, name="group")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from trajstore.errors import TrajstoreError
+from trajstore.errors import StaleGroup, TrajstoreError
 from trajstore.store.text import shown
 
 if TYPE_CHECKING:
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
+    from trajstore.view.charts import Chart
 
 
 class Exit(enum.IntEnum):
@@ -56,7 +59,8 @@ class CommandGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run; `TrajstoreError` and Ctrl-C exit with 1."""
         try:
-            return super().invoke(ctx)
+            with _telling_what_is_stale():
+                return super().invoke(ctx)
         except TrajstoreError as error:
             say(f"Error: {error}")
             raise typer.Exit(Exit.FAILED) from error
@@ -76,6 +80,22 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as error:
             say("Stopped. What was finished is kept; the same command goes on from there.")
             raise typer.Exit(Exit.FAILED) from error
+
+
+@contextlib.contextmanager
+def _telling_what_is_stale() -> Iterator[None]:
+    """Warnings of stale groups as talk, without the place in the code that they come from."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, StaleGroup):
+                say(f"Warning: {message}")
+            else:
+                usual(message, category, *rest, **more)
+
+        warnings.showwarning = tell
+        yield
 
 
 def open_store(path: Path) -> Store:
@@ -105,7 +125,10 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Iterable[
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
-    """A plain table: numbers and the columns of `right` to the right, not folded when piped."""
+    """A plain table: numbers and the columns of `right` to the right, not folded when piped.
+
+    A cell may be a text of rich, which keeps its style.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -115,8 +138,26 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
         numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
         table.add_column(name, justify="right" if numeric or name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 4000, soft_wrap=False).print(table)
+
+
+def has_colors() -> bool:
+    """Whether stdout shows colours: it is a terminal that has them, and NO_COLOR is not set."""
+    from rich.console import Console
+
+    console = Console()
+    return console.color_system is not None and not console.no_color
+
+
+def print_chart(chart: Chart) -> None:
+    """A chart in characters, as wide as the terminal up to 100 columns."""
+    from rich.console import Console
+
+    from trajstore.view.text_charts import text
+
+    console = Console()
+    console.print(text(chart, min(console.width, 100)), soft_wrap=True, highlight=False)
 
 
 def size(n_bytes: float) -> str:

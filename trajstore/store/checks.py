@@ -17,7 +17,18 @@ import numpy as np
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.schema import CATALOG
-from trajstore.store import coverage, definitions, findings, layout, measures, models, query, slices
+from trajstore.store import (
+    coverage,
+    definitions,
+    findings,
+    groupfiles,
+    grouptables,
+    layout,
+    measures,
+    models,
+    query,
+    slices,
+)
 from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -30,6 +41,7 @@ _ADD = "remove the dataset's folder and make it again: trajstore dataset add"
 _REMOVE = "trajstore did not write it: move it elsewhere"
 _MEASURE = "remove it and make those measures again"
 _FIND = "remove the finding (trajstore finding drop) and compute it again"
+_AGAIN = "remove it with its .sql file, and make that group again: trajstore group add"
 _REBUILD = "trajstore rebuild makes the catalog anew from the files"
 
 
@@ -53,6 +65,7 @@ def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> l
     foreign = list(_foreign(store.path))
     problems = [*foreign, *_definition_problems(store), *_model_problems(store)]
     problems += _measure_problems(store, deep=deep)
+    problems += _table_problems(store, deep=deep)
     problems += _finding_problems(store, deep=deep)
     sound: dict[str, Dataset] = {}
     for name in store.dataset_names():
@@ -173,7 +186,7 @@ def _expected(inside: str) -> bool:
         case ["findings", *_]:
             return False
         case ["groups", name]:
-            return name.endswith(".sql")
+            return name.endswith((".sql", ".parquet"))
     return True
 
 
@@ -215,6 +228,28 @@ def _finding_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
     for path in sorted(store.path.glob("findings/*/*/*.parquet")):
         if (what := findings.problem(path, deep=deep)) is not None:
             yield Problem(str(path.relative_to(store.path)), what, _FIND)
+
+
+def _table_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+    """Tables of groups that are not as they were written, are not there, or are no group's."""
+    try:
+        own = groupfiles.own(store.path)
+    except DamagedFile:  # named among the definitions
+        return
+    there = {path.stem for path in store.path.glob("groups/*.parquet")}
+    tables = {name for name, group in own.items() if group.is_table}
+    for name in sorted(there | tables):
+        path = f"groups/{name}.parquet"
+        if name not in tables:
+            yield Problem(
+                path,
+                "it is the table of no group",
+                f"trajstore group drop {name}" if name not in own else "remove it",
+            )
+        elif name not in there:
+            yield Problem(path, "it is not there", _AGAIN)
+        elif (what := grouptables.problem(store.path, name, deep=deep)) is not None:
+            yield Problem(path, what, _AGAIN)
 
 
 def _sql_problems(store: Store) -> Iterator[Problem]:

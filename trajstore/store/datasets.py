@@ -115,6 +115,15 @@ class Dataset:
         return self.n_tokens - self.n_contexts
 
     @cached_property
+    def files_sha256(self) -> str:
+        """`sha256:…` over the bytes of its files: the tokens with their texts, items and roles, and the contexts."""
+        digest = hashlib.sha256()
+        for name in ("tokens.parquet", "contexts.parquet"):
+            with (self.folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return f"sha256:{digest.hexdigest()}"
+
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each context, int64 (contexts,)."""
         return _column(self.folder / "contexts.parquet", "n_tokens").astype(np.int64)
@@ -126,6 +135,17 @@ class Dataset:
         position = np.arange(1, self.n_losses + 1, dtype=np.int32)
         position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
         return np.repeat(np.arange(self.n_contexts, dtype=np.int32), n), position
+
+    @cached_property
+    def belonging(self) -> pl.DataFrame:
+        """What contexts belong to: document, category (String), shot (Int64), a row a context."""
+        path = self.folder / "contexts.parquet"
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read(columns=["document", "category", "shot"])
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedFile(path, str(error), _REMAKE) from error
+        return pl.DataFrame(table)
 
     def ids(self) -> list[np.ndarray]:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""

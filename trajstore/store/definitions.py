@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, lifecycle, migrate
+from trajstore.store import catalog, groupfiles, grouptables, lifecycle, migrate
 
 Texts = dict[str, str]
 """Text of each view and macro by its full name."""
@@ -51,6 +51,9 @@ def meant(root: Path) -> Texts:
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder).resolve()
         lifecycle.stand_ins(empty)
+        for name, group in groupfiles.own(root).items():
+            if group.is_table:
+                grouptables.publish_empty(empty, name)
         with catalog.empty_session(empty, [root]) as session:
             migrate.migrate(session, root)
             return texts(session.sql)

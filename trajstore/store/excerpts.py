@@ -1,41 +1,133 @@
-"""Tokens shown with a little of their context, for people to read."""
+"""Tokens shown with a little of their context, for people to read; and examples of a group, drawn at random."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from trajstore.store.text import join_pieces
+from trajstore.errors import BadOption, GroupError, NotScored
+from trajstore.store import layout, named, query
+from trajstore.store.matrix import Align, check_align
+from trajstore.store.steps import resolve
+from trajstore.store.text import join_around
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
-def with_context(store: Store, sites: pl.DataFrame, width: int = 8) -> pl.DataFrame:
-    """The rows of `sites` (dataset, context, position, …) with columns text, before and after.
+@dataclass(frozen=True)
+class Examples:
+    """Some tokens of a group."""
 
-    `before` and `after` are the texts of up to `width` tokens on either side, joined so that bytes of one character
-    are together again.
+    group: str
+    description: str
+    sizes: dict[str, int]
+    """Tokens of the group in each dataset that has any; aligned `after`, tokens that follow one."""
+    align: Align
+    seed: int
+    checkpoint: tuple[str, int] | None
+    """(model, step) of the losses."""
+    tokens: pl.DataFrame
+    """dataset (String), context, position (Int32), loss (Float32, nats, null where there is none; absent without a
+    checkpoint), text, before, marked, after (String, see `with_context`); in this order of rows."""
+
+
+def examples(
+    store: Store,
+    group: str,
+    n: int = 10,
+    datasets: str | Sequence[str] | None = None,
+    width: int = 12,
+    seed: int = 0,
+    align: Align = "predict",
+    checkpoint: str | None = None,
+) -> Examples:
+    """`n` tokens of a group, from as many datasets (names or globs, all by default) and contexts as can be.
+
+    They are drawn in SQL, whatever the group's size, and are the same for the same seed. Aligned `after` they are the
+    tokens that follow the group's. `checkpoint` is MODEL or MODEL@STEP, by default the last step, and gives their
+    losses. Raises `UnknownName`, `UnknownStep`, `NotScored`, `BadOption`, `QueryError` for a group that cannot be
+    computed, and `GroupError` for one that names a place which does not exist.
     """
-    found: dict[tuple[str, int], list[str]] = {}
-    for dataset, wanted in sites.select("dataset", "context").unique().group_by("dataset"):
-        name = str(dataset[0])
-        frame = store.dataset(name).frame().filter(pl.col("context").is_in(wanted["context"].to_list()))
-        for (context,), tokens in frame.group_by(["context"], maintain_order=True):
-            found[name, int(str(context))] = tokens["text"].to_list()
-    pieces = [found[name, context] for name, context in sites.select("dataset", "context").iter_rows()]
-    at = sites["position"].to_list()
-    return sites.with_columns(
-        pl.Series("text", [texts[p] for texts, p in zip(pieces, at, strict=True)], dtype=pl.String),
-        pl.Series(
-            "before",
-            [join_pieces(t[max(0, p - width) : p]) for t, p in zip(pieces, at, strict=True)],
-            dtype=pl.String,
-        ),
-        pl.Series(
-            "after",
-            [join_pieces(t[p + 1 : p + 1 + width]) for t, p in zip(pieces, at, strict=True)],
-            dtype=pl.String,
-        ),
-    )
+    check_align(align)
+    if n < 1 or width < 0:
+        raise BadOption("-n and --width", f"{n}, {width}", "at least one token, and no negative width")
+    draw = named.find("group_examples")
+    given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
+    rows, _ = query.frame(store, draw.sql, parameters=named.bind(store, draw, given))
+    sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
+    drawn = rows.drop("tokens").drop_nulls()
+    for dataset, context, position in drawn.iter_rows():
+        _check_place(store, group, dataset, context, position)
+    drawn = drawn.cast({"context": pl.Int32, "position": pl.Int32})
+    chosen = None if checkpoint is None or not sizes else _checkpoint(store, checkpoint, list(sizes))
+    if chosen is not None:
+        drawn = drawn.with_columns(_losses(store, drawn, *chosen))
+    description = store.groups.definition(group).description
+    return Examples(group, description, sizes, align, seed, chosen, with_context(store, drawn, width))
+
+
+def with_context(store: Store, sites: pl.DataFrame, width: int = 8) -> pl.DataFrame:
+    """The rows of `sites` (dataset, context, position, …) with columns text, before, marked and after.
+
+    `text` is the token's own. `marked` is the same, but has the whole of a character of which the token holds a byte.
+    `before` and `after` are the texts of up to `width` tokens on either side, without what is marked.
+    """
+    texts = {name: store.dataset(name).frame(["text"])["text"] for name in sites["dataset"].unique()}
+    found = []
+    for dataset, context, position in sites.select("dataset", "context", "position").iter_rows():
+        of_context = texts[dataset].slice(*_extent(store, dataset, context))
+        first = max(0, position - width)
+        pieces = of_context[first : position + 1 + width].to_list()
+        at = position - first
+        found.append((pieces[at], *join_around(pieces[:at], pieces[at], pieces[at + 1 :])))
+    names = ["text", "before", "marked", "after"]
+    made = pl.DataFrame(found, schema=dict.fromkeys(names, pl.String), orient="row")
+    return sites.with_columns(made.get_columns())
+
+
+def _extent(store: Store, dataset: str, context: int) -> tuple[int, int]:
+    """Where a context begins in tokens.parquet, and its number of tokens."""
+    lengths = store.dataset(dataset).lengths
+    return int(lengths[:context].sum()), int(lengths[context])
+
+
+def _check_place(store: Store, group: str, dataset: str, context: int, position: int) -> None:
+    """Raise `GroupError` for a place that does not exist."""
+    lengths = store.dataset(dataset).lengths
+    if not (0 <= context < len(lengths) and 0 <= position < lengths[context]):
+        raise GroupError(
+            f"The group {group!r} names context {context}, position {position} of {dataset}, which does not exist."
+        )
+
+
+def _checkpoint(store: Store, asked: str, datasets: Sequence[str]) -> tuple[str, int]:
+    """(model, step) meant by MODEL or MODEL@STEP, among the steps on these datasets."""
+    name, _, step = asked.partition("@")
+    models = store.models(name)
+    steps = [each for model in models for dataset in datasets for each in store.steps(model, dataset)]
+    if not steps:
+        raise NotScored(models, datasets, store.scored())
+    found = resolve(step or "last", steps, models[0])
+    if len(models) > 1 or len(found) > 1:
+        raise BadOption("--loss", asked, "one checkpoint, MODEL or MODEL@STEP")
+    return models[0], found[0]
+
+
+def _losses(store: Store, sites: pl.DataFrame, model: str, step: int) -> pl.Series:
+    """The loss of each site at a checkpoint, float32, null where there is none."""
+    values: list[float | None] = []
+    of_dataset: dict[str, np.ndarray | None] = {}
+    for dataset, context, position in sites.select("dataset", "context", "position").iter_rows():
+        if dataset not in of_dataset:
+            there = layout.slice_path(store.path, model, dataset, step).exists()
+            of_dataset[dataset] = store.slice_losses(model, dataset, step) if there else None
+        losses = of_dataset[dataset]
+        # A slice has no row for a position 0: one less for each context begun.
+        row = _extent(store, dataset, context)[0] + position - context - 1
+        values.append(None if losses is None or position == 0 else float(losses[row]))
+    return pl.Series("loss", values, pl.Float32).fill_nan(None)

@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +27,8 @@ from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name
 from trajstore.store import layout, slices
 
 
-def _columns(**kinds: pa.DataType) -> pa.Schema:
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
+def _columns(nullable: Collection[str] = (), **kinds: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=name in nullable) for name, kind in kinds.items()])
 
 
 _TEXT = pa.string()
@@ -41,6 +41,9 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
         ),
         "scores": _columns(model=_TEXT, step=pa.int64(), component=pa.int32(), score=pa.float64()),
         "loadings": _columns(**_SITE, component=pa.int32(), loading=pa.float32()),
+        # Dot products of a row with each row up to itself, all less the reference row; nats².
+        "gram": _columns(model=_TEXT, step=pa.int64(), products=pa.list_(pa.float64())),
+        "slices": _columns(model=_TEXT, step=pa.int64(), dataset=_TEXT, loss_sha256=_TEXT),
     },
 }
 """The tables of each kind of finding, and their columns."""

@@ -1,13 +1,15 @@
 """Group definitions as files, and the view each becomes.
 
 `STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the rest is its query. The view in
-the catalog's schema `groups` follows from it, so a lost catalog loses no group.
+the catalog's schema `groups` follows from it, so a lost catalog loses no group. The query of a group that is kept as
+a table reads `STORE/groups/NAME.parquet` (see `grouptables`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,16 @@ class Definition:
         """The definition as its file holds it."""
         header = "".join(f"-- {line}\n" for line in self.description.splitlines())
         return f"{header}{self.sql}\n"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its tokens are kept as a table."""
+        return self.sql == table_query(self.name)
+
+
+def table_query(name: str) -> str:
+    """The query of a group that is kept as a table."""
+    return f"FROM kept_sites({quoted(name)})"
 
 
 def parse(text: str) -> tuple[str, str]:
@@ -79,20 +91,28 @@ def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> Non
     connection.execute(f"COMMENT ON VIEW {name} IS {quoted(group.description)}")
 
 
-def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Make the views of all the store's own groups; one may stand on another, whatever their names' order."""
-    waiting = list(own(root).values())
+def create_views(
+    connection: duckdb.DuckDBPyConnection, groups: Sequence[Definition]
+) -> list[tuple[Definition, Exception]]:
+    """Make the views of groups of which one may stand on another, in whatever order; gives those that do not work."""
+    waiting = list(groups)
     while waiting:
-        failed: list[tuple[Definition, duckdb.Error | QueryError]] = []
+        failed: list[tuple[Definition, Exception]] = []
         for group in waiting:
             try:
                 create_view(connection, group)
             except (duckdb.Error, QueryError) as error:
                 failed.append((group, error))
         if len(failed) == len(waiting):
-            broken, cause = failed[0]
-            raise GroupError(
-                f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
-                "Mend or remove that file, then run trajstore migrate."
-            ) from cause
+            return failed
         waiting = [group for group, _ in failed]
+    return []
+
+
+def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
+    for broken, cause in create_views(connection, list(own(root).values())):
+        raise GroupError(
+            f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
+            "Mend or remove that file, then run trajstore migrate."
+        ) from cause

@@ -1,28 +1,62 @@
 """Token groups: named sets of (dataset, context, position), each a view in the catalog's schema `groups`.
 
-Some come with the store; others are added as a query. A definition is tried in a confined session before anything
-is written, then its file is published, then the catalog's view follows.
+Some come with the store; others are added as a query, as sites, or as a Python function whose sites are kept as a
+table. A definition is tried before anything is written. A table is stale when what it was made from has changed: it
+keeps the sites that still stand for the tokens they were found at, and those who read it are warned.
 """
 
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import inspect
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import numpy as np
 
-from trajstore.errors import GroupError, QueryError, TrajstoreError, UnknownName
+from trajstore.errors import (
+    DamagedFile,
+    GroupError,
+    StaleGroup,
+    TrajstoreError,
+    UnknownName,
+)
 from trajstore.schema import check_group_name
-from trajstore.store import catalog, groupfiles, layout, statements
+from trajstore.store import (
+    catalog,
+    groupfiles,
+    grouprefresh,
+    groupsites,
+    groupsizes,
+    grouptables,
+    grouptrials,
+    groupwrites,
+    layout,
+    pythongroups,
+    statements,
+)
+from trajstore.store.foundations import Foundations
 from trajstore.store.groupfiles import Definition
+from trajstore.store.groupsizes import Counted
+from trajstore.store.grouptables import Code, Made, Sites
+from trajstore.store.groupwrites import Table
+from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from trajstore.store.datasets import Dataset
     from trajstore.store.store import Store
 
-_COLUMNS = ("dataset", "context", "position")
+Origin = Literal["trajstore", "sql", "macro", "python", "sites"]
+"""What a group is made of; trajstore's own come with it."""
+
+_CALL = re.compile(r"\s*(\w+)\s*\(.*\)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,10 +67,28 @@ class Group:
     description: str
     sql: str
     """Its query, as written."""
-    shipped: bool
-    """Whether it came with trajstore."""
+    origin: Origin
+    sha256: str
+    """Hash of its query with all that this stands on, as `sha256:…`; "" where a table under it cannot be read."""
+    made: str | None
+    """When its file was written, or its table made, UTC; None for one that comes with trajstore."""
+    code: Code | None
+    """The Python function that found its sites."""
+    depends_on: tuple[str, ...]
+    """What its query names: groups.NAME, views, MACRO()."""
     sizes: dict[str, int]
-    """Tokens in each dataset."""
+    """Tokens in each dataset; a dataset without any is left out."""
+    stale: str = ""
+    """Why it is not what would be found now, or ""."""
+    problem: str = ""
+    """Why it cannot be computed, or ""."""
+    used_by: tuple[str, ...] = field(default=(), compare=False)
+    """Own groups that stand on it; `list` does not look for them."""
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with trajstore."""
+        return self.origin == "trajstore"
 
 
 class Groups:
@@ -45,6 +97,8 @@ class Groups:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen = groupfiles.signature(store.path)
+        self._warned: set[str] = set()
+        self._known: tuple[frozenset[tuple[str, int, int]], Foundations] | None = None
 
     def __repr__(self) -> str:
         return f"Groups({', '.join(self.names())})"
@@ -53,82 +107,163 @@ class Groups:
         """All groups, sorted; reads files only."""
         return sorted({**groupfiles.shipped(), **groupfiles.own(self._store.path)})
 
-    def list(self) -> builtins.list[Group]:
-        """All groups with their size in each dataset."""
-        return [self.show(name) for name in self.names()]
+    def list(self, *, sizes: bool = True, progress: Progress = SILENT) -> builtins.list[Group]:
+        """All groups with their size in each dataset, or with `sizes` False without.
+
+        Sizes that were counted before are not counted again, unless they depend on losses. One that cannot be computed
+        says so in `problem`.
+        """
+        foundations = self._foundations()
+        names = sorted(foundations.definitions)
+        counted: dict[str, Counted] = {}
+        if sizes:
+            counted = groupsizes.count(self._store, names, foundations, progress, ready=self.current)
+        return [self._describe(name, foundations, counted.get(name, Counted({}))) for name in names]
 
     def show(self, name: str) -> Group:
-        """One group; raises `UnknownName`."""
-        definition = self._current(name)
-        view = catalog.identifier(name)
-        rows = self._store.sql(
-            f"SELECT dataset, count(*) FROM groups.{view} GROUP BY dataset ORDER BY dataset"
-        )
-        sizes = dict(_fetch(rows, name))
-        return Group(name, definition.description, definition.sql, name in groupfiles.shipped(), sizes)
+        """One group, with the groups that stand on it; raises `UnknownName`."""
+        self.definition(name)
+        foundations = self._foundations()
+        counted = groupsizes.count(self._store, [name], foundations, ready=self.current)[name]
+        return self._describe(name, foundations, counted, grouptrials.users(self._store.path, name))
 
-    def add(self, name: str, sql: str, description: str = "") -> Group:
-        """Add a group from a query that gives dataset, context, position.
+    def add(self, name: str, definition: str | Any, description: str = "", *, replace: bool = False) -> Group:
+        """Add a group from a query that gives dataset, context, position, or from a frame of sites that has them.
 
-        Leading `--` lines of the query are its description where none is given. The same definition again changes
-        nothing; another one under the same name raises `GroupError`, as does a query that does not run.
+        Leading `--` lines of a query are its description where none is given. A frame is Polars, pandas, Arrow or
+        anything with `__arrow_c_stream__`; its other columns are left aside, and a site that does not exist raises
+        `GroupError`. The same definition again changes nothing; another one under the same name raises `GroupError`
+        unless `replace`, as does a query that does not run, or without which the groups that stand on it would not.
         """
-        check_group_name(name)
-        header, body = groupfiles.parse(sql)
+        self._check_free(name)
+        if not isinstance(definition, str):
+            found = groupsites.check(groupsites.frame_of(definition), self._store.dataset)
+            return self._add_table(name, description, found, None, every=False, replace=replace)
+        header, body = groupfiles.parse(definition)
         new = Definition(name, body, (description or header).strip())
-        if name in groupfiles.shipped():
-            raise GroupError(f"The group {name!r} comes with trajstore. Choose another name.")
-        if name in self._store.relations():
+        if new.is_table:
             raise GroupError(
-                f"{name!r} is the name of a table of the store, which groups stand on. Choose another."
+                f"{body} is how a kept table is read, and no definition. Give its sites: --sites FILE or --python "
+                "MODULE:FUNCTION."
             )
-        if (other := groupfiles.own(self._store.path).get(name)) is not None:
-            if other != new and (other.sql != new.sql or new.description):
-                self._refuse(name, other.sql == new.sql)
+        other = groupfiles.own(self._store.path).get(name)
+        if other is not None and not replace:
+            groupwrites.refuse_another(self._store.path, other, new, None)
+            new = other
+        # Whoever was killed may have left no view, or a table that nothing reads any more.
+        left_over = grouptables.path_of(self._store.path, name).exists()
+        if other != new or left_over or not self._is_current(name):
+            users = self._user_definitions(name) if other is not None else []
+            sizes = grouptrials.tried(self._store, new, users)
+            groupwrites.put(self._store.path, new, None, users, replace=replace)
             self._store.refresh()
-            if self._has_view(name):
-                return self.show(name)
-            new = other  # whoever added it died before the catalog had it
-        self._try(new)
-        path, ours = layout.group_path(self._store.path, name), False
-        try:
-            with catalog.writing(self._store.path) as connection:
-                # Whoever has the catalog has the definitions: another job may have added one since.
-                if (other := groupfiles.own(self._store.path).get(name)) not in (None, new):
-                    self._refuse(name, other is not None and other.sql == new.sql)
-                groupfiles.create_view(connection, new)
-                ours = layout.publish(self._store.path, path, new.text.encode())
-        except BaseException:
-            if ours:
-                path.unlink(missing_ok=True)
-            raise
-        self._store.refresh()
-        return self.show(name)
+            return self._added(name, sizes)
+        return self._added(name)
 
-    @staticmethod
-    def _refuse(name: str, only_words: bool) -> None:
-        what = "description" if only_words else "definition"
-        raise GroupError(
-            f"There is a group {name!r} with another {what}. Drop it first: trajstore group drop {name}, or choose "
-            "another name."
-        )
+    def add_macro(self, name: str, call: str, description: str = "", *, replace: bool = False) -> Group:
+        """Add a group from a table macro with its arguments, such as `position_is(499)`; raises as `add`.
+
+        The call is its description where none is given.
+        """
+        found = _CALL.fullmatch(call)
+        if not found:
+            raise GroupError(
+                f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with --sql."
+            )
+        macros = "FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
+        rows = self._store.sql(f"SELECT DISTINCT function_name {macros}").fetchall()
+        known = sorted(str(macro) for (macro,) in rows)
+        if found[1].lower() not in known:
+            raise UnknownName("macro", found[1], known, "See what they do: trajstore schema")
+        return self.add(name, f"FROM {call.strip()}", description or call.strip(), replace=replace)
+
+    def add_sites(
+        self, name: str, file: str | os.PathLike[str], description: str = "", *, replace: bool = False
+    ) -> Group:
+        """Add a group from a .csv or .parquet file of sites, as `add` does from a frame; raises also `BadSource`."""
+        return self.add(name, groupsites.read(Path(file)), description, replace=replace)
+
+    def add_python(
+        self,
+        name: str,
+        function: str,
+        description: str = "",
+        *,
+        datasets: Sequence[str] | None = None,
+        replace: bool = False,
+        progress: Progress = SILENT,
+    ) -> Group:
+        """Add a group from MODULE:FUNCTION, run over every context of these datasets, by default of all.
+
+        The function gets one context's tokens as a Polars frame (dataset, context, position, token, text, item,
+        item_position, role; a row a token, position 0 included) and returns a list, numpy array or Polars series of as
+        many bools. The module is looked for in the working folder first. Its docstring's first paragraph is the
+        description where none is given. Raises `GroupError` for what the function raises or gives that is no mask, and
+        as `add`; then nothing is written. See `refresh` for what makes it stale.
+        """
+        self._check_free(name)
+        run, code = pythongroups.load(function)
+        asked = self._store.dataset_names() if datasets is None else dict.fromkeys(datasets)
+        chosen = [self._store.dataset(each) for each in asked]
+        description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]
+        if not replace and (made := self._table(name)) is not None and made.code == code:
+            there = {each: part.files_sha256 for each, part in made.parts.items()}
+            same = {each.name: each.files_sha256 for each in chosen} == there
+            if same and made.every_dataset == (datasets is None) and made.description == description:
+                return self._added(name)
+        found = pythongroups.find(run, name, chosen, progress)
+        return self._add_table(name, description, found, code, every=datasets is None, replace=replace)
+
+    def refresh(
+        self, names: Sequence[str] | None = None, *, progress: Progress = SILENT
+    ) -> builtins.list[str]:
+        """Find anew what is stale of groups by a Python function, all by default; returns those that were.
+
+        A group is stale when its module's file or one of its datasets (tokens, texts, roles) is not what it was, or
+        when a dataset came later and it was made for all of them. If the code changed all datasets are run over again,
+        else only those that changed or came. Raises `GroupError` for a group of another kind, and as `add_python`.
+        """
+        own = groupfiles.own(self._store.path)
+        every = [name for name, each in own.items() if each.is_table and self._made(name).code is not None]
+        datasets = self._datasets()
+        done = []
+        for name in every if names is None else dict.fromkeys(names):
+            if name not in every:
+                self.definition(name)
+                raise GroupError(
+                    f"The group {name!r} is not found by a Python function, so there is nothing to find anew. Sites "
+                    "that were given are put in place of others with: trajstore group add --sites FILE --replace"
+                )
+            if grouprefresh.refresh(self._store.path, name, self._made(name), datasets, progress):
+                done.append(name)
+                self._warned.discard(name)
+        return done
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
-        self.definition(name)
+        cut_short = name not in self.names() and grouptables.path_of(self._store.path, name).exists()
+        if not cut_short:
+            self.definition(name)
         if name in groupfiles.shipped():
             raise GroupError(f"The group {name!r} comes with trajstore and stays.")
-        if users := self._users(name):
+        if not cut_short and (users := grouptrials.users(self._store.path, name)):
             raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
-        with catalog.writing(self._store.path) as connection:
-            connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
-        # The file goes last: while it is there, the same call again ends what was cut short.
-        layout.remove(self._store.path, layout.group_path(self._store.path, name))
+        groupwrites.remove(self._store.path, name)
         self._store.refresh()
 
     def members(self, name: str, dataset: Dataset) -> np.ndarray:
-        """Rows of the dataset's tokens.parquet that are in the group, int64, ascending."""
-        self._current(name)
+        """Rows of the dataset's tokens.parquet that are in the group, int64, ascending.
+
+        Raises `UnknownName`, and `GroupError` where the group cannot be computed, or stands on a table that was made
+        when the dataset had other tokens.
+        """
+        self.current(name)
+        for table in self._tables_under(name):
+            made = self._made(table)
+            part = made.parts.get(dataset.name)
+            if part is not None and part.tokens_sha256 != dataset.tokens_sha256:
+                mend = grouprefresh.mend(table, made)
+                raise GroupError(f"The group {name!r} was made when {dataset.name} had other tokens. {mend}")
         view, literal = catalog.identifier(name), catalog.quoted(dataset.name)
         rows = self._store.sql(f"SELECT context, position FROM groups.{view} WHERE dataset = {literal}")
         try:
@@ -137,8 +272,7 @@ class Groups:
             raise _broken(name, error) from error
         context = np.ma.filled(found["context"], -1).astype(np.int64)
         position = np.ma.filled(found["position"], -1).astype(np.int64)
-        known = (context >= 0) & (context < dataset.n_contexts) & (position >= 0)
-        known[known] &= position[known] < dataset.lengths[context[known]]
+        known = groupsites.exists(dataset, context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
             raise GroupError(
@@ -155,10 +289,11 @@ class Groups:
             raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
         return known[name]
 
-    def _current(self, name: str) -> Definition:
-        """The group's definition, with its view in the session as the file has it now.
+    def current(self, name: str) -> Definition:
+        """The group's definition, with its view in the session as the file has it now: to call before it is queried.
 
-        Another process may have added or changed it since the session began, or died before the catalog had it.
+        Another process may have added or changed it since the session began, or died before the catalog had it. Warns
+        of what is stale under it. Raises `UnknownName`, `DamagedFile`, and `GroupError` where it no longer works.
         """
         if (seen := groupfiles.signature(self._store.path)) != self._seen:
             self._store.refresh()
@@ -169,63 +304,153 @@ class Groups:
                 self._store.define(definition)
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
+        for table in self._tables_under(name):
+            self._warn(table)
         return definition
+
+    def notice(self, query: str) -> None:
+        """Warn of the stale groups that a query names; takes next to nothing where no group is kept as a table."""
+        if any(file.endswith(".parquet") for file, _, _ in groupfiles.signature(self._store.path)):
+            foundations = self._foundations()
+            for name in foundations.definitions.keys() & set(re.findall(r"\w+", query)):
+                for table in foundations.tables_under(name):
+                    self._warn(table)
+
+    # adding
+
+    def _check_free(self, name: str) -> None:
+        """Raise `BadName` or `GroupError` for a name that no group of one's own may bear."""
+        check_group_name(name)
+        if name in groupfiles.shipped():
+            raise GroupError(f"The group {name!r} comes with trajstore. Choose another name.")
+        if name in self._store.relations():
+            raise GroupError(
+                f"{name!r} is the name of a table of the store, which groups stand on. Choose another."
+            )
+
+    def _add_table(
+        self,
+        name: str,
+        description: str,
+        found: builtins.list[Sites],
+        code: Code | None,
+        *,
+        every: bool,
+        replace: bool,
+    ) -> Group:
+        """Keep sites as a group's table."""
+        new = Definition(name, groupfiles.table_query(name), description.strip())
+        table = Table(*grouptables.encode(name, new.description, found, code, every_dataset=every))
+        other = groupfiles.own(self._store.path).get(name)
+        if other is not None and not replace:
+            groupwrites.refuse_another(self._store.path, other, new, table)
+            if self._is_current(name) and not self._why_stale(name):
+                return self._added(name)
+            new = other
+        users = self._user_definitions(name) if other is not None else []
+        groupwrites.put(self._store.path, new, table, users, replace=replace)
+        self._store.refresh()
+        return self._added(name)
+
+    def _added(self, name: str, sizes: dict[str, int] | None = None) -> Group:
+        """A group after it was put in place, with its sizes if they are known."""
+        self._warned.discard(name)
+        if sizes is None:
+            return self.show(name)
+        users = grouptrials.users(self._store.path, name)
+        return self._describe(name, self._foundations(), Counted(sizes), users)
+
+    def _is_current(self, name: str) -> bool:
+        """Whether the catalog has a view for a group now."""
+        self._store.refresh()
+        return self._has_view(name)
 
     def _has_view(self, name: str) -> bool:
         """Whether the session has a view for the group."""
         there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {catalog.quoted(name)}"
         return bool(self._store.sql(there).fetchall())
 
-    def _users(self, name: str) -> builtins.list[str]:
-        """Own groups whose query names this one's view."""
-        with catalog.open_session(self._store.path) as session:
-            others = [other for other in groupfiles.own(self._store.path) if other != name]
-            bound = [other for other in others if _binds(session, other)]
-            # A private copy of the catalog: without the view, those that stand on it no longer bind.
-            session.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
-            return [other for other in bound if not _binds(session, other)]
+    def _user_definitions(self, name: str) -> builtins.list[Definition]:
+        """The definitions of the groups that stand on one."""
+        own = groupfiles.own(self._store.path)
+        return [own[user] for user in grouptrials.users(self._store.path, name)]
 
-    def _try(self, group: Definition) -> None:
-        """Run the definition in a confined session; raises `GroupError` with what is wrong."""
+    # what there is
+
+    def _describe(
+        self, name: str, foundations: Foundations, counted: Counted, users: Sequence[str] = ()
+    ) -> Group:
+        """One group, described."""
+        definition, made = foundations.definitions[name], None
+        problem = counted.problem
         try:
-            relation = self._store.sql(group.sql)
-        except TrajstoreError as error:
-            raise GroupError(f"The group {group.name!r} was not added: {error}") from error
-        if missing := [column for column in _COLUMNS if column not in relation.columns]:
-            raise GroupError(
-                f"The group {group.name!r} was not added: a definition gives the columns dataset, context, position; "
-                f"this one gives {', '.join(relation.columns)} (without {', '.join(missing)})."
-            )
-        kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        if wrong := [column for column in _COLUMNS[1:] if "INT" not in kinds[column]]:
-            raise GroupError(
-                f"The group {group.name!r} was not added: {wrong[0]} is {kinds[wrong[0]]}, and not a whole number."
-            )
-        session = catalog.open_session(self._store.path)
-        with session:
-            try:
-                groupfiles.create_view(session, group)
-                session.execute(f"SELECT count(*) FROM groups.{catalog.identifier(group.name)}")
-                statements.check_definitions(session)
-            except (duckdb.Error, QueryError) as error:
-                raise GroupError(
-                    f"The group {group.name!r} was not added: {statements.explained(error)}"
-                ) from error
+            made = self._made(name) if definition.is_table else None
+            sha256 = foundations.sha256(name)
+            stale = "; ".join(filter(None, map(self._why_stale, foundations.tables_under(name))))
+        except DamagedFile as error:
+            sha256, stale, problem = "", "", problem or str(error)
+        call = _CALL.fullmatch(definition.sql.removeprefix("FROM "))
+        origin: Origin = "sql"
+        when = None
+        if name in foundations.shipped:
+            origin = "trajstore"
+        elif definition.is_table:
+            origin = "sites" if made is None or made.code is None else "python"
+            when = made.time if made else None
+        else:
+            origin = "macro" if call and definition.sql.startswith("FROM ") else "sql"
+            changed = layout.group_path(self._store.path, name).stat().st_mtime
+            when = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return Group(
+            name,
+            made.description if made else definition.description,
+            definition.sql,
+            origin,
+            sha256,
+            when,
+            made.code if made else None,
+            tuple(foundations.direct(name)),
+            counted.sizes,
+            stale,
+            problem,
+            tuple(users),
+        )
 
+    # tables
 
-def _binds(session: duckdb.DuckDBPyConnection, name: str) -> bool:
-    try:
-        session.execute(f"SELECT 1 FROM groups.{catalog.identifier(name)} LIMIT 0")
-    except duckdb.Error:
-        return False
-    return True
+    def _made(self, name: str) -> Made:
+        """How a group's table was made; raises `DamagedFile`."""
+        return grouptables.read(self._store.path, name)
 
+    def _table(self, name: str) -> Made | None:
+        """How a group's table was made, or None for one that is not kept as a table, or is not there."""
+        definition = groupfiles.own(self._store.path).get(name)
+        return self._made(name) if definition is not None and definition.is_table else None
 
-def _fetch(rows: duckdb.DuckDBPyRelation, name: str) -> list[tuple[str, int]]:
-    try:
-        return rows.fetchall()
-    except duckdb.Error as error:
-        raise _broken(name, error) from error
+    def _tables_under(self, name: str) -> builtins.list[str]:
+        """The tables that a group stands on."""
+        return self._foundations().tables_under(name)
+
+    def _foundations(self) -> Foundations:
+        """What the groups stand on, read anew when one of their files has changed."""
+        seen = groupfiles.signature(self._store.path)
+        if self._known is None or self._known[0] != seen:
+            self._known = seen, Foundations.of(self._store.path)
+        return self._known[1]
+
+    def _datasets(self) -> dict[str, Dataset]:
+        return {name: self._store.dataset(name) for name in self._store.dataset_names()}
+
+    def _why_stale(self, name: str) -> str:
+        """Why a table is not what would be found now, or ""."""
+        return grouprefresh.why_stale(self._made(name), self._datasets())
+
+    def _warn(self, name: str) -> None:
+        """Warn of a stale table, once in a session."""
+        if name not in self._warned and (why := self._why_stale(name)):
+            self._warned.add(name)
+            mend = grouprefresh.mend(name, self._made(name))
+            warnings.warn(StaleGroup(name, why, mend), stacklevel=4)
 
 
 def _broken(name: str, error: Exception) -> GroupError:

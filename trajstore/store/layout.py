@@ -92,6 +92,9 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 def check_small_files(root: Path) -> None:
     """Raise `DamagedFile` for a pipe, socket or device among what views read beside slices: takes a millisecond."""
+    for table in root.glob("groups/*.parquet"):
+        if not table.is_symlink():  # which DuckDB takes for what it points to, and refuses
+            plain(table)
     for name in ("tokens", "models", "findings", ".okens", ".osses", ".odels", ".easures", ".indings"):
         _check_plain(root / name)
 
@@ -191,6 +194,24 @@ def publish(root: Path, path: Path, data: bytes | memoryview, *, replace: bool =
         with contextlib.suppress(FileNotFoundError):  # it may have been removed again
             sync_folder(path.parent)
     return True
+
+
+@contextlib.contextmanager
+def restoring(root: Path, path: Path) -> Iterator[None]:
+    """What is at a path now, a file or nothing, is there again if the block fails; for writers that take turns."""
+    before = temporary(root, path.suffix)
+    with contextlib.suppress(FileNotFoundError):
+        os.link(path, before)
+    try:
+        yield
+    except BaseException:
+        if before.exists():
+            before.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        before.unlink(missing_ok=True)
 
 
 def _link(temp: Path, path: Path) -> bool:

@@ -26,6 +26,7 @@ _OURS = {
     "measures",
     "findings",
     "damaged",
+    "cache",
     ".osses",
     ".okens",
     ".odels",

@@ -164,13 +164,18 @@ def take_losses(job: Job, out: np.ndarray) -> bool:
 
     Raises `FileNotFoundError` or `DamagedFile`.
     """
+    return take_with_facts(job, out).partial
+
+
+def take_with_facts(job: Job, out: np.ndarray) -> slices.SliceFacts:
+    """The same, giving what the slice's footer says."""
     facts, losses = slices.read_checked(job.path, job.sites.dataset)
     if job.sites.take is None:
         out[:] = losses
     else:
         np.take(losses, job.sites.take, out=out, mode="wrap")
         out[job.sites.take < 0] = 0
-    return facts.partial
+    return facts
 
 
 def each_slice(

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from trajstore import sqlfiles
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
 from trajstore.store import coverage, headers, layout
 from trajstore.store.headers import Column, Parameter
+from trajstore.store.matrix import Align
 from trajstore.store.steps import resolve
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def _read(store: Store, parameter: Parameter, value: Value) -> Value:
         case "dataset":
             return _one_of(store.dataset_names(), parameter, value)
         case "group":
-            return store.groups._current(str(value)).name  # with its view, if another session added it
+            return store.groups.current(str(value)).name
+        case "align":
+            return _align(parameter, value)
         case "integer" | "number":
             return _number(parameter, value)
     return str(value)
@@ -114,6 +117,12 @@ def _several(value: Value) -> list[str]:
 def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
     if value not in names:
         raise UnknownName(parameter.kind, str(value), names)
+    return str(value)
+
+
+def _align(parameter: Parameter, value: Value) -> str:
+    if value not in get_args(Align):
+        raise BadOption(f"-p {parameter.name}", str(value), headers.KINDS[parameter.kind])
     return str(value)
 
 

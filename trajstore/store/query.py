@@ -118,6 +118,7 @@ def frame(
     `files` are folders of the user's own that the query may read as well.
     """
     layout.check_large_files(store.path)
+    store.groups.notice(query)
     connection = store.connection(files)
 
     def read() -> tuple[pa.Table, int]:
@@ -149,6 +150,7 @@ def write(
     `files` as in `frame`.
     """
     layout.check_large_files(store.path)
+    store.groups.notice(query)
     connection = store.connection(files)
 
     def copy() -> int:

@@ -113,6 +113,7 @@ class Store:
         `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`. `parameters` are
         the values of the query's $names; raises `MissingParameter` and `UnknownName` where the two do not fit.
         """
+        self.groups.notice(query)
         return select(self.connection(files), query, parameters)
 
     def query(self, name: str, /, **parameters: named.Value) -> duckdb.DuckDBPyRelation:

@@ -13,8 +13,42 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from trajstore.store.datasets import Dataset
 from trajstore.store.matrix import Job, Missing, Sites, choose_sites, each_slice, row_labels, take_losses
 from trajstore.store.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Units:
+    """What of a dataset's text is chosen as a whole, so that losses within one are not independent."""
+
+    kind: str
+    """context, document or category."""
+    of_context: np.ndarray
+    """Number of each context's unit, from 0, int64 (contexts of the dataset,)."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Units:
+        """A dataset's units: contexts, unless several of them belong together.
+
+        They do where contexts are made of problems, by category, and where several are of one document. A
+        dataset that is all of one category or document has its contexts as units.
+        """
+        told = dataset.belonging
+        problems = told["shot"].is_not_null().all() and told["category"].is_not_null().all()
+        kind = "category" if problems else "document"
+        # A context of no known document is one of its own.
+        alone = pl.format("\0{}", pl.int_range(pl.len()))
+        ranks = told.select(pl.col(kind).fill_null(alone).rank("dense")).to_series()
+        numbers = ranks.to_numpy().astype(np.int64) - 1
+        if 1 < (count := int(numbers.max()) + 1) < told.height:
+            return cls(kind, numbers)
+        return cls("category" if problems and count > 1 else "context", np.arange(told.height))
+
+    @property
+    def count(self) -> int:
+        """Units of the dataset."""
+        return int(self.of_context.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -22,10 +56,14 @@ class ContextSums:
     """The losses of a group in one dataset, summed by context, of several checkpoints."""
 
     dataset: str
+    units: Units
+    """Of the dataset."""
     rows: pl.DataFrame
     """model (String), step (Int64)."""
+    contexts: np.ndarray
+    """Number of the context of each sum, int64 (contexts,), ascending; one without losses is left out."""
     tokens: np.ndarray
-    """Losses in each sum, int64 (contexts,), 1 at least: a context without any is left out."""
+    """Losses in each sum, int64 (contexts,), 1 at least."""
     sums: np.ndarray
     """float64 (rows, contexts), nats; NaN where nothing is."""
 
@@ -56,9 +94,9 @@ def context_sums(
         return partial
 
     each_slice(root, checkpoints, [every], add, missing, threads, progress)
-    rows = row_labels(checkpoints)
+    rows, units = row_labels(checkpoints), Units.of(dataset)
     return {
-        group: ContextSums(dataset.name, rows, part.tokens, part.sums)
+        group: ContextSums(dataset.name, units, rows, part.contexts, part.tokens, part.sums)
         for group, part in zip(groups, parts, strict=True)
     }
 
@@ -71,6 +109,7 @@ class _Part:
     """Its losses among those that are read, int64; None for all of them."""
     starts: np.ndarray
     """Where each context begins among its losses."""
+    contexts: np.ndarray
     tokens: np.ndarray
     sums: np.ndarray
 
@@ -84,6 +123,7 @@ class _Part:
         return cls(
             None if same else np.searchsorted(every.tokens, sites.tokens),
             starts,
+            context[starts],
             np.diff(np.append(starts, len(context))),
             np.full((n_rows, len(starts)), np.nan),
         )

@@ -1,0 +1,105 @@
+"""group examples: members of a group in their context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.cli.analysis import AlignOption
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    has_colors,
+    open_store,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from trajstore.store.excerpts import Examples
+
+
+def examples(
+    name: Annotated[str, typer.Argument(help="The group's name.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = 10,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Dataset or glob, may be given again [default: all]."),
+    ] = None,
+    width: Annotated[int, typer.Option(min=0, help="Tokens to show on either side.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other tokens.")] = 0,
+    align: AlignOption = "predict",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL[@STEP]", help="Show the tokens' losses at a checkpoint, the last by default."
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show tokens of a group in their context, drawn at random from as many datasets and contexts as can be.
+
+    The token is in brackets, or coloured on a terminal that has colours. Line breaks, tabs and what has no sign
+    of its own are made visible. With --align after, the tokens marked are those that follow the group's.
+
+    \b
+    Example:
+      trajstore group examples induction_bigram -n 5 -d code --loss tiny-2l-seed0@1448
+    """
+    from trajstore.store.excerpts import examples as draw
+
+    with open_store(store) as opened:
+        found = draw(opened, name, n, dataset, width, seed, align, loss)  # type: ignore[arg-type]
+    if as_json:
+        print_json(_as_json(found))
+        return
+    _say_sizes(found)
+    if found.tokens.height:
+        _print(found)
+
+
+def _say_sizes(found: Examples) -> None:
+    """How many members there are in which dataset, and what is shown of them."""
+    say(f"{found.group}: {found.description}")
+    if not found.sizes:
+        say("It has no tokens in the datasets asked for.")
+        return
+    what = "Tokens" if found.align == "predict" else "Tokens that follow one of the group"
+    sizes = ", ".join(f"{size:,} in {dataset}" for dataset, size in found.sizes.items())
+    at = "" if found.checkpoint is None else "; loss (nats) of {} at step {}".format(*found.checkpoint)
+    say(f"{what}: {sizes}. {found.tokens.height} drawn at random with seed {found.seed}{at}:")
+
+
+def _print(found: Examples) -> None:
+    """A line for each token."""
+    from rich.text import Text
+
+    from trajstore.store.text import shown
+
+    colored = has_colors()
+    rows: list[list[Any]] = []
+    for token in found.tokens.iter_rows(named=True):
+        before, own, after = (shown(token[part]) for part in ("before", "marked", "after"))
+        text = Text.assemble(before, (own, "black on yellow") if colored else f"[{own}]", after)
+        loss = [] if found.checkpoint is None else [token["loss"]]
+        rows.append([token["dataset"], token["context"], token["position"], *loss, text])
+    named = [] if found.checkpoint is None else ["loss"]
+    print_table(["dataset", "context", "position", *named, "text"], rows)
+
+
+def _as_json(found: Examples) -> dict[str, Any]:
+    checkpoint = found.checkpoint and {"model": found.checkpoint[0], "step": found.checkpoint[1]}
+    return {
+        **{name: value for name, value in vars(found).items() if name != "tokens"},
+        "checkpoint": checkpoint,
+        "tokens": found.tokens.to_dicts(),
+    }
+
+
+def register(family: typer.Typer) -> None:
+    """Add this command to the groups'."""
+    family.command("examples")(examples)

@@ -1,0 +1,66 @@
+"""Groups kept as a table that are not what would be found now: why, what mends them, and finding them anew.
+
+A table by a Python function is stale when the file of the function's module has changed, when a dataset's files have
+(tokens, texts, items, roles, contexts), and when a dataset came later that it is meant for. One of given sites is stale
+when a dataset's files have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trajstore.errors import GroupError
+from trajstore.store import grouptables, groupwrites, pythongroups
+from trajstore.store.datasets import Dataset
+from trajstore.store.grouptables import Code, Made, Sites
+from trajstore.store.groupwrites import Table
+from trajstore.store.progress import Progress
+
+
+def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
+    """Why a table is not what would be found now, or "".
+
+    A module that is not here has not changed.
+    """
+    reasons = [f"{name} has changed" for name in grouptables.changed(made, datasets)]
+    reasons += [f"{name} came later" for name in grouptables.added(made, datasets)]
+    if made.code is not None and (now := _code_now(made.code)).module_sha256 != made.code.module_sha256:
+        itself = now.function_sha256 != made.code.function_sha256
+        what = made.code.function if itself else f"the module of {made.code.function}"
+        reasons.append(f"{what} has changed")
+    return ", ".join(reasons)
+
+
+def mend(name: str, made: Made) -> str:
+    """The command that makes a stale table current."""
+    if made.code is None:
+        return f"Give its sites again: trajstore group add {name} --sites FILE --replace"
+    return f"Find its sites anew: trajstore group refresh {name}"
+
+
+def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], progress: Progress) -> bool:
+    """Find anew what is stale of a table by a function; whether anything was."""
+    assert made.code is not None
+    changed, added = grouptables.changed(made, datasets), grouptables.added(made, datasets)
+    run, code = pythongroups.load(made.code.function)
+    kept = [each for each in made.parts if each in datasets and each not in changed]
+    if code.module_sha256 != made.code.module_sha256:
+        changed, kept = [*changed, *kept], []
+    if not changed and not added:
+        return False
+    found = pythongroups.find(run, name, [datasets[each] for each in (*changed, *added)], progress)
+    if kept:
+        before = grouptables.sites(root, name)
+        found += [Sites(datasets[each], *before[each]) for each in kept]
+    fresh = grouptables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
+    groupwrites.change_table(root, name, made, Table(*fresh))
+    return True
+
+
+def _code_now(code: Code) -> Code:
+    """The hashes of a function as it is now; those given where its module is not here."""
+    try:
+        return pythongroups.code_of(code.function)
+    except GroupError:
+        return code

@@ -1,0 +1,106 @@
+"""Sites that a user gives for a group: a frame or a file with the columns dataset, context, position.
+
+Each is checked against the datasets; what other columns there are is left aside, as in a group's query. Publishes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trajstore.errors import BadSource, GroupError
+from trajstore.store import foreign
+from trajstore.store.datasets import Dataset
+from trajstore.store.grouptables import Sites
+
+COLUMNS = ("dataset", "context", "position")
+
+_KINDS = {".csv": "csv", ".parquet": "parquet"}
+
+
+def read(path: Path) -> pl.DataFrame:
+    """The sites of a .csv or .parquet file; raises `BadSource` or `GroupError`."""
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise BadSource(f"Cannot tell what {path.name} holds: sites are read from .csv and .parquet files.")
+    if not path.is_file():
+        raise BadSource(f"There is no file {path}.")
+    _require_columns(str(path), foreign.column_names(path, kind))
+    return pl.concat(
+        [
+            pl.DataFrame(schema={"dataset": pl.String, "context": pl.Int64, "position": pl.Int64}),
+            *(pl.DataFrame(batch) for batch in foreign.batches(path, kind, {name: name for name in COLUMNS})),
+        ]
+    )
+
+
+def frame_of(given: Any) -> pl.DataFrame:
+    """A frame's sites as Polars: it may be Polars, pandas, Arrow, or offer `__arrow_c_stream__`.
+
+    Raises `GroupError` where it is no frame, or its columns are not those of sites.
+    """
+    if isinstance(given, pl.LazyFrame):
+        given = given.collect()
+    if not isinstance(given, pl.DataFrame) and not hasattr(given, "__arrow_c_stream__"):
+        raise GroupError(
+            f"A group is made of a query or of a frame of sites (Polars, pandas, Arrow); this is a "
+            f"{type(given).__name__}."
+        )
+    frame = pl.DataFrame(given)
+    _require_columns("The frame", frame.columns)
+    for name in COLUMNS[1:]:
+        if not frame[name].dtype.is_integer():
+            raise GroupError(f"In the frame of sites {name} is {frame[name].dtype}, and not a whole number.")
+    return frame.select(pl.col("dataset").cast(pl.String), *(pl.col(name) for name in COLUMNS[1:]))
+
+
+def _require_columns(what: str, there: list[str]) -> None:
+    if missing := [name for name in COLUMNS if name not in there]:
+        raise GroupError(
+            f"{what} gives {', '.join(there)} (without {', '.join(missing)}); sites have the columns dataset, "
+            "context, position."
+        )
+
+
+def check(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:
+    """The sites by dataset, each once and in canonical order; raises `GroupError` naming the first that does not exist.
+
+    `dataset` gives a dataset by its name, or raises `UnknownName`.
+    """
+    if not frame.height:
+        raise GroupError("There are no sites in it.")
+    for name in COLUMNS:
+        if (bad := frame[name].is_null().arg_max()) is not None and frame[name].null_count():
+            what = "dataset" if name == "dataset" else f"whole number for a {name}"
+            raise GroupError(f"Row {bad + 1} of the sites has no {what}.")
+    names = frame["dataset"].unique(maintain_order=True)
+    datasets = {name: dataset(name) for name in names}
+    rows = frame.with_row_index("row")
+    absent: list[tuple[int, str]] = []
+    found = []
+    for name, of in datasets.items():
+        own = rows.filter(pl.col("dataset") == name)
+        context, position = own["context"].to_numpy(), own["position"].to_numpy()
+        known = exists(of, context, position)
+        if not known.all():
+            at = int(np.flatnonzero(~known)[0])
+            absent.append((int(own["row"][at]), f"context {context[at]}, position {position[at]} of {name}"))
+            continue
+        unique = own.select("context", "position").unique().sort("context", "position").cast(pl.Int32)
+        found.append(Sites(of, unique["context"].to_numpy(), unique["position"].to_numpy()))
+    if absent:
+        row, place = min(absent)
+        raise GroupError(f"Row {row + 1} of the sites names {place}, which does not exist.")
+    return found
+
+
+def exists(dataset: Dataset, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Which sites are in the dataset, position 0 included, bool (sites,)."""
+    known: np.ndarray = (context >= 0) & (context < dataset.n_contexts) & (position >= 0)
+    known[known] &= position[known] < dataset.lengths[context[known]]
+    return known

@@ -1,0 +1,170 @@
+"""How many tokens groups have in each dataset, counted once: `STORE/cache/group_sizes.json`.
+
+A group whose sites follow from the datasets' files and the definitions alone keeps its sizes under a hash of these; one
+over losses is counted each time. The file holds nothing but numbers that can be counted again: it may be deleted at any
+time, a damaged one counts as none, and where it cannot be written nothing is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from trajstore.errors import DamagedFile, GroupError, QueryError, TrajstoreError
+from trajstore.store import catalog, grouptables, layout, statements
+from trajstore.store.foundations import Foundations
+from trajstore.store.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from trajstore.store.datasets import Dataset
+    from trajstore.store.store import Store
+
+Sizes = dict[str, int]
+"""Tokens by dataset; a dataset without any is left out."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The sizes of one group."""
+
+    sizes: Sizes
+    problem: str = ""
+    """Why it could not be counted, or ""."""
+
+
+def count(
+    store: Store,
+    names: Sequence[str],
+    foundations: Foundations,
+    progress: Progress = SILENT,
+    *,
+    ready: Callable[[str], object],
+) -> dict[str, Counted]:
+    """The sizes of groups, from the cache where it has them; `ready` is called with a group before it is counted."""
+    datasets = {name: store.dataset(name) for name in store.dataset_names()}
+    cache = _Cache(store.path, foundations, datasets)
+    found: dict[str, Counted] = {}
+    for name in names:
+        try:
+            if (sizes := cache.known(name)) is not None:
+                found[name] = Counted(sizes)
+        except DamagedFile as error:
+            found[name] = Counted({}, str(error))
+    waiting = [name for name in names if name not in found]
+    if waiting:
+        progress.start("counting", len(waiting), "groups")
+    try:
+        for name in waiting:
+            try:
+                ready(name)
+                sizes = _count(store, name, cache.unknown(name))
+            except GroupError as error:
+                found[name] = Counted({}, str(error))
+            else:
+                cache.keep(name, sizes)
+                found[name] = Counted(cache.known(name) or sizes)
+            progress.advance(1, name)
+    finally:
+        progress.stop()
+        cache.write()
+    return found
+
+
+def _count(store: Store, name: str, datasets: Sequence[str] | None) -> Sizes:
+    """The sizes of a group in these datasets, or in all."""
+    only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(catalog.quoted, datasets))})"
+    ask = f"SELECT dataset, count(*) FROM groups.{catalog.identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
+    try:
+        return {str(dataset): int(n) for dataset, n in store.sql(ask).fetchall()}
+    except (duckdb.Error, QueryError) as error:
+        raise GroupError(f"The group {name!r} cannot be computed: {statements.explained(error)}") from error
+
+
+class _Cache:
+    """Sizes by key: a hash of the definition with all it stands on, and of what it is counted in."""
+
+    def __init__(self, root: Path, foundations: Foundations, datasets: Mapping[str, Dataset]) -> None:
+        self._root, self._foundations, self._datasets = root, foundations, datasets
+        self._path = root / "cache" / "group_sizes.json"
+        self._sizes = self._read()
+        self._fresh: dict[str, int] = {}
+        self._known_keys: dict[str, dict[str, str] | None] = {}
+        state = "".join(f"{name}\0{each.files_sha256}\0" for name, each in sorted(datasets.items()))
+        self._state = hashlib.sha256(state.encode()).hexdigest()
+
+    def known(self, name: str) -> Sizes | None:
+        """A group's sizes, or None where one of them is not known."""
+        if self._foundations.definitions[name].is_table:
+            parts = grouptables.read(self._root, name).parts
+            here = {
+                dataset: parts[dataset].sites
+                for dataset, each in self._datasets.items()
+                if dataset in parts and parts[dataset].tokens_sha256 == each.tokens_sha256
+            }
+            return {dataset: n for dataset, n in here.items() if n}
+        keys = self._keys(name)
+        if keys is None or any(key not in self._sizes for key in keys.values()):
+            return None
+        return {dataset: n for dataset, key in keys.items() if (n := self._sizes[key])}
+
+    def unknown(self, name: str) -> list[str] | None:
+        """Datasets in which a group is still to be counted; None for all, since none are kept."""
+        keys = self._keys(name)
+        return None if keys is None else [each for each, key in keys.items() if key not in self._sizes]
+
+    def keep(self, name: str, sizes: Sizes) -> None:
+        """Take up sizes in the datasets that were unknown."""
+        keys = self._keys(name) or {}
+        new = {key: sizes.get(dataset, 0) for dataset, key in keys.items() if key not in self._sizes}
+        self._sizes |= new
+        self._fresh |= new
+
+    def write(self) -> None:
+        """Keep what is new, beside what others have kept meanwhile that still stands for something."""
+        if not self._fresh:
+            return
+        current: set[str] = set()
+        for name in self._foundations.definitions:
+            with contextlib.suppress(TrajstoreError):
+                current |= set((self._keys(name) or {}).values())
+        kept = {key: n for key, n in (self._read() | self._fresh).items() if key in current}
+        with contextlib.suppress(OSError, TrajstoreError):
+            layout.publish(self._root, self._path, json.dumps(kept, indent=0).encode(), replace=True)
+
+    def _keys(self, name: str) -> dict[str, str] | None:
+        """The key of each dataset's size, or None for a group whose sizes are not kept."""
+        if name not in self._known_keys:
+            self._known_keys[name] = self._make_keys(name)
+        return self._known_keys[name]
+
+    def _make_keys(self, name: str) -> dict[str, str] | None:
+        definition = self._foundations.definitions[name]
+        if definition.is_table or not self._foundations.only_tokens(name):
+            return None
+        stem, shipped = self._foundations.sha256(name), name in self._foundations.shipped
+        # What comes with trajstore looks at each dataset by itself; another definition may compare datasets.
+        return {
+            dataset: _hash(stem, each.files_sha256 if shipped else self._state + dataset)
+            for dataset, each in self._datasets.items()
+        }
+
+    def _read(self) -> dict[str, int]:
+        """What the file holds; nothing where it is not there, damaged, or no file."""
+        try:
+            found = json.loads(layout.plain(layout.unlinked(self._path)).read_bytes())
+        except (OSError, ValueError, RecursionError, TrajstoreError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {key: n for key, n in found.items() if type(n) is int and n >= 0}
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

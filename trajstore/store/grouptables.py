@@ -1,0 +1,238 @@
+"""Groups that are kept as a table: `groups/NAME.parquet`, sites that were given or that a Python function found.
+
+The rows are dataset, context, position and the tokens_sha256 of the dataset that they were found in, by which a reader
+leaves out those of a dataset that has changed since. The footer says how the table was made, and the file is sealed as
+slices are. Knows nothing of how sites are found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trajstore.errors import DamagedFile
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
+from trajstore.store import layout, slices
+from trajstore.store.datasets import Dataset, numbers
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("context", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("tokens_sha256", pa.string(), nullable=False),
+    ]
+)
+
+_AGAIN = "Remove it with its .sql file, and make that group again"
+
+
+@dataclass(frozen=True)
+class Code:
+    """The Python function that found a table's sites."""
+
+    function: str
+    """MODULE:FUNCTION."""
+    module_sha256: str
+    """Of the module's file, as `sha256:…`: a function may use all of it, so that this tells whether it has changed."""
+    function_sha256: str
+    """Of the function's own lines in it; "" where it is not defined by a statement of its own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table's sites in one dataset."""
+
+    tokens_sha256: str
+    """Of the dataset's tokens."""
+    files_sha256: str
+    """Of the dataset's files, which hold its texts and roles too."""
+    sites: int
+    """How many."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a table was made."""
+
+    description: str
+    """What the group is."""
+    time: str
+    """When, UTC, to the second."""
+    code: Code | None
+    """None where the sites were given."""
+    every_dataset: bool
+    """Whether the function is meant for all datasets of the store, later ones too."""
+    parts: Mapping[str, Part]
+    """By dataset."""
+    sites_sha256: str
+    """Hash of all sites, as `sha256:…`."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Sites in one dataset, before they are kept: each once, ascending."""
+
+    dataset: Dataset
+    context: np.ndarray
+    """int32 (sites,)"""
+    position: np.ndarray
+    """int32 (sites,)"""
+
+
+def path_of(root: Path, name: str) -> Path:
+    """The table of a group."""
+    return layout.group_path(root, name).with_suffix(".parquet")
+
+
+def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """`sha256:…` over each dataset's name, its number of sites, its contexts and its positions, by name."""
+    digest = hashlib.sha256()
+    for name, (context, position) in sorted(found.items()):
+        digest.update(f"{name}\0{len(context)}\0".encode())
+        digest.update(context.astype("<i4").tobytes())
+        digest.update(position.astype("<i4").tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def encode(
+    name: str, description: str, found: list[Sites], code: Code | None = None, *, every_dataset: bool = False
+) -> tuple[Made, memoryview]:
+    """A group's table: what its footer says, and its bytes."""
+    ordered = sorted(found, key=lambda each: each.dataset.name)
+    parts = {
+        each.dataset.name: Part(each.dataset.tokens_sha256, each.dataset.files_sha256, len(each.context))
+        for each in ordered
+    }
+    made = Made(
+        description,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        code,
+        every_dataset,
+        parts,
+        hash_sites({each.dataset.name: (each.context, each.position) for each in ordered}),
+    )
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
+    ) as writer:
+        for each in ordered:  # a row group a dataset, so that a reader of one skips the others
+            n = len(each.context)
+            columns = [
+                pa.repeat(each.dataset.name, n),
+                pa.array(each.context, pa.int32()),
+                pa.array(each.position, pa.int32()),
+                pa.repeat(each.dataset.tokens_sha256, n),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+        facts = {"format": FORMAT, "group": name, **asdict(made)}
+        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: "0" * 64})
+    data = sink.getbuffer()
+    slices.seal(data)
+    return made, data
+
+
+def read(root: Path, name: str) -> Made:
+    """How a group's table was made, from its footer; raises `DamagedFile`."""
+    path = path_of(root, name)
+    try:
+        with pq.ParquetFile(layout.plain(layout.unlinked(path))) as file:
+            return _facts(path, name, file)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), _AGAIN) from error
+
+
+def _facts(path: Path, name: str, file: pq.ParquetFile) -> Made:
+    """What a footer says; raises `DamagedFile` where that is not this group's, or does not fit its rows."""
+    try:
+        facts = json.loads(file.metadata.metadata[META_KEY.encode()])
+        parts = {
+            str(dataset): Part(str(part["tokens_sha256"]), str(part["files_sha256"]), int(part["sites"]))
+            for dataset, part in facts["parts"].items()
+        }
+        code = None if facts["code"] is None else Code(**facts["code"])
+        made = Made(
+            str(facts["description"]),
+            str(facts["time"]),
+            code,
+            bool(facts["every_dataset"]),
+            parts,
+            str(facts["sites_sha256"]),
+        )
+        own, rows = facts["group"], sum(part.sites for part in parts.values())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedFile(path, f"its footer lacks the facts of a group ({error!r})", _AGAIN) from error
+    if own != name:
+        raise DamagedFile(path, f"it is the table of {own!r}, so it is under another's name", _AGAIN)
+    if not file.schema_arrow.equals(_SCHEMA):
+        raise DamagedFile(path, "its columns are not those of a group", _AGAIN)
+    if file.metadata.num_rows != rows:
+        raise DamagedFile(
+            path, f"it has {file.metadata.num_rows} rows, and its footer speaks of {rows}", _AGAIN
+        )
+    return made
+
+
+def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(contexts, positions) of a group's table, int32, by dataset; raises `DamagedFile` where they are not its own."""
+    path = path_of(root, name)
+    try:
+        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
+            made = _facts(path, name, file)
+            table = file.read(columns=["dataset", "context", "position"])
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), _AGAIN) from error
+    context, position = numbers(table["context"]), numbers(table["position"])
+    ends = np.cumsum([part.sites for part in made.parts.values()], dtype=np.int64)
+    # The rows lie in the order of the parts, which are sorted by name.
+    found = {
+        dataset: (context[end - part.sites : end], position[end - part.sites : end])
+        for (dataset, part), end in zip(made.parts.items(), ends, strict=True)
+    }
+    if hash_sites(found) != made.sites_sha256:
+        raise DamagedFile(path, "its sites are not those its footer speaks of", _AGAIN)
+    return found
+
+
+def problem(root: Path, name: str, *, deep: bool) -> str | None:
+    """What is wrong with a group's table, or None; `deep` reads every byte."""
+    try:
+        read(root, name)
+        if deep:
+            sites(root, name)
+            if not slices.is_sealed(path_of(root, name).read_bytes()):
+                return "its bytes are not those that were written (digest of the file)"
+    except DamagedFile as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None
+
+
+def publish_empty(root: Path, name: str) -> None:
+    """A table of zero rows, by which a view can be made where no store is."""
+    _, data = encode(name, "", [])
+    layout.publish(root, path_of(root, name), data)
+
+
+def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+    """Datasets that are not what they were when the table was made; one that is gone is left out."""
+    return [
+        name
+        for name, part in made.parts.items()
+        if name in datasets and datasets[name].files_sha256 != part.files_sha256
+    ]
+
+
+def added(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+    """Datasets that the table should have and has not, since they came later."""
+    return [name for name in datasets if made.every_dataset and name not in made.parts]

@@ -1,0 +1,80 @@
+"""Whether a definition can be a group, and which groups stand on another: tried in sessions of their own.
+
+Such a session is a private copy of the catalog, so that nothing that is tried is seen by anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from trajstore.errors import GroupError, QueryError, TrajstoreError
+from trajstore.store import catalog, groupfiles, statements
+from trajstore.store.groupfiles import Definition
+from trajstore.store.groupsites import COLUMNS
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+
+def users(root: Path, name: str) -> list[str]:
+    """Own groups of the store that stand on a group's view, at any remove."""
+    with catalog.open_session(root) as session:
+        others = [other for other in groupfiles.own(root) if other != name]
+        bound = [other for other in others if _binds(session, other)]
+        session.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
+        return [other for other in bound if not _binds(session, other)]
+
+
+def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[str, int]:
+    """A definition's tokens by dataset, counted in a session in which those that use it are bound as well.
+
+    Raises `GroupError` saying what is wrong.
+    """
+    _check_columns(store, group)
+    with catalog.open_session(store.path) as session:
+        view = f"groups.{catalog.identifier(group.name)}"
+        try:
+            groupfiles.create_view(session, group)
+            statements.check_definitions(session)
+            ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
+            sizes = {str(dataset): int(n) for dataset, n in session.execute(ask).fetchall()}
+        except (duckdb.Error, QueryError) as error:
+            raise GroupError(
+                f"The group {group.name!r} was not added: {statements.explained(error)}"
+            ) from error
+        if broken := groupfiles.create_views(session, users):
+            names = ", ".join(user.name for user, _ in broken)
+            raise GroupError(
+                f"The group {group.name!r} was not replaced: {names} would no longer work: {broken[0][1]}"
+            )
+    return sizes
+
+
+def _check_columns(store: Store, group: Definition) -> None:
+    """Raise `GroupError` unless a query gives a group's columns."""
+    try:
+        relation = store.sql(group.sql)
+    except TrajstoreError as error:
+        raise GroupError(f"The group {group.name!r} was not added: {error}") from error
+    if missing := [column for column in COLUMNS if column not in relation.columns]:
+        raise GroupError(
+            f"The group {group.name!r} was not added: a definition gives the columns dataset, context, position; "
+            f"this one gives {', '.join(relation.columns)} (without {', '.join(missing)})."
+        )
+    kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    if wrong := [column for column in COLUMNS[1:] if "INT" not in kinds[column]]:
+        raise GroupError(
+            f"The group {group.name!r} was not added: {wrong[0]} is {kinds[wrong[0]]}, and not a whole number."
+        )
+
+
+def _binds(session: duckdb.DuckDBPyConnection, name: str) -> bool:
+    try:
+        session.execute(f"SELECT 1 FROM groups.{catalog.identifier(name)} LIMIT 0")
+    except duckdb.Error:
+        return False
+    return True

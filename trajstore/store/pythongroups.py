@@ -1,0 +1,245 @@
+"""Groups by a Python function, MODULE:FUNCTION, that says of each token of a context whether it is in the group.
+
+The function gets one context's tokens as a Polars frame (dataset, context, position, token, text, item, item_position,
+role; a row a token, position 0 included) and gives a mask, a bool for each row. Its module is looked for in the working
+folder first. What is run is the file as it is now, whatever was imported before, so that the hash is of what was run.
+Publishes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trajstore.errors import GroupError
+from trajstore.store.datasets import Dataset
+from trajstore.store.grouptables import Code, Sites
+from trajstore.store.progress import Progress
+
+Function = Callable[[pl.DataFrame], Any]
+
+_BATCH = 1 << 18
+"""Tokens that are read at once."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of a module."""
+
+    path: Path
+    text: bytes
+    module: str
+    package: bool
+    """Whether it is a package's __init__.py."""
+
+
+def code_of(function: str) -> Code:
+    """The hashes of MODULE:FUNCTION as its file is now; runs nothing of it. Raises `GroupError`."""
+    module, name = _split(function)
+    with _working_folder():
+        source = _find(module)
+    return _code(source, name)
+
+
+def load(function: str) -> tuple[Function, Code]:
+    """The function of MODULE:FUNCTION, from its file as it is now; raises `GroupError`."""
+    module, name = _split(function)
+    with _working_folder():
+        source = _find(module)
+        ran = _run(source)
+    known = sorted(key for key, value in vars(ran).items() if callable(value) and not key.startswith("_"))
+    found = getattr(ran, name, None)
+    if found is None:
+        raise GroupError(
+            f"There is no {name} in {source.path}; there is: {', '.join(known) or 'no function'}."
+        )
+    if not callable(found):
+        raise GroupError(f"{function} is {type(found).__name__}, and not a function.")
+    home = getattr(found, "__module__", module)
+    if isinstance(found, type(_split)) and home != module:
+        raise GroupError(
+            f"{function} comes from {home}. Name it where it is defined: {home}:{found.__name__}"
+        )
+    return found, _code(source, name)
+
+
+def find(function: Function, name: str, datasets: Sequence[Dataset], progress: Progress) -> list[Sites]:
+    """The sites that a function called `name` finds in each context of these datasets.
+
+    Raises `GroupError` naming dataset and context for a mask that is none, and for what the function raises.
+    """
+    progress.start(name, sum(each.n_contexts for each in datasets), "contexts")
+    try:
+        with _working_folder():
+            return [_find_in(function, name, each, progress) for each in datasets]
+    finally:
+        progress.stop()
+
+
+def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> Sites:
+    """The sites in one dataset."""
+    contexts, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for context, frame in _frames(dataset):
+        try:
+            mask = function(frame)
+        except Exception as error:
+            raise GroupError(
+                f"{name} failed on context {context} of {dataset.name}: {type(error).__name__}: {error}. Nothing was "
+                "written."
+            ) from error
+        try:
+            found = np.flatnonzero(_mask(mask, frame.height)).astype(np.int32)
+        except ValueError as error:
+            raise GroupError(
+                f"{name} gave {error} for context {context} of {dataset.name}, which has {frame.height} tokens; it "
+                "must give a list, a numpy array or a Polars series of as many bools. Nothing was written."
+            ) from None
+        contexts.append(np.full(len(found), context, np.int32))
+        positions.append(found)
+        progress.advance(1, dataset.name)
+    return Sites(dataset, np.concatenate(contexts), np.concatenate(positions))
+
+
+def _mask(mask: Any, n: int) -> np.ndarray:
+    """A mask as bool (n,); raises `ValueError` saying what it is where it is none."""
+    if isinstance(mask, pl.Series):
+        if mask.dtype != pl.Boolean:
+            raise ValueError(f"a series of {mask.dtype}")
+        if mask.null_count():
+            raise ValueError("a series with nulls")
+        found = mask.to_numpy()
+    elif isinstance(mask, list | np.ndarray):
+        if isinstance(mask, list) and not all(isinstance(each, bool | np.bool_) for each in mask):
+            odd = next(each for each in mask if not isinstance(each, bool | np.bool_))
+            raise ValueError(f"a list that holds {type(odd).__name__}")
+        found = np.asarray(mask, dtype=bool) if isinstance(mask, list) else mask
+        if found.dtype != bool:
+            raise ValueError(f"an array of {found.dtype}")
+        if found.ndim != 1:
+            raise ValueError(f"an array of {found.ndim} dimensions")
+    else:
+        raise ValueError(type(mask).__name__)
+    if len(found) != n:
+        raise ValueError(f"{len(found)} values")
+    return found
+
+
+def _frames(dataset: Dataset) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Each context of a dataset with its tokens; some contexts are read at once."""
+    tokens = pl.scan_parquet(dataset.folder / "tokens.parquet", hive_partitioning=False)
+    label = pl.lit(dataset.name).alias("dataset")
+    ends = np.cumsum(dataset.lengths)
+    first = 0
+    while first < dataset.n_contexts:
+        begin = int(ends[first] - dataset.lengths[first])
+        last = max(first + 1, int(np.searchsorted(ends, begin + _BATCH, side="right")))
+        batch = tokens.slice(begin, int(ends[last - 1]) - begin).select(label, pl.all()).collect()
+        offset = 0
+        for context in range(first, last):
+            n = int(dataset.lengths[context])
+            yield context, batch.slice(offset, n)
+            offset += n
+        first = last
+
+
+def _split(function: str) -> tuple[str, str]:
+    """(module, name) of MODULE:FUNCTION; raises `GroupError`."""
+    module, _, name = function.partition(":")
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise GroupError(
+            f"{function!r} names no function. It takes MODULE:FUNCTION, as in mygroups:rhymes for the function rhymes "
+            "in mygroups.py, in the working folder or installed."
+        )
+    return module, name
+
+
+@contextlib.contextmanager
+def _working_folder() -> Iterator[None]:
+    """Imports look in the working folder first, as `python -m` does."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def _find(module: str) -> Source:
+    """A module's file, found as an import finds it but without running anything; raises `GroupError`."""
+    importlib.invalidate_caches()
+    places: Sequence[str] | None = None
+    parts = module.split(".")
+    spec = None
+    for depth in range(len(parts)):
+        name = ".".join(parts[: depth + 1])
+        found = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((each for each in found if each is not None), None)
+        if spec is None:
+            raise GroupError(
+                f"There is no module {name!r} here. It is looked for in the working folder, {Path.cwd()}, and among "
+                "what is installed."
+            )
+        places = spec.submodule_search_locations
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise GroupError(f"The module {module} has no Python file, whose hash would say when it has changed.")
+    path = Path(spec.origin)
+    try:
+        return Source(path, path.read_bytes(), module, path.name == "__init__.py")
+    except OSError as error:
+        raise GroupError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _run(source: Source) -> ModuleType:
+    """A module of its own from a file's text; an imported one of its name stays what it is."""
+    made = ModuleType(source.module)
+    made.__file__ = str(source.path)
+    made.__package__ = source.module if source.package else source.module.rpartition(".")[0]
+    if source.package:
+        made.__path__ = [str(source.path.parent)]
+    before = sys.modules.get(source.module)
+    try:
+        if parent := source.module.rpartition(".")[0]:
+            importlib.import_module(parent)
+        before = sys.modules.get(source.module)
+        sys.modules[source.module] = made
+        exec(compile(source.text, str(source.path), "exec"), made.__dict__)  # noqa: S102
+    except Exception as error:
+        raise GroupError(f"{source.path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        if before is None:
+            sys.modules.pop(source.module, None)
+        else:
+            sys.modules[source.module] = before
+    return made
+
+
+def _code(source: Source, name: str) -> Code:
+    """The hashes of a module's file and of a function's lines in it."""
+    try:
+        statements = ast.parse(source.text).body
+    except (SyntaxError, ValueError) as error:
+        raise GroupError(f"{source.path} cannot be imported: {error}") from error
+    own = ""
+    for each in statements:
+        if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name == name:
+            lines = source.text.splitlines(keepends=True)
+            first = min([each.lineno, *(decorator.lineno for decorator in each.decorator_list)])
+            own = _hash(b"".join(lines[first - 1 : each.end_lineno]))
+    return Code(f"{source.module}:{name}", _hash(source.text), own)
+
+
+def _hash(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

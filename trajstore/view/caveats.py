@@ -1,0 +1,60 @@
+"""What has to be said beside trajectories: what their intervals are of, and whose losses chose the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trajstore.analysis.bootstrap import FEWEST, Interval
+from trajstore.errors import listed
+from trajstore.store.selected import selected_by
+from trajstore.view.figures import plural
+
+if TYPE_CHECKING:
+    from trajstore.analysis.trajectories import Comparison
+    from trajstore.store.store import Store
+    from trajstore.view.gather import Selection
+
+
+def caveats(frame: pl.DataFrame, interval: Interval) -> list[str]:
+    """Sentences on the intervals of a frame of trajectories; none where no intervals were asked for."""
+    if interval.kind == "none":
+        return []
+    said = []
+    curves = frame.select("group", "dataset", "unit", "units", "interval").unique(maintain_order=True)
+    if (sure := curves.filter(pl.col("interval") != "none")).height:
+        over = " or ".join(plural(unit) for unit in sure["unit"].unique(maintain_order=True))
+        said.append(
+            f"Intervals: {100 * interval.level:.3g} %, over {over}. They cover the choice of text, not that of a "
+            "training run's seed."
+        )
+    if (few := curves.filter(interval="t")).height:
+        said.append(
+            f"Fewer than {FEWEST} in a dataset, so by Student's t and not resampled, which may cover less often than "
+            f"it says: {_where(few)}."
+        )
+    if (single := curves.filter(interval="none")).height:
+        said.append(f"Only one, so without an interval: {_where(single)}.")
+    return said
+
+
+def _where(curves: pl.DataFrame) -> str:
+    return listed(
+        (f"{group} on {dataset} ({units} {unit if units == 1 else plural(unit)})")
+        for group, dataset, unit, units in curves.select("group", "dataset", "unit", "units").iter_rows()
+    )
+
+
+def chosen_by_losses(
+    store: Store, groups: Sequence[str], selection: Selection, comparison: Comparison
+) -> list[str]:
+    """A sentence for each group that is defined by the losses of a model whose losses are shown."""
+    shown = {*store.models(selection.models), *([comparison.minus_model] if comparison.minus_model else [])}
+    named = dict.fromkeys([*groups, *([comparison.minus] if comparison.minus else [])])
+    return [
+        f"{group} was chosen by losses of {listed(both)}: part of what its curve shows there is the choice."
+        for group in named
+        if (both := sorted(shown & selected_by(store, group)))
+    ]
