@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 PEERS, SCALE, SCORING, GPU = "Beside its peers", "Scale", "Scoring", "Scoring on a GPU"
-SECTIONS = (PEERS, SCALE, SCORING, GPU)
+COMPONENTS, SPARSE = "Components", "Sparse PCA"
+SECTIONS = (PEERS, SCALE, SCORING, GPU, COMPONENTS, SPARSE)
 """The sections, in order."""
 
 _INTRO = """\

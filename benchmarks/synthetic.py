@@ -6,6 +6,7 @@ are no smaller than those of real losses. Token ids follow Zipf's law. Knows not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def make_family(size: Size, folder: Path) -> Family:
     losses = _losses(rng, size)
     np.save(folder / "matrix.npy", losses)
     store = Store.create(folder / "store")
-    store.add_dataset(DATASET, _dataset(ids))
+    store.add_dataset(DATASET, dataset_of(ids))
     for step, row in zip(size.labels, losses, strict=True):
         store.append(model=MODEL, dataset=DATASET, step=step, losses=row)
     with_loss = ids[:, 1:].ravel()
@@ -127,15 +128,33 @@ def _group(store: Store, name: str, condition: str, inside: np.ndarray) -> Group
 def _losses(rng: np.random.Generator, size: Size) -> np.ndarray:
     """Losses of all checkpoints, float32 (steps, columns), nats."""
     n = size.columns
-    start = np.log(VOCABULARY)
     floor = rng.gamma(1.2, 2.0, n)
     middle, width = rng.normal(np.log(500), 1.5, n), rng.uniform(0.5, 1.5, n)
     out = np.empty((size.steps, n), dtype=np.float32)
     for row, step in enumerate(size.labels):
-        learned = 1 / (1 + np.exp((middle - np.log1p(step)) / width))
-        noise = np.exp((0.02 + 0.1 * learned) * rng.standard_normal(n))
-        out[row] = (start + (floor - start) * learned) * noise
+        out[row] = _at_step(rng, float(np.log1p(step)), floor, middle, width)
     return out
+
+
+def losses_of(rng: np.random.Generator, size: Size, models: int) -> Iterator[np.ndarray]:
+    """Losses of several models on the same tokens, as `_losses`: each begins to fall earlier than the one before."""
+    n = size.columns
+    floor, middle, width = rng.gamma(1.2, 2.0, n), rng.normal(np.log(500), 1.5, n), rng.uniform(0.5, 1.5, n)
+    for number in range(models):
+        out = np.empty((size.steps, n), dtype=np.float32)
+        for row, step in enumerate(size.labels):
+            out[row] = _at_step(rng, np.log1p(step) + 0.3 * number, floor, middle, width)
+        yield out
+
+
+def _at_step(
+    rng: np.random.Generator, log_step: float, floor: np.ndarray, middle: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Losses of one checkpoint (columns,), nats."""
+    learned = 1 / (1 + np.exp((middle - log_step) / width))
+    noise = np.exp((0.02 + 0.1 * learned) * rng.standard_normal(len(floor)))
+    losses: np.ndarray = (np.log(VOCABULARY) * (1 - learned) + floor * learned) * noise
+    return losses
 
 
 def _zipf_tokens(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -152,7 +171,7 @@ def _tokens_of_share(ids: np.ndarray) -> tuple[int, int]:
     return int(there[np.abs(shares - 0.01).argmin()]), int(there[np.abs(from_here - 0.3).argmin()])
 
 
-def _dataset(ids: np.ndarray) -> NewDataset:
+def dataset_of(ids: np.ndarray) -> NewDataset:
     """A dataset of these tokens, int32 (contexts, tokens)."""
     n = len(ids)
     return NewDataset(

@@ -78,13 +78,16 @@ def test_the_group_that_changed_most_leaves_out_small_ones() -> None:
 
 @pytest.mark.slow
 def test_the_quick_demo(tmp_path: Path) -> None:
-    from trajstore.demo.run import run_demo
+    from trajstore.demo.run import CURVES, run_demo
     from trajstore.store.store import Store
 
     done = run_demo(tmp_path / "demo", quick=True, progress=SILENT)
     assert "learns the repeated half between steps" in done.sentences[1]
     assert "change of data" not in done.sentences[1]
     assert done.report.stat().st_size > 1_000_000
+    (panel,) = done.curves.panels
+    assert [series.name for series in panel.series] == list(CURVES)
+    assert all(series.low[-1] < series.y[-1] < series.high[-1] for series in panel.series)
     with Store(done.store) as store:
         assert {line.missing == [] for line in store.coverage()} == {True}
         assert store.groups.show("answers").sizes["arithmetic"] > 500

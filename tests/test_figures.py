@@ -11,7 +11,7 @@ import pytest
 from trajstore.analysis.pca import PCAResult, pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.errors import PlotError
-from trajstore.view import Mark, pca_charts, save_chart, trajectory_chart
+from trajstore.view import Mark, matplotlib_charts, pca_charts, plotly_charts, save_chart, trajectory_chart
 from trajstore.view.charts import palette
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def frame(groups: int, models: int, datasets: int) -> pl.DataFrame:
             "step": step,
             "tokens": 1200,
             "contexts": 16,
+            "unit": "context",
+            "units": 16,
+            "interval": "bootstrap",
             "mean": 9.0 - m - i / 10,
             "low": 8.0 - m - i / 10,
             "high": 10.0 - m - i / 10,
@@ -96,6 +99,51 @@ def test_steps_out_of_order_and_unknown_means_and_intervals():
     (series,) = trajectory_chart(shuffled).panels[0].series
     assert series.x == (0, 1, 2, 8, 16)
     assert np.isnan(series.low[2])
+
+
+def test_a_difference_has_its_axis_and_a_line_at_zero(tmp_path: Path):
+    chart = trajectory_chart(frame(1, 2, 1), difference=True)
+    assert (chart.zero, chart.y_label) == (True, "difference (nats a token)")
+    assert chart.title == "Difference in loss of g0 by step on d0"
+    assert not trajectory_chart(frame(1, 2, 1)).zero
+    shown = plotly_charts.figure(chart).layout.shapes
+    assert [(line.y0, line.y1) for line in shown] == [(0, 0)]
+    axes = matplotlib_charts.figure([chart]).subfigs[0].axes[0]
+    assert any(list(line.get_ydata()) == [0, 0] for line in axes.lines)
+
+
+def test_along_tokens_and_flops_the_step_is_still_told():
+    tokens = frame(1, 1, 1).with_columns(tokens_seen=pl.col("step") * 10**11)
+    chart = trajectory_chart(tokens, [Mark(8, "change")], x="tokens")
+    (series,) = chart.panels[0].series
+    assert series.x == tuple(step * 1e11 for step in STEPS)
+    assert series.steps == STEPS
+    assert (chart.x_label, chart.marks) == ("tokens seen in training", ())
+    assert {"100B", "1e12"} <= set(chart.axis().tick_labels)
+    flops = trajectory_chart(frame(1, 1, 1).with_columns(flops=pl.col("step") * 1e20), x="flops")
+    assert "6 · parameters outside embeddings · tokens seen" in flops.x_label
+
+
+def test_the_note_says_what_the_band_is():
+    made = frame(1, 2, 1)
+    assert "95 % interval over contexts, for the choice of text, not of seed." in trajectory_chart(made).note
+    categories = made.with_columns(unit=pl.lit("category"))
+    assert "90 % interval over categories" in trajectory_chart(categories, level=0.9).note
+    mixed = pl.concat([made, categories])
+    assert "over units of text" in trajectory_chart(mixed).note
+    without = made.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
+    assert trajectory_chart(without, notes=["A.", "B."]).note == "Mean of the tokens. A. B."
+
+
+def test_a_long_note_has_room_in_lines_of_its_own():
+    notes = ["A group was chosen by losses of a model with a name."] * 4
+    short, long = (trajectory_chart(frame(1, 1, 1), notes=each) for each in ([], notes))
+    tops = [plotly_charts.figure(chart).layout.margin.t for chart in (short, long)]
+    assert tops[1] > tops[0]
+    pictures = [matplotlib_charts.figure([chart]) for chart in (short, long)]
+    assert pictures[1].get_size_inches()[1] > pictures[0].get_size_inches()[1]
+    words = [" ".join(text.get_text().split()) for text in pictures[1].subfigs[0].texts]
+    assert long.note in words
 
 
 def test_an_empty_frame_is_an_error():

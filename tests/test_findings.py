@@ -32,6 +32,8 @@ LOADINGS = pl.DataFrame(
         "loading": [0.6, 0, 0.8],
     }
 )
+GRAM = pl.DataFrame({"model": ["a"], "step": [8], "products": [[0.25]]})
+SLICES = pl.DataFrame({"model": ["a"], "step": [8], "dataset": ["d"], "loss_sha256": ["sha256:0"]})
 FACTS = {"models": ["a"], "components": 2}
 
 
@@ -39,6 +41,8 @@ def add(store: Store, name: str = "first", *, scale: float = 1.0, replace: bool 
     with store.add_finding("pca", name, FACTS, replace=replace) as writer:
         writer.add("components", COMPONENTS)
         writer.add("scores", SCORES.with_columns(pl.col("score") * scale))
+        writer.add("gram", GRAM)
+        writer.add("slices", SLICES)
         with writer.stream("loadings") as put:
             put(LOADINGS.head(1))
             put(LOADINGS.tail(2))
@@ -59,6 +63,7 @@ def test_what_goes_in_comes_back(planted: Store) -> None:
     (found,) = planted.findings("pca")
     assert (found.kind, found.name, found.facts) == ("pca", "first", FACTS)
     assert found.table("components").rows() == COMPONENTS.rows()
+    assert found.table("gram").rows() == GRAM.rows()
     assert found.table("loadings")["loading"].to_list() == pytest.approx([0.6, 0, 0.8])
     assert planted.finding("pca", "first") == found
     assert planted.sql("SELECT kind, finding, facts ->> '$.components' FROM findings").fetchall() == [
@@ -99,6 +104,8 @@ def test_two_at_once_leave_one_whole(planted: Store) -> None:
             writer.add("components", COMPONENTS)
             writer.add("scores", SCORES)
             writer.add("loadings", LOADINGS)
+            writer.add("gram", GRAM)
+            writer.add("slices", SLICES)
 
     with pytest.raises(FindingExists):
         add_during(2.0)
@@ -145,7 +152,7 @@ def test_a_finding_under_anothers_name_is_named(planted: Store) -> None:
     add(planted)
     folder = planted.path / "findings" / "kind=pca"
     shutil.copytree(folder / "finding=first", folder / "finding=second")
-    assert len(problems(planted)) == 3
+    assert len(problems(planted)) == 5
     with pytest.raises(DamagedFile, match="under another's name"):
         planted.finding("pca", "second")
     (folder / "finding=second" / "notes.txt").touch()

@@ -31,6 +31,7 @@ from trajstore.scoring import job, token_losses
 from trajstore.store import appending, checks, slices
 from trajstore.store.slices import Provenance
 from trajstore.view import gather
+from trajstore.view.components import components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -304,10 +305,10 @@ def test_curves_and_components_never_take_a_part_for_the_whole(torn: Store) -> N
     with pytest.raises(MissingSlices, match="b on d at step 8"):
         gather.trajectories(torn, ["every_token"], gather.Selection(["d"], ["b"], "0:8"))
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        gather.components(torn, ["d"], gather.Selection(models=["b"], steps="0:8"))
+        components(torn, ["d"], gather.Selection(models=["b"], steps="0:8"))
     matrix = torn.matrix("d", models="b", missing="nan", steps="0:8")
     assert group_trajectory(matrix)["step"].to_list() == [0, 1, 2, 4]
-    with pytest.raises(TrajstoreError, match="1 checkpoints of this matrix have missing losses"):
+    with pytest.raises(TrajstoreError, match="1 of 5 checkpoints have none in its column"):
         pca(matrix)
     rows = torn.sql(
         "SELECT step, tokens FROM trajectory('every_token') WHERE model = 'b' AND dataset = 'd' AND step IN (4, 8)"

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 import trajstore.analysis
-from trajstore.analysis.pca import _BLOCK, pca
+from trajstore.analysis.gram import _WIDTH
+from trajstore.analysis.pca import PCA as PCAClass
+from trajstore.analysis.pca import pca
 from trajstore.errors import TrajstoreError
 from trajstore.store.matrix import LossMatrix
 from trajstore.store.store import Store
@@ -37,7 +40,7 @@ def scores(result: trajstore.analysis.PCAResult) -> np.ndarray:
     return np.stack([part["score"].to_numpy() for part in result.scores.partition_by("component")], axis=1)
 
 
-@pytest.mark.parametrize("shape", [(20, 300), (30, 12), (7, _BLOCK + 100)])
+@pytest.mark.parametrize("shape", [(20, 300), (30, 12), (7, _WIDTH + 100)])
 def test_the_same_numbers_as_scikit_learn(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     values = (rng.normal(size=(shape[0], 5)) * [9, 5, 3, 2, 1]) @ rng.normal(size=(5, shape[1])) + 4
@@ -94,7 +97,101 @@ def test_what_cannot_be_fitted() -> None:
         pca(matrix(np.ones((1, 5))))
     with pytest.raises(TrajstoreError, match="Nothing varies"):
         pca(matrix(np.ones((4, 5))))
-    with pytest.raises(TrajstoreError, match="1 checkpoints of this matrix have missing losses"):
+    with pytest.raises(TrajstoreError, match="1 of 3 checkpoints have none in its column 0"):
         pca(matrix(np.array([[1, 2], [np.nan, 3], [0, 1]])))
     with pytest.raises(TrajstoreError, match="--components 0"):
         pca(matrix(np.eye(3)), 0)
+
+
+def random_losses(rows: int = 12, columns: int = 90) -> np.ndarray:
+    """Low rank with noise, nats, float32."""
+    rng = np.random.default_rng(8)
+    values = (rng.normal(size=(rows, 4)) * [8, 3, 1, 0.1]) @ rng.normal(size=(4, columns)) + 9
+    return (values + 0.01 * rng.normal(size=values.shape)).astype(np.float32)
+
+
+def labelled(values: np.ndarray, models: list[str]) -> LossMatrix:
+    plain = matrix(values)
+    return LossMatrix(plain.values, plain.rows.with_columns(pl.Series("model", models)), plain.columns)
+
+
+def test_small_components_beside_large_ones_are_exact() -> None:
+    """Variances over eight orders of magnitude, far from zero: relative errors stay below 1e-5."""
+    rng = np.random.default_rng(9)
+    scores, _ = np.linalg.qr(rng.normal(size=(40, 6)))
+    directions, _ = np.linalg.qr(rng.normal(size=(3000, 6)))
+    values = scores * np.array([1e4, 1e3, 1e2, 10, 1, 0.3]) * 3 @ directions.T + 500
+    ours, theirs = PCAClass(6).fit(values), PCA(6, svd_solver="full").fit(values)
+    np.testing.assert_allclose(ours.explained_variance_, theirs.explained_variance_, rtol=1e-5)
+    np.testing.assert_allclose(np.abs((ours.components_ * theirs.components_).sum(axis=1)), 1, rtol=1e-6)
+
+
+def test_the_class_is_scikit_learns() -> None:
+    values = random_losses()
+    ours, theirs = PCAClass(3).fit(values), PCA(3, svd_solver="full").fit(values.astype(float))
+    turn = np.sign((ours.components_ * theirs.components_).sum(axis=1))
+    np.testing.assert_allclose(ours.components_, theirs.components_ * turn[:, None], atol=1e-9)
+    np.testing.assert_allclose(ours.mean_, theirs.mean_, rtol=1e-12)
+    np.testing.assert_allclose(ours.explained_variance_, theirs.explained_variance_, rtol=1e-9)
+    np.testing.assert_allclose(ours.explained_variance_ratio_, theirs.explained_variance_ratio_, rtol=1e-9)
+    assert ours.n_components_ == theirs.n_components_ == 3
+    others = random_losses(5) + 1
+    np.testing.assert_allclose(
+        ours.transform(others), theirs.transform(others.astype(float)) * turn, atol=1e-8
+    )
+    back = ours.inverse_transform(ours.transform(others))
+    np.testing.assert_allclose(
+        back, theirs.inverse_transform(theirs.transform(others.astype(float))), atol=1e-8
+    )
+    np.testing.assert_allclose(ours.fit_transform(matrix(values)), ours.transform(values), atol=1e-12)
+
+
+def test_scaled_it_is_scikit_learns_of_standard_scores() -> None:
+    values = random_losses()
+    values[:, 7] = 2.5  # does not vary
+    scaler = StandardScaler().fit(values.astype(float))
+    standard = scaler.transform(values.astype(float))
+    ours, theirs = PCAClass(3, scale=True).fit(values), PCA(3, svd_solver="full").fit(standard)
+    np.testing.assert_allclose(ours.explained_variance_, theirs.explained_variance_, rtol=1e-8)
+    scores = ours.transform(values)
+    np.testing.assert_allclose(np.abs(scores), np.abs(theirs.transform(standard)), atol=1e-7)
+    lowered = scaler.inverse_transform(theirs.inverse_transform(theirs.transform(standard)))
+    np.testing.assert_allclose(ours.inverse_transform(scores), lowered, atol=1e-7)
+
+
+def test_centred_by_model_it_is_scikit_learns_of_each_models_deviations() -> None:
+    values, models = random_losses(), ["a"] * 5 + ["b"] * 7
+    data = labelled(values, models)
+    deviations = values.astype(float)
+    for own in (slice(0, 5), slice(5, 12)):
+        deviations[own] -= deviations[own].mean(axis=0)
+    ours, theirs = PCAClass(3, center="model").fit(data), PCA(3, svd_solver="full").fit(deviations)
+    np.testing.assert_allclose(ours.explained_variance_, theirs.explained_variance_ * 11 / 10, rtol=1e-9)
+    np.testing.assert_allclose(ours.explained_variance_ratio_, theirs.explained_variance_ratio_, rtol=1e-9)
+    np.testing.assert_allclose(np.abs(ours.transform(data)), np.abs(theirs.transform(deviations)), atol=1e-8)
+    np.testing.assert_allclose(
+        ours.inverse_transform(ours.transform(data), data) - values,
+        theirs.inverse_transform(theirs.transform(deviations)) - deviations,
+        atol=1e-8,
+    )
+    np.testing.assert_allclose(scores(pca(data, 3, center="model")), ours.transform(data), atol=1e-8)
+    with pytest.raises(TrajstoreError, match="c was not among them"):
+        ours.transform(labelled(values, ["c"] * 12))
+    with pytest.raises(TrajstoreError, match="takes a LossMatrix"):
+        ours.fit(values)
+
+
+def test_what_is_missing_is_left_out_or_the_mean() -> None:
+    values = random_losses().astype(float)
+    holed = values.copy()
+    holed[4, 10] = holed[2:5, 80] = np.nan
+    fewer = pca(matrix(holed), 3, missing="drop-columns")
+    others = pca(matrix(np.delete(values, [10, 80], 1)), 3)
+    np.testing.assert_allclose(fewer.variance["variance"], others.variance["variance"], rtol=1e-10)
+    np.testing.assert_allclose(fewer.loadings, others.loadings, atol=1e-10)
+    assert set(matrix(values).columns["position"]) - set(fewer.columns["position"]) == {11, 81}
+    filled = np.where(np.isnan(holed), np.nanmean(holed, axis=0), holed)
+    theirs = PCA(3, svd_solver="full").fit(filled)
+    ours = pca(matrix(holed), 3, missing="mean")
+    np.testing.assert_allclose(ours.variance["variance"], theirs.explained_variance_, rtol=1e-5)
+    np.testing.assert_allclose(ours.mean, theirs.mean_, rtol=1e-6)

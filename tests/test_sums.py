@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS
+from conftest import PLANTED_LENGTHS, new_dataset
 from polars.testing import assert_frame_equal
 
-from trajstore.analysis.trajectories import SCHEMA, group_trajectory, trajectory
+from trajstore.analysis.trajectories import SCHEMA, group_trajectory, trajectories
 from trajstore.errors import MissingSlices
+from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset
 from trajstore.store.matrix import Align, Sites, choose_sites
 from trajstore.store.store import Store
-from trajstore.store.sums import context_sums
+from trajstore.store.sums import Units, context_sums
 from trajstore.view import gather
 
 CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
@@ -55,6 +59,7 @@ def test_sums_are_those_of_each_slice(grouped: Store, groups: list[str], threads
         inside = np.arange(len(CONTEXT)) if take is None else take
         contexts, n = np.unique(CONTEXT[inside], return_counts=True)
         assert sums.tokens.tolist() == n.tolist()
+        assert sums.contexts.tolist() == contexts.tolist()
         for row, (model, step) in zip(sums.sums, rows, strict=True):
             losses = grouped.slice_losses(model, "d", step)[inside].astype(np.float64)
             expected = [losses[CONTEXT[inside] == context].sum() for context in contexts]
@@ -85,7 +90,7 @@ def test_a_context_that_a_slice_lacks_has_no_sum(grouped: Store) -> None:
     rows = [("a", 1), ("a", 2), ("a", 3)]
     sums = context_sums(grouped.path, rows, sites(grouped, "every_token"), missing="nan")["every_token"]
     assert np.isnan(sums.sums).tolist() == [[False] * 6, [False, True, False, False, True, False], [True] * 6]
-    assert trajectory(sums)["step"].to_list() == [1]
+    assert trajectories({("g", "d"): sums}, ["g"])["step"].to_list() == [1]
     with pytest.raises(MissingSlices, match="a on d at step 2 .without contexts 1, 4"):
         context_sums(grouped.path, rows[:2], sites(grouped, "every_token", "third"))
     there = context_sums(grouped.path, rows[:2], sites(grouped, "every_token", contexts="2:4"))["every_token"]
@@ -94,6 +99,40 @@ def test_a_context_that_a_slice_lacks_has_no_sum(grouped: Store) -> None:
 
 def test_one_context_has_no_interval(planted: Store) -> None:
     sums = context_sums(planted.path, [("a", 0)], sites(planted, "every_token", contexts="3:4"))
-    frame = trajectory(sums["every_token"])
-    assert frame.schema == pl.Schema(SCHEMA)
-    assert frame.select("tokens", "contexts", "low", "high").rows() == [(16, 1, None, None)]
+    frame = trajectories({("g", "d"): sums["every_token"]}, ["g"])
+    assert frame.schema == pl.Schema({"group": pl.String, **SCHEMA})
+    assert frame.select("tokens", "contexts", "interval", "low", "high").rows() == [
+        (16, 1, "none", None, None)
+    ]
+
+
+def told(**columns: list[object]) -> NewDataset:
+    """A dataset of small contexts of which these things are known."""
+    n = len(next(iter(columns.values())))
+    contexts = pl.DataFrame(
+        {name: columns.get(name, [None] * n) for name in CONTEXT_COLUMNS}, schema=CONTEXT_COLUMNS
+    )
+    return replace(new_dataset([["a", "b", "c"]] * n), contexts=contexts)
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "units"),
+    [
+        ({"document": [None] * 3}, "context", [0, 1, 2]),
+        ({"document": ["x", "y", "z"]}, "context", [0, 1, 2]),
+        ({"document": ["x", "x", "x"]}, "context", [0, 1, 2]),
+        ({"document": ["y", None, "x", None, "y"]}, "document", "abcda"),
+        ({"category": ["x", "x", "y"]}, "context", [0, 1, 2]),
+        ({"category": ["x", "x", "y"], "shot": [0, 0, 0]}, "category", "aab"),
+        ({"category": ["x", "y"], "shot": [9, 9]}, "category", [0, 1]),
+        ({"category": ["x", "x"], "shot": [0, 0]}, "context", [0, 1]),
+    ],
+)
+def test_what_belongs_together(
+    store: Store, columns: dict[str, list[object]], kind: str, units: Sequence[object]
+) -> None:
+    found = Units.of(store.add_dataset("d", told(**columns)))
+    assert found.kind == kind
+    assert found.count == len(set(units))
+    same = found.of_context[:, None] == found.of_context
+    assert same.tolist() == [[one == other for other in units] for one in units]

@@ -1,15 +1,26 @@
-"""Group means and their intervals, against SQL, a closed form and a bootstrap."""
+"""Curves of group means and of differences, against SQL and numpy."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
-from scipy import stats
+from conftest import PLANTED_LENGTHS, new_dataset, ragged
 
-from trajstore.analysis.trajectories import group_trajectory, ratio_interval
-from trajstore.errors import NotScored, TrajstoreError, UnknownName, UnknownStep
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.trajectories import Comparison, group_trajectory
+from trajstore.errors import (
+    GroupError,
+    NothingChosen,
+    NotScored,
+    QueryError,
+    TrajstoreError,
+    UnknownName,
+    UnknownStep,
+)
+from trajstore.store.datasets import CONTEXT_COLUMNS
 from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 from trajstore.view import gather
@@ -25,27 +36,6 @@ def test_means_are_those_of_sql(planted: Store) -> None:
         assert ours.height == macro.height
         np.testing.assert_allclose(ours["mean"], ours["mean_sql"], rtol=1e-6)
         assert ours["tokens"].to_list() == ours["tokens_sql"].to_list()
-
-
-def test_with_one_token_a_context_the_interval_is_student_s() -> None:
-    losses = np.random.default_rng(0).gamma(2, 1, 40)
-    mean, half = ratio_interval(losses[None, :], np.ones(40), 0.95)
-    low, high = stats.t.interval(0.95, 39, loc=losses.mean(), scale=stats.sem(losses))
-    assert (mean[0] - half[0], mean[0] + half[0]) == pytest.approx((low, high))
-
-
-def test_tokens_of_a_context_are_not_independent() -> None:
-    """Contexts with a level and a length of their own: the interval is that of a bootstrap over contexts."""
-    rng = np.random.default_rng(1)
-    n = rng.integers(20, 200, 60)
-    parts = [rng.normal(3 + level, 0.5, k) for level, k in zip(rng.normal(0, 1, 60), n, strict=True)]
-    sums = np.array([part.sum() for part in parts])
-    _, half = ratio_interval(sums[None, :], n.astype(float), 0.95)
-    draws = rng.integers(0, 60, (4000, 60))
-    means = sums[draws].sum(axis=1) / n[draws].sum(axis=1)
-    assert half[0] == pytest.approx(1.96 * means.std(), rel=0.1)
-    naive = 1.96 * np.concatenate(parts).std() / np.sqrt(n.sum())
-    assert half[0] > 4 * naive
 
 
 def test_one_context_has_no_interval(planted: Store) -> None:
@@ -114,6 +104,7 @@ class Watch:
     def __init__(self) -> None:
         self.started: list[tuple[str, int, str]] = []
         self.advanced = 0
+        self.said: list[str] = []
 
     def start(self, label: str, total: int, unit: str) -> None:
         self.started.append((label, total, unit))
@@ -125,7 +116,7 @@ class Watch:
         pass
 
     def say(self, message: str) -> None:
-        pass
+        self.said.append(message)
 
 
 def test_the_bar_counts_slices_once_the_groups_exist(planted: Store) -> None:
@@ -141,3 +132,174 @@ def test_the_bar_counts_slices_once_the_groups_exist(planted: Store) -> None:
 def test_an_empty_store_says_how_to_go_on(store: Store) -> None:
     with pytest.raises(TrajstoreError, match="no losses yet. Score a model"):
         gather.trajectories(store, ["digits"])
+
+
+# Differences and pooling
+
+
+def means(store: Store, dataset: str, model: str, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Mean loss of some rows of each slice, by rising step."""
+    steps = store.steps(model, dataset)
+    return np.array([store.slice_losses(model, dataset, step)[chosen].mean(dtype=float) for step in steps])
+
+
+CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
+POSITION = np.concatenate([np.arange(1, n) for n in PLANTED_LENGTHS])
+
+
+def ask(store: Store, groups: list[str], selection: gather.Selection, **comparison: object) -> pl.DataFrame:
+    return gather.trajectories(store, groups, selection, comparison=Comparison(**comparison))  # type: ignore[arg-type]
+
+
+def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
+    """Of the contexts of 9, 2, 30, 17, 5 and 40 tokens, four have positions 1 to 3 and one beyond 5."""
+    planted.groups.add(
+        "early", "SELECT dataset, context, position FROM tokens WHERE position BETWEEN 1 AND 3"
+    )
+    planted.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position > 5")
+    frame = ask(planted, ["late"], gather.Selection(["d"], ["a"]), minus="early")
+    both = np.isin(CONTEXT, (0, 2, 3, 5))
+    expected = means(planted, "d", "a", both & (POSITION > 5)) - means(
+        planted, "d", "a", both & (POSITION <= 3)
+    )
+    np.testing.assert_allclose(frame["mean"], expected, rtol=1e-6)
+    assert frame.select("group", "tokens", "contexts", "units").unique().rows() == [
+        ("late − early", int((both & (POSITION > 5)).sum()), 4, 4)
+    ]
+
+
+def test_the_in_context_learning_score_is_that_of_the_query(planted: Store) -> None:
+    frame = ask(planted, ["position_is(16)"], gather.Selection(), minus="position_is(8)")
+    query = planted.query("in_context_learning", late=16, early=8).pl()
+    both = frame.join(query, on=["model", "dataset", "step"])
+    assert both.height == frame.height == query.height == 32
+    np.testing.assert_allclose(both["mean"], both["score"], rtol=1e-9)
+    assert both["contexts"].to_list() == both["contexts_right"].to_list()
+
+
+def test_a_dataset_without_what_is_subtracted_is_left_out(planted: Store) -> None:
+    planted.groups.add("on_d", "FROM tokens WHERE dataset = 'd'")
+    watch = Watch()
+    frame = gather.trajectories(
+        planted, ["every_token"], gather.Selection(models=["a"]), watch, Comparison(minus="on_d")
+    )
+    assert frame["dataset"].unique().to_list() == ["d"]
+    assert watch.said == ["on_d has no token with a loss on e, which is left out."]
+
+
+def test_a_group_less_itself_is_nothing_for_certain(planted: Store) -> None:
+    frame = ask(planted, ["every_token"], gather.Selection(["d"]), minus="every_token")
+    assert frame.select("mean", "low", "high").unique().rows() == [(0.0, 0.0, 0.0)]
+
+
+def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
+    planted.drop([("b", "d", 4), ("a", "d", 64)])
+    watch = Watch()
+    frame = gather.trajectories(
+        planted, ["every_token"], gather.Selection(["d"], ["a"]), watch, Comparison(minus_model="b")
+    )
+    steps = [0, 1, 2, 8, 16, 32]
+    assert frame["step"].to_list() == steps
+    assert frame["model"].unique().to_list() == ["a − b"]
+    expected = [
+        (planted.slice_losses("a", "d", step) - planted.slice_losses("b", "d", step)).mean() for step in steps
+    ]
+    np.testing.assert_allclose(frame["mean"], expected, rtol=1e-5, atol=1e-6)
+    assert watch.said == ["Left out, as not all of a, b on d have them: steps 4, 64."]
+
+
+def test_minus_model_and_minus_go_together(planted: Store) -> None:
+    planted.groups.add("early", "SELECT dataset, context, position FROM tokens WHERE position < 2")
+    frame = ask(planted, ["every_token"], gather.Selection(["d"]), minus="early", minus_model="b")
+    first = POSITION < 2
+    expected = (
+        means(planted, "d", "a")
+        - means(planted, "d", "a", first)
+        - (means(planted, "d", "b") - means(planted, "d", "b", first))
+    )
+    np.testing.assert_allclose(frame["mean"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_by_model_pools_the_tokens_of_datasets(planted: Store) -> None:
+    planted.drop([("a", "e", 2)])
+    frame = ask(planted, ["every_token", "digits"], gather.Selection(models=["a"]), by="model")
+    assert frame["step"].to_list() == [0, 1, 4, 8, 16, 32, 64]
+    assert frame.select("dataset", "tokens", "contexts", "units").unique().rows() == [
+        ("2 datasets", 194, 12, 12)
+    ]
+    expected = [
+        np.concatenate([planted.slice_losses("a", name, step) for name in "de"]).mean(dtype=float)
+        for step in frame["step"]
+    ]
+    np.testing.assert_allclose(frame["mean"], expected, rtol=1e-9)
+
+
+def test_by_dataset_is_the_mean_of_the_models(planted: Store) -> None:
+    frame = ask(planted, ["every_token"], gather.Selection(), by="dataset")
+    assert frame.select("model", "dataset").unique(maintain_order=True).rows() == [
+        ("mean of 2 models", "d"),
+        ("mean of 2 models", "e"),
+    ]
+    expected = (means(planted, "d", "a") + means(planted, "d", "b")) / 2
+    np.testing.assert_allclose(frame.filter(dataset="d")["mean"], expected, rtol=1e-9)
+
+
+def test_what_cannot_be_compared_is_said(planted: Store) -> None:
+    planted.groups.add("first", "FROM tokens WHERE context = 0")
+    planted.groups.add("second", "FROM tokens WHERE context = 2")
+    with pytest.raises(NothingChosen, match="No context has tokens with a loss of both the group and second"):
+        ask(planted, ["first"], gather.Selection(), minus="second")
+    planted.append(model="c", dataset="d", step=5, losses=np.ones(97))
+    with pytest.raises(NothingChosen, match="No other model asked for has a step in common with c"):
+        ask(planted, ["first"], gather.Selection(models=["a"]), minus_model="c")
+    with pytest.raises(UnknownName, match="no model 'z'"):
+        ask(planted, ["first"], gather.Selection(), minus_model="z")
+    with pytest.raises(UnknownName, match="no group 'third'"):
+        ask(planted, ["first"], gather.Selection(), minus="third")
+    with pytest.raises(TrajstoreError, match="Cannot read --by"):
+        Comparison(by="step")  # type: ignore[arg-type]
+
+
+def test_calls_that_are_no_group(planted: Store) -> None:
+    with pytest.raises(QueryError, match="position_is"):
+        ask(planted, ["position_iz(3)"], gather.Selection())
+    with pytest.raises(
+        GroupError, match=r"noise_floor.*is no group: one gives the columns dataset, context, position"
+    ):
+        ask(planted, ["noise_floor(0, 1)"], gather.Selection())
+    with pytest.raises(QueryError):
+        ask(planted, ["position_is((DROP VIEW losses))"], gather.Selection())
+
+
+def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
+    """Two contexts of one document with the same losses are no more than one."""
+    rng = np.random.default_rng(0)
+    losses = rng.gamma(3, 1, 60).repeat(2)
+    found = {}
+    for name, documents in (("alone", range(120)), ("twice", np.arange(60).repeat(2))):
+        contexts = pl.DataFrame(
+            {
+                column: [str(each) for each in documents] if column == "document" else [None] * 120
+                for column in CONTEXT_COLUMNS
+            },
+            schema=CONTEXT_COLUMNS,
+        )
+        store.add_dataset(name, replace(new_dataset([["a", "b"]] * 120), contexts=contexts))
+        store.append(model="m", dataset=name, step=0, losses=losses.astype(np.float32))
+        (found[name],) = gather.trajectories(store, ["every_token"], gather.Selection([name])).to_dicts()
+    alone, twice = found["alone"], found["twice"]
+    assert (alone["unit"], alone["units"], twice["unit"], twice["units"]) == ("context", 120, "document", 60)
+    assert alone["mean"] == twice["mean"]
+    ratio = (twice["high"] - twice["low"]) / (alone["high"] - alone["low"])
+    assert ratio == pytest.approx(np.sqrt(2), rel=0.1)
+
+
+def test_no_intervals_where_none_are_asked(planted: Store) -> None:
+    frame = gather.trajectories(planted, ["every_token"], interval=Interval("none"))
+    assert frame["low"].null_count() == frame["high"].null_count() == frame.height
+    assert frame["interval"].unique().to_list() == ["none"]
+
+
+def test_a_matrix_aligned_by_item_has_no_contexts(planted: Store) -> None:
+    with pytest.raises(TrajstoreError, match="Pull the matrix without --align item"):
+        group_trajectory(planted.matrix("d", align="item"))

@@ -1,6 +1,6 @@
 """Analyses of loss matrices: arrays and frames in, results out; no module here opens a store or loads a model."""
 
-from trajstore.analysis.pca import PCAResult, pca
+from trajstore.analysis.pca import PCA, PCAResult, pca
 from trajstore.analysis.trajectories import group_trajectory
 
-__all__ = ["PCAResult", "group_trajectory", "pca"]
+__all__ = ["PCA", "PCAResult", "group_trajectory", "pca"]

@@ -1,7 +1,7 @@
 """Principal components of a loss matrix, exact, through the small Gram matrix of its rows.
 
-Rows are checkpoints (few), columns tokens (many). Columns are centred over all rows, not scaled. Works on a
-`LossMatrix`; opens no store.
+Rows are checkpoints (few), columns tokens (many); columns are centred over all rows, and not scaled, unless asked
+otherwise. Works on a `LossMatrix`, an array, or blocks of columns that are never held together; opens no store.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.analysis.gram import (
+    ArrayBlocks,
+    Axes,
+    Blocks,
+    Center,
+    Lacking,
+    Rows,
+    Treatment,
+    axes,
+    prepared,
+    products,
+)
 from trajstore.errors import TrajstoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trajstore.store.matrix import LossMatrix
 
-_BLOCK = 1 << 15
-"""Columns taken at a time: what is held beside the matrix is rows × this, float64."""
+COMPONENTS = 10
+"""Components that are kept unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,14 @@ class PCAResult:
     loadings: np.ndarray
     """float64 (components, columns), rows of length 1; the largest entry of each is positive."""
     mean: np.ndarray
-    """float64 (columns,), nats."""
+    """What was subtracted from the columns, float64 (columns,), nats; centred by model (models, columns)."""
     columns: pl.DataFrame
-    """Labels of the columns, as the matrix had them."""
+    """Labels of the columns, as the matrix had them, without those that were left out."""
+
+    @property
+    def zeros(self) -> list[float]:
+        """Share of each component's loadings that are exactly zero."""
+        return [float(each) for each in (self.loadings == 0).mean(axis=1)]
 
     def top_tokens(self, n: int = 5) -> pl.DataFrame:
         """The n tokens with the highest positive and lowest negative loading on each component.
@@ -62,78 +77,119 @@ class PCAResult:
         return pl.concat(parts)
 
 
-def pca(matrix: LossMatrix, components: int = 10) -> PCAResult:
+@dataclass(frozen=True)
+class Fit:
+    """Components of a matrix as arrays, with their signs fixed."""
+
+    axes: Axes
+    scores: np.ndarray
+    """float64 (rows, components), nats."""
+    loadings: np.ndarray
+    """float64 (components, columns), 0 for a column that was left out."""
+    means: np.ndarray
+    """float64 (means, columns), nats."""
+    scale: np.ndarray
+    """What centred columns were divided by, float64 (columns,)."""
+    kept: np.ndarray
+    """Whether a column is in, bool (columns,)."""
+
+    @property
+    def variance(self) -> np.ndarray:
+        """float64 (components,), nats²."""
+        return self.axes.values / self.axes.freedom
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """Share of the whole variance, float64 (components,)."""
+        return self.axes.values / self.axes.total
+
+    def result(self, rows: pl.DataFrame, columns: pl.DataFrame) -> PCAResult:
+        """The same with its labels."""
+        everything = bool(self.kept.all())
+        loadings, means = (each if everything else each[:, self.kept] for each in (self.loadings, self.means))
+        return PCAResult(
+            long_scores(rows, self.scores),
+            variance_frame(self.variance, self.ratio),
+            loadings,
+            means[0] if len(means) == 1 else means,
+            columns if everything else columns.filter(pl.Series(self.kept)),
+        )
+
+
+def pca(
+    matrix: LossMatrix,
+    components: int = COMPONENTS,
+    *,
+    center: Center = "all",
+    scale: bool = False,
+    missing: Lacking = "error",
+) -> PCAResult:
     """Principal components of the matrix's rows; the same as scikit-learn's `PCA(svd_solver="full")` up to sign.
 
     With X centred by column, G = X Xᵀ = U Λ Uᵀ gives scores U √Λ, variances Λ / (rows − 1), and loadings
     Λ^(−1/2) Uᵀ X. G is summed over blocks of columns in float64. Fewer components come back than asked where the
-    matrix has no more (at most rows − 1, and none without variance).
-    Raises `TrajstoreError` for fewer than two rows, for NaN, and where nothing varies.
+    matrix has no more (at most rows − 1, and none without variance). `center` "model" takes each model's own means
+    from its rows, and divides by rows − models; `scale` and `missing` are those of `Treatment`.
+    Raises `TrajstoreError` for fewer than two rows, for NaN that is an error, and where nothing varies.
     """
-    _check(matrix, components)
-    gram = np.zeros((len(matrix.values),) * 2)
-    for block, _ in _centred(matrix.values):
-        gram += block @ block.T
-    eigenvalues, vectors = np.linalg.eigh(gram)
-    eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
-    # Below this share of the largest, an eigenvalue is rounding.
-    real = (
-        int((eigenvalues > eigenvalues[0] * len(gram) * np.finfo(float).eps).sum())
-        if eigenvalues[0] > 0
-        else 0
-    )
-    k = min(components, real, matrix.values.shape[1])
-    if k == 0:
-        raise TrajstoreError("Nothing varies between these checkpoints, so there are no components.")
-    root = np.sqrt(eigenvalues[:k])
-    loadings = np.empty((k, matrix.values.shape[1]))
-    mean = np.empty(matrix.values.shape[1])
-    for block, at in _centred(matrix.values, mean):
-        loadings[:, at] = (vectors[:, :k] / root).T @ block
-    sign = np.sign(loadings[np.arange(k), np.abs(loadings).argmax(axis=1)])
+    treatment = Treatment(center, scale, missing)
+    blocks = ArrayBlocks(matrix.values)
+    check_shape(blocks, components)
+    rows = Rows.of(matrix.rows["model"].to_list(), center)
+    gram = products(blocks, rows, treatment)
+    return fit(blocks, rows, treatment, gram, components).result(matrix.rows, matrix.columns)
+
+
+def fit(blocks: Blocks, rows: Rows, treatment: Treatment, gram: np.ndarray, components: int) -> Fit:
+    """The components of a matrix whose rows have these dot products (`gram.products`), by one pass over it.
+
+    Raises `TrajstoreError` where nothing varies.
+    """
+    found = axes(gram, rows, min(components, blocks.shape[1]))
+    root = np.sqrt(found.values)
+    of_means = np.array([rows.parts == number for number in range(rows.means)], dtype=np.float64)
+    weights = np.vstack([(found.vectors / root).T, of_means / of_means.sum(axis=1, keepdims=True)])
+    columns = blocks.shape[1]
+    loadings, means = np.empty((len(root), columns)), np.empty((rows.means, columns))
+    scale, kept = np.empty(columns), np.empty(columns, dtype=bool)
+    for part in prepared(blocks, rows, treatment):
+        at = slice(part.first, part.first + part.values.shape[1])
+        # The weights of a component add up to 0 over the rows of each mean, so the means need not be subtracted.
+        weighted = weights @ part.values
+        loadings[:, at], means[:, at] = (
+            weighted[: len(root)],
+            part.offset + part.scale * weighted[len(root) :],
+        )
+        scale[at], kept[at] = part.scale, part.kept
+    sign = signs(loadings)
     loadings *= sign[:, None]
-    return PCAResult(
-        _scores(matrix.rows, vectors[:, :k] * root * sign),
-        pl.DataFrame(
-            {
-                "component": np.arange(1, k + 1),
-                "variance": eigenvalues[:k] / (len(gram) - 1),
-                "ratio": eigenvalues[:k] / np.trace(gram),
-            }
-        ),
-        loadings,
-        mean,
-        matrix.columns,
-    )
+    turned = Axes(found.vectors * sign, found.values, found.total, found.freedom)
+    return Fit(turned, turned.vectors * root, loadings, means, scale, kept)
 
 
-def _check(matrix: LossMatrix, components: int) -> None:
+def signs(loadings: np.ndarray) -> np.ndarray:
+    """1 or −1 for each component, so that the largest entry of its loadings becomes positive; float64 (components,)."""
+    largest = loadings[np.arange(len(loadings)), np.abs(loadings).argmax(axis=1)]
+    return np.where(largest < 0, -1.0, 1.0)
+
+
+def check_shape(blocks: Blocks, components: int) -> None:
+    """Raise `TrajstoreError` where a matrix has too few rows, or no component is asked for."""
     if components < 1:
         raise TrajstoreError(f"--components {components}: one at least.")
-    if len(matrix.values) < 2:
+    if blocks.shape[0] < 2:
         raise TrajstoreError(
-            f"PCA compares checkpoints, and this matrix has {len(matrix.values)}. Choose more --steps or models."
-        )
-    if np.isnan(matrix.values).any():
-        holes = int(np.isnan(matrix.values).any(axis=1).sum())
-        raise TrajstoreError(
-            f"{holes} checkpoints of this matrix have missing losses; PCA needs them all. Score them first."
+            f"PCA compares checkpoints, and this matrix has {blocks.shape[0]}. Choose more --steps or models."
         )
 
 
-def _centred(values: np.ndarray, mean: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, slice]]:
-    """Blocks of columns in float64, centred, with their place; fills `mean` if given."""
-    for first in range(0, values.shape[1], _BLOCK):
-        at = slice(first, first + _BLOCK)
-        block = values[:, at].astype(np.float64)
-        centre = block.mean(axis=0)
-        block -= centre
-        if mean is not None:
-            mean[at] = centre
-        yield block, at
+def variance_frame(variance: np.ndarray, ratio: np.ndarray) -> pl.DataFrame:
+    """component (from 1), variance, ratio."""
+    numbers = np.arange(1, len(variance) + 1)
+    return pl.DataFrame({"component": numbers, "variance": variance, "ratio": ratio})
 
 
-def _scores(rows: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
+def long_scores(rows: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
     """Scores (rows, components) in long format, component by component."""
     return pl.concat(
         [
@@ -141,3 +197,78 @@ def _scores(rows: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
             for number, column in enumerate(scores.T, start=1)
         ]
     )
+
+
+class PCA:
+    """Principal components in the manner of scikit-learn's class, exact through the Gram matrix of the rows.
+
+    After `fit`: `components_` float64 (components, columns), the largest entry of each positive;
+    `explained_variance_` and `explained_variance_ratio_` (components,); `mean_` (columns,), or centred by model
+    (models, columns) with `models_` naming them; `scale_` (columns,), all 1 unless `scale`; `n_components_`, fewer than
+    `n_components` where the matrix has no more.
+    """
+
+    def __init__(
+        self, n_components: int = COMPONENTS, *, center: Center = "all", scale: bool = False
+    ) -> None:
+        """`center` and `scale` are those of `Treatment`; centred by model, matrices must be a `LossMatrix`."""
+        self.n_components = n_components
+        self.treatment = Treatment(center, scale)
+
+    def fit(self, matrix: LossMatrix | np.ndarray, y: object = None) -> PCA:  # noqa: ARG002 — as scikit-learn's
+        """Find the components of a matrix (rows, columns); raises `TrajstoreError` as `pca`."""
+        blocks = ArrayBlocks(_values(matrix))
+        check_shape(blocks, self.n_components)
+        labels = self._labels(matrix)
+        self.models_ = list(dict.fromkeys(labels))
+        rows = Rows.of(labels, self.treatment.center)
+        gram = products(blocks, rows, self.treatment)
+        found = fit(blocks, rows, self.treatment, gram, self.n_components)
+        self.components_, self.scale_ = found.loadings, found.scale
+        self.mean_ = found.means if self.treatment.center == "model" else found.means[0]
+        self.explained_variance_, self.explained_variance_ratio_ = found.variance, found.ratio
+        self.n_components_ = len(found.loadings)
+        return self
+
+    def transform(self, matrix: LossMatrix | np.ndarray) -> np.ndarray:
+        """Scores of the rows of a matrix, float64 (rows, components)."""
+        centred = _values(matrix).astype(np.float64) - self._means(matrix)
+        scores: np.ndarray = (centred / self.scale_) @ self.components_.T
+        return scores
+
+    def fit_transform(self, matrix: LossMatrix | np.ndarray, y: object = None) -> np.ndarray:
+        """`fit`, then `transform`."""
+        return self.fit(matrix, y).transform(matrix)
+
+    def inverse_transform(self, scores: np.ndarray, matrix: LossMatrix | None = None) -> np.ndarray:
+        """The rows that have these scores and no other deviation, float64 (rows, columns), nats.
+
+        Centred by model, the rows of `matrix` say which model each is of.
+        """
+        means = self._means(scores if matrix is None else matrix)
+        rows: np.ndarray = scores @ self.components_ * self.scale_ + means
+        return rows
+
+    def _labels(self, matrix: LossMatrix | np.ndarray) -> list[str]:
+        """The model of each row; all one where that does not matter."""
+        if self.treatment.center == "all":
+            return [""] * len(_values(matrix))
+        if isinstance(matrix, np.ndarray):
+            raise TrajstoreError('center="model" takes a LossMatrix, whose rows say which model they are of.')
+        return [str(model) for model in matrix.rows["model"]]
+
+    def _means(self, matrix: LossMatrix | np.ndarray) -> np.ndarray:
+        """What is subtracted from a matrix: (columns,), or (rows, columns) centred by model."""
+        if self.treatment.center == "all":
+            return self.mean_
+        labels = self._labels(matrix)
+        if unknown := [model for model in labels if model not in self.models_]:
+            raise TrajstoreError(
+                f"The components were centred by model, and {unknown[0]} was not among them."
+            )
+        found: np.ndarray = self.mean_[[self.models_.index(model) for model in labels]]
+        return found
+
+
+def _values(matrix: LossMatrix | np.ndarray) -> np.ndarray:
+    return matrix if isinstance(matrix, np.ndarray) else matrix.values

@@ -1,20 +1,29 @@
-"""Trajectories: a group's mean loss by step, with an interval that respects contexts.
+"""Trajectories: a group's mean loss by step, or a difference of such means, with an interval over units of text.
 
-Tokens of one context are not independent, contexts are; so the interval is that of a ratio estimated from whole
-contexts. Losses are nats a token. A step without a slice has no row: missing is absent.
+A mean is over tokens: the sum of all losses by their number. A difference between two groups is that of their means
+over the contexts that have tokens of both; one between two models is over the same tokens at the same steps. Losses
+are nats a token. A step without all of its losses has no row: missing is absent. How intervals are found, and what
+they do not cover, stands in `bootstrap`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 
-from trajstore.store.sums import ContextSums
+from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum, estimate
+from trajstore.errors import BadOption, TrajstoreError, listed
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.sums import ContextSums, Units
 
 if TYPE_CHECKING:
     from trajstore.store.matrix import LossMatrix
+
+By = Literal["dataset", "model"]
 
 SCHEMA = {
     "model": pl.String,
@@ -22,65 +31,242 @@ SCHEMA = {
     "step": pl.Int64,
     "tokens": pl.Int64,
     "contexts": pl.Int64,
+    "unit": pl.String,
+    "units": pl.Int64,
+    "interval": pl.String,
     "mean": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
 }
-"""Columns of a trajectory; mean, low and high are nats a token."""
+"""Columns of a trajectory: what its mean is of (tokens, contexts), what was resampled (unit, how many units) and how
+(interval: bootstrap, t or none), and mean, low and high in nats a token."""
 
 
-def group_trajectory(matrix: LossMatrix, confidence: float = 0.95) -> pl.DataFrame:
-    """Mean loss of the matrix's columns by model, dataset and step, with the columns of `SCHEMA`; see `trajectory`."""
-    datasets = matrix.columns["dataset"].unique(maintain_order=True)
-    return pl.concat([trajectory(_by_context(matrix, dataset), confidence) for dataset in datasets])
+@dataclass(frozen=True)
+class Comparison:
+    """Which curves there are, and what is taken from each."""
+
+    by: By | None = None
+    """One curve for each model and dataset (None), for each model, its datasets pooled, or for each dataset, the
+    mean of its models."""
+    minus: str | None = None
+    """A group whose mean is taken from that of each group."""
+    minus_model: str | None = None
+    """A model whose mean is taken from that of each other model."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.by not in (None, "dataset", "model"):
+            raise BadOption("--by", str(self.by), "dataset or model")
 
 
-def trajectory(losses: ContextSums, confidence: float = 0.95) -> pl.DataFrame:
-    """Mean loss of a group by model, dataset and step, with the columns of `SCHEMA`.
+def group_trajectory(
+    matrix: LossMatrix, interval: Interval | None = None, units: Mapping[str, Units] | None = None
+) -> pl.DataFrame:
+    """Mean loss of the matrix's columns by model, dataset and step, with the columns of `SCHEMA`.
 
-    The mean over tokens is a ratio of two sums over contexts, R = Σ S_c / Σ n_c; its variance by linearisation is
-    C/(C−1) · Σ (S_c − R n_c)² / (Σ n_c)² (Cochran, Sampling Techniques, 3rd ed., ratio estimates, chapter 6), and the
-    interval R ± t · √variance with C−1 degrees of freedom. With one context there is no interval (null).
+    `units` are those of its datasets; by default contexts. Raises `TrajstoreError` for a matrix aligned by item,
+    which does not say which losses are of one context.
     """
-    mean, half = ratio_interval(losses.sums, losses.tokens, confidence)
-    there = np.isfinite(mean)
-    return (
-        losses.rows.select("model", "step")
-        .with_columns(
-            dataset=pl.lit(losses.dataset),
-            tokens=pl.lit(int(losses.tokens.sum())),
-            contexts=pl.lit(len(losses.tokens)),
-            mean=mean,
-            low=mean - half,
-            high=mean + half,
+    if "context" not in matrix.columns.columns:
+        raise TrajstoreError(
+            "A trajectory needs the contexts of its losses, and a matrix aligned by item does not have them. Pull the "
+            'matrix without --align item (in Python: without align="item").'
         )
-        .filter(pl.Series(there))
-        .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-        .with_columns(pl.col("low", "high").fill_nan(None))
+    sums = {
+        ("", dataset): _by_context(matrix, dataset, (units or {}).get(dataset))
+        for dataset in matrix.columns["dataset"].unique(maintain_order=True)
+    }
+    return trajectories(sums, [""], interval=interval).drop("group")
+
+
+def trajectories(
+    sums: Mapping[tuple[str, str], ContextSums],
+    groups: Sequence[str],
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
+    progress: Progress = SILENT,
+) -> pl.DataFrame:
+    """The curves of these groups, with `group` before the columns of `SCHEMA`, from sums by (group, dataset).
+
+    All checkpoints, groups and models of a dataset are resampled together. A curve of several datasets or models has
+    the steps that each of them has; `progress` is told which are left out. Groups, models and datasets come in
+    the order in which they are given. The frame is empty where nothing can be compared.
+    """
+    asked, draws = comparison or Comparison(), Draws(interval or Interval())
+    frames, notes = [], list[str]()
+    for group in groups:
+        cells = _cells(sums, group, asked, notes)
+        for curve in _curves(cells, asked):
+            steps = _shared_steps(curve, asked, notes)
+            if len(steps):
+                frames.append(_frame(group, curve, steps, asked, draws))
+    for note in dict.fromkeys(notes):
+        progress.say(note)
+    return pl.concat(frames) if frames else pl.DataFrame(schema={"group": pl.String, **SCHEMA})
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A group on one dataset, and where a group is subtracted, that one as well, over the contexts of both."""
+
+    dataset: str
+    unit: str
+    n_units: int
+    contexts: int
+    units: np.ndarray
+    """Numbers of the units with tokens, int64 (units,)."""
+    tokens: tuple[np.ndarray, ...]
+    """By unit, float64 (units,), of each of the groups."""
+    models: Mapping[str, tuple[np.ndarray, tuple[np.ndarray, ...]]]
+    """By model: its steps (steps,) and, for each group, sums by unit, float64 (steps, units)."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Whose losses make one curve: the mean of these models over these datasets."""
+
+    models: tuple[str, ...]
+    cells: tuple[_Cell, ...]
+
+
+def _cells(
+    sums: Mapping[tuple[str, str], ContextSums], group: str, asked: Comparison, notes: list[str]
+) -> list[_Cell]:
+    """A group's cells, by dataset; none on a dataset without what is subtracted, which `notes` get to say."""
+    found = []
+    for (name, dataset), own in sums.items():
+        if name != group:
+            continue
+        parts, contexts = [own], own.contexts
+        if asked.minus is not None:
+            if (asked.minus, dataset) not in sums:
+                notes.append(f"{asked.minus} has no token with a loss on {dataset}, which is left out.")
+                continue
+            parts.append(sums[asked.minus, dataset])
+            contexts = np.intersect1d(contexts, parts[1].contexts, assume_unique=True)
+            if not len(contexts):
+                notes.append(f"No context of {dataset} has tokens of both {group} and {asked.minus}.")
+                continue
+        cell = _cell(parts, contexts)
+        if asked.minus_model is not None and asked.minus_model not in cell.models:
+            notes.append(f"{asked.minus_model} has no losses on {dataset}, which is left out.")
+            continue
+        found.append(cell)
+    return found
+
+
+def _cell(parts: Sequence[ContextSums], contexts: np.ndarray) -> _Cell:
+    """Sums by unit over these contexts, which all parts have."""
+    own = parts[0]
+    units, place = np.unique(own.units.of_context[contexts], return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(units)))
+    tokens, by_unit = [], []
+    for part in parts:
+        chosen = np.searchsorted(part.contexts, contexts)[order]
+        tokens.append(np.add.reduceat(part.tokens[chosen], starts).astype(np.float64))
+        by_unit.append(np.add.reduceat(part.sums[:, chosen], starts, axis=1))
+    there = np.all([np.isfinite(each).all(axis=1) for each in by_unit], axis=0)
+    of_row, step = own.rows["model"].to_numpy(), own.rows["step"].to_numpy()
+    models = {}
+    for model in own.rows["model"].unique(maintain_order=True):
+        rows = np.flatnonzero(there & (of_row == model))
+        rows = rows[np.argsort(step[rows])]
+        models[model] = step[rows], tuple(each[rows] for each in by_unit)
+    return _Cell(own.dataset, own.units.kind, own.units.count, len(contexts), units, tuple(tokens), models)
+
+
+def _curves(cells: Sequence[_Cell], asked: Comparison) -> list[_Curve]:
+    """The curves of one group, models before datasets."""
+    names = list(dict.fromkeys(model for cell in cells for model in cell.models))
+    of_model = {
+        model: tuple(cell for cell in cells if model in cell.models)
+        for model in names
+        if model != asked.minus_model
+    }
+    if asked.by == "model":
+        return [_Curve((model,), mine) for model, mine in of_model.items()]
+    if asked.by == "dataset":
+        curves = [_Curve(tuple(m for m in of_model if m in cell.models), (cell,)) for cell in cells]
+        return [curve for curve in curves if curve.models]
+    return [_Curve((model,), (cell,)) for cell in cells for model in of_model if model in cell.models]
+
+
+def _shared_steps(curve: _Curve, asked: Comparison, notes: list[str]) -> np.ndarray:
+    """The steps that all of a curve's models have on all of its datasets, int64 (steps,); `notes` get the others."""
+    names = list(curve.models)
+    if asked.minus_model is not None:
+        names.append(asked.minus_model)
+    there = [set(cell.models[name][0].tolist()) for cell in curve.cells for name in names]
+    shared = set.intersection(*there)
+    if left := sorted(set.union(*there) - shared):
+        where = listed(cell.dataset for cell in curve.cells)
+        notes.append(
+            f"Left out, as not all of {listed(names)} on {where} have them: steps {listed(left, 6)}."
+        )
+    return np.array(sorted(shared), dtype=np.int64)
+
+
+def _frame(group: str, curve: _Curve, steps: np.ndarray, asked: Comparison, draws: Draws) -> pl.DataFrame:
+    """One curve's rows."""
+    strata = [_stratum(cell, curve.models, steps, asked.minus_model) for cell in curve.cells]
+    signs = [1] if asked.minus is None else [1, -1]
+    if asked.minus_model is not None:
+        signs += [-sign for sign in signs]
+    found = estimate(strata, signs, draws)
+    cells = curve.cells
+    kinds = sorted({cell.unit for cell in cells})
+    columns = {
+        "group": group_label(group, asked.minus),
+        "model": model_label(curve.models, asked.minus_model),
+        "dataset": cells[0].dataset if len(cells) == 1 else f"{len(cells)} datasets",
+        "tokens": int(sum(cell.tokens[0].sum() for cell in cells)),
+        "contexts": sum(cell.contexts for cell in cells),
+        "unit": kinds[0] if len(kinds) == 1 else "unit",
+        "units": sum(len(cell.units) for cell in cells),
+        "interval": found.kind,
+    }
+    frame = pl.DataFrame({"step": steps, "mean": found.mean, "low": found.low, "high": found.high})
+    frame = frame.with_columns(pl.col("low", "high").fill_nan(None))
+    return frame.with_columns(pl.lit(value).alias(name) for name, value in columns.items()).select(
+        pl.col("group"), *(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     )
 
 
-def _by_context(matrix: LossMatrix, dataset: str) -> ContextSums:
+def group_label(group: str, minus: str | None) -> str:
+    """What a curve's column group says."""
+    return group if minus is None else f"{group} − {minus}"
+
+
+def model_label(models: Sequence[str], minus_model: str | None) -> str:
+    """What a curve's column model says."""
+    own = models[0] if len(models) == 1 else f"mean of {len(models)} models"
+    return own if minus_model is None else f"{own} − {minus_model}"
+
+
+def _stratum(cell: _Cell, models: Sequence[str], steps: np.ndarray, minus_model: str | None) -> Stratum:
+    """A cell's sums at these steps: of the mean of the models, then of the model that is subtracted."""
+    ratios = []
+    for whose in [models] if minus_model is None else [models, [minus_model]]:
+        for k, tokens in enumerate(cell.tokens):
+            each = []
+            for model in whose:
+                there, sums = cell.models[model]
+                each.append(sums[k][np.searchsorted(there, steps)])
+            ratios.append(Ratio(tokens, np.mean(each, axis=0) if len(each) > 1 else each[0]))
+    return Stratum(cell.dataset, cell.n_units, cell.units, tuple(ratios))
+
+
+def _by_context(matrix: LossMatrix, dataset: str, units: Units | None) -> ContextSums:
     """Sums over one dataset's columns, which lie side by side in order of context."""
     inside = np.flatnonzero((matrix.columns["dataset"] == dataset).to_numpy())
     first, end = int(inside[0]), int(inside[-1]) + 1
-    context = matrix.columns["context"].to_numpy()[first:end]
+    context = matrix.columns["context"].to_numpy()[first:end].astype(np.int64)
     starts = np.flatnonzero(np.diff(context, prepend=context[0] - 1))
     sums = np.empty((len(matrix.values), len(starts)))
     for row, losses in enumerate(matrix.values):
         np.add.reduceat(losses[first:end], starts, dtype=np.float64, out=sums[row])
-    return ContextSums(dataset, matrix.rows, np.diff(np.append(starts, end - first)), sums)
-
-
-def ratio_interval(sums: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, half width of its interval), each (rows,), from sums (rows, contexts) and tokens a context (contexts,)."""
-    from scipy.special import stdtrit  # the quantile of t; scipy.stats takes half a second to load
-
-    total = float(n.sum())
-    mean = sums.sum(axis=1) / total
-    clusters = len(n)
-    if clusters < 2:
-        return mean, np.full(len(mean), np.nan)
-    residuals = sums - mean[:, None] * n
-    variance = clusters / (clusters - 1) * (residuals**2).sum(axis=1) / total**2
-    return mean, stdtrit(clusters - 1, (1 + confidence) / 2) * np.sqrt(variance)
+    tokens = np.diff(np.append(starts, end - first))
+    of_dataset = units or Units("context", np.arange(int(context[-1]) + 1))
+    return ContextSums(dataset, of_dataset, matrix.rows, context[starts], tokens, sums)

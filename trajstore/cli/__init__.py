@@ -18,6 +18,7 @@ from trajstore.cli import (
     finding,
     group,
     ingest,
+    pca,
     query,
     report,
     schema,
@@ -26,6 +27,7 @@ from trajstore.cli import (
     sql,
     store,
     suite,
+    trajectory,
 )
 from trajstore.cli.output import CommandGroup
 
@@ -70,7 +72,9 @@ for module in (
     schema,
     shell,
     group,
+    trajectory,
     analysis,
+    pca,
     audit,
     finding,
     report,

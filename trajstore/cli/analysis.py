@@ -1,27 +1,19 @@
-"""trajectory, matrix, pca: from losses to curves, arrays and components."""
+"""matrix: from losses to arrays; and the options that commands on losses share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trajstore.cli.output import (
     DEFAULT_STORE,
-    JsonOption,
     StoreOption,
-    bars,
     open_store,
-    print_json,
-    print_rows,
-    print_table,
     say,
     size,
 )
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Model or glob, may be given again [default: all].")
@@ -43,43 +35,6 @@ AlignOption = Annotated[
     ),
 ]
 GroupOption = Annotated[str | None, typer.Option("--group", "-g", help="Take only this group's tokens.")]
-
-
-def trajectory(
-    groups: Annotated[
-        list[str], typer.Argument(metavar="GROUP...", help="Groups; see trajstore group list.")
-    ],
-    model: Models = None,
-    dataset: AnyDatasets = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Mean loss of groups by step (nats a token), with a 95 % interval over contexts.
-
-    The interval takes contexts, not tokens, as independent.
-
-    \b
-    Example:
-      trajstore trajectory digits induction_bigram -m 'tiny-*' -d code --plot curves.png
-    """
-    from trajstore.store.files import check_target
-    from trajstore.view import gather
-    from trajstore.view.figures import trajectory_chart
-    from trajstore.view.save import SUFFIXES, save_chart
-
-    if plot is not None:
-        check_target(plot, SUFFIXES)
-    with open_store(store) as opened:
-        selection = gather.Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
-        frame = gather.trajectories(opened, groups, selection, bars())
-    print_rows(frame.to_dicts(), as_json)
-    if plot is not None:
-        save_chart(trajectory_chart(frame), plot)
-        say(f"Drew {plot}.")
 
 
 def matrix(
@@ -126,82 +81,6 @@ def matrix(
     say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
 
 
-def pca(
-    dataset: Datasets,
-    model: Models = None,
-    group: GroupOption = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    components: Annotated[int, typer.Option(min=1, help="Components to keep.")] = 10,
-    top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Principal components of the losses of all checkpoints together, centred by token, not scaled.
-
-    Prints each component's share of the variance, each checkpoint's scores, and the tokens that load highest and
-    lowest.
-
-    \b
-    Example:
-      trajstore pca -d code -d docs --components 3 --plot components.html
-    """
-    from trajstore.store.files import check_target
-    from trajstore.view import gather
-    from trajstore.view.figures import pca_charts
-    from trajstore.view.save import SUFFIXES, save_chart
-
-    if plot is not None:
-        check_target(plot, SUFFIXES)
-    with open_store(store) as opened:
-        selection = gather.Selection(models=model, steps=steps, contexts=contexts)
-        result, tokens = gather.components(opened, dataset, selection, group, components, top)
-    if as_json:
-        print_json(
-            {
-                name: frame.to_dicts()
-                for name, frame in (
-                    ("variance", result.variance),
-                    ("scores", result.scores),
-                    ("tokens", tokens),
-                )
-            }
-        )
-    else:
-        _print_components(result.variance, result.scores, tokens)
-    if plot is not None:
-        save_chart(pca_charts(result), plot)
-        say(f"Drew {plot}.")
-
-
-def _print_components(variance: pl.DataFrame, scores: pl.DataFrame, tokens: pl.DataFrame) -> None:
-    """The three tables of a PCA."""
-    import polars as pl
-
-    print_table(
-        ["component", "variance (nats²)", "share"],
-        [
-            [c, v, f"{100 * r:.2f} %"]
-            for c, v, r in variance.select("component", "variance", "ratio").iter_rows()
-        ],
-    )
-    typer.echo()
-    wide = scores.pivot(on="component", index=["model", "step"], values="score")
-    print_table(["model", "step", *(f"PC{name}" for name in wide.columns[2:])], wide.rows())
-    typer.echo()
-    chosen = tokens.select(
-        pl.col("component").alias("PC"),
-        pl.col("end").replace({"high": "+", "low": "−"}),
-        *("loading", "dataset", "context", "position", "before"),
-        pl.format("[{}]", "text").alias("token"),
-        "after",
-    )
-    print_table(chosen.columns, chosen.rows(), right=["before"])
-
-
 def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command()(trajectory)
+    """Add this command."""
     app.command()(matrix)
-    app.command()(pca)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import bars, say
+from trajstore.cli.output import bars, print_chart, say
 
 
 def demo(
@@ -28,6 +28,8 @@ def demo(
     from trajstore.demo.run import run_demo
 
     done = run_demo(folder, quick=quick, progress=bars())
+    print_chart(done.curves)
+    typer.echo()
     for sentence in done.sentences:
         typer.echo(sentence)
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())

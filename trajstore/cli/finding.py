@@ -1,4 +1,4 @@
-"""finding list, show, drop: stored results of analyses."""
+"""finding list, show, drop, groups: stored results of analyses."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from trajstore.cli.output import (
     CommandGroup,
     JsonOption,
     StoreOption,
+    bars,
     open_store,
     print_json,
     print_rows,
@@ -63,6 +64,31 @@ def drop(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE) -> None:
     say(f"Dropped the {kind} finding {name}.")
 
 
+def groups(
+    name: Annotated[str, typer.Argument(help="The name of a pca finding.")],
+    group: Annotated[
+        list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
+    ] = None,
+    component: Annotated[int | None, typer.Option(min=1, help="Of this component alone.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which groups load on the components of a PCA.
+
+    share is a group's part of the squared loadings, expected what it would be if the component were spread evenly over
+    all tokens, times the one over the other. A group that is defined by losses may take a while.
+
+    \b
+    Example:
+      trajstore finding groups first --component 3
+    """
+    from trajstore.view.componentgroups import component_groups
+
+    with open_store(store) as opened:
+        found = component_groups(opened, name, group, component, bars())
+    print_rows(found.to_dicts(), as_json, found.columns)
+
+
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
     family = typer.Typer(
@@ -71,4 +97,5 @@ def register(app: typer.Typer) -> None:
     family.command("list")(list_)
     family.command("show")(show)
     family.command("drop")(drop)
+    family.command("groups")(groups)
     app.add_typer(family, name="finding")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.analysis import AlignOption
 from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
 
 
@@ -22,6 +23,7 @@ def report(
     group: Annotated[
         list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
     ] = None,
+    align: AlignOption = "predict",
     title: Annotated[str, typer.Option(help="The page's title.")] = "Losses through training",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -34,7 +36,16 @@ def report(
     from trajstore.view.report import write_report
 
     with open_store(store) as opened:
-        write_report(opened, out, dataset=dataset, models=model, groups=group, title=title, progress=bars())
+        write_report(
+            opened,
+            out,
+            dataset=dataset,
+            models=model,
+            groups=group,
+            align=align,  # type: ignore[arg-type]
+            title=title,
+            progress=bars(),
+        )
     say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")
 
 

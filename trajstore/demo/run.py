@@ -6,7 +6,7 @@ Everything is done through the same functions as for models of any size. What is
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from trajstore.analysis.pca import PCAResult
+from trajstore.analysis.trajectories import Comparison
 from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
 from trajstore.demo.findings import changed_most, repeats_learned
 from trajstore.demo.fit import TrainedModel
@@ -24,7 +25,8 @@ from trajstore.scoring.datasets import build_dataset
 from trajstore.store.progress import Progress
 from trajstore.store.store import Store
 from trajstore.view import gather
-from trajstore.view.charts import Mark
+from trajstore.view.charts import Chart, Mark
+from trajstore.view.components import components
 from trajstore.view.figures import pca_charts, trajectory_chart
 from trajstore.view.report import write_report
 from trajstore.view.save import save_chart
@@ -53,6 +55,9 @@ WHERE answering = 1 AND NOT contains(text, chr(10))""",
 }
 """Groups that the demo adds to those that come with the store."""
 
+CURVES = ("fresh_half", "repeated_half", "answers", "sentence_start", "word_continuation", "closing_bracket")
+"""Groups whose trajectories the demo draws side by side."""
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -60,6 +65,8 @@ class Demo:
 
     sentences: list[str]
     """What it found."""
+    curves: Chart
+    """Trajectories of `CURVES` in the first model, each over all datasets."""
     seconds: dict[str, float]
     """Wall time of each part."""
     store: Path
@@ -67,7 +74,7 @@ class Demo:
 
 
 def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
-    """Run the demo in a folder, which then holds models, texts, store, trajectories.png, pca.png and report.html."""
+    """Run the demo in a folder, which then holds models, texts, store, report.html and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     clock: dict[str, float] = {}
     with _timed(clock, "training"):
@@ -87,10 +94,12 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             trajectories = gather.trajectories(
                 store, store.groups.names(), gather.Selection(models=names), progress
             )
-            fit, _ = gather.components(store, store.dataset_names(), gather.Selection(models=names))
+            fit = components(store, store.dataset_names(), gather.Selection(models=names)).result
             sentences = _findings(trajectories, fit, names, recipe)
+            curves = _curves(store, names[0], marks)
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
+            save_chart(curves, folder / "groups.png")
             save_chart(pca_charts(fit, marks), folder / "pca.png")
         with _timed(clock, "report"):
             report = write_report(
@@ -102,7 +111,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
                 findings=sentences,
                 progress=progress,
             )
-        return Demo(sentences, clock, store.path, report)
+        return Demo(sentences, curves, clock, store.path, report)
 
 
 @contextmanager
@@ -133,6 +142,15 @@ def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
         tokens_per_step=model.recipe.tokens_per_step,
     )
     job.run(store, plan, progress=progress)
+
+
+def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:
+    """Trajectories of a few groups in one model, each with the tokens of all datasets pooled, and their intervals."""
+    frame = gather.trajectories(
+        store, CURVES, gather.Selection(models=[model]), comparison=Comparison(by="model")
+    )
+    # One name for the datasets that each group lies in, so that the curves share a panel.
+    return trajectory_chart(frame.with_columns(dataset=pl.lit("all datasets")), marks)
 
 
 def _findings(trajectories: pl.DataFrame, fit: PCAResult, models: list[str], recipe: Recipe) -> list[str]:

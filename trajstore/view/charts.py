@@ -78,6 +78,20 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Density:
+    """How many points lie in each cell of a grid, for more points than can be told apart."""
+
+    x: tuple[float, ...]
+    """Edges of the columns, ascending."""
+    y: tuple[float, ...]
+    """Edges of the rows, ascending."""
+    counts: tuple[tuple[int, ...], ...]
+    """By row, then column; a cell of no point is left empty, the others are coloured by the logarithm."""
+    unit: str
+    """What is counted."""
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes among a chart's small multiples."""
 
@@ -89,6 +103,8 @@ class Panel:
     """Title of the x axis where it is not the chart's."""
     y_label: str = ""
     """Title of the y axis where it is not the chart's."""
+    density: Density | None = None
+    """What lies under the series."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,8 @@ class Chart:
     """Whether all panels have the same y range."""
     keys: tuple[str, ...] = ()
     """Colour keys in order, so that several charts agree on colours; by default in order of appearance."""
+    zero: bool = False
+    """Whether a line stands at y = 0, as for differences."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -222,11 +240,18 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 
 def step_label(step: float) -> str:
-    """A step in few characters and exactly: 0, 512, 1448, 2.5k, 143k, 1M."""
+    """A step, or a number of tokens or operations, in few characters: 0, 512, 1448, 2.5k, 143k, 1M, 300B, 2e18."""
+    if step >= 10**12:
+        return f"{step:.3g}".replace("e+", "e")
     for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if step >= size and step % (size / 10) == 0:
             return f"{step / size:g}{letter}"
     return f"{step:.15g}"
+
+
+def density_scale() -> list[str]:
+    """Colours (#rrggbb) of a density, from few to many points."""
+    return list(reversed(_ORDERED))
 
 
 def palette(n: int) -> list[str]:

@@ -15,7 +15,8 @@ from trajstore.analysis.pca import pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.errors import TrajstoreError
 from trajstore.store.excerpts import with_context
-from trajstore.store.matrix import LossMatrix
+from trajstore.store.matrix import Align, LossMatrix, choose_sites
+from trajstore.store.sums import Units
 from trajstore.view.charts import palette
 from trajstore.view.figures import pca_charts, trajectory_chart
 from trajstore.view.plotly_charts import CONFIG, figure
@@ -43,6 +44,8 @@ class Subject:
     coverage: list[Coverage]
     """Of these models on these datasets."""
     groups: list[str]
+    align: Align
+    """Which losses a group stands for."""
     marks: tuple[Mark, ...]
     context_limit: int
     """Contexts of a dataset in the token view."""
@@ -100,7 +103,8 @@ class Content:
 
 def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     """Reads and computes what the page shows. A group without a token anywhere is left out."""
-    described = {name: store.groups.show(name).description for name in subject.groups}
+    after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
+    described = {name: store.groups.definition(name).description + after for name in subject.groups}
     colors = dict(zip(subject.models, palette(len(subject.models)), strict=True))
     trajectories: dict[str, list[pl.DataFrame]] = {name: [] for name in subject.groups}
     fits: list[FitPart] = []
@@ -111,10 +115,14 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
         matrix = _complete(store, name, subject)
         if matrix is None:
             continue
+        units = Units.of(dataset)
         for group, frames in trajectories.items():
-            part = only(matrix, tokens[store.groups.members(group, dataset)])
+            members = store.groups.members(group, dataset)
+            sites = choose_sites(dataset, members, None, subject.align, pad_first=False)
+            part = only(matrix, tokens[sites.tokens])
             if part.columns.height:
-                frames.append(group_trajectory(part).select(pl.lit(group).alias("group"), pl.all()))
+                frame = group_trajectory(part, units={name: units})
+                frames.append(frame.select(pl.lit(group).alias("group"), pl.all()))
         fits += _fit(store, matrix, name, subject, progress)
         views.append(
             token_view(matrix, tokens, colors, subject.context_limit, subject.step_limit, subject.marks)
@@ -186,7 +194,9 @@ def _top_tokens(store: Store, fit: PCAResult) -> list[ComponentTokens]:
     """By component: the tokens with the highest and lowest loadings, with a little of their context."""
     top = with_context(store, fit.top_tokens(_TOP_TOKENS).filter(pl.col("component") <= _TOP_COMPONENTS))
     top = top.select(
-        "component", "end", "dataset", "context", "position", "before", "text", "after", "loading"
+        *("component", "end", "dataset", "context", "position", "before"),
+        pl.col("marked").alias("text"),
+        *("after", "loading"),
     )
     found = []
     for component, ratio in fit.variance.head(_TOP_COMPONENTS).select("component", "ratio").iter_rows():

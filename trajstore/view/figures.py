@@ -6,7 +6,8 @@ Frames in, charts out: nothing is computed that the frames do not hold, and noth
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from trajstore.errors import PlotError
 from trajstore.view.charts import MOST_DISTINCT, Chart, Panel, Series
@@ -19,22 +20,53 @@ if TYPE_CHECKING:
     from trajstore.analysis.pca import PCAResult
     from trajstore.view.charts import Mark, Symbol
 
+X = Literal["step", "tokens", "flops"]
+
 SCORES_SHOWN = 3
 """Components whose scores are drawn."""
 
-_TRAJECTORY_COLUMNS = ("group", "model", "dataset", "step", "tokens", "contexts", "mean", "low", "high")
+_TRAJECTORY_COLUMNS = (
+    "group",
+    "model",
+    "dataset",
+    "step",
+    "tokens",
+    "contexts",
+    "unit",
+    "mean",
+    "low",
+    "high",
+)
+_X = {
+    "step": ("step", "step"),
+    "tokens": ("tokens_seen", "tokens seen in training"),
+    "flops": ("flops", "FLOPs (6 · parameters outside embeddings · tokens seen)"),
+}
+"""Column and axis title by what x is."""
+_ALONG = {"step": "step", "tokens": "tokens seen", "flops": "FLOPs"}
 _SCORE = "score (nats)"
 _WIDEST_GRID = 4
 
 
-def trajectory_chart(frame: pl.DataFrame, marks: Iterable[Mark] = (), models: Sequence[str] = ()) -> Chart:
-    """Mean loss (nats a token) by step with its interval.
+def trajectory_chart(
+    frame: pl.DataFrame,
+    marks: Iterable[Mark] = (),
+    models: Sequence[str] = (),
+    *,
+    x: X = "step",
+    difference: bool = False,
+    level: float = 0.95,
+    notes: Sequence[str] = (),
+) -> Chart:
+    """Mean loss, or with `difference` a difference of means (nats a token), by step with its interval.
 
-    `frame` has the columns group, model, dataset, step, tokens, contexts, mean, low, high. With several models they
-    are coloured, and each group on each dataset has a panel: groups down, datasets across. With one model and few
-    groups, groups are coloured, and each dataset has a panel. `models` fixes the order of colours, for charts that
-    stand together. Raises `PlotError` for a frame without rows.
+    `frame` has the columns group and those of `analysis.trajectories.SCHEMA`; for another `x` than the step,
+    tokens_seen or flops as well, and then no marks are drawn. With several models they are coloured, and each group on
+    each dataset has a panel: groups down, datasets across. With one model and few groups, groups are coloured, and each
+    dataset has a panel. `models` fixes the order of colours, for charts that stand together; `level` is that of the
+    intervals, and `notes` are sentences for under the title. Raises `PlotError` for a frame without rows.
     """
+    column, x_label = _X[x]
     missing = [name for name in _TRAJECTORY_COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"a frame of trajectories lacks the columns {', '.join(missing)}")
@@ -50,20 +82,39 @@ def trajectory_chart(frame: pl.DataFrame, marks: Iterable[Mark] = (), models: Se
         for dataset in datasets:
             part = frame.filter(dataset=dataset, **({"group": group} if group else {}))
             words = [group] * (by_model and len(groups) > 1) + [dataset] * (len(datasets) > 1)
-            panels.append(Panel(" · ".join(map(str, words)), _trajectories(part, colored)))
+            panels.append(Panel(" · ".join(map(str, words)), _trajectories(part, colored, column)))
     grid = by_model and len(groups) > 1 and 1 < len(datasets) <= _WIDEST_GRID
     return Chart(
-        title=(f"Loss of {groups[0]} by step" if len(groups) == 1 else "Loss by step")
-        + (f" on {datasets[0]}" if len(datasets) == 1 else ""),
-        x_label="step",
-        y_label="loss (nats a token)",
+        title=_title(groups, datasets, x, difference),
+        x_label=x_label,
+        y_label="difference (nats a token)" if difference else "loss (nats a token)",
         panels=tuple(panels),
-        marks=tuple(marks),
-        note="Mean of the tokens; the band is the 95 % interval over contexts."
-        + (f" Model: {names[0]}." if len(names) == 1 else ""),
+        marks=tuple(marks) if x == "step" else (),
+        note=" ".join([_how_to_read(frame, level), *[f"Model: {names[0]}."] * (len(names) == 1), *notes]),
         columns=len(datasets) if grid else 0,
         keys=tuple(models) if by_model else (),
+        zero=difference,
     )
+
+
+def _title(groups: Sequence[str], datasets: Sequence[str], x: X, difference: bool) -> str:
+    of = f" of {groups[0]}" if len(groups) == 1 else ""
+    on = f" on {datasets[0]}" if len(datasets) == 1 else ""
+    return f"{'Difference in loss' if difference else 'Loss'}{of} by {_ALONG[x]}{on}"
+
+
+def _how_to_read(frame: pl.DataFrame, level: float) -> str:
+    """What the curve and its band are."""
+    if frame["low"].null_count() == frame.height:
+        return "Mean of the tokens."
+    units = _distinct(frame.filter(frame["low"].is_not_null()), "unit")
+    over = plural(units[0] if len(units) == 1 else "unit")
+    return f"Mean of the tokens; band: {100 * level:.3g} % interval over {over}, for the choice of text, not of seed."
+
+
+def plural(unit: str) -> str:
+    """Several of what is resampled: contexts, documents, categories; of several kinds, units of text."""
+    return {"category": "categories", "unit": "units of text"}.get(unit, f"{unit}s")
 
 
 def _distinct(frame: pl.DataFrame, column: str) -> list[str]:
@@ -71,18 +122,22 @@ def _distinct(frame: pl.DataFrame, column: str) -> list[str]:
     return list(dict.fromkeys(frame[column].to_list()))
 
 
-def _trajectories(part: pl.DataFrame, colored: str) -> tuple[Series, ...]:
-    """A series for each value of the column `colored`, by rising step; steps without a mean are left out."""
+def _trajectories(part: pl.DataFrame, colored: str, x: str) -> tuple[Series, ...]:
+    """A series for each value of the column `colored`, by rising step; steps without a mean are left out.
+
+    `x` is the column of its x values.
+    """
     series = []
     for name in _distinct(part, colored):
         mine = part.filter(part[colored] == name, part["mean"].is_finite()).sort("step")
         series.append(
             Series(
                 name=name,
-                x=_numbers(mine["step"]),
+                x=_numbers(mine[x]),
                 y=_numbers(mine["mean"]),
                 low=_numbers(mine["low"]),
                 high=_numbers(mine["high"]),
+                steps=_numbers(mine["step"]) if x != "step" else (),
                 note=f"{_range(mine['tokens'])} tokens in {_range(mine['contexts'])} contexts",
             )
         )
@@ -100,12 +155,21 @@ def _range(column: pl.Series) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
-def pca_charts(result: PCAResult, marks: Iterable[Mark] = (), models: Sequence[str] = ()) -> list[Chart]:
+def pca_charts(
+    result: PCAResult,
+    marks: Iterable[Mark] = (),
+    models: Sequence[str] = (),
+    *,
+    x: X = "step",
+    subject: str = "",
+) -> list[Chart]:
     """A PCA of checkpoints as charts: scores by step, pairs of components as paths, shares of variance.
 
     Scores are drawn for the first three components. A path joins a model's checkpoints in order of step, from a
     ring at the first to a square at the last, with a diamond at the first checkpoint at or after a mark.
-    `models` fixes the order of colours. Raises `PlotError` where there are no scores.
+    `models` fixes the order of colours. For another `x` than the step, the scores have a column tokens_seen or flops,
+    and no marks are drawn over it. `subject` says for the titles what was fitted. Raises `PlotError` where there are no
+    scores.
     """
     if result.scores.is_empty():
         raise PlotError("There is nothing to draw: the PCA has no scores.")
@@ -113,22 +177,25 @@ def pca_charts(result: PCAResult, marks: Iterable[Mark] = (), models: Sequence[s
         int(component): 100 * float(ratio)
         for component, ratio in result.variance.sort("component").select("component", "ratio").iter_rows()
     }
-    scores = _by_model(result.scores, min(SCORES_SHOWN, len(shares)))
-    charts = [_scores_chart(scores, shares, tuple(marks), tuple(models))]
+    shown = min(SCORES_SHOWN, len(shares))
+    scores = _by_model(result.scores, shown)
+    along = scores if x == "step" else _by_model(result.scores, shown, _X[x][0])
+    charts = [_scores_chart(along, shares, tuple(marks) if x == "step" else (), tuple(models), x)]
     if len(shares) > 1:
         charts.append(_paths_chart(scores, shares, tuple(marks), tuple(models)))
-    return [*charts, _variance_chart(shares)]
+    titled = [*charts, _variance_chart(shares)]
+    return [replace(chart, title=f"{chart.title}: {subject}") if subject else chart for chart in titled]
 
 
 _Scores = dict[str, tuple[tuple[float, ...], list[tuple[float, ...]]]]
-"""By model: its steps in order, and the scores there by component."""
+"""By model: its steps in order (or tokens seen, or FLOPs), and the scores there by component."""
 
 
-def _by_model(scores: pl.DataFrame, count: int) -> _Scores:
+def _by_model(scores: pl.DataFrame, count: int, x: str = "step") -> _Scores:
     found: _Scores = {}
     for model in _distinct(scores, "model"):
         parts = [scores.filter(model=model, component=c).sort("step") for c in range(1, count + 1)]
-        found[model] = _numbers(parts[0]["step"]), [_numbers(part["score"]) for part in parts]
+        found[model] = _numbers(parts[0][x]), [_numbers(part["score"]) for part in parts]
     return found
 
 
@@ -141,19 +208,19 @@ def _count(scores: _Scores) -> int:
 
 
 def _scores_chart(
-    scores: _Scores, shares: dict[int, float], marks: tuple[Mark, ...], models: tuple[str, ...]
+    scores: _Scores, shares: dict[int, float], marks: tuple[Mark, ...], models: tuple[str, ...], x: X
 ) -> Chart:
     panels = []
     for c in range(_count(scores)):
         series = tuple(Series(model, steps, values[c]) for model, (steps, values) in scores.items())
         panels.append(Panel(_named(c + 1, shares), series))
     return Chart(
-        title="Principal components by step",
-        x_label="step",
+        title=f"Principal components by {_ALONG[x]}",
+        x_label=_X[x][1],
         y_label=_SCORE,
         panels=tuple(panels),
         marks=marks,
-        note="Where each checkpoint lies along the directions in which losses differ most; their signs are arbitrary.",
+        note="Where each checkpoint lies along a component, whose sign is such that its largest loading is positive.",
         share_y=False,
         keys=models,
     )

@@ -1,24 +1,27 @@
-"""What a view shows, gathered from a store: several groups' trajectories in one frame, a PCA with its texts."""
+"""What a view shows, gathered from a store: several groups' trajectories in one frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.pca import PCAResult, pca
-from trajstore.analysis.trajectories import trajectory
-from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep
-from trajstore.store.excerpts import with_context
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.trajectories import Comparison, group_label
+from trajstore.analysis.trajectories import trajectories as curves
+from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep
+from trajstore.store.calls import called_members, check_call, is_call
 from trajstore.store.matrix import Align, Sites, check_align, choose_sites, context_range
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.selection import Scored, checkpoints, named
-from trajstore.store.sums import context_sums
+from trajstore.store.sums import ContextSums, context_sums
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from trajstore.store.datasets import Dataset
     from trajstore.store.store import Store
 
 
@@ -37,62 +40,117 @@ class Selection:
 
 
 def trajectories(
-    store: Store, groups: Sequence[str], selection: Selection | None = None, progress: Progress = SILENT
+    store: Store,
+    groups: Sequence[str],
+    selection: Selection | None = None,
+    progress: Progress = SILENT,
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
 ) -> pl.DataFrame:
-    """Mean loss by step of each group, with `group` before the columns of `trajectories.SCHEMA`.
+    """Mean loss by step of each group, or differences, with `group` before the columns of `trajectories.SCHEMA`.
 
-    A dataset in which a group has no token with a loss gives no rows. Where no datasets are given, neither does one on
-    which none of the models has losses, or that has none of the contexts, or of the steps where no model is named in
-    full. Raises `NothingChosen` where no rows are left, otherwise as `Store.matrix`.
+    A group may be a macro's call, `position_is(500)`. `comparison` says what is pooled and what is subtracted; a model
+    that is subtracted need not be in the selection. A dataset in which a group has no token with a loss gives no rows.
+    Where no datasets are given, neither does one on which none of the models has losses, or that has none of the
+    contexts, or of the steps where no model is named in full. Raises `NothingChosen` where no rows are left, otherwise
+    as `Store.matrix`.
     """
-    chosen = selection or Selection()
+    chosen, asked = selection or Selection(), comparison or Comparison()
     check_align(chosen.align)
     names = list(dict.fromkeys(groups))
-    for group in names:
-        store.groups.definition(group)
-    rows = _checkpoints(store, chosen)
-    found: dict[tuple[str, str], pl.DataFrame] = {}
+    every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
+    check_groups(store, every)
+    rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
+    frames: list[pl.DataFrame] = []
     reasons: list[NothingChosen] = []
+    together: dict[tuple[str, str], ContextSums] = {}
     progress.start("trajectories", sum(map(len, rows.values())), "slices")
     try:
         for dataset, of_dataset in rows.items():
             try:
-                sites = _sites(store, names, dataset, chosen)
+                sites = sites_by_group(store, every, dataset, chosen)
             except NothingChosen as error:
                 reasons.append(error)
                 progress.advance(len(of_dataset), dataset)
                 continue
-            for group, sums in context_sums(store.path, of_dataset, sites, progress=progress).items():
-                found[group, dataset] = trajectory(sums).select(pl.lit(group).alias("group"), pl.all())
+            sums = context_sums(store.path, of_dataset, sites, progress=progress)
+            found = {(group, dataset): each for group, each in sums.items()}
+            if asked.by == "model":
+                together |= found
+            else:
+                frames.append(curves(found, names, asked, interval, progress))
+        if together:
+            frames.append(curves(together, names, asked, interval, progress))
     finally:
         progress.stop()
-    if not found:
-        raise reasons[0] if len(reasons) == 1 else _nothing(names, list(rows))
-    return pl.concat(found[key] for key in product(names, rows) if key in found)
+    if not frames:
+        raise reasons[0] if len(reasons) == 1 else nothing_in(every, list(rows))
+    frame = pl.concat(frames)
+    if frame.is_empty():
+        raise NothingChosen(_incomparable(asked))
+    place = {group_label(group, asked.minus): n for n, group in enumerate(names)}
+    return frame.sort(pl.col("group").replace_strict(place, return_dtype=pl.Int64), maintain_order=True)
 
 
-def _sites(store: Store, groups: Sequence[str], dataset: str, chosen: Selection) -> dict[str, Sites]:
+def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection:
+    """The selection with a model, by its name, whose losses are needed as well."""
+    if model is None:
+        return chosen
+    if model not in (known := store.model_names()):
+        raise UnknownName("model", model, known, "Score it: trajstore score MODEL --dataset D")
+    if chosen.models is None:
+        return chosen
+    asked = [chosen.models] if isinstance(chosen.models, str) else list(chosen.models)
+    return replace(chosen, models=[*asked, model])
+
+
+def _incomparable(asked: Comparison) -> str:
+    """Why there is nothing where there are losses of all groups."""
+    if asked.minus is not None:
+        return f"No context has tokens with a loss of both the group and {asked.minus}, so there is no difference."
+    if asked.minus_model is not None:
+        return (
+            f"No other model asked for has a step in common with {asked.minus_model}. See what is there: "
+            "trajstore status"
+        )
+    return "No step is there for all that should be pooled. See what is there: trajstore status"
+
+
+def check_groups(store: Store, groups: Sequence[str]) -> None:
+    """Raise `UnknownName` or `QueryError` for what is neither a group nor a macro's call that gives one."""
+    for group in groups:
+        if is_call(group):
+            check_call(store, group)
+        else:
+            store.groups.definition(group)
+
+
+def members(store: Store, group: str, dataset: Dataset) -> np.ndarray:
+    """Rows of the dataset's tokens.parquet that are in a group or given by a macro's call, int64, ascending."""
+    return called_members(store, group, dataset) if is_call(group) else store.groups.members(group, dataset)
+
+
+def sites_by_group(store: Store, groups: Sequence[str], dataset: str, chosen: Selection) -> dict[str, Sites]:
     """Sites in a dataset of each group that has a token with a loss there; raises `NothingChosen` where none has."""
     here = store.dataset(dataset)
-    sites = {
-        group: choose_sites(
-            here, store.groups.members(group, here), chosen.contexts, chosen.align, pad_first=False
-        )
-        for group in groups
-    }
+    sites = {}
+    for group in groups:
+        inside = members(store, group, here)
+        sites[group] = choose_sites(here, inside, chosen.contexts, chosen.align, pad_first=False)
     if not (kept := {group: each for group, each in sites.items() if len(each.tokens)}):
-        raise _nothing(groups, [dataset])
+        raise nothing_in(groups, [dataset])
     return kept
 
 
-def _nothing(groups: Sequence[str], datasets: Sequence[str]) -> NothingChosen:
+def nothing_in(groups: Sequence[str], datasets: Sequence[str]) -> NothingChosen:
+    """What to say where none of the groups has a token."""
     return NothingChosen(
         f"No token of {', '.join(groups)} in {', '.join(datasets)} has a loss (within these contexts). See their "
         "sizes: trajstore group list"
     )
 
 
-def _checkpoints(store: Store, chosen: Selection) -> dict[str, list[tuple[str, int]]]:
+def checkpoints_by_dataset(store: Store, chosen: Selection) -> dict[str, list[tuple[str, int]]]:
     """(model, step) of the checkpoints meant, by dataset."""
     scored = store.scored(chosen.models)
     if chosen.datasets:
@@ -136,18 +194,3 @@ def _models_by_dataset(store: Store, chosen: Selection, scored: Scored) -> dict[
             absent = [name for name in named(asked) if dataset not in scored[name]]
             found[dataset] = asked and [each for each in asked if each not in absent]
     return found
-
-
-def components(
-    store: Store,
-    datasets: Sequence[str],
-    selection: Selection | None = None,
-    group: str | None = None,
-    n: int = 10,
-    top: int = 5,
-) -> tuple[PCAResult, pl.DataFrame]:
-    """A joint PCA over models and datasets, and its highest and lowest tokens with `before` and `after`."""
-    chosen = selection or Selection()
-    matrix = store.matrix(datasets, chosen.models, group, chosen.steps, chosen.contexts, align=chosen.align)
-    result = pca(matrix, n)
-    return result, with_context(store, result.top_tokens(top))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from trajstore.view.charts import MOST_MARKERS
+from trajstore.view.charts import MOST_MARKERS, density_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from trajstore.view.charts import Chart, Panel, Series, StepAxis
+    from trajstore.view.charts import Chart, Density, Panel, Series, StepAxis
 
 DPI = 150
 """Pixels an inch."""
 
 _SYMBOLS = {"dot": "o", "ring": "o", "square": "s", "diamond": "D"}
 _HOLLOW = ("ring", "diamond")
+_WIDE, _NARROW = {1: 7.5, 2: 5.0}, 3.8
+"""Inches of a panel, by the number of columns."""
 _NOTE_INCHES = 0.42
+_NOTE_LINE_INCHES, _NOTE_LETTER_INCHES = 0.165, 0.069
 
 
 def png(charts: Sequence[Chart]) -> bytes:
@@ -53,10 +57,17 @@ def figure(charts: Sequence[Chart]) -> Figure:
 def _inches(chart: Chart) -> tuple[float, float]:
     """(width, height) that gives each panel room for its ticks."""
     rows, columns = chart.grid
-    wide = {1: 7.5, 2: 5.0}.get(columns, 3.8)
+    wide = _WIDE.get(columns, _NARROW)
     tall = 3.6 if rows == 1 else 2.7
     legend = 0.25 * math.ceil(len(_legend_names(chart)) / (2 * columns + 1))
-    return wide * columns, tall * rows + 0.7 + legend
+    notes = _NOTE_LINE_INCHES * max(0, len(_note_lines(chart)) - 1)
+    return wide * columns, tall * rows + 0.7 + legend + notes
+
+
+def _note_lines(chart: Chart) -> list[str]:
+    """The note in lines that the chart has room for."""
+    columns = chart.grid[1]
+    return textwrap.wrap(chart.note, int(_WIDE.get(columns, _NARROW) * columns / _NOTE_LETTER_INCHES))
 
 
 def _legend_names(chart: Chart) -> list[str]:
@@ -75,6 +86,8 @@ def _draw(part: SubFigure, chart: Chart) -> None:
             axes.set_axis_off()
             continue
         panel = chart.panels[i]
+        if panel.density is not None:
+            _draw_density(part, axes, panel.density)
         for series in panel.series:
             drawn = _draw_series(axes, series, colors[series.color_key], axis)
             if series.in_legend:
@@ -87,12 +100,12 @@ def _draw(part: SubFigure, chart: Chart) -> None:
             low, high = axes.get_ylim()
             axes.set_ylim(low, high + 0.09 * (high - low))  # room for the marks' labels above the curves
     title = part.suptitle(_plain(chart.title), fontsize=12, fontweight="bold", x=0.01, ha="left")
-    if chart.note:
-        title.set_text(f"{_plain(chart.title)}\n")
+    if notes := _note_lines(chart):
+        title.set_text(_plain(chart.title) + "\n" * len(notes))
         part.text(
             0.01,
-            1 - _NOTE_INCHES / _inches(chart)[1],
-            _plain(chart.note),
+            1 - (_NOTE_INCHES + _NOTE_LINE_INCHES * (len(notes) - 1)) / _inches(chart)[1],
+            _plain("\n".join(notes)),
             fontsize=9,
             color="#555555",
             ha="left",
@@ -108,6 +121,30 @@ def _draw(part: SubFigure, chart: Chart) -> None:
             frameon=False,
             fontsize=9,
         )
+
+
+def _draw_density(part: SubFigure, axes: Axes, density: Density) -> None:
+    """The cells, and their colours' meaning beside them."""
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    counts = np.array(density.counts, dtype=np.float64)
+    most = max(counts.max(initial=1), 2)
+    cells = axes.pcolormesh(
+        density.x,
+        density.y,
+        np.ma.masked_equal(counts, 0),
+        cmap=LinearSegmentedColormap.from_list("density", density_scale()),
+        norm=LogNorm(1, most),
+        rasterized=True,
+    )
+    bar = part.colorbar(
+        cells, ax=axes, label=_plain(density.unit), ticks=LogLocator(10, (1, 2, 5), numticks=6)
+    )
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    bar.ax.tick_params(labelsize=8)
 
 
 def _draw_series(axes: Axes, series: Series, color: str, axis: StepAxis | None) -> Any:
@@ -139,6 +176,8 @@ def _set_axes(axes: Axes, chart: Chart, panel: Panel, axis: StepAxis | None, fir
         axes.set_ylabel(_plain(panel.y_label or chart.y_label), fontsize=9)
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
+    if chart.zero:
+        axes.axhline(0, color="#666666", linewidth=0.9, zorder=1)
     axes.tick_params(labelsize=8, color="#888888")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

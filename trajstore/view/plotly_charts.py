@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.view.charts import MOST_MARKERS, rgba
+from trajstore.view.charts import MOST_MARKERS, density_scale, rgba
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import plotly.graph_objects as go
 
-    from trajstore.view.charts import Chart, Panel, Series, StepAxis
+    from trajstore.view.charts import Chart, Density, Panel, Series, StepAxis
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
@@ -32,6 +33,7 @@ _GRID = "#e6e6e6"
 _ROW_PX = {1: 380, 2: 300}
 _MANY_ROWS_PX = 250
 _LEGEND_PX = 900
+_NOTE_LETTERS = 150
 
 
 def figure(chart: Chart, titled: bool = True) -> go.Figure:
@@ -53,6 +55,9 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
     seen: set[str] = set()
     for i, panel in enumerate(chart.panels):
         cell = {"row": i // columns + 1, "col": i % columns + 1}
+        if panel.density is not None:
+            made.add_trace(_cells(panel.density, f"coloraxis{i + 1}"), **cell)
+            made.update_layout({f"coloraxis{i + 1}": _color_bar(made, panel.density, cell)})
         for series in panel.series:
             first = series.in_legend and series.name not in seen
             seen.add(series.name)
@@ -78,6 +83,47 @@ def page(charts: Sequence[Chart]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title></head>\n'
         f'<body style="margin:1rem auto;max-width:72rem;background:#fff">\n{"".join(parts)}\n</body>\n</html>\n'
     )
+
+
+def _cells(density: Density, axis: str) -> Any:
+    """A density's cells, empty where no point lies."""
+    import plotly.graph_objects as go
+
+    counts = np.array(density.counts, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        shown = np.where(counts > 0, np.log10(counts), np.nan)
+    text = "%{x:.4~g}, %{y:.4~g}<br>%{customdata:,.0f} " + _text(density.unit) + "<extra></extra>"
+    return go.Heatmap(
+        x=np.array(density.x),
+        y=np.array(density.y),
+        z=shown,
+        customdata=counts,
+        hovertemplate=text,
+        coloraxis=axis,
+        hoverongaps=False,
+    )
+
+
+def _color_bar(made: go.Figure, density: Density, cell: dict[str, int]) -> dict[str, Any]:
+    """What a density's colours mean, beside its panel."""
+    most = max(2, *(max(row) for row in density.counts))
+    ticks = [f * 10**d for d in range(len(str(most))) for f in (1, 2, 5) if f * 10**d <= most]
+    plot = next(made.select_xaxes(**cell)).domain, next(made.select_yaxes(**cell)).domain
+    return {
+        "colorscale": density_scale(),
+        "cmin": 0,
+        "cmax": math.log10(most),
+        "colorbar": {
+            "title": {"text": _text(density.unit), "side": "right", "font": {"size": 12}},
+            "tickvals": [math.log10(tick) for tick in ticks],
+            "ticktext": [f"{tick:,}" for tick in ticks],
+            "thickness": 12,
+            "x": plot[0][1],
+            "xpad": 4,
+            "y": sum(plot[1]) / 2,
+            "len": plot[1][1] - plot[1][0],
+        },
+    }
 
 
 def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool) -> list[Any]:
@@ -152,6 +198,8 @@ def _set_axes(
         "tickcolor": "#888",
     }
     made.update_xaxes(**look, title=_axis_title(panel.x_label or chart.x_label), **cell)
+    if chart.zero:
+        made.add_hline(0, line={"color": "#666", "width": 1}, **cell)
     own_label = panel.y_label or (chart.y_label if cell["col"] == 1 or not chart.share_y else "")
     made.update_yaxes(**look, title=_axis_title(own_label), **cell)
     if axis:
@@ -191,7 +239,8 @@ def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, in
 def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: Sequence[str]) -> None:
     """Sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
     legend_rows = math.ceil(sum(len(name) * 7 + 55 for name in names) / _LEGEND_PX) if len(names) > 1 else 0
-    top = 30 + 24 * any(panel.title for panel in chart.panels) + titled * (20 + 20 * bool(chart.note))
+    notes = textwrap.wrap(chart.note, _NOTE_LETTERS)
+    top = 30 + 24 * any(panel.title for panel in chart.panels) + titled * (20 + 20 * len(notes))
     margin = {"l": 64, "r": 16, "t": top, "b": 52 + 22 * legend_rows}
     made.update_layout(
         template="none",
@@ -208,7 +257,7 @@ def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: 
     )
     made.update_annotations(font_size=13)
     if titled:
-        note = {"text": _text(chart.note), "font": {"size": 12, "color": "#555"}}
+        note = {"text": "<br>".join(map(_text, notes)), "font": {"size": 12, "color": "#555"}}
         place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
         made.update_layout(
             title={"text": f"<b>{_text(chart.title)}</b>", "subtitle": note, "font": {"size": 16}, **place}

@@ -19,6 +19,7 @@ from trajstore.store.progress import SILENT
 
 if TYPE_CHECKING:
     from trajstore.store.coverage import Coverage
+    from trajstore.store.matrix import Align
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
     from trajstore.view.charts import Mark
@@ -37,6 +38,7 @@ def write_report(
     dataset: str | Sequence[str] | None = None,
     models: str | Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    align: Align = "predict",
     context_limit: int = 4,
     title: str = "Losses through training",
     marks: Sequence[Mark] = (),
@@ -46,14 +48,17 @@ def write_report(
     """Writes the page for these datasets, models (names or globs) and groups, by default all; returns its path.
 
     The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
-    steps as keep its losses near 8 MB, at least 12. `findings` are sentences of plain text shown at the top.
+    steps as keep its losses near 8 MB, at least 12. `align` is "predict" (the losses of the groups' tokens) or "after"
+    (of the tokens that follow them). `findings` are sentences of plain text shown at the top.
     Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
     written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
+    from trajstore.store.matrix import check_align
     from trajstore.view.content import gather
 
     target = check_target(out, (".html",))
-    subject = _choose(store, dataset, models, groups, tuple(marks), max(1, context_limit))
+    check_align(align)
+    subject = _choose(store, dataset, models, groups, align, tuple(marks), max(1, context_limit))
     progress.start("report", len(subject.datasets), "datasets")
     try:
         content = gather(store, subject, progress)
@@ -67,6 +72,7 @@ def _choose(
     dataset: str | Sequence[str] | None,
     models: str | Sequence[str] | None,
     groups: Sequence[str] | None,
+    align: Align,
     marks: tuple[Mark, ...],
     context_limit: int,
 ) -> Subject:
@@ -91,6 +97,7 @@ def _choose(
         models=[name for name in names if any(each.model == name for each in coverage)],
         coverage=coverage,
         groups=sorted(known, key=lambda name: name != _FIRST_GROUP),
+        align=align,
         marks=marks,
         context_limit=context_limit,
         step_limit=max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),

@@ -1,0 +1,227 @@
+"""Principal components of many checkpoints: python -m benchmarks.components [--quick] [--out FILE].
+
+Makes stores of a growing number of columns in a temporary folder, one after another, and fits ten components to each in
+a process of its own, beside scikit-learn on the same matrix held in memory. The full run (7 GB of disk, minutes) also
+writes its section into benchmarks/RESULTS.md; --quick only prints unless --out is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine, page
+from benchmarks.command import line, publish, say
+from benchmarks.folder import end_as_an_exit_does, working_folder
+from benchmarks.peers import THREADS
+from benchmarks.subprocesses import apart, peak
+from benchmarks.synthetic import HOW, Size, dataset_of, losses_of
+from benchmarks.timing import WrongAnswer, show
+from trajstore.store.store import Store
+
+COMPONENTS = 10
+_TOKENS = 513
+"""Tokens of a context, of which the first has no loss."""
+_LARGEST = 1 << 18
+"""Most columns of one dataset."""
+_BYTES_A_LOSS = 4
+"""On disk, in the slices with a margin; and in the .npy file of the peers."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run."""
+
+    models: int
+    steps: int
+    columns: tuple[int, ...]
+    """Of the stores, multiples of 512."""
+    full: int
+    """Columns up to which scikit-learn's full decomposition is run."""
+    randomized: int
+    """Columns up to which its randomized one is."""
+    rounds: int
+
+    def has_peers(self, columns: int) -> bool:
+        """Whether scikit-learn is run at this size."""
+        return columns <= max(self.full, self.randomized)
+
+
+FULL = Effort(10, 154, (1 << 14, 1 << 16, 1 << 18, 1 << 20), 1 << 16, 1 << 18, 3)
+QUICK = Effort(3, 20, (1 << 10, 1 << 12), 1 << 12, 1 << 12, 1)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit took and found."""
+
+    seconds: float
+    peak: int
+    """Bytes: the highest memory of its process, interpreter, libraries and data included."""
+    variance: np.ndarray
+    """float64 (components,), nats²."""
+
+
+def make(effort: Effort, columns: int, folder: Path) -> list[str]:
+    """A store in `folder`/store with its matrix beside it, where a peer is to read that; returns its datasets."""
+    names, values = [], []
+    size = Size(effort.steps, min(columns, _LARGEST) // (_TOKENS - 1), _TOKENS)
+    rng = np.random.default_rng(0)
+    with Store.create(folder / "store") as store:
+        for number in range(-(-columns // _LARGEST)):
+            name = f"part{number}"
+            ids = rng.integers(0, 50304, (size.contexts, size.tokens)).astype(np.int32)
+            store.add_dataset(name, dataset_of(ids))
+            for model, losses in enumerate(losses_of(rng, size, effort.models)):
+                for step, row in zip(size.labels, losses, strict=True):
+                    store.append(model=f"model{model}", dataset=name, step=step, losses=row)
+                if effort.has_peers(columns):
+                    values.append(losses)
+            names.append(name)
+    if values:
+        np.save(folder / "matrix.npy", np.concatenate(values))
+    return names
+
+
+def ours(store: Path, datasets: list[str]) -> Fit:
+    """trajstore's components, from the slices."""
+    import scipy.linalg  # noqa: F401  # its import would be on the clock
+
+    from trajstore.analysis.methods import Method
+    from trajstore.view.components import components
+
+    with Store(store) as opened:
+        start = time.perf_counter()
+        found = components(opened, datasets, method=Method(components=COMPONENTS))
+        seconds = time.perf_counter() - start
+    return Fit(seconds, peak(), found.result.variance["variance"].to_numpy())
+
+
+def scikit_learn(npy: Path, solver: str) -> Fit:
+    """scikit-learn's, of the matrix in memory; its reading is not on the clock."""
+    from sklearn.decomposition import PCA
+
+    values = np.load(npy)
+    start = time.perf_counter()
+    found = PCA(COMPONENTS, svd_solver=solver, random_state=0).fit(values)
+    return Fit(time.perf_counter() - start, peak(), found.explained_variance_.astype(np.float64))
+
+
+def rows(effort: Effort) -> Iterator[list[str]]:
+    """The table's rows: a size and a way each."""
+    n = effort.models * effort.steps
+    for columns in effort.columns:
+        with working_folder(_BYTES_A_LOSS * n * columns * (2 if effort.has_peers(columns) else 1)) as folder:
+            say(f"making {n:,} × {columns:,} losses in {folder}")
+            names = make(effort, columns, folder)
+            ways = ["trajstore", *(["full"] * (columns <= effort.full))]
+            ways += ["randomized"] * (columns <= effort.randomized)
+            fits: dict[str, list[Fit]] = {way: [] for way in ways}
+            for number in range(effort.rounds):
+                for way in ways:
+                    say(f"{columns:,} columns: {way}, round {number + 1} of {effort.rounds}")
+                    fits[way].append(
+                        apart(ours, folder / "store", names)
+                        if way == "trajstore"
+                        else apart(scikit_learn, folder / "matrix.npy", way)
+                    )
+            for way in ways:
+                yield _cells(f"{n:,} × {columns:,}", way, fits)
+
+
+def _cells(shape: str, way: str, fits: dict[str, list[Fit]]) -> list[str]:
+    """One row; raises `WrongAnswer` where ours is not the full decomposition's."""
+    mine, own = fits["trajstore"], fits[way]
+    off = np.abs(own[0].variance / mine[0].variance - 1)
+    if way == "full" and off.max() > 1e-3:  # scikit-learn's runs in the matrix's own float32
+        raise WrongAnswer(f"variances of {shape} differ by {off.max():.2g}")
+    name = "trajstore, from the slices" if way == "trajstore" else f'scikit-learn, svd_solver="{way}"'
+    seconds = statistics.median(each.seconds for each in own)
+    ratio = statistics.median(a.seconds / b.seconds for a, b in zip(mine, own, strict=True))
+    memory = max(each.peak for each in own)
+    share = max(each.peak for each in mine) / memory
+    peer = way != "trajstore"
+    return [
+        shape,
+        name,
+        show(seconds, "seconds"),
+        f"{ratio:.3g}" if peer else "–",
+        show(memory, "bytes"),
+        f"{share:.3g}" if peer else "–",
+        f"{off.max():.2g}" if peer else "–",
+    ]
+
+
+HEADER = [
+    "Rows × columns",
+    "Way",
+    "Time",
+    "trajstore's over it",
+    "Peak memory",
+    "trajstore's over it",
+    "Largest difference of a variance from trajstore's (relative)",
+]
+
+_NOTES = """\
+Ten components. Each fit runs in a process of its own, whose start and imports are not on the clock, and the ways take
+turns; times are medians over rounds, a ratio the median of the rounds' own. trajstore reads the slices, checks their
+pages, sums the Gram matrix in float64, reads them again for the loadings and labels its columns; scikit-learn finds its
+float32 matrix in memory, whose reading is not on the clock. Memory is the highest of the whole process.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.components", description="Principal components beside scikit-learn's."
+    )
+    parser.add_argument("--quick", action="store_true", help="small; only prints unless --out is given")
+    parser.add_argument("--columns", type=int, action="append", help="only this size; may be given again")
+    parser.add_argument("--rounds", type=int, help="rounds of each size")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the .md file (default: benchmarks/RESULTS.md)"
+    )
+    options = parser.parse_args(arguments)
+    base = QUICK if options.quick else FULL
+    effort = Effort(
+        base.models,
+        base.steps,
+        tuple(options.columns or base.columns),
+        base.full,
+        base.randomized,
+        options.rounds or base.rounds,
+    )
+    out: Path | None = options.out or (None if options.quick or options.columns else page.RESULTS)
+
+    def sections() -> Iterator[str]:
+        pinned = machine.pin_to_cores(THREADS[-1])
+        data = (
+            f"{effort.models} models of {effort.steps} steps, contexts of {_TOKENS} tokens, datasets of at most "
+            f"{_LARGEST:,} columns; {HOW}; each model earlier than the one before"
+        )
+        facts = [
+            *machine.facts(Path(tempfile.gettempdir())),
+            ("Peer", f"scikit-learn {version('scikit-learn')}, scipy {version('scipy')}"),
+            ("Threads", "what there is" + ("; the whole run kept to two cores" if pinned else "")),
+            ("Command", f"`{line('benchmarks.components', arguments)}`"),
+            ("Data", data),
+            ("Rounds", str(effort.rounds)),
+        ]
+        table = page.markdown([HEADER, *rows(effort)])
+        yield f"## {page.COMPONENTS}\n\n{page.listed(facts)}\n{table}\n{_NOTES}"
+
+    return publish(out, sections)
+
+
+if __name__ == "__main__":
+    end_as_an_exit_does()
+    sys.exit(main())

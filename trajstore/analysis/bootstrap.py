@@ -1,0 +1,213 @@
+"""Intervals for mean losses and their differences: whole units of text are resampled, never single tokens.
+
+Tokens of one context are not independent, nor are contexts of one document, so a unit (a context, a document or a
+category of problems) is drawn whole. A mean over tokens is a ratio of two sums over units, R = Σ S_u / Σ n_u; every
+resample draws as many units as the dataset has, with replacement, and takes both sums anew. One draw serves all
+checkpoints, groups and models of a dataset, so that a difference is that of the same texts. Means over several
+datasets resample each of them by itself.
+
+What an interval covers is the choice of text: not that of the training run's seed. Losses are nats a token.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+
+from trajstore.errors import BadOption
+
+Kind = Literal["bootstrap", "none"]
+
+FEWEST = 50
+"""Fewer units than this in a dataset are not resampled: Student's t takes the place of the bootstrap."""
+
+_BLOCK = 1 << 22
+"""Weights that are turned into floats at once."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How intervals are found."""
+
+    kind: Kind = "bootstrap"
+    """none leaves them out."""
+    level: float = 0.95
+    """How often such an interval should cover the mean over all texts of the kind."""
+    resamples: int = 1000
+    seed: int = 0
+    """Of the resampling; the same seed gives the same interval."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.kind not in get_args(Kind):
+            raise BadOption("--ci", str(self.kind), "bootstrap or none")
+        if not 0 < self.level < 1:
+            raise BadOption("--level", str(self.level), "a share between 0 and 1, as 0.95")
+        if self.resamples < 100:
+            raise BadOption("--resamples", str(self.resamples), "100 or more")
+        if self.seed < 0:
+            raise BadOption("--seed", str(self.seed), "0 or more")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The two sums, by unit, that a mean on one dataset is made of."""
+
+    tokens: np.ndarray
+    """Losses in each sum, float64 (units,), 1 at least."""
+    sums: np.ndarray
+    """float64 (rows, units), nats, all finite."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """What is known from one dataset of some means that are added and subtracted."""
+
+    dataset: str
+    n_units: int
+    """Units of the whole dataset, which are resampled together."""
+    units: np.ndarray
+    """Numbers of those that have tokens here, int64 (units,), ascending."""
+    ratios: tuple[Ratio, ...]
+    """One for each mean, with the same rows."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Means, or a difference of means, of several checkpoints."""
+
+    mean: np.ndarray
+    """float64 (rows,), nats a token."""
+    low: np.ndarray
+    """Lower ends of the intervals, float64 (rows,); NaN where there are none."""
+    high: np.ndarray
+    kind: str
+    """bootstrap, t or none."""
+
+
+@dataclass
+class Draws:
+    """The resamples of each dataset, drawn once."""
+
+    interval: Interval = field(default_factory=Interval)
+    _drawn: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def weights(self, dataset: str, n_units: int) -> np.ndarray:
+        """How often each resample has each unit of a dataset, uint16 (resamples, n_units).
+
+        Depends on the seed, the dataset's name and its number of units alone, not on what else is asked.
+        """
+        if dataset not in self._drawn:
+            rng = np.random.default_rng([self.interval.seed, zlib.crc32(dataset.encode())])
+            drawn = np.empty((self.interval.resamples, n_units), dtype=np.uint16)
+            for row in drawn:
+                row[:] = np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
+            self._drawn[dataset] = drawn
+        return self._drawn[dataset]
+
+
+def estimate(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> Estimate:
+    """Σ_k sign_k R_k with its interval, where R_k = Σ S_ku / Σ n_ku over the units of all strata.
+
+    With `FEWEST` units or more in each stratum, the interval is the bootstrap's; with fewer it is R ± t · √variance,
+    with the variance of `_variance`; with a stratum of one unit there is none.
+    """
+    interval = draws.interval
+    mean = np.zeros(len(strata[0].ratios[0].sums))
+    for k, sign in enumerate(signs):
+        mean += sign * _total(strata, k) / _tokens(strata, k)
+    counts = [len(stratum.units) for stratum in strata]
+    nothing = np.full(len(mean), np.nan)
+    if interval.kind == "none" or min(counts) < 2:
+        return Estimate(mean, nothing, nothing, "none")
+    freedom = min(_freedom(strata, k) for k in range(len(signs)))
+    if min(counts) < FEWEST:
+        half = student(freedom, (1 + interval.level) / 2) * np.sqrt(_variance(strata, signs))
+        return Estimate(mean, mean - half, mean + half, "t")
+    resampled = np.zeros((interval.resamples, len(mean)))
+    for k, sign in enumerate(signs):
+        sums, tokens = _resampled(strata, k, draws)
+        resampled += sign * sums / tokens[:, None]
+    tail = expanded_tail(interval.level, freedom, min(counts))
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, overwrite_input=True)
+    return Estimate(mean, low, high, "bootstrap")
+
+
+def _total(strata: Sequence[Stratum], k: int) -> np.ndarray:
+    """The k-th mean's sums of losses, float64 (rows,)."""
+    totals: np.ndarray = np.add.reduce([stratum.ratios[k].sums.sum(axis=1) for stratum in strata])
+    return totals
+
+
+def _tokens(strata: Sequence[Stratum], k: int) -> float:
+    return float(sum(stratum.ratios[k].tokens.sum() for stratum in strata))
+
+
+def _resampled(strata: Sequence[Stratum], k: int, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """The k-th mean's sums (resamples, rows) and tokens (resamples,) in each resample."""
+    resamples = draws.interval.resamples
+    sums = np.zeros((resamples, len(strata[0].ratios[k].sums)))
+    tokens = np.zeros(resamples)
+    for stratum in strata:
+        ratio = stratum.ratios[k]
+        drawn = draws.weights(stratum.dataset, stratum.n_units)
+        several = max(1, _BLOCK // stratum.n_units)
+        for first in range(0, resamples, several):
+            block = slice(first, first + several)
+            weights = drawn[block, stratum.units].astype(np.float64)
+            sums[block] += weights @ ratio.sums.T
+            tokens[block] += weights @ ratio.tokens
+    return sums, tokens
+
+
+def _variance(strata: Sequence[Stratum], signs: Sequence[int]) -> np.ndarray:
+    """Variance of Σ_k sign_k R_k, float64 (rows,), by linearisation: the sum over units of Σ_k sign_k z_ku, squared.
+
+    z_ku = (S_ku − R_k n_ku) / N_k, less its mean in the stratum, is divided by √(1 − h_ku), where h_ku is the unit's
+    share of its stratum's tokens: a long unit draws the mean to itself, so that its residual is too small (the
+    bias-reduced linearisation of Bell and McCaffrey 2002, Survey Methodology 28:169–181, for a mean over clusters).
+    Units of the same size give the usual C/(C − 1).
+    """
+    variance = np.zeros(len(strata[0].ratios[0].sums))
+    for stratum in strata:
+        parts = np.zeros_like(stratum.ratios[0].sums)
+        for k, sign in enumerate(signs):
+            total, tokens = _tokens(strata, k), stratum.ratios[k].tokens
+            mean = _total(strata, k) / total
+            changes = (stratum.ratios[k].sums - mean[:, None] * tokens) / total
+            changes -= changes.mean(axis=1, keepdims=True)
+            parts += sign * changes / np.sqrt(1 - tokens / tokens.sum())
+        variance += (parts**2).sum(axis=1)
+    return variance
+
+
+def _freedom(strata: Sequence[Stratum], k: int) -> float:
+    """Degrees of freedom: Kish's effective number of units, (Σ n)² / Σ n², less one for each stratum.
+
+    Units of the same size give their number less one, Student's. Long contexts among short ones weigh more.
+    """
+    squares = sum(float((stratum.ratios[k].tokens ** 2).sum()) for stratum in strata)
+    return max(1.0, _tokens(strata, k) ** 2 / squares - len(strata))
+
+
+def student(freedom: float, share: float) -> float:
+    """A quantile of Student's distribution."""
+    from scipy.special import stdtrit  # scipy.stats takes half a second to load
+
+    return float(stdtrit(freedom, share))
+
+
+def expanded_tail(level: float, freedom: float, units: int) -> float:
+    """The share of resampled means to leave out at each end: a little less than (1 − level)/2.
+
+    Plain percentiles are too narrow by √((C − 1)/C), and as if the variance were known. Φ(√(C/(C − 1)) · t) of the
+    quantile t of Student's distribution mends both (Hesterberg 2015, What Teachers Should Know About the Bootstrap,
+    The American Statistician 69:371–386, the expanded percentile interval).
+    """
+    from scipy.special import ndtr
+
+    return float(ndtr(np.sqrt(units / (units - 1)) * student(freedom, (1 - level) / 2)))

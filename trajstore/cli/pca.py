@@ -1,0 +1,233 @@
+"""pca: principal components of losses, kept as a finding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, GroupOption, Models
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trajstore.view.components import Fitted
+
+
+def pca(
+    dataset: AnyDatasets = None,
+    model: Models = None,
+    group: GroupOption = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="all, last, log, numbers, inclusive ranges A:B; commas join [default: all].",
+        ),
+    ] = None,
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="full|sparse|hybrid",
+            help="Components of all tokens, of few tokens each, or full ones and then sparse ones of what those leave.",
+        ),
+    ] = "full",
+    components: Annotated[
+        int | None,
+        typer.Option(min=1, help="Components to keep, hybrid as many of either kind [default: 10]."),
+    ] = None,
+    center: Annotated[
+        str,
+        typer.Option(metavar="all|model", help="Take the mean over all rows, or each model's from its own."),
+    ] = "all",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Divide each centred column by its standard deviation.")
+    ] = False,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="error|drop-columns|mean",
+            help="What is done where a slice is missing: stop, leave those tokens out, or take their mean for it.",
+        ),
+    ] = "error",
+    alpha: Annotated[
+        float, typer.Option(help="Sparse: the price of a loading (nats); higher gives more zeros.")
+    ] = 5.0,
+    ridge_alpha: Annotated[float, typer.Option(help="Sparse: ridge of the scores.")] = 0.01,
+    max_iter: Annotated[int, typer.Option(help="Sparse: most iterations of a descent.")] = 1000,
+    tol: Annotated[
+        float, typer.Option(help="Sparse: a descent ends once the objective falls by less than this share.")
+    ] = 1e-6,
+    restarts: Annotated[int, typer.Option(help="Sparse: descents, of which the lowest is kept.")] = 1,
+    seed: Annotated[int, typer.Option(help="Sparse: seed of the descents' starts.")] = 42,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: the method, the dataset or how many, the group, six digits of a hash "
+            "of all options]."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
+    ] = False,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Bring this finding up to date with what its options take in by now. -d and -m add to its own, "
+            "--steps, --contexts and --components take their place.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    x: Annotated[
+        str,
+        typer.Option(
+            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
+        ),
+    ] = "step",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
+
+    Rows are the checkpoints of all models, columns the tokens, centred and not scaled. Prints each component's share of
+    the variance, each checkpoint's scores, and the tokens that load highest and lowest. All of it is kept as a finding:
+    pca_components, pca_scores and pca_loadings in SQL. --update reads the losses of new contexts and datasets alone for
+    their dot products, and all losses once more for the loadings.
+
+    \b
+    Example:
+      trajstore pca -d code -d docs --components 3 --name first --plot components.html
+      trajstore pca --update first -d arithmetic
+    """
+    from trajstore.analysis.gram import Treatment
+    from trajstore.analysis.methods import Method, Sparsity
+    from trajstore.analysis.pca import COMPONENTS
+    from trajstore.store import findings
+    from trajstore.store.files import check_target
+    from trajstore.view.components import KIND, along, default_name, keep, subject, top_tokens
+    from trajstore.view.components import components as compute
+    from trajstore.view.figures import pca_charts
+    from trajstore.view.gather import Selection
+    from trajstore.view.inputs import Asked
+    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.view.updates import Changes
+    from trajstore.view.updates import update as bring_up_to_date
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    if update is not None:
+        _refuse_with_update(group, align, method, center, scale, missing, name)
+    elif not dataset:
+        raise typer.BadParameter("give a --dataset, or a finding to --update")
+    with open_store(store) as opened:
+        if update is not None:
+            changes = Changes(dataset or (), model, steps, contexts, components)
+            found = bring_up_to_date(opened, update, changes, bars())
+            kept = update
+        else:
+            selection = Selection(None, model, steps or "all", contexts, align)  # type: ignore[arg-type]
+            treatment = Treatment(center, scale, missing)  # type: ignore[arg-type]
+            sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
+            how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
+            kept = name or default_name(Asked.of(dataset or (), selection, group), how)
+            if not replace:
+                findings.require_free(opened.path, KIND, kept)
+            found = compute(opened, dataset or (), selection, group, how, bars())
+        shown = along(opened, found, x)  # type: ignore[arg-type]
+        keep(opened, kept, found, overwrite=replace or update is not None)
+        tokens = top_tokens(opened, found.result, top)
+    if as_json:
+        _print_json(kept, found, tokens)
+    else:
+        _print_components(found, tokens)
+    _say_what_was_made(kept, found)
+    if plot is not None:
+        save_chart(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
+        say(f"Drew {plot}.")
+
+
+def _refuse_with_update(*given: object) -> None:
+    """Raise where an option is given that an update takes from its finding."""
+    names = ("--group", "--align", "--method", "--center", "--scale", "--missing", "--name")
+    for option, value, default in zip(
+        names, given, (None, "predict", "full", "all", False, "error", None), strict=True
+    ):
+        if value != default:
+            raise typer.BadParameter(f"{option} is that of the finding, and cannot be given with --update")
+
+
+def _print_json(name: str, found: Fitted, tokens: pl.DataFrame) -> None:
+    """The finding as JSON."""
+    import polars as pl
+
+    variance = found.result.variance.with_columns(zeros=pl.Series(found.result.zeros))
+    frames = {"variance": variance, "scores": found.result.scores, "tokens": tokens}
+    print_json({"finding": name, **{key: frame.to_dicts() for key, frame in frames.items()}})
+
+
+def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
+    """The three tables of a PCA."""
+    import polars as pl
+
+    variance, zeros = found.result.variance, found.result.zeros
+    print_table(
+        ["component", "variance (nats²)", "share", "zeros"],
+        [
+            [c, v, f"{100 * r:.2f} %", f"{100 * zero:.2f} %"]
+            for (c, v, r), zero in zip(
+                variance.select("component", "variance", "ratio").iter_rows(), zeros, strict=True
+            )
+        ],
+    )
+    typer.echo()
+    wide = found.result.scores.pivot(on="component", index=["model", "step"], values="score")
+    print_table(["model", "step", *(f"PC{name}" for name in wide.columns[2:])], wide.rows())
+    typer.echo()
+    chosen = tokens.select(
+        pl.col("component").alias("PC"),
+        pl.col("end").replace({"high": "+", "low": "−"}),
+        *("loading", "dataset", "context", "position", "before"),
+        pl.format("[{}]", "marked").alias("token"),
+        "after",
+    )
+    print_table(chosen.columns, chosen.rows(), right=["before"])
+
+
+def _say_what_was_made(name: str, found: Fitted) -> None:
+    """What the numbers are of, and where they are kept."""
+    facts = found.facts
+    say(f"{facts['rows']:,} checkpoints × {facts['columns']:,} tokens; {facts['explained']}.")
+    if facts["method"] != "full":
+        end = "" if facts["converged"] else f", where --max-iter {facts['max_iter']} ended it"
+        say(f"Objective {facts['objective']:.7g} nats² after {facts['iterations']} iterations{end}.")
+        sparse = facts["zeros"][-facts["components"] :]
+        say(
+            f"Zeros: {100 * sum(sparse) / len(sparse):.2f} % of the sparse loadings, at --alpha {facts['alpha']:g}."
+        )
+    if facts["columns_left_out"]:
+        say(f"Left out: {facts['columns_left_out']:,} of the tokens (--missing {facts['missing']}).")
+    elif facts["missing"] != "error":
+        say(f"No token was left out (--missing {facts['missing']}).")
+    say(
+        f"Kept as the finding {name}: FROM pca_loadings WHERE finding = '{name}'; trajstore finding show pca {name}"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(pca)

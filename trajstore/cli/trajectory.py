@@ -1,0 +1,129 @@
+"""trajectory: mean losses by step, differences of them, and how sure they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_chart,
+    print_rows,
+    say,
+)
+
+_DETAILS = ("unit", "units", "interval")
+"""Columns that are the same all along a curve, which only JSON has."""
+
+
+def trajectory(
+    groups: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="GROUP...", help="Groups, see trajstore group list, or calls such as 'position_is(500)'."
+        ),
+    ],
+    model: Models = None,
+    dataset: AnyDatasets = None,
+    steps: Steps = "all",
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    minus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Take this group's mean from each group's, over the contexts that have tokens of both.",
+        ),
+    ] = None,
+    minus_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Take this model's mean from each other model's, at the steps that both have.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="dataset|model",
+            help="model: one curve for each model, all tokens of its datasets pooled; dataset: one for each dataset, "
+            "the mean of its models [default: one for each model on each dataset].",
+        ),
+    ] = None,
+    x: Annotated[
+        str,
+        typer.Option(
+            metavar="step|tokens|flops",
+            help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
+        ),
+    ] = "step",
+    ci: Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")] = "bootstrap",
+    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
+
+    What is resampled is whole contexts; for problems, whole categories; and whole documents where several contexts are
+    of one. Fewer than 50 of them get an interval by Student's t. Intervals cover the choice of text, not that of a
+    training run's seed. A difference is paired: both means are taken over the same contexts, and resampled together.
+    The in-context-learning score is position_is(500) minus position_is(50).
+
+    \b
+    Example:
+      trajstore trajectory digits induction_bigram -m 'tiny-*' -d code --plot curves.png
+      trajstore trajectory 'position_is(100)' --minus 'position_is(20)' -d docs --text
+      trajstore trajectory digits -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --by model
+    """
+    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.trajectories import Comparison
+    from trajstore.store.files import check_target
+    from trajstore.view import gather
+    from trajstore.view.caveats import caveats, chosen_by_losses
+    from trajstore.view.figures import trajectory_chart
+    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.view.training import with_training
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    if text and as_json:
+        raise typer.BadParameter("give --text or --json, and not both")
+    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
+    comparison = Comparison(by, minus, minus_model)  # type: ignore[arg-type]
+    selection = gather.Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
+    with open_store(store) as opened:
+        frame = gather.trajectories(opened, groups, selection, bars(), comparison, interval)
+        frame = with_training(opened, frame, x, selection, comparison)  # type: ignore[arg-type]
+        chosen = chosen_by_losses(opened, groups, selection, comparison)
+    chart = trajectory_chart(
+        frame,
+        x=x,  # type: ignore[arg-type]
+        difference=bool(minus or minus_model),
+        level=level,
+        notes=chosen,
+    )
+    if text:
+        print_chart(chart)
+    else:
+        print_rows((frame if as_json else frame.drop(_DETAILS)).to_dicts(), as_json)
+    for line in [*caveats(frame, interval), *chosen]:
+        say(line)
+    if plot is not None:
+        save_chart(chart, plot)
+        say(f"Drew {plot}.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(trajectory)

@@ -1,0 +1,45 @@
+"""Which groups load on the components of a PCA that is kept as a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trajstore.store.progress import SILENT, Progress
+from trajstore.view.components import KIND
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+
+def component_groups(
+    store: Store,
+    finding: str,
+    groups: Sequence[str] | None = None,
+    component: int | None = None,
+    progress: Progress = SILENT,
+) -> pl.DataFrame:
+    """The part of groups, all by default, in the components of a PCA, or in one of them.
+
+    Columns: component, group, tokens (of the group among the columns), mean (loading), share (of the squared loadings),
+    expected (that share if the component were spread evenly over all tokens), times (share / expected); by component
+    and falling `times`. A group without a token among the columns gives no row. Raises `UnknownName`.
+    """
+    align = store.finding(KIND, finding).facts["asked"]["align"]
+    names = list(groups) if groups else store.groups.names()
+    frames = []
+    progress.start("groups", len(names), "groups")
+    try:
+        for name in names:
+            found = store.query("component_groups", finding=finding, group=name, align=align).pl()
+            frames.append(found.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
+            progress.advance(1, name)
+    finally:
+        progress.stop()
+    rows: pl.DataFrame = pl.concat(frames).filter(pl.col("tokens") > 0)
+    if component is not None:
+        rows = rows.filter(component=component)
+    rows = rows.with_columns(times=pl.col("share") / pl.col("expected"))
+    return rows.sort("component", "times", descending=[False, True], maintain_order=True)

@@ -1,0 +1,81 @@
+"""How far training was at each step of a trajectory: tokens seen, or floating-point operations.
+
+FLOPs are 6 · n_nonembedding · tokens_seen: two for each parameter outside the embeddings and each token forward, and
+twice that backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trajstore.analysis.trajectories import Comparison, model_label
+from trajstore.errors import BadOption, TrajstoreError
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+    from trajstore.view.figures import X
+    from trajstore.view.gather import Selection
+
+
+def with_training(
+    store: Store, frame: pl.DataFrame, x: X, selection: Selection, comparison: Comparison
+) -> pl.DataFrame:
+    """The trajectories of a selection with `tokens_seen` (Int64) or `flops` (Float64) after step; for step, as it is.
+
+    Of a difference between two models they are those of the first. Raises `TrajstoreError` where they are not known,
+    or not the same for the models of a mean.
+    """
+    if x == "step":
+        return frame
+    if x not in ("tokens", "flops"):
+        raise BadOption("--x", x, "step, tokens or flops")
+    models = [model for model in store.models(selection.models) if model != comparison.minus_model]
+    asked, datasets = set(frame["step"]), set(frame["dataset"])
+    found: dict[tuple[str, int], int] = {}
+    for model in models:
+        label = None if comparison.by == "dataset" else model_label((model,), comparison.minus_model)
+        shown = label in frame["model"] if label else not datasets.isdisjoint(store.scored(model)[model])
+        if not shown:
+            continue
+        for step, value in _of_model(store, model, x, asked):
+            for each in (label,) if label else frame["model"].unique():
+                if found.setdefault((each, step), value) != value:
+                    raise TrajstoreError(
+                        f"At step {step}, {model} was not as far as the others of the mean, so it has no place by --x "
+                        f"{x}. Choose models that were, or --x step."
+                    )
+    name = "tokens_seen" if x == "tokens" else "flops"
+    values = [found[key] for key in frame.select("model", "step").iter_rows()]
+    column = pl.Series(name, values, pl.Int64 if x == "tokens" else pl.Float64, strict=False)
+    at = frame.columns.index("step") + 1
+    return frame.select(*frame.columns[:at], column, *frame.columns[at:])
+
+
+def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple[int, int]]:
+    """(step, tokens seen or FLOPs) at those of the steps that the model has."""
+    facts = store.model(model)
+    a_step = facts.tokens_per_step if facts is not None and facts.parent is None else None
+    parameters = facts.n_nonembedding if facts is not None else None
+    if x == "flops" and parameters is None:
+        raise TrajstoreError(
+            f"The number of parameters of {model} outside its embeddings is not known, so it has no place by --x "
+            "flops. trajstore score finds it; for losses computed elsewhere give it: "
+            "store.publish_model(ModelFacts(model, n_nonembedding=…, tokens_per_step=…))"
+        )
+    scored = store.scored(model)[model]
+    for step in sorted(steps & {step for there in scored.values() for step in there}):
+        on = [dataset for dataset, there in scored.items() if step in there]
+        told = (store.slice_facts(model, dataset, step).provenance.tokens_seen for dataset in on)
+        seen = next((each for each in told if each is not None), None)
+        if seen is None and a_step is not None:
+            seen = step * a_step
+        if seen is None:
+            raise TrajstoreError(
+                f"The tokens that {model} had seen at step {step} are not known, so it has no place by --x {x}. Score "
+                "it with --tokens-per-step N; for losses computed elsewhere give them with each slice "
+                "(Provenance(tokens_seen=…)) or a step: store.publish_model(ModelFacts(model, tokens_per_step=…))"
+            )
+        yield step, seen if x == "tokens" else 6 * int(parameters or 0) * seen
