@@ -1,0 +1,315 @@
+"""Differences between steps, models and prompts, against numpy over the same slices and values by hand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
+from scipy import stats
+from test_cli import path, run
+
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, stepwise
+from trajstore.errors import BadOption, MissingSlices, NothingChosen, TrajstoreError, UnknownName
+from trajstore.store.measures import Measure
+from trajstore.store.store import Store
+from trajstore.view.differences import How, differences
+from trajstore.view.gather import Selection
+from trajstore.view.pairs import of_models, of_prompts, of_steps
+
+__all__ = ["path"]
+
+CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
+ON_D = Selection(datasets=["d"])
+
+
+def losses(store: Store, model: str, step: int, dataset: str = "d") -> np.ndarray:
+    return store.slice_losses(model, dataset, step).astype(np.float64)
+
+
+# Arrays
+
+
+def test_pairs_of_steps() -> None:
+    found = stepwise([("b", 8), ("a", 0), ("a", 8), ("a", 2), ("b", 1)])
+    assert found == [Pair("b", 8, "b", 1), Pair("a", 2, "a", 0), Pair("a", 8, "a", 2)]
+
+
+def test_relative_by_hand() -> None:
+    after, before = np.array([1.5, 0.003, -1e-5, 2.0]), np.array([3.0, 0.001, 0.0, 0.0])
+    assert difference(after, before) == pytest.approx([-1.5, 0.002, -1e-5, 2.0])
+    assert difference(after, before, Scale(True)) == pytest.approx([-0.5, 0.02, -1e-4, 20.0])
+    assert difference(after, before, Scale(True, 1.0)) == pytest.approx([-0.5, 0.002, -1e-5, 2.0])
+    with pytest.raises(BadOption, match="--least '0'"):
+        Scale(True, 0)
+
+
+def test_the_largest_are_those_of_a_sort() -> None:
+    rng = np.random.default_rng(0)
+    extremes, every = Extremes(7), []
+    for step in range(5):
+        values = rng.normal(size=400).astype(np.float32)
+        values[rng.integers(0, 400, 20)] = np.nan
+        extremes.add(Pair("m", step, "m", 0), 0, values, values + 1, np.ones(400))
+        every += [(float(value), step, column) for column, value in enumerate(values) if value == value]
+    every.sort()
+    assert [(each.value, each.pair.step, each.column) for each in extremes.fell()] == every[:7]
+    assert [(each.value, each.pair.step, each.column) for each in extremes.rose()] == every[::-1][:7]
+    assert extremes.fell()[0].loss == pytest.approx(every[0][0] + 1)
+
+
+def test_what_did_not_change_is_no_change() -> None:
+    extremes = Extremes(3)
+    extremes.add(Pair("m", 1, "m", 0), 0, np.array([0.0, 1.0, 0.0]), np.ones(3), np.ones(3))
+    assert extremes.fell() == []
+    assert len(extremes.rose()) == 1
+    assert shares(np.array([-0.5, -0.1, 0.1, 0.2, np.nan]), 0.15) == (0.25, 0.25)
+
+
+# From a store
+
+
+def test_steps_against_numpy(planted: Store) -> None:
+    planted.groups.add("third", "FROM tokens WHERE token % 3 = 0")
+    chosen = of_steps(planted, ["third", "every_token"], replace(ON_D, steps="1,8,64"))
+    found = differences(planted, chosen, How(top=4, matrix=True))
+    inside = (
+        planted.sql("FROM tokens WHERE dataset = 'd' AND position > 0 ORDER BY ALL").pl()["token"] % 3 == 0
+    )
+    assert found.matrix is not None
+    expected = []
+    for model, (before, step) in itertools.product("ab", [(1, 8), (8, 64)]):
+        changed = losses(planted, model, step) - losses(planted, model, before)
+        expected.append(changed)
+        for group, mask in (("third", inside.to_numpy()), ("every_token", np.ones(len(changed), dtype=bool))):
+            row = found.summary.filter(group=group, model=model, step=step).row(0, named=True)
+            assert (row["minus_model"], row["minus_step"]) == (model, before)
+            assert row["mean"] == pytest.approx(changed[mask].mean(), rel=1e-5)
+            assert row["tokens"] == mask.sum()
+            assert row["contexts"] == len(np.unique(CONTEXT[mask]))
+            assert row["fell"] == pytest.approx(np.mean(changed[mask] < 0))
+            assert row["low"] < row["mean"] < row["high"]
+            assert row["noise"] is None
+    assert found.matrix.values == pytest.approx(np.array(expected), abs=1e-6)
+    assert found.matrix.rows.rows()[1] == ("a", 64, "a", 8)
+    largest = np.sort(np.concatenate(expected))
+    assert found.changes.filter(end="fell")["difference"].to_list() == pytest.approx(largest[:4], rel=1e-5)
+    assert found.changes.filter(end="rose")["difference"].to_list() == pytest.approx(
+        largest[::-1][:4], rel=1e-4
+    )
+    for row in found.changes.iter_rows(named=True):
+        here = (np.array(PLANTED_LENGTHS)[: row["context"]] - 1).sum() + row["position"] - 1
+        assert row["loss"] == losses(planted, row["model"], row["step"])[here]
+        assert row["minus_loss"] == losses(planted, row["model"], row["minus_step"])[here]
+        assert row["relative"] == pytest.approx(row["difference"] / row["minus_loss"])
+
+
+def test_an_interval_of_units_alike_is_student_s(store: Store) -> None:
+    """Contexts of the same length: the mean of their means, paired."""
+    dataset = store.add_dataset("d", ragged([11] * 8))
+    rng = np.random.default_rng(2)
+    pair = [rng.gamma(2, 1, dataset.n_losses).astype(np.float32) for _ in range(2)]
+    for step, values in enumerate(pair):
+        store.append(model="a", dataset="d", step=step, losses=values)
+    row = differences(store, of_steps(store)).summary.row(0, named=True)
+    by_context = (pair[1].astype(np.float64) - pair[0]).reshape(8, 10).mean(axis=1)
+    low, high = stats.t.interval(0.95, 7, by_context.mean(), stats.sem(by_context))
+    assert (row["low"], row["high"]) == pytest.approx((low, high), rel=1e-5)
+
+
+def test_models_at_the_steps_that_both_have(planted: Store) -> None:
+    (planted.path / "losses/model=b/dataset=d/step=16/slice.parquet").unlink()
+    said: list[str] = []
+
+    class Said:
+        def start(self, label: str, total: int, unit: str) -> None: ...
+        def advance(self, amount: int = 1, note: str = "") -> None: ...
+        def stop(self) -> None: ...
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    chosen = of_models(planted, "b", "a", selection=ON_D, progress=Said())
+    found = differences(planted, chosen, How(Scale(relative=True), matrix=True))
+    assert said == ["Left out on d, as not all have them: steps 16 of a."]
+    assert found.matrix is not None
+    steps = [step for step in PLANTED_STEPS if step != 16]
+    assert found.matrix.rows.rows() == [("a", step, "b", step) for step in steps]
+    a, b = (np.array([losses(planted, model, step) for step in steps]) for model in "ab")
+    assert found.matrix.values == pytest.approx((a - b) / b, abs=1e-6)
+    assert found.summary["mean"].to_list() == pytest.approx(((a - b) / b).mean(axis=1), abs=1e-7)
+
+
+def test_the_noise_is_the_larger_of_both_slices(planted: Store) -> None:
+    changed = losses(planted, "a", 8) - losses(planted, "a", 4)
+    for step, noise in ((4, 0.01), (8, float(np.median(np.abs(changed))))):
+        measure = Measure("noise_p99", noise)
+        planted.add_measures("noise", [measure], model="a", step=step, dataset="d")
+    selection = Selection(["d"], ["a"], "2,4,8")
+    found = differences(planted, of_steps(planted, selection=selection), How(top=400))
+    first, second = found.summary.sort("step")["noise"]
+    assert (first, second) == (0.01, noise)
+    assert found.summary.filter(step=8).select(pl.col("fell") + pl.col("rose")).item() == pytest.approx(
+        48 / 97
+    )
+    last = found.changes.filter(step=8)
+    assert last["in_noise"].to_list() == (np.abs(last["difference"]) <= noise).to_list()
+    assert last["in_noise"].sum() == 49
+
+
+def test_partial_slices(planted: Store) -> None:
+    dataset = planted.dataset("d")
+    planted.append(model="c", dataset="d", step=1, losses=[np.ones(8), np.ones(29)], contexts=[0, 2])
+    planted.append(model="c", dataset="d", step=2, losses=np.full(dataset.n_losses, 3.0))
+    chosen = of_steps(planted, selection=Selection(["d"], ["c"]))
+    with pytest.raises(MissingSlices, match="c on d at step 1 .without contexts 1, 3–5"):
+        differences(planted, chosen)
+    found = differences(planted, chosen, How(missing="nan", matrix=True))
+    assert found.matrix is not None
+    assert np.nansum(found.matrix.values) == 2 * 37
+    assert np.isnan(found.matrix.values).sum() == dataset.n_losses - 37
+    assert found.summary.is_empty()
+
+
+def test_a_matrix_without_holes(planted: Store) -> None:
+    (planted.path / "losses/model=b/dataset=e/step=16/slice.parquet").unlink()
+    chosen = of_models(planted, "a", "b")
+    with pytest.raises(MissingSlices, match="b on e at step 16"):
+        differences(planted, chosen, How(matrix=True))
+    assert differences(planted, chosen).summary.height == 15
+    found = differences(planted, chosen, How(missing="nan", matrix=True)).matrix
+    assert found is not None
+    assert np.isnan(found.values).sum() == planted.dataset("e").n_losses
+
+
+# Prompts: two categories of two problems, of three tokens each; few-shot has a separator between them.
+PROBLEMS = [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"], ["j", "k", "l"]]
+
+
+@pytest.fixture
+def prompted(store: Store) -> Store:
+    def items(numbers: list[int | None], positions: list[int | None]) -> pl.DataFrame:
+        roles = [None if n is None else "answer" if n == 2 else "question" for n in positions]
+        schema = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
+        return pl.DataFrame([numbers, positions, roles], schema=schema)
+
+    def contexts(categories: list[str], shots: list[int]) -> pl.DataFrame:
+        zero = new_dataset([["a", "b"]] * len(categories)).contexts
+        return zero.with_columns(category=pl.Series(categories), shot=pl.Series(shots))
+
+    every = new_dataset([*PROBLEMS, ["\n", "\n"]])
+    ids = {
+        text: int(number)
+        for texts, row in zip(every.texts, every.ids, strict=True)
+        for text, number in zip(texts, row, strict=True)
+    }
+
+    def made(texts: list[list[str]], labels: pl.DataFrame, of: pl.DataFrame) -> None:
+        new = replace(
+            every,
+            ids=[np.array([ids[t] for t in c], dtype=np.int32) for c in texts],
+            texts=texts,
+            contexts=of,
+            items=labels,
+        )
+        store.add_dataset("few" if len(texts) == 2 else "zero", new)
+
+    made(
+        PROBLEMS,
+        items([n for n in range(4) for _ in range(3)], [0, 1, 2] * 4),
+        contexts(["x", "x", "y", "y"], [0] * 4),
+    )
+    shots = [[*PROBLEMS[n], "\n", *PROBLEMS[n + 1]] for n in (0, 2)]
+    places = [0, 1, 2, None, 0, 1, 2]
+    numbers = [None if p is None else n + (i > 3) for n in (0, 2) for i, p in enumerate(places)]
+    made(shots, items(numbers, places * 2), contexts(["x", "y"], [1, 1]))
+    rng = np.random.default_rng(4)
+    for step in (0, 1):
+        store.append(model="a", dataset="zero", step=step, losses=rng.gamma(2, 1, 8).astype(np.float32))
+        store.append(model="a", dataset="few", step=step, losses=rng.gamma(2, 1, 12).astype(np.float32))
+    return store
+
+
+def test_prompts_item_by_item(prompted: Store) -> None:
+    prompted.groups.add("answer_token", "FROM tokens WHERE role = 'answer'")
+    found = differences(
+        prompted, of_prompts(prompted, "zero", "few", ["every_token", "answer_token"]), How(matrix=True)
+    )
+    matrix = found.matrix
+    assert matrix is not None
+    assert matrix.rows.rows() == [("a", step, "a", step, "few", "zero") for step in (0, 1)]
+    # No first token: zero-shot has no loss there. Rows of few-shot: b c \n d e f, of which d is a first token.
+    assert matrix.columns["text"].to_list() == ["b", "c", "e", "f", "h", "i", "k", "l"]
+    for step, values in enumerate(matrix.values):
+        zero, few = losses(prompted, "a", step, "zero"), losses(prompted, "a", step, "few")
+        expected = few[[0, 1, 4, 5, 6, 7, 10, 11]] - zero
+        assert values == pytest.approx(expected, abs=1e-6)
+        row = found.summary.filter(group="every_token", step=step).row(0, named=True)
+        assert (row["dataset"], row["tokens"], row["unit"], row["units"]) == ("few − zero", 8, "category", 2)
+        assert row["mean"] == pytest.approx(expected.mean(), rel=1e-6)
+        of_answers = found.summary.filter(group="answer_token", step=step)
+        assert of_answers["mean"].item() == pytest.approx(expected[1::2].mean(), rel=1e-6)
+    lowest = found.changes.row(0, named=True)
+    assert lowest["dataset"] == "few"
+    assert (
+        lowest["text"]
+        == prompted.sql(
+            "SELECT text FROM tokens WHERE dataset = 'few' "
+            f"AND context = {lowest['context']} AND position = {lowest['position']}"
+        ).fetchall()[0][0]
+    )
+    stored = losses(prompted, "a", lowest["step"], "few")
+    assert lowest["loss"] == stored[6 * lowest["context"] + lowest["position"] - 1]
+
+
+def test_what_cannot_be_compared(planted: Store) -> None:
+    with pytest.raises(NothingChosen, match="--steps last takes in a single step"):
+        of_steps(planted, selection=Selection(steps="last"))
+    with pytest.raises(UnknownName, match="no model 'c' here"):
+        of_models(planted, "a", "c")
+    with pytest.raises(UnknownName, match="no group 'no_such'"):
+        of_steps(planted, ["no_such"])
+    with pytest.raises(TrajstoreError, match="d is one"):
+        of_prompts(planted, "d", "d")
+
+
+def test_no_intervals(planted: Store) -> None:
+    found = differences(planted, of_models(planted, "a", "b"), How(interval=Interval(kind="none")))
+    assert found.summary["low"].is_null().all()
+
+
+# The command
+
+
+def test_the_commands(path: Path, tmp_path: Path) -> None:
+    done = run("diff", "steps", "-m", "a", "-d", "d", "--steps", "0,8,64", "--top", "2", "-s", path)
+    first, *_ = done.stdout.splitlines()
+    assert first.split()[:6] == ["group", "model", "dataset", "step", "minus_step", "tokens"]
+    assert "noise of these losses was not measured" in done.stderr
+    words = ["diff", "models", "a", "b", "--steps", "log", "--relative", "-o", tmp_path / "d.npy"]
+    done = run(*words, "--plot", tmp_path / "d.png", "--json", "-s", path)
+    told = json.loads(done.stdout)
+    assert set(told) == {"summary", "changes"}
+    assert {row["minus_model"] for row in told["summary"]} == {"a"}
+    assert np.load(tmp_path / "d.npy").shape == (8, 194)
+    assert pl.read_parquet(tmp_path / "d.rows.parquet").columns == [
+        "model",
+        "step",
+        "minus_model",
+        "minus_step",
+    ]
+    assert (tmp_path / "d.png").stat().st_size > 10_000
+    assert "Relative: (loss − minus_loss) / max(minus_loss, 0.1)" in done.stderr
+    assert "There is no dataset 'no'" in run("diff", "prompts", "no", "d", "-s", path, ok=False).stderr
+
+
+def test_a_group_chosen_by_the_losses_is_said_to_be(path: Path) -> None:
+    words = ["diff", "steps", "-m", "a", "-d", "d", "--steps", "8,64", "-s", path]
+    assert "chosen by losses" not in run(*words).stderr
+    done = run(*words, "-g", "improved('a', 8, 64, 0.1)")
+    assert "improved('a', 8, 64, 0.1) was chosen by losses of a" in done.stderr

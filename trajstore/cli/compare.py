@@ -1,0 +1,306 @@
+"""compare: how alike models are token by token, where they differ, and since when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, GroupOption
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trajstore.store.store import Store
+    from trajstore.view.comparison import Compared
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="A B...", help="Two models or more; globs take in several.")
+    ],
+    dataset: AnyDatasets = None,
+    step: Annotated[
+        str, typer.Option(help="Where outliers are looked for: a step that all models have, or last.")
+    ] = "last",
+    steps: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="Steps to go through, of those that all have: all, last, log, numbers, ranges A:B; commas join.",
+        ),
+    ] = "log",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL@STEP",
+            help="Compare each model at every step with this checkpoint as well; may be given again [default: of two "
+            "models, both at their last step].",
+        ),
+    ] = None,
+    group: GroupOption = None,
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    outliers: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of the tokens that are outliers: the largest |A − B|."),
+    ] = 0.01,
+    groups: Annotated[
+        bool, typer.Option("--groups/--no-groups", help="Ask which groups are enriched among the outliers.")
+    ] = True,
+    missing: Annotated[
+        str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+    ] = "error",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
+    ci: Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")] = "bootstrap",
+    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: the models or how many, the step, the group, six digits of a hash of "
+            "all options]."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Put it, and with --keep its groups, in the place of what is there."),
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """How alike two models are token by token, where they differ most, and whether they converge.
+
+    Prints, for the step that was chosen, correlations (of losses, of ranks, and given the log of a token's frequency)
+    and distances with intervals over contexts; the correlations at every step, also of each model there with both at
+    the end; the tokens that differ most in their context, with the model that wins them (the lower loss); the groups
+    that are enriched among these; and what becomes of them at the other steps. Of more than two models, each two are
+    compared. All of it is kept as a finding: compare_correlations, compare_outliers, compare_groups and
+    compare_outlier_steps in SQL.
+
+    \b
+    Example:
+      trajstore compare tiny-2l-seed0 tiny-2l-seed1 -d docs --step 512 --plot seeds.png
+      trajstore compare 'pythia-14m-seed*' -d pile-github --steps all
+    """
+    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.trajectories import Comparison
+    from trajstore.store import findings
+    from trajstore.store.files import check_target
+    from trajstore.view import compared
+    from trajstore.view.caveats import chosen_by_losses
+    from trajstore.view.comparison import Question, named_models
+    from trajstore.view.comparison import compare as find
+    from trajstore.view.gather import Selection
+    from trajstore.view.save import SUFFIXES, save_chart
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
+    question = Question(step, group, tuple(against or ()), outliers, groups, missing, interval)  # type: ignore[arg-type]
+    selection = Selection(dataset, None, steps, contexts, align)  # type: ignore[arg-type]
+    with open_store(store) as opened:
+        named = named_models(opened, models)
+        if keep and len(named) != 2:
+            raise typer.BadParameter("--keep takes two models, since outliers are those of two")
+        kept = name or compared.default_name(named, question, selection)
+        if not replace:
+            findings.require_free(opened.path, compared.KIND, kept)
+        found = find(opened, models, question, selection, bars())
+        sizes = compared.keep_groups(opened, found, question, replace=replace) if keep else {}
+        compared.keep(opened, kept, found, question, selection, replace=replace)
+        shown = _in_context(opened, found, top)
+        asked = [group] if group else []
+        by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
+    if as_json:
+        _print_json(kept, found, shown)
+    else:
+        _print(found, shown, top)
+    for line in [*_notes(found, question.outliers), *by_losses]:
+        say(line)
+    for group_name, size in sizes.items():
+        say(f"Added the group {group_name}: {size:,} tokens.")
+    say(f"Kept as the finding {kept}: trajstore finding show compare {kept}")
+    if plot is not None:
+        save_chart(compared.charts(found, question), plot)
+        say(f"Drew {plot}.")
+
+
+def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:
+    """The largest outliers of either winner in their context."""
+    import polars as pl
+
+    from trajstore.store.excerpts import with_context
+
+    first = [found.outliers.filter(winner=winner).head(top) for winner in found.models[:2]]
+    return with_context(store, pl.concat(first))
+
+
+def _print_json(name: str, found: Compared, shown: pl.DataFrame) -> None:
+    """All tables as JSON; of the outliers those that a table would show."""
+    frames = {
+        "correlations": found.correlations,
+        "outliers": shown,
+        "groups": found.enriched,
+        "outlier_steps": found.followed,
+    }
+    print_json({"finding": name, **{key: frame.to_dicts() for key, frame in frames.items()}})
+
+
+def _print(found: Compared, shown: pl.DataFrame, top: int) -> None:
+    """The tables, each after an empty line but the first."""
+    import polars as pl
+
+    if len(found.models) > 2:
+        _print_pairs(found)
+        return
+    a, b = found.models
+    _print_statistics(found)
+    typer.echo()
+    _print_by_step(found)
+    if shown.height:
+        typer.echo()
+        rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B"}
+        tokens = shown.select(
+            *(
+                "winner",
+                "dataset",
+                "step",
+                "context",
+                "position",
+                "loss",
+                "other_loss",
+                "difference",
+                "before",
+            ),
+            pl.format("[{}]", "marked").alias("token"),
+            "after",
+        ).rename(rename)
+        print_table(tokens.columns, tokens.rows(), right=["before"])
+    if found.enriched.height:
+        typer.echo()
+        most = pl.concat(found.enriched.filter(winner=winner).head(top) for winner in found.models)
+        most = most.select(pl.exclude("p", "design_effect"))
+        print_table(most.columns, most.rows())
+    if found.followed.height:
+        typer.echo()
+        followed = found.followed.select(
+            "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B"), "low", "high"
+        )
+        print_table(followed.columns, followed.rows())
+
+
+def _print_statistics(found: Compared) -> None:
+    """A row for each statistic at the step of the outliers."""
+    names = {
+        "pearson": "correlation (Pearson)",
+        "spearman": "of ranks (Spearman)",
+        "partial": "given log frequency",
+        "rms": "root mean square of A − B (nats)",
+        "difference": "mean of A − B (nats)",
+    }
+    rows = []
+    for each in found.at_step().iter_rows(named=True):
+        for column, said in names.items():
+            ends = [each.get(f"{column}_low"), each.get(f"{column}_high")]
+            rows.append([each["dataset"], each["step"], each["tokens"], said, each[column], *ends])
+    print_table(["dataset", "step", "tokens", "statistic", "value", "low", "high"], rows)
+
+
+def _print_by_step(found: Compared) -> None:
+    """A row for each step: A with B there, and each with the checkpoints that all are compared with."""
+    import polars as pl
+
+    names = dict(zip(found.models, "AB", strict=True))
+    shown = (
+        found.of_pairs()
+        .select(
+            "dataset",
+            "step",
+            pl.col("pearson").alias("A ~ B"),
+            "pearson_low",
+            "pearson_high",
+            "partial",
+            "rms",
+        )
+        .rename({"pearson_low": "low", "pearson_high": "high"})
+    )
+    for model, letter in names.items():
+        for other, step in dict.fromkeys((other, step) for other, step, _ in found.against):
+            column = f"{letter} ~ {names.get(other, other)}@{step}"
+            values = found.correlations.filter(model=model, other=other, other_step=step)
+            values = values.unique(["dataset", "step"]).select(
+                "dataset", "step", pl.col("pearson").alias(column)
+            )
+            shown = shown.join(values, on=["dataset", "step"], how="left", maintain_order="left")
+    print_table(shown.columns, shown.rows())
+
+
+def _print_pairs(found: Compared) -> None:
+    """Each two models at the step that was chosen, then the spread of the pairs by step."""
+    import polars as pl
+
+    ends = ("", "_low", "_high")
+    columns = [f"{name}{end}" for name in ("pearson", "partial", "rms") for end in ends]
+    at_step = found.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
+    print_table(at_step.columns, at_step.rows())
+    typer.echo()
+    by_step = (
+        found.of_pairs()
+        .group_by("dataset", "step", maintain_order=True)
+        .agg(
+            pl.len().alias("pairs"),
+            pl.col("pearson").mean().alias("mean pearson"),
+            pl.col("pearson").min().alias("lowest"),
+            pl.col("pearson").max().alias("highest"),
+            pl.col("partial").mean().alias("mean partial"),
+            pl.col("rms").mean().alias("mean rms"),
+        )
+    )
+    print_table(by_step.columns, by_step.rows())
+
+
+def _notes(found: Compared, share: float) -> list[str]:
+    """What the numbers are of."""
+    said = []
+    if len(found.models) == 2:
+        a, b = found.models
+        said.append(f"A is {a}, B is {b}; A − B below 0: A has the lower loss, and wins.")
+    if found.outliers.height:
+        wins = [
+            f"{found.outliers.filter(winner=model).height:,} are won by {model}" for model in found.models
+        ]
+        said.append(
+            f"Outliers: the {100 * share:.3g} % of tokens with the largest |A − B|; {' and '.join(wins)}. They were "
+            "chosen at one step, so their difference there is large by the choice as well, and shrinks elsewhere for "
+            "that reason too."
+        )
+    if found.enriched.height:
+        said.append(
+            "Groups: share of their tokens that are such outliers beside that of the rest; p_adjusted by Holm."
+        )
+    kinds = found.correlations["interval"].unique()
+    if "jackknife" in kinds:
+        said.append("Intervals over few contexts are a jackknife's, and may cover less often than they say.")
+    return said
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(compare)

@@ -1,0 +1,319 @@
+"""diff steps, models, prompts: what changed between checkpoints, models or prompts, and where most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    CommandGroup,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_table,
+    say,
+    size,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+    from trajstore.view.differences import Chosen, Differences, How
+
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        "-g",
+        help="Sum up this group, or a call such as 'position_is(50)'; may be given again [default: every token].",
+    ),
+]
+Relative = Annotated[
+    bool,
+    typer.Option(
+        "--relative", help="Divide each difference by the loss before, or by --least where that is less."
+    ),
+]
+Least = Annotated[
+    float, typer.Option(metavar="NATS", help="With --relative: losses below this count as this much.")
+]
+Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, and as many that rose most.")]
+Missing = Annotated[
+    str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+]
+Resamples = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
+Ci = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
+Level = Annotated[float, typer.Option(help="How often an interval should cover.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Write the matrix of all differences to this file, .npy or .parquet, labels beside it.",
+    ),
+]
+Plot = Annotated[Path | None, typer.Option(help="Draw the means by step to this file, .png or .html.")]
+
+
+def steps(
+    model: Models = None,
+    dataset: AnyDatasets = None,
+    spec: Annotated[
+        str,
+        typer.Option(
+            "--steps", metavar="SPEC", help="all, last, log, numbers, inclusive ranges A:B; commas join."
+        ),
+    ] = "log",
+    group: Groups = None,
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    relative: Relative = False,
+    least: Least = 0.1,
+    top: Top = 5,
+    missing: Missing = "error",
+    ci: Ci = "bootstrap",
+    level: Level = 0.95,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    out: Out = None,
+    plot: Plot = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Each chosen step minus the one before it among those chosen: below 0, the loss fell.
+
+    Prints the mean difference of each group, with its interval and the shares of its tokens that fell and rose, and
+    the tokens that changed most. Where the noise of the losses was measured (score --repeat-noise), smaller changes
+    count as neither.
+
+    \b
+    Example:
+      trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
+      trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
+    """
+    from trajstore.view import pairs
+    from trajstore.view.gather import Selection
+
+    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
+    selection = Selection(dataset, model, spec, contexts, align)  # type: ignore[arg-type]
+
+    def choose(opened: Store, _: Progress) -> Chosen:
+        return pairs.of_steps(opened, group or pairs.EVERY, selection)
+
+    _run(store, choose, how, out, plot, as_json)
+
+
+def models(
+    first: Annotated[str, typer.Argument(metavar="A", help="A model.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    dataset: AnyDatasets = None,
+    spec: Annotated[
+        str,
+        typer.Option(
+            "--steps",
+            metavar="SPEC",
+            help="Of the steps that both have: all, last, log, numbers, inclusive ranges A:B; commas join.",
+        ),
+    ] = "last",
+    group: Groups = None,
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    relative: Relative = False,
+    least: Least = 0.1,
+    top: Top = 5,
+    missing: Missing = "error",
+    ci: Ci = "bootstrap",
+    level: Level = 0.95,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    out: Out = None,
+    plot: Plot = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """B minus A at the steps that both have: below 0, B has the lower loss.
+
+    Prints what diff steps does. How alike the two are is what compare shows.
+
+    \b
+    Example:
+      trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
+    """
+    from trajstore.view import pairs
+    from trajstore.view.gather import Selection
+
+    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
+    selection = Selection(dataset, None, spec, contexts, align)  # type: ignore[arg-type]
+
+    def choose(opened: Store, progress: Progress) -> Chosen:
+        return pairs.of_models(opened, first, second, group or pairs.EVERY, selection, progress)
+
+    _run(store, choose, how, out, plot, as_json)
+
+
+def prompts(
+    zero: Annotated[str, typer.Argument(metavar="ZERO", help="A dataset.")],
+    few: Annotated[str, typer.Argument(metavar="FEW", help="One of the same items under another prompt.")],
+    model: Models = None,
+    spec: Steps = "last",
+    group: Groups = None,
+    relative: Relative = False,
+    least: Least = 0.1,
+    top: Top = 5,
+    missing: Missing = "error",
+    ci: Ci = "bootstrap",
+    level: Level = 0.95,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    out: Out = None,
+    plot: Plot = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """FEW minus ZERO, item by item: below 0, the other prompt has the lower loss.
+
+    Only places that have a loss in both datasets: the first token of a context has none. Prints what diff steps does;
+    tokens are shown in their context in FEW.
+
+    \b
+    Example:
+      trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
+    """
+    from trajstore.view import pairs
+
+    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
+
+    def choose(opened: Store, _: Progress) -> Chosen:
+        return pairs.of_prompts(opened, zero, few, group or pairs.EVERY, model, spec)
+
+    _run(store, choose, how, out, plot, as_json)
+
+
+def _how(
+    relative: bool,
+    least: float,
+    top: int,
+    missing: str,
+    ci: str,
+    level: float,
+    resamples: int,
+    seed: int,
+    out: Path | None,
+) -> How:
+    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.differences import Scale
+    from trajstore.view.differences import How
+
+    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
+    return How(Scale(relative, least), top, interval, missing, out is not None)  # type: ignore[arg-type]
+
+
+def _run(
+    store: Path,
+    choose: Callable[[Store, Progress], Chosen],
+    how: How,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the differences, print them, and write what was asked for."""
+    from trajstore.analysis.trajectories import Comparison
+    from trajstore.store.export import check_matrix_target, save_matrix
+    from trajstore.store.files import check_target
+    from trajstore.view.caveats import caveats, chosen_by_losses
+    from trajstore.view.differences import chart, differences
+    from trajstore.view.gather import Selection
+    from trajstore.view.save import SUFFIXES, save_chart
+
+    if out is not None:
+        check_matrix_target(out)
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    with open_store(store) as opened:
+        progress = bars()
+        chosen = choose(opened, progress)
+        found = differences(opened, chosen, how, progress)
+        by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
+    if as_json:
+        frames = {"summary": found.summary, "changes": found.changes}
+        print_json({name: frame.to_dicts() for name, frame in frames.items()})
+    else:
+        _print(found)
+    _say_what_it_is(found, how)
+    for line in [*caveats(found.summary, how.interval), *by_losses]:
+        say(line)
+    if out is not None and found.matrix is not None:
+        save_matrix(found.matrix, out)
+        rows, columns = found.matrix.values.shape
+        say(f"Wrote {out}: {rows:,} differences × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
+    if plot is not None:
+        save_chart(chart(found.summary, how), plot)
+        say(f"Drew {plot}.")
+
+
+def _print(found: Differences) -> None:
+    """The two tables."""
+    shown = [
+        *("group", "model", "dataset", "step", "minus_model", "minus_step", "tokens", "contexts"),
+        *("mean", "low", "high", "fell", "rose", "noise"),
+    ]
+    summary = _short(found.summary.select(shown))
+    print_table(summary.columns, summary.rows())
+    if found.changes.is_empty():
+        return
+    typer.echo()
+    import polars as pl
+
+    changes = found.changes.select(
+        pl.col("end"),
+        *("model", "step", "minus_model", "minus_step", "dataset", "context", "position", "minus_loss"),
+        *("loss", "difference", "relative", "in_noise", "before"),
+        pl.format("[{}]", "marked").alias("token"),
+        "after",
+    )
+    changes = _short(changes)
+    print_table(changes.columns, changes.rows(), right=["before"])
+
+
+def _short(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without the columns that have no value, or the same as another in every row."""
+    empty = [name for name in ("noise", "in_noise") if name in frame.columns and frame[name].is_null().all()]
+    same = [f"minus_{name}" for name in ("model", "step") if (frame[f"minus_{name}"] == frame[name]).all()]
+    return frame.drop(*empty, *same)
+
+
+def _say_what_it_is(found: Differences, how: How) -> None:
+    """What the numbers are, and beside which noise."""
+    if how.scale.relative:
+        least = how.scale.least
+        say(f"Relative: (loss − minus_loss) / max(minus_loss, {least:g}); mean, low and high are of these.")
+    noise = found.summary["noise"]
+    if noise.null_count() == len(noise):
+        say("The noise of these losses was not measured: trajstore score --repeat-noise K")
+    else:
+        part = " where it was measured" if noise.null_count() else ""
+        say(f"fell and rose count tokens that did by more than the noise (99th percentile){part}.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    family = typer.Typer(
+        cls=CommandGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="What changed between steps, models or prompts.",
+    )
+    family.command("steps")(steps)
+    family.command("models")(models)
+    family.command("prompts")(prompts)
+    app.add_typer(family, name="diff")

@@ -1,0 +1,242 @@
+"""A comparison of models kept in the store: as a finding, its outliers as groups; and drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from trajstore.errors import GroupError, listed
+from trajstore.store.foundations import Foundations
+from trajstore.view.charts import Chart, Panel, Series
+from trajstore.view.figures import trajectory_chart
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+    from trajstore.view.comparison import Compared, Question
+    from trajstore.view.gather import Selection
+
+KIND = "compare"
+"""Of the findings."""
+
+
+def default_name(models: Sequence[str], question: Question, selection: Selection) -> str:
+    """A finding's name where none is given: the two models or how many, the step, the group, and six digits of a hash
+    of all that was asked for.
+    """
+    who = "-vs-".join(models) if len(models) == 2 else f"{len(models)}-models"
+    asked = json.dumps([list(models), _asked(question, selection)], sort_keys=True)
+    parts = [who, question.step, *([question.group] if question.group else [])]
+    digits = hashlib.sha256(asked.encode()).hexdigest()[:6]
+    return "-".join([*(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts), digits])
+
+
+def _asked(question: Question, selection: Selection) -> dict[str, Any]:
+    """What was asked for, as JSON."""
+    return {
+        **dataclasses.asdict(question),
+        "against": list(question.against),
+        "datasets": None if selection.datasets is None else list(selection.datasets),
+        "steps": selection.steps,
+        "contexts": selection.contexts,
+        "align": selection.align,
+    }
+
+
+def keep(
+    store: Store,
+    name: str,
+    found: Compared,
+    question: Question,
+    selection: Selection,
+    *,
+    replace: bool = False,
+) -> None:
+    """Put a comparison into the store as a finding; raises `FindingExists` unless `replace`."""
+    facts = _facts(store, found, question, selection)
+    with store.add_finding(KIND, name, facts, replace=replace) as writer:
+        writer.add("correlations", found.correlations)
+        writer.add("outliers", found.outliers)
+        writer.add("groups", found.enriched.rename({"group": "group_name"}))
+        writer.add("outlier_steps", found.followed)
+
+
+def _facts(store: Store, found: Compared, question: Question, selection: Selection) -> dict[str, Any]:
+    """What a comparison is made of and how."""
+    import scipy
+
+    slices = {
+        ground.dataset: {
+            model: store.slice_facts(model, ground.dataset, ground.step).loss_sha256 for model in found.models
+        }
+        for ground in found.grounds
+    }
+    group = question.group
+    of_group = group if group in store.groups.names() else None
+    return {
+        "asked": _asked(question, selection),
+        "models": list(found.models),
+        "datasets": {
+            ground.dataset: {
+                "tokens_sha256": ground.sites.dataset.tokens_sha256,
+                "tokens": len(ground.sites.tokens),
+                "step": ground.step,
+                "steps": list(map(int, ground.steps)),
+                "loss_sha256": slices[ground.dataset],
+            }
+            for ground in found.grounds
+        },
+        "group_sha256": None if of_group is None else Foundations.of(store.path).sha256(of_group),
+        "against": [list(each) for each in found.against],
+        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+    }
+
+
+def group_names(found: Compared, question: Question) -> dict[str, str]:
+    """The name of the group of outliers that each of two models wins: compare_A_B_STEP_A_wins."""
+    slugs = [re.sub(r"[^a-z0-9]+", "_", model.lower()) for model in found.models]
+    stem = "_".join(["compare", *slugs, question.step])
+    return {model: f"{stem}_{slug}_wins" for model, slug in zip(found.models, slugs, strict=True)}
+
+
+def keep_groups(
+    store: Store, found: Compared, question: Question, *, replace: bool = False
+) -> dict[str, int]:
+    """Add the outliers as groups; returns their sizes by name. One without any is not added.
+
+    Raises `GroupError` where a name is taken by other tokens, unless `replace`; then nothing is added.
+    """
+    names = group_names(found, question)
+    if len(set(names.values())) < len(names):
+        raise GroupError(f"{listed(found.models)} differ in signs only, so their groups would have one name.")
+    a, b = found.models
+    at = listed(f"{ground.step} on {ground.dataset}" for ground in found.grounds)
+    of = f" of {question.group}" if question.group else ""
+    before = store.groups.names()
+    sizes: dict[str, int] = {}
+    try:
+        for winner, name in names.items():
+            sites = found.outliers.filter(winner=winner).select("dataset", "context", "position")
+            if sites.height:
+                described = (
+                    f"Tokens{of} that {winner} wins among the outliers of {a} and {b} at step {at}: of the "
+                    f"{question.outliers:.3g} of tokens with the largest differences, those on which its loss is lower."
+                )
+                store.groups.add(name, sites, described, replace=replace)
+                sizes[name] = sites.height
+    except BaseException:
+        for name in sizes:
+            if name not in before:
+                store.groups.drop(name)
+        raise
+    return sizes
+
+
+def charts(found: Compared, question: Question) -> list[Chart]:
+    """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
+    of = question.group or "all tokens"
+    on = f" on {found.grounds[0].dataset}" if len(found.grounds) == 1 else ""
+    if len(found.models) > 2:
+        return [_pairs_chart(found, f"{of}{on}")]
+    a, b = found.models
+    drawn = [_scatter(found, f"{of}{on}"), _by_step(found, f"{of}{on}")]
+    if not found.followed.is_empty():
+        renamed = found.followed.rename({"winner": "group"}).with_columns(
+            pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"),
+            pl.lit(f"{a} − {b}").alias("model"),
+        )
+        made = trajectory_chart(renamed, difference=True, level=question.interval.level)
+        chosen = f"Chosen at step {_steps(found)}, where the difference is as large as it is by the choice as well."
+        winners = found.outliers["winner"].unique().to_list()
+        won = f"All are won by {winners[0]}. " if len(winners) == 1 else ""
+        title = f"{a} − {b}: outliers{on}"
+        drawn.append(dataclasses.replace(made, title=title, note=f"{won}{made.note} {chosen}"))
+    return drawn
+
+
+def _steps(found: Compared) -> str:
+    steps = dict.fromkeys(ground.step for ground in found.grounds)
+    return listed(steps)
+
+
+def _scatter(found: Compared, of: str) -> Chart:
+    """Losses of two models against each other."""
+    a, b = found.models
+    panels = []
+    for ground, density in zip(found.grounds, found.densities, strict=True):
+        ends = (density.x[0], density.x[-1])
+        title = f"{ground.dataset}, step {ground.step}"
+        panels.append(Panel(title, (Series("the same loss", ends, ends, mode="lines"),), density=density))
+    at = "" if len({ground.step for ground in found.grounds}) > 1 else f" at step {found.grounds[0].step}"
+    return Chart(
+        title=f"{a} and {b}{at}: {of}",
+        x_label=f"loss of {a} (nats)",
+        y_label=f"loss of {b} (nats)",
+        panels=tuple(panels),
+        step_axis=False,
+        note=f"Below the line {b} wins, above it {a}.",
+        share_y=False,
+    )
+
+
+def _by_step(found: Compared, of: str) -> Chart:
+    """The correlations of two models by step, as letters, since names are long."""
+    a, b = found.models
+    panels = []
+    for ground in found.grounds:
+        here = found.correlations.filter(dataset=ground.dataset)
+        both = found.of_pairs().filter(dataset=ground.dataset).sort("step")
+        series = [_line("A with B", both, "pearson"), _line("given frequency", both, "partial")]
+        for model, step, dataset in found.against:
+            if dataset == ground.dataset:
+                with_it = here.filter(model=a, other=model, other_step=step).unique("step").sort("step")
+                letter = {a: "A", b: "B"}.get(model, model)
+                series.append(_line(f"A with {letter} at {step}", with_it, "pearson"))
+        panels.append(Panel(ground.dataset if len(found.grounds) > 1 else "", tuple(series)))
+    return Chart(
+        title=f"Correlation of losses by step: {of}",
+        x_label="step",
+        y_label="correlation",
+        panels=tuple(panels),
+        note=f"A: {a}, B: {b}. Bands: intervals over contexts. Given frequency: A with B, the log of a token's share "
+        "in the dataset taken out.",
+    )
+
+
+def _line(name: str, frame: pl.DataFrame, column: str) -> Series:
+    """A correlation by step with its interval."""
+    x = tuple(map(float, frame["step"]))
+    y, low, high = (
+        tuple(float("nan") if value is None else float(value) for value in frame[f"{column}{end}"])
+        for end in ("", "_low", "_high")
+    )
+    return Series(name, x, y, low, high)
+
+
+def _pairs_chart(found: Compared, of: str) -> Chart:
+    """Correlations of each two of several models by step."""
+    panels = []
+    for ground in found.grounds:
+        here = found.of_pairs().filter(dataset=ground.dataset).group_by("step")
+        series = []
+        for column, name in (("pearson", "correlation"), ("partial", "given frequency")):
+            by_step = here.agg(
+                pl.col(column).mean().alias("y"),
+                pl.col(column).min().alias("y_low"),
+                pl.col(column).max().alias("y_high"),
+            ).sort("step")
+            series.append(_line(name, by_step, "y"))
+        panels.append(Panel(ground.dataset if len(found.grounds) > 1 else "", tuple(series)))
+    return Chart(
+        title=f"Correlation of losses of {len(found.models)} models by step: {of}",
+        x_label="step",
+        y_label="correlation",
+        panels=tuple(panels),
+        note=f"Mean of each two of {listed(found.models, 4)}; band: lowest to highest.",
+    )

@@ -1,0 +1,388 @@
+"""Models of a store compared token by token: how alike their losses are by step, where they differ, and which groups.
+
+Of two models A and B a difference is A − B in nats: below 0, A wins, having the lower loss. Memory holds the slices
+of the models at one step of one dataset, and two more for the checkpoints that every step is compared with.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.bootstrap import Draws, Interval
+from trajstore.analysis.comparison import STATISTICS, Alike, alike, log_frequency, outliers, ranked
+from trajstore.analysis.differences import pairs_of_models
+from trajstore.analysis.enrichment import SCHEMA as ENRICHMENT
+from trajstore.analysis.enrichment import enrichment, holm
+from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
+from trajstore.store.matrix import Missing, Sites, column_labels
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.steps import resolve
+from trajstore.store.sums import Units
+from trajstore.view.charts import Density
+from trajstore.view.differences import Chosen, How, Part, differences, read
+from trajstore.view.enriched import Memberships, memberships
+from trajstore.view.gather import Selection, check_groups, sites_by_group
+from trajstore.view.pairs import EVERY, contexts_of, shared_steps
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+CORRELATIONS = {
+    "model": pl.String,
+    "step": pl.Int64,
+    "other": pl.String,
+    "other_step": pl.Int64,
+    "dataset": pl.String,
+    "tokens": pl.Int64,
+    "unit": pl.String,
+    "units": pl.Int64,
+    "interval": pl.String,
+    "spearman": pl.Float64,
+    **{f"{name}{end}": pl.Float64 for name in STATISTICS for end in ("", "_low", "_high")},
+}
+"""Columns of a frame of correlations, a row for each two slices: see `analysis.comparison.STATISTICS`; differences are
+the model's loss minus the other's."""
+
+OUTLIERS = {
+    "winner": pl.String,
+    "dataset": pl.String,
+    "step": pl.Int64,
+    "context": pl.Int32,
+    "position": pl.Int32,
+    "loss": pl.Float64,
+    "other_loss": pl.Float64,
+    "difference": pl.Float64,
+}
+"""Columns of a frame of outliers: loss is A's, other_loss B's, difference A − B, all in nats."""
+
+CELLS = 90
+"""Of a density, along either axis."""
+
+GROUPS = {"winner": pl.String, **ENRICHMENT}
+"""Columns of a frame of groups among outliers."""
+
+FOLLOWED = [
+    *("winner", "dataset", "step", "tokens", "contexts", "unit", "units", "interval"),
+    *("mean", "low", "high"),
+]
+"""Columns of a frame of outliers by step: mean is that of A − B, in nats."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be found of two models or more."""
+
+    step: str = "last"
+    """At which outliers are looked for: one of those that all have on a dataset, or last."""
+    group: str | None = None
+    """Only this group's tokens."""
+    against: Sequence[str] = ()
+    """Checkpoints MODEL@STEP with which two models are compared at every step; by default both at their last."""
+    outliers: float = 0.01
+    """Share of the tokens with the largest differences."""
+    groups: bool = True
+    """Whether it is asked which groups are enriched among them."""
+    missing: Missing = "error"
+    """What is done about contexts that a partial slice lacks; nan leaves out what either of two lacks."""
+    interval: Interval = field(default_factory=Interval)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The tokens of a dataset on which models are compared, and the steps that all of them have."""
+
+    sites: Sites
+    units: Units
+    unit: np.ndarray
+    """Of each token, int64 (tokens,)."""
+    frequency: np.ndarray
+    """Log of each token's share in the dataset, float64 (tokens,)."""
+    step: int
+    """At which outliers are looked for."""
+    steps: Sequence[int]
+    """Those that are gone through."""
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        return self.sites.dataset.name
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Models compared."""
+
+    models: tuple[str, ...]
+    """A, B, and where more are compared the others."""
+    grounds: Sequence[Ground]
+    correlations: pl.DataFrame
+    """Columns of `CORRELATIONS`: each two models at each step; of two, also each at each step with `against`."""
+    outliers: pl.DataFrame
+    """Columns of `OUTLIERS`, by falling |difference|; none where more than two are compared."""
+    enriched: pl.DataFrame
+    """Columns of `GROUPS`; `p_adjusted` counts the tests of both winners."""
+    followed: pl.DataFrame
+    """Columns of `FOLLOWED`: what becomes of the outliers at the other steps."""
+    against: tuple[tuple[str, int, str], ...]
+    """(model, step, dataset) of the checkpoints that every step was compared with."""
+    densities: Sequence[Density]
+    """Of two models: A's losses (x) and B's (y) on each ground at its step, in nats."""
+
+    def at_step(self) -> pl.DataFrame:
+        """The correlations at the step at which outliers were looked for."""
+        at = pl.DataFrame(
+            [(each.dataset, each.step) for each in self.grounds], ["dataset", "step"], orient="row"
+        )
+        return self.of_pairs().join(at, on=["dataset", "step"], how="semi", maintain_order="left")
+
+    def of_pairs(self) -> pl.DataFrame:
+        """The correlations of different models at the same step, in the order of the models."""
+        pairs = pl.DataFrame(list(itertools.combinations(self.models, 2)), ["model", "other"], orient="row")
+        same = self.correlations.filter(pl.col("step") == pl.col("other_step"))
+        return same.join(pairs, on=["model", "other"], how="semi", maintain_order="left")
+
+
+def compare(
+    store: Store,
+    models: Sequence[str],
+    question: Question | None = None,
+    selection: Selection | None = None,
+    progress: Progress = SILENT,
+) -> Compared:
+    """Models (names or globs, two at least) on the chosen datasets, at the chosen ones of the steps that all have.
+
+    `selection.steps` are gone through; `selection.models` is not looked at. What not all have is said. Raises
+    `UnknownName`, `UnknownStep`, `BadSteps`, `NothingChosen`, `BadOption`, `MissingSlices`, `DamagedFile`.
+    """
+    asked, chosen = question or Question(), selection or Selection()
+    names = named_models(store, models)
+    grounds = _grounds(store, names, asked, chosen, progress)
+    draws = Draws(asked.interval)
+    rows: list[tuple[object, ...]] = []
+    found: list[pl.DataFrame] = []
+    against: list[tuple[str, int, str]] = []
+    densities: list[Density] = []
+    progress.start("correlations", sum(len(_all_steps(ground)) for ground in grounds), "steps")
+    try:
+        for ground in grounds:
+            ends = _against(store, names, asked, ground)
+            held = {end: _Losses.read(store, end, ground, asked.missing) for end in ends}
+            against += [(*end, ground.dataset) for end in ends]
+            for step in _all_steps(ground):
+                losses = {
+                    (name, step): _Losses.read(store, (name, step), ground, asked.missing) for name in names
+                }
+                for one, other in _pairs(list(losses), list(held)):
+                    row = _alike(ground, losses[one], (losses | held)[other], draws)
+                    rows.append((*one, *other, *_labels(ground, row), *_values(row)))
+                if step == ground.step and len(names) == 2:
+                    a, b = (each.values for each in losses.values())
+                    found.append(_outliers(ground, names, a, b, asked.outliers))
+                    densities.append(density(a, b))
+                progress.advance(1, f"step {step} of {ground.dataset}")
+    finally:
+        progress.stop()
+    nan = pl.selectors.float().fill_nan(None)
+    correlations = pl.DataFrame(rows, schema=CORRELATIONS, orient="row").with_columns(nan)
+    apart = pl.concat(found) if found else pl.DataFrame(schema=OUTLIERS)
+    enriched, followed = pl.DataFrame(schema=GROUPS), pl.DataFrame(schema=dict.fromkeys(FOLLOWED, pl.Null))
+    if len(apart):
+        followed = _followed(store, names, grounds, apart, asked, progress)
+        if asked.groups:
+            groups = memberships(store, [ground.sites for ground in grounds], names, chosen.align, progress)
+            enriched = _enriched(grounds, names, apart, groups, asked.interval)
+    return Compared(names, grounds, correlations, apart, enriched, followed, tuple(against), densities)
+
+
+def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Models by names in the order given, and by globs in theirs; raises `UnknownName` and `TrajstoreError`."""
+    names = tuple(dict.fromkeys(name for pattern in patterns for name in store.models(pattern)))
+    if len(names) < 2:
+        raise TrajstoreError(
+            f"A comparison takes two models at least; {', '.join(patterns)} is {', '.join(names)}. There are: "
+            f"{', '.join(store.model_names())}"
+        )
+    return names
+
+
+def _grounds(
+    store: Store, models: Sequence[str], asked: Question, chosen: Selection, progress: Progress
+) -> list[Ground]:
+    """Where the models can be compared."""
+    groups = EVERY if asked.group is None else (asked.group,)
+    check_groups(store, groups)
+    grounds, reasons = [], list[NothingChosen]()
+    for name, steps in shared_steps(store, models, chosen, progress).items():
+        dataset = store.dataset(name)
+        shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
+        at = resolve(asked.step, shared, f"{' and '.join(models)} on {name}")
+        if len(at) != 1:
+            raise BadOption("--step", asked.step, "one step, or last")
+        try:
+            (sites,) = sites_by_group(store, groups, name, chosen).values()
+        except NothingChosen as error:
+            reasons.append(error)
+            continue
+        units = Units.of(dataset)
+        frequency = log_frequency(dataset.frame(["token"])["token"].to_numpy())[sites.tokens]
+        grounds.append(Ground(sites, units, units.of_context[contexts_of(sites)], frequency, at[0], steps))
+    if not grounds:
+        raise reasons[0]
+    return grounds
+
+
+def _all_steps(ground: Ground) -> list[int]:
+    return sorted({*ground.steps, ground.step})
+
+
+def _against(store: Store, models: Sequence[str], asked: Question, ground: Ground) -> list[tuple[str, int]]:
+    """The checkpoints (model, step) with which every step is compared on a dataset; none for more than two models."""
+    if not asked.against and len(models) > 2:
+        return []
+    found = []
+    for each in asked.against or [f"{model}@last" for model in models]:
+        name, at, step = each.rpartition("@")
+        if not at or not name:
+            raise BadOption("--against", each, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
+        if name not in (known := store.model_names()):
+            raise UnknownName("model", name, known)
+        steps = resolve(step, store.steps(name, ground.dataset), f"{name} on {ground.dataset}")
+        if len(steps) != 1:
+            raise BadOption("--against", each, "MODEL@STEP with one step, or last")
+        found.append((name, steps[0]))
+    return list(dict.fromkeys(found))
+
+
+def _pairs(
+    here: Sequence[tuple[str, int]], ends: Sequence[tuple[str, int]]
+) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """Which slices are compared at a step: each two models, then each with each end, which it may be itself."""
+    return list(dict.fromkeys([*itertools.combinations(here, 2), *itertools.product(here, ends)]))
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """The losses of one slice on a ground, float32 (tokens,), and their ranks."""
+
+    values: np.ndarray
+    ranks: np.ndarray
+
+    @classmethod
+    def read(cls, store: Store, checkpoint: tuple[str, int], ground: Ground, missing: Missing) -> _Losses:
+        """Of a checkpoint."""
+        values = read(store, checkpoint, ground.sites, missing)
+        return cls(values, ranked(values))
+
+
+def _alike(ground: Ground, losses: _Losses, other: _Losses, draws: Draws) -> Alike:
+    count, ranks = ground.units.count, (losses.ranks, other.ranks)
+    where = (ground.unit, ground.dataset, count)
+    return alike(losses.values, other.values, ground.frequency, *where, draws, ranks)
+
+
+def _labels(ground: Ground, found: Alike) -> tuple[object, ...]:
+    """dataset, tokens, unit, units, interval, spearman."""
+    return ground.dataset, found.tokens, ground.units.kind, found.units, found.interval, found.spearman
+
+
+def _values(found: Alike) -> list[float]:
+    return [
+        float(value) for three in zip(found.values, found.low, found.high, strict=True) for value in three
+    ]
+
+
+def _outliers(
+    ground: Ground, models: Sequence[str], a: np.ndarray, b: np.ndarray, share: float
+) -> pl.DataFrame:
+    """The tokens of a dataset on which two models differ most."""
+    apart = a.astype(np.float64) - b
+    at = outliers(apart, share)
+    places = column_labels(ground.sites).select("dataset", "context", "position")[at]
+    return places.select(
+        pl.Series("winner", [models[int(value > 0)] for value in apart[at]], pl.String),
+        "dataset",
+        pl.lit(ground.step, pl.Int64).alias("step"),
+        "context",
+        "position",
+        *(pl.Series(name, values[at], pl.Float64) for name, values in (("loss", a), ("other_loss", b))),
+        pl.Series("difference", apart[at], pl.Float64),
+    )
+
+
+def density(x: np.ndarray, y: np.ndarray) -> Density:
+    """How many tokens have which losses, over a square grid from the lowest to the highest of both."""
+    there = np.isfinite(x) & np.isfinite(y)
+    x, y = x[there], y[there]
+    low, high = min(x.min(initial=0), y.min(initial=0)), max(x.max(initial=1e-3), y.max(initial=1e-3))
+    edges = np.linspace(low, high, CELLS + 1)
+    counts, _, _ = np.histogram2d(y, x, bins=(edges, edges))
+    at = tuple(edges.tolist())
+    return Density(at, at, tuple(tuple(map(int, row)) for row in counts), "tokens in a cell")
+
+
+def _won(ground: Ground, apart: pl.DataFrame, winner: str) -> np.ndarray:
+    """Numbers of a ground's tokens that are outliers which this model wins, int64, ascending."""
+    mine = apart.filter(winner=winner, dataset=ground.dataset)
+    lengths = ground.sites.dataset.lengths
+    starts = np.cumsum(lengths) - lengths
+    rows = starts[mine["context"].to_numpy()] + mine["position"].to_numpy()
+    found: np.ndarray = np.searchsorted(ground.sites.tokens, np.sort(rows))
+    return found
+
+
+def _enriched(
+    grounds: Sequence[Ground],
+    models: Sequence[str],
+    apart: pl.DataFrame,
+    groups: Memberships,
+    interval: Interval,
+) -> pl.DataFrame:
+    """The groups among the outliers that either model wins."""
+    frames = []
+    for winner in (model for model in models if model in apart["winner"]):
+        marks = []
+        for ground in grounds:
+            mark = np.zeros(len(ground.sites.tokens), dtype=bool)
+            mark[_won(ground, apart, winner)] = True
+            marks.append(mark)
+        found = enrichment(groups, np.concatenate(marks), groups.units, interval)
+        frames.append(found.select(pl.lit(winner).alias("winner"), pl.all()))
+    both = pl.concat(frames)
+    return both.with_columns(p_adjusted=pl.Series(holm(both["p"]), dtype=pl.Float64).fill_nan(None))
+
+
+def _followed(
+    store: Store,
+    models: Sequence[str],
+    grounds: Sequence[Ground],
+    apart: pl.DataFrame,
+    asked: Question,
+    progress: Progress,
+) -> pl.DataFrame:
+    """A − B at every step, of the outliers that either model wins."""
+    a, b = models
+    parts = []
+    for ground in grounds:
+        won = {winner: _won(ground, apart, winner) for winner in models}
+        parts.append(
+            Part(
+                ground.dataset,
+                ground.sites,
+                ground.sites,
+                pairs_of_models(_all_steps(ground), b, a),
+                {winner: rows for winner, rows in won.items() if len(rows)},
+                ground.units,
+                contexts_of(ground.sites),
+            )
+        )
+    columns = pl.concat(column_labels(part.sites) for part in parts)
+    found = differences(
+        store, Chosen(parts, columns), How(top=0, interval=asked.interval, missing=asked.missing), progress
+    )
+    return found.summary.rename({"group": "winner"}).select(FOLLOWED)

@@ -1,0 +1,113 @@
+"""Which groups of a store are enriched among tokens that an analysis marked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.enrichment import enrichment
+from trajstore.errors import GroupError, listed
+from trajstore.store.matrix import Align, Sites, choose_sites
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.selected import selected_by
+from trajstore.store.sums import Units
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+_MADE_OF_LOSSES = ("compare_", "spike_")
+"""How the names of groups begin that analyses add."""
+
+
+@dataclass(frozen=True)
+class Memberships:
+    """Groups of a store as masks over some tokens, to be gone through any number of times."""
+
+    names: Sequence[str]
+    units: np.ndarray
+    """Number of each token's unit of text, int64 (tokens,)."""
+    packed: Sequence[np.ndarray]
+    """The mask of each group, eight tokens a byte."""
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, bool (tokens,)) of each group."""
+        for name, bits in zip(self.names, self.packed, strict=True):
+            yield name, np.unpackbits(bits, count=len(self.units)).astype(bool)
+
+
+def memberships(
+    store: Store,
+    sites: Sequence[Sites],
+    models: Collection[str] = (),
+    align: Align = "predict",
+    progress: Progress = SILENT,
+) -> Memberships:
+    """The groups of the store over these tokens, dataset after dataset.
+
+    Left out, and said, are groups that are defined by losses of these `models` or that an analysis of losses has added,
+    and those that cannot be computed.
+    Raises `DamagedFile`.
+    """
+    units, before = [], 0
+    for chosen in sites:
+        of_dataset = Units.of(chosen.dataset)
+        lengths = chosen.dataset.lengths
+        context = np.repeat(np.arange(len(lengths)), lengths)[chosen.tokens]
+        units.append(before + of_dataset.of_context[context])
+        before += of_dataset.count
+    names, packed = [], []
+    by_losses, failed = [], []
+    progress.start("groups", len(store.groups.names()), "groups")
+    try:
+        for name in store.groups.names():
+            progress.advance(1, name)
+            if name.startswith(_MADE_OF_LOSSES) or selected_by(store, name) & set(models):
+                by_losses.append(name)
+                continue
+            try:
+                packed.append(np.packbits(membership(store, name, sites, align)))
+            except GroupError:
+                failed.append(name)
+            else:
+                names.append(name)
+    finally:
+        progress.stop()
+    if by_losses:
+        progress.say(f"Left out of the groups, as they were chosen by losses: {listed(by_losses)}.")
+    if failed:
+        progress.say(f"Left out of the groups, as they cannot be computed: {listed(failed)}.")
+    return Memberships(names, np.concatenate(units), packed)
+
+
+def enriched(
+    store: Store,
+    sites: Sequence[Sites],
+    marked: np.ndarray,
+    models: Collection[str] = (),
+    interval: Interval | None = None,
+    align: Align = "predict",
+    progress: Progress = SILENT,
+) -> pl.DataFrame:
+    """The enrichment of every group of the store, with the columns of `enrichment.SCHEMA`.
+
+    `sites` are the tokens that could have been marked, dataset after dataset, and `marked` says which were, bool
+    (tokens,); `models` those whose losses the marks are made of. Raises as `memberships`.
+    """
+    found = memberships(store, sites, models, align, progress)
+    return enrichment(found, marked, found.units, interval)
+
+
+def membership(store: Store, group: str, sites: Sequence[Sites], align: Align = "predict") -> np.ndarray:
+    """Which sites are the losses of a group's tokens, or aligned `after` of those that follow, bool (tokens,)."""
+    found = []
+    for chosen in sites:
+        members = choose_sites(
+            chosen.dataset, store.groups.members(group, chosen.dataset), None, align, pad_first=False
+        )
+        found.append(np.isin(chosen.tokens, members.tokens, assume_unique=True))
+    return np.concatenate(found) if found else np.zeros(0, dtype=bool)

@@ -1,0 +1,203 @@
+"""Which losses are compared: each step of a model with the one before, two models, or the same items in two prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
+from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
+from trajstore.store.items import align_items
+from trajstore.store.matrix import Sites, choose_sites, column_labels
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.selection import checkpoints
+from trajstore.store.steps import resolve
+from trajstore.store.sums import Units
+from trajstore.view.differences import Chosen, Part
+from trajstore.view.gather import (
+    Selection,
+    check_groups,
+    checkpoints_by_dataset,
+    members,
+    nothing_in,
+    sites_by_group,
+)
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+EVERY = ("every_token",)
+"""The groups where none is given."""
+
+
+def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection | None = None) -> Chosen:
+    """Each chosen step of each model minus the one before it among those chosen.
+
+    Raises as `gather.trajectories`, and `NothingChosen` where no model has two of the steps.
+    """
+    chosen = selection or Selection()
+    check_groups(store, groups)
+    rows = checkpoints_by_dataset(store, chosen)
+    pairs = {dataset: stepwise(of_dataset) for dataset, of_dataset in rows.items()}
+    if not any(pairs.values()):
+        raise NothingChosen(
+            f"--steps {chosen.steps} takes in a single step of each model, where a difference needs two. Give more: "
+            "--steps 512,1000 or --steps log"
+        )
+    return _of_datasets(store, groups, chosen, {name: found for name, found in pairs.items() if found})
+
+
+def of_models(
+    store: Store,
+    first: str,
+    second: str,
+    groups: Sequence[str] = EVERY,
+    selection: Selection | None = None,
+    progress: Progress = SILENT,
+) -> Chosen:
+    """The second model minus the first, at the chosen ones of the steps that both have.
+
+    Raises `UnknownName`, `UnknownStep`, `BadSteps`, and `NothingChosen` where the two share no dataset or step.
+    """
+    chosen = selection or Selection()
+    check_groups(store, groups)
+    pairs = {
+        dataset: pairs_of_models(steps, first, second)
+        for dataset, steps in shared_steps(store, [first, second], chosen, progress).items()
+    }
+    return _of_datasets(store, groups, chosen, pairs)
+
+
+def shared_steps(
+    store: Store, models: Sequence[str], selection: Selection, progress: Progress = SILENT
+) -> dict[str, list[int]]:
+    """The chosen ones of the steps that all models have, by dataset; `progress` is told which not all have.
+
+    Raises `UnknownName`, `UnknownStep`, `BadSteps`, and `NothingChosen` where they share no dataset or no step.
+    """
+    known = store.model_names()
+    for model in models:
+        if model not in known:
+            raise UnknownName("model", model, known, "Score it: trajstore score MODEL --dataset D")
+    datasets = [store.dataset(name).name for name in selection.datasets or store.dataset_names()]
+    found: dict[str, list[int]] = {}
+    empty = []
+    for dataset in datasets:
+        there = {model: set(store.steps(model, dataset)) for model in models}
+        shared = set.intersection(*there.values())
+        if not shared:
+            empty.append(dataset)
+            continue
+        for model, steps in there.items():
+            if alone := sorted(steps - shared):
+                progress.say(
+                    f"Left out on {dataset}, as not all have them: steps {listed(alone, 6)} of {model}."
+                )
+        found[dataset] = resolve(selection.steps, sorted(shared), f"{' and '.join(models)} on {dataset}")
+        _tell_unlike(store, models, dataset, found[dataset][-1], progress)
+    if not found or (empty and selection.datasets):
+        raise NothingChosen(
+            f"{listed(models)} have no step in common on {listed(empty)}. See what is there: trajstore status"
+        )
+    return found
+
+
+def _tell_unlike(store: Store, models: Sequence[str], dataset: str, step: int, progress: Progress) -> None:
+    """Say where models were scored in ways that move losses by more than their rounding."""
+    made = {model: store.slice_facts(model, dataset, step).provenance for model in models}
+    for what, of in (
+        ("dtypes", {model: each.dtype for model, each in made.items()}),
+        ("vocabularies of the softmax", {model: each.vocab for model, each in made.items()}),
+    ):
+        if len(set(of.values())) > 1:
+            told = listed(f"{model} {value}" for model, value in of.items())
+            progress.say(
+                f"On {dataset} the {what} differ ({told}), and part of what differs in the losses is theirs."
+            )
+
+
+def _of_datasets(
+    store: Store, groups: Sequence[str], selection: Selection, pairs: dict[str, list[Pair]]
+) -> Chosen:
+    """The tokens of any of the groups in each dataset."""
+    parts, reasons = [], []
+    for dataset, of_dataset in pairs.items():
+        try:
+            sites = sites_by_group(store, groups, dataset, selection)
+        except NothingChosen as error:
+            reasons.append(error)
+            continue
+        here = store.dataset(dataset)
+        every = choose_sites(
+            here, np.concatenate([each.tokens for each in sites.values()]), None, "predict", pad_first=False
+        )
+        columns = {group: np.searchsorted(every.tokens, each.tokens) for group, each in sites.items()}
+        units, context = Units.of(here), contexts_of(every)
+        parts.append(Part(dataset, every, every, of_dataset, columns, units, context))
+    if not parts:
+        raise reasons[0] if len(reasons) == 1 else nothing_in(groups, list(pairs))
+    return Chosen(parts, pl.concat(column_labels(part.sites) for part in parts))
+
+
+def contexts_of(sites: Sites) -> np.ndarray:
+    """The number of each site's context, int64 (tokens,)."""
+    lengths = sites.dataset.lengths
+    found: np.ndarray = np.repeat(np.arange(len(lengths)), lengths)[sites.tokens]
+    return found
+
+
+def of_prompts(
+    store: Store,
+    first: str,
+    second: str,
+    groups: Sequence[str] = EVERY,
+    models: Sequence[str] | None = None,
+    steps: str = "all",
+) -> Chosen:
+    """The losses on the second dataset minus those on the first, at the places that both have, item by item.
+
+    A place is in a group if its token is in it in either dataset. What is resampled is that of the dataset whose
+    texts are the larger pieces. Raises as `Store.matrix` with align "item".
+    """
+    check_groups(store, groups)
+    if first == second:
+        raise TrajstoreError(f"Two prompts are two datasets, and {first} is one.")
+    datasets = [store.dataset(name) for name in (first, second)]
+    sites, columns = align_items(datasets, None)
+    masks = {}
+    for group in groups:
+        inside = [
+            np.isin(chosen.tokens, members(store, group, chosen.dataset), assume_unique=True)
+            for chosen in sites
+        ]
+        masks[group] = inside[0] | inside[1]
+    any_of = np.any(list(masks.values()), axis=0)
+    if not any_of.any():
+        raise nothing_in(groups, [first, second])
+    kept = np.flatnonzero(any_of)
+    before, after = (_some(chosen, kept) for chosen in sites)
+    within = {group: np.flatnonzero(mask[kept]) for group, mask in masks.items() if mask.any()}
+    scored = store.scored(list(models) if models is not None else None)
+    pairs = [
+        Pair(model, step, model, step)
+        for model, step in checkpoints(scored, [first, second], models, steps)
+        if all(step in scored[model].get(name, ()) for name in (first, second))
+    ]
+    if not pairs:
+        raise NothingChosen(
+            f"No model has one of these steps on both {first} and {second}. See what is there: trajstore status"
+        )
+    units = [Units.of(dataset) for dataset in datasets]
+    coarser = int(units[1].count < units[0].count)
+    context = contexts_of((before, after)[coarser])
+    part = Part(f"{second} − {first}", after, before, pairs, within, units[coarser], context)
+    return Chosen([part], columns[kept], (first, second))
+
+
+def _some(sites: Sites, kept: np.ndarray) -> Sites:
+    """Those of the sites with these numbers."""
+    assert sites.take is not None
+    return Sites(sites.dataset, sites.tokens[kept], sites.take[kept])
