@@ -1,0 +1,496 @@
+"""Shapes: fits as scipy's curve_fit has them, planted parameters, and how often noise alone is called S-shaped."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ragged
+from scipy.linalg import toeplitz
+from scipy.optimize import curve_fit
+from sklearn.metrics import cohen_kappa_score
+from typer.testing import CliRunner
+
+from trajstore.analysis.ar1 import RHOS, Noise, simulate, whiten
+from trajstore.analysis.choice import DECIDED, KINDS, choose
+from trajstore.analysis.forms import WIDTH, Bases
+from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.shapes import S_SHAPED, SHAPES, Shaper
+from trajstore.cli import app
+from trajstore.errors import FindingExists, TrajstoreError
+from trajstore.view.gather import Selection
+from trajstore.view.shapes import Asked, agreement, keep_shapes, shares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from trajstore.store.store import Store
+
+PYTHIA = [0, *(2**n for n in range(10)), *range(1000, 143001, 1000)]
+SHORT = [0, 1, 2, 4, 8, 16, 32, 64, 128, 181, 256, 304, 362, 395, 431, 512, 609, 724, 861, 1024, 1448]
+Curves = np.ndarray
+
+
+def sigmoid(places: Curves, a: float, d: float, m: float, width: float) -> Curves:
+    """From a + d to a, half-way at m, `width` from 10 to 90 %."""
+    return a + d / (1 + np.exp((places - m) * 2 * np.log(9) / width))
+
+
+def planted(
+    schedule: Schedule, n: int, seed: int, noise: float, rho: float
+) -> tuple[np.ndarray, pl.DataFrame]:
+    """(losses (steps, tokens), kind and parameters of each token), all kinds in turn."""
+    rng = np.random.default_rng(seed)
+    x = schedule.places
+    low, high = x[0] + 0.25 * schedule.span, x[-1] - 0.25 * schedule.span
+    rows, curves = [], []
+    for number in range(n):
+        kind = ("constant", "line", "power", "sigmoid", "step", "turn")[number % 6]
+        a, d = rng.uniform(0.5, 4), rng.uniform(3, 6)
+        m, width, c = rng.uniform(low, high), rng.uniform(1, 5), rng.uniform(0.3, 0.9)
+        s = sigmoid(x, 0, 1, m, width)
+        jump = rng.choice((x[1:] + x[:-1])[len(x) // 4 : 3 * len(x) // 4] / 2)
+        curves.append(
+            {
+                "constant": a + 0 * x,
+                "line": a + d * (x - x[0]) / schedule.span,
+                "power": a + d * 2 ** (-c * (x - x[0])),
+                "sigmoid": a + d * s,
+                "step": a + d * (x < jump),
+                "turn": a + d * s + 4 * d * s * (1 - s),
+            }[kind]
+        )
+        rows.append((kind, a, d, jump if kind == "step" else m, width, c))
+    names = ["kind", "a", "d", "m", "width", "c"]
+    errors = noise * simulate(len(x), n, rho, rng)
+    return (np.array(curves) + errors).T, pl.DataFrame(rows, schema=names, orient="row")
+
+
+# The schedule
+
+
+def test_places_and_weights_by_hand() -> None:
+    steps = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    schedule = Schedule.of(steps)
+    np.testing.assert_allclose(schedule.places, np.arange(-1, 10))
+    cells = np.array([0.5, *[1.0] * 9, 0.5])
+    assert schedule.effective == pytest.approx(10**2 / 9.5)
+    np.testing.assert_allclose(schedule.weights, cells * schedule.effective / 10)
+    np.testing.assert_allclose(schedule.steps_at(np.array([-1.0, -0.5, 0.0, 3.5])), [0, 0.5, 1, 2**3.5])
+
+
+def test_many_late_steps_weigh_no_more_than_few_early_ones() -> None:
+    """Pythia's 143 steps from 1000 on span 7.2 of 18.2 doublings."""
+    schedule = Schedule.of(PYTHIA)
+    late = schedule.steps >= 1000
+    assert schedule.weights[late].sum() / schedule.effective == pytest.approx(7.65 / 18.13, abs=0.01)
+    assert schedule.effective == pytest.approx(26, abs=0.1)
+
+
+@pytest.mark.parametrize("steps", [range(120_000, 143_001, 1000), range(0, 21_000, 1000), range(5, 500, 45)])
+def test_any_range_of_steps(steps: range) -> None:
+    """A sigmoid in the middle of few doublings, or of many, is found."""
+    schedule = Schedule.of(steps)
+    x = schedule.places
+    m, width = (x[1] + x[-1]) / 2, schedule.span / 6
+    noise = 0.02 * simulate(len(x), 40, 0.3, np.random.default_rng(0))
+    losses = (sigmoid(x, 2, 3, m, width) + noise).T
+    found = Shaper(schedule, losses).fit(losses)
+    assert found["shape"].is_in(S_SHAPED).mean() > 0.7
+    np.testing.assert_allclose(np.log2(found["midpoint"].median()), m, atol=0.1 * width)
+
+
+def test_too_few_checkpoints() -> None:
+    with pytest.raises(TrajstoreError, match="9 checkpoints are too few .* --steps"):
+        Schedule.of(range(9))
+
+
+# The noise
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+def test_whitening_inverts_the_covariance(rho: float) -> None:
+    covariance = toeplitz(rho ** np.arange(12)) / (1 - rho**2)
+    white = whiten(np.eye(12), rho, np.ones(12))
+    np.testing.assert_allclose(white @ white.T, np.linalg.inv(covariance), atol=1e-12)
+    noise = simulate(12, 40_000, rho, np.random.default_rng(0))
+    np.testing.assert_allclose(noise.T @ noise / 40_000, toeplitz(rho ** np.arange(12)), atol=0.03)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8, 0.95])
+def test_rho_is_found_under_curves(rho: float) -> None:
+    schedule = Schedule.of(PYTHIA)
+    losses, _ = planted(schedule, 300, 3, 0.2, rho)
+    bases = Bases(schedule, 0.0, np.ones(len(PYTHIA)))
+    noise = Noise.estimate(losses.T, bases.leftover)
+    assert noise.rho == pytest.approx(rho, abs=0.15), "what is left of curves adds a little"
+
+
+def test_tokens_that_differ_have_their_own_rho() -> None:
+    schedule = Schedule.of(PYTHIA)
+    rng = np.random.default_rng(4)
+    quiet, slow = (simulate(len(PYTHIA), 200, rho, rng) for rho in (0.0, 0.95))
+    bases = Bases(schedule, 0.0, np.ones(len(PYTHIA)))
+    together = np.concatenate([quiet, slow])
+    found = Noise.estimate(together, bases.leftover)
+    rhos = RHOS[found.rhos(bases.leftover(together))]
+    assert np.median(rhos[:200]) <= 0.2
+    assert np.median(rhos[200:]) >= 0.9
+    alike = Noise.estimate(slow, bases.leftover)
+    assert alike.own < 0.3, "what chance explains is no difference"
+
+
+# The fits, against scipy
+
+
+def reference(schedule: Schedule, y: Curves, bases: Bases) -> dict[str, tuple[float, np.ndarray]]:
+    """(squares, parameters) of each form by lstsq and curve_fit under the covariance of the noise.
+
+    Parameters are a, d and those of the form (c; m and width; a step's m); of a turn h, d/4h, m and width.
+    """
+    x = schedule.places
+    mix = np.eye(len(x)) - bases.rho * np.eye(len(x), k=-1)
+    mix[0, 0] = np.sqrt(1 - bases.rho**2)
+    precision = mix.T @ np.diag(bases.weights) @ mix
+    covariance = np.linalg.inv(precision)
+    low, high, least = x[1], x[-2], 0.25
+    most = WIDTH / 8 * schedule.span
+
+    def squares(curve: Curves) -> float:
+        return float((y - curve) @ precision @ (y - curve))
+
+    def linear(*columns: Curves) -> tuple[float, np.ndarray]:
+        design = np.stack([np.ones(len(x)), *columns], axis=1)
+        found = np.linalg.solve(design.T @ precision @ design, design.T @ precision @ y)
+        return squares(design @ found), found
+
+    def nonlinear(
+        curve: Callable[..., Curves], starts: list[list[float]], bounds: tuple[list[float], list[float]]
+    ) -> tuple[float, np.ndarray]:
+        starts = sorted(starts, key=lambda start: squares(curve(x, *start)))[:3]
+        best: tuple[float, np.ndarray] = (np.inf, np.empty(0))
+        for start in starts:
+            found, _ = curve_fit(curve, x, y, start, covariance, bounds=bounds, max_nfev=2000)
+            best = min(best, (squares(curve(x, *found)), found), key=lambda each: each[0])
+        return best
+
+    def power(x: Curves, a: float, d: float, c: float) -> Curves:
+        return a + d * np.exp2(-c * (x - x[0]))
+
+    def width_of(m: float, share: float) -> float:
+        return least + share * max(min(most, 2 * (m - x[0]), 2 * (x[-1] - m)) - least, 0)
+
+    def turn(x: Curves, a: float, h: float, t: float, m: float, share: float) -> Curves:
+        s = sigmoid(x, 0, 1, m, width_of(m, share))
+        return a + 4 * h * t * s + 4 * h * s * (1 - s)
+
+    found = {"constant": linear(), "line": linear(x)}
+    jumps = [linear(x < m) for m in (x[2:-1] + x[1:-2]) / 2]
+    number = int(np.argmin([jump[0] for jump in jumps]))
+    found["step"] = (jumps[number][0], np.append(jumps[number][1], (x[number + 2] + x[number + 1]) / 2))
+    starts = [[*linear(np.exp2(-c * (x - x[0])))[1], c] for c in (0.02, 0.1, 0.3, 0.6, 1.2)]
+    found["power"] = nonlinear(power, starts, ([-np.inf, -np.inf, 0.01], [np.inf, np.inf, 3]))
+    places = [(m, w) for w in (0.4, 1, 2, 4, 8) for m in np.arange(low, high, w / 2) if w <= most]
+    starts = [[*linear(sigmoid(x, 0, 1, m, w))[1], m, w] for m, w in places]
+    found["sigmoid"] = nonlinear(
+        sigmoid, starts, ([-np.inf, -np.inf, low, least], [np.inf, np.inf, high, most])
+    )
+    starts = []
+    for m, _ in places:
+        for share in (0.05, 0.3, 0.8):
+            s = sigmoid(x, 0, 1, m, width_of(m, share))
+            a, d, h = linear(s, 4 * s * (1 - s))[1]
+            starts.append([a, h, float(np.clip(d / 4 / h, -0.49, 0.49)), m, share])
+    found["turn"] = nonlinear(
+        turn, starts, ([-np.inf, -np.inf, -0.5, low, 0], [np.inf, np.inf, 0.5, high, 1])
+    )
+    return found
+
+
+def chosen(squares: dict[str, float], n: float) -> str:
+    """Which form is taken, or undecided."""
+    k = {"constant": 1, "line": 2, "power": 3, "step": 3, "sigmoid": 4, "turn": 5}
+    bic = {kind: n * np.log(left / n) + k[kind] * np.log(n) for kind, left in squares.items()}
+    best = min(bic, key=lambda kind: bic[kind])
+    special = {
+        "constant": set(k),
+        "line": {"power"},
+        "sigmoid": {"step", "turn"},
+        "step": {"sigmoid", "turn"},
+    }
+    rivals = set(k) - special.get(best, set()) - {best}
+    return best if all(bic[kind] - bic[best] >= DECIDED for kind in rivals) else "undecided"
+
+
+def compare_with_scipy(n: int, noise: float, rho: float, seed: int) -> tuple[float, list[float]]:
+    """(share of tokens with the same choice, relative errors of the parameters that are told)."""
+    schedule = Schedule.of(PYTHIA)
+    bases = Bases(schedule, rho)
+    losses, truth = planted(schedule, n, seed, noise, rho)
+    found = choose(bases, losses.T)
+    same, errors = [], []
+    for token, kind in enumerate(truth["kind"]):
+        theirs = reference(schedule, losses[:, token], bases)
+        ours = {form: float(found.fits[form].squares[token]) for form in KINDS}
+        verdict = chosen({form: each[0] for form, each in theirs.items()}, schedule.effective)
+        at_limit = min(abs(theirs["sigmoid"][1][2] - schedule.places[[1, -2]])) < 1e-3
+        verdict = "undecided" if verdict == "sigmoid" and at_limit else verdict
+        nearest = list(KINDS)[found.nearest[token]]
+        same.append(verdict == (nearest if found.decided[token] else "undecided"))
+        for form in ("constant", "line", "step"):
+            assert ours[form] == pytest.approx(theirs[form][0], rel=1e-6), form
+        if kind in ("power", "sigmoid", "step") and verdict == kind:
+            fit = found.fits[kind]
+            shape = fit.shape[token] * ([1, WIDTH] if kind == "sigmoid" else 1)
+            mine = np.concatenate([fit.linear[token], shape])
+            errors += list(np.abs(mine - theirs[kind][1]) / np.abs(theirs[kind][1]))
+        elif kind == "turn" and verdict == kind:
+            a, d, h = found.fits["turn"].linear[token]
+            mine = np.array([a, h, d / 4 / h, found.fits["turn"].shape[token, 0]])
+            errors += list(np.abs(mine - theirs["turn"][1][:4]) / np.abs(theirs["turn"][1][:4]))
+    return float(np.mean(same)), errors
+
+
+def test_fits_are_those_of_scipy() -> None:
+    same, errors = compare_with_scipy(12, 0.1, 0.6, 0)
+    assert same == 1
+    assert len(errors) > 12
+    assert max(errors) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("noise", "rho"), [(0.1, 0.6), (0.3, 0.8)])
+def test_fits_are_those_of_scipy_on_many_tokens(noise: float, rho: float) -> None:
+    same, errors = compare_with_scipy(252, noise, rho, 1)
+    off = np.mean(np.array(errors) >= 0.01)
+    print(
+        f"noise {noise}, ρ {rho}: same choice {same:.3f}, {len(errors)} parameters, {100 * off:.2g} % off by 1 %"
+    )
+    assert same >= 0.98
+    assert off <= 0.01
+
+
+# Noise alone
+
+
+def s_shaped(steps: list[int], curve: str, rho: float, tokens: int, seed: int) -> float:
+    """The share of simulated tokens that are called S-shaped."""
+    schedule = Schedule.of(steps)
+    x, rng = schedule.places, np.random.default_rng(seed)
+    c = {"flat": 0.0, "slow": 0.1, "middling": 0.3, "quick": 0.6}[curve]
+    means = 5 * 2 ** (-c * (x - x[0]))
+    losses = (means + 0.2 * simulate(len(x), tokens, rho, rng)).T
+    shapes = Shaper(schedule, losses).fit(losses, threads=1)["shape"]
+    return float(shapes.is_in(S_SHAPED).mean())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8, 0.95])
+@pytest.mark.parametrize("curve", ["flat", "middling"])
+def test_noise_is_not_called_s_shaped(curve: str, rho: float) -> None:
+    assert s_shaped(PYTHIA, curve, rho, 300, 0) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [PYTHIA, SHORT], ids=["pythia", "short"])
+@pytest.mark.parametrize("rho", [0.0, 0.8, 0.95])
+@pytest.mark.parametrize("curve", ["flat", "slow", "middling", "quick"])
+def test_noise_is_not_called_s_shaped_on_many_tokens(steps: list[int], curve: str, rho: float) -> None:
+    share = s_shaped(steps, curve, rho, 4000, 1)
+    print(f"{len(steps)} steps, {curve}, rho {rho}: {100 * share:.2f} % S-shaped")
+    assert share <= 0.05
+
+
+def test_planted_curves_are_told() -> None:
+    schedule = Schedule.of(PYTHIA)
+    losses, truth = planted(schedule, 300, 7, 0.05, 0.5)
+    found = Shaper(schedule, losses).fit(losses)
+    names = {"power": "power_law", "turn": "rise_and_fall"}
+    right = found["shape"] == truth["kind"].replace(names)
+    assert right.mean() > 0.9
+    s = found.filter((found["shape"] == "sigmoid") & (truth["kind"] == "sigmoid"))
+    t = truth.filter((found["shape"] == "sigmoid") & (truth["kind"] == "sigmoid"))
+    np.testing.assert_allclose(np.log2(s["midpoint"].to_numpy()), t["m"].to_numpy(), atol=0.2)
+    assert np.median(np.abs(s["width"] / t["width"] - 1)) < 0.05
+    assert np.median(np.abs(s["drop"] / t["d"] - 1)) < 0.03
+    assert np.median(np.abs(s["noise"] - 0.05)) < 0.01
+    p = found.filter(found["shape"] == "power_law")
+    np.testing.assert_allclose(p["exponent"], truth.filter(found["shape"] == "power_law")["c"], rtol=0.3)
+    step = (found["shape"] == "step") & (truth["kind"] == "step")
+    np.testing.assert_allclose(np.log2(found.filter(step)["midpoint"]), truth.filter(step)["m"], atol=1e-9)
+
+
+def test_quantities_by_hand() -> None:
+    """Powers of two, no noise: a fall from 5 to 1, and one to 1 that goes back to 3."""
+    steps = [0, *(2**n for n in range(15))]
+    schedule = Schedule.of(steps)
+    x = schedule.places
+    s = sigmoid(x, 0, 1, 6, 3)
+    dip = 3 + 2 * s - 4 * 2.5 * s * (1 - s)
+    losses = np.stack([1 + 4 * s, dip, np.full(len(x), 2.0), 5 - 0.2 * (x - x[0])], axis=1)
+    rng = np.random.default_rng(0)
+    sample = np.concatenate([losses, rng.normal(2, 0.1, (len(x), 100))], axis=1)
+    found = Shaper(schedule, sample).fit(losses.astype(np.float32))
+    assert found["shape"].to_list() == ["sigmoid", "fall_and_rise", "constant", "line"]
+    fall, back, flat, line = found.iter_rows(named=True)
+    assert fall["midpoint"] == pytest.approx(64, rel=1e-3)
+    assert (fall["width"], fall["drop"]) == pytest.approx((3, 4), rel=1e-3)
+    assert (fall["start"], fall["final"]) == pytest.approx((5, 1), abs=0.01)
+    assert fall["forgetting"] == pytest.approx(0, abs=1e-5)
+    assert fall["acquired"] == pytest.approx(64, rel=0.02)
+    assert back["midpoint"] is None
+    assert back["drop"] == pytest.approx(dip[0] - dip[-1], abs=1e-3)
+    assert back["forgetting"] == pytest.approx(dip[-1] - dip.min(), abs=1e-3)
+    half = (dip[0] + dip.min()) / 2
+    places = np.linspace(0, x[dip.argmin()], 2000)
+    first = places[np.argmax(np.interp(places, x, dip) <= half)]
+    assert back["acquired"] == pytest.approx(2**first, rel=0.01)
+    fine = np.linspace(0, 13, 20_000)
+    u = sigmoid(fine, 0, 1, 6, 3)
+    assert back["turn"] == pytest.approx(2 ** fine[(3 + 2 * u - 10 * u * (1 - u)).argmin()], rel=0.01)
+    assert (flat["acquired"], flat["drop"], flat["width"]) == (None, pytest.approx(0), None)
+    assert (line["drop"], line["variability"]) == (pytest.approx(3, rel=1e-4), None), "two steps at the end"
+
+
+def test_variability_is_of_the_last_doubling() -> None:
+    schedule = Schedule.of(PYTHIA)
+    rng = np.random.default_rng(0)
+    late = schedule.steps >= 71_500
+    losses = np.where(late, 0.3, 0.1)[:, None] * rng.normal(size=(len(PYTHIA), 400)) + 2
+    found = Shaper(schedule, losses).fit(losses)
+    assert found["variability"].mean() == pytest.approx(0.3, rel=0.05)
+
+
+def test_shapes_do_not_depend_on_neighbours_or_threads() -> None:
+    schedule = Schedule.of(SHORT)
+    losses, _ = planted(schedule, 120, 2, 0.2, 0.5)
+    shaper = Shaper(schedule, losses)
+    heard: list[int] = []
+    whole = shaper.fit(losses, heard.append, threads=2)
+    assert sum(heard) == 120
+    alone = pl.concat([shaper.fit(losses[:, n : n + 1]) for n in range(30)])
+    assert alone["shape"].to_list() == whole["shape"].to_list()[:30]
+    curves = shaper.curves(losses, schedule.places)
+    np.testing.assert_allclose(curves[0], whole["start"], rtol=1e-4)
+    np.testing.assert_allclose(curves[-1], whole["final"], rtol=1e-4, atol=1e-5)
+
+
+# From a store into a store
+
+
+def shaped_store(store: Store, models: tuple[str, ...] = ("seed0", "seed1")) -> Store:
+    """Models on the dataset d whose tokens have planted shapes, the same for both but for some of seed1's."""
+    dataset = store.add_dataset("d", ragged((9, 2, 30, 17, 5, 40)))
+    schedule = Schedule.of(SHORT)
+    losses, _ = planted(schedule, dataset.n_losses, 5, 0.05, 0.3)
+    for number, model in enumerate(models):
+        noise = 0.05 * simulate(len(SHORT), dataset.n_losses, 0.3, np.random.default_rng(number)).T
+        curves = losses.copy()
+        if number:
+            curves[:, ::4] = np.roll(curves, 1, axis=1)[:, ::4]
+        for step, row in zip(SHORT, np.maximum(curves + noise, 0), strict=True):
+            store.append(model=model, dataset="d", step=step, losses=row.astype(np.float32))
+    return store
+
+
+def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
+    shaped_store(store)
+    asked = Asked.of(["d"], Selection(models=["seed0"]), seed=3)
+    keep_shapes(store, "first", asked, limit=4 * len(SHORT) * 20)
+    matrix = store.matrix("d", "seed0")
+    alone = Shaper(Schedule.of(SHORT), matrix.values, 3).fit(matrix.values)
+    kept = store.sql("SELECT * EXCLUDE (finding) FROM shapes ORDER BY context, position").pl()
+    assert kept.select("context", "position").equals(matrix.columns.select("context", "position"))
+    assert kept.select(alone.columns).equals(alone)
+    facts = store.finding("shapes", "first").facts
+    assert facts["steps"] == {"seed0": {"d": SHORT}}
+    assert facts["datasets"]["d"]["tokens_sha256"] == store.dataset("d").tokens_sha256
+    with pytest.raises(FindingExists):
+        keep_shapes(store, "first", asked)
+    keep_shapes(store, "first", Asked.of(["d"], Selection()), replace=True)
+    assert store.sql("SELECT count(DISTINCT model) FROM shapes").fetchall() == [(2,)]
+
+
+def test_shares_and_agreement_are_those_of_the_table(store: Store) -> None:
+    shaped_store(store)
+    keep_shapes(store, "first", Asked.of(["d"], Selection()))
+    table = store.sql("FROM shapes").pl()
+    found = shares(store, "first", ["every_token", "first_half"])
+    assert found["group"].to_list() == ["every_token"] * 2 + ["first_half"] * 2
+    row = found.filter(group="every_token", model="seed1").row(0, named=True)
+    mine = table.filter(model="seed1")
+    assert row["tokens"] == mine.height
+    for shape in SHAPES:
+        assert row[shape] == pytest.approx((mine["shape"] == shape).mean())
+    s = mine.filter(pl.col("shape").is_in(S_SHAPED))
+    assert (row["s_shaped"], row["midpoint"]) == pytest.approx(
+        (s.height / mine.height, s["midpoint"].median())
+    )
+    assert row["fall"] == pytest.approx(s["drop"].median())
+    assert row["final"] == pytest.approx(mine["final"].median())
+    halves = store.dataset("d").lengths
+    (half,) = found.filter(group="first_half", model="seed0")["tokens"]
+    assert half == sum(-(-n // 2) - 1 for n in halves.tolist())
+
+    pair = agreement(store, "first").row(0, named=True)
+    both = table.filter(model="seed0").join(mine, on=["context", "position"])
+    a, b = both["shape"].to_numpy(), both["shape_right"].to_numpy()
+    assert (pair["a"], pair["b"], pair["tokens"]) == ("seed0", "seed1", both.height)
+    assert pair["agreement"] == pytest.approx((a == b).mean())
+    assert pair["kappa"] == pytest.approx(cohen_kappa_score(a, b))
+    in_both = np.isin(a, S_SHAPED) & np.isin(b, S_SHAPED)
+    assert pair["s_shaped"] == in_both.sum() > 5
+    places = np.log2(both.select("midpoint", "midpoint_right").to_numpy()[in_both])
+    assert pair["correlation"] == pytest.approx(np.corrcoef(places.T)[0, 1])
+    assert pair["distance"] == pytest.approx(np.median(np.abs(places[:, 0] - places[:, 1])))
+
+
+def test_groups_and_alignment_choose_the_tokens(store: Store) -> None:
+    shaped_store(store, ("seed0",))
+    asked = Asked.of(["d"], Selection(align="after"), ["first_half", "hapax"])
+    keep_shapes(store, "some", asked)
+    union = "(SELECT * FROM aligned('first_half', align := 'after') UNION FROM aligned('hapax', align := 'after'))"
+    left = store.sql(f"SELECT count(*) FROM shapes ANTI JOIN {union} USING (dataset, context, position)")
+    assert left.fetchall() == [(0,)]
+    assert (shares(store, "some", asked.groups, "after")["tokens"] > 0).all()
+    assert asked.default_name.startswith("d-2-groups-")
+
+
+def test_the_command(store: Store, tmp_path: Path) -> None:
+    shaped_store(store)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, ["shapes", "-s", str(store.path), *words])
+
+    few = run("-d", "d", "--steps", "log")
+    assert (few.exit_code, "--steps" in few.output) == (0, False), few.output
+    assert run("-d", "d", "--steps", "0:64").exit_code == 1
+    assert len(store.findings("shapes")) == 1, "nothing is kept of what failed"
+    told = run("-d", "d", "--name", "first", "--json", "--plot", str(tmp_path / "shapes.html"))
+    assert told.exit_code == 0, told.output
+    answer = json.loads(told.stdout)
+    assert [row["model"] for row in answer["shares"]] == ["seed0", "seed1"]
+    assert answer["agreement"][0]["tokens"] == store.dataset("d").n_losses
+    page = (tmp_path / "shapes.html").read_text()
+    assert "An example of each shape: seed0 on d" in page
+    again = run("-d", "d", "--name", "first")
+    assert (again.exit_code, "--replace" in again.output) == (1, True)
+    table = run("-d", "d", "-m", "seed0", "-g", "first_half", "-g", "second_half", "--name", "halves").stdout
+    assert [line.split()[:2] for line in table.splitlines()[:3]] == [
+        ["group", "model"],
+        ["first_half", "seed0"],
+        ["second_half", "seed0"],
+    ]
+
+
+def test_the_benchmark_is_of_right_answers() -> None:
+    from benchmarks.shapes import ours, scipys
+
+    assert ours(64).tokens == 64
+    assert scipys(6).seconds > 0

@@ -1,0 +1,106 @@
+"""AR(1) noise along checkpoints: how strongly a token's noise at one is that at the one before, ρ.
+
+ρ is found from what a flexible curve leaves (`forms.leftover`), whose correlation between neighbours is too small by
+what the curve took for its own; what it would be for a given ρ is simulated on the same steps, and read backwards. One
+token tells ρ badly, and tokens may differ, so its ρ is drawn towards that of its dataset as far as chance explains how
+much tokens differ (empirical Bayes). Simulated: among flat curves of which a third had ρ = 0.95 and the others 0, one ρ
+for all had 19 % of that third called S-shaped, this 2.5 %; a ρ for each token alone, 7 % of flat curves with ρ = 0.95
+over 21 checkpoints, this 3 %.
+
+`whiten` turns AR(1) noise of steps that weigh differently into independent noise of equal variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RHOS = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99])
+"""The values of ρ there are; a token has the nearest."""
+
+_SIMULATED = 400
+_SIGMA = (0.15865525393145707, 0.8413447460685429)
+"""Where a normal distribution is one standard deviation below and above its middle."""
+
+Leftover = Callable[[np.ndarray], np.ndarray]
+"""What a flexible curve leaves of tokens (tokens, steps), of the same shape."""
+
+
+def whiten(curves: np.ndarray, rho: float, weights: np.ndarray) -> np.ndarray:
+    """Curves (…, steps) as independent values: each less ρ times the one before, times the root of its weight.
+
+    The first is multiplied by √(1 − ρ²) instead.
+    """
+    roots = np.sqrt(weights).astype(curves.dtype)
+    found: np.ndarray = curves * roots
+    found[..., 1:] -= curves[..., :-1] * (rho * roots[1:]).astype(curves.dtype)
+    found[..., 0] *= np.sqrt(1 - rho**2)
+    return found
+
+
+def simulate(steps: int, tokens: int, rho: float, rng: np.random.Generator) -> np.ndarray:
+    """Stationary AR(1) noise of variance 1 along checkpoints, float64 (tokens, steps)."""
+    noise: np.ndarray = rng.standard_normal((tokens, steps))
+    noise[:, 1:] *= np.sqrt(1 - rho**2)
+    for step in range(1, steps):
+        noise[:, step] += rho * noise[:, step - 1]
+    return noise
+
+
+def neighbours(residuals: np.ndarray) -> np.ndarray:
+    """The correlation of each token's residuals (tokens, steps) with those one checkpoint before, float64 (tokens,)."""
+    products = (residuals[:, 1:] * residuals[:, :-1]).sum(axis=1)
+    squares = (residuals**2).sum(axis=1)
+    found: np.ndarray = np.divide(products, squares, out=np.zeros(len(residuals)), where=squares > 0)
+    return found
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is known of ρ in one model on one dataset."""
+
+    correlations: np.ndarray
+    """What the correlation of neighbours is on average for each of `RHOS`, ascending."""
+    middle: float
+    """Its median over tokens."""
+    own: float
+    """How much a token's own correlation counts beside the median, 0 to 1."""
+
+    @classmethod
+    def estimate(cls, sample: np.ndarray, leftover: Leftover, seed: int = 0) -> Noise:
+        """From some tokens (tokens, steps), a thousand or so; `seed` is that of the simulation."""
+        rng = np.random.default_rng(seed)
+        simulated = [
+            neighbours(leftover(simulate(sample.shape[1], _SIMULATED, rho, rng))) for rho in RHOS.tolist()
+        ]
+        medians = np.maximum.accumulate([np.median(found) for found in simulated])
+        by_chance = np.array([_spread(found) for found in simulated])
+        seen = neighbours(leftover(sample))
+        middle, spread = float(np.median(seen)), _spread(seen)
+        chance = float(np.interp(middle, medians, by_chance))
+        own = 0.0 if spread <= chance else 1 - (chance / spread) ** 2
+        return cls(medians, middle, own)
+
+    @property
+    def rho(self) -> float:
+        """The dataset's."""
+        return float(self._rho(np.array([self.middle]))[0])
+
+    def rhos(self, residuals: np.ndarray) -> np.ndarray:
+        """Number in `RHOS` of each token's ρ, int64 (tokens,), from what the flexible curve left."""
+        drawn = self.middle + self.own * (neighbours(residuals) - self.middle)
+        nearest: np.ndarray = np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
+        return nearest
+
+    def _rho(self, correlations: np.ndarray) -> np.ndarray:
+        # np.interp wants ascending places; where several rhos are not told apart, the highest stands for them.
+        ascending, first = np.unique(self.correlations[::-1], return_index=True)
+        found: np.ndarray = np.interp(correlations, ascending, RHOS[::-1][first])
+        return found
+
+
+def _spread(values: np.ndarray) -> float:
+    low, high = np.quantile(values, _SIGMA)
+    return float(high - low) / 2

@@ -1,0 +1,214 @@
+"""From the nearest point of a grid to the least squares: each token's curve on its own, all tokens at once.
+
+Variable projection: at each point the linear parameters are solved for, and the others take a step of Levenberg and
+Marquardt's on what is left, with the part of their derivatives that the linear columns have taken out (Kaufman's form).
+Steps end at the limits of `forms`, and one that makes things worse is taken again, shorter. It stops where a step saves
+less than a hundred-thousandth of the squares, which moves a parameter by some hundredths of its standard error. The way
+there is gone in float32. Values are whitened (`ar1`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from trajstore.analysis.ar1 import whiten
+from trajstore.analysis.forms import EXPONENTS, Bases, falling
+
+Kind = Literal["constant", "line", "step", "power", "sigmoid", "turn"]
+
+_STEPS = 25
+_ENOUGH = 1e-5
+"""Share of the squares that a step has to save for another to be taken."""
+_MOST_DAMPED = 1e4
+_RIDGE, _ROUGH_RIDGE = 1e-12, 1e-6
+_LN2 = float(np.log(2))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One form, fitted to tokens."""
+
+    kind: Kind
+    squares: np.ndarray
+    """What is left of the whitened values, float64 (tokens,)."""
+    linear: np.ndarray
+    """a, d and h, float64 (tokens, 1 to 3)."""
+    shape: np.ndarray
+    """The others: c; m and w; a step's m; float64 (tokens, 0 to 2)."""
+
+    def curve(self, bases: Bases, places: np.ndarray) -> np.ndarray:
+        """The fitted curves at these places, float64 (tokens, places)."""
+        curve: np.ndarray = (self.linear[:, None, :] @ _columns(self.kind, bases, self.shape, places))[:, 0]
+        return curve
+
+    def take(self, tokens: np.ndarray) -> Fit:
+        """Of some of the tokens."""
+        return Fit(self.kind, self.squares[tokens], self.linear[tokens], self.shape[tokens])
+
+    def put(self, tokens: np.ndarray, other: Fit) -> None:
+        """Take another fit's in the place of some tokens'."""
+        self.squares[tokens], self.linear[tokens], self.shape[tokens] = (
+            other.squares,
+            other.linear,
+            other.shape,
+        )
+
+
+def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """What the linear parameters are of, float64 (tokens, linear parameters, places)."""
+    flat = np.ones((len(shape), len(places)), shape.dtype)
+    x = (places - bases.schedule.places[0]).astype(shape.dtype)
+    places = places.astype(shape.dtype)
+    match kind:
+        case "constant":
+            parts = [flat]
+        case "line":
+            parts = [flat, flat * x]
+        case "step":
+            parts = [flat, (places < shape[:, :1]).astype(shape.dtype)]
+        case "power":
+            parts = [flat, np.exp2(-shape * x)]
+        case _:
+            s = falling(places, shape[:, 0], shape[:, 1])
+            parts = [flat, s, 4 * s * (1 - s)] if kind == "turn" else [flat, s]
+    return np.stack(parts, axis=1)
+
+
+def _derivatives(kind: Kind, bases: Bases, fit: Fit, columns: np.ndarray) -> np.ndarray:
+    """Of the curve by ln c, or by m/w and ln w, float64 (tokens, 1 or 2, steps)."""
+    places = bases.schedule.places.astype(columns.dtype)
+    d = fit.linear[:, 1:2]
+    if kind == "power":
+        by_ln_c: np.ndarray = -_LN2 * d * fit.shape * columns[:, 1] * (places - places[0])
+        return by_ln_c[:, None]
+    s = columns[:, 1]
+    slope = d + 4 * fit.linear[:, 2:] * (1 - 2 * s) if kind == "turn" else d
+    slope = slope * s * (1 - s)
+    return np.stack([slope, slope * (places - fit.shape[:, :1]) / fit.shape[:, 1:]], axis=1)
+
+
+class _State(NamedTuple):
+    """A form at some parameters."""
+
+    fit: Fit
+    columns: np.ndarray
+    """What its linear parameters are of (tokens, linear parameters, steps)."""
+    seen: np.ndarray
+    """The same, whitened."""
+    left: np.ndarray
+    """What is left of the whitened values (tokens, steps)."""
+
+    def take(self, tokens: np.ndarray) -> _State:
+        """Of some of the tokens."""
+        return _State(self.fit.take(tokens), self.columns[tokens], self.seen[tokens], self.left[tokens])
+
+
+def evaluate(kind: Kind, bases: Bases, white: np.ndarray, shape: np.ndarray) -> Fit:
+    """The linear parameters of a form whose others are given; whitened tokens (tokens, steps) in."""
+    return _evaluate(kind, bases, white, shape).fit
+
+
+def _evaluate(kind: Kind, bases: Bases, white: np.ndarray, shape: np.ndarray) -> _State:
+    columns = _columns(kind, bases, shape, bases.schedule.places)
+    seen = whiten(columns, bases.rho, bases.weights)
+    gram, right = seen @ seen.swapaxes(1, 2), (seen @ white[:, :, None])[:, :, 0]
+    linear = _solve(gram, right)
+    if kind == "turn":
+        _keep_turning(linear, gram, right)
+    left = white - (linear[:, None, :] @ seen)[:, 0]
+    return _State(Fit(kind, (left**2).sum(axis=1), linear, shape), columns, seen, left)
+
+
+def _keep_turning(linear: np.ndarray, gram: np.ndarray, right: np.ndarray) -> None:
+    """Put the best of the turns that go back just enough, d = ±2h, in the place of those that do not."""
+    tokens = np.flatnonzero(np.abs(linear[:, 1]) > 2 * np.abs(linear[:, 2]))
+    best = np.full(len(tokens), -np.inf)
+    for ratio in (2, -2):
+        mix = np.array([[1, 0, 0], [0, ratio, 1]], gram.dtype)
+        mixed = right[tokens] @ mix.T
+        found = _solve(mix @ gram[tokens] @ mix.T, mixed)
+        explained = (found * mixed).sum(axis=1)
+        better = explained > best
+        linear[tokens[better]] = (found @ mix)[better]
+        best = np.maximum(best, explained)
+
+
+def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions of systems (tokens, k, k), the least ones where a system is singular."""
+    diagonal = np.arange(gram.shape[1])
+    scale = np.sqrt(np.maximum(gram[:, diagonal, diagonal], 1e-30))
+    scaled = gram / (scale[:, :, None] * scale[:, None, :])
+    scaled[:, diagonal, diagonal] += _RIDGE if right.dtype == np.float64 else _ROUGH_RIDGE
+    wide = scaled.astype(np.float64), (right / scale)[:, :, None].astype(np.float64)
+    solved: np.ndarray = np.linalg.solve(*wide)[:, :, 0].astype(right.dtype) / scale
+    return solved
+
+
+def refine(kind: Kind, bases: Bases, rough: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The parameters of the least squares near `start`, float64 (tokens, 1 or 2), of a power, sigmoid or turn.
+
+    `rough` are whitened tokens, float32 (tokens, steps).
+    """
+    best = start.astype(np.float32)
+    state = _evaluate(kind, bases, rough, best)
+    squares = state.fit.squares
+    gram, right = _system(kind, bases, state)
+    active, damping = np.arange(len(rough)), np.full(len(rough), 1e-3)
+    for _ in range(_STEPS):
+        if not len(active):
+            break
+        tried = _moved(kind, bases, best[active], (gram, right), damping)
+        state = _evaluate(kind, bases, rough[active], tried)
+        saved = squares[active] - state.fit.squares
+        better = saved > 0
+        going = np.where(better, saved > _ENOUGH * squares[active], damping < _MOST_DAMPED)
+        squares[active[better]], best[active[better]] = state.fit.squares[better], tried[better]
+        renewed = better & going
+        gram[renewed], right[renewed] = _system(kind, bases, state.take(renewed))
+        damping *= np.where(better, 0.2, 10)
+        gram, right, active, damping = (part[going] for part in (gram, right, active, damping))
+    wide = best.astype(np.float64)
+    return _within(kind, bases, wide, np.zeros_like(wide))
+
+
+def _system(kind: Kind, bases: Bases, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    """Dot products of the derivatives less what the linear columns explain of them, and of these with what is left."""
+    slopes = whiten(_derivatives(kind, bases, state.fit, state.columns), bases.rho, bases.weights)
+    linear = state.seen.shape[1]
+    both = np.concatenate([state.seen, slopes], axis=1)
+    gram = both @ both.swapaxes(1, 2)
+    inner, across = gram[:, :linear, :linear], gram[:, :linear, linear:]
+    explained = [_solve(inner, across[:, :, n]) for n in range(slopes.shape[1])]
+    own = gram[:, linear:, linear:] - across.swapaxes(1, 2) @ np.stack(explained, axis=2)
+    return own, (slopes @ state.left[:, :, None])[:, :, 0]
+
+
+def _moved(
+    kind: Kind, bases: Bases, shape: np.ndarray, system: tuple[np.ndarray, np.ndarray], damping: np.ndarray
+) -> np.ndarray:
+    """Parameters after a step; one that lies at its limit and would leave it stays, and the other goes alone."""
+    gram, right = system
+    diagonal = np.arange(gram.shape[1])
+    damped = gram.copy()
+    damped[:, diagonal, diagonal] *= 1 + damping[:, None]
+    moved = _within(kind, bases, shape, _solve(damped, right))
+    stuck = moved == shape
+    if stuck.any():
+        both = stuck[:, :, None] | stuck[:, None, :]
+        damped[both & ~np.eye(len(diagonal), dtype=bool)] = 0
+        moved = _within(kind, bases, shape, _solve(damped, np.where(stuck, 0, right)))
+    return moved
+
+
+def _within(kind: Kind, bases: Bases, shape: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Parameters after a step, within their limits."""
+    step = np.clip(step, -1, 1)
+    if kind == "power":
+        exponents: np.ndarray = np.clip(shape * np.exp(step), *EXPONENTS)
+        return exponents
+    midpoints, widths = shape[:, 0], shape[:, 1]
+    moved = midpoints + step[:, 0] * widths, widths * np.exp(step[:, 1])
+    return np.stack(bases.limits.clip(*moved, turning=kind == "turn"), axis=1).astype(shape.dtype)

@@ -1,0 +1,140 @@
+"""shapes: which form each token's loss follows over log step, and when it is learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, Contexts, Datasets, Models, Steps
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def shapes(
+    dataset: Datasets,
+    model: Models = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            "-g",
+            help="Take only this group's tokens; may be given again, and then shares are shown for each.",
+        ),
+    ] = None,
+    steps: Steps = "all",
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the tokens that noise is told from, and of simulated noise.")
+    ] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: the dataset or how many, the group or how many, six digits of a hash "
+            "of all options]."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, or a turn.
+
+    All forms are fitted to each token, under noise that is correlated from checkpoint to checkpoint, and the one of
+    lowest BIC is taken; where another is within 6 of it, the shape is undecided. Sigmoid and step are S-shaped. Prints
+    the share of each shape by model, medians of when and by how much losses change, and for several models whether they
+    agree. A shape, midpoint, width, drop and more of every token are kept as a finding: shapes in SQL.
+
+    \b
+    Example:
+      trajstore shapes -m 'tiny-2l-*' -d code -d docs --name first --plot shapes.png
+      trajstore shapes -m tiny-2l-seed0 -d code -g stopword -g digits
+    """
+    from trajstore.store import findings
+    from trajstore.store.files import check_target
+    from trajstore.view.gather import Selection
+    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.view.shape_charts import shape_charts
+    from trajstore.view.shapes import KIND, Asked, agreement, keep_shapes, shares
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    selection = Selection(None, model, steps, contexts, align)  # type: ignore[arg-type]
+    asked = Asked.of(dataset, selection, group or (), seed)
+    kept = name or asked.default_name
+    with open_store(store) as opened:
+        if not replace:
+            findings.require_free(opened.path, KIND, kept)
+        parts = keep_shapes(opened, kept, asked, bars(), replace=replace)
+        found = shares(opened, kept, asked.groups, align)
+        pairs = agreement(opened, kept)
+        charts = [] if plot is None else shape_charts(opened, kept, asked, parts, found)
+    if as_json:
+        print_json({"finding": kept, "shares": found.to_dicts(), "agreement": pairs.to_dicts()})
+    else:
+        _print(found, pairs)
+    say(f"Kept as the finding {kept}: FROM shapes WHERE finding = '{kept}'")
+    if plot is not None:
+        save_chart(charts, plot)
+        say(f"Drew {plot}.")
+
+
+def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:
+    """Shares, medians, and agreement."""
+    from trajstore.analysis.shapes import SHAPES
+
+    columns = ["S-shaped", *(shape.replace("_", " ") for shape in SHAPES)]
+    rows = [
+        [row["group"], row["model"], row["tokens"], *(_percent(row[each]) for each in ("s_shaped", *SHAPES))]
+        for row in found.iter_rows(named=True)
+    ]
+    print_table(["group", "model", "tokens", *columns], rows, right=columns)
+    typer.echo()
+    medians = ["midpoint", "width", "fall", "acquired", "final", "forgetting", "variability"]
+    units = ["", " (doublings)", " (nats)", "", " (nats)", " (nats)", " (nats)"]
+    heads = [median + unit for median, unit in zip(medians, units, strict=True)]
+    rows = [
+        [row["group"], row["model"], *(_three(row[each]) for each in medians)]
+        for row in found.iter_rows(named=True)
+    ]
+    print_table(["group", "model", *heads], rows, right=heads)
+    if pairs.height:
+        typer.echo()
+        heads = ["agreement", "kappa", "S agreement", "S in both", "correlation", "distance (doublings)"]
+        rows = [
+            [a, b, tokens, _percent(same), _three(kappa), _percent(s_same), both, *map(_three, rest)]
+            for a, b, tokens, same, kappa, s_same, both, *rest in pairs.iter_rows()
+        ]
+        print_table(["a", "b", "tokens", *heads], rows, right=heads)
+
+
+def _percent(share: Any) -> str:
+    return "" if share is None else f"{100 * share:.3g} %"
+
+
+def _three(value: Any) -> str:
+    """Three digits, of which whole numbers keep all."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(shapes)
