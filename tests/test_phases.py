@@ -1,0 +1,241 @@
+"""Phases: planted changes, turns and falls are found, with intervals that cover them; cuts against all ways to cut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ragged
+from scipy import stats
+from typer.testing import CliRunner
+
+from trajstore.analysis.ar1 import simulate
+from trajstore.analysis.phases import Curve, Event, Settings, events, induction
+from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.segments import cut, least_squares, lines, most_changes
+from trajstore.cli import app
+from trajstore.errors import BadOption, TrajstoreError, UnknownName
+from trajstore.store import checks
+from trajstore.store.measures import Measure
+from trajstore.store.store import Store
+from trajstore.view.gather import Selection
+from trajstore.view.phases import Asked, Induction, keep, phases
+
+PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 60_001, 1000)])
+DEMO = np.array(
+    [0, 1, 2, 4, 8, 16, 32, 64, 128, 181, 256, 304, 362, 395, 431, 512, 558, 609, 724, 1024, 1448]
+)
+
+
+def curve(steps: np.ndarray, values: np.ndarray, resampled: np.ndarray | None = None) -> Curve:
+    return Curve("group", "model", "d", steps, values, resampled)
+
+
+def of_kind(found: list[Event], kind: str) -> list[Event]:
+    return [event for event in found if event.kind == kind]
+
+
+def test_cuts_are_the_best_of_all() -> None:
+    """Against every way to cut, each stretch fitted by numpy."""
+    rng = np.random.default_rng(0)
+    places = np.sort(rng.uniform(0, 9, 14))
+    curves = rng.normal(size=(3, 14)).cumsum(axis=1)
+    squares, starts = least_squares(places, curves, 3)
+    for row, values in enumerate(curves):
+        for changes in range(4):
+            ways = {}
+            for cuts in itertools.combinations(range(3, 12), changes):
+                ends = [0, *cuts, 14]
+                parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
+                if min(part.stop - part.start for part in parts) >= 3:
+                    fits = [np.polyfit(places[part], values[part], 1, full=True)[1] for part in parts]
+                    ways[cuts] = float(sum(float(fit[0]) for fit in fits))
+            best = min(ways, key=lambda cuts: ways[cuts])
+            assert squares[row, changes] == pytest.approx(ways[best], rel=1e-9)
+            assert starts[changes][row].tolist() == list(best)
+            left = values - lines(places, values, starts[changes][row])
+            assert left @ left == pytest.approx(ways[best], rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", [DEMO, PYTHIA], ids=["21", "71"])
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_flat_noise_is_rarely_cut(steps: np.ndarray, rho: float) -> None:
+    rng = np.random.default_rng(1)
+    places = Schedule.of(steps).places
+    alarms = sum(len(cut(places, each).starts) > 0 for each in simulate(len(steps), 100, rho, rng))
+    assert stats.binomtest(alarms, 100, 0.05, alternative="greater").pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", ["kink", "jump"])
+def test_a_change_is_found_and_covered(kind: str) -> None:
+    """One change of a known place in noise with ρ = 0.5: intervals of 95 % cover it in at least 90 of 100 curves."""
+    rng = np.random.default_rng(2)
+    places = Schedule.of(PYTHIA).places
+    at = 30
+    later = np.arange(len(places)) >= at
+    base = np.where(later, places[at] - places, 0.0) if kind == "kink" else np.where(later, -1.0, 0.0)
+    right = covered = 0
+    for noise in simulate(len(places), 50, 0.5, rng):
+        found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=200)), "change")
+        right += len(found) == 1
+        covered += any(event.low <= PYTHIA[at] <= event.high for event in found)
+        assert all(event.low < event.step <= event.high for event in found)
+    assert right >= 45
+    assert covered >= 45
+
+
+def test_intervals_hold_the_neighbouring_checkpoints() -> None:
+    values = np.where(np.arange(len(DEMO)) >= 12, 1.0, 5.0)
+    found = events(curve(DEMO, values, np.tile(values, (100, 1))))
+    (change,) = of_kind(found, "change")
+    assert (change.step, change.low, change.high) == (362, 304, 395)
+    (fall,) = of_kind(found, "fastest_fall")
+    assert (fall.step, fall.low, fall.high) == (362, 304, 362)
+    assert of_kind(found, "fastest_rise") == of_kind(found, "minimum") == []
+
+
+def test_turns() -> None:
+    """A valley and a hill; resampled texts move the valley by one checkpoint to the left in a tenth of cases."""
+    shape = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1.5, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0.5])
+    other = shape.copy()
+    other[7] = 0.9
+    resampled = np.vstack([np.tile(shape, (90, 1)), np.tile(other, (10, 1))])
+    found = events(curve(DEMO, shape, resampled))
+    (valley,) = of_kind(found, "minimum")
+    assert (valley.step, valley.low, valley.high, valley.value) == (128, 32, 181, 1.0)
+    (hill,) = of_kind(found, "maximum")
+    assert (hill.step, hill.low, hill.high) == (431, 395, 512)
+
+
+def test_turns_that_other_texts_do_not_show_are_none() -> None:
+    shape = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1.5, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0.5])
+    falling = np.linspace(9, 0, len(shape))
+    resampled = np.vstack([np.tile(shape, (80, 1)), np.tile(falling, (20, 1))])
+    found = events(curve(DEMO, shape, resampled))
+    assert of_kind(found, "minimum") == of_kind(found, "maximum") == []
+
+
+def test_the_fastest_fall_is_by_doubling() -> None:
+    """Late neighbours lie close by doublings: noise there is no fast fall."""
+    places = Schedule.of(PYTHIA).places
+    fall = 8 / (1 + np.exp(3 * (places - 5.5)))
+    late = 0.05 * np.where(np.arange(len(places)) % 2, 1, -1) * (places > 12)
+    (found,) = of_kind(events(curve(PYTHIA, fall + late)), "fastest_fall")
+    assert (found.low, found.step, found.high) == (32, 64, 64)
+
+
+def bump(steps: np.ndarray, step: float, depth: float) -> np.ndarray:
+    """A fall by `depth` around a step, within half a doubling."""
+    places = np.log2(np.maximum(steps, 0.5))
+    fallen: np.ndarray = -depth / (1 + np.exp(-25 * (places - np.log2(step))))
+    return fallen
+
+
+def test_the_induction_bump_is_where_both_fall() -> None:
+    """Each falls elsewhere too, and more; both at once only around step 390."""
+    rng = np.random.default_rng(3)
+    score = bump(DEMO, 390, 3) + bump(DEMO, 6, 4)
+    repeated = 9 + bump(DEMO, 390, 4) + bump(DEMO, 100, 4)
+    noise = 0.05 * rng.normal(size=(2, 200, 1))
+    found = induction(curve(DEMO, score, score + noise[0]), curve(DEMO, repeated, repeated + noise[1]))
+    assert found is not None
+    assert (found.kind, found.step, found.low, found.high) == ("induction", 395, 362, 431)
+    apart = curve(DEMO, bump(DEMO, 6, 4)), curve(DEMO, 9 + bump(DEMO, 300, 4))
+    assert induction(*apart) is None
+    shallow = curve(DEMO, bump(DEMO, 390, 0.1)), curve(DEMO, 9 + bump(DEMO, 390, 4))
+    assert induction(*shallow) is None
+
+
+def test_few_checkpoints_are_refused() -> None:
+    with pytest.raises(TrajstoreError, match="12"):
+        curve(DEMO[:11], np.zeros(11))
+    assert most_changes(21, 5) == 2
+    places = Schedule.of(DEMO).places
+    assert len(cut(places, 3 - 0.2 * places).starts) == len(cut(places, np.ones(21)).starts) == 0
+
+
+LENGTHS = [40] * 60
+
+
+@pytest.fixture
+def trained(store: Store) -> Store:
+    """Models a, b that learn repeated tokens at 380 and 640, and c that does not; the second half repeats the first."""
+    rng = np.random.default_rng(4)
+    dataset = store.add_dataset("d", ragged(LENGTHS, 3))
+    position = np.concatenate([np.arange(1, n) for n in LENGTHS])
+    context = np.repeat(rng.normal(0, 0.3, len(LENGTHS)), 39)
+    for model, step_of in (("a", 380), ("b", 640), ("c", None)):
+        for step in DEMO.tolist():
+            losses = 9 + context + bump(np.array([step]), 20, 3) + 0.3 * rng.normal(size=dataset.n_losses)
+            if step_of is not None:
+                losses += np.where(position >= 20, bump(np.array([step]), step_of, 4), 0)
+            store.append(model=model, dataset="d", step=step, losses=losses.astype(np.float32))
+        for step in DEMO.tolist():
+            score = 0.0 if step_of is None else -float(bump(np.array([step]), step_of, 1)[0])
+            store.add_measures("prefix", [Measure("prefix", score, layer=1, head=0)], model=model, step=step)
+    return store
+
+
+def test_seeds_are_compared_in_one_table(trained: Store) -> None:
+    asked = Asked(
+        groups=("second_half",),
+        measures=("prefix",),
+        induction=Induction("second_half", "position_between(25, 39)", "position_between(5, 15)"),
+        selection=Selection(["d"]),
+    )
+    found = phases(trained, asked)
+    bumps = {event.model: (event.low, event.high) for event in found.events if event.kind == "induction"}
+    assert set(bumps) == {"a", "b"}
+    assert bumps["a"][0] <= 380 <= bumps["a"][1] <= 512
+    assert 512 <= bumps["b"][0] <= 640 <= bumps["b"][1]
+    assert found.without == (("c", "d"),)
+    falls = {event.model: event for event in found.events if event.kind == "fastest_fall"}
+    assert (falls["a"].low, falls["a"].high) == bumps["a"]
+    assert falls["c"].high <= 64, "what it learns early"
+    rises = [e for e in found.events if e.kind == "fastest_rise" and e.series == "prefix, layer 1, head 0"]
+    assert {event.model for event in rises} == {"a", "b"}
+    means = trained.matrix("d", "a", "second_half").values.mean(axis=1)
+    own = next(each for each in found.curves if (each.series, each.model) == ("second_half", "a"))
+    np.testing.assert_allclose(own.values, means, rtol=1e-5)
+    assert own.resampled is not None
+    assert own.resampled.mean(axis=0) == pytest.approx(means, abs=0.02)
+    assert own.resampled[:, -1].std() == pytest.approx(0.3 / np.sqrt(60), rel=0.35)
+    keep(trained, "first", found)
+    rows = trained.sql("SELECT model, kind, step, low, high FROM events WHERE kind = 'induction' ORDER BY 1")
+    assert [row[0] for row in rows.fetchall()] == ["a", "b"]
+    assert trained.sql("SELECT count(*) FROM events").fetchall() == [(len(found.events),)]
+    assert trained.sql("SELECT dataset FROM events WHERE series LIKE 'prefix%' LIMIT 1").fetchall() == [
+        (None,)
+    ]
+    assert trained.finding("phases", "first").facts["groups_sha256"].keys() == {"second_half"}
+    assert checks.check(trained, deep=True) == []
+
+
+def test_what_is_not_there(trained: Store) -> None:
+    with pytest.raises(BadOption, match="--measure"):
+        Asked()
+    with pytest.raises(UnknownName, match="prefix"):
+        phases(trained, Asked(measures=("prefixes",)))
+    with pytest.raises(TrajstoreError, match="checkpoints"):
+        phases(trained, Asked(groups=("second_half",), selection=Selection(steps="0:64")))
+
+
+def test_the_command(trained: Store, tmp_path: Path) -> None:
+    at = ["-s", str(trained.path)]
+    run = CliRunner().invoke
+    words = ["phases", "second_half", "--minus", "first_half", "-d", "d", "--resamples", "200", "--name", "x"]
+    done = run(app, [*words, "--plot", str(tmp_path / "phases.png"), *at])
+    assert done.exit_code == 0, done.output
+    assert "second_half − first_half" in done.stdout
+    assert (tmp_path / "phases.png").stat().st_size > 10_000
+    assert run(app, [*words, *at]).exit_code == 1, "the finding is there"
+    induced = ["--induction", "second_half", "--late", "position_is(35)", "--early", "position_is(10)"]
+    done = run(app, ["phases", *induced, "-d", "d", "--json", *at])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [event["model"] for event in told["events"]] == ["a", "b"]
+    assert "No induction bump in c" in done.stderr
+    assert run(app, ["phases", *at]).exit_code == 1

@@ -1,0 +1,320 @@
+"""Spikes: planted ones are found with their tokens, and none where there is none; numbers against closed forms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ragged
+from scipy import stats
+from typer.testing import CliRunner
+
+from trajstore.analysis.ar1 import simulate
+from trajstore.analysis.bootstrap import Draws, Ratio, Stratum
+from trajstore.analysis.gram import ArrayBlocks
+from trajstore.analysis.spike_tokens import (
+    Tolerance,
+    change,
+    classify,
+    noises_exceeded,
+    own_taus,
+    shares,
+)
+from trajstore.analysis.spikes import Window, find_spikes, heights, noise, placebos
+from trajstore.cli import app
+from trajstore.errors import BadOption, FindingExists, GroupError, TrajstoreError, UnknownStep
+from trajstore.store import checks
+from trajstore.store.store import Store
+from trajstore.view.gather import Selection
+from trajstore.view.spikes import (
+    Search,
+    group_names,
+    keep,
+    keep_groups,
+    spikes,
+    tokens_in_context,
+)
+
+STEPS = np.array([0, *(2**k for k in range(10)), *range(1000, 40001, 1000)])
+AT = int(np.flatnonzero(STEPS == 20_000)[0])
+SHAPE = np.array([0.5, 1.0, 0.6])
+"""Of a spike at the checkpoint before its middle, there, and after it."""
+NOISE = 0.1
+HEIGHT = 1.0
+"""Of a token's spike: ten times the noise of its loss at a checkpoint."""
+
+
+def trend(base: np.ndarray) -> np.ndarray:
+    """A fall of losses (checkpoints, tokens) from 11 nats to about these."""
+    return base + (11 - base) * (1 + STEPS[:, None] / 30) ** -0.8
+
+
+def planted_losses(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Losses (checkpoints, tokens) with noise, and each token's side: 1 follows (60 %), −1 inverse (3 %), 0 flat."""
+    side = rng.choice([1, -1, 0], n, p=[0.6, 0.03, 0.37])
+    losses = trend(rng.uniform(2, 6, n)) + NOISE * rng.normal(size=(len(STEPS), n))
+    losses[AT - 1 : AT + 2] += HEIGHT * SHAPE[:, None] * side
+    return losses.astype(np.float32), side
+
+
+@pytest.fixture(scope="module")
+def _planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    path = tmp_path_factory.mktemp("spikes") / "store"
+    sides = {}
+    with Store.create(path) as store:
+        for name, seed in (("d", 1), ("e", 2)):
+            rng = np.random.default_rng(seed)
+            dataset = store.add_dataset(name, ragged([40] * 60, seed))
+            losses, sides[name] = planted_losses(dataset.n_losses, rng)
+            calm = trend(rng.uniform(2, 6, dataset.n_losses)) + NOISE * rng.normal(size=losses.shape)
+            for step, row, flat in zip(STEPS.tolist(), losses, calm.astype(np.float32), strict=True):
+                store.append(model="spiky", dataset=name, step=step, losses=row)
+                store.append(model="calm", dataset=name, step=step, losses=flat)
+    return path, sides
+
+
+@pytest.fixture
+def spiky(_planted: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> Store:
+    shutil.copytree(_planted[0], tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def sides(_planted: tuple[Path, dict[str, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([_planted[1]["d"], _planted[1]["e"]])
+
+
+def test_planted_spikes_are_found_with_their_tokens(spiky: Store, sides: np.ndarray) -> None:
+    """Spikes of ten times the noise of a loss: 3 % inverse tokens with ≥ 95 % precision and recall."""
+    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]), search=Search(enrich=False), limit=1 << 19)
+    (told,) = found.found
+    assert told.steps == (18_000, 20_000, 22_000)
+    assert told.chance is not None
+    assert told.chance < 0.01
+    assert told.low is not None
+    assert told.high is not None
+    assert told.low < HEIGHT * (0.6 - 0.03) < told.high
+    for name, side in (("follow", 1), ("inverse", -1)):
+        mask = told.classes.mask(name)
+        right = np.count_nonzero(mask & (sides == side))
+        assert right / mask.sum() >= 0.95, name
+        assert right / (sides == side).sum() >= 0.95, name
+    table = told.shares.filter(window_kind="spike").rows_by_key("token_class", named=True, unique=True)
+    assert table["inverse"]["share"] == pytest.approx(told.classes.mask("inverse").mean())
+    assert table["inverse"]["low"] < 0.03 < table["inverse"]["high"]
+    placebo = told.shares.filter(window_kind="placebo")
+    assert placebo.height == 2 * len(told.classes.placebos) > 40
+    assert placebo["share"].to_numpy().max() < 0.01, "tokens that vary as ever rarely count"
+    difference = told.shares.filter(window_kind="difference", token_class="follow").row(0, named=True)
+    mean = placebo.filter(token_class="follow")["share"].mean()
+    assert difference["share"] == pytest.approx(table["follow"]["share"] - mean)
+
+
+def test_a_model_without_a_spike_has_none(spiky: Store) -> None:
+    found = spikes(spiky, ["d", "e"], Selection(models=["calm"]))
+    assert found.found == ()
+    keep(spiky, "none", found)
+    assert spiky.sql("FROM spikes").fetchall() == []
+    assert spiky.finding("spikes", "none").facts["model"] == "calm"
+    assert checks.check(spiky, deep=True) == []
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_noise_alone_rarely_makes_a_spike(rho: float) -> None:
+    """At most 5 % of flat curves and falling ones, as the documentation says, give or take what 200 can tell."""
+    rng = np.random.default_rng(4)
+    falling = 2 + 9 * (1 + STEPS / 30) ** -0.5
+    for base in (0, falling):
+        alarms = [bool(find_spikes(base + 0.01 * each)[0]) for each in simulate(len(STEPS), 200, rho, rng)]
+        assert stats.binomtest(sum(alarms), 200, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_spikes_well_above_the_noise_are_found() -> None:
+    """Two of twenty times the noise and more, on the checkpoints of Pythia."""
+    rng = np.random.default_rng(5)
+    steps = np.array([0, *(2**k for k in range(10)), *range(1000, 143_001, 1000)])
+    falling = 2 + 9 * (1 + steps / 30) ** -0.5
+    hits = 0
+    for each in simulate(len(steps), 100, 0.5, rng):
+        means = falling + 0.01 * each
+        means[50:53] += 0.2 * SHAPE
+        means[120:123] += 0.4 * SHAPE
+        hits += [spike.window.at for spike in find_spikes(means)[0]] == [51, 121]
+    assert hits >= 90
+
+
+def test_a_long_rise_and_fall_is_no_spike() -> None:
+    """It would leave too few windows of its length to judge its tokens by."""
+    rng = np.random.default_rng(9)
+    means = 5 + np.exp(-(((np.arange(51) - 25) / 8) ** 2)) + 0.001 * rng.normal(size=51)
+    assert find_spikes(means)[0] == []
+    means[40] += 0.5
+    assert [spike.window.at for spike in find_spikes(means)[0]] == [40]
+
+
+def test_the_noise_is_that_of_independent_checkpoints() -> None:
+    rng = np.random.default_rng(6)
+    curve = np.linspace(0, 3, 5000) ** 3 + 0.02 * rng.normal(size=5000)
+    found = noise(curve)
+    assert found.size == pytest.approx(0.02, rel=0.06)
+    assert found.near == pytest.approx(1, abs=0.06)
+
+
+def test_too_few_checkpoints_tell_nothing() -> None:
+    with pytest.raises(TrajstoreError, match="--window"):
+        find_spikes(np.arange(15.0))
+
+
+def test_heights_are_paired_differences() -> None:
+    """Two sums by hand; the interval is that of the difference, not of two means apart."""
+    sums = np.array([[10.0, 30.0], [14.0, 34.0], [6.0, 20.0]])
+    many = np.repeat(sums, 40, axis=1)
+    tokens = np.full(80, 4.0)
+    strata = [Stratum("d", 80, np.arange(80), (Ratio(tokens, many),))]
+    ((height, low, high),) = heights(strata, [Window(0, 1, 2)], Draws())
+    assert height == pytest.approx(1.0)
+    assert [low, high] == pytest.approx([1.0, 1.0])
+
+
+def test_tau_is_what_normal_noise_exceeds_at_its_rate() -> None:
+    """P(e0 − max(e1, e2) > x), and the share of flat tokens beyond their own τ."""
+    rng = np.random.default_rng(7)
+    e = rng.normal(size=(3, 2_000_000))
+    x = noises_exceeded(0.001)
+    assert np.mean(e[0] - e[1:].max(axis=0) > x) == pytest.approx(0.001, rel=0.08)
+    block = (5 + 0.2 * rng.normal(size=(600, 2000))).astype(np.float32)
+    window = Window(100, 101, 103)
+    tau = own_taus(block, placebos(600, window))
+    assert np.median(tau) == pytest.approx(0.2 * x, rel=0.03)
+
+
+def test_changes_by_hand() -> None:
+    block = np.array([[1, 1, 1, 3], [4, 0.5, 2, 2], [2, 3, 3, 1]], dtype=np.float32)
+    np.testing.assert_allclose(change(block, Window(0, 1, 2)), [2, -0.5, 0, 0])
+
+
+def test_placebos_have_the_same_length_and_no_spike() -> None:
+    found = placebos(12, Window(3, 4, 6), [Window(9, 10, 11)])
+    assert [(each.before, each.at, each.after) for each in found] == []
+    found = placebos(14, Window(0, 1, 3), [Window(10, 11, 12)])
+    assert [each.before for each in found] == [4, 5, 6]
+    assert {(each.at - each.before, each.after - each.at) for each in found} == {(1, 2)}
+
+
+def test_blocks_change_nothing(sides: np.ndarray) -> None:
+    losses, _ = planted_losses(300, np.random.default_rng(8))
+    units = np.arange(300) // 10
+
+    class Blocks:
+        shape = losses.shape
+
+        def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+            for first in range(0, 300, 70):
+                yield first, losses[:, first : first + 70]
+
+    (one,) = classify(ArrayBlocks(losses), units, [Window(AT - 2, AT, AT + 2)])
+    (many,) = classify(Blocks(), units, [Window(AT - 2, AT, AT + 2)])
+    np.testing.assert_array_equal(one.change, many.change)
+    np.testing.assert_array_equal(one.counts, many.counts)
+    np.testing.assert_allclose(one.means, many.means, rtol=1e-6)
+    follow = one.mask("follow")
+    np.testing.assert_allclose(one.means[:, 0], losses[:, follow].mean(axis=1), rtol=1e-5)
+    table = shares(one, [("d", np.full(30, 10))], Draws())
+    assert table.filter(kind="spike", **{"class": "follow"})["share"].item() == pytest.approx(follow.mean())
+
+
+def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
+    search = Search(window=(15_000, 16_000, 17_000), tolerance=Tolerance(tau=0.4), enrich=False)
+    found = spikes(spiky, ["d"], Selection(models=["spiky"]), "second_half", search)
+    (told,) = found.found
+    assert told.chance is None
+    assert found.noise is None
+    matrix = spiky.matrix("d", "spiky", "second_half", [15_000, 16_000, 17_000]).values
+    follows = matrix[1] - np.maximum(matrix[0], matrix[2]) > 0.4
+    np.testing.assert_array_equal(told.classes.mask("follow"), follows)
+    tau = 0.4
+    macro = f"FROM spike('spiky', 15000, 16000, 17000, {tau}) SEMI JOIN groups.second_half"
+    by_macro = spiky.sql(f"SELECT count(*) {macro} USING (dataset, context, position) WHERE dataset = 'd'")
+    assert by_macro.fetchall() == [(int(follows.sum()),)]
+    with pytest.raises(UnknownStep, match="15500"):
+        spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_500, 17_000)))
+    with pytest.raises(BadOption, match="rising"):
+        spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_000, 17_000)))
+    with pytest.raises(BadOption, match="one model"):
+        spikes(spiky, ["d"])
+
+
+def test_a_finding_and_groups_are_kept(spiky: Store, sides: np.ndarray) -> None:
+    spiky.groups.add("planted_inverse", spiky_sites(spiky, sides == -1))
+    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]))
+    keep(spiky, "first", found)
+    with pytest.raises(FindingExists):
+        keep(spiky, "first", found)
+    assert spiky.sql("SELECT model, at_step FROM spikes").fetchall() == [("spiky", 20_000)]
+    counted = "SELECT token_class, count(*) FROM spike_tokens WHERE spike = 20000 GROUP BY ALL ORDER BY ALL"
+    (told,) = found.found
+    names = ("flat", "follow", "inverse")
+    assert spiky.sql(counted).fetchall() == [(name, told.classes.mask(name).sum()) for name in names]
+    inverse = told.groups.filter(token_class="inverse").row(0, named=True)
+    assert inverse["group_name"] == "planted_inverse"
+    assert inverse["p_adjusted"] < 1e-6
+    assert spiky.sql("SELECT ratio FROM spike_groups WHERE p_adjusted < 1e-6 LIMIT 1").fetchall()
+    assert keep_groups(spiky, "first", found) == list(group_names(told))
+    assert keep_groups(spiky, "first", found) == list(group_names(told)), "the same again changes nothing"
+    members = spiky.groups.members("spike_20000_inverse", spiky.dataset("d"))
+    expected = told.classes.mask("inverse")[: spiky.dataset("d").n_losses]
+    assert len(members) == expected.sum()
+    top = tokens_in_context(spiky, found, told, "inverse", 3)
+    assert top.height == 3
+    assert (top["change"] < -top["tau"]).all()
+    assert checks.check(spiky, deep=True) == []
+
+
+def spiky_sites(store: Store, mask: np.ndarray) -> pl.DataFrame:
+    return store.matrix(["d", "e"], "spiky", steps=[0]).columns.filter(mask)
+
+
+def test_the_command(spiky: Store, tmp_path: Path) -> None:
+    at = ["-s", str(spiky.path)]
+    run = CliRunner().invoke
+    words = ["spikes", "-m", "spiky", "-d", "d", "-d", "e", "--name", "first", "--no-enrich"]
+    done = run(app, [*words, "--keep", "--plot", str(tmp_path / "spikes.png"), *at])
+    assert done.exit_code == 0, done.output
+    assert "20000" in done.stdout
+    assert "inverse" in done.stdout
+    assert (tmp_path / "spikes.png").stat().st_size > 10_000
+    with Store(spiky.path) as again:
+        assert "spike_20000_inverse" in again.groups.names()
+    assert run(app, [*words, *at]).exit_code == 1, "the finding is there"
+    kept = run(app, [*words[:-3], "--name", "second", "--no-enrich", "--keep", "--tau", "0.3", *at])
+    assert kept.exit_code == 1
+    assert "--replace" in kept.output
+    with Store(spiky.path) as again:
+        assert [each.name for each in again.findings()] == ["first"], "nothing was written"
+    done = run(app, [*words, "--replace", "--keep", "--tau", "0.3", "--json", *at])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["spikes"][0]["at_step"] == 20_000
+    assert {row["token_class"] for row in told["shares"]} == {"follow", "inverse"}
+    done = run(app, ["spikes", "-m", "calm", "-d", "d", *at])
+    assert done.exit_code == 0
+    assert "none" in done.output.lower()
+    assert run(app, ["spikes", "-m", "spiky", "-d", "d", "--window", "1:2", *at]).exit_code == 1
+
+
+def test_groups_of_another_spike_stay(spiky: Store) -> None:
+    selection = Selection(models=["spiky"])
+    one = spikes(spiky, ["d"], selection, search=Search(enrich=False))
+    other = spikes(spiky, ["d"], selection, search=Search(tolerance=Tolerance(tau=0.3), enrich=False))
+    keep_groups(spiky, "one", one)
+    before = spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist()
+    with pytest.raises(GroupError):
+        keep_groups(spiky, "other", other)
+    assert spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist() == before
+    keep_groups(spiky, "other", other, replace=True)
+    assert spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist() != before

@@ -1,0 +1,220 @@
+"""Which tokens follow a spike, which go against it, and which stay flat; and the same in placebo windows.
+
+In a window [before, at, after] a token's change is how far its loss at the spike lies outside of its losses before and
+after: loss(at) − max(before, after) where that is above 0, loss(at) − min(before, after) where that is below 0, else
+0. It follows the spike where its change is above τ, is inverse where it is below −τ, else flat.
+
+τ is given, or each token's own: from how far its loss lies from the line between losses as many checkpoints apart,
+loss(at) − (1 − w) · loss(before) − w · loss(after) with w = (at − before) / (after − before), in all windows of the
+same length elsewhere. The median absolute deviation of that from its median gives the token's noise, which no trend and
+no spike elsewhere enters; τ is as many times it as independent normal noise exceeds with a share of `RATE` on either
+side, and `LEAST_TAU` at least, so that numeric noise is never meant. Noise with longer tails gives a higher share,
+which the placebo windows show: the same τ in all windows of the same length elsewhere.
+
+Arrays in, arrays and a frame out; losses are nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.analysis.gram import Blocks
+from trajstore.analysis.spikes import FEWEST_PLACEBOS, NORMAL, Window, placebos
+from trajstore.errors import BadOption, TrajstoreError
+
+RATE = 0.001
+"""How many of the tokens may noise alone put into either class."""
+LEAST_TAU = 1e-3
+"""Nats."""
+CLASSES = ("follow", "inverse", "flat")
+
+
+SHARES = {
+    "kind": pl.String,
+    "class": pl.String,
+    "before": pl.Int64,
+    "at": pl.Int64,
+    "after": pl.Int64,
+    "share": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+}
+"""Columns of `shares`: kind is spike, placebo, or difference (the spike's share less the mean of the placebos')."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What τ is."""
+
+    tau: float | None = None
+    """Nats, the same for all tokens; None for each token's own."""
+    rate: float = RATE
+    """Share of tokens that independent normal noise puts into either class."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.tau is not None and not self.tau > 0:
+            raise BadOption("--tau", str(self.tau), "a number of nats above 0")
+        if not 0 < self.rate < 0.5:
+            raise BadOption("--rate", str(self.rate), "a share below one half, as 0.001")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The tokens of a spike."""
+
+    window: Window
+    placebos: tuple[Window, ...]
+    change: np.ndarray
+    """float32 (tokens,), nats, see the module."""
+    tau: np.ndarray
+    """float32 (tokens,), nats."""
+    counts: np.ndarray
+    """Tokens that follow and that are inverse in the window and each placebo, int64 (1 + placebos, 2, units)."""
+    sums: np.ndarray
+    """Losses of the tokens of each of `CLASSES`, by checkpoint, float64 (checkpoints, 3), nats."""
+
+    def mask(self, name: str) -> np.ndarray:
+        """The tokens of a class, bool (tokens,)."""
+        masks = {"follow": self.change > self.tau, "inverse": self.change < -self.tau}
+        return masks[name] if name in masks else ~(masks["follow"] | masks["inverse"])
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean loss of each of `CLASSES` by checkpoint, float64 (checkpoints, 3); NaN for one without tokens."""
+        tokens = np.array([np.count_nonzero(self.mask(name)) for name in CLASSES])
+        with np.errstate(invalid="ignore"):
+            means: np.ndarray = self.sums / tokens
+        return means
+
+
+def noises_exceeded(rate: float) -> float:
+    """By how many times its noise independent normal noise in three checkpoints is a change, with this share.
+
+    x with P(e₀ − max(e₁, e₂) > x) = ∫ φ(e) Φ(e − x)² de = rate.
+    """
+    from scipy.integrate import quad
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    def share(x: float) -> float:
+        value, _ = quad(lambda e: np.exp(-(e**2) / 2) / np.sqrt(2 * np.pi) * ndtr(e - x) ** 2, -10, 20)
+        return float(value)
+
+    return float(brentq(lambda x: share(x) - rate, -5, 15))
+
+
+def own_taus(block: np.ndarray, windows: Sequence[Window], rate: float = RATE) -> np.ndarray:
+    """Each token's own τ, float32 (tokens,), from its losses (checkpoints, tokens) in placebo windows of one length.
+
+    Raises `TrajstoreError` for fewer than `FEWEST_PLACEBOS`.
+    """
+    if len(windows) < FEWEST_PLACEBOS:
+        raise TrajstoreError(
+            f"There are {len(windows)} windows of the spike's length elsewhere, too few to tell how much a token "
+            f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with --steps, or give --tau"
+        )
+    at, before, after = (
+        np.array([getattr(each, name) for each in windows]) for name in ("at", "before", "after")
+    )
+    w = np.float32((at[0] - before[0]) / (after[0] - before[0]))
+    off = block[at] - (1 - w) * block[before] - w * block[after]
+    np.abs(off - np.median(off, axis=0), out=off)
+    of_noise = np.sqrt(1 + (1 - w) ** 2 + w**2)
+    scale = noises_exceeded(rate) * NORMAL / of_noise
+    taus: np.ndarray = np.maximum(np.median(off, axis=0) * scale, LEAST_TAU)
+    return taus.astype(np.float32)
+
+
+def change(block: np.ndarray, window: Window) -> np.ndarray:
+    """How far each token's loss at the spike lies outside of those before and after, float32 (tokens,), nats."""
+    sides = block[window.before], block[window.after]
+    above = block[window.at] - np.maximum(*sides)
+    below = block[window.at] - np.minimum(*sides)
+    moved: np.ndarray = np.where(above > 0, above, np.where(below < 0, below, np.float32(0)))
+    return moved
+
+
+@dataclass
+class _Gathered:
+    """What is put together block by block."""
+
+    change: list[np.ndarray] = field(default_factory=list)
+    tau: list[np.ndarray] = field(default_factory=list)
+
+
+def classify(
+    blocks: Blocks,
+    units: np.ndarray,
+    windows: Sequence[Window],
+    tolerance: Tolerance | None = None,
+) -> list[Classes]:
+    """The tokens of each of several spikes of one model, whose losses (checkpoints, tokens) come in blocks of columns.
+
+    `units` is the number of each token's unit, from 0, int64 (tokens,). Raises as `own_taus`, unless τ is given.
+    """
+    how = tolerance or Tolerance()
+    checkpoints = blocks.shape[0]
+    elsewhere = [placebos(checkpoints, window, windows) for window in windows]
+    n_units = int(units.max(initial=-1)) + 1
+    counts = [np.zeros((1 + len(each), 2, n_units), dtype=np.int64) for each in elsewhere]
+    sums = [np.zeros((checkpoints, len(CLASSES))) for _ in windows]
+    gathered = [_Gathered() for _ in windows]
+    for first, block in blocks:
+        of_column = units[first : first + block.shape[1]]
+        for number, (window, others) in enumerate(zip(windows, elsewhere, strict=True)):
+            if how.tau is None:
+                tau = own_taus(block, others, how.rate)
+            else:
+                tau = np.full(block.shape[1], how.tau, dtype=np.float32)
+            for row, each in enumerate([window, *others]):
+                moved = change(block, each)
+                for side, mask in enumerate((moved > tau, moved < -tau)):
+                    counts[number][row, side] += np.bincount(of_column[mask], minlength=n_units)
+            moved = change(block, window)
+            of_class = np.select([moved > tau, moved < -tau], [0, 1], 2)
+            for side in range(len(CLASSES)):
+                sums[number][:, side] += block[:, of_class == side].sum(axis=1, dtype=np.float64)
+            gathered[number].change.append(moved)
+            gathered[number].tau.append(tau)
+    return [
+        Classes(window, others, np.concatenate(got.change), np.concatenate(got.tau), count, total)
+        for window, others, got, count, total in zip(windows, elsewhere, gathered, counts, sums, strict=True)
+    ]
+
+
+def shares(found: Classes, tokens: Sequence[tuple[str, np.ndarray]], draws: Draws) -> pl.DataFrame:
+    """Shares of tokens that follow and that are inverse, with intervals by units, with the columns of `SHARES`.
+
+    `tokens` are (dataset, tokens of each of its units, int64 (units,)) in the order of the units' numbers. Placebo
+    windows have the same τ. A difference's window is the spike's.
+    """
+    windows = [found.window, *found.placebos]
+    rows = []
+    for side, name in enumerate(CLASSES[:2]):
+        counts = found.counts[:, side].astype(np.float64)
+        kinds = ["spike", *["placebo"] * len(found.placebos)]
+        if found.placebos:
+            counts = np.vstack([counts, counts[0] - counts[1:].mean(axis=0)])
+            kinds.append("difference")
+        told = estimate(_strata(counts, tokens), [1], draws)
+        places = [(each.before, each.at, each.after) for each in [*windows, windows[0]]]
+        for kind, place, *values in zip(kinds, places, told.mean, told.low, told.high, strict=False):
+            rows.append((kind, name, *place, *map(float, values)))
+    return pl.DataFrame(rows, schema=SHARES, orient="row").with_columns(pl.col("low", "high").fill_nan(None))
+
+
+def _strata(counts: np.ndarray, tokens: Sequence[tuple[str, np.ndarray]]) -> list[Stratum]:
+    """Counts (rows, units) over the units of each dataset that have tokens."""
+    strata, first = [], 0
+    for dataset, of_unit in tokens:
+        there = np.flatnonzero(of_unit)
+        ratio = Ratio(of_unit[there].astype(np.float64), counts[:, first + there])
+        strata.append(Stratum(dataset, len(of_unit), there, (ratio,)))
+        first += len(of_unit)
+    return [each for each in strata if len(each.units)]

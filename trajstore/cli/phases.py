@@ -1,0 +1,136 @@
+"""phases: when curves over training change, turn, fall and rise fastest, and when induction forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_rows,
+    say,
+)
+
+
+def phases(
+    groups: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GROUP]...",
+            help="Groups, see trajstore group list, or calls such as 'position_is(500)'.",
+        ),
+    ] = None,
+    model: Models = None,
+    dataset: AnyDatasets = None,
+    steps: Steps = "all",
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    minus: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="Take this group's mean from each group's, as in trajectory."),
+    ] = None,
+    minus_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Take this model's mean from each other model's, as in trajectory."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A measure of the models; may be given again.")
+    ] = None,
+    induction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Look for the induction bump: where the in-context-learning score falls fastest while the loss on "
+            "these repeated tokens does.",
+        ),
+    ] = None,
+    late: Annotated[
+        str, typer.Option(metavar="GROUP", help="The in-context-learning score is the mean loss here …")
+    ] = "position_is(500)",
+    early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = "position_is(50)",
+    changes: Annotated[int, typer.Option(min=0, help="Change points to look for in a curve, at most.")] = 5,
+    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: what is looked at, six digits of a hash of all options]."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Events of training in curves of groups, of differences and of measures, one table for all models and seeds.
+
+    Where the course over log step changes, where a curve turns, where it falls and rises fastest, and with --induction
+    when the in-context-learning score and the loss on repeated tokens fall together. Each has an interval of steps,
+    from resampling whole contexts (and for a change noise between checkpoints), that is never narrower than the
+    neighbouring checkpoints. A change or turn that noise alone often makes is left out. Kept as a finding: events in
+    SQL.
+
+    \b
+    Example:
+      trajstore phases digits stopword -m 'tiny-*' -d code --plot phases.png
+      trajstore phases --induction repeated_half --late 'position_is(100)' --early 'position_is(20)' -d repeats
+    """
+    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.trajectories import Comparison
+    from trajstore.store import findings
+    from trajstore.store.files import check_target
+    from trajstore.view.gather import Selection
+    from trajstore.view.phase_charts import phase_charts
+    from trajstore.view.phases import KIND, Asked, Induction, default_name, keep
+    from trajstore.view.phases import phases as find
+    from trajstore.view.save import SUFFIXES, save_chart
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    asked = Asked(
+        tuple(dict.fromkeys(groups or ())),
+        tuple(dict.fromkeys(measure or ())),
+        Induction(induction, late, early) if induction else None,
+        Selection(dataset, model, steps, contexts, align),  # type: ignore[arg-type]
+        Comparison(by, minus, minus_model),  # type: ignore[arg-type]
+        Interval(level=level, resamples=resamples, seed=seed),
+        changes,
+    )
+    with open_store(store) as opened:
+        kept = name or default_name(asked)
+        if not replace:
+            findings.require_free(opened.path, KIND, kept)
+        found = find(opened, asked, bars())
+        keep(opened, kept, found, overwrite=replace)
+    rows = found.table.to_dicts()
+    if as_json:
+        print_json({"finding": kept, "events": rows})
+    else:
+        print_rows(rows, False, found.table.columns)
+    for of_model, on in found.without:
+        say(f"No induction bump in {of_model} on {on}.")
+    if plot is not None:
+        save_chart(phase_charts(found), plot)
+        say(f"Drew {plot}.")
+    say(f"Kept as the finding {kept}: FROM events WHERE finding = '{kept}'")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(phases)

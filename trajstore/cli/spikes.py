@@ -1,0 +1,276 @@
+"""spikes: where in training the mean loss rises and falls back, and which tokens follow it or go against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.cli.analysis import AlignOption, Contexts, Datasets, GroupOption, Steps
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+    from trajstore.view.spikes import Spikes, Told
+
+_GROUPS_SHOWN = 5
+
+
+def spikes(
+    model: Annotated[str, typer.Option("--model", "-m", help="The model.")],
+    dataset: Datasets,
+    group: GroupOption = None,
+    steps: Steps = "all",
+    contexts: Contexts = None,
+    align: AlignOption = "predict",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BEFORE:AT:AFTER",
+            help="Steps of one spike, instead of looking for spikes [default: look].",
+        ),
+    ] = None,
+    chance: Annotated[
+        float,
+        typer.Option(help="How often noise between checkpoints alone may make a spike in such a curve."),
+    ] = 0.05,
+    tau: Annotated[
+        float | None,
+        typer.Option(
+            help="Nats by which a token's loss must go beyond those before and after [default: each token's own]."
+        ),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Share of tokens that noise alone may put on either side, for their own τ.")
+    ] = 0.001,
+    enrich: Annotated[
+        bool, typer.Option("--enrich/--no-enrich", help="Look for every group of the store among the tokens.")
+    ] = True,
+    top: Annotated[int, typer.Option(min=1, help="Inverse tokens to show in context.")] = 10,
+    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: the model, the dataset or how many, the group, six digits of a hash of "
+            "all options]."
+        ),
+    ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Add the groups spike_STEP_follow and spike_STEP_inverse for each spike."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Find where the mean loss rises and falls back, and class each token: it follows, it is inverse, or it stays flat.
+
+    A token follows where its loss at the spike is above those before and after by more than τ, and is inverse where it
+    is below both by as much. τ is the token's own, from windows of the same length elsewhere in training; those are the
+    placebos, in which the same shares are counted. The mean must rise higher than noise between checkpoints makes it.
+    What is found is kept as a finding, also where there is no spike: spikes, spike_shares, spike_tokens and
+    spike_groups in SQL.
+
+    \b
+    Example:
+      trajstore spikes -m tiny-2l-seed0 -d code -d docs --plot spikes.png
+      trajstore spikes -m pythia-70m -d pile-github --window 30000:31000:33000 --keep --name third
+    """
+    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.spike_tokens import Tolerance
+    from trajstore.store import findings
+    from trajstore.store.files import check_target
+    from trajstore.view.gather import Selection
+    from trajstore.view.inputs import Asked
+    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.view.spike_charts import spike_charts
+    from trajstore.view.spikes import KIND, Search, check_groups_free, default_name, keep_groups
+    from trajstore.view.spikes import keep as keep_finding
+    from trajstore.view.spikes import spikes as find
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+    interval = Interval(level=level, resamples=resamples, seed=seed)
+    search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
+    with open_store(store) as opened:
+        selection = Selection(None, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
+        kept = name or default_name(Asked.of(dataset, selection, group), search)
+        if not replace:
+            findings.require_free(opened.path, KIND, kept)
+        found = find(opened, dataset, selection, group, search, bars())
+        if keep and not replace:
+            check_groups_free(opened, found)
+        keep_finding(opened, kept, found, overwrite=replace)
+        added = keep_groups(opened, kept, found, replace=replace) if keep else []
+        if as_json:
+            print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
+        else:
+            _print(opened, found, top)
+    if not found.found:
+        noise = f" of {found.noise.size:.3g} nats" if found.noise else ""
+        say(
+            f"There is none: no short rise and fall of the mean loss of {found.model} stands out from the noise{noise} "
+            "between checkpoints."
+        )
+    if plot is not None:
+        save_chart(spike_charts(found), plot)
+        say(f"Drew {plot}.")
+    for each in added:
+        say(f"Added the group {each}.")
+    say(f"Kept as the finding {kept}: FROM spike_tokens WHERE finding = '{kept}'")
+
+
+def _window(text: str | None) -> tuple[int, int, int] | None:
+    """Three steps from BEFORE:AT:AFTER."""
+    from trajstore.errors import BadOption
+
+    if text is None:
+        return None
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise BadOption("--window", text, "three steps, BEFORE:AT:AFTER")
+    before, at, after = (int(part) for part in parts)
+    return before, at, after
+
+
+def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
+    """Spikes, shares, groups and tokens as records."""
+    from trajstore.view.spikes import tokens_in_context
+
+    told: dict[str, Any] = {"model": found.model, "spikes": _heads(found)}
+    for key in ("shares", "groups", "tokens"):
+        told[key] = []
+    for each in found.found:
+        spike = {"spike": each.steps[1]}
+        told["shares"] += [spike | row for row in each.shares.to_dicts()]
+        told["groups"] += [spike | row for row in each.groups.to_dicts()]
+        told["tokens"] += [
+            spike | row for row in tokens_in_context(store, found, each, "inverse", top).to_dicts()
+        ]
+    return told
+
+
+def _heads(found: Spikes) -> list[dict[str, Any]]:
+    """A record for each spike."""
+    names = ("before_step", "at_step", "after_step")
+    return [
+        {
+            **dict(zip(names, each.steps, strict=True)),
+            "height": each.height,
+            "low": each.low,
+            "high": each.high,
+            "chance": each.chance,
+        }
+        for each in found.found
+    ]
+
+
+def _print(store: Store, found: Spikes, top: int) -> None:
+    """The tables of each spike."""
+    columns = ["before_step", "at_step", "after_step", "height", "low", "high", "chance"]
+    print_rows(_heads(found), False, columns)
+    for told in found.found:
+        typer.echo()
+        _print_shares(told)
+        _print_groups(told)
+        _print_inverse(store, found, told, top)
+
+
+def _print_shares(told: Told) -> None:
+    """The shares of a spike beside those of its placebos."""
+    rows = []
+    for name in ("follow", "inverse"):
+        of_class = told.shares.filter(token_class=name)
+        one = of_class.filter(window_kind="spike").row(0, named=True)
+        placebo = of_class.filter(window_kind="placebo")["share"]
+        apart = of_class.filter(window_kind="difference").rows(named=True)
+        rows.append(
+            [
+                told.steps[1],
+                name,
+                int(told.classes.mask(name).sum()),
+                _share(one["share"]),
+                _ends(one),
+                _share(placebo.mean()) if len(placebo) else "",
+                _share(placebo.max()) if len(placebo) else "",
+                _share(apart[0]["share"]) if apart else "",
+                _ends(apart[0]) if apart else "",
+            ]
+        )
+    names = [
+        "spike",
+        "class",
+        "tokens",
+        "share",
+        "interval",
+        "placebos' mean",
+        "highest",
+        "difference",
+        "interval",
+    ]
+    print_table(names, rows, right=names[3:])
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _ends(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"{100 * row['low']:.2f} to {100 * row['high']:.2f}"
+
+
+def _print_groups(told: Told) -> None:
+    """Groups that are more or less frequent among the tokens of a class than elsewhere."""
+    import polars as pl
+
+    for name in ("follow", "inverse"):
+        found = told.groups.filter(pl.col("token_class") == name, pl.col("p_adjusted") < 0.05).head(
+            _GROUPS_SHOWN
+        )
+        if found.height:
+            shown = found.select(
+                "token_class", "group_name", *("tokens", "marked", "ratio", "low", "high", "p_adjusted")
+            )
+            typer.echo()
+            print_table(shown.columns, shown.rows())
+
+
+def _print_inverse(store: Store, found: Spikes, told: Told, top: int) -> None:
+    """The tokens that go furthest against the spike, in their context."""
+    import polars as pl
+
+    from trajstore.view.spikes import tokens_in_context
+
+    tokens = tokens_in_context(store, found, told, "inverse", top)
+    if tokens.height:
+        shown = tokens.select(
+            *("dataset", "context", "position", "change", "tau", "before"),
+            pl.format("[{}]", "marked").alias("inverse token"),
+            "after",
+        )
+        typer.echo()
+        print_table(shown.columns, shown.rows(), right=["before"])
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(spikes)

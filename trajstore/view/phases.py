@@ -1,0 +1,198 @@
+"""Phases of training from a store into a store: curves of groups and measures, their events, kept as a finding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.phases import Curve, Event, Settings, events, induction
+from trajstore.analysis.trajectories import Comparison
+from trajstore.errors import BadOption, UnknownName
+from trajstore.store.calls import is_call
+from trajstore.store.foundations import Foundations
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.steps import resolve
+from trajstore.view.gather import Selection, resampled_trajectories
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+KIND = "phases"
+"""Of the findings."""
+
+
+@dataclass(frozen=True)
+class Induction:
+    """What an induction bump is seen in: groups, or macros' calls."""
+
+    repeated: str
+    """Tokens that occurred before, after the same token or tokens."""
+    late: str = "position_is(500)"
+    """The in-context-learning score is the mean loss here …"""
+    early: str = "position_is(50)"
+    """… less that here, over the contexts that have both."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which curves there are, and how their events are found."""
+
+    groups: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    """Names of measures."""
+    induction: Induction | None = None
+    selection: Selection = field(default_factory=Selection)
+    comparison: Comparison = field(default_factory=Comparison)
+    """Of the groups."""
+    interval: Interval = field(default_factory=Interval)
+    most: int = 5
+    """Changes looked for in a curve."""
+
+    def __post_init__(self) -> None:
+        """Refuse what asks for nothing."""
+        if not (self.groups or self.measures or self.induction):
+            raise BadOption("GROUP", "", "groups, or give --measure NAME or --induction GROUP")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The events of some curves."""
+
+    curves: tuple[Curve, ...]
+    """Of the groups and measures, then the in-context-learning scores and the losses on repeated tokens."""
+    events: tuple[Event, ...]
+    """By series, model and dataset; induction last."""
+    without: tuple[tuple[str, str], ...]
+    """(model, dataset) of those that were looked at for induction and have none."""
+    facts: dict[str, Any]
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """model, dataset, series, kind (String), step, low, high (Int64), value (Float64); dataset "" is null."""
+        names = ["model", "dataset", "series", "kind", "step", "low", "high", "value"]
+        kinds = [*[pl.String] * 4, *[pl.Int64] * 3, pl.Float64]
+        rows = [[getattr(event, name) for name in names] for event in self.events]
+        frame = pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+        return frame.with_columns(pl.col("dataset").replace("", None))
+
+
+def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
+    """The events of all curves asked for; nothing is written.
+
+    Raises as `gather.trajectories`, `UnknownName` for a measure that no model has, and `TrajstoreError` for too few
+    checkpoints.
+    """
+    how = Settings(asked.most, asked.interval.level, asked.interval.seed)
+    curves = _of_groups(store, asked.groups, asked, asked.comparison, progress) if asked.groups else []
+    curves += _of_measures(store, asked)
+    pairs = _for_induction(store, asked.induction, asked, progress) if asked.induction else []
+    bumps = [(score, induction(score, repeated, how)) for score, repeated in pairs]
+    found: list[Event] = []
+    progress.start("events", len(curves), "curves")
+    try:
+        for curve in curves:
+            found += events(curve, how)
+            progress.advance(1, curve.model)
+    finally:
+        progress.stop()
+    return Phases(
+        (*curves, *(curve for pair in pairs for curve in pair)),
+        (*found, *(event for _, event in bumps if event)),
+        tuple((score.model, score.dataset) for score, event in bumps if event is None),
+        _facts(store, asked, [*curves, *(score for score, _ in pairs)]),
+    )
+
+
+def default_name(asked: Asked) -> str:
+    """A finding's name where none is given: what it is of, and six digits of a hash of all that was asked for."""
+    digits = hashlib.sha256(json.dumps(asked.facts, sort_keys=True).encode()).hexdigest()[:6]
+    plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
+    first = plain[0] if plain else ("induction" if asked.induction else "calls")
+    return f"{first}-{digits}"
+
+
+def keep(store: Store, name: str, found: Phases, *, overwrite: bool = False) -> None:
+    """Put events into the store as a finding; raises `FindingExists` unless `overwrite`."""
+    with store.add_finding(KIND, name, found.facts, replace=overwrite) as writer:
+        writer.add("events", found.table.rename({"kind": "event"}))
+
+
+def _of_groups(
+    store: Store, groups: Sequence[str], asked: Asked, comparison: Comparison, progress: Progress
+) -> list[Curve]:
+    """The curves of groups, in each resample of their texts."""
+    found = resampled_trajectories(store, groups, asked.selection, progress, comparison, asked.interval)
+    return [
+        Curve(each.group, each.model, each.dataset, each.steps, each.means, each.resampled) for each in found
+    ]
+
+
+def _for_induction(
+    store: Store, of: Induction, asked: Asked, progress: Progress
+) -> list[tuple[Curve, Curve]]:
+    """The in-context-learning score and the loss on repeated tokens of each model and dataset that has both."""
+    by = asked.comparison.by
+    scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), progress)
+    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), progress)
+    known = {(each.model, each.dataset): each for each in repeated}
+    return [(each, known[key]) for each in scores if (key := (each.model, each.dataset)) in known]
+
+
+def _of_measures(store: Store, asked: Asked) -> list[Curve]:
+    """A curve for each model, dataset, layer and head of each measure."""
+    curves: list[Curve] = []
+    for name in asked.measures:
+        frame = store.measures(asked.selection.models, name).filter(pl.col("context").is_null())
+        if asked.selection.datasets is not None:
+            frame = frame.filter(
+                pl.col("dataset").is_in(asked.selection.datasets) | pl.col("dataset").is_null()
+            )
+        if frame.is_empty():
+            known = sorted(set(store.measures()["name"]))
+            raise UnknownName("measure of these models", name, known, "See: FROM measures")
+        several = frame["params"].n_unique() > 1
+        labels = ["model", "dataset", "layer", "head", "params"]
+        for (model, dataset, *place, params), part in frame.group_by(labels, maintain_order=True):
+            steps = resolve(asked.selection.steps, part["step"].to_list(), f"{model} with {name}")
+            chosen = part.filter(pl.col("step").is_in(steps)).sort("step")
+            told = [
+                f"{label} {value}"
+                for label, value in zip(("layer", "head"), place, strict=True)
+                if value is not None
+            ]
+            series = ", ".join([name, *told, *([str(params)] if several and params else [])])
+            values = chosen["value"].to_numpy().astype(np.float64)
+            curves.append(Curve(series, str(model), str(dataset or ""), chosen["step"].to_numpy(), values))
+    return curves
+
+
+def _facts(store: Store, asked: Asked, curves: Sequence[Curve]) -> dict[str, Any]:
+    """What a finding is made of and how."""
+    import scipy
+
+    of = asked.induction
+    names = [*asked.groups, *([of.repeated, of.late, of.early] if of else []), asked.comparison.minus]
+    groups = sorted({name for name in names if name is not None and not is_call(name)})
+    datasets = asked.selection.datasets or sorted({curve.dataset for curve in curves})
+    foundations = Foundations.of(store.path)
+    return {
+        **asked.facts,
+        "models": list(dict.fromkeys(curve.model for curve in curves)),
+        "tokens_sha256": {
+            name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()
+        },
+        "groups_sha256": {name: foundations.sha256(name) for name in groups},
+        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+    }

@@ -1,0 +1,93 @@
+"""Spikes as charts: the mean loss with each window, what the classes of tokens do, and shares beside the placebos'."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trajstore.analysis.spike_tokens import CLASSES
+from trajstore.errors import listed
+from trajstore.view.charts import Chart, Mark, Panel, Series, step_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from trajstore.view.charts import Symbol
+    from trajstore.view.spikes import Spikes, Told
+
+_NEAR = 12
+"""Checkpoints shown on either side of a spike's window."""
+
+
+def spike_charts(found: Spikes) -> list[Chart]:
+    """The mean loss by step with a mark at each spike; and for each, its tokens' mean losses and shares by class."""
+    subject = f"{found.model}, {found.inputs.asked.group or 'all tokens'} of {listed(found.inputs.asked.datasets, 4)}"
+    charts = [_means(found, subject)]
+    for told in found.found:
+        charts += [_classes(found, told, subject), _shares(told, subject)]
+    return charts
+
+
+def _means(found: Spikes, subject: str) -> Chart:
+    marks = tuple(Mark(told.steps[1], f"spike, {told.height:.3g} nats") for told in found.found)
+    note = "" if marks else "No spike was found."
+    if found.noise is not None:
+        note += f" Noise between checkpoints: {found.noise.size:.2g} nats."
+    return Chart(
+        title=f"Mean loss with its spikes: {subject}",
+        x_label="step",
+        y_label="loss (nats a token)",
+        panels=(Panel("", (Series("mean loss", _floats(found.steps), _floats(found.means)),)),),
+        marks=marks,
+        note=note.strip(),
+    )
+
+
+def _classes(found: Spikes, told: Told, subject: str) -> Chart:
+    """Mean loss of the tokens that follow, are inverse and stay flat, around the window."""
+    window, means = told.classes.window, told.classes.means
+    near = slice(max(0, window.before - _NEAR), window.after + _NEAR + 1)
+    steps = _floats(found.steps[near])
+    series = []
+    for side, name in enumerate(CLASSES):
+        tokens = int(told.classes.mask(name).sum())
+        if tokens:
+            series.append(Series(f"{name} ({tokens:,} tokens)", steps, _floats(means[near, side]), key=name))
+    return Chart(
+        title=f"Mean loss by class of token, spike at step {step_label(told.steps[1])}: {subject}",
+        x_label="step",
+        y_label="loss (nats a token)",
+        panels=(Panel("", tuple(series)),),
+        marks=(Mark(told.steps[0], ""), Mark(told.steps[1], "spike"), Mark(told.steps[2], "")),
+        note="Tokens are classed by their losses at the marked steps: part of what they show there is that choice.",
+        keys=CLASSES,
+    )
+
+
+def _shares(told: Told, subject: str) -> Chart:
+    """Shares of tokens that follow and are inverse, in the spike and in placebo windows."""
+    panels = []
+    for name in CLASSES[:2]:
+        of_class = told.shares.filter(token_class=name)
+        series = [_points("placebo windows", of_class.filter(window_kind="placebo"), "dot")]
+        series.append(_points("the spike", of_class.filter(window_kind="spike"), "diamond"))
+        one = of_class.filter(window_kind="spike").row(0, named=True)
+        ends = "" if one["low"] is None else f" ({100 * one['low']:.3g} to {100 * one['high']:.3g})"
+        panels.append(Panel(f"{name}: {100 * one['share']:.3g} %{ends}", tuple(series)))
+    return Chart(
+        title=f"Tokens beyond τ in windows of one length, spike at step {step_label(told.steps[1])}: {subject}",
+        x_label="step of the window's middle",
+        y_label="share of tokens (%)",
+        panels=tuple(panels),
+        share_y=False,
+        note="In brackets: the interval over the choice of text.",
+    )
+
+
+def _points(name: str, rows: pl.DataFrame, symbol: Symbol) -> Series:
+    return Series(name, _floats(rows["at_step"]), _floats(100 * rows["share"]), mode="markers", symbol=symbol)
+
+
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

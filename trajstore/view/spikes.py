@@ -1,0 +1,353 @@
+"""Spikes of a model from a store into a store: found, their tokens classed, kept as a finding and as groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum
+from trajstore.analysis.enrichment import SCHEMA as GROUPS
+from trajstore.analysis.enrichment import enrichment
+from trajstore.analysis.spike_tokens import CLASSES, Classes, Tolerance, classify, shares
+from trajstore.analysis.spikes import CHANCE, Noise, Spike, Window, find_spikes, heights
+from trajstore.errors import BadOption, GroupError, UnknownStep
+from trajstore.store.excerpts import with_context
+from trajstore.store.foundations import Foundations
+from trajstore.store.matrix import column_labels
+from trajstore.store.progress import SILENT, Progress
+from trajstore.store.sums import Units, context_sums
+from trajstore.view.enriched import Memberships, memberships
+from trajstore.view.gather import Selection
+from trajstore.view.inputs import Asked, Inputs, hash_columns, resolve
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
+
+KIND = "spikes"
+"""Of the findings."""
+BLOCK_BYTES = 1 << 27
+"""Most memory of a block of losses; what is made of it takes a few times that."""
+
+_SPIKES = {
+    "before_step": pl.Int64,
+    "at_step": pl.Int64,
+    "after_step": pl.Int64,
+    "height": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "chance": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for, and how."""
+
+    window: tuple[int, int, int] | None = None
+    """Steps before, at and after a spike; None to look for spikes."""
+    chance: float = CHANCE
+    """How often noise alone may make such a spike in a curve."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    interval: Interval = field(default_factory=Interval)
+    """Its seed is that of the simulated noise too."""
+    enrich: bool = True
+    """Whether every group of the store is looked for among the tokens that follow and those that are inverse."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 0 < self.chance < 1:
+            raise BadOption("--chance", str(self.chance), "a share between 0 and 1, as 0.05")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Told:
+    """One spike."""
+
+    steps: tuple[int, int, int]
+    """Before, at and after it."""
+    height: float
+    """Nats, see `analysis.spikes.heights`."""
+    low: float | None
+    high: float | None
+    chance: float | None
+    """None where the window was given."""
+    classes: Classes
+    shares: pl.DataFrame
+    """spike (Int64), window_kind, token_class (String), before_step, at_step, after_step (Int64), share, low, high."""
+    groups: pl.DataFrame
+    """token_class, group_name (String) and the other columns of `enrichment.SCHEMA`."""
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """The spikes of a model's training."""
+
+    model: str
+    inputs: Inputs
+    steps: np.ndarray
+    """int64 (checkpoints,)."""
+    means: np.ndarray
+    """Mean loss of all tokens by checkpoint, float64 (checkpoints,), nats."""
+    noise: Noise | None
+    """Of the means, outside of spikes; None where the window was given."""
+    found: tuple[Told, ...]
+    facts: dict[str, Any]
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """dataset, context, position of the tokens, in the order of `Classes`."""
+        return pl.concat([column_labels(each) for each in self.inputs.sites]).drop("token", "text")
+
+
+def spikes(
+    store: Store,
+    datasets: Sequence[str],
+    selection: Selection | None = None,
+    group: str | None = None,
+    search: Search | None = None,
+    progress: Progress = SILENT,
+    limit: int = BLOCK_BYTES,
+) -> Spikes:
+    """The spikes of one model over datasets, whose tokens are pooled; nothing is written.
+
+    Memory holds one block of at most `limit` bytes with what is made of it, and a few numbers a token. Raises as
+    `Store.matrix`, `BadOption` for several models, `UnknownStep` for a window of steps that are not there, and
+    `TrajstoreError` for too few checkpoints.
+    """
+    how = search or Search()
+    chosen = selection or Selection()
+    models = store.models(chosen.models)
+    if len(models) != 1:
+        raise BadOption("--model", ", ".join(models), "one model, as a spike is one of its training")
+    inputs = resolve(store, Asked.of(datasets, chosen, group))
+    inputs = Inputs(inputs.asked, inputs.checkpoints, [each for each in inputs.sites if len(each.tokens)])
+    steps = np.array([step for _, step in inputs.checkpoints], dtype=np.int64)
+    strata = _strata(store, inputs, progress)
+    means = sum(each.ratios[0].sums.sum(axis=1) for each in strata) / sum(
+        each.ratios[0].tokens.sum() for each in strata
+    )
+    draws = Draws(how.interval)
+    if how.window is None:
+        found, noise = find_spikes(np.asarray(means), how.chance, how.interval.seed)
+    else:
+        found, noise = [Spike(_given(how.window, steps, models[0]), None)], None
+    tall = heights(strata, [each.window for each in found], draws)
+    if how.window is None:
+        # A rise that other texts might not show is none of the model's.
+        pairs = [(one, height) for one, height in zip(found, tall, strict=True) if not height[1] <= 0]
+        found, tall = [one for one, _ in pairs], [height for _, height in pairs]
+    classed = _classified(store, inputs, [each.window for each in found], how, progress, limit)
+    members = None
+    if found and how.enrich:
+        members = memberships(store, inputs.sites, models, inputs.asked.align, progress)
+    told = []
+    for spike, (height, low, high), classes in zip(found, tall, classed, strict=True):
+        before, at, after = steps[[spike.window.before, spike.window.at, spike.window.after]].tolist()
+        table = _shares(classes, inputs, steps, draws)
+        groups = _enriched(members, classes, how.interval)
+        ends = (None, None) if np.isnan(low) else (low, high)
+        place = (before, at, after)
+        told.append(Told(place, height, ends[0], ends[1], spike.chance, classes, table, groups))
+    facts = _facts(store, inputs, how, noise)
+    return Spikes(models[0], inputs, steps, np.asarray(means), noise, tuple(told), facts)
+
+
+def default_name(asked: Asked, search: Search) -> str:
+    """A finding's name where none is given.
+
+    Its model, its dataset or how many, its group, and six digits of a hash of all that was asked for.
+    """
+    everything = json.dumps([asked.facts, search.facts], sort_keys=True)
+    digits = hashlib.sha256(everything.encode()).hexdigest()[:6]
+    on = asked.datasets[0] if len(asked.datasets) == 1 else f"{len(asked.datasets)}-datasets"
+    models = asked.models or ("model",)
+    return "-".join([models[0], on, *([asked.group] if asked.group else []), digits])
+
+
+def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: int = 10) -> pl.DataFrame:
+    """The tokens of a class that changed most, by times their τ, with `text`, `before`, `marked` and `after`."""
+    at = np.flatnonzero(told.classes.mask(name))
+    times = np.abs(told.classes.change[at]) / told.classes.tau[at]
+    most = at[np.argsort(-times, kind="stable")[:top]]
+    sites = found.columns[most].with_columns(
+        change=pl.Series(told.classes.change[most]), tau=pl.Series(told.classes.tau[most])
+    )
+    return with_context(store, sites)
+
+
+def group_names(told: Told) -> tuple[str, str]:
+    """What the groups of a spike are called: of tokens that follow, and of inverse tokens."""
+    return f"spike_{told.steps[1]}_follow", f"spike_{told.steps[1]}_inverse"
+
+
+def keep(store: Store, name: str, found: Spikes, *, overwrite: bool = False) -> None:
+    """Put spikes into the store as a finding; raises `FindingExists` unless `overwrite`."""
+    model = pl.lit(found.model).alias("model")
+    heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in found.found]
+    with store.add_finding(KIND, name, found.facts, replace=overwrite) as writer:
+        writer.add("spikes", pl.DataFrame(heads, schema=_SPIKES, orient="row").with_columns(model))
+        with (
+            writer.stream("shares") as put_shares,
+            writer.stream("tokens") as put_tokens,
+            writer.stream("groups") as put_groups,
+        ):
+            for told in found.found:
+                spike = pl.lit(told.steps[1], pl.Int64).alias("spike")
+                put_shares(told.shares.with_columns(model, spike))
+                of_class = np.array(CLASSES)[
+                    np.select([told.classes.mask(each) for each in CLASSES], [0, 1, 2])
+                ]
+                put_tokens(
+                    found.columns.with_columns(
+                        *(model, spike),
+                        token_class=pl.Series(of_class),
+                        change=pl.Series(told.classes.change),
+                        tau=pl.Series(told.classes.tau),
+                    )
+                )
+                put_groups(told.groups.with_columns(model, spike))
+
+
+def check_groups_free(store: Store, found: Spikes) -> None:
+    """Raise `GroupError` where a group of a spike's name is there."""
+    taken = set(store.groups.names()) & {name for told in found.found for name in group_names(told)}
+    if taken:
+        raise GroupError(
+            f"There is a group {min(taken)!r} already, and nothing was written. To put these tokens in its place: "
+            "--replace"
+        )
+
+
+def keep_groups(store: Store, finding: str, found: Spikes, *, replace: bool = False) -> list[str]:
+    """Add the tokens that follow each spike, and those that are inverse, as groups; returns those that were.
+
+    A class without tokens gives none. Raises `GroupError` where one is there with other tokens, unless `replace`.
+    """
+    added = []
+    for told in found.found:
+        before, at, after = told.steps
+        for side, name in zip(CLASSES[:2], group_names(told), strict=True):
+            sites = found.columns.filter(told.classes.mask(side))
+            if sites.is_empty():
+                continue
+            what = "above both" if side == "follow" else "below both"
+            description = (
+                f"Tokens whose loss in {found.model} at step {at} is more than τ {what} those at steps {before} and "
+                f"{after} (the finding {finding} of spikes)."
+            )
+            store.groups.add(name, sites, description, replace=replace)
+            added.append(name)
+    return added
+
+
+def _strata(store: Store, inputs: Inputs, progress: Progress) -> list[Stratum]:
+    """Sums of losses by checkpoint and unit, of each dataset."""
+    strata = []
+    progress.start("mean losses", len(inputs.checkpoints) * len(inputs.sites), "slices")
+    try:
+        for chosen in inputs.sites:
+            sums = context_sums(store.path, inputs.checkpoints, {"": chosen}, progress=progress)[""]
+            of_context = sums.units.of_context[sums.contexts]
+            order = np.argsort(of_context, kind="stable")
+            units, starts = np.unique(of_context[order], return_index=True)
+            ratio = Ratio(
+                np.add.reduceat(sums.tokens[order], starts).astype(np.float64),
+                np.add.reduceat(sums.sums[:, order], starts, axis=1),
+            )
+            strata.append(Stratum(chosen.dataset.name, sums.units.count, units, (ratio,)))
+    finally:
+        progress.stop()
+    return strata
+
+
+def _given(asked: tuple[int, int, int], steps: np.ndarray, model: str) -> Window:
+    """A window by its steps; raises `UnknownStep` and `BadOption`."""
+    for step in asked:
+        if step not in steps:
+            near = sorted(steps[np.argsort(np.abs(steps - step))[:3]].tolist())
+            raise UnknownStep(str(step), f"{model} (for --window)", near)
+    if not asked[0] < asked[1] < asked[2]:
+        raise BadOption("--window", ":".join(map(str, asked)), "three rising steps BEFORE:AT:AFTER")
+    return Window(*(int(np.searchsorted(steps, step)) for step in asked))
+
+
+def _classified(
+    store: Store, inputs: Inputs, windows: Sequence[Window], how: Search, progress: Progress, limit: int
+) -> list[Classes]:
+    """The tokens of each window, in one pass over the losses."""
+    if not windows:
+        return []
+    blocks = inputs.blocks(store, False, progress, limit)
+    progress.start("tokens", blocks.reads, "slices")
+    try:
+        return classify(blocks, _units(inputs)[0], windows, how.tolerance)
+    finally:
+        progress.stop()
+
+
+def _enriched(members: Memberships | None, classes: Classes, interval: Interval) -> pl.DataFrame:
+    """Every group among the tokens that follow, and among the inverse."""
+    frames = [pl.DataFrame(schema={"token_class": pl.String, **GROUPS})]
+    for side in CLASSES[:2]:
+        if members is None:
+            break
+        found = enrichment(members, classes.mask(side), members.units, interval)
+        frames.append(found.select(pl.lit(side).alias("token_class"), pl.all()))
+    return pl.concat(frames).rename({"group": "group_name"})
+
+
+def _shares(classes: Classes, inputs: Inputs, steps: np.ndarray, draws: Draws) -> pl.DataFrame:
+    """The shares in a window and its placebos, by steps."""
+    places = ("before", "at", "after")
+    names = {"kind": "window_kind", "class": "token_class", **{name: f"{name}_step" for name in places}}
+    numbered = shares(classes, _units(inputs)[1], draws)
+    return numbered.with_columns(pl.Series(name, steps[numbered[name].to_numpy()]) for name in places).rename(
+        names
+    )
+
+
+def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    """The number of each token's unit, int64 (tokens,); and of each dataset, its units' tokens."""
+    numbers, by_dataset, before = [], list[tuple[str, np.ndarray]](), 0
+    for chosen in inputs.sites:
+        units, lengths = Units.of(chosen.dataset), chosen.dataset.lengths
+        own = units.of_context[np.repeat(np.arange(len(lengths)), lengths)[chosen.tokens]]
+        by_dataset.append((chosen.dataset.name, np.bincount(own, minlength=units.count)))
+        numbers.append(before + own)
+        before += units.count
+    return np.concatenate(numbers), by_dataset
+
+
+def _facts(store: Store, inputs: Inputs, how: Search, noise: Noise | None) -> dict[str, Any]:
+    """What a finding is made of and how."""
+    import scipy
+
+    group = inputs.asked.group
+    return {
+        **how.facts,
+        "asked": inputs.asked.facts,
+        "model": inputs.checkpoints[0][0],
+        "steps": [step for _, step in inputs.checkpoints],
+        "noise": None if noise is None or not np.isfinite(noise.size) else noise.size,
+        "datasets": {
+            chosen.dataset.name: {
+                "tokens_sha256": chosen.dataset.tokens_sha256,
+                "columns": len(chosen.tokens),
+                "columns_sha256": hash_columns(chosen),
+            }
+            for chosen in inputs.sites
+        },
+        "group_sha256": None if group is None else Foundations.of(store.path).sha256(group),
+        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+    }
