@@ -25,7 +25,8 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 PEERS, SCALE, SCORING, GPU = "Beside its peers", "Scale", "Scoring", "Scoring on a GPU"
 COMPONENTS, SPARSE = "Components", "Sparse PCA"
-SECTIONS = (PEERS, SCALE, SCORING, GPU, COMPONENTS, SPARSE)
+SHAPES = "Shapes"
+SECTIONS = (PEERS, SCALE, SCORING, GPU, COMPONENTS, SPARSE, SHAPES)
 """The sections, in order."""
 
 _INTRO = """\

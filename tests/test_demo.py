@@ -85,12 +85,14 @@ def test_the_quick_demo(tmp_path: Path) -> None:
     assert "learns the repeated half between steps" in done.sentences[1]
     assert "change of data" not in done.sentences[1]
     assert done.report.stat().st_size > 1_000_000
+    assert "Induction bump on repeats: tiny-2l-seed0 between steps" in " ".join(done.sentences)
     (panel,) = done.curves.panels
     assert [series.name for series in panel.series] == list(CURVES)
     assert all(series.low[-1] < series.y[-1] < series.high[-1] for series in panel.series)
     with Store(done.store) as store:
         assert {line.missing == [] for line in store.coverage()} == {True}
         assert store.groups.show("answers").sizes["arithmetic"] > 500
+        assert {finding.kind for finding in store.findings()} == {"spikes", "shapes", "phases"}
     again = run_demo(tmp_path / "demo", quick=True, progress=SILENT)
     assert again.sentences == done.sentences
     assert again.seconds["training"] < 2

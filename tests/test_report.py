@@ -14,8 +14,8 @@ from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, PlotError, TrajstoreError, UnknownName
 from trajstore.store.models import ModelFacts
 from trajstore.view import Mark, report, write_report
-from trajstore.view.charts import step_axis
-from trajstore.view.content import only
+from trajstore.view.charts import Chart, Panel, Series, step_axis
+from trajstore.view.content import Analysis, only
 from trajstore.view.tokens import MISSING, joined, pack, spread
 
 if TYPE_CHECKING:
@@ -128,6 +128,18 @@ def test_one_select_of_groups_agrees_with_the_stores_own(planted: Store):
         expected = planted.matrix("d", group=group)
         np.testing.assert_array_equal(part.values, expected.values)
         assert part.columns.equals(expected.columns)
+
+
+def test_the_page_holds_analyses(planted: Store, tmp_path: Path):
+    chart = Chart("Title", "step", "y", (Panel("", (Series("s", (0.0, 1.0), (2.0, 3.0)),)),))
+    path = write_report(
+        planted, tmp_path / "r.html", groups=["every_token"], analyses=[Analysis("Spikes", "None.", (chart,))]
+    )
+    (analysis,) = read_data(path)["analyses"]
+    assert (analysis["title"], analysis["text"]) == ("Spikes", "None.")
+    drawn = analysis["figures"][0]["data"][0]["y"]
+    assert np.frombuffer(base64.b64decode(drawn["bdata"]), drawn["dtype"]).tolist() == [2.0, 3.0]
+    assert read_data(write_report(planted, tmp_path / "o.html", groups=["every_token"]))["analyses"] == []
 
 
 def test_texts_from_the_data_cannot_break_the_page(store: Store, tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +13,6 @@ from test_alternating import trajectories
 from test_projection import Streamed
 
 from benchmarks.synthetic import Size, _losses
-from trajstore.analysis import sparse_pca as module
 from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
 from trajstore.errors import TrajstoreError
 from trajstore.store.matrix import LossMatrix
@@ -111,7 +112,7 @@ def test_the_objective_by_definition_and_the_conditions_of_a_minimum() -> None:
 def test_finished_on_the_matrix_it_is_as_good_as_run_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     values = synthetic(100)
     projected = sparse_pca(values, 4)
-    monkeypatch.setattr(module, "_BASIS", 100)
+    monkeypatch.setattr(importlib.import_module("trajstore.analysis.sparse_pca"), "_BASIS", 100)
     whole = sparse_pca(values, 4)
     assert projected.objective[-1] == pytest.approx(whole.objective[-1], rel=1e-5)
     np.testing.assert_allclose(matched(projected.components, whole.components), whole.components, atol=0.02)

@@ -1,6 +1,7 @@
 """Analyses of loss matrices: arrays and frames in, results out; no module here opens a store or loads a model."""
 
 from trajstore.analysis.pca import PCA, PCAResult, pca
+from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
 from trajstore.analysis.trajectories import group_trajectory
 
-__all__ = ["PCA", "PCAResult", "group_trajectory", "pca"]
+__all__ = ["PCA", "PCAResult", "SparseFit", "SparsePCA", "group_trajectory", "pca", "sparse_pca"]

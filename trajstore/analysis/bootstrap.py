@@ -128,13 +128,19 @@ def estimate(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> E
     if min(counts) < FEWEST:
         half = student(freedom, (1 + interval.level) / 2) * np.sqrt(_variance(strata, signs))
         return Estimate(mean, mean - half, mean + half, "t")
-    resampled = np.zeros((interval.resamples, len(mean)))
+    tail = expanded_tail(interval.level, freedom, min(counts))
+    means = resampled(strata, signs, draws)
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0, overwrite_input=True)
+    return Estimate(mean, low, high, "bootstrap")
+
+
+def resampled(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> np.ndarray:
+    """Σ_k sign_k R_k in each resample, float64 (resamples, rows)."""
+    means = np.zeros((draws.interval.resamples, len(strata[0].ratios[0].sums)))
     for k, sign in enumerate(signs):
         sums, tokens = _resampled(strata, k, draws)
-        resampled += sign * sums / tokens[:, None]
-    tail = expanded_tail(interval.level, freedom, min(counts))
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, overwrite_input=True)
-    return Estimate(mean, low, high, "bootstrap")
+        means += sign * sums / tokens[:, None]
+    return means
 
 
 def _total(strata: Sequence[Stratum], k: int) -> np.ndarray:

@@ -21,7 +21,6 @@ _TOLERANCE = 1e-10
 _TURNS = 20
 """Turns for each entry of a column, at most: rounding could otherwise have one leave and come back for ever."""
 
-
 _LIFT = 1e-10
 """Share of the largest diagonal entry that is added to all: too little to show, and singular systems can be solved."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum, estimate
+from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum, estimate, resampled
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.sums import ContextSums, Units
@@ -94,16 +94,62 @@ def trajectories(
     the order in which they are given. The frame is empty where nothing can be compared.
     """
     asked, draws = comparison or Comparison(), Draws(interval or Interval())
-    frames, notes = [], list[str]()
+    frames = [
+        _frame(group, curve, steps, asked, draws)
+        for group, curve, steps in _asked_for(sums, groups, asked, progress)
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame(schema={"group": pl.String, **SCHEMA})
+
+
+@dataclass(frozen=True)
+class ResampledCurve:
+    """One curve in each resample of its texts."""
+
+    group: str
+    """As in a trajectory's column, so for model and dataset."""
+    model: str
+    dataset: str
+    steps: np.ndarray
+    """int64 (steps,)."""
+    means: np.ndarray
+    """float64 (steps,), nats a token."""
+    resampled: np.ndarray
+    """float64 (resamples, steps); all as `means` where there is but one unit of text."""
+
+
+def resampled_trajectories(
+    sums: Mapping[tuple[str, str], ContextSums],
+    groups: Sequence[str],
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
+    progress: Progress = SILENT,
+) -> list[ResampledCurve]:
+    """The curves of `trajectories` in each resample, whole units drawn however few there are."""
+    asked, draws = comparison or Comparison(), Draws(interval or Interval())
+    found = []
+    for group, curve, steps in _asked_for(sums, groups, asked, progress):
+        strata, signs = _terms(curve, steps, asked)
+        means = estimate(strata, signs, Draws(Interval("none"))).mean
+        frame = (group_label(group, asked.minus), model_label(curve.models, asked.minus_model))
+        found.append(
+            ResampledCurve(*frame, _dataset_label(curve), steps, means, resampled(strata, signs, draws))
+        )
+    return found
+
+
+def _asked_for(
+    sums: Mapping[tuple[str, str], ContextSums], groups: Sequence[str], asked: Comparison, progress: Progress
+) -> list[tuple[str, _Curve, np.ndarray]]:
+    """(group, curve, steps) of all that is there; `progress` is told what is left out."""
+    found, notes = [], list[str]()
     for group in groups:
-        cells = _cells(sums, group, asked, notes)
-        for curve in _curves(cells, asked):
+        for curve in _curves(_cells(sums, group, asked, notes), asked):
             steps = _shared_steps(curve, asked, notes)
             if len(steps):
-                frames.append(_frame(group, curve, steps, asked, draws))
+                found.append((group, curve, steps))
     for note in dict.fromkeys(notes):
         progress.say(note)
-    return pl.concat(frames) if frames else pl.DataFrame(schema={"group": pl.String, **SCHEMA})
+    return found
 
 
 @dataclass(frozen=True)
@@ -210,17 +256,14 @@ def _shared_steps(curve: _Curve, asked: Comparison, notes: list[str]) -> np.ndar
 
 def _frame(group: str, curve: _Curve, steps: np.ndarray, asked: Comparison, draws: Draws) -> pl.DataFrame:
     """One curve's rows."""
-    strata = [_stratum(cell, curve.models, steps, asked.minus_model) for cell in curve.cells]
-    signs = [1] if asked.minus is None else [1, -1]
-    if asked.minus_model is not None:
-        signs += [-sign for sign in signs]
+    strata, signs = _terms(curve, steps, asked)
     found = estimate(strata, signs, draws)
     cells = curve.cells
     kinds = sorted({cell.unit for cell in cells})
     columns = {
         "group": group_label(group, asked.minus),
         "model": model_label(curve.models, asked.minus_model),
-        "dataset": cells[0].dataset if len(cells) == 1 else f"{len(cells)} datasets",
+        "dataset": _dataset_label(curve),
         "tokens": int(sum(cell.tokens[0].sum() for cell in cells)),
         "contexts": sum(cell.contexts for cell in cells),
         "unit": kinds[0] if len(kinds) == 1 else "unit",
@@ -232,6 +275,20 @@ def _frame(group: str, curve: _Curve, steps: np.ndarray, asked: Comparison, draw
     return frame.with_columns(pl.lit(value).alias(name) for name, value in columns.items()).select(
         pl.col("group"), *(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     )
+
+
+def _terms(curve: _Curve, steps: np.ndarray, asked: Comparison) -> tuple[list[Stratum], list[int]]:
+    """The means that a curve is made of, and their signs."""
+    signs = [1] if asked.minus is None else [1, -1]
+    if asked.minus_model is not None:
+        signs += [-sign for sign in signs]
+    return [_stratum(cell, curve.models, steps, asked.minus_model) for cell in curve.cells], signs
+
+
+def _dataset_label(curve: _Curve) -> str:
+    """What a curve's column dataset says."""
+    cells = curve.cells
+    return cells[0].dataset if len(cells) == 1 else f"{len(cells)} datasets"
 
 
 def group_label(group: str, minus: str | None) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 
 from trajstore.analysis.pca import PCAResult
 from trajstore.analysis.trajectories import Comparison
+from trajstore.demo.analyses import analyse
 from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
 from trajstore.demo.findings import changed_most, repeats_learned
 from trajstore.demo.fit import TrainedModel
@@ -97,6 +98,8 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             fit = components(store, store.dataset_names(), gather.Selection(models=names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
+            analyses = analyse(store, names, CURVES, progress)
+            sentences += [each.text for each in analyses]
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
             save_chart(curves, folder / "groups.png")
@@ -109,6 +112,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
                 title="A tiny suite, trained in the demo",
                 marks=marks,
                 findings=sentences,
+                analyses=analyses,
                 progress=progress,
             )
         return Demo(sentences, curves, clock, store.path, report)

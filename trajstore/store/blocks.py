@@ -17,7 +17,7 @@ import numpy as np
 from trajstore.store.matrix import Job, Missing, Sites, each_slice, take_with_facts
 from trajstore.store.progress import SILENT, Progress
 
-BLOCK_BYTES = 1 << 30
+BLOCK_BYTES = 600 << 20
 """Most memory of a block."""
 
 

@@ -23,6 +23,8 @@ from trajstore.view.plotly_charts import CONFIG, figure
 from trajstore.view.tokens import TokenView, token_view
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trajstore.analysis.pca import PCAResult
     from trajstore.store.coverage import Coverage
     from trajstore.store.progress import Progress
@@ -85,6 +87,25 @@ class FitPart:
 
 
 @dataclass(frozen=True)
+class Analysis:
+    """What an analysis found, as it is given to the report."""
+
+    title: str
+    text: str
+    """Sentences: what was asked, and what came of it."""
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
+class AnalysisPart:
+    """One analysis on the page."""
+
+    title: str
+    text: str
+    figures: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything that the page's script reads."""
 
@@ -93,6 +114,7 @@ class Content:
     marks: tuple[Mark, ...]
     groups: list[GroupPart]
     components: list[FitPart]
+    analyses: list[AnalysisPart]
     tokens: list[TokenView]
 
     def json(self) -> str:
@@ -101,7 +123,7 @@ class Content:
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def gather(store: Store, subject: Subject, progress: Progress) -> Content:
+def gather(store: Store, subject: Subject, progress: Progress, analyses: Sequence[Analysis] = ()) -> Content:
     """Reads and computes what the page shows. A group without a token anywhere is left out."""
     after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
     described = {name: store.groups.definition(name).description + after for name in subject.groups}
@@ -137,7 +159,10 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
         for group, frames in trajectories.items()
         if any(frame.height for frame in frames)
     ]
-    return Content(CONFIG, subject.marks, groups, fits, views)
+    found = [
+        AnalysisPart(each.title, each.text, [as_json(chart) for chart in each.charts]) for each in analyses
+    ]
+    return Content(CONFIG, subject.marks, groups, fits, found, views)
 
 
 def _complete(store: Store, name: str, subject: Subject) -> LossMatrix | None:

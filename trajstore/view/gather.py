@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.trajectories import Comparison, group_label
+from trajstore.analysis.trajectories import Comparison, ResampledCurve, group_label
+from trajstore.analysis.trajectories import resampled_trajectories as resampled_curves
 from trajstore.analysis.trajectories import trajectories as curves
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep
 from trajstore.store.calls import called_members, check_call, is_call
@@ -55,13 +56,42 @@ def trajectories(
     contexts, or of the steps where no model is named in full. Raises `NothingChosen` where no rows are left, otherwise
     as `Store.matrix`.
     """
-    chosen, asked = selection or Selection(), comparison or Comparison()
-    check_align(chosen.align)
+    asked = comparison or Comparison()
     names = list(dict.fromkeys(groups))
+    batches = _gathered(store, names, selection or Selection(), asked, progress)
+    frame = pl.concat([curves(sums, names, asked, interval, progress) for sums in batches])
+    if frame.is_empty():
+        raise NothingChosen(_incomparable(asked))
+    place = {group_label(group, asked.minus): n for n, group in enumerate(names)}
+    return frame.sort(pl.col("group").replace_strict(place, return_dtype=pl.Int64), maintain_order=True)
+
+
+def resampled_trajectories(
+    store: Store,
+    groups: Sequence[str],
+    selection: Selection | None = None,
+    progress: Progress = SILENT,
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
+) -> list[ResampledCurve]:
+    """The curves of `trajectories` in each resample of their texts; raises as `trajectories`."""
+    asked = comparison or Comparison()
+    names = list(dict.fromkeys(groups))
+    batches = _gathered(store, names, selection or Selection(), asked, progress)
+    found = [curve for sums in batches for curve in resampled_curves(sums, names, asked, interval, progress)]
+    if not found:
+        raise NothingChosen(_incomparable(asked))
+    return found
+
+
+def _gathered(
+    store: Store, names: Sequence[str], chosen: Selection, asked: Comparison, progress: Progress
+) -> Iterator[dict[tuple[str, str], ContextSums]]:
+    """Sums by (group, dataset) of what is compared together: a dataset's, or all; raises as `trajectories`."""
+    check_align(chosen.align)
     every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
     check_groups(store, every)
     rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
-    frames: list[pl.DataFrame] = []
     reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
     progress.start("trajectories", sum(map(len, rows.values())), "slices")
@@ -78,18 +108,13 @@ def trajectories(
             if asked.by == "model":
                 together |= found
             else:
-                frames.append(curves(found, names, asked, interval, progress))
+                yield found
         if together:
-            frames.append(curves(together, names, asked, interval, progress))
+            yield together
     finally:
         progress.stop()
-    if not frames:
+    if len(reasons) == len(rows):
         raise reasons[0] if len(reasons) == 1 else nothing_in(every, list(rows))
-    frame = pl.concat(frames)
-    if frame.is_empty():
-        raise NothingChosen(_incomparable(asked))
-    place = {group_label(group, asked.minus): n for n, group in enumerate(names)}
-    return frame.sort(pl.col("group").replace_strict(place, return_dtype=pl.Int64), maintain_order=True)
 
 
 def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection:

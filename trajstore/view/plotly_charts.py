@@ -47,7 +47,7 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
         columns,
         subplot_titles=[_text(panel.title) for panel in chart.panels],
         shared_yaxes="all" if chart.share_y else False,
-        horizontal_spacing=(0.04 if chart.share_y else 0.075) if columns > 1 else 0,
+        horizontal_spacing=_between(chart) if columns > 1 else 0,
         vertical_spacing=min(95 / plots, 0.9 / (rows - 1)) if rows > 1 else 0,
     )
     axis = chart.axis() if chart.step_axis else None
@@ -68,6 +68,13 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
             _add_marks(made, chart, axis, cell)
     _set_layout(made, chart, plots, titled, sorted(seen))
     return made
+
+
+def _between(chart: Chart) -> float:
+    """The room between two panels, with their labels, as a share of the width."""
+    if any(panel.density is not None for panel in chart.panels):
+        return 0.3 / chart.grid[1]
+    return 0.04 if chart.share_y else 0.075
 
 
 def page(charts: Sequence[Chart]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
     from trajstore.view.charts import Mark
-    from trajstore.view.content import Content, Subject
+    from trajstore.view.content import Analysis, Content, Subject
 
 _ASSETS = Path(__file__).parent / "assets"
 _FIRST_GROUP = "every_token"
@@ -43,13 +43,15 @@ def write_report(
     title: str = "Losses through training",
     marks: Sequence[Mark] = (),
     findings: Sequence[str] = (),
+    analyses: Sequence[Analysis] = (),
     progress: Progress = SILENT,
 ) -> Path:
     """Writes the page for these datasets, models (names or globs) and groups, by default all; returns its path.
 
     The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
     steps as keep its losses near 8 MB, at least 12. `align` is "predict" (the losses of the groups' tokens) or "after"
-    (of the tokens that follow them). `findings` are sentences of plain text shown at the top.
+    (of the tokens that follow them). `findings` are sentences of plain text shown at the top, `analyses` charts with a
+    text each.
     Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
     written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
@@ -61,7 +63,7 @@ def write_report(
     subject = _choose(store, dataset, models, groups, align, tuple(marks), max(1, context_limit))
     progress.start("report", len(subject.datasets), "datasets")
     try:
-        content = gather(store, subject, progress)
+        content = gather(store, subject, progress, analyses)
     finally:
         progress.stop()
     return write_whole(target, _page(store, subject, title, findings, content).encode())

@@ -86,6 +86,7 @@ def _grown(
             found = products_of(there, rows, new)
         gram[new] = found
         gram[:, new] = found.T
+        del there  # it may hold a block
     then = {chosen.dataset.name: chosen for chosen in before.sites}
     added = [_without(chosen, then.get(chosen.dataset.name)) for chosen in inputs.sites]
     if more := [chosen for chosen in added if len(chosen.tokens)]:

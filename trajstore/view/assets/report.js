@@ -41,13 +41,25 @@
     draw(byId("group-plot"), group.figure);
   }
 
+  function drawAll(place, figures) {
+    place.replaceChildren(...figures.map(() => element("div", "plot")));
+    figures.forEach((figure, i) => draw(place.children[i], figure));
+  }
+
+  // Analyses
+
+  function showAnalysis() {
+    const analysis = data.analyses[byId("analysis").value];
+    byId("analysis-text").textContent = analysis.text;
+    drawAll(byId("analysis-plots"), analysis.figures);
+  }
+
   // Principal components
 
   function showComponents() {
     const fit = data.components[byId("pca-dataset").value];
     byId("pca-text").textContent = fit.text;
-    byId("pca-plots").replaceChildren(...fit.figures.map(() => element("div", "plot")));
-    fit.figures.forEach((figure, i) => draw(byId("pca-plots").children[i], figure));
+    drawAll(byId("pca-plots"), fit.figures);
     fill(byId("component"), fit.components.map((c) => c.label), showTopTokens);
     showTopTokens();
   }
@@ -268,6 +280,10 @@
   start("components", data.components, () => {
     fill(byId("pca-dataset"), data.components.map((fit) => fit.name), showComponents);
     showComponents();
+  });
+  start("analyses", data.analyses, () => {
+    fill(byId("analysis"), data.analyses.map((analysis) => analysis.title), showAnalysis);
+    showAnalysis();
   });
   start("tokens", data.tokens, startTokens);
   for (const link of document.querySelectorAll("nav a")) {
