@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS
+from conftest import PLANTED_STEPS, new_dataset
 from typer.testing import CliRunner, Result
 
 from trajstore.cli import app
@@ -207,3 +207,16 @@ def test_dataset_list_and_show(path: Path) -> None:
 def test_report(path: Path, tmp_path: Path) -> None:
     run("report", tmp_path / "r.html", "-s", path, "-d", "d", "-g", "every_token")
     assert (tmp_path / "r.html").stat().st_size > 1_000_000
+
+
+def test_the_list_of_groups_stays_narrow_with_many_datasets(path: Path) -> None:
+    with Store(path) as store:
+        for number in range(3):
+            store.add_dataset(f"more{number}", new_dataset([["a", " b"], ["c", "a"]]))
+        expected = store.groups.show("every_token").sizes
+    done = run("group", "list", "-s", path)
+    assert done.stdout.split()[:3] == ["group", "tokens", "description"]
+    assert f"every_token {sum(expected.values())} " in " ".join(done.stdout.split())
+    assert "-d DATASET shows one" in done.stderr
+    assert run("group", "list", "-d", "more1", "-s", path).stdout.split()[:3] == ["group", "more1", "description"]
+    assert run("group", "list", "-d", "less", "-s", path, ok=False).exit_code == 1

@@ -94,3 +94,19 @@ def test_what_cannot_be_asked(path: Path, words: list[str], code: int, said: str
     done = run("trajectory", "every_token", "-d", "d", *words, "-s", path, ok=False)
     assert done.exit_code == code
     assert said in " ".join(done.stderr.split())
+
+
+def test_a_group_without_tokens_beside_another_is_named(path: Path) -> None:
+    done = run("trajectory", "every_token", "script_thai", "-d", "d", "--steps", "last", "-s", path)
+    assert "script_thai has no token with a loss in d, and is left out." in done.stderr
+    assert "script_thai" not in done.stdout
+    assert (
+        "is left out" not in run("trajectory", "every_token", "-d", "d", "--steps", "last", "-s", path).stderr
+    )
+
+
+def test_a_wrong_x_is_told_before_anything_is_read(path: Path) -> None:
+    done = run("trajectory", "every_token", "--x", "token", "-s", path, ok=False)
+    assert done.exit_code == 1
+    assert "It takes step, tokens or flops" in done.stderr
+    assert "trajectories:" not in done.stderr

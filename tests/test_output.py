@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import rich.console
+import typer
+from typer.testing import CliRunner
 
 from trajstore.cli import output
 from trajstore.cli.output import Bars
@@ -122,3 +124,20 @@ def test_nothing_done_for_long_says_nothing(
 )
 def test_numbers_for_people(number: float, text: str) -> None:
     assert output.short(number) == text
+
+
+@pytest.mark.parametrize("word", [KeyboardInterrupt(), RuntimeError("Query interrupted")])
+def test_ctrl_c_is_a_sentence_whoever_noticed_it(word: BaseException) -> None:
+    app = typer.Typer(cls=output.CommandGroup)
+
+    @app.callback()
+    def stopped() -> None:
+        """Commands."""
+
+    @app.command()
+    def work() -> None:
+        raise word
+
+    result = CliRunner().invoke(app, ["work"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Stopped. Nothing is half-written")

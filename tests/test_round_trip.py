@@ -11,7 +11,9 @@ import pytest
 from conftest import ragged
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from trajstore.cli import app
 from trajstore.errors import MissingSlices, NothingChosen
 from trajstore.importers import ingest
 from trajstore.store import checks
@@ -148,3 +150,11 @@ def _same(
     elif not grouped:
         with pytest.raises(MissingSlices):
             store.matrix(names, models, group, steps)
+
+
+def test_a_matrix_of_another_model_is_not_taken_in_silence(planted: Store, tmp_path: Path) -> None:
+    out, at = tmp_path / "a.npy", ["-d", "d", "-s", str(planted.path)]
+    assert CliRunner().invoke(app, ["matrix", str(out), "-m", "a", *at]).exit_code == 0
+    done = CliRunner().invoke(app, ["ingest", str(out), "-m", "copy", *at])
+    assert done.exit_code == 1
+    assert "So nothing was taken: ask for the model" in done.stderr

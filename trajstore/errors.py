@@ -272,7 +272,8 @@ class MissingSlices(TrajstoreError):
         said += [f"{len(torn)} slices of this matrix are there only in part: {listed(torn, 6)}."] * bool(torn)
         those = "--steps that exist" if absent else "--contexts that are there"
         super().__init__(
-            f"{' '.join(said)} Score them (trajstore score), choose {those}, or take NaN for them: --missing nan"
+            f"{' '.join(said)} Score them (trajstore score), leave them out (--model, --steps), choose {those}, or let "
+            "trajstore matrix take NaN for them: --missing nan"
         )
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(help="The group's name.")]
 
+_WIDEST = 4
+"""Datasets that have a column each in the list of groups unless others are asked for."""
+
 
 def add(
     name: Name,
@@ -108,6 +111,14 @@ def _text(file: Path) -> str:
 
 def list_(
     sizes: Annotated[bool, typer.Option("--sizes/--no-sizes", help="Count the tokens of each.")] = True,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="A column for this dataset; may be given again [default: for each of four at most, else the sum].",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,7 +133,8 @@ def list_(
     """
     with open_store(store) as opened:
         groups = opened.groups.list(sizes=sizes, progress=bars())
-        datasets = opened.dataset_names() if sizes else []
+        every = opened.dataset_names() if sizes else []
+        datasets = [opened.dataset(name).name for name in dataset or (every if len(every) <= _WIDEST else [])]
     if as_json:
         print_json([_facts(each, counted=sizes) for each in groups])
         return
@@ -130,11 +142,18 @@ def list_(
         {
             "group": each.name,
             **{name: None if each.problem else each.sizes.get(name, 0) for name in datasets},
+            **(
+                {}
+                if datasets or not sizes
+                else {"tokens": None if each.problem else sum(each.sizes.values())}
+            ),
             "description": _noted(each),
         }
         for each in groups
     ]
     print_rows(rows, False)
+    if len(every) > _WIDEST and not datasets:
+        say(f"tokens: in all {len(every)} datasets together; -d DATASET shows one, --json all.")
 
 
 def _noted(group: Group) -> str:

@@ -107,7 +107,10 @@ def ingest(
             progress=bars(),
         )
     _say_report(report, dataset)
-    if report.failures:
+    nothing = not report.written and not report.skipped and not report.failures
+    if nothing and report.tally.left_out:
+        say("So nothing was taken: ask for the model, dataset and steps that the file says its losses are of.")
+    if report.failures or (nothing and report.tally.left_out):
         raise typer.Exit(Exit.FAILED)
 
 

@@ -78,8 +78,17 @@ class CommandGroup(TyperGroup):
             say(f"Error: {error}.{mend}")
             raise typer.Exit(Exit.FAILED) from error
         except KeyboardInterrupt as error:
-            say("Stopped. What was finished is kept; the same command goes on from there.")
-            raise typer.Exit(Exit.FAILED) from error
+            raise _stopped() from error
+        except RuntimeError as error:
+            if "Query interrupted" not in str(error):  # DuckDB's word for Ctrl-C, where it was at work
+                raise
+            raise _stopped() from error
+
+
+def _stopped() -> typer.Exit:
+    """What ends a command after Ctrl-C."""
+    say("Stopped. Nothing is half-written: what was finished is kept, and the same command does the rest.")
+    return typer.Exit(Exit.FAILED)
 
 
 @contextlib.contextmanager

@@ -93,8 +93,9 @@ def trajectory(
     from trajstore.view.caveats import caveats, chosen_by_losses
     from trajstore.view.figures import trajectory_chart
     from trajstore.view.save import SUFFIXES, save_chart
-    from trajstore.view.training import with_training
+    from trajstore.view.training import check_x, with_training
 
+    check_x(x)
     if plot is not None:
         check_target(plot, SUFFIXES)
     if text and as_json:

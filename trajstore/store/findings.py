@@ -203,7 +203,9 @@ class Finding:
     folder: Path
 
     def table(self, name: str) -> pl.DataFrame:
-        """One of its tables; raises `DamagedFile`."""
+        """One of its tables; raises `UnknownName` and `DamagedFile`."""
+        if name not in TABLES[self.kind]:
+            raise UnknownName(f"table of a {self.kind} finding", name, list(TABLES[self.kind]))
         return pl.DataFrame(_read(self.folder / f"{name}.parquet", TABLES[self.kind][name]))
 
 

@@ -58,14 +58,14 @@ class Sites:
 
 def context_range(text: str, n_contexts: int) -> tuple[int, int]:
     """(first, end) of contexts meant by `FIRST:END`, as Python slices: 0:50 is the first fifty."""
-    first, colon, end = text.partition(":")
+    first, colon, end = text.partition(":") if isinstance(text, str) else ("", "", "")
     try:
         low, high = int(first or 0), int(end) if end else None
     except ValueError:
         low, high = -1, None
     if not colon or low < 0 or (high is not None and high <= low):
         raise TrajstoreError(
-            f"Cannot read --contexts {text!r}. It takes FIRST:END, as in 0:50 for the first fifty."
+            f"Cannot read --contexts {text!r}. It takes a text FIRST:END, as in 0:50 for the first fifty."
         )
     if low >= n_contexts:
         raise NothingChosen(f"--contexts {text} lies beyond the last context, {n_contexts - 1}.")

@@ -12,7 +12,7 @@ from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, ResampledCurve, group_label
 from trajstore.analysis.trajectories import resampled_trajectories as resampled_curves
 from trajstore.analysis.trajectories import trajectories as curves
-from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep
+from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep, listed
 from trajstore.store.calls import called_members, check_call, is_call
 from trajstore.store.matrix import Align, Sites, check_align, choose_sites, context_range
 from trajstore.store.progress import SILENT, Progress
@@ -92,6 +92,7 @@ def _gathered(
     every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
     check_groups(store, every)
     rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
+    empty = set(every)
     reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
     progress.start("trajectories", sum(map(len, rows.values())), "slices")
@@ -104,6 +105,7 @@ def _gathered(
                 progress.advance(len(of_dataset), dataset)
                 continue
             sums = context_sums(store.path, of_dataset, sites, progress=progress)
+            empty -= set(sums)
             found = {(group, dataset): each for group, each in sums.items()}
             if asked.by == "model":
                 together |= found
@@ -115,6 +117,8 @@ def _gathered(
         progress.stop()
     if len(reasons) == len(rows):
         raise reasons[0] if len(reasons) == 1 else nothing_in(every, list(rows))
+    for group in filter(empty.__contains__, every):
+        progress.say(f"{group} has no token with a loss in {listed(rows)}, and is left out.")
 
 
 def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection:

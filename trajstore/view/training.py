@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from trajstore.view.gather import Selection
 
 
+def check_x(x: str) -> None:
+    """Raise `BadOption` unless `x` says where a checkpoint can stand."""
+    if x not in ("step", "tokens", "flops"):
+        raise BadOption("--x", x, "step, tokens or flops")
+
+
 def with_training(
     store: Store, frame: pl.DataFrame, x: X, selection: Selection, comparison: Comparison
 ) -> pl.DataFrame:
@@ -28,10 +34,9 @@ def with_training(
     Of a difference between two models they are those of the first. Raises `TrajstoreError` where they are not known,
     or not the same for the models of a mean.
     """
+    check_x(x)
     if x == "step":
         return frame
-    if x not in ("tokens", "flops"):
-        raise BadOption("--x", x, "step, tokens or flops")
     models = [model for model in store.models(selection.models) if model != comparison.minus_model]
     asked, datasets = set(frame["step"]), set(frame["dataset"])
     found: dict[tuple[str, int], int] = {}
