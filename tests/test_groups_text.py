@@ -231,7 +231,8 @@ def test_no_parameter_of_a_macro_bears_a_column_s_name(store: Store) -> None:
     columns: dict[str, set[str]] = {}
     for view, name in store.sql("SELECT table_name, column_name FROM information_schema.columns").fetchall():
         columns.setdefault(view, set()).add(name)
-    assert {"losses", "raw_losses", "tokens", "measures", "unigrams"} <= (read := words & set(columns))
+    read = words & set(columns)
+    assert {"losses", "raw_losses", "tokens", "measures", "unigrams"} <= read
     taken = {name for view in read for name in columns[view]}
     assert {name: taken & set(parameters) for name, parameters, _ in macros if taken & set(parameters)} == {}
 
