@@ -218,5 +218,9 @@ def test_the_list_of_groups_stays_narrow_with_many_datasets(path: Path) -> None:
     assert done.stdout.split()[:3] == ["group", "tokens", "description"]
     assert f"every_token {sum(expected.values())} " in " ".join(done.stdout.split())
     assert "-d DATASET shows one" in done.stderr
-    assert run("group", "list", "-d", "more1", "-s", path).stdout.split()[:3] == ["group", "more1", "description"]
+    assert run("group", "list", "-d", "more1", "-s", path).stdout.split()[:3] == [
+        "group",
+        "more1",
+        "description",
+    ]
     assert run("group", "list", "-d", "less", "-s", path, ok=False).exit_code == 1

@@ -104,8 +104,12 @@ class Draws:
         if dataset not in self._drawn:
             rng = np.random.default_rng([self.interval.seed, zlib.crc32(dataset.encode())])
             drawn = np.empty((self.interval.resamples, n_units), dtype=np.uint16)
-            for row in drawn:
-                row[:] = np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
+            several = max(1, _BLOCK // n_units)
+            for first in range(0, len(drawn), several):
+                block = drawn[first : first + several]
+                places = rng.integers(0, n_units, block.shape)
+                places += np.arange(len(block))[:, None] * n_units
+                block[:] = np.bincount(places.ravel(), minlength=block.size).reshape(block.shape)
             self._drawn[dataset] = drawn
         return self._drawn[dataset]
 

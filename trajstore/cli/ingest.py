@@ -109,7 +109,9 @@ def ingest(
     _say_report(report, dataset)
     nothing = not report.written and not report.skipped and not report.failures
     if nothing and report.tally.left_out:
-        say("So nothing was taken: ask for the model, dataset and steps that the file says its losses are of.")
+        say(
+            "So nothing was taken: ask for the model, dataset and steps that the file says its losses are of."
+        )
     if report.failures or (nothing and report.tally.left_out):
         raise typer.Exit(Exit.FAILED)
 
