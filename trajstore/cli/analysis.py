@@ -34,6 +34,13 @@ AlignOption = Annotated[
         metavar="predict|after", help="The loss of the group's tokens, or of the tokens after them."
     ),
 ]
+CiOption = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
+LevelOption = Annotated[float, typer.Option(help="How often an interval should cover.")]
+ResamplesOption = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
+PlotOption = Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
+]
 GroupOption = Annotated[str | None, typer.Option("--group", "-g", help="Take only this group's tokens.")]
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, GroupOption
+from trajstore.cli.analysis import (
+    AlignOption,
+    AnyDatasets,
+    CiOption,
+    Contexts,
+    GroupOption,
+    LevelOption,
+    PlotOption,
+    ResamplesOption,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -66,9 +74,9 @@ def compare(
         bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
     ] = False,
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
-    ci: Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")] = "bootstrap",
-    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    ci: CiOption = "bootstrap",
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     name: Annotated[
         str | None,
@@ -81,7 +89,7 @@ def compare(
         bool,
         typer.Option("--replace", help="Put it, and with --keep its groups, in the place of what is there."),
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    plot: PlotOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

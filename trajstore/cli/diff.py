@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.analysis import (
+    AlignOption,
+    AnyDatasets,
+    CiOption,
+    Contexts,
+    LevelOption,
+    Models,
+    ResamplesOption,
+    Steps,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -50,9 +59,9 @@ Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, an
 Missing = Annotated[
     str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
 ]
-Resamples = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
-Ci = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
-Level = Annotated[float, typer.Option(help="How often an interval should cover.")]
+Resamples = ResamplesOption
+Ci = CiOption
+Level = LevelOption
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 Out = Annotated[
     Path | None,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, GroupOption, Models
+from trajstore.cli.analysis import (
+    AlignOption,
+    AnyDatasets,
+    Contexts,
+    GroupOption,
+    Models,
+    PlotOption,
+    ReplaceOption,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -80,9 +87,7 @@ def pca(
             "of all options]."
         ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
-    ] = False,
+    replace: ReplaceOption = False,
     update: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +97,7 @@ def pca(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    plot: PlotOption = None,
     x: Annotated[
         str,
         typer.Option(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.analysis import (
+    AlignOption,
+    AnyDatasets,
+    Contexts,
+    LevelOption,
+    Models,
+    PlotOption,
+    ReplaceOption,
+    ResamplesOption,
+    Steps,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -62,8 +71,8 @@ def phases(
     ] = "position_is(500)",
     early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = "position_is(50)",
     changes: Annotated[int, typer.Option(min=0, help="Change points to look for in a curve, at most.")] = 5,
-    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
     name: Annotated[
         str | None,
@@ -71,10 +80,8 @@ def phases(
             help="Name of the finding [default: what is looked at, six digits of a hash of all options]."
         ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    replace: ReplaceOption = False,
+    plot: PlotOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, Contexts, Datasets, Models, Steps
+from trajstore.cli.analysis import AlignOption, Contexts, Datasets, Models, PlotOption, ReplaceOption, Steps
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -47,10 +46,8 @@ def shapes(
             "of all options]."
         ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    replace: ReplaceOption = False,
+    plot: PlotOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

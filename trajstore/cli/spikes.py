@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, Contexts, Datasets, GroupOption, Steps
+from trajstore.cli.analysis import (
+    AlignOption,
+    Contexts,
+    Datasets,
+    GroupOption,
+    LevelOption,
+    PlotOption,
+    ResamplesOption,
+    Steps,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -58,8 +66,8 @@ def spikes(
         bool, typer.Option("--enrich/--no-enrich", help="Look for every group of the store among the tokens.")
     ] = True,
     top: Annotated[int, typer.Option(min=1, help="Inverse tokens to show in context.")] = 10,
-    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
     name: Annotated[
         str | None,
@@ -78,7 +86,7 @@ def spikes(
         bool,
         typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    plot: PlotOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, Contexts, Models, Steps
+from trajstore.cli.analysis import (
+    AlignOption,
+    AnyDatasets,
+    CiOption,
+    Contexts,
+    LevelOption,
+    Models,
+    PlotOption,
+    ResamplesOption,
+    Steps,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -64,11 +73,11 @@ def trajectory(
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
     ] = "step",
-    ci: Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")] = "bootstrap",
-    level: Annotated[float, typer.Option(help="How often an interval should cover.")] = 0.95,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    ci: CiOption = "bootstrap",
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")] = None,
+    plot: PlotOption = None,
     text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
