@@ -114,7 +114,9 @@ def test_ctrl_c_keeps_what_is_finished(path: Path, folder: Path, tmp_path: Path,
     worker.join(30)
     assert worker.exitcode == 1
     told = said.read_text()
-    assert told.endswith("Stopped. What was finished is kept; the same command goes on from there.\n")
+    assert told.endswith(
+        "Stopped. Nothing is half-written: what was finished is kept, and the same command does the rest.\n"
+    )
     assert "Traceback" not in told
     assert steps(path) == [0, 1]
     assert list((path / "tmp").iterdir()) == []
