@@ -114,9 +114,8 @@ def test_parts_that_contradict_each_other(store: Store, dataset: Dataset) -> Non
     with pytest.raises(LossesDiffer) as caught:
         add(store, 1, 2, values=other)
     assert str(caught.value) == (
-        "1 slices of this matrix are there only in part: b on d at step 8 (without contexts 1, 5). Score them "
-        "(trajstore score), leave them out (--model, --steps), choose --contexts that are there, or let trajstore "
-        "matrix take NaN for them: --missing nan"
+        f"m on d at step 7: at context 2, position 2 the store has the loss {ALL[6]!s}, this is {other[6]!s} "
+        "(1 of 8 differ). The slice was left as it is; to overwrite it on purpose: --replace (in Python replace=True)."
     )
     assert add(store, 0).read_bytes()[:4] == data[:4]
     assert store.slice_losses("m", "d", 7)[6] == ALL[6]
@@ -266,16 +265,16 @@ def test_a_matrix_names_what_is_missing(torn: Store) -> None:
     with pytest.raises(MissingSlices) as caught:
         torn.matrix("d")
     assert str(caught.value) == (
-        "1 slices of this matrix are not in the store: b on d at step 16. 1 slices of this matrix are there only in "
-        "part: b on d at step 8 (without contexts 1, 5). Score them (trajstore score), leave them out (--model, "
-        "--steps), choose --steps that exist, or let trajstore matrix take NaN for them: --missing nan"
+        "1 slices of this matrix are there only in part: b on d at step 8 (without contexts 1, 5). Score them "
+        "(trajstore score), leave them out (--model, --steps), choose --contexts that are there, or let trajstore "
+        "matrix take NaN for them: --missing nan"
     )
     with pytest.raises(MissingSlices) as caught:
         torn.matrix(["d", "e"], threads=1)
     assert str(caught.value) == (
         "1 slices of this matrix are not in the store: b on d at step 16. 1 slices of this matrix are there only in "
-        "part: b on d at step 8 (without contexts 1, 5). Score them (trajstore score), leave them out (--model, --steps), choose --steps that exist, or "
-        "take NaN for them: --missing nan"
+        "part: b on d at step 8 (without contexts 1, 5). Score them (trajstore score), leave them out (--model, "
+        "--steps), choose --steps that exist, or let trajstore matrix take NaN for them: --missing nan"
     )
 
 
