@@ -59,9 +59,6 @@ Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, an
 Missing = Annotated[
     str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
 ]
-Resamples = ResamplesOption
-Ci = CiOption
-Level = LevelOption
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 Out = Annotated[
     Path | None,
@@ -90,9 +87,9 @@ def steps(
     least: Least = 0.1,
     top: Top = 5,
     missing: Missing = "error",
-    ci: Ci = "bootstrap",
-    level: Level = 0.95,
-    resamples: Resamples = 1000,
+    ci: CiOption = "bootstrap",
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
     plot: Plot = None,
@@ -141,9 +138,9 @@ def models(
     least: Least = 0.1,
     top: Top = 5,
     missing: Missing = "error",
-    ci: Ci = "bootstrap",
-    level: Level = 0.95,
-    resamples: Resamples = 1000,
+    ci: CiOption = "bootstrap",
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
     plot: Plot = None,
@@ -180,9 +177,9 @@ def prompts(
     least: Least = 0.1,
     top: Top = 5,
     missing: Missing = "error",
-    ci: Ci = "bootstrap",
-    level: Level = 0.95,
-    resamples: Resamples = 1000,
+    ci: CiOption = "bootstrap",
+    level: LevelOption = 0.95,
+    resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
     plot: Plot = None,

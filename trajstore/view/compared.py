@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from trajstore.errors import GroupError, listed
 from trajstore.store.foundations import Foundations
 from trajstore.view.charts import Chart, Panel, Series
 from trajstore.view.figures import trajectory_chart
+from trajstore.view.naming import finding_name
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -31,10 +30,9 @@ def default_name(models: Sequence[str], question: Question, selection: Selection
     of all that was asked for.
     """
     who = "-vs-".join(models) if len(models) == 2 else f"{len(models)}-models"
-    asked = json.dumps([list(models), _asked(question, selection)], sort_keys=True)
     parts = [who, question.step, *([question.group] if question.group else [])]
-    digits = hashlib.sha256(asked.encode()).hexdigest()[:6]
-    return "-".join([*(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts), digits])
+    clean = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts]
+    return finding_name(clean, [list(models), _asked(question, selection)])
 
 
 def _asked(question: Question, selection: Selection) -> dict[str, Any]:

@@ -7,8 +7,6 @@ them up to date.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,7 @@ from trajstore.store.matrix import column_labels, row_labels
 from trajstore.store.progress import SILENT, Progress
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import Asked, Inputs, hash_columns, hashes_read, resolve
+from trajstore.view.naming import finding_name, one_or_many
 from trajstore.view.training import with_training
 
 if TYPE_CHECKING:
@@ -132,10 +131,8 @@ def default_name(asked: Asked, method: Method) -> str:
 
     Its method, its dataset or how many, its group, and six digits of a hash of all that was asked for.
     """
-    everything = json.dumps([asked.facts, method.facts], sort_keys=True)
-    digits = hashlib.sha256(everything.encode()).hexdigest()[:6]
-    on = asked.datasets[0] if len(asked.datasets) == 1 else f"{len(asked.datasets)}-datasets"
-    return "-".join([method.kind, on, *([asked.group] if asked.group else []), digits])
+    parts = [method.kind, one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
+    return finding_name(parts, [asked.facts, method.facts])
 
 
 def keep(store: Store, name: str, fitted: Fitted, *, overwrite: bool = False) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from trajstore.store.foundations import Foundations
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.steps import resolve
 from trajstore.view.gather import Selection, resampled_trajectories
+from trajstore.view.naming import finding_name
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -117,10 +116,9 @@ def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
 
 def default_name(asked: Asked) -> str:
     """A finding's name where none is given: what it is of, and six digits of a hash of all that was asked for."""
-    digits = hashlib.sha256(json.dumps(asked.facts, sort_keys=True).encode()).hexdigest()[:6]
     plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
     first = plain[0] if plain else ("induction" if asked.induction else "calls")
-    return f"{first}-{digits}"
+    return finding_name([first], asked.facts)
 
 
 def keep(store: Store, name: str, found: Phases, *, overwrite: bool = False) -> None:

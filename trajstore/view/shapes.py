@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from trajstore.store.progress import SILENT, Progress
 from trajstore.store.selection import checkpoints
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import hash_columns, hashes_read
+from trajstore.view.naming import finding_name, one_or_many
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -61,10 +60,8 @@ class Asked:
         """A finding's name where none is given: the dataset or how many, the groups, and six digits of a hash of all
         that is asked for.
         """
-        digits = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
-        on = self.datasets[0] if len(self.datasets) == 1 else f"{len(self.datasets)}-datasets"
-        through = [self.groups[0] if len(self.groups) == 1 else f"{len(self.groups)}-groups"]
-        return "-".join([on, *(through if self.groups else []), digits])
+        through = [one_or_many(self.groups, "groups")] if self.groups else []
+        return finding_name([one_or_many(self.datasets, "datasets"), *through], asdict(self))
 
 
 @dataclass(frozen=True)

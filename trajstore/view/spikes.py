@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from trajstore.store.sums import Units, context_sums
 from trajstore.view.enriched import Memberships, memberships
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import Asked, Inputs, hash_columns, resolve
+from trajstore.view.naming import finding_name, one_or_many
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -168,11 +167,9 @@ def default_name(asked: Asked, search: Search) -> str:
 
     Its model, its dataset or how many, its group, and six digits of a hash of all that was asked for.
     """
-    everything = json.dumps([asked.facts, search.facts], sort_keys=True)
-    digits = hashlib.sha256(everything.encode()).hexdigest()[:6]
-    on = asked.datasets[0] if len(asked.datasets) == 1 else f"{len(asked.datasets)}-datasets"
     models = asked.models or ("model",)
-    return "-".join([models[0], on, *([asked.group] if asked.group else []), digits])
+    parts = [models[0], one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
+    return finding_name(parts, [asked.facts, search.facts])
 
 
 def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: int = 10) -> pl.DataFrame:
