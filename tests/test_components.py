@@ -154,6 +154,22 @@ def test_an_update_is_a_fit_from_scratch(noisy: Store, what: str, center: str) -
     same(update(noisy, "grows"), updated)
 
 
+def test_an_update_goes_on_in_the_precision_that_its_finding_was_made_in(noisy: Store) -> None:
+    single = Method(components=5, treatment=Treatment(precision="single"))
+    keep(noisy, "grows", components(noisy, ["d"], method=single))
+    updated = update(noisy, "grows", Changes(["e"]))
+    assert updated.facts["precision"] == "single"
+    exact, scratch = (components(noisy, ["d", "e"], method=how) for how in (Method(components=5), single))
+    same(updated, scratch, rtol=1e-3)
+    off = np.abs(scratch.result.variance["variance"] / exact.result.variance["variance"] - 1).to_numpy()
+    assert 1e-12 < off.max() < 1e-3
+    done = CliRunner().invoke(
+        app, ["pca", "--update", "grows", "--precision", "single", "-s", str(noisy.path)]
+    )
+    assert done.exit_code == 2
+    assert "--precision" in done.output
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Slices whose losses are read, by their path from losses/ on."""

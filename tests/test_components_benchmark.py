@@ -15,10 +15,13 @@ def test_the_table_is_whole_and_the_folder_is_removed(tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8") == "# Benchmarks\n\n" + done.stdout
     assert list(temporary.iterdir()) == []
     rows = table(done.stdout)
-    ways = [
+    ours = [
         "trajstore, from the slices",
-        *(f'scikit-learn, svd_solver="{way}"' for way in ("full", "randomized")),
+        "trajstore, from the slices, --precision single",
+        "trajstore, matrix in memory",
+        'trajstore, matrix in memory, precision="single"',
     ]
+    ways = [*ours, *(f'scikit-learn, svd_solver="{way}"' for way in ("full", "randomized"))]
     assert [row["Way"] for row in rows] == ways
     assert {row["Rows × columns"] for row in rows} == {"60 × 512"}
     assert all(float(row["Peak memory"].split()[0]) > 50 for row in rows)

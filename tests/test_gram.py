@@ -9,12 +9,14 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from trajstore.analysis.gram import (
+    _ELEMENTS,
     _WIDTH,
     ArrayBlocks,
     Rows,
     Treatment,
     axes,
     centred_products,
+    combined,
     of_centred,
     prepared,
     products,
@@ -61,7 +63,9 @@ def test_products_are_those_of_rows_less_the_reference() -> None:
     for blocks in (InPieces(X), ArrayBlocks(X)):
         np.testing.assert_allclose(products(blocks, rows, Treatment()), less @ less.T, rtol=1e-12)
     new = np.array([1, 6])
-    np.testing.assert_allclose(products_of(InPieces(X), rows, new), (less @ less.T)[new], rtol=1e-12)
+    np.testing.assert_allclose(
+        products_of(InPieces(X), rows, new, Treatment()), (less @ less.T)[new], rtol=1e-12
+    )
 
 
 def test_the_reference_changes_nothing_that_is_centred() -> None:
@@ -69,6 +73,46 @@ def test_the_reference_changes_nothing_that_is_centred() -> None:
     first, last = (products(ArrayBlocks(wide), Rows.of(MODELS, "all", at), Treatment()) for at in (0, 8))
     parts = np.zeros(9, dtype=int)
     np.testing.assert_allclose(centred_products(first, parts), centred_products(last, parts), atol=1e-8)
+
+
+def test_single_precision_is_off_by_less_than_its_rounding_and_double_is_not() -> None:
+    wide = RNG.gamma(2, 2, size=(9, 3 * _WIDTH)).astype(np.float32)
+    rows = Rows.of(MODELS, "all")
+    less = wide.astype(float) - wide[rows.reference]
+    expected, new = less @ less.T, np.array([1, 6])
+    double, single = Treatment(), Treatment(precision="single")
+    np.testing.assert_allclose(products(ArrayBlocks(wide), rows, double), expected, rtol=1e-13)
+    for found, true in (
+        (products(ArrayBlocks(wide), rows, single), expected),
+        (products_of(ArrayBlocks(wide), rows, new, single), expected[new]),
+    ):
+        off = np.abs(found - true).max() / expected.max()
+        assert 1e-12 < off < 1e-6
+
+
+class InBands(ArrayBlocks):
+    """Four rows at a time, in halves of the columns, that share one memory."""
+
+    def bands(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        half = self.shape[1] // 2
+        memory = np.empty((4, self.shape[1]), dtype=np.float32)
+        for first, end in ((0, half), (half, self.shape[1])):
+            for row in range(0, len(self.values), 4):
+                part = self.values[row : row + 4, first:end]
+                band = memory[: len(part), : end - first]
+                band[:] = part
+                yield row, first, band
+
+
+def test_sums_of_rows_are_a_product_of_matrices() -> None:
+    weights = RNG.normal(size=(3, 9))
+    wide = RNG.gamma(2, 2, size=(9, _ELEMENTS // 9 + 50)).astype(np.float32)
+    for values in (X, wide):
+        expected = weights @ values.astype(float)
+        for blocks in (ArrayBlocks(values), InBands(values)):
+            np.testing.assert_allclose(combined(blocks, weights), expected, rtol=1e-11, atol=1e-11)
+    with pytest.raises(TrajstoreError, match="missing now.*Run it again"):
+        combined(ArrayBlocks(holed()), weights)
 
 
 @pytest.mark.parametrize("center", ["all", "model"])
@@ -125,6 +169,8 @@ def test_what_cannot_be() -> None:
         treated(holed())
     with pytest.raises(BadOption, match="--center 'mode'"):
         Treatment(center="mode")  # type: ignore[arg-type]
+    with pytest.raises(BadOption, match="--precision 'half'.*double or single"):
+        Treatment(precision="half")  # type: ignore[arg-type]
     with pytest.raises(BadOption, match="--missing 'zero'.*error or drop-columns or mean"):
         Treatment(missing="zero")  # type: ignore[arg-type]
     same = np.repeat(RNG.normal(size=(2, 40)), [4, 5], axis=0)

@@ -17,9 +17,13 @@ from trajstore.errors import BadOption, TrajstoreError
 
 Center = Literal["all", "model"]
 Lacking = Literal["error", "drop-columns", "mean"]
+Precision = Literal["double", "single"]
 
 _WIDTH = 1 << 12
-"""Columns taken in float64 at a time."""
+"""Columns taken at a time."""
+
+_ELEMENTS = 1 << 21
+"""Losses taken in float64 at a time where there are not all rows of them."""
 
 
 class Blocks(Protocol):
@@ -31,6 +35,13 @@ class Blocks(Protocol):
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of its first column, block (rows, some columns)), which may be valid until the next only."""
+
+
+class Bands(Blocks, Protocol):
+    """Blocks that can be had by rows too."""
+
+    def bands(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(its first row, its first column, block (some rows, some columns)): all that there is, once, in any order."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,10 @@ class ArrayBlocks:
         """The array."""
         yield 0, self.values
 
+    def bands(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The array."""
+        yield 0, 0, self.values
+
 
 @dataclass(frozen=True)
 class Treatment:
@@ -62,26 +77,35 @@ class Treatment:
     missing: Lacking = "error"
     """NaN is an error, has its column left out, or counts as the mean that is subtracted (of the column's other rows,
     those of its model where there are any and `center` is model); a column of NaN alone is left out."""
+    precision: Precision = "double"
+    """Of the dot products of a few thousand columns, which are added up in float64: float64 themselves, or float32,
+    about half the work, which leaves an element of the Gram matrix off by 1e-8 of the largest."""
 
     def __post_init__(self) -> None:
         """Refuse what there is not."""
         for option, value, known in (
             ("--center", self.center, Center),
             ("--missing", self.missing, Lacking),
+            ("--precision", self.precision, Precision),
         ):
             if value not in get_args(known):
                 raise BadOption(option, value, " or ".join(get_args(known)))
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is done with a column but to centre it."""
+        return not self.scale and self.missing == "error"
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Columns in float64, treated but for their means: `of_centred` subtracts those."""
+    """Columns treated but for their means: `of_centred` subtracts those."""
 
     first: int
     """Number of the first of them."""
     values: np.ndarray
-    """float64 (rows, columns), less the reference row, divided by `scale`; a column that is left out is 0. Its memory
-    is used again for the next."""
+    """float64, or float32 where that was asked for, (rows, columns): less the reference row, divided by `scale`; a
+    column that is left out is 0. Its memory is used again for the next."""
     offset: np.ndarray
     """The reference row, float64 (columns,), nats."""
     scale: np.ndarray
@@ -126,18 +150,23 @@ class Axes:
     """Rows less means that were subtracted: what sums of squares are divided by to be variances."""
 
 
-def prepared(blocks: Blocks, rows: Rows, treatment: Treatment) -> Iterator[Prepared]:
+def prepared(
+    blocks: Blocks, rows: Rows, treatment: Treatment, precision: Precision = "double"
+) -> Iterator[Prepared]:
     """The columns of a matrix in order, some at a time; raises `TrajstoreError` for NaN that is an error."""
-    memory = np.empty((blocks.shape[0], min(_WIDTH, blocks.shape[1])))
+    kind = np.float64 if precision == "double" else np.float32
+    memory = np.empty((blocks.shape[0], min(_WIDTH, blocks.shape[1])), dtype=kind)
     for start, block in blocks:
         for first in range(0, block.shape[1], _WIDTH):
             yield _prepare(start + first, block[:, first : first + _WIDTH], rows, treatment, memory)
 
 
 def _prepare(first: int, block: np.ndarray, rows: Rows, treatment: Treatment, memory: np.ndarray) -> Prepared:
-    """Columns in float64, in `memory`."""
+    """Columns in `memory`, which has the precision they are wanted in."""
     offset = np.nan_to_num(block[rows.reference].astype(np.float64))
-    values = np.subtract(block, offset, out=memory[:, : block.shape[1]])
+    # A difference of two float32 is the same whether it is rounded once it is taken or taken in float32.
+    less = offset.astype(np.promote_types(memory.dtype, block.dtype))
+    values = np.subtract(block, less, out=memory[:, : block.shape[1]], casting="same_kind")
     kept: np.ndarray = np.ones(values.shape[1], dtype=bool)
     # A sum is finite where all its terms are, and takes no memory.
     if not np.isfinite(values.sum()):
@@ -191,17 +220,40 @@ def products(blocks: Blocks, rows: Rows, treatment: Treatment) -> np.ndarray:
     """Dot products of all pairs of rows less the reference row, float64 (rows, rows), nats²."""
     n = blocks.shape[0]
     gram = np.zeros((n, n))
-    for part in prepared(blocks, rows, treatment):
-        gram += (
-            part.values @ part.values.T
-        )  # numpy takes BLAS's symmetric product here, which is half the work
+    for part in prepared(blocks, rows, treatment, treatment.precision):
+        # numpy takes BLAS's symmetric product here, which is half the work.
+        gram += part.values @ part.values.T
     return gram
 
 
-def products_of(blocks: Blocks, rows: Rows, new: np.ndarray) -> np.ndarray:
+def combined(blocks: Bands, weights: np.ndarray) -> np.ndarray:
+    """Sums of the rows of a matrix by weights (sums, rows): float64 (sums, columns).
+
+    Raises `TrajstoreError` for NaN.
+    """
+    found = np.zeros((len(weights), blocks.shape[1]))
+    memory = np.empty(0)
+    for row, column, band in blocks.bands():
+        of_rows = weights[:, row : row + len(band)]
+        width = max(1, _ELEMENTS // len(band))
+        if memory.size < len(band) * width:
+            memory = np.empty(len(band) * width)
+        for first in range(0, band.shape[1], width):
+            piece = band[:, first : first + width]
+            values = memory[: piece.size].reshape(piece.shape)
+            values[:] = piece
+            found[:, column + first : column + first + piece.shape[1]] += of_rows @ values
+    if not np.isfinite(found.sum()):
+        raise TrajstoreError(
+            "Losses that were there are missing now: a slice was replaced while it was read. Run it again."
+        )
+    return found
+
+
+def products_of(blocks: Blocks, rows: Rows, new: np.ndarray, treatment: Treatment) -> np.ndarray:
     """Dot products of some rows, by their numbers `new`, with all rows: float64 (new rows, rows), nats²."""
     found = np.zeros((len(new), blocks.shape[0]))
-    for part in prepared(blocks, rows, Treatment()):
+    for part in prepared(blocks, rows, treatment, treatment.precision):
         found += part.values[new] @ part.values.T
     return found
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.gram import Blocks, Rows, Treatment, of_centred, prepared
+from trajstore.analysis.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
 from trajstore.analysis.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
 from trajstore.analysis.sparse_pca import SparseFit, sparse_pca
 from trajstore.errors import BadOption
@@ -96,7 +96,7 @@ class Residual:
 
 
 def find(
-    blocks: Blocks,
+    blocks: Bands,
     rows: Rows,
     method: Method,
     gram: np.ndarray | None,

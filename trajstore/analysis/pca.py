@@ -15,12 +15,16 @@ import polars as pl
 from trajstore.analysis.gram import (
     ArrayBlocks,
     Axes,
+    Bands,
     Blocks,
     Center,
     Lacking,
+    Precision,
     Rows,
     Treatment,
     axes,
+    combined,
+    of_centred,
     prepared,
     products,
 )
@@ -123,16 +127,17 @@ def pca(
     center: Center = "all",
     scale: bool = False,
     missing: Lacking = "error",
+    precision: Precision = "double",
 ) -> PCAResult:
     """Principal components of the matrix's rows; the same as scikit-learn's `PCA(svd_solver="full")` up to sign.
 
     With X centred by column, G = X Xᵀ = U Λ Uᵀ gives scores U √Λ, variances Λ / (rows − 1), and loadings
     Λ^(−1/2) Uᵀ X. G is summed over blocks of columns in float64. Fewer components come back than asked where the
     matrix has no more (at most rows − 1, and none without variance). `center` "model" takes each model's own means
-    from its rows, and divides by rows − models; `scale` and `missing` are those of `Treatment`.
+    from its rows, and divides by rows − models; `scale`, `missing` and `precision` are those of `Treatment`.
     Raises `TrajstoreError` for fewer than two rows, for NaN that is an error, and where nothing varies.
     """
-    treatment = Treatment(center, scale, missing)
+    treatment = Treatment(center, scale, missing, precision)
     blocks = ArrayBlocks(matrix.values)
     check_shape(blocks, components)
     rows = Rows.of(matrix.rows["model"].to_list(), center)
@@ -140,7 +145,7 @@ def pca(
     return fit(blocks, rows, treatment, gram, components).result(matrix.rows, matrix.columns)
 
 
-def fit(blocks: Blocks, rows: Rows, treatment: Treatment, gram: np.ndarray, components: int) -> Fit:
+def fit(blocks: Bands, rows: Rows, treatment: Treatment, gram: np.ndarray, components: int) -> Fit:
     """The components of a matrix whose rows have these dot products (`gram.products`), by one pass over it.
 
     Raises `TrajstoreError` where nothing varies.
@@ -148,19 +153,22 @@ def fit(blocks: Blocks, rows: Rows, treatment: Treatment, gram: np.ndarray, comp
     found = axes(gram, rows, min(components, blocks.shape[1]))
     root = np.sqrt(found.values)
     of_means = np.array([rows.parts == number for number in range(rows.means)], dtype=np.float64)
-    weights = np.vstack([(found.vectors / root).T, of_means / of_means.sum(axis=1, keepdims=True)])
+    # Where the weights of a component add up to 0 over the rows of each mean, the means need not be subtracted. A small
+    # component's add up to more than rounding, being orthogonal to the means as far as the largest's rounding only.
+    of_components = of_centred(found.vectors / root, rows.parts).T
+    weights = np.vstack([of_components, of_means / of_means.sum(axis=1, keepdims=True)])
     columns = blocks.shape[1]
-    loadings, means = np.empty((len(root), columns)), np.empty((rows.means, columns))
-    scale, kept = np.empty(columns), np.empty(columns, dtype=bool)
-    for part in prepared(blocks, rows, treatment):
-        at = slice(part.first, part.first + part.values.shape[1])
-        # The weights of a component add up to 0 over the rows of each mean, so the means need not be subtracted.
-        weighted = weights @ part.values
-        loadings[:, at], means[:, at] = (
-            weighted[: len(root)],
-            part.offset + part.scale * weighted[len(root) :],
-        )
-        scale[at], kept[at] = part.scale, part.kept
+    scale, kept = np.ones(columns), np.ones(columns, dtype=bool)
+    if treatment.plain:
+        weighted = combined(blocks, weights)
+    else:
+        weighted = np.empty((len(weights), columns))
+        for part in prepared(blocks, rows, treatment):
+            at = slice(part.first, part.first + part.values.shape[1])
+            weighted[:, at] = weights @ part.values
+            weighted[len(root) :, at] = part.offset + part.scale * weighted[len(root) :, at]
+            scale[at], kept[at] = part.scale, part.kept
+    loadings, means = weighted[: len(root)], weighted[len(root) :]
     sign = signs(loadings)
     loadings *= sign[:, None]
     turned = Axes(found.vectors * sign, found.values, found.total, found.freedom)
@@ -209,11 +217,16 @@ class PCA:
     """
 
     def __init__(
-        self, n_components: int = COMPONENTS, *, center: Center = "all", scale: bool = False
+        self,
+        n_components: int = COMPONENTS,
+        *,
+        center: Center = "all",
+        scale: bool = False,
+        precision: Precision = "double",
     ) -> None:
-        """`center` and `scale` are those of `Treatment`; centred by model, matrices must be a `LossMatrix`."""
+        """`center`, `scale` and `precision` are `Treatment`'s; centred by model, matrices must be a `LossMatrix`."""
         self.n_components = n_components
-        self.treatment = Treatment(center, scale)
+        self.treatment = Treatment(center, scale, precision=precision)
 
     def fit(self, matrix: LossMatrix | np.ndarray, y: object = None) -> PCA:  # noqa: ARG002 — as scikit-learn's
         """Find the components of a matrix (rows, columns); raises `TrajstoreError` as `pca`."""

@@ -1,7 +1,8 @@
-"""A matrix too large to hold, as blocks of columns: each has all rows, and is read from the slices when its turn comes.
+"""A matrix too large to hold, in blocks that are read from the slices when their turn comes.
 
-A slice is read whole for each block that has columns of it, so blocks are as wide as the limit on their size lets them
-be, and equally wide within a dataset. Memory holds one block, and the slices being read.
+Blocks of columns have all rows. A slice is read whole for each that has columns of it, so they are as wide as the limit
+on their size lets them be, and equally wide within a dataset. Bands have all columns of a dataset and some rows, and
+every slice is read once for them. Memory holds one block or band, and the slices being read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from trajstore.store.progress import SILENT, Progress
 
 BLOCK_BYTES = 600 << 20
 """Most memory of a block."""
+
+_BAND_ROWS = 128
+"""Most rows of a band."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,16 @@ class SliceBlocks:
 
     @property
     def reads(self) -> int:
-        """Slices that are read when it is gone through: none for a matrix that is held."""
+        """Slices that are read when it is gone through by columns: none for a matrix that is held."""
         if self._held:
             return 0
         parts = self.sites if self._fits else [part for _, part in self._parts()]
         return len(self.checkpoints) * sum(1 for part in parts if len(part.tokens))
+
+    @property
+    def band_reads(self) -> int:
+        """Slices that are read when it is gone through by rows: none for a matrix that is held."""
+        return 0 if self._held else len(self.checkpoints) * sum(1 for part in self.sites if len(part.tokens))
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of its first column, block), float32 (rows, at most the columns that fit), nats.
@@ -65,7 +74,7 @@ class SliceBlocks:
         if self._fits:
             if not self._held:
                 whole = np.empty(self.shape, dtype=np.float32)
-                self._read([chosen for chosen in self.sites if len(chosen.tokens)], whole)
+                self._read([chosen for chosen in self.sites if len(chosen.tokens)], whole, self.checkpoints)
                 self._held.append(whole)
             yield 0, self._held[0]
             return
@@ -74,16 +83,36 @@ class SliceBlocks:
         for first, part in self._parts():
             columns = len(part.tokens)
             block = memory[: len(self.checkpoints) * columns].reshape(-1, columns)
-            self._read([part], block)
+            self._read([part], block, self.checkpoints)
             yield first, block
+
+    def bands(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(its first row, its first column, block float32 (some rows, a dataset's columns), nats).
+
+        Memory and errors are those of blocks.
+        """
+        if self._fits:
+            for first, block in self:
+                yield 0, first, block
+            return
+        before = 0
+        for chosen in self.sites:
+            columns = len(chosen.tokens)
+            height = min(_BAND_ROWS, len(self.checkpoints), max(1, self.limit // (4 * max(1, columns))))
+            memory = np.empty((height, columns), dtype=np.float32)
+            for row in range(0, len(self.checkpoints) if columns else 0, height):
+                of_rows = self.checkpoints[row : row + height]
+                self._read([chosen], memory[: len(of_rows)], of_rows)
+                yield row, before, memory[: len(of_rows)]
+            before += columns
 
     @property
     def _fits(self) -> bool:
         rows, columns = self.shape
         return 4 * rows * columns <= self.limit
 
-    def _read(self, sites: Sequence[Sites], block: np.ndarray) -> None:
-        """Fill a block that has these columns."""
+    def _read(self, sites: Sequence[Sites], block: np.ndarray, rows: Sequence[tuple[str, int]]) -> None:
+        """Fill a block that has these columns and rows."""
         if self.missing == "nan":
             block[:] = np.nan
 
@@ -92,7 +121,7 @@ class SliceBlocks:
             self.loss_hashes[facts.dataset, facts.model, facts.step] = facts.loss_sha256
             return facts.partial
 
-        each_slice(self.root, self.checkpoints, sites, fill, self.missing, self.threads, self.progress)
+        each_slice(self.root, rows, sites, fill, self.missing, self.threads, self.progress)
 
     def _parts(self) -> Iterator[tuple[int, Sites]]:
         """(number of its first column, sites) of each block."""

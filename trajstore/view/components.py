@@ -80,7 +80,7 @@ def components(
     check_shape(blocks, how.components)
     gram = None
     if how.kind != "sparse":
-        with bar(blocks, "dot products"):
+        with bar(blocks, "dot products", blocks.reads):
             gram = products(blocks, rows, how.treatment)
     return finish(store, inputs, how, rows, blocks, gram, progress)
 
@@ -98,7 +98,7 @@ def finish(
     labels = row_labels(inputs.checkpoints), pl.concat([column_labels(chosen) for chosen in inputs.sites])
     if method.kind != "full":
         blocks = replace(blocks, progress=SILENT)  # the solver has a bar of its own
-    with bar(blocks, "loadings"):
+    with bar(blocks, "loadings", blocks.band_reads if method.treatment.plain else blocks.reads):
         found = find(blocks, rows, method, gram, labels, progress)
     return Fitted(found.result, inputs, _facts(store, inputs, method, rows, found), gram, hashes_read(blocks))
 
@@ -198,10 +198,10 @@ def _explained(kind: Kind) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def bar(blocks: SliceBlocks, label: str) -> Iterator[None]:
-    """A bar for one pass over blocks, if slices are read for it."""
-    if blocks.reads:
-        blocks.progress.start(label, blocks.reads, "slices")
+def bar(blocks: SliceBlocks, label: str, reads: int) -> Iterator[None]:
+    """A bar for one pass over blocks, if so many slices are read for it."""
+    if reads:
+        blocks.progress.start(label, reads, "slices")
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ def update(
     inputs, before = resolve(store, _merged(old, asked)), _inputs_then(store, made, old)
     _require_unchanged(store, made, inputs, before)
     rows = _rows_as_then(made, inputs, method)
-    gram = _grown(store, made, inputs, before, rows, progress, limit)
+    gram = _grown(store, made, inputs, before, rows, method.treatment, progress, limit)
     blocks = inputs.blocks(store, False, progress, limit)
     return finish(store, inputs, method, rows, blocks, gram, progress)
 
@@ -70,6 +70,7 @@ def _grown(
     inputs: Inputs,
     before: Inputs,
     rows: Rows,
+    treatment: Treatment,
     progress: Progress,
     limit: int,
 ) -> np.ndarray:
@@ -82,8 +83,8 @@ def _grown(
     new = np.setdiff1d(np.arange(len(place)), old)
     if len(new):
         there = replace(inputs, sites=before.sites).blocks(store, False, progress, limit)
-        with bar(there, "dot products of new checkpoints"):
-            found = products_of(there, rows, new)
+        with bar(there, "dot products of new checkpoints", there.reads):
+            found = products_of(there, rows, new, treatment)
         gram[new] = found
         gram[:, new] = found.T
         del there  # it may hold a block
@@ -91,8 +92,8 @@ def _grown(
     added = [_without(chosen, then.get(chosen.dataset.name)) for chosen in inputs.sites]
     if more := [chosen for chosen in added if len(chosen.tokens)]:
         beside = replace(inputs, sites=more).blocks(store, False, progress, limit)
-        with bar(beside, "dot products on new contexts"):
-            gram += products(beside, rows, Treatment())
+        with bar(beside, "dot products on new contexts", beside.reads):
+            gram += products(beside, rows, treatment)
     return gram
 
 
@@ -155,7 +156,7 @@ def _rows_as_then(made: Finding, inputs: Inputs, method: Method) -> Rows:
 def _method(made: Finding, asked: int | None) -> Method:
     """How a finding was made; raises `TrajstoreError` where that cannot be continued."""
     facts = made.facts
-    treatment = Treatment(facts["center"], facts["scale"], facts["missing"])
+    treatment = Treatment(facts["center"], facts["scale"], facts["missing"], facts.get("precision", "double"))
     why = [
         words
         for words, true in (
