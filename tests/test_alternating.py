@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
+from test_projection import Streamed
 
-from trajstore.analysis.alternating import Descent, _better_directions, descend
+from trajstore.analysis.alternating import Descent, _better_directions, _revive, descend
 from trajstore.analysis.gram import ArrayBlocks
 
 
@@ -92,6 +94,32 @@ def test_they_are_drawn_where_something_is_left() -> None:
     assert np.count_nonzero(found.loadings.any(axis=1)) == 1
     length = np.linalg.norm(x[:, 4])
     assert np.abs(found.loadings).max() == pytest.approx(length - 1)
+
+
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_columns_are_drawn_by_what_each_would_save(width: int) -> None:
+    """(‖r‖ − α)² of the column over the sum of all, however the columns come in blocks."""
+    lengths = np.array([5.0, 0.5, 2.0, 3.0, 1.0, 1.5, 4.0, 2.0])
+    x = np.diag(lengths)
+    drawn = np.zeros(8)
+    for seed in range(2000):
+        directions = np.zeros((8, 1))
+        blocks = Streamed(x, width)
+        assert _revive(blocks, directions, np.zeros((1, 8)), 1.0, np.random.default_rng(seed))
+        drawn += directions[:, 0]
+    weights = np.maximum(lengths - 1, 0) ** 2
+    assert stats.chisquare(drawn[weights > 0], 2000 * weights[weights > 0] / weights.sum()).pvalue > 1e-3
+    assert not drawn[weights == 0].any()
+
+
+def test_a_draw_that_saves_little_is_followed_by_others() -> None:
+    """Four columns, of which each draw takes one: none lowers the objective by half, all four together do."""
+    x = np.diag([9.0, 8.0, 8.0, 8.0])
+    start = np.zeros((4, 4))
+    start[0, 0] = 1
+    found = run(x, start, tol=0.5)
+    assert found.loadings.any(axis=1).all()
+    np.testing.assert_allclose(np.abs(found.loadings).sum(axis=0), [8, 7, 7, 7])
 
 
 def test_max_iter_ends_it_with_directions_in_the_ball() -> None:

@@ -20,7 +20,9 @@ from trajstore.view.charts import (
     Mark,
     Panel,
     Series,
+    band_alpha,
     is_even,
+    mark_rows,
     palette,
     rgba,
     step_axis,
@@ -134,6 +136,76 @@ def test_a_mark_is_in_sight_but_does_not_decide_the_kind_of_axis():
 )
 def test_step_labels_are_exact(step, label):
     assert step_label(step) == label
+
+
+def test_labels_of_marks_that_stand_close_are_in_rows_of_their_own():
+    axis = step_axis([0, 1, 10, 100, 1000, 10_000, 40_000])
+    marks = [
+        Mark(20_000, "a spike"),
+        Mark(31_000, "a spike"),
+        Mark(30_000, ""),
+        Mark(1, "x"),
+        Mark(40_000, "b"),
+    ]
+    assert mark_rows(marks, axis, 100) == [0, 1, 0, 0, 0]
+    assert mark_rows(marks, axis, 1000) == [0] * 5, "where there is room"
+
+
+def test_steps_that_are_not_whole_have_short_labels():
+    assert step_label(100.830942279926) == "100.8"
+
+
+# words that are long
+
+
+LONG = "olmo-2-1124-7b.stage2-ingredient1-lr-1e-4-batch-512-of-somebody-run3"
+
+
+def test_long_titles_labels_and_legends_stay_on_the_picture():
+    """Every piece of text lies within the figure, and the legend within its width."""
+    series = tuple(Series(f"{LONG}-{n}" if n % 4 == 0 else f"m{n}", (0, 1, 10), (n, 1, 2)) for n in range(12))
+    panels = tuple(Panel(f"at 3:4 of {LONG}", series) for _ in range(3))
+    drawn = Chart(f"Loss of {LONG} on {LONG} and {LONG}", f"x of {LONG}, {LONG}", f"y {LONG} {LONG}", panels)
+    made = matplotlib_charts.figure([drawn])
+    made.canvas.draw()
+    part, renderer = made.subfigs[0], made.canvas.get_renderer()
+    texts = [part._suptitle, part.legends[0]]
+    for axes in part.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        assert box.x0 >= 0, text
+        assert box.x1 <= made.bbox.x1, text
+        assert box.y0 >= 0, text
+        assert box.y1 <= made.bbox.y1 + 1, text
+    shown = plotly_charts.figure(drawn)
+    assert shown.layout.title.text.count("<br>") >= 2
+    assert "<br>" in shown.layout.xaxis.title.text
+    assert shown.layout.margin.t > plotly_charts.figure(chart()).layout.margin.t
+
+
+def test_kinds_have_names_in_place_of_numbers():
+    one = Series("a", (1.0, 2.0, 3.0), (5, 6, 7), mode="markers")
+    kinds = Chart("t", "kind", "%", (Panel("", (one,)),), step_axis=False, names=("flat", "<rise>", "fall"))
+    axes = matplotlib_charts.figure([kinds]).subfigs[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["flat", "<rise>", "fall"]
+    made = plotly_charts.figure(kinds)
+    assert list(made.layout.xaxis.ticktext) == ["flat", "&lt;rise&gt;", "fall"]
+    assert list(made.layout.xaxis.tickvals) == [1, 2, 3]
+
+
+def test_the_interval_of_a_single_point_is_a_line():
+    one = Series("a", (1000,), (2.0,), (1.5,), (2.25,))
+    lonely = Chart("t", "step", "y", (Panel("", (one,)),))
+    (line,) = matplotlib_charts.figure([lonely]).subfigs[0].axes[0].collections
+    assert [list(end) for end in line.get_segments()[0]] == [[1000, 1.5], [1000, 2.25]]
+    (trace,) = plotly_charts.figure(lonely).data
+    assert (list(trace.error_y.array), list(trace.error_y.arrayminus)) == ([0.25], [0.5])
+
+
+def test_many_bands_are_paler():
+    one = Series("a", (0, 1), (2, 2), (1, 1), (3, 3))
+    assert band_alpha(Panel("", (one,) * 2)) > band_alpha(Panel("", (one,) * 9)) > 0.02
 
 
 # colours

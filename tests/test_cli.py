@@ -96,7 +96,7 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
         (["sql", "SELECT 1", "-o", "x.txt"], 2, "none of table, csv, json, markdown, parquet"),
         (["sql", "SELECT 1", "-o", "none/x.csv"], 1, "There is no folder none"),
         (["sql", "-f", "none.sql"], 1, "Cannot read none.sql"),
-        (["matrix", "m.csv", "-d", "d"], 1, "must end in .npy or .parquet"),
+        (["matrix", "m.csv", "-d", "d"], 1, "must end in .npy or .npz or .parquet or .arrow"),
         (["matrix", "m.npy", "-d", "dd"], 1, "There is no dataset 'dd' here; there is: d, e. Did you mean"),
         (["matrix", "m.npy", "-d", "d", "-m", "c*"], 1, "There is no model 'c*' here; there is: a, b."),
         (["matrix", "m.npy", "-d", "d", "--steps", "3"], 1, "The nearest that exist: 0, 1, 2, 4, 8, 16"),

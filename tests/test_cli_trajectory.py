@@ -58,7 +58,7 @@ def test_differences_by_step_as_text_and_picture(path: Path, tmp_path: Path) -> 
     ]
     done = run(*words, "--text", "--plot", tmp_path / "c.png", "-s", path)
     first = done.stdout.splitlines()[0]
-    assert first == "Difference in loss of position_is(8) − position_is(2) by step on 2 datasets"
+    assert first == "Difference in loss of position_is(8) − position_is(2) by step on 2 datasets: a − b"
     assert "difference (nats a token), by step" in done.stdout
     assert "a a − b" in done.stdout
     assert (tmp_path / "c.png").stat().st_size > 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS, ragged
+from conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
 from scipy import stats
 from test_cli import path, run
 
@@ -26,8 +26,8 @@ from trajstore.store.slices import Provenance
 from trajstore.store.store import Store
 from trajstore.view.charts import Chart, Density, Panel, Series
 from trajstore.view.compared import charts, default_name, group_names, keep, keep_groups
-from trajstore.view.comparison import Compared, Question, compare, density
-from trajstore.view.enriched import enriched
+from trajstore.view.comparison import Question, compare, density
+from trajstore.view.enriched import enriched, memberships
 from trajstore.view.gather import Selection
 from trajstore.view.matplotlib_charts import png
 from trajstore.view.plotly_charts import figure
@@ -152,7 +152,7 @@ def test_against_a_checkpoint_of_another_model(planted: Store) -> None:
     assert with_c["pearson"][0] == pytest.approx(1)
     with pytest.raises(BadOption, match="--against 'c'"):
         compare(planted, ["a", "b"], Question(against=("c",)), ON_D)
-    with pytest.raises(UnknownStep, match="--steps 9 matches no checkpoint of c on d"):
+    with pytest.raises(UnknownStep, match="--against 9 matches no checkpoint of c on d"):
         compare(planted, ["a", "b"], Question(against=("c@9",)), ON_D)
 
 
@@ -181,6 +181,10 @@ def test_what_cannot_be_compared(planted: Store) -> None:
         compare(planted, ["a"])
     with pytest.raises(BadOption, match="--step 'all'"):
         compare(planted, ["a", "b"], Question(step="all"))
+    with pytest.raises(UnknownStep, match="--step 9 matches no checkpoint of a and b on d"):
+        compare(planted, ["a", "b"], Question(step="9"))
+    with pytest.raises(BadOption, match="--outliers"):
+        Question(outliers=0.5)
     planted.append(model="c", dataset="d", step=3, losses=losses(planted, "a", 8).astype(np.float32))
     with pytest.raises(NothingChosen, match="a, c have no step in common"):
         compare(planted, ["a", "c"])
@@ -212,8 +216,12 @@ def test_it_is_kept_as_a_finding_and_groups(seeds: Store) -> None:
     members = seeds.groups.members("compare_one_two_1_one_wins", seeds.dataset("d"))
     won = found.outliers.filter(winner="one")
     assert members.tolist() == sorted((25 * won["context"] + won["position"]).to_list())
+    keep_groups(seeds, found, question, "mine")
+    seeds.groups.add("early_of_mine", "FROM groups.mine_one_wins WHERE position < 9")
     again = Said()
-    compare(seeds, ["one", "two"], question, ON_D, again)
+    told = compare(seeds, ["one", "two"], question, ON_D, again).enriched["group"]
+    assert "odd" in told
+    assert not {"mine_one_wins", "early_of_mine", "compare_one_two_1_one_wins"} & set(told)
     assert any(
         line.startswith("Left out of the groups, as they were chosen by losses: compare_one")
         for line in again.lines
@@ -266,9 +274,19 @@ def test_groups_that_read_the_losses_are_no_finding(seeds: Store) -> None:
     assert "easy" in enriched(seeds, [sites], marked, ["two"], Interval(kind="none"))["group"]
 
 
+def test_contexts_of_two_datasets_are_units_of_their_own(planted: Store) -> None:
+    planted.groups.add("early", "FROM tokens WHERE position < 5")
+    sites = [
+        choose_sites(planted.dataset(name), None, None, "predict", pad_first=False) for name in ("d", "e")
+    ]
+    found = memberships(planted, sites)
+    assert found.units.tolist() == np.repeat(np.arange(12), [n - 1 for n in PLANTED_LENGTHS] * 2).tolist()
+    of_context = [position < 5 for n in PLANTED_LENGTHS for position in range(1, n)]
+    assert dict(found)["early"].tolist() == of_context * 2
+
+
 def test_names_of_groups() -> None:
-    found = Compared(("Pythia-1.4b", "x"), [], *[pl.DataFrame()] * 4, (), [])
-    names = group_names(found, Question())
+    names = group_names(("Pythia-1.4b", "x"), Question())
     assert names["Pythia-1.4b"] == "compare_pythia_1_4b_x_last_pythia_1_4b_wins"
 
 
@@ -302,11 +320,49 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     done = run(*words, "--no-groups", "--keep", "--name", "ab", "--plot", tmp_path / "c.png")
     assert "correlation (Pearson)" in done.stdout
     assert "A ~ B@64" in done.stdout
+    at_8 = done.stdout.split("\n\n")[1].splitlines()[2].split()
+    with Store(path) as store:
+        x = {(model, step): losses(store, model, step) for model in "ab" for step in (8, 64)}
+    others = [("b", 8), ("a", 64), ("b", 64)]
+    expected = [np.corrcoef(x["a", 8], x[other])[0, 1] for other in others]
+    expected += [np.corrcoef(x["b", 8], x[other])[0, 1] for other in others[1:]]
+    assert at_8[:2] == ["d", "8"]
+    assert [float(at_8[number]) for number in (2, 7, 8, 9, 10)] == pytest.approx(expected, rel=1e-4)
     assert "A is a, B is b; A − B below 0" in done.stderr
     assert "Added the group compare_a_b_8_" in done.stderr
     assert (tmp_path / "c.png").stat().st_size > 20_000
+    again = run("compare", "a", "b", "-d", "e", "--step", "8", "--keep", "-s", path, ok=False).stderr
+    assert "There is a group 'compare_a_b_8_" in again
+    assert "--prefix compare_a_b_8_e." in again
+    assert "correlations" not in again, "it is known before anything is read"
+    of_e = ["compare", "a", "b", "-d", "e", "--step", "8", "--steps", "8", "--no-groups", "-s", path]
+    assert "Added the group on_e_" in run(*of_e, "--keep", "--prefix", "on_e").stderr
+    assert "--keep" in run(*of_e, "--prefix", "other", ok=False).stderr
     assert "There is a compare finding 'ab'" in run(*words, "--name", "ab", ok=False).stderr
     told = json.loads(run(*words, "--name", "ab", "--replace", "--no-groups", "--json").stdout)
     assert told["finding"] == "ab"
     assert {len(told["correlations"]), len(told["groups"])} == {14, 0}
     assert "two models at least" in run("compare", "a", "a", "-s", path, "--keep", ok=False).stderr
+
+
+def test_the_command_on_three_models_prints_a_matrix(planted: Store) -> None:
+    for step in (0, 8, 64):
+        half = (losses(planted, "a", step) + losses(planted, "b", step)) / 2
+        planted.append(model="c", dataset="d", step=step, losses=half.astype(np.float32))
+    words = ["compare", "a", "b", "c", "-d", "d", "--steps", "0,8", "--against", "b@8", "-s", planted.path]
+    matrix, _, by_step, against = run(*words).stdout.split("\n\n")
+    x = np.array([losses(planted, model, 64) for model in "abc"])
+    names, *rows = (line.split() for line in matrix.splitlines())
+    assert names == ["dataset", "step", "pearson", "a", "b", "c"]
+    for number, row in enumerate(rows):
+        assert row[:3] == ["d", "64", "abc"[number]]
+        expected = np.delete(np.corrcoef(x)[number], number)
+        assert [float(value) for value in row[3:]] == pytest.approx(expected, rel=1e-4)
+    assert len(by_step.splitlines()) == 4
+    header, *rows = (line.split() for line in against.splitlines())
+    assert header == ["dataset", "step", "model", "~", "b@8"]
+    told = {(int(step), model): float(value) for _, step, model, value in rows}
+    assert set(told) == {(step, model) for step in (0, 8, 64) for model in "abc"}
+    for (step, model), value in told.items():
+        both = np.corrcoef(losses(planted, model, step), losses(planted, "b", 8))
+        assert value == pytest.approx(both[0, 1], rel=1e-4)

@@ -77,6 +77,20 @@ def test_what_does_not_vary_has_no_correlation() -> None:
     assert np.isnan(compared(x, x**2, flat).values[1]), "nor is there anything to take out"
 
 
+def test_where_frequency_says_all_nothing_is_left_to_correlate() -> None:
+    rng = np.random.default_rng(8)
+    z, y = rng.normal(size=(2, 2000))
+    unit = np.arange(2000) // 25
+    for x, other in ((3 - 2 * z, y), (y, 1 - z), (3 - 2 * z, 1 - z), (3 - 2 * z.astype(np.float32), y)):
+        found = compared(x, other, z, unit, Draws(Interval(resamples=100)))
+        assert np.isnan([found.values[1], found.low[1], found.high[1]]).all()
+        assert found.low[0] <= found.values[0] <= found.high[0]
+    nearly = z + 1e-3 * y
+    rest = nearly - np.polyval(np.polyfit(z, nearly, 1), z)
+    expected = stats.pearsonr(rest, y - np.polyval(np.polyfit(z, y, 1), z)).statistic
+    assert compared(nearly, y, z).values[1] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(("contexts", "kind"), [(80, "bootstrap"), (20, "jackknife")])
 def test_intervals_cover(contexts: int, kind: str) -> None:
     """Of 200 simulated sets of texts, 95 % intervals should cover the value of a very large one in about 190."""

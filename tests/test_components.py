@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from trajstore.analysis.gram import ArrayBlocks, Rows, Treatment, of_centred, prepared, products
 from trajstore.analysis.methods import Method, Residual, Sparsity
-from trajstore.analysis.pca import fit, pca
+from trajstore.analysis.pca import PCAResult, fit, pca
 from trajstore.analysis.sparse_pca import sparse_pca
 from trajstore.cli import app
 from trajstore.errors import BadOption, FindingExists, MissingSlices, TrajstoreError
@@ -308,7 +308,15 @@ def test_the_command(noisy: Store, tmp_path: Path) -> None:
     run("pca", "--update", name, "-d", "f", *at)
     assert noisy.finding("pca", name).facts["asked"]["datasets"] == ["d", "e", "f"]
     assert "--group is that of the finding" in run("pca", "--update", name, "-g", "digits", *at, code=2)[1]
-    assert "give a --dataset" in run("pca", *at, code=2)[1]
+    assert "--seed" in run("pca", "--seed", -1, *at, code=2)[1]
+    for option in ("--alpha", "--ridge-alpha", "--max-iter", "--tol", "--restarts", "--seed"):
+        said = run("pca", "--update", name, option, 3, *at, code=2)[1]
+        assert f"{option} is of sparse components, which have no --update" in said
+    said = run("pca", *at, "-m", "a", "--components", 50, "--name", "every")[1]
+    assert noisy.finding("pca", "every").facts["asked"]["datasets"] == noisy.dataset_names()
+    assert "no more than 7 components of these checkpoints (50 were asked for)" in said
+    assert "There is no model" in run("pca", *at, "-m", "nothing*", code=1)[1]
+    run("finding", "drop", "pca", "every", *at)
     said = run(*made, "--method", "hybrid", "--alpha", 0.5, "--name", "both", *at)[1]
     assert "% of the sparse loadings, at --alpha 0.5" in said
     assert "full, sparse or hybrid" in run(*made, "--method", "some", code=1)[1]
@@ -318,15 +326,24 @@ def test_the_command(noisy: Store, tmp_path: Path) -> None:
 
 def test_scores_stand_along_tokens_seen(noisy: Store, tmp_path: Path) -> None:
     made = ["pca", "-d", "d", "-s", noisy.path, "--plot", tmp_path / "p.png", "--x", "tokens"]
-    assert "are not known" in run(*made, code=1)[1]
+    said = run(*made, code=1)[1]
+    assert "are not known" in said
+    assert "dot products" not in said, "it is known before anything is read"
     assert noisy.findings() == []
     assert "step, tokens or flops" in run(*made[:-1], "time", code=1)[1]
+    assert "no --plot is given" in run("pca", "-d", "d", "-s", noisy.path, "--x", "tokens", code=2)[1]
     for model in ("a", "b"):
         noisy.publish_model(ModelFacts(model, tokens_per_step=1000))
     run(*made)
-    found = components(noisy, ["d"])
+    (kept,) = noisy.findings()
+    run("pca", "--update", kept.name, "-d", "e", *made[3:])
+    noisy.append(model="c", dataset="d", step=0, losses=np.ones(noisy.dataset("d").n_losses, np.float32))
+    said = run("pca", "--update", kept.name, "-m", "c", *made[3:], code=1)[1]
+    assert "that c had seen at step 0 are not known" in said
+    assert "dot products" not in said
+    found = components(noisy, ["d"], Selection(models=["a", "b"]))
     charts = pca_charts(along(noisy, found, "tokens"), x="tokens", subject=subject(found.facts))
-    assert charts[0].title == "Principal components by tokens seen: all tokens of d"
+    assert charts[0].title == "Principal components by tokens seen: all tokens of d, a, b"
     assert charts[0].x_label == "tokens seen in training"
     assert charts[0].panels[0].series[0].x == tuple(1000 * step for step in PLANTED_STEPS)
     assert charts[1].panels[0].series[0].steps == PLANTED_STEPS
@@ -356,4 +373,87 @@ def test_groups_of_a_component(noisy: Store) -> None:
         run("finding", "groups", "first", "-g", "early", "--component", 2, "--json", "-s", noisy.path)[0]
     )
     assert [(row["component"], row["group"]) for row in listed] == [(2, "early")]
+    at = ["-s", noisy.path]
+    said = run("finding", "groups", "first", "-g", "none", "-g", "early", *at)[1]
+    assert "none has no token among those of first, and is left out." in said
+    said = run("finding", "groups", "first", "-g", "early", "--component", 3, *at, code=1)[1]
+    assert "--component '3'. It takes a number from 1 to 2" in said
+    query = ["query", "component_groups", "-p", "group=early", *at]
+    assert "no finding 'frist'" in run(*query, "-p", "finding=frist", code=1)[1]
+    assert "no kind of finding 'pcs'" in run("finding", "show", "pcs", "first", *at, code=1)[1]
+    assert '"datasets": ["d", "e"]' in run("finding", "show", "pca", "first", *at)[0]
     assert "There is no pca finding 'frist'" in run("finding", "groups", "frist", "-s", noisy.path, code=1)[1]
+
+
+def test_of_a_group_some_models_and_steps_it_is_scikit_learns(noisy: Store) -> None:
+    noisy.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position >= 4")
+    found = components(
+        noisy, ["e", "d"], Selection(models=["b"], steps="1,4:32"), "late", Method(components=2)
+    )
+    steps = (1, 4, 8, 16, 32)
+    assert found.inputs.checkpoints == [("b", step) for step in steps]
+    # A context of n tokens has n − 1 losses, of positions 1 to n − 1.
+    columns = {
+        "e": np.concatenate([np.arange(1, n) for n in (17, 5, 40)]),
+        "d": np.concatenate([np.arange(1, n) for n in (9, 30, 40)]),
+    }
+    values = np.hstack(
+        [
+            np.array([noisy.slice_losses("b", name, step) for step in steps])[:, positions >= 4]
+            for name, positions in columns.items()
+        ]
+    ).astype(float)
+    theirs = PCA(2, svd_solver="full").fit(values)
+    np.testing.assert_allclose(found.result.variance["variance"], theirs.explained_variance_, rtol=1e-8)
+    turned = np.sign((found.result.loadings * theirs.components_).sum(axis=1))
+    np.testing.assert_allclose(found.result.loadings, theirs.components_ * turned[:, None], atol=1e-6)
+    scores = found.result.scores["score"].to_numpy().reshape(2, -1).T
+    np.testing.assert_allclose(scores, theirs.transform(values) * turned, atol=1e-5)
+
+
+def as_arrays(result: PCAResult) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (rows, components) and variances (components,)."""
+    count = result.variance.height
+    return result.scores["score"].to_numpy().reshape(count, -1).T, result.variance["variance"].to_numpy()
+
+
+def test_sparse_centred_by_model_is_sparse_of_each_models_deviations(noisy: Store) -> None:
+    noisy.drop([("a", "e", 4)])
+    treatment = Treatment("model", missing="drop-columns")
+    method = Method("sparse", 2, treatment, Sparsity(alpha=0.5))
+    found = components(noisy, ["e", "d"], method=method, limit=LIMIT).result
+    values = noisy.matrix(["d"]).values.astype(float).reshape(2, 8, -1)
+    means = values.mean(axis=1)
+    deviations = (values - means[:, None]).reshape(16, -1)
+    alone = sparse_pca(deviations, 2, alpha=0.5)
+    assert found.columns["dataset"].unique().to_list() == ["d"]
+    np.testing.assert_allclose(found.loadings, alone.components, atol=1e-6)
+    np.testing.assert_allclose(found.mean, means, rtol=1e-10)
+    scores, variance = as_arrays(found)
+    # Ridge regression on the components, by its normal equations.
+    kept = alone.components
+    by_hand = np.linalg.solve(kept @ kept.T + 0.01 * np.eye(2), kept @ deviations.T).T
+    np.testing.assert_allclose(scores, by_hand, atol=1e-5)
+    projected = deviations @ np.linalg.pinv(kept) @ kept
+    assert variance.sum() == pytest.approx((projected**2).sum() / 14, rel=1e-6)
+    whole = (deviations**2).sum() / 14
+    np.testing.assert_allclose(found.variance["ratio"], variance / whole, rtol=1e-8)
+
+
+def test_hybrid_of_scaled_columns_is_of_standard_scores(noisy: Store) -> None:
+    method = Method("hybrid", 2, Treatment(scale=True), Sparsity(alpha=0.5))
+    found = components(noisy, ["d", "e"], method=method, limit=LIMIT).result
+    values = noisy.matrix(["d", "e"]).values.astype(float)
+    standard = (values - values.mean(axis=0)) / values.std(axis=0)
+    theirs = PCA(2, svd_solver="full").fit(standard)
+    left = standard - theirs.inverse_transform(theirs.transform(standard))
+    alone = sparse_pca(left, 2, alpha=0.5)
+    scores, variance = as_arrays(found)
+    np.testing.assert_allclose(found.mean, values.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(found.loadings[2:], alone.components, atol=1e-6)
+    np.testing.assert_allclose(scores[:, 2:], alone.scores, atol=1e-5)
+    np.testing.assert_allclose(np.abs(scores[:, :2]), np.abs(theirs.transform(standard)), atol=1e-5)
+    np.testing.assert_allclose(variance, [*theirs.explained_variance_, *alone.variance], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.variance["ratio"], variance / standard.var(axis=0, ddof=1).sum(), rtol=1e-8
+    )

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from trajstore.analysis import phases, spikes
+from trajstore.analysis.schedule import LEAST_STEPS
 from trajstore.demo import corpus as corpora
 from trajstore.demo import fit, train
 from trajstore.demo.recipe import Mix, Recipe, suite_recipes
@@ -205,6 +207,7 @@ def test_the_suite_and_quick_as_its_first_part() -> None:
     assert quick.name == full[0].name
     assert replace(quick, checkpoints=full[0].checkpoints) == full[0]
     assert set(quick.checkpoints) < set(full[0].checkpoints)
+    assert len(quick.checkpoints) >= max(spikes.FEWEST_CHECKPOINTS, phases.FEWEST_CHECKPOINTS, LEAST_STEPS)
     for recipe in (*full, quick):
         assert recipe.checkpoints[0] == 0
         assert list(recipe.checkpoints) == sorted(set(recipe.checkpoints))

@@ -16,9 +16,18 @@ from test_cli import path, run
 
 from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, stepwise
-from trajstore.errors import BadOption, MissingSlices, NothingChosen, TrajstoreError, UnknownName
+from trajstore.errors import (
+    BadOption,
+    FindingExists,
+    MissingSlices,
+    NothingChosen,
+    TrajstoreError,
+    UnknownName,
+)
+from trajstore.store import checks
 from trajstore.store.measures import Measure
 from trajstore.store.store import Store
+from trajstore.view.changed import Asked, default_name, keep
 from trajstore.view.differences import How, differences
 from trajstore.view.gather import Selection
 from trajstore.view.pairs import of_models, of_prompts, of_steps
@@ -62,6 +71,18 @@ def test_the_largest_are_those_of_a_sort() -> None:
     assert [(each.value, each.pair.step, each.column) for each in extremes.fell()] == every[:7]
     assert [(each.value, each.pair.step, each.column) for each in extremes.rose()] == every[::-1][:7]
     assert extremes.fell()[0].loss == pytest.approx(every[0][0] + 1)
+
+
+def test_of_equal_changes_the_first_are_taken() -> None:
+    values = np.array([-1, -2, -1, 3, -1, 3, 3], dtype=np.float32)
+    extremes = Extremes(3)
+    for step in (2, 1):
+        extremes.add(Pair("m", step, "m", 0), 0, values, values, values)
+    assert [(each.pair.step, each.column) for each in extremes.fell()] == [(1, 1), (2, 1), (1, 0)]
+    assert [(each.pair.step, each.column) for each in extremes.rose()] == [(1, 3), (1, 5), (1, 6)]
+    none = Extremes(0)
+    none.add(Pair("m", 1, "m", 0), 0, values, values, values)
+    assert none.fell() == none.rose() == []
 
 
 def test_what_did_not_change_is_no_change() -> None:
@@ -160,6 +181,14 @@ def test_the_noise_is_the_larger_of_both_slices(planted: Store) -> None:
     last = found.changes.filter(step=8)
     assert last["in_noise"].to_list() == (np.abs(last["difference"]) <= noise).to_list()
     assert last["in_noise"].sum() == 49
+    # Beside the noise, which is in nats, so are the differences, however they are expressed.
+    relative = differences(
+        planted, of_steps(planted, selection=selection), How(Scale(relative=True, least=50.0), top=400)
+    )
+    assert relative.summary["mean"].to_list() == pytest.approx((found.summary["mean"] / 50).to_list())
+    same = ["step", "noise", "fell", "rose"]
+    assert relative.summary.select(same).equals(found.summary.select(same))
+    assert relative.changes.filter(step=8)["in_noise"].sum() == 49
 
 
 def test_partial_slices(planted: Store) -> None:
@@ -276,11 +305,114 @@ def test_what_cannot_be_compared(planted: Store) -> None:
         of_steps(planted, ["no_such"])
     with pytest.raises(TrajstoreError, match="d is one"):
         of_prompts(planted, "d", "d")
+    with pytest.raises(TrajstoreError, match="a is one"):
+        of_models(planted, "a", "a")
 
 
 def test_no_intervals(planted: Store) -> None:
     found = differences(planted, of_models(planted, "a", "b"), How(interval=Interval(kind="none")))
     assert found.summary["low"].is_null().all()
+
+
+def test_they_are_kept_as_a_finding(planted: Store) -> None:
+    planted.groups.add("third", "FROM tokens WHERE token % 3 = 0")
+    planted.add_measures("noise", [Measure("noise_p99", 0.05)], model="a", step=8, dataset="d")
+    asked = Asked("steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6))
+    chosen = asked.chosen(planted)
+    found = differences(planted, chosen, asked.how)
+    name = default_name(asked, chosen)
+    assert name.startswith("steps-a-1-8-64-2-groups-")
+    assert name != default_name(replace(asked, how=How(Scale(relative=True))), chosen)
+    many = replace(asked, selection=Selection(["d"], ["a"], ",".join(map(str, range(1000)))))
+    assert len(default_name(many, chosen)) < 80
+    keep(planted, name, asked, chosen, found)
+    with pytest.raises(FindingExists):
+        keep(planted, name, asked, chosen, found)
+    facts = planted.finding("diff", name).facts
+    assert (facts["asked"]["kind"], facts["models"], facts["pairs"], facts["slices"]) == (
+        "steps",
+        ["a"],
+        2,
+        3,
+    )
+    assert list(facts["groups_sha256"]) == ["third"]
+    assert planted.finding("diff", name).table("slices").rows() == [
+        ("a", step, "d", planted.slice_facts("a", "d", step).loss_sha256) for step in (1, 8, 64)
+    ]
+    tokens = planted.sql("FROM tokens WHERE dataset = 'd' AND position > 0 ORDER BY context, position").pl()
+    third, second = (tokens["token"] % 3 == 0).to_numpy(), (tokens["position"] == 2).to_numpy()
+    changed = {8: losses(planted, "a", 8) - losses(planted, "a", 1)}
+    changed[64] = losses(planted, "a", 64) - losses(planted, "a", 8)
+    rows = planted.sql(
+        "SELECT group_name, step, mean, fell, mean_of, minus_dataset FROM diff_groups"
+    ).fetchall()
+    assert len(rows) == 4
+    for group, step, mean, fell, mean_of, minus in rows:
+        of_group = changed[step][third if group == "third" else second]
+        assert mean == pytest.approx(of_group.mean(), rel=1e-5)
+        assert fell == pytest.approx(np.mean(of_group < -0.05))
+        assert (mean_of, minus) == ("difference", "d")
+    assert planted.sql("SELECT DISTINCT noise FROM diff_tokens").fetchall() == [(0.05,)]
+    # What is kept joins with the losses.
+    joined = planted.sql(
+        "SELECT difference FROM diff_tokens AS kept "
+        "JOIN losses AS after USING (model, dataset, step, context, position) "
+        "JOIN losses AS before ON (before.model, before.dataset, before.step, before.context, before.position) "
+        "= (minus_model, minus_dataset, minus_step, kept.context, kept.position) "
+        "WHERE change = 'fell' AND difference = after.loss::DOUBLE - before.loss::DOUBLE ORDER BY difference"
+    ).fetchall()
+    lowest = np.sort(np.concatenate([each[third | second] for each in changed.values()]))[:6]
+    assert [value for (value,) in joined] == pytest.approx(lowest, abs=1e-12)
+    assert checks.check(planted, deep=True) == []
+
+
+def test_a_place_is_in_a_group_that_has_it_under_either_prompt(prompted: Store) -> None:
+    for name, other in (("zero", "few"), ("few", "zero")):
+        prompted.groups.add(f"of_{name}", f"FROM tokens WHERE dataset = '{name}' AND role = 'answer'")
+        chosen = of_prompts(prompted, "zero", "few", [f"of_{name}"], steps="1")
+        assert [len(part.sites.tokens) for part in chosen.parts] == [4], other
+        found = differences(prompted, chosen).summary["mean"].item()
+        zero, few = (losses(prompted, "a", 1, of) for of in ("zero", "few"))
+        assert found == pytest.approx((few[[1, 5, 7, 11]] - zero[1::2]).mean(), rel=1e-6)
+
+
+def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
+    """Without categories: two problems stand in one context of the second, so there are two units and not four."""
+    schema = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
+    items = pl.DataFrame([[n // 3 for n in range(12)], [0, 1, 2] * 4, [None] * 12], schema=schema)
+    store.add_dataset("zero", replace(new_dataset(PROBLEMS), items=items))
+    few = [[*PROBLEMS[0], *PROBLEMS[1]], [*PROBLEMS[2], *PROBLEMS[3]]]
+    store.add_dataset("few", replace(new_dataset(few), items=items))
+    rng = np.random.default_rng(4)
+    for name, count in (("zero", 8), ("few", 10)):
+        store.append(model="a", dataset=name, step=1, losses=rng.gamma(2, 1, count).astype(np.float32))
+    for first, second, sign in (("zero", "few", 1), ("few", "zero", -1)):
+        row = differences(store, of_prompts(store, first, second)).summary.row(0, named=True)
+        changed = sign * (
+            losses(store, "a", 1, "few")[[0, 1, 3, 4, 5, 6, 8, 9]] - losses(store, "a", 1, "zero")
+        )
+        by_text = changed.reshape(2, 4).mean(axis=1)
+        low, high = stats.t.interval(0.95, 1, by_text.mean(), stats.sem(by_text))
+        assert (row["unit"], row["units"], row["interval"]) == ("context", 2, "t")
+        assert (row["mean"], row["low"], row["high"]) == pytest.approx((by_text.mean(), low, high), rel=1e-5)
+
+
+def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
+    asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)))
+    chosen = asked.chosen(prompted)
+    keep(prompted, "p", asked, chosen, differences(prompted, chosen, asked.how))
+    assert default_name(asked, chosen).startswith("prompts-zero-vs-few-1-")
+    zero, few = losses(prompted, "a", 1, "zero"), losses(prompted, "a", 1, "few")[[0, 1, 4, 5, 6, 7, 10, 11]]
+    (row,) = prompted.sql("SELECT dataset, minus_dataset, mean_of, mean FROM diff_groups").fetchall()
+    assert row[:3] == ("few", "zero", "relative")
+    assert row[3] == pytest.approx(((few - zero) / np.maximum(zero, 0.1)).mean(), rel=1e-6)
+    items = prompted.sql(
+        "SELECT item, tokens.item_position, minus_loss FROM diff_tokens "
+        "JOIN tokens USING (dataset, context, position) WHERE minus_dataset = 'zero'"
+    ).fetchall()
+    assert items
+    for item, position, loss in items:
+        assert loss == zero[2 * item + position - 1]
 
 
 # The command
@@ -294,7 +426,19 @@ def test_the_commands(path: Path, tmp_path: Path) -> None:
     words = ["diff", "models", "a", "b", "--steps", "log", "--relative", "-o", tmp_path / "d.npy"]
     done = run(*words, "--plot", tmp_path / "d.png", "--json", "-s", path)
     told = json.loads(done.stdout)
-    assert set(told) == {"summary", "changes"}
+    assert set(told) == {"finding", "summary", "changes"}
+    assert len(told["changes"]) == 10
+    assert f"Kept as the finding {told['finding']}" in done.stderr
+    assert told["finding"].startswith("models-a-vs-b-log-")
+    assert "--replace" in run(*words, "-s", path, ok=False).stderr
+    run("diff", "models", "a", "b", "--top", "0", "--name", "mine", "-s", path)
+    run("diff", "models", "a", "b", "--name", "mine", "--replace", "--relative", "-s", path)
+    shown = run(
+        "sql", "SELECT change, count(*) FROM diff_tokens WHERE finding = 'mine' GROUP BY ALL", "-s", path
+    )
+    assert "fell" in shown.stdout
+    assert '"relative": true' in run("finding", "show", "diff", "mine", "--json", "-s", path).stdout
+    run("finding", "drop", "diff", "mine", "-s", path)
     assert {row["minus_model"] for row in told["summary"]} == {"a"}
     assert np.load(tmp_path / "d.npy").shape == (8, 194)
     assert pl.read_parquet(tmp_path / "d.rows.parquet").columns == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,24 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     text = COMMANDS[name].help
     assert "Example:" in text
     assert name in text.partition("Example:")[2]
+
+
+def test_examples_use_options_that_there_are() -> None:
+    """In --help and in the README, which has those of --help as well."""
+    seen = 0
+    for line in re.findall(r"^ *(?:\$ )?(trajstore [a-z](?:.*\\\n)*.*)", README, re.MULTILINE):
+        try:
+            words = shlex.split(line.replace("\\\n", " "), comments=True)
+        except ValueError:
+            continue  # a text in quotes goes on over lines
+        name = max((each for each in COMMANDS if words[: len(each.split())] == each.split()), default=None)
+        if name is None:
+            continue  # prose, or a family of commands
+        options = {each for one in COMMANDS[name].params for each in (*one.opts, *one.secondary_opts)}
+        used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert used <= options | {"--help"}, line
+        seen += 1
+    assert seen > 150
 
 
 @pytest.mark.parametrize("name", COMMANDS)

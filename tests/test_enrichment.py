@@ -80,6 +80,29 @@ def test_few_contexts_have_intervals_by_student_s_t() -> None:
     assert row["low"] * row["high"] == pytest.approx(row["ratio"] ** 2), "even on a log scale"
 
 
+def test_few_contexts_against_the_jackknife() -> None:
+    """Contexts differ much in how many of their tokens are marked, in the group and out of it alike."""
+    rng = np.random.default_rng(2)
+    units = np.repeat(np.arange(30), 200)
+    marked = rng.random(6000) < np.repeat(rng.uniform(0.05, 0.5, 30), 200)
+    group = rng.random(6000) < 0.3
+    row = enrichment([("g", group)], marked, units).row(0, named=True)
+
+    def log_ratio(kept: np.ndarray) -> float:
+        return float(np.log(marked[group & kept].mean() / marked[~group & kept].mean()))
+
+    without = np.array([log_ratio(units != unit) for unit in range(30)])
+    error = np.sqrt(29 / 30 * ((without - without.mean()) ** 2).sum())
+    half = stats.t.ppf(0.975, 29) * error
+    assert np.log(row["high"] / row["low"]) / 2 == pytest.approx(half, rel=0.05)
+
+
+def test_marks_that_are_more_even_than_chance_count_as_independent() -> None:
+    """Each context has one marked token of the group and one of the rest: no surer than independent ones."""
+    marks, tokens = np.ones(40), np.full(40, 5.0)
+    assert design_effect(tokens, marks, tokens, marks) == 1
+
+
 def test_what_cannot_be_said_is_null() -> None:
     group, chosen = table(100, 10, 20, 0)
     all_or_none = [("all", np.ones(100, dtype=bool)), ("none", np.zeros(100, dtype=bool))]
@@ -103,3 +126,4 @@ def test_holm_by_hand() -> None:
     adjusted = holm(pl.Series([0.01, None, 0.04, 0.03, 0.005], dtype=pl.Float64))
     assert adjusted[[4, 0, 3, 2]] == pytest.approx([0.02, 0.03, 0.06, 0.06])
     assert np.isnan(adjusted[1])
+    assert holm(pl.Series([0.6, 0.7])).tolist() == [1, 1]

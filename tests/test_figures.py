@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,12 +78,12 @@ def test_groups_of_one_model_are_coloured():
     chart = trajectory_chart(frame(3, 1, 2))
     assert [panel.title for panel in chart.panels] == ["d0", "d1"]
     assert [series.name for series in chart.panels[0].series] == ["g0", "g1", "g2"]
-    assert "Model: m0." in chart.note
+    assert chart.title == "Loss of g0, g1, g2 by step on d0, d1: m0"
 
 
-def test_title_names_what_all_panels_share():
-    assert trajectory_chart(frame(1, 2, 1)).title == "Loss of g0 by step on d0"
-    assert trajectory_chart(frame(2, 2, 2)).title == "Loss by step"
+def test_title_names_groups_datasets_and_models():
+    assert trajectory_chart(frame(1, 2, 1)).title == "Loss of g0 by step on d0: m0, m1"
+    assert trajectory_chart(frame(6, 1, 1)).title == "Loss of g0, g1, g2, g3 and 2 more by step on d0: m0"
 
 
 def test_many_groups_of_one_model_have_panels_of_their_own():
@@ -104,7 +105,7 @@ def test_steps_out_of_order_and_unknown_means_and_intervals():
 def test_a_difference_has_its_axis_and_a_line_at_zero(tmp_path: Path):
     chart = trajectory_chart(frame(1, 2, 1), difference=True)
     assert (chart.zero, chart.y_label) == (True, "difference (nats a token)")
-    assert chart.title == "Difference in loss of g0 by step on d0"
+    assert chart.title == "Difference in loss of g0 by step on d0: m0, m1"
     assert not trajectory_chart(frame(1, 2, 1)).zero
     shown = plotly_charts.figure(chart).layout.shapes
     assert [(line.y0, line.y1) for line in shown] == [(0, 0)]
@@ -207,13 +208,25 @@ def hand_made(components: int) -> PCAResult:
     )
     numbers = np.arange(1, components + 1)
     variance = pl.DataFrame({"component": numbers, "variance": 1.0 / numbers, "ratio": 0.5 / numbers})
-    return PCAResult(scores, variance, np.zeros((components, 0)), np.zeros(0), pl.DataFrame())
+    loadings = np.ones((components, 4))
+    loadings[1:, 1:] = 0
+    return PCAResult(scores, variance, loadings, np.zeros(4), pl.DataFrame())
 
 
 def test_one_component_has_no_paths(tmp_path: Path):
     charts = pca_charts(hand_made(1))
     assert [chart.title for chart in charts] == ["Principal components by step", "Share of variance"]
     save_chart(charts, tmp_path / "one.html")
+
+
+def test_titles_of_a_pca_name_its_models_and_sparse_components_their_zeros():
+    paths = pca_charts(hand_made(2), subject="all tokens of d, m")[1]
+    assert paths.title == "Paths through training: all tokens of d, m"
+    assert paths.panels[0].y_label == "component 2 (25 % of variance, 75 % zeros)"
+    assert paths.panels[0].x_label == "component 1 (50 % of variance)"
+    one = hand_made(1)
+    two = replace(one, scores=pl.concat([one.scores, one.scores.with_columns(model=pl.lit("n"))]))
+    assert {chart.title.partition(": ")[2] for chart in pca_charts(two, subject="g of d")} == {"g of d, m, n"}
 
 
 def test_a_pca_without_scores_is_an_error():

@@ -140,6 +140,18 @@ def test_scaled_columns_are_scikit_learns() -> None:
     np.testing.assert_allclose(by_model, expected, atol=1e-12)
 
 
+def test_scaled_by_model_a_column_that_only_models_differ_in_is_zero() -> None:
+    """It does not vary about the means that are subtracted, and is divided by nothing."""
+    models = ["a"] * 8 + ["b"] * 11
+    levels = np.random.default_rng(0).gamma(2, 2, size=(2, 50)).astype(np.float32)
+    values = np.repeat(levels, [8, 11], axis=0)
+    values[3, 0] += 1
+    found = treated(values, models, center="model", scale=True)
+    deviations = of_centred(found, Rows.of(models, "model").parts)
+    assert np.abs(deviations[:, 1:]).max() < 1e-12
+    assert np.sqrt(np.mean(deviations[:, 0] ** 2)) == pytest.approx(1)
+
+
 def test_what_is_missing_has_the_mean_that_is_subtracted() -> None:
     parts = np.zeros(9, dtype=int)
     values = holed().astype(float)

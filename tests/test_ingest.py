@@ -479,7 +479,7 @@ def test_columns_that_are_not_there(store: Store, tmp_path: Path) -> None:
 # matrices
 
 
-@pytest.mark.parametrize("name", ["m.npy", "m.parquet"])
+@pytest.mark.parametrize("name", ["m.npy", "m.npz", "m.parquet", "m.arrow"])
 @pytest.mark.parametrize("pad_first", [False, True])
 def test_our_own_matrices_come_back_bit_equal(
     planted: Store, tmp_path: Path, name: str, pad_first: bool

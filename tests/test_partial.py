@@ -265,16 +265,17 @@ def test_a_matrix_names_what_is_missing(torn: Store) -> None:
     with pytest.raises(MissingSlices) as caught:
         torn.matrix("d")
     assert str(caught.value) == (
-        "1 slices of this matrix are there only in part: b on d at step 8 (without contexts 1, 5). Score them "
-        "(trajstore score), leave them out (--model, --steps), choose --contexts that are there, or let trajstore "
-        "matrix take NaN for them: --missing nan"
+        "In the store only in part: b on d at step 8 (without contexts 1, 5). Score what is missing (trajstore score), "
+        "leave it out (--model, --dataset, --steps), choose --contexts that are there, or see what --missing of this "
+        "command does without it, if it has one (matrix: nan, pca: drop-columns or mean)"
     )
     with pytest.raises(MissingSlices) as caught:
         torn.matrix(["d", "e"], threads=1)
     assert str(caught.value) == (
-        "1 slices of this matrix are not in the store: b on d at step 16. 1 slices of this matrix are there only in "
-        "part: b on d at step 8 (without contexts 1, 5). Score them (trajstore score), leave them out (--model, "
-        "--steps), choose --steps that exist, or let trajstore matrix take NaN for them: --missing nan"
+        "Not in the store: b on d at step 16. In the store only in part: b on d at step 8 (without contexts 1, 5). "
+        "Score what is missing (trajstore score), leave it out (--model, --dataset, --steps), choose --steps that "
+        "exist, or see what --missing of this command does without it, if it has one (matrix: nan, pca: drop-columns "
+        "or mean)"
     )
 
 

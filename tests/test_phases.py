@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from trajstore.analysis.ar1 import simulate
+from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.phases import Curve, Event, Settings, events, induction
 from trajstore.analysis.schedule import Schedule
 from trajstore.analysis.segments import cut, least_squares, lines, most_changes
@@ -22,6 +24,7 @@ from trajstore.store import checks
 from trajstore.store.measures import Measure
 from trajstore.store.store import Store
 from trajstore.view.gather import Selection
+from trajstore.view.phase_charts import phase_charts
 from trajstore.view.phases import Asked, Induction, keep, phases
 
 PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 60_001, 1000)])
@@ -127,6 +130,16 @@ def test_the_fastest_fall_is_by_doubling() -> None:
     assert (found.low, found.step, found.high) == (32, 64, 64)
 
 
+def test_a_fall_in_a_wide_gap_is_slower_than_the_same_in_a_narrow_one() -> None:
+    """1.5 nats from 64 to 128 are 1.5 a doubling, 1 nat from 256 to 362 is 2."""
+    values = 5 - 1.5 * (DEMO >= 128) - 1.0 * (DEMO >= 362)
+    (found,) = of_kind(events(curve(DEMO, values)), "fastest_fall")
+    assert found.step == 362
+    rise = 5 + 1.5 * (DEMO >= 128) + 1.0 * (DEMO >= 362)
+    (found,) = of_kind(events(curve(DEMO, rise)), "fastest_rise")
+    assert found.step == 362
+
+
 def bump(steps: np.ndarray, step: float, depth: float) -> np.ndarray:
     """A fall by `depth` around a step, within half a doubling."""
     places = np.log2(np.maximum(steps, 0.5))
@@ -137,8 +150,8 @@ def bump(steps: np.ndarray, step: float, depth: float) -> np.ndarray:
 def test_the_induction_bump_is_where_both_fall() -> None:
     """Each falls elsewhere too, and more; both at once only around step 390."""
     rng = np.random.default_rng(3)
-    score = bump(DEMO, 390, 3) + bump(DEMO, 6, 4)
-    repeated = 9 + bump(DEMO, 390, 4) + bump(DEMO, 100, 4)
+    score = bump(DEMO, 390, 3) + bump(DEMO, 6, 20)
+    repeated = 9 + bump(DEMO, 390, 4) + bump(DEMO, 100, 20)
     noise = 0.05 * rng.normal(size=(2, 200, 1))
     found = induction(curve(DEMO, score, score + noise[0]), curve(DEMO, repeated, repeated + noise[1]))
     assert found is not None
@@ -238,4 +251,70 @@ def test_the_command(trained: Store, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert [event["model"] for event in told["events"]] == ["a", "b"]
     assert "No induction bump in c" in done.stderr
-    assert run(app, ["phases", *at]).exit_code == 1
+    assert run(app, ["phases", *at]).exit_code == 2
+
+
+def test_what_has_too_few_checkpoints_is_left_out_and_said(trained: Store) -> None:
+    dataset = trained.dataset("d")
+    for step in range(1, 4):
+        flat = np.full(dataset.n_losses, 5, np.float32)
+        trained.append(model="new", dataset="d", step=step, losses=flat)
+        trained.add_measures("prefix", [Measure("prefix", 0.5, layer=1, head=0)], model="new", step=step)
+    at = ["-d", "d", "--resamples", "100", "-s", str(trained.path)]
+    run = CliRunner().invoke
+    done = run(app, ["phases", "second_half", "--measure", "prefix", *at])
+    assert done.exit_code == 0, done.output
+    assert (
+        "takes 12: second_half of new on d (3), prefix, layer 1, head 0 of new (3); left out." in done.stderr
+    )
+    table = trained.sql("SELECT DISTINCT model FROM events ORDER BY ALL").fetchall()
+    assert [model for (model,) in table] == ["a", "b", "c"]
+    induced = ["--induction", "second_half", "--late", "position_is(35)", "--early", "position_is(10)"]
+    done = run(app, ["phases", *induced, "-m", "a", "-m", "new", *at])
+    assert done.exit_code == 0, done.output
+    assert "position_is(35) − position_is(10) of new on d (3), second_half of new on d (3)" in done.stderr
+    done = run(app, ["phases", "second_half", "-m", "new", *at])
+    assert done.exit_code == 1
+    assert "Too few checkpoints to tell phases" in done.stderr
+    assert len(trained.findings()) == 2
+    done = run(app, ["phases", "--induction", "second_half", *at])
+    assert done.exit_code == 1, "its contexts have no position 500"
+    assert "--late position_is(500) less --early position_is(50)" in done.stderr
+
+
+def test_changes_and_level_are_as_asked(trained: Store) -> None:
+    asked = Asked(groups=("second_half",), selection=Selection(["d"], ["a"]))
+    found, none, narrow = (
+        phases(trained, dataclasses.replace(asked, **other))
+        for other in ({}, {"most": 0}, {"interval": Interval(level=0.2)})
+    )
+    assert of_kind(list(found.events), "change")
+    assert of_kind(list(none.events), "change") == []
+    widths = [sum(event.high - event.low for event in of.events) for of in (narrow, found)]
+    assert widths[0] < widths[1]
+
+
+def test_charts(trained: Store) -> None:
+    """Titles say group, dataset and models; each event stands at its step and value, beside its interval."""
+    asked = Asked(groups=("second_half",), measures=("prefix",), selection=Selection(["d"], ["a", "b"]))
+    found = phases(trained, asked)
+    group, measure = phase_charts(found)
+    assert group.title == "Phases of second_half on d: a, b"
+    assert measure.title == "Phases of prefix, layer 1, head 0: a, b"
+    assert group.y_label == "loss (nats a token)"
+    assert group.axis().log
+    fall = next(event for event in found.events if event.kind == "fastest_fall" and event.model == "a")
+    drawn = [
+        series
+        for series in group.panels[0].series
+        if series.note == f"fastest_fall: {fall.low} to {fall.high}"
+    ]
+    of_a = [series for series in drawn if series.color_key == "a"]
+    assert [(series.x, series.faint) for series in of_a] == [
+        ((fall.low, fall.high), True),
+        ((fall.step,), False),
+    ]
+    assert of_a[1].y == (fall.value,)
+    assert "Square: falls or rises fastest." in group.note
+    assert "Dot" not in group.note, "no induction is drawn"
+    assert phase_charts(dataclasses.replace(found, events=()))[0].note == "No event was found."

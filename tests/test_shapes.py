@@ -22,6 +22,7 @@ from trajstore.analysis.shapes import S_SHAPED, SHAPES, Shaper
 from trajstore.cli import app
 from trajstore.errors import FindingExists, TrajstoreError
 from trajstore.view.gather import Selection
+from trajstore.view.shape_charts import shape_charts
 from trajstore.view.shapes import Asked, agreement, keep_shapes, shares
 
 if TYPE_CHECKING:
@@ -183,12 +184,8 @@ def reference(schedule: Schedule, y: Curves, bases: Bases) -> dict[str, tuple[fl
     def power(x: Curves, a: float, d: float, c: float) -> Curves:
         return a + d * np.exp2(-c * (x - x[0]))
 
-    def width_of(m: float, share: float) -> float:
-        return least + share * max(min(most, 2 * (m - x[0]), 2 * (x[-1] - m)) - least, 0)
-
     def turn(x: Curves, a: float, h: float, t: float, m: float, share: float) -> Curves:
-        s = sigmoid(x, 0, 1, m, width_of(m, share))
-        return a + 4 * h * t * s + 4 * h * s * (1 - s)
+        return turning(schedule, x, a, h, t, m, share)
 
     found = {"constant": linear(), "line": linear(x)}
     jumps = [linear(x < m) for m in (x[2:-1] + x[1:-2]) / 2]
@@ -204,13 +201,39 @@ def reference(schedule: Schedule, y: Curves, bases: Bases) -> dict[str, tuple[fl
     starts = []
     for m, _ in places:
         for share in (0.05, 0.3, 0.8):
-            s = sigmoid(x, 0, 1, m, width_of(m, share))
+            s = sigmoid(x, 0, 1, m, turn_width(schedule, m, share))
             a, d, h = linear(s, 4 * s * (1 - s))[1]
             starts.append([a, h, float(np.clip(d / 4 / h, -0.49, 0.49)), m, share])
     found["turn"] = nonlinear(
         turn, starts, ([-np.inf, -np.inf, -0.5, low, 0], [np.inf, np.inf, 0.5, high, 1])
     )
     return found
+
+
+def turn_width(schedule: Schedule, m: float, share: float) -> float:
+    """The width of a turn at m, a share of the way from the least to the largest."""
+    most = min(WIDTH / 8 * schedule.span, 2 * (m - schedule.places[0]), 2 * (schedule.places[-1] - m))
+    return float(0.25 + share * max(most - 0.25, 0))
+
+
+def turning(
+    schedule: Schedule, places: Curves, a: float, h: float, t: float, m: float, share: float
+) -> Curves:
+    """A turn of height h whose way is d = 4·h·t."""
+    s = sigmoid(places, 0, 1, m, turn_width(schedule, m, share))
+    return a + 4 * h * t * s + 4 * h * s * (1 - s)
+
+
+def is_hidden(schedule: Schedule, a: float, h: float, t: float, m: float, share: float) -> bool:
+    """Whether the checkpoints show less than half of how far a turn goes beyond its plateaus."""
+    x = schedule.places
+    fine = np.linspace(x[0], x[-1], 100_001)
+    sign = np.sign(h)
+    plateau = a + sign * max(sign * 4 * h * t, 0)
+    whole, shown = (
+        (sign * (turning(schedule, places, a, h, t, m, share) - plateau)).max() for places in (fine, x)
+    )
+    return bool(shown < whole / 2)
 
 
 def chosen(squares: dict[str, float], n: float) -> str:
@@ -241,6 +264,8 @@ def compare_with_scipy(n: int, noise: float, rho: float, seed: int) -> tuple[flo
         verdict = chosen({form: each[0] for form, each in theirs.items()}, schedule.effective)
         at_limit = min(abs(theirs["sigmoid"][1][2] - schedule.places[[1, -2]])) < 1e-3
         verdict = "undecided" if verdict == "sigmoid" and at_limit else verdict
+        if verdict == "turn" and is_hidden(schedule, *theirs["turn"][1]):
+            verdict = "undecided"
         nearest = list(KINDS)[found.nearest[token]]
         same.append(verdict == (nearest if found.decided[token] else "undecided"))
         for form in ("constant", "line", "step"):
@@ -324,6 +349,22 @@ def test_planted_curves_are_told() -> None:
     np.testing.assert_allclose(p["exponent"], truth.filter(found["shape"] == "power_law")["c"], rtol=0.3)
     step = (found["shape"] == "step") & (truth["kind"] == "step")
     np.testing.assert_allclose(np.log2(found.filter(step)["midpoint"]), truth.filter(step)["m"], atol=1e-9)
+
+
+def test_a_turn_that_hides_between_checkpoints_is_undecided() -> None:
+    """Of steps that rise a little afterwards, many are nearest to a deep dip where no checkpoint is."""
+    schedule = Schedule.of(SHORT)
+    x, rng = schedule.places, np.random.default_rng(0)
+    jump = rng.choice((x[1:] + x[:-1])[3:10] / 2, 200)[:, None]
+    noise = 0.1 * simulate(len(x), 200, 0.3, rng)
+    losses = (2 + 5 * (x < jump) + 0.05 * np.maximum(x - jump, 0) + noise).T
+    shaper = Shaper(schedule, losses)
+    found = shaper.fit(losses)
+    curves = shaper.curves(losses, np.linspace(x[0], x[-1], 4000))
+    hidden = losses.min(axis=0) - curves.min(axis=0) > 1
+    assert hidden.sum() > 10
+    assert set(found["nearest"].to_numpy()[hidden]) == {"fall_and_rise"}
+    assert set(found["shape"].to_numpy()[hidden]) == {"undecided"}
 
 
 def test_quantities_by_hand() -> None:
@@ -472,13 +513,25 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
     assert (few.exit_code, "--steps" in few.output) == (0, False), few.output
     assert run("-d", "d", "--steps", "0:64").exit_code == 1
     assert len(store.findings("shapes")) == 1, "nothing is kept of what failed"
+    store.groups.add("nobody", "SELECT dataset, context, position FROM tokens WHERE position < 0")
+    flat = np.ones(store.dataset("d").n_losses, np.float32)
+    for step in range(3):
+        store.append(model="new", dataset="d", step=step, losses=flat)
+    assert "shapes, which takes 10: new on d (3)." in run("-d", "d", "-m", "new").stderr
+    left = run("-d", "d", "--name", "left", "--steps", "0:512")
+    assert left.exit_code == 0, left.output
+    assert "shapes, which takes 10: new on d (3); left out." in left.stderr
+    store.drop([("new", "d", step) for step in range(3)])
+    half = run("-d", "d", "-g", "nobody", "-g", "first_half", "--steps", "log")
+    assert half.exit_code == 0, half.output
+    assert "nobody has no token with a loss in d, and is left out." in half.stderr
     told = run("-d", "d", "--name", "first", "--json", "--plot", str(tmp_path / "shapes.html"))
     assert told.exit_code == 0, told.output
     answer = json.loads(told.stdout)
     assert [row["model"] for row in answer["shares"]] == ["seed0", "seed1"]
     assert answer["agreement"][0]["tokens"] == store.dataset("d").n_losses
     page = (tmp_path / "shapes.html").read_text()
-    assert "An example of each shape: seed0 on d" in page
+    assert "An example of each shape: all tokens of d, seed0, seed1" in page
     again = run("-d", "d", "--name", "first")
     assert (again.exit_code, "--replace" in again.output) == (1, True)
     table = run("-d", "d", "-m", "seed0", "-g", "first_half", "-g", "second_half", "--name", "halves").stdout
@@ -487,6 +540,40 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
         ["first_half", "seed0"],
         ["second_half", "seed0"],
     ]
+
+
+def test_charts(store: Store) -> None:
+    """The examples are the clearest tokens of all models; the shares reach what the table has, over all steps."""
+    shaped_store(store)
+    asked = Asked.of(["d"], Selection())
+    parts = keep_shapes(store, "first", asked)
+    found = shares(store, "first")
+    examples, shown, midpoints = shape_charts(store, "first", asked, parts, found)
+    assert all(
+        chart.title.endswith(": all tokens of d, seed0, seed1") for chart in (examples, shown, midpoints)
+    )
+    table = store.sql("FROM shapes WHERE shape <> 'undecided'").pl()
+    clearest = table.sort("delta_bic").group_by("shape").last()
+    assert len(examples.panels) == clearest.height
+    for row in clearest.iter_rows(named=True):
+        ending = f"at {row['context']}:{row['position']} · {row['model']}"
+        (panel,) = (each for each in examples.panels if each.title.startswith(row["shape"].replace("_", " ")))
+        assert panel.title.endswith(ending)
+        matrix = store.matrix("d", row["model"])
+        site = (matrix.columns["context"] == row["context"]) & (matrix.columns["position"] == row["position"])
+        assert panel.series[0].y == pytest.approx(matrix.values[:, site.to_numpy()][:, 0].tolist())
+        assert panel.series[1].y[-1] == pytest.approx(row["final"], abs=0.02)
+    assert {panel.title.rsplit(" · ")[-1] for panel in examples.panels} == {"seed0", "seed1"}
+    row = found.filter(model="seed1").row(0, named=True)
+    of_seed1 = shown.panels[0].series[1]
+    assert of_seed1.y == pytest.approx([100 * row[shape] for shape in SHAPES])
+    assert shown.names == tuple(shape.replace("_", " ") for shape in SHAPES)
+    curve = midpoints.panels[0].series[1]
+    assert (curve.x[0], curve.x[-1]) == (SHORT[0], SHORT[-1])
+    assert (curve.y[0], curve.y[-1]) == pytest.approx((0, 100 * row["s_shaped"]))
+    half = np.interp(50 * row["s_shaped"], curve.y, curve.x)
+    assert half == pytest.approx(row["midpoint"], rel=0.1)
+    assert midpoints.axis().log
 
 
 def test_the_benchmark_is_of_right_answers() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from dataclasses import asdict
 
 import numpy as np
 import polars as pl
@@ -13,7 +15,9 @@ from test_alternating import trajectories
 from test_projection import Streamed
 
 from benchmarks.synthetic import Size, _losses
+from trajstore.analysis.methods import Method, Sparsity
 from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
+from trajstore.cli.pca import pca as command_of_pca
 from trajstore.errors import TrajstoreError
 from trajstore.store.matrix import LossMatrix
 
@@ -93,6 +97,21 @@ def test_it_ends_as_low_as_scikit_learn(kind: str, alpha: float, seeds: int) -> 
     assert several.objective[-1] <= 1.001 * min(theirs)
     assert several.objective[-1] <= (1 + 1e-5) * one.objective[-1]
     assert several.starts[0] == pytest.approx(one.starts[0], rel=1e-12)
+
+
+def test_the_lowest_descent_is_kept() -> None:
+    fit = sparse_pca(synthetic(), 4, restarts=3)
+    assert min(fit.starts) < 0.999 * fit.starts[0]
+    assert min(fit.starts) in fit.objective
+    assert fit.objective[-1] <= min(fit.starts)
+
+
+def test_signs_are_fixed_whatever_those_of_the_data() -> None:
+    values = synthetic().astype(np.float64)
+    for data in (values, -values):
+        fit = sparse_pca(data, 4)
+        largest = np.abs(fit.components).argmax(axis=1)
+        assert (fit.components[range(4), largest] > 0).all()
 
 
 def test_the_objective_by_definition_and_the_conditions_of_a_minimum() -> None:
@@ -218,3 +237,25 @@ def test_progress_moves_through_reading_descents_and_the_finish() -> None:
 def test_options_out_of_range(options: dict[str, float], said: str) -> None:
     with pytest.raises(TrajstoreError, match=said):
         sparse_pca(synthetic(10), **options)
+
+
+def test_the_same_defaults_everywhere() -> None:
+    """Those of published analyses: ten components, alpha 5, ridge 0.01, 1,000 iterations, tolerance 1e-6, seed 42."""
+    published = {
+        "components": 10,
+        "alpha": 5.0,
+        "ridge_alpha": 0.01,
+        "max_iter": 1000,
+        "tol": 1e-6,
+        "restarts": 1,
+        "seed": 42,
+    }
+    of = {name: each.default for name, each in inspect.signature(sparse_pca).parameters.items()}
+    assert {name: of[name] for name in published} == published
+    estimator = vars(SparsePCA())
+    renamed = {"components": "n_components", "seed": "random_state"}
+    assert {name: estimator[renamed.get(name, name)] for name in published} == published
+    assert {"components": Method().components, **asdict(Sparsity())} == published
+    command = {name: each.default for name, each in inspect.signature(command_of_pca).parameters.items()}
+    assert {name: command[name] for name in published} == published | {"components": None}
+    assert (Method().kind, Method().treatment.center, Method().treatment.scale) == ("full", "all", False)

@@ -31,6 +31,7 @@ from trajstore.errors import BadOption, FindingExists, GroupError, TrajstoreErro
 from trajstore.store import checks
 from trajstore.store.store import Store
 from trajstore.view.gather import Selection
+from trajstore.view.spike_charts import spike_charts
 from trajstore.view.spikes import (
     Search,
     group_names,
@@ -206,6 +207,19 @@ def test_placebos_have_the_same_length_and_no_spike() -> None:
     assert {(each.at - each.before, each.after - each.at) for each in found} == {(1, 2)}
 
 
+def test_tokens_are_not_judged_by_another_spike() -> None:
+    losses, _ = planted_losses(40, np.random.default_rng(11))
+    windows = [Window(AT - 2, AT, AT + 2), Window(AT + 8, AT + 10, AT + 12)]
+    for found in classify(ArrayBlocks(losses), np.zeros(40, dtype=np.int64), windows):
+        assert found.placebos == placebos(len(STEPS), windows[0], windows[1:])
+        assert all(each.is_apart(window) for each in found.placebos for window in windows)
+
+
+def test_tau_is_above_numeric_noise() -> None:
+    exact = np.full((len(STEPS), 3), 2.0, dtype=np.float32)
+    assert own_taus(exact, placebos(len(STEPS), Window(5, 6, 7))).tolist() == pytest.approx([1e-3] * 3)
+
+
 def test_blocks_change_nothing(sides: np.ndarray) -> None:
     losses, _ = planted_losses(300, np.random.default_rng(8))
     units = np.arange(300) // 10
@@ -241,7 +255,7 @@ def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
     macro = f"FROM spike('spiky', 15000, 16000, 17000, {tau}) SEMI JOIN groups.second_half"
     by_macro = spiky.sql(f"SELECT count(*) {macro} USING (dataset, context, position) WHERE dataset = 'd'")
     assert by_macro.fetchall() == [(int(follows.sum()),)]
-    with pytest.raises(UnknownStep, match="15500"):
+    with pytest.raises(UnknownStep, match="--window with 15500"):
         spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_500, 17_000)))
     with pytest.raises(BadOption, match="rising"):
         spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_000, 17_000)))
@@ -250,7 +264,8 @@ def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
 
 
 def test_a_finding_and_groups_are_kept(spiky: Store, sides: np.ndarray) -> None:
-    spiky.groups.add("planted_inverse", spiky_sites(spiky, sides == -1))
+    for name, side in (("planted_inverse", -1), ("planted_follow", 1)):
+        spiky.groups.add(name, spiky_sites(spiky, sides == side))
     found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]))
     keep(spiky, "first", found)
     with pytest.raises(FindingExists):
@@ -263,9 +278,12 @@ def test_a_finding_and_groups_are_kept(spiky: Store, sides: np.ndarray) -> None:
     inverse = told.groups.filter(token_class="inverse").row(0, named=True)
     assert inverse["group_name"] == "planted_inverse"
     assert inverse["p_adjusted"] < 1e-6
+    follow = told.groups.filter(token_class="follow").row(0, named=True)
+    assert follow["group_name"] == "planted_follow"
+    assert follow["marked"] == np.count_nonzero(told.classes.mask("follow") & (sides == 1))
     assert spiky.sql("SELECT ratio FROM spike_groups WHERE p_adjusted < 1e-6 LIMIT 1").fetchall()
-    assert keep_groups(spiky, "first", found) == list(group_names(told))
-    assert keep_groups(spiky, "first", found) == list(group_names(told)), "the same again changes nothing"
+    assert keep_groups(spiky, "first", found) == list(group_names(20_000))
+    assert keep_groups(spiky, "first", found) == list(group_names(20_000)), "the same again changes nothing"
     members = spiky.groups.members("spike_20000_inverse", spiky.dataset("d"))
     expected = told.classes.mask("inverse")[: spiky.dataset("d").n_losses]
     assert len(members) == expected.sum()
@@ -301,6 +319,16 @@ def test_the_command(spiky: Store, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert told["spikes"][0]["at_step"] == 20_000
     assert {row["token_class"] for row in told["shares"]} == {"follow", "inverse"}
+    of_calm = ["spikes", "-m", "calm", "-d", "d", "--window", "19000:20000:21000", "--tau", "0.3", "--keep"]
+    done = run(app, [*of_calm, "--no-enrich", "--name", "calm", *at])
+    assert done.exit_code == 1
+    assert "--prefix spike_calm. " in done.stderr
+    assert "mean losses" not in done.stderr, "it is known before anything is read"
+    done = run(app, [*of_calm, "--no-enrich", "--name", "calm", "--prefix", "spike_calm", *at])
+    assert done.exit_code == 0, done.output
+    with Store(spiky.path) as again:
+        assert {"spike_20000_follow", "spike_calm_20000_follow"} <= set(again.groups.names())
+    assert run(app, [*of_calm, "--name", "c", "--prefix", "No", *at]).exit_code == 1
     done = run(app, ["spikes", "-m", "calm", "-d", "d", *at])
     assert done.exit_code == 0
     assert "none" in done.output.lower()
@@ -316,5 +344,63 @@ def test_groups_of_another_spike_stay(spiky: Store) -> None:
     with pytest.raises(GroupError):
         keep_groups(spiky, "other", other)
     assert spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist() == before
+    assert keep_groups(spiky, "other", other, "looser")[0] == "looser_20000_follow"
     keep_groups(spiky, "other", other, replace=True)
     assert spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist() != before
+
+
+def test_tokens_in_context_are_those_that_go_furthest(spiky: Store) -> None:
+    """By how many times τ they change, recomputed from the losses."""
+    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]), search=Search(enrich=False))
+    keep(spiky, "first", found)
+    (told,) = found.found
+    before, at, after = spiky.matrix(["d", "e"], "spiky", steps=list(told.steps)).values
+    tau = spiky.sql("SELECT tau FROM spike_tokens ORDER BY dataset, context, position").pl()["tau"].to_numpy()
+    times = (np.minimum(before, after) - at) / tau
+    top = tokens_in_context(spiky, found, told, "inverse", 5)
+    np.testing.assert_allclose(-top["change"] / top["tau"], np.sort(times)[::-1][:5], rtol=1e-5)
+    texts = spiky.sql("SELECT context, position, text FROM tokens WHERE dataset = 'd'").fetchall()
+    known = {(context, position): text for context, position, text in texts}
+    for row in top.filter(dataset="d").iter_rows(named=True):
+        assert row["marked"] == known[row["context"], row["position"]]
+
+
+def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:
+    """The mean rises far above its noise, but another choice of texts would not show it."""
+    rng = np.random.default_rng(10)
+    dataset = store.add_dataset("d", ragged([11] * 60))
+    losses = trend(np.full(dataset.n_losses, 4.0)) + NOISE * rng.normal(size=(len(STEPS), dataset.n_losses))
+    for model, texts in (("one", 1), ("many", 30)):
+        rise = np.where(np.arange(dataset.n_losses) < 10 * texts, 60 / texts, 0)
+        rows = losses + rise * np.isin(np.arange(len(STEPS)), AT)[:, None]
+        for step, row in zip(STEPS.tolist(), rows, strict=True):
+            store.append(model=model, dataset="d", step=step, losses=row.astype(np.float32))
+    one, many = (
+        spikes(store, ["d"], Selection(models=[model]), search=Search(enrich=False))
+        for model in ("one", "many")
+    )
+    assert one.means[AT] - one.means[AT - 1] == pytest.approx(1, abs=0.05)
+    assert one.found == ()
+    assert [told.steps[1] for told in many.found] == [20_000]
+
+
+def test_charts(spiky: Store) -> None:
+    """Titles say model, group and dataset; shares are those of the table; steps are on a log axis."""
+    found = spikes(spiky, ["d"], Selection(models=["spiky"]), "second_half", Search(enrich=False))
+    means, classes, shown = spike_charts(found)
+    assert all("spiky, second_half of d" in chart.title for chart in (means, classes, shown))
+    assert [mark.step for mark in means.marks] == [20_000]
+    matrix = spiky.matrix("d", "spiky", "second_half").values
+    np.testing.assert_allclose(means.panels[0].series[0].y, matrix.mean(axis=1), rtol=1e-5)
+    assert means.axis().log
+    assert means.axis().tick_labels[:2] == ["0", "1"]
+    follow = found.found[0].classes.mask("follow")
+    assert classes.panels[0].series[0].name == f"follow ({follow.sum()} tokens)"
+    placebo, spike = shown.panels[0].series
+    assert spike.y == pytest.approx((100 * follow.mean(),))
+    assert spike.low[0] < spike.y[0] < spike.high[0]
+    assert len(placebo.y) == len(found.found[0].classes.placebos)
+    search = Search(window=(0, 20_000, 40_000), tolerance=Tolerance(tau=0.4), enrich=False)
+    wide = spike_charts(spikes(spiky, ["d"], Selection(models=["calm"]), search=search))
+    assert [mark.label for mark in wide[0].marks] == ["no spike of the mean"]
+    assert [series.name for series in wide[2].panels[0].series] == ["the spike"], "there is no placebo window"

@@ -117,10 +117,12 @@ class NothingChosen(TrajstoreError):
 class UnknownStep(TrajstoreError):
     """A step that does not exist."""
 
-    def __init__(self, asked: str, where: str, near: Sequence[int], hint: str = "") -> None:
+    def __init__(
+        self, asked: str, where: str, near: Sequence[int], hint: str = "", option: str = "--steps"
+    ) -> None:
         tail = f" {hint}" if hint else ""
         super().__init__(
-            f"--steps {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
+            f"{option} {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )
 
 
@@ -266,15 +268,19 @@ class MissingSlices(TrajstoreError):
         """`partial` are slices that are there in part, each with what of it is missing."""
         absent = [f"{m} on {d} at step {s}" for m, d, s in missing]
         torn = [f"{m} on {d} at step {s} (without {lacking})" for m, d, s, lacking in partial]
-        said = [f"{len(absent)} slices of this matrix are not in the store: {listed(absent, 6)}."] * bool(
-            absent
-        )
-        said += [f"{len(torn)} slices of this matrix are there only in part: {listed(torn, 6)}."] * bool(torn)
+        said = [f"Not in the store: {_slices(absent)}."] * bool(absent)
+        said += [f"In the store only in part: {_slices(torn)}."] * bool(torn)
         those = "--steps that exist" if absent else "--contexts that are there"
         super().__init__(
-            f"{' '.join(said)} Score them (trajstore score), leave them out (--model, --steps), choose {those}, or let "
-            "trajstore matrix take NaN for them: --missing nan"
+            f"{' '.join(said)} Score what is missing (trajstore score), leave it out (--model, --dataset, --steps), "
+            f"choose {those}, or see what --missing of this command does without it, if it has one (matrix: nan, pca: "
+            "drop-columns or mean)"
         )
+
+
+def _slices(named: Sequence[str]) -> str:
+    """The first of some slices, and how many there are where that is not seen."""
+    return f"{len(named):,} slices, {listed(named, 6)}" if len(named) > 6 else listed(named)
 
 
 class QueryError(TrajstoreError):

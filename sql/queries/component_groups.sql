@@ -1,5 +1,5 @@
 -- What part a group has in each component of a PCA; trajstore finding groups asks it of all groups.
--- $finding text: name of the PCA
+-- $finding finding: name of the PCA
 -- $group group: the group
 -- $align align = predict: predict for the group's tokens, after for the tokens that follow them
 -- -> component: number of the component, from 1

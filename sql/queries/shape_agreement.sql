@@ -1,5 +1,5 @@
 -- Do two models, such as seeds of one size, agree on the shapes of the same tokens, and on when they learn them?
--- $finding text: a finding of trajstore shapes that has them
+-- $finding finding: a finding of trajstore shapes that has them
 -- $models models = *: the models, compared pair by pair
 -- $group group = every_token: take only this group's tokens
 -- $align align = predict: predict for the group's tokens, after for the tokens that follow them

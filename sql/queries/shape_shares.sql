@@ -1,5 +1,5 @@
 -- Which shapes a group's tokens have, by model, and medians of when and by how much their losses change.
--- $finding text: a finding of trajstore shapes
+-- $finding finding: a finding of trajstore shapes
 -- $group group = every_token: take only this group's tokens
 -- $align align = predict: predict for the group's tokens, after for the tokens that follow them
 -- $datasets datasets = *: datasets to look at

@@ -95,7 +95,10 @@ def sums_by_unit(x: np.ndarray, y: np.ndarray, z: np.ndarray, unit: np.ndarray, 
 
 
 def statistics(sums: np.ndarray) -> np.ndarray:
-    """`STATISTICS` from sums (…, 12) as of `sums_by_unit`, float64 (…, 4); NaN where a variance is 0."""
+    """`STATISTICS` from sums (…, 12) as of `sums_by_unit`, float64 (…, 4).
+
+    A correlation is NaN where a variance is 0, and so is the partial one where z leaves nothing of x or y.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         n, x, y, z, xx, yy, zz, xy, xz, yz, apart, squared = np.moveaxis(sums, -1, 0)
         xx, yy, zz = xx - x * x / n, yy - y * y / n, zz - z * z / n
@@ -103,7 +106,9 @@ def statistics(sums: np.ndarray) -> np.ndarray:
         # What is left of a variance by rounding alone is none.
         xx, yy, zz = (np.where(each > 1e-12 * n, each, np.nan) for each in (xx, yy, zz))
         of_xy, of_xz, of_yz = xy / np.sqrt(xx * yy), xz / np.sqrt(xx * zz), yz / np.sqrt(yy * zz)
-        partial = (of_xy - of_xz * of_yz) / np.sqrt((1 - of_xz**2) * (1 - of_yz**2))
+        # So is what z leaves of a variance, where it leaves that little of it.
+        rest_x, rest_y = (np.where(each > 1e-12, each, np.nan) for each in (1 - of_xz**2, 1 - of_yz**2))
+        partial = (of_xy - of_xz * of_yz) / np.sqrt(rest_x * rest_y)
         found = np.stack([of_xy, partial, np.sqrt(squared / n), apart / n], axis=-1)
     found[..., :_CORRELATIONS] = np.clip(found[..., :_CORRELATIONS], -1, 1)
     return found
@@ -156,13 +161,18 @@ def log_frequency(tokens: np.ndarray) -> np.ndarray:
     return found
 
 
+def check_share(share: float) -> None:
+    """Raise `BadOption` unless so large a share of the tokens can be outliers."""
+    if not 0 < share < 0.5:
+        raise BadOption("--outliers", str(share), "a share of the tokens above 0 and below 0.5, as 0.01")
+
+
 def outliers(difference: np.ndarray, share: float) -> np.ndarray:
     """Numbers of the tokens with the largest |difference|, int64, from the largest on; NaN and 0 never are.
 
     They are a `share` of the tokens that have a difference, one at least, and those that are equal to the last of them.
     """
-    if not 0 < share < 0.5:
-        raise BadOption("--outliers", str(share), "a share of the tokens above 0 and below 0.5, as 0.01")
+    check_share(share)
     size = np.abs(difference)
     there = np.flatnonzero(size > 0)
     if not len(there):

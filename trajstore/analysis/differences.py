@@ -96,8 +96,11 @@ class Extremes:
 
     def add(self, pair: Pair, part: int, values: np.ndarray, losses: np.ndarray, minus: np.ndarray) -> None:
         """Take up the differences of a pair, (columns,); NaN are left aside."""
+        if not self._count:
+            return
         for sign, kept in ((1, self._low), (-1, self._high)):
-            for column in _lowest(sign * values, self._count):
+            last = sign * kept[-1].value if len(kept) == self._count else 0.0
+            for column in _lowest(sign * values, self._count, last):
                 kept.append(
                     Extreme(
                         float(values[column]), pair, part, column, float(losses[column]), float(minus[column])
@@ -115,11 +118,14 @@ class Extremes:
         return list(self._high)
 
 
-def _lowest(values: np.ndarray, count: int) -> Iterator[int]:
-    """Numbers of the lowest `count` values that are below 0."""
-    below = np.flatnonzero(values < 0)
+def _lowest(values: np.ndarray, count: int, last: float) -> Iterator[int]:
+    """Numbers of the lowest `count` values that are below 0 and not above `last`, of equal ones the first."""
+    below = np.flatnonzero((values < 0) & (values <= last))
     if len(below) > count:
-        below = below[np.argpartition(values[below], count)[:count]]
+        there = values[below]
+        end = np.partition(there, count - 1)[count - 1]
+        equal = np.flatnonzero(there == end)[: count - int((there < end).sum())]
+        below = below[np.concatenate([np.flatnonzero(there < end), equal])]
     yield from map(int, below)
 
 

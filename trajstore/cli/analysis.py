@@ -23,7 +23,10 @@ AnyDatasets = Annotated[
     list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
 ]
 Steps = Annotated[
-    str, typer.Option(metavar="SPEC", help="all, last, log, numbers, inclusive ranges A:B; commas join.")
+    str,
+    typer.Option(
+        "--steps", metavar="SPEC", help="all, last, log, numbers, inclusive ranges A:B; commas join."
+    ),
 ]
 Contexts = Annotated[
     str | None, typer.Option(metavar="FIRST:END", help="Contexts, as Python slices: 0:50 is the first fifty.")
@@ -45,7 +48,7 @@ GroupOption = Annotated[str | None, typer.Option("--group", "-g", help="Take onl
 
 
 def matrix(
-    out: Annotated[Path, typer.Argument(help="File to write: .npy or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .npy, .npz, .parquet or .arrow.")],
     dataset: Datasets,
     model: Models = None,
     group: GroupOption = None,

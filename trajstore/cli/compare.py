@@ -28,6 +28,8 @@ from trajstore.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from trajstore.store.store import Store
@@ -73,6 +75,13 @@ def compare(
     keep: Annotated[
         bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
     ] = False,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="With --keep: what the names of its groups begin with, so that those of several datasets or groups "
+            "can be kept [default: compare_A_B_STEP]."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
     ci: CiOption = "bootstrap",
     level: LevelOption = 0.95,
@@ -99,8 +108,8 @@ def compare(
     and distances with intervals over contexts; the correlations at every step, also of each model there with both at
     the end; the tokens that differ most in their context, with the model that wins them (the lower loss); the groups
     that are enriched among these; and what becomes of them at the other steps. Of more than two models, each two are
-    compared. All of it is kept as a finding: compare_correlations, compare_outliers, compare_groups and
-    compare_outlier_steps in SQL.
+    compared, as a matrix and by step. All of it is kept as a finding: compare_correlations, compare_outliers,
+    compare_groups and compare_outlier_steps in SQL.
 
     \b
     Example:
@@ -109,6 +118,7 @@ def compare(
     """
     from trajstore.analysis.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
+    from trajstore.schema import check_group_name
     from trajstore.store import findings
     from trajstore.store.files import check_target
     from trajstore.view import compared
@@ -120,6 +130,8 @@ def compare(
 
     if plot is not None:
         check_target(plot, SUFFIXES)
+    if prefix is not None and check_group_name(prefix) and not keep:
+        raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
     question = Question(step, group, tuple(against or ()), outliers, groups, missing, interval)  # type: ignore[arg-type]
     selection = Selection(dataset, None, steps, contexts, align)  # type: ignore[arg-type]
@@ -127,11 +139,13 @@ def compare(
         named = named_models(opened, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
+        if keep and not replace:
+            compared.check_groups_free(opened, named, question, selection, prefix)
         kept = name or compared.default_name(named, question, selection)
         if not replace:
             findings.require_free(opened.path, compared.KIND, kept)
         found = find(opened, models, question, selection, bars())
-        sizes = compared.keep_groups(opened, found, question, replace=replace) if keep else {}
+        sizes = compared.keep_groups(opened, found, question, prefix, replace=replace) if keep else {}
         compared.keep(opened, kept, found, question, selection, replace=replace)
         shown = _in_context(opened, found, top)
         asked = [group] if group else []
@@ -184,7 +198,7 @@ def _print(found: Compared, shown: pl.DataFrame, top: int) -> None:
     _print_by_step(found)
     if shown.height:
         typer.echo()
-        rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B"}
+        rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B (nats)"}
         tokens = shown.select(
             *(
                 "winner",
@@ -209,7 +223,7 @@ def _print(found: Compared, shown: pl.DataFrame, top: int) -> None:
     if found.followed.height:
         typer.echo()
         followed = found.followed.select(
-            "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B"), "low", "high"
+            "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B (nats)"), "low", "high"
         )
         print_table(followed.columns, followed.rows())
 
@@ -247,7 +261,7 @@ def _print_by_step(found: Compared) -> None:
             "partial",
             "rms",
         )
-        .rename({"pearson_low": "low", "pearson_high": "high"})
+        .rename({"pearson_low": "low", "pearson_high": "high", "rms": "rms (nats)"})
     )
     for model, letter in names.items():
         for other, step in dict.fromkeys((other, step) for other, step, _ in found.against):
@@ -261,12 +275,14 @@ def _print_by_step(found: Compared) -> None:
 
 
 def _print_pairs(found: Compared) -> None:
-    """Each two models at the step that was chosen, then the spread of the pairs by step."""
+    """Each two models at the step that was chosen, as a matrix and one by one, then the spread of the pairs by step."""
     import polars as pl
 
     ends = ("", "_low", "_high")
     columns = [f"{name}{end}" for name in ("pearson", "partial", "rms") for end in ends]
     at_step = found.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
+    _print_matrix(found.models, at_step)
+    typer.echo()
     print_table(at_step.columns, at_step.rows())
     typer.echo()
     by_step = (
@@ -282,6 +298,41 @@ def _print_pairs(found: Compared) -> None:
         )
     )
     print_table(by_step.columns, by_step.rows())
+    if found.against:
+        typer.echo()
+        _print_against(found)
+
+
+def _print_matrix(models: Sequence[str], at_step: pl.DataFrame) -> None:
+    """Pearson's correlation of each model (row) with each other (column), on each dataset."""
+    rows: list[list[object]] = []
+    for (dataset, step), pairs in at_step.group_by("dataset", "step", maintain_order=True):
+        known = {
+            frozenset(names): value for *names, value in pairs.select("model", "other", "pearson").rows()
+        }
+        rows += [
+            [
+                dataset,
+                step,
+                one,
+                *(None if one == other else known[frozenset((one, other))] for other in models),
+            ]
+            for one in models
+        ]
+    print_table(["dataset", "step", "pearson", *models], rows)
+
+
+def _print_against(found: Compared) -> None:
+    """A row for each model and step, with the correlation with each checkpoint that all are compared with."""
+    import polars as pl
+
+    ends = list(dict.fromkeys((other, step) for other, step, _ in found.against))
+    columns = [
+        pl.col("pearson").filter(other=other, other_step=step).first().alias(f"~ {other}@{step}")
+        for other, step in ends
+    ]
+    rows = found.correlations.group_by("dataset", "step", "model", maintain_order=True).agg(*columns)
+    print_table(rows.columns, rows.rows())
 
 
 def _notes(found: Compared, share: float) -> list[str]:
@@ -291,11 +342,9 @@ def _notes(found: Compared, share: float) -> list[str]:
         a, b = found.models
         said.append(f"A is {a}, B is {b}; A − B below 0: A has the lower loss, and wins.")
     if found.outliers.height:
-        wins = [
-            f"{found.outliers.filter(winner=model).height:,} are won by {model}" for model in found.models
-        ]
+        wins = [f"{model} wins {found.outliers.filter(winner=model).height:,}" for model in found.models]
         said.append(
-            f"Outliers: the {100 * share:.3g} % of tokens with the largest |A − B|; {' and '.join(wins)}. They were "
+            f"Outliers: the {100 * share:.3g} % of tokens with the largest |A − B|; {', '.join(wins)}. They were "
             "chosen at one step, so their difference there is large by the choice as well, and shrinks elsewhere for "
             "that reason too."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from trajstore.cli.analysis import (
     Contexts,
     LevelOption,
     Models,
+    ReplaceOption,
     ResamplesOption,
     Steps,
 )
@@ -34,9 +34,8 @@ from trajstore.cli.output import (
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.store.progress import Progress
-    from trajstore.store.store import Store
-    from trajstore.view.differences import Chosen, Differences, How
+    from trajstore.view.changed import Asked
+    from trajstore.view.differences import Differences, How
 
 Groups = Annotated[
     list[str] | None,
@@ -65,7 +64,14 @@ Out = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="Write the matrix of all differences to this file, .npy or .parquet, labels beside it.",
+        help="Write the matrix of all differences to this file, .npy, .npz, .parquet or .arrow, labels beside it.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the finding [default: what is compared, the steps, the groups, six digits of a hash of all "
+        "options]."
     ),
 ]
 Plot = Annotated[Path | None, typer.Option(help="Draw the means by step to this file, .png or .html.")]
@@ -92,6 +98,8 @@ def steps(
     resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
+    name: Name = None,
+    replace: ReplaceOption = False,
     plot: Plot = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -100,23 +108,21 @@ def steps(
 
     Prints the mean difference of each group, with its interval and the shares of its tokens that fell and rose, and
     the tokens that changed most. Where the noise of the losses was measured (score --repeat-noise), smaller changes
-    count as neither.
+    count as neither. Both tables are kept as a finding: diff_groups, and diff_tokens with a thousand tokens at either
+    end, in SQL.
 
     \b
     Example:
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.view import pairs
+    from trajstore.view.changed import Asked
     from trajstore.view.gather import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, model, spec, contexts, align)  # type: ignore[arg-type]
-
-    def choose(opened: Store, _: Progress) -> Chosen:
-        return pairs.of_steps(opened, group or pairs.EVERY, selection)
-
-    _run(store, choose, how, out, plot, as_json)
+    asked = Asked("steps", (), tuple(group or ()), selection, how)
+    _run(store, asked, top, out, name, replace, plot, as_json)
 
 
 def models(
@@ -143,6 +149,8 @@ def models(
     resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
+    name: Name = None,
+    replace: ReplaceOption = False,
     plot: Plot = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -155,16 +163,13 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.view import pairs
+    from trajstore.view.changed import Asked
     from trajstore.view.gather import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, None, spec, contexts, align)  # type: ignore[arg-type]
-
-    def choose(opened: Store, progress: Progress) -> Chosen:
-        return pairs.of_models(opened, first, second, group or pairs.EVERY, selection, progress)
-
-    _run(store, choose, how, out, plot, as_json)
+    asked = Asked("models", (first, second), tuple(group or ()), selection, how)
+    _run(store, asked, top, out, name, replace, plot, as_json)
 
 
 def prompts(
@@ -182,6 +187,8 @@ def prompts(
     resamples: ResamplesOption = 1000,
     seed: Seed = 0,
     out: Out = None,
+    name: Name = None,
+    replace: ReplaceOption = False,
     plot: Plot = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -195,14 +202,12 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.view import pairs
+    from trajstore.view.changed import Asked
+    from trajstore.view.gather import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
-
-    def choose(opened: Store, _: Progress) -> Chosen:
-        return pairs.of_prompts(opened, zero, few, group or pairs.EVERY, model, spec)
-
-    _run(store, choose, how, out, plot, as_json)
+    asked = Asked("prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how)
+    _run(store, asked, top, out, name, replace, plot, as_json)
 
 
 def _how(
@@ -218,25 +223,30 @@ def _how(
 ) -> How:
     from trajstore.analysis.bootstrap import Interval
     from trajstore.analysis.differences import Scale
+    from trajstore.view.changed import KEPT
     from trajstore.view.differences import How
 
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
-    return How(Scale(relative, least), top, interval, missing, out is not None)  # type: ignore[arg-type]
+    return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)  # type: ignore[arg-type]
 
 
 def _run(
     store: Path,
-    choose: Callable[[Store, Progress], Chosen],
-    how: How,
+    asked: Asked,
+    top: int,
     out: Path | None,
+    name: str | None,
+    replace: bool,
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the differences, print them, and write what was asked for."""
+    """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
+    from trajstore.store import findings
     from trajstore.store.export import check_matrix_target, save_matrix
     from trajstore.store.files import check_target
     from trajstore.view.caveats import caveats, chosen_by_losses
+    from trajstore.view.changed import KIND, default_name, keep
     from trajstore.view.differences import chart, differences
     from trajstore.view.gather import Selection
     from trajstore.view.save import SUFFIXES, save_chart
@@ -247,40 +257,46 @@ def _run(
         check_target(plot, SUFFIXES)
     with open_store(store) as opened:
         progress = bars()
-        chosen = choose(opened, progress)
-        found = differences(opened, chosen, how, progress)
+        chosen = asked.chosen(opened, progress)
+        kept = name or default_name(asked, chosen)
+        if not replace:
+            findings.require_free(opened.path, KIND, kept)
+        found = differences(opened, chosen, asked.how, progress)
+        keep(opened, kept, asked, chosen, found, replace=replace)
         by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
+    changes = found.changes.group_by("end", maintain_order=True).head(top)
     if as_json:
-        frames = {"summary": found.summary, "changes": found.changes}
-        print_json({name: frame.to_dicts() for name, frame in frames.items()})
+        frames = {"summary": found.summary, "changes": changes}
+        print_json({"finding": kept, **{key: frame.to_dicts() for key, frame in frames.items()}})
     else:
-        _print(found)
-    _say_what_it_is(found, how)
-    for line in [*caveats(found.summary, how.interval), *by_losses]:
+        _print(found.summary, changes)
+    _say_what_it_is(found, asked.how)
+    for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
         say(line)
+    say(f"Kept as the finding {kept}: FROM diff_groups WHERE finding = '{kept}'")
     if out is not None and found.matrix is not None:
         save_matrix(found.matrix, out)
         rows, columns = found.matrix.values.shape
         say(f"Wrote {out}: {rows:,} differences × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
     if plot is not None:
-        save_chart(chart(found.summary, how), plot)
+        save_chart(chart(found.summary, asked.how), plot)
         say(f"Drew {plot}.")
 
 
-def _print(found: Differences) -> None:
+def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:
     """The two tables."""
     shown = [
         *("group", "model", "dataset", "step", "minus_model", "minus_step", "tokens", "contexts"),
         *("mean", "low", "high", "fell", "rose", "noise"),
     ]
-    summary = _short(found.summary.select(shown))
+    summary = _short(summary.select(shown))
     print_table(summary.columns, summary.rows())
-    if found.changes.is_empty():
+    if changes.is_empty():
         return
     typer.echo()
     import polars as pl
 
-    changes = found.changes.select(
+    changes = changes.select(
         pl.col("end"),
         *("model", "step", "minus_model", "minus_step", "dataset", "context", "position", "minus_loss"),
         *("loss", "difference", "relative", "in_noise", "before"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -49,7 +50,14 @@ def show(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE, as_json: Js
     if as_json:
         print_json(facts)
     else:
-        print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value is not None])
+        print_table(
+            ["fact", "value"], [[key, _told(each)] for key, each in facts.items() if each is not None]
+        )
+
+
+def _told(value: object) -> object:
+    """A value of a fact: lists and the like as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
 
 
 def drop(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE) -> None:

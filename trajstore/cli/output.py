@@ -243,7 +243,7 @@ class _Lines:
     def __init__(self, label: str, total: int, unit: str) -> None:
         self._label, self._total, self._unit, self._done = label, total, unit, 0
         self._start = self._last = time.monotonic()
-        say(f"{label}: {total:,} {unit}")
+        say(f"{label}: {total:,} {unit.removesuffix('s') if total == 1 else unit}")
 
     def advance(self, amount: int, note: str) -> None:
         self._done += amount

@@ -87,7 +87,7 @@ def pca(
         float, typer.Option(help="Sparse: a descent ends once the objective falls by less than this share.")
     ] = 1e-6,
     restarts: Annotated[int, typer.Option(help="Sparse: descents, of which the lowest is kept.")] = 1,
-    seed: Annotated[int, typer.Option(help="Sparse: seed of the descents' starts.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Sparse: seed of the descents' starts.")] = 42,
     name: Annotated[
         str | None,
         typer.Option(
@@ -136,8 +136,9 @@ def pca(
     from trajstore.view.components import components as compute
     from trajstore.view.figures import pca_charts
     from trajstore.view.gather import Selection
-    from trajstore.view.inputs import Asked
+    from trajstore.view.inputs import Asked, scored_datasets
     from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.view.training import require_known
     from trajstore.view.updates import Changes
     from trajstore.view.updates import update as bring_up_to_date
 
@@ -145,11 +146,15 @@ def pca(
         check_target(plot, SUFFIXES)
     if update is not None:
         _refuse_with_update(group, align, method, center, scale, precision, missing, name)
-    elif not dataset:
-        raise typer.BadParameter("give a --dataset, or a finding to --update")
+        _refuse_with_update_sparse(alpha, ridge_alpha, max_iter, tol, restarts, seed)
+    if plot is None and x != "step":
+        raise typer.BadParameter("--x is of the plot, and no --plot is given")
     with open_store(store) as opened:
+        datasets = tuple(dataset or (() if update is not None else scored_datasets(opened, model)))
+        before = Asked.read(opened.finding(KIND, update).facts) if update is not None else None
+        require_known(opened, x, datasets, model, steps, before)  # type: ignore[arg-type]
         if update is not None:
-            changes = Changes(dataset or (), model, steps, contexts, components)
+            changes = Changes(datasets, model, steps, contexts, components)
             found = bring_up_to_date(opened, update, changes, bars())
             kept = update
         else:
@@ -157,10 +162,10 @@ def pca(
             treatment = Treatment(center, scale, missing, precision)  # type: ignore[arg-type]
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
-            kept = name or default_name(Asked.of(dataset or (), selection, group), how)
+            kept = name or default_name(Asked.of(datasets, selection, group), how)
             if not replace:
                 findings.require_free(opened.path, KIND, kept)
-            found = compute(opened, dataset or (), selection, group, how, bars())
+            found = compute(opened, datasets, selection, group, how, bars())
         shown = along(opened, found, x)  # type: ignore[arg-type]
         keep(opened, kept, found, overwrite=replace or update is not None)
         tokens = top_tokens(opened, found.result, top)
@@ -172,6 +177,14 @@ def pca(
     if plot is not None:
         save_chart(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
         say(f"Drew {plot}.")
+
+
+def _refuse_with_update_sparse(*given: object) -> None:
+    """Raise where an option of sparse components is given, since only full ones are updated."""
+    names = ("--alpha", "--ridge-alpha", "--max-iter", "--tol", "--restarts", "--seed")
+    for option, value, default in zip(names, given, (5.0, 0.01, 1000, 1e-6, 1, 42), strict=True):
+        if value != default:
+            raise typer.BadParameter(f"{option} is of sparse components, which have no --update")
 
 
 def _refuse_with_update(*given: object) -> None:
@@ -198,7 +211,7 @@ def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
 
     variance, zeros = found.result.variance, found.result.zeros
     print_table(
-        ["component", "variance (nats²)", "share", "zeros"],
+        ["component", "variance (nats²)", "ratio", "zeros"],
         [
             [c, v, f"{100 * r:.2f} %", f"{100 * zero:.2f} %"]
             for (c, v, r), zero in zip(
@@ -224,6 +237,9 @@ def _say_what_was_made(name: str, found: Fitted) -> None:
     """What the numbers are of, and where they are kept."""
     facts = found.facts
     say(f"{facts['rows']:,} checkpoints × {facts['columns']:,} tokens; {facts['explained']}.")
+    asked = facts["components"] * (2 if facts["method"] == "hybrid" else 1)
+    if (made := found.result.variance.height) < asked:
+        say(f"There are no more than {made} components of these checkpoints ({asked} were asked for).")
     if facts["method"] != "full":
         end = "" if facts["converged"] else f", where --max-iter {facts['max_iter']} ended it"
         say(f"Objective {facts['objective']:.7g} nats² after {facts['iterations']} iterations{end}.")

@@ -108,6 +108,8 @@ def phases(
     from trajstore.view.phases import phases as find
     from trajstore.view.save import SUFFIXES, save_chart
 
+    if not (groups or measure or induction):
+        raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
     if plot is not None:
         check_target(plot, SUFFIXES)
     asked = Asked(

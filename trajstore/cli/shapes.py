@@ -86,6 +86,9 @@ def shapes(
         print_json({"finding": kept, "shares": found.to_dicts(), "agreement": pairs.to_dicts()})
     else:
         _print(found, pairs)
+    for each in asked.groups:
+        if each not in found["group"]:
+            say(f"{each} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
     say(f"Kept as the finding {kept}: FROM shapes WHERE finding = '{kept}'")
     if plot is not None:
         save_chart(charts, plot)

@@ -23,7 +23,6 @@ from trajstore.cli.output import (
     bars,
     open_store,
     print_json,
-    print_rows,
     print_table,
     say,
 )
@@ -82,6 +81,13 @@ def spikes(
             "--keep", help="Add the groups spike_STEP_follow and spike_STEP_inverse for each spike."
         ),
     ] = False,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            help="With --keep: what the names of its groups begin with, so that those of several models or groups can "
+            "be kept."
+        ),
+    ] = "spike",
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
@@ -105,18 +111,21 @@ def spikes(
     """
     from trajstore.analysis.bootstrap import Interval
     from trajstore.analysis.spike_tokens import Tolerance
+    from trajstore.schema import check_group_name
     from trajstore.store import findings
     from trajstore.store.files import check_target
     from trajstore.view.gather import Selection
     from trajstore.view.inputs import Asked
     from trajstore.view.save import SUFFIXES, save_chart
     from trajstore.view.spike_charts import spike_charts
-    from trajstore.view.spikes import KIND, Search, check_groups_free, default_name, keep_groups
+    from trajstore.view.spikes import KIND, PREFIX, Search, check_groups_free, default_name, keep_groups
     from trajstore.view.spikes import keep as keep_finding
     from trajstore.view.spikes import spikes as find
 
     if plot is not None:
         check_target(plot, SUFFIXES)
+    if check_group_name(prefix) != PREFIX and not keep:
+        raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     interval = Interval(level=level, resamples=resamples, seed=seed)
     search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
     with open_store(store) as opened:
@@ -124,11 +133,13 @@ def spikes(
         kept = name or default_name(Asked.of(dataset, selection, group), search)
         if not replace:
             findings.require_free(opened.path, KIND, kept)
+        if keep and not replace and search.window is not None:
+            check_groups_free(opened, model, [search.window[1]], prefix)
         found = find(opened, dataset, selection, group, search, bars())
         if keep and not replace:
-            check_groups_free(opened, found)
+            check_groups_free(opened, model, [each.steps[1] for each in found.found], prefix)
         keep_finding(opened, kept, found, overwrite=replace)
-        added = keep_groups(opened, kept, found, replace=replace) if keep else []
+        added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         else:
@@ -194,8 +205,8 @@ def _heads(found: Spikes) -> list[dict[str, Any]]:
 
 def _print(store: Store, found: Spikes, top: int) -> None:
     """The tables of each spike."""
-    columns = ["before_step", "at_step", "after_step", "height", "low", "high", "chance"]
-    print_rows(_heads(found), False, columns)
+    columns = ["before_step", "at_step", "after_step", "height (nats)", "low", "high", "chance"]
+    print_table(columns, [list(head.values()) for head in _heads(found)])
     for told in found.found:
         typer.echo()
         _print_shares(told)
@@ -271,7 +282,10 @@ def _print_inverse(store: Store, found: Spikes, told: Told, top: int) -> None:
     tokens = tokens_in_context(store, found, told, "inverse", top)
     if tokens.height:
         shown = tokens.select(
-            *("dataset", "context", "position", "change", "tau", "before"),
+            *("dataset", "context", "position"),
+            pl.col("change").alias("change (nats)"),
+            pl.col("tau").alias("τ (nats)"),
+            "before",
             pl.format("[{}]", "marked").alias("inverse token"),
             "after",
         )

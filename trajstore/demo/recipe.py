@@ -16,7 +16,7 @@ from trajstore.demo.corpus import CONTEXT, VOCABULARY
 
 # Induction forms between 362 and 431, so steps lie close there, and two lie between it and the mix's change.
 _CHECKPOINTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 181, 256, 304, 362, 395, 431, 512, 558, 609, 724, 1024, 1448)
-_QUICK_CHECKPOINTS = (0, 1, 4, 16, 64, 128, 256, 362, 395, 431, 512, 558, 609, 724)
+_QUICK_CHECKPOINTS = _CHECKPOINTS[: _CHECKPOINTS.index(724) + 1]
 
 
 @dataclass(frozen=True)

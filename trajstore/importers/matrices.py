@@ -1,6 +1,6 @@
 """Matrices of losses, a row a checkpoint and a column a site: .npy, .npz, and what `trajstore matrix` exports.
 
-Files are mapped or read row by row, never held. Labels of a .npy lie beside it, as `trajstore matrix` writes them:
+Files are mapped or read row by row, never held. Labels lie beside them, as `trajstore matrix` writes them:
 NAME.rows.parquet (model, step) and NAME.columns.parquet (dataset, context, position, token). Without the second,
 columns are all losses of the dataset in canonical order, with or without one for each position 0. NaN is no loss.
 """
@@ -48,11 +48,11 @@ class _Columns:
 
 
 def is_matrix(path: Path, kind: str) -> bool:
-    """Whether a file holds a matrix: .npy, .npz, or a Parquet file with a list of losses a row."""
-    if kind != "parquet":
+    """Whether a file holds a matrix: .npy, .npz, or a Parquet or Arrow file with a list of losses a row."""
+    if kind not in ("parquet", "arrow"):
         return kind in ("npy", "npz")
     with _readable(path, kind):
-        schema = pq.read_schema(path)
+        schema = _schema(path, kind)
     at = schema.get_field_index("losses")
     return at >= 0 and _is_list(schema.field(at).type)
 
@@ -60,7 +60,7 @@ def is_matrix(path: Path, kind: str) -> bool:
 def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally) -> Iterator[Found]:
     """A slice for each row of a matrix that was asked for and holds losses; raises `BadSource`."""
     columns: _Columns | None = None
-    rows = _parquet_rows(path, request) if kind == "parquet" else _array_rows(path, kind, root, request)
+    rows = (_array_rows if kind in ("npy", "npz") else _list_rows)(path, kind, root, request)
     with _readable(path, kind):
         for number, ((model, step), values) in enumerate(rows):
             columns = columns or _columns(path, len(values), sites)
@@ -178,18 +178,18 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
 def _array_rows(path: Path, kind: str, root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
     """The rows of a .npy or .npz with their labels."""
     with _readable(path, kind):
-        array, steps = _mapped(path, kind, root)
+        array, own = _mapped(path, kind, root)
         if array.dtype.kind != "f":
             raise BadSource(f"{path} holds {array.dtype}; losses are floating-point numbers.")
         if array.ndim == 1:
             array = array[None]
-        labels = _row_labels(path, len(array), steps, request)
+        labels = _row_labels(path, len(array), own, request)
         for label, row in zip(labels, array, strict=True):
             yield label, row.reshape(-1)
 
 
-def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[int] | None]:
-    """The matrix as an array on disk, and the steps of a .npz."""
+def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[tuple[str | None, int]] | None]:
+    """The matrix as an array on disk, and the models, if it has them, and steps of a .npz."""
     if kind == "npy":
         return np.load(path, mmap_mode="r", allow_pickle=False), None
     with zipfile.ZipFile(path) as archive:
@@ -198,16 +198,27 @@ def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[int] | 
             raise BadSource(
                 f"{path} has no array {missing[0]!r}; it needs losses and steps and has: {listed(names)}."
             )
-        with archive.open("steps.npy") as packed:
-            steps = np.lib.format.read_array(packed, allow_pickle=False)
+        steps = _unpacked(archive, "steps")
+        models = _unpacked(archive, "models") if "models" in names else None
         if steps.ndim != 1 or steps.dtype.kind not in "iu":
             raise BadSource(
                 f"{path} has steps of {steps.dtype} {steps.shape}; they are a list of whole numbers."
             )
+        if models is not None and (models.shape != steps.shape or models.dtype.kind != "U"):
+            raise BadSource(
+                f"{path} has models of {models.dtype} {models.shape}; they are a name for each of {len(steps)} steps."
+            )
+        of_rows = [None] * len(steps) if models is None else models.tolist()
         # Unpacked on disk, since a packed array can only be read as a whole.
         with archive.open("losses.npy") as packed, nameless_file(root) as file:
             shutil.copyfileobj(packed, file, 1 << 20)
-            return _map(path, file), steps.tolist()
+            return _map(path, file), list(zip(of_rows, steps.tolist(), strict=True))
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """A small array of a .npz."""
+    with archive.open(f"{name}.npy") as packed:
+        return np.lib.format.read_array(packed, allow_pickle=False)
 
 
 def _map(path: Path, file: IO[bytes]) -> np.ndarray:
@@ -222,41 +233,66 @@ def _map(path: Path, file: IO[bytes]) -> np.ndarray:
     return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
-def _row_labels(path: Path, count: int, steps: list[int] | None, request: Request) -> list[Label]:
-    """(model, step) of each row: from the labels beside the file, else from the .npz or what was asked."""
+def _row_labels(
+    path: Path, count: int, own: list[tuple[str | None, int]] | None, request: Request
+) -> list[Label]:
+    """(model, step) of each row: from the .npz, from the labels beside the file, or what was asked."""
     beside = path.with_suffix(".rows.parquet")
-    if steps is None and beside.is_file():
+    if own is None and beside.is_file():
         with _readable(beside, "parquet"):
             frame = pl.read_parquet(beside, columns=["model", "step"], hive_partitioning=False)
         labels = [_label(beside, model, step, request) for model, step in frame.iter_rows()]
     else:
-        if steps is None and request.steps is None:
+        if own is None and request.steps is None:
             raise BadSource(
                 f"{path} does not say which steps its {count} rows are of, and there is no {beside.name} beside it. "
                 "Give them in order: --step 0,1,2,4 or --steps-file FILE"
             )
-        labels = [_label(path, None, step, request) for step in steps or request.steps or ()]
+        rows = own if own is not None else [(None, step) for step in request.steps or ()]
+        labels = [_label(path, model, step, request) for model, step in rows]
     if len(labels) != count:
         raise BadSource(f"{path} has {count} rows, and there are {len(labels)} steps for them.")
     return labels
 
 
-def _parquet_rows(path: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
-    """The rows of a Parquet file with model, step and a list of losses."""
+def _list_rows(path: Path, kind: str, _root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
+    """The rows of a Parquet or Arrow file with model, step and a list of losses."""
+    names = _schema(path, kind).names
+    if "step" not in names:
+        raise BadSource(f"{path} has no column 'step'; its columns are: {listed(names)}.")
+    wanted = [name for name in ("model", "step", "losses") if name in names]
+    for batch in _parquet_batches(path, wanted) if kind == "parquet" else _arrow_batches(path):
+        steps = batch.column("step").to_pylist()
+        models = batch.column("model").to_pylist() if "model" in names else [None] * len(steps)
+        for model, step, losses in zip(models, steps, batch.column("losses"), strict=True):
+            values = losses.values
+            yield (
+                _label(path, model, step, request),
+                np.empty(0, np.float32) if values is None else values.to_numpy(zero_copy_only=False),
+            )
+
+
+def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-        names = file.schema_arrow.names
-        if "step" not in names:
-            raise BadSource(f"{path} has no column 'step'; its columns are: {listed(names)}.")
-        wanted = [name for name in ("model", "step", "losses") if name in names]
-        for batch in file.iter_batches(4, columns=wanted, use_threads=False):
-            steps = batch.column("step").to_pylist()
-            models = batch.column("model").to_pylist() if "model" in names else [None] * len(steps)
-            for model, step, losses in zip(models, steps, batch.column("losses"), strict=True):
-                values = losses.values
-                yield (
-                    _label(path, model, step, request),
-                    np.empty(0, np.float32) if values is None else values.to_numpy(zero_copy_only=False),
-                )
+        yield from file.iter_batches(4, columns=columns, use_threads=False)
+
+
+def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        for number in range(file.num_record_batches):
+            yield file.get_batch(number)
+
+
+def _schema(path: Path, kind: str) -> pa.Schema:
+    if kind == "parquet":
+        return pq.read_schema(path)
+    with pa.memory_map(str(path)) as source:
+        # A matrix is written as a file, which can be read by batches; a table may be a stream too.
+        try:
+            return pa.ipc.open_file(source).schema
+        except pa.ArrowInvalid:
+            return pa.ipc.open_stream(source).schema
 
 
 def _label(path: Path, model: object, step: object, request: Request) -> Label:

@@ -1,8 +1,9 @@
 """Matrices as files: the values, and their labels beside them.
 
-`OUT.npy` holds float32 (rows, columns); `OUT.parquet` a row for each checkpoint with model, step and a list of its
-losses. Both have `OUT.rows.parquet` (model, step) and `OUT.columns.parquet` (dataset, context, position, token, text)
-beside them, in the order of the values. So one of the two is there, never both.
+`OUT.npy` holds float32 (rows, columns); `OUT.npz` the same, packed, as `losses`, with `models` and `steps` of its rows;
+`OUT.parquet` and `OUT.arrow` a row for each checkpoint with model, step and a list of its losses. All have
+`OUT.rows.parquet` (model, step) and `OUT.columns.parquet` (dataset, context, position, token, text) beside them, in the
+order of the values. So one of them is there, never two.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from trajstore.errors import BadTarget
 from trajstore.store.files import check_target, write_together
 from trajstore.store.matrix import LossMatrix
 
-FORMATS = (".npy", ".parquet")
+FORMATS = (".npy", ".npz", ".parquet", ".arrow")
 _LABELS = (".rows.parquet", ".columns.parquet")
 
 
@@ -44,7 +46,7 @@ def save_matrix(matrix: LossMatrix, out: Path) -> list[Path]:
     """Write a matrix and its labels, all of them or none; returns the files, the values' last. Raises `BadTarget`."""
     check_matrix_target(out)
     rows, columns = (out.with_suffix(suffix) for suffix in _LABELS)
-    values = _npy(matrix) if out.suffix.lower() == ".npy" else _parquet(_wide(matrix))
+    values = _ENCODERS[out.suffix.lower()](matrix)
     write_together([(rows, _parquet(matrix.rows)), (columns, _parquet(matrix.columns)), (out, values)])
     return [rows, columns, out]
 
@@ -52,6 +54,22 @@ def save_matrix(matrix: LossMatrix, out: Path) -> list[Path]:
 def _npy(matrix: LossMatrix) -> memoryview:
     sink = io.BytesIO()
     np.save(sink, matrix.values)
+    return sink.getbuffer()
+
+
+def _npz(matrix: LossMatrix) -> memoryview:
+    sink = io.BytesIO()
+    models, steps = (matrix.rows[name].to_list() for name in ("model", "step"))
+    np.savez_compressed(sink, losses=matrix.values, models=np.array(models, str), steps=np.array(steps, int))
+    return sink.getbuffer()
+
+
+def _arrow(matrix: LossMatrix) -> memoryview:
+    """In batches of a row, so that it can be read row by row."""
+    table = _wide(matrix).to_arrow()
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
     return sink.getbuffer()
 
 
@@ -65,3 +83,6 @@ def _parquet(frame: pl.DataFrame) -> memoryview:
     sink = io.BytesIO()
     frame.write_parquet(sink)
     return sink.getbuffer()
+
+
+_ENCODERS = {".npy": _npy, ".npz": _npz, ".parquet": lambda matrix: _parquet(_wide(matrix)), ".arrow": _arrow}

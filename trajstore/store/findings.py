@@ -134,8 +134,17 @@ def all_of(root: Path, kind: str | None = None) -> list[Finding]:
     return [_open(folder) for folder in folders if folder.parent.name.removeprefix("kind=") in TABLES]
 
 
+def names(root: Path) -> list[str]:
+    """Names of all findings, each once."""
+    return sorted(
+        {path.name.removeprefix("finding=") for path in (root / "findings").glob("kind=*/finding=*")}
+    )
+
+
 def find(root: Path, kind: str, name: str) -> Finding:
     """One finding; raises `UnknownName` and `DamagedFile`."""
+    if kind not in TABLES:
+        raise UnknownName("kind of finding", kind, list(TABLES))
     folder = path_of(root, kind, name)
     if not folder.is_dir():
         there = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]

@@ -82,6 +82,23 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
             _INTERVAL,
         ),
     },
+    "diff": {
+        "groups": _columns(
+            "group_name text, model text, step long, minus_model text, minus_step long, dataset text",
+            "minus_dataset text, tokens long, contexts long",
+            _UNITS,
+            "mean_of text, mean double",
+            _INTERVAL,
+            "fell double?, rose double?, noise double?",
+        ),
+        "tokens": _columns(
+            "change text, model text, step long, minus_model text, minus_step long",
+            _SITE,
+            "minus_dataset text, loss double, minus_loss double, difference double, relative double",
+            "noise double?",
+        ),
+        "slices": _columns(_SLICES),
+    },
     "shapes": {
         "tokens": _columns(
             "model text",

@@ -21,6 +21,7 @@ KINDS = {
     "model": "the name of a model",
     "dataset": "the name of a dataset",
     "group": "the name of a group",
+    "finding": "the name of a finding",
     "align": "predict (the tokens themselves) or after (those that follow them)",
     "step": "a step of a checkpoint",
     "integer": "a whole number",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, get_args
 from trajstore import sqlfiles
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
-from trajstore.store import coverage, headers, layout
+from trajstore.store import coverage, findings, headers, layout
 from trajstore.store.headers import Column, Parameter
 from trajstore.store.matrix import Align
 from trajstore.store.steps import resolve
@@ -100,6 +100,8 @@ def _read(store: Store, parameter: Parameter, value: Value) -> Value:
             return _one_of(store.dataset_names(), parameter, value)
         case "group":
             return store.groups.current(str(value)).name
+        case "finding":
+            return _one_of(findings.names(store.path), parameter, value)
         case "align":
             return _align(parameter, value)
         case "integer" | "number":

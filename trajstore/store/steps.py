@@ -68,7 +68,7 @@ def _one(part: str, steps: list[int], where: str, hint: str) -> list[int]:
     except ValueError:
         raise BadSteps(part) from None
     if step not in steps:
-        raise UnknownStep(part, where, _near(step, steps), hint)
+        raise UnknownStep(part, where, near(step, steps), hint)
     return [step]
 
 
@@ -87,11 +87,11 @@ def _range(part: str, steps: list[int], where: str, hint: str) -> list[int]:
         raise BadSteps(part)
     found = [step for step in steps if first <= step <= last and (step - first) % every == 0]
     if not found:
-        raise UnknownStep(part, where, _near(first, steps), hint)
+        raise UnknownStep(part, where, near(first, steps), hint)
     return found
 
 
-def _near(step: int, steps: list[int]) -> list[int]:
-    """Up to three existing steps on either side of the one asked for."""
+def near(step: int, steps: list[int]) -> list[int]:
+    """Up to three existing steps, which are rising, on either side of the one asked for."""
     at = bisect.bisect(steps, step)
     return steps[max(0, at - 3) : at + 3]

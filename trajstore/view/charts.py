@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,8 @@ EVEN_STEPS = 30
 
 MOST_MARKERS = 60
 """A line of more points than this is drawn without a marker at each."""
+FEW_POINTS = 12
+"""More points than this without a line are drawn small."""
 
 # Okabe and Ito's colours that differ for colour-blind readers and stand out on white.
 _DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
@@ -70,6 +73,13 @@ class Series:
     """A line more for the hover text, the same at every point."""
     in_legend: bool = True
     """Whether the legend has an entry for it."""
+    faint: bool = False
+    """Whether it is drawn thin and pale, as what belongs to another curve."""
+
+    @property
+    def upright(self) -> bool:
+        """Whether its intervals are lines at its points, since there is no curve that a band could go along."""
+        return self.mode == "markers" or len(self.x) == 1
 
     @property
     def color_key(self) -> str:
@@ -112,7 +122,7 @@ class Chart:
     """What a picture shows, whatever draws it."""
 
     title: str
-    """One line."""
+    """What is drawn, of which models, datasets and groups; broken into lines where it is long."""
     x_label: str
     """Title of the x axes, with the unit."""
     y_label: str
@@ -133,6 +143,8 @@ class Chart:
     """Colour keys in order, so that several charts agree on colours; by default in order of appearance."""
     zero: bool = False
     """Whether a line stands at y = 0, as for differences."""
+    names: tuple[str, ...] = ()
+    """What x = 1, 2, … are called, where they are kinds and no numbers."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -243,10 +255,48 @@ def step_label(step: float) -> str:
     """A step, or a number of tokens or operations, in few characters: 0, 512, 1448, 2.5k, 143k, 1M, 300B, 2e18."""
     if step >= 10**12:
         return f"{step:.3g}".replace("e+", "e")
+    if step != round(step):
+        return f"{step:.4g}"
     for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if step >= size and step % (size / 10) == 0:
             return f"{step / size:g}{letter}"
     return f"{step:.15g}"
+
+
+def wrapped(words: str, letters: float) -> list[str]:
+    """Words in lines of at most so many letters; a name is broken only where it is longer than a line."""
+    return textwrap.wrap(words, max(int(letters), 10), break_on_hyphens=False)
+
+
+def mark_rows(marks: Sequence[Mark], axis: StepAxis, letters: float) -> list[int]:
+    """The row from the top, from 0, in which each mark's label meets no other; `letters` fit beside each other.
+
+    A label stands right of its mark in the left half of the axis, else left of it.
+    """
+    taken: list[list[tuple[float, float]]] = []
+    rows = []
+    for mark in marks:
+        at = letters * (axis.position(mark.step) - axis.low) / (axis.high - axis.low)
+        width = len(mark.label) + 1
+        own = (at - width, at) if is_right(mark, axis) else (at, at + width)
+        free = (all(own[1] <= a or b <= own[0] for a, b in row) for row in taken)
+        row = next((number for number, fits in enumerate(free) if fits), len(taken)) if mark.label else 0
+        if mark.label:
+            taken += [[]] * (row == len(taken))
+            taken[row] = [*taken[row], own]
+        rows.append(row)
+    return rows
+
+
+def is_right(mark: Mark, axis: StepAxis) -> bool:
+    """Whether a mark stands in the right half of the axis."""
+    return axis.position(mark.step) > (axis.low + axis.high) / 2
+
+
+def band_alpha(panel: Panel) -> float:
+    """The opacity of a panel's bands: the more there are, the less, so that curves are seen through all of them."""
+    bands = sum(bool(series.low) for series in panel.series)
+    return min(0.18, 0.7 / max(bands, 1))
 
 
 def density_scale() -> list[str]:

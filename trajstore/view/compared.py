@@ -13,8 +13,8 @@ import polars as pl
 from trajstore.errors import GroupError, listed
 from trajstore.store.foundations import Foundations
 from trajstore.view.charts import Chart, Panel, Series
-from trajstore.view.figures import trajectory_chart
-from trajstore.view.naming import finding_name
+from trajstore.view.figures import NAMED, trajectory_chart
+from trajstore.view.naming import ADDED, finding_name, require_groups_free, slug
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -96,21 +96,33 @@ def _facts(store: Store, found: Compared, question: Question, selection: Selecti
     }
 
 
-def group_names(found: Compared, question: Question) -> dict[str, str]:
-    """The name of the group of outliers that each of two models wins: compare_A_B_STEP_A_wins."""
-    slugs = [re.sub(r"[^a-z0-9]+", "_", model.lower()) for model in found.models]
-    stem = "_".join(["compare", *slugs, question.step])
-    return {model: f"{stem}_{slug}_wins" for model, slug in zip(found.models, slugs, strict=True)}
+def group_names(models: Sequence[str], question: Question, prefix: str | None = None) -> dict[str, str]:
+    """The name of the group that each of two models wins: PREFIX_A_wins, by default compare_A_B_STEP_A_wins."""
+    stem = prefix or _stem(models, question)
+    return {model: f"{stem}_{slug(model)}_wins" for model in models}
+
+
+def _stem(models: Sequence[str], question: Question) -> str:
+    return "_".join(["compare", *map(slug, models), question.step])
+
+
+def check_groups_free(
+    store: Store, models: Sequence[str], question: Question, selection: Selection, prefix: str | None = None
+) -> None:
+    """Raise `GroupError` where a group of such a name is there."""
+    of = question.group or "_".join(selection.datasets or ["all"])
+    other = f"{prefix or _stem(models, question)}_{slug(of)}"
+    require_groups_free(store, group_names(models, question, prefix).values(), other)
 
 
 def keep_groups(
-    store: Store, found: Compared, question: Question, *, replace: bool = False
+    store: Store, found: Compared, question: Question, prefix: str | None = None, *, replace: bool = False
 ) -> dict[str, int]:
     """Add the outliers as groups; returns their sizes by name. One without any is not added.
 
     Raises `GroupError` where a name is taken by other tokens, unless `replace`; then nothing is added.
     """
-    names = group_names(found, question)
+    names = group_names(found.models, question, prefix)
     if len(set(names.values())) < len(names):
         raise GroupError(f"{listed(found.models)} differ in signs only, so their groups would have one name.")
     a, b = found.models
@@ -125,6 +137,7 @@ def keep_groups(
                 described = (
                     f"Tokens{of} that {winner} wins among the outliers of {a} and {b} at step {at}: of the "
                     f"{question.outliers:.3g} of tokens with the largest differences, those on which its loss is lower."
+                    f" {ADDED}"
                 )
                 store.groups.add(name, sites, described, replace=replace)
                 sizes[name] = sites.height
@@ -139,7 +152,7 @@ def keep_groups(
 def charts(found: Compared, question: Question) -> list[Chart]:
     """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
     of = question.group or "all tokens"
-    on = f" on {found.grounds[0].dataset}" if len(found.grounds) == 1 else ""
+    on = f" on {listed((ground.dataset for ground in found.grounds), NAMED)}"
     if len(found.models) > 2:
         return [_pairs_chart(found, f"{of}{on}")]
     a, b = found.models
@@ -153,7 +166,7 @@ def charts(found: Compared, question: Question) -> list[Chart]:
         chosen = f"Chosen at step {_steps(found)}, where the difference is as large as it is by the choice as well."
         winners = found.outliers["winner"].unique().to_list()
         won = f"All are won by {winners[0]}. " if len(winners) == 1 else ""
-        title = f"{a} − {b}: outliers{on}"
+        title = f"{a} − {b}: outliers of {of}{on}"
         drawn.append(dataclasses.replace(made, title=title, note=f"{won}{made.note} {chosen}"))
     return drawn
 
@@ -198,7 +211,7 @@ def _by_step(found: Compared, of: str) -> Chart:
                 series.append(_line(f"A with {letter} at {step}", with_it, "pearson"))
         panels.append(Panel(ground.dataset if len(found.grounds) > 1 else "", tuple(series)))
     return Chart(
-        title=f"Correlation of losses by step: {of}",
+        title=f"Correlation of losses by step: {a} and {b}, {of}",
         x_label="step",
         y_label="correlation",
         panels=tuple(panels),

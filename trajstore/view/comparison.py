@@ -15,14 +15,22 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.bootstrap import Draws, Interval
-from trajstore.analysis.comparison import STATISTICS, Alike, alike, log_frequency, outliers, ranked
+from trajstore.analysis.comparison import (
+    STATISTICS,
+    Alike,
+    alike,
+    check_share,
+    log_frequency,
+    outliers,
+    ranked,
+)
 from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.enrichment import SCHEMA as ENRICHMENT
 from trajstore.analysis.enrichment import enrichment, holm
-from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
+from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
 from trajstore.store.matrix import Missing, Sites, column_labels
 from trajstore.store.progress import SILENT, Progress
-from trajstore.store.steps import resolve
+from trajstore.store.steps import near
 from trajstore.store.sums import Units
 from trajstore.view.charts import Density
 from trajstore.view.differences import Chosen, How, Part, differences, read
@@ -91,6 +99,10 @@ class Question:
     missing: Missing = "error"
     """What is done about contexts that a partial slice lacks; nan leaves out what either of two lacks."""
     interval: Interval = field(default_factory=Interval)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        check_share(self.outliers)
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,7 @@ def compare(
     asked, chosen = question or Question(), selection or Selection()
     names = named_models(store, models)
     grounds = _grounds(store, names, asked, chosen, progress)
+    ends_of = {ground.dataset: _against(store, names, asked, ground) for ground in grounds}
     draws = Draws(asked.interval)
     rows: list[tuple[object, ...]] = []
     found: list[pl.DataFrame] = []
@@ -171,7 +184,7 @@ def compare(
     progress.start("correlations", sum(len(_all_steps(ground)) for ground in grounds), "steps")
     try:
         for ground in grounds:
-            ends = _against(store, names, asked, ground)
+            ends = ends_of[ground.dataset]
             held = {end: _Losses.read(store, end, ground, asked.missing) for end in ends}
             against += [(*end, ground.dataset) for end in ends]
             for step in _all_steps(ground):
@@ -205,7 +218,7 @@ def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name for pattern in patterns for name in store.models(pattern)))
     if len(names) < 2:
         raise TrajstoreError(
-            f"A comparison takes two models at least; {', '.join(patterns)} is {', '.join(names)}. There are: "
+            f"A comparison takes two models at least; {', '.join(patterns)} is {', '.join(names)} alone. There are: "
             f"{', '.join(store.model_names())}"
         )
     return names
@@ -221,9 +234,7 @@ def _grounds(
     for name, steps in shared_steps(store, models, chosen, progress).items():
         dataset = store.dataset(name)
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
-        at = resolve(asked.step, shared, f"{' and '.join(models)} on {name}")
-        if len(at) != 1:
-            raise BadOption("--step", asked.step, "one step, or last")
+        at = _one_step("--step", asked.step, shared, f"{' and '.join(models)} on {name}")
         try:
             (sites,) = sites_by_group(store, groups, name, chosen).values()
         except NothingChosen as error:
@@ -231,7 +242,7 @@ def _grounds(
             continue
         units = Units.of(dataset)
         frequency = log_frequency(dataset.frame(["token"])["token"].to_numpy())[sites.tokens]
-        grounds.append(Ground(sites, units, units.of_context[contexts_of(sites)], frequency, at[0], steps))
+        grounds.append(Ground(sites, units, units.of_context[contexts_of(sites)], frequency, at, steps))
     if not grounds:
         raise reasons[0]
     return grounds
@@ -252,11 +263,21 @@ def _against(store: Store, models: Sequence[str], asked: Question, ground: Groun
             raise BadOption("--against", each, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
         if name not in (known := store.model_names()):
             raise UnknownName("model", name, known)
-        steps = resolve(step, store.steps(name, ground.dataset), f"{name} on {ground.dataset}")
-        if len(steps) != 1:
-            raise BadOption("--against", each, "MODEL@STEP with one step, or last")
-        found.append((name, steps[0]))
+        steps = store.steps(name, ground.dataset)
+        found.append((name, _one_step("--against", step, steps, f"{name} on {ground.dataset}")))
     return list(dict.fromkeys(found))
+
+
+def _one_step(option: str, asked: str, steps: Sequence[int], where: str) -> int:
+    """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the option."""
+    if asked == "last" and steps:
+        return steps[-1]
+    if asked != "last" and not asked.isdecimal():
+        raise BadOption(option, asked, "one step, or last")
+    if asked == "last" or int(asked) not in steps:
+        close = [] if asked == "last" else near(int(asked), list(steps))
+        raise UnknownStep(asked, where, close, option=option)
+    return int(asked)
 
 
 def _pairs(

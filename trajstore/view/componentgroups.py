@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from trajstore.errors import BadOption
 from trajstore.store.progress import SILENT, Progress
 from trajstore.view.components import KIND
 
@@ -25,16 +26,24 @@ def component_groups(
 
     Columns: component, group, tokens (of the group among the columns), mean (loading), share (of the squared loadings),
     expected (that share if the component were spread evenly over all tokens), times (share / expected); by component
-    and falling `times`. A group without a token among the columns gives no row. Raises `UnknownName`.
+    and falling `times`. A group without a token among the columns gives no row; if it was named, that is said. Raises
+    `UnknownName` and, for a component that the PCA does not have, `BadOption`.
     """
-    align = store.finding(KIND, finding).facts["asked"]["align"]
+    facts = store.finding(KIND, finding).facts
+    align, found = facts["asked"]["align"], len(facts["zeros"])
+    if component is not None and not 1 <= component <= found:
+        raise BadOption(
+            "--component", str(component), f"a number from 1 to {found}, as {finding} has {found}"
+        )
     names = list(groups) if groups else store.groups.names()
-    frames = []
-    progress.start("groups", len(names), "groups")
+    frames: list[pl.DataFrame] = []
+    progress.start("loadings", len(names), "groups")
     try:
         for name in names:
-            found = store.query("component_groups", finding=finding, group=name, align=align).pl()
-            frames.append(found.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
+            told = store.query("component_groups", finding=finding, group=name, align=align).pl()
+            frames.append(told.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
+            if groups and not told["tokens"].sum():
+                progress.say(f"{name} has no token among those of {finding}, and is left out.")
             progress.advance(1, name)
     finally:
         progress.stop()

@@ -18,10 +18,11 @@ from trajstore.analysis.differences import Extremes, Pair, Scale, difference, sh
 from trajstore.analysis.trajectories import trajectories
 from trajstore.errors import MissingSlices, NothingChosen, listed
 from trajstore.store.excerpts import with_context
-from trajstore.store.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_losses
+from trajstore.store.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_with_facts
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.sums import ContextSums, Units
 from trajstore.view.figures import trajectory_chart
+from trajstore.view.inputs import SLICES
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -99,6 +100,8 @@ class Differences:
     above it; null where it was not measured)."""
     matrix: LossMatrix | None
     """Rows model, step, minus_model, minus_step (of prompts also dataset, minus_dataset); NaN where nothing is."""
+    slices: pl.DataFrame
+    """What was read, with the columns of `inputs.SLICES`."""
 
 
 def differences(
@@ -117,13 +120,13 @@ def differences(
     noise = _noise(store, chosen)
     rows = list(dict.fromkeys(pair for part in chosen.parts for pair in part.pairs))
     matrix = _empty(chosen, rows, asked) if asked.matrix else None
-    extremes, frames = Extremes(asked.top), []
+    extremes, frames, hashes = Extremes(asked.top), [], _Hashes()
     progress.start("differences", sum(len(part.pairs) for part in chosen.parts), "pairs")
     try:
         for number, part in enumerate(chosen.parts):
             first = sum(len(before.sites.tokens) for before in chosen.parts[:number])
             summed = _Summed(part)
-            for pair, losses, minus in _read(store, part, asked.missing):
+            for pair, losses, minus in _read(store, part, asked.missing, hashes):
                 values = difference(losses, minus, asked.scale)
                 plain = values if not asked.scale.relative else difference(losses, minus)
                 extremes.add(pair, number, values, losses, minus)
@@ -134,7 +137,15 @@ def differences(
             frames.append(summed.frame(asked.interval, progress))
     finally:
         progress.stop()
-    return Differences(pl.concat(frames), _changes(store, chosen, extremes, noise, asked.scale), matrix)
+    changes = _changes(store, chosen, extremes, noise, asked.scale)
+    read_slices = pl.DataFrame(
+        [(*key, digest) for key, digest in hashes.items()], schema=SLICES, orient="row"
+    )
+    return Differences(pl.concat(frames), changes, matrix, read_slices.sort("dataset", "model", "step"))
+
+
+_Hashes = dict[tuple[str, int, str], str]
+"""By model, step and dataset: the hash of the losses of a slice that was read."""
 
 
 _Noise = Mapping[tuple[str, Pair], float]
@@ -160,7 +171,9 @@ def _noise(store: Store, chosen: Chosen) -> _Noise:
     return found
 
 
-def _read(store: Store, part: Part, missing: Missing) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
+def _read(
+    store: Store, part: Part, missing: Missing, hashes: _Hashes
+) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
     """The losses of each pair at the part's columns, float32; a slice that two pairs share is read once."""
     held: dict[tuple[str, int, str], np.ndarray] = {}
     for pair in part.pairs:
@@ -168,19 +181,31 @@ def _read(store: Store, part: Part, missing: Missing) -> Iterator[tuple[Pair, np
         held = {
             (model, step, sites.dataset.name): held[model, step, sites.dataset.name]
             if (model, step, sites.dataset.name) in held
-            else read(store, (model, step), sites, missing)
+            else read(store, (model, step), sites, missing, hashes)
             for model, step, sites in both
         }
         losses, minus = (held[model, step, sites.dataset.name] for model, step, sites in both)
         yield pair, losses, minus
 
 
-def read(store: Store, checkpoint: tuple[str, int], sites: Sites, missing: Missing = "error") -> np.ndarray:
-    """The losses of one slice at these sites, float32 (tokens,); raises as `matrix.pull`."""
+def read(
+    store: Store,
+    checkpoint: tuple[str, int],
+    sites: Sites,
+    missing: Missing = "error",
+    hashes: _Hashes | None = None,
+) -> np.ndarray:
+    """The losses of one slice at these sites, float32 (tokens,); raises as `matrix.pull`.
+
+    `hashes` takes up the hash of its losses.
+    """
     losses = np.full(len(sites.tokens), np.nan, dtype=np.float32)
 
     def fill(job: Job) -> bool:
-        return take_losses(job, losses)
+        facts = take_with_facts(job, losses)
+        if hashes is not None:
+            hashes[facts.model, facts.step, facts.dataset] = facts.loss_sha256
+        return facts.partial
 
     each_slice(store.path, [checkpoint], [sites], fill, missing, threads=1)
     return losses

@@ -12,16 +12,18 @@ import polars as pl
 from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.enrichment import enrichment
 from trajstore.errors import GroupError, listed
+from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import Align, Sites, choose_sites
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.selected import selected_by
 from trajstore.store.sums import Units
+from trajstore.view.naming import ADDED
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 _MADE_OF_LOSSES = ("compare_", "spike_")
-"""How the names of groups begin that analyses add."""
+"""How the names of groups begin that analyses add, unless they are told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,12 @@ def memberships(
         before += of_dataset.count
     names, packed = [], []
     by_losses, failed = [], []
+    added = _added_by_analyses(store)
     progress.start("groups", len(store.groups.names()), "groups")
     try:
         for name in store.groups.names():
             progress.advance(1, name)
-            if name.startswith(_MADE_OF_LOSSES) or selected_by(store, name) & set(models):
+            if name in added or selected_by(store, name) & set(models):
                 by_losses.append(name)
                 continue
             try:
@@ -82,6 +85,17 @@ def memberships(
     if failed:
         progress.say(f"Left out of the groups, as they cannot be computed: {listed(failed)}.")
     return Memberships(names, np.concatenate(units), packed)
+
+
+def _added_by_analyses(store: Store) -> set[str]:
+    """The groups that analyses of losses have added, and those that stand on them."""
+    foundations = Foundations.of(store.path)
+    added = {
+        f"groups.{name}"
+        for name, each in foundations.definitions.items()
+        if name.startswith(_MADE_OF_LOSSES) or each.description.endswith(ADDED)
+    }
+    return {name for name in foundations.definitions if added & foundations.all_under(name)}
 
 
 def enriched(

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from trajstore.errors import PlotError
+from trajstore.errors import PlotError, listed
 from trajstore.view.charts import MOST_DISTINCT, Chart, Panel, Series
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _X = {
 _ALONG = {"step": "step", "tokens": "tokens seen", "flops": "FLOPs"}
 _SCORE = "score (nats)"
 _WIDEST_GRID = 4
+NAMED = 4
+"""Models, datasets or groups that a title names, before it counts the rest."""
 
 
 def trajectory_chart(
@@ -85,22 +87,23 @@ def trajectory_chart(
             panels.append(Panel(" · ".join(map(str, words)), _trajectories(part, colored, column)))
     grid = by_model and len(groups) > 1 and 1 < len(datasets) <= _WIDEST_GRID
     return Chart(
-        title=_title(groups, datasets, x, difference),
+        title=_title(groups, datasets, names, x, difference),
         x_label=x_label,
         y_label="difference (nats a token)" if difference else "loss (nats a token)",
         panels=tuple(panels),
         marks=tuple(marks) if x == "step" else (),
-        note=" ".join([_how_to_read(frame, level), *[f"Model: {names[0]}."] * (len(names) == 1), *notes]),
+        note=" ".join([_how_to_read(frame, level), *notes]),
         columns=len(datasets) if grid else 0,
         keys=tuple(models) if by_model else (),
         zero=difference,
     )
 
 
-def _title(groups: Sequence[str], datasets: Sequence[str], x: X, difference: bool) -> str:
-    of = f" of {groups[0]}" if len(groups) == 1 else ""
-    on = f" on {datasets[0]}" if len(datasets) == 1 else ""
-    return f"{'Difference in loss' if difference else 'Loss'}{of} by {_ALONG[x]}{on}"
+def _title(
+    groups: Sequence[str], datasets: Sequence[str], models: Sequence[str], x: X, difference: bool
+) -> str:
+    of, on, who = (listed(names, NAMED) for names in (groups, datasets, models))
+    return f"{'Difference in loss' if difference else 'Loss'} of {of} by {_ALONG[x]} on {on}: {who}"
 
 
 def _how_to_read(frame: pl.DataFrame, level: float) -> str:
@@ -168,8 +171,8 @@ def pca_charts(
     Scores are drawn for the first three components. A path joins a model's checkpoints in order of step, from a
     ring at the first to a square at the last, with a diamond at the first checkpoint at or after a mark.
     `models` fixes the order of colours. For another `x` than the step, the scores have a column tokens_seen or flops,
-    and no marks are drawn over it. `subject` says for the titles what was fitted. Raises `PlotError` where there are no
-    scores.
+    and no marks are drawn over it. `subject` says for the titles what was fitted, to which they add the models where
+    there are several. Raises `PlotError` where there are no scores.
     """
     if result.scores.is_empty():
         raise PlotError("There is nothing to draw: the PCA has no scores.")
@@ -178,13 +181,17 @@ def pca_charts(
         for component, ratio in result.variance.sort("component").select("component", "ratio").iter_rows()
     }
     shown = min(SCORES_SHOWN, len(shares))
+    zeros = result.zeros
+    labels = [_named(c + 1, shares[c + 1], zeros[c]) for c in range(shown)]
     scores = _by_model(result.scores, shown)
     along = scores if x == "step" else _by_model(result.scores, shown, _X[x][0])
-    charts = [_scores_chart(along, shares, tuple(marks) if x == "step" else (), tuple(models), x)]
+    charts = [_scores_chart(along, labels, tuple(marks) if x == "step" else (), tuple(models), x)]
     if len(shares) > 1:
-        charts.append(_paths_chart(scores, shares, tuple(marks), tuple(models)))
-    titled = [*charts, _variance_chart(shares)]
-    return [replace(chart, title=f"{chart.title}: {subject}") if subject else chart for chart in titled]
+        charts.append(_paths_chart(scores, labels, tuple(marks), tuple(models)))
+    of = f": {subject}" if subject else ""
+    if subject and len(scores) > 1:
+        of += f", {listed(scores, NAMED)}"
+    return [replace(chart, title=f"{chart.title}{of}") for chart in [*charts, _variance_chart(shares)]]
 
 
 _Scores = dict[str, tuple[tuple[float, ...], list[tuple[float, ...]]]]
@@ -199,8 +206,9 @@ def _by_model(scores: pl.DataFrame, count: int, x: str = "step") -> _Scores:
     return found
 
 
-def _named(component: int, shares: dict[int, float]) -> str:
-    return f"component {component} ({shares[component]:.3g} % of variance)"
+def _named(component: int, share: float, zeros: float) -> str:
+    sparse = f", {100 * zeros:.3g} % zeros" if zeros > 0 else ""
+    return f"component {component} ({share:.3g} % of variance{sparse})"
 
 
 def _count(scores: _Scores) -> int:
@@ -208,12 +216,12 @@ def _count(scores: _Scores) -> int:
 
 
 def _scores_chart(
-    scores: _Scores, shares: dict[int, float], marks: tuple[Mark, ...], models: tuple[str, ...], x: X
+    scores: _Scores, labels: Sequence[str], marks: tuple[Mark, ...], models: tuple[str, ...], x: X
 ) -> Chart:
     panels = []
     for c in range(_count(scores)):
         series = tuple(Series(model, steps, values[c]) for model, (steps, values) in scores.items())
-        panels.append(Panel(_named(c + 1, shares), series))
+        panels.append(Panel(labels[c], series))
     return Chart(
         title=f"Principal components by {_ALONG[x]}",
         x_label=_X[x][1],
@@ -227,15 +235,14 @@ def _scores_chart(
 
 
 def _paths_chart(
-    scores: _Scores, shares: dict[int, float], marks: tuple[Mark, ...], models: tuple[str, ...]
+    scores: _Scores, labels: Sequence[str], marks: tuple[Mark, ...], models: tuple[str, ...]
 ) -> Chart:
     panels = []
     for c in range(_count(scores) - 1):
         series: list[Series] = []
         for model, (steps, values) in scores.items():
             series += _path(model, steps, values[c], values[c + 1], marks)
-        labels = _named(c + 1, shares), _named(c + 2, shares)
-        panels.append(Panel(f"components {c + 1} and {c + 2}", tuple(series), *labels))
+        panels.append(Panel(f"components {c + 1} and {c + 2}", tuple(series), labels[c], labels[c + 1]))
     changes = "".join(f" Diamond: {mark.label} (step {mark.step:.15g})." for mark in marks)
     return Chart(
         title="Paths through training",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from trajstore.errors import UnknownName
+from trajstore.errors import NotScored, UnknownName
 from trajstore.store.blocks import SliceBlocks
 from trajstore.store.matrix import Align, Missing, Sites, choose_sites, require_sites
 from trajstore.store.progress import Progress
@@ -68,6 +68,15 @@ class Inputs:
         """The losses, to be read block by block."""
         lacking: Missing = "nan" if missing else "error"
         return SliceBlocks(store.path, self.checkpoints, self.sites, lacking, progress, limit)
+
+
+def scored_datasets(store: Store, models: Sequence[str] | None) -> tuple[str, ...]:
+    """The datasets on which any of these models, by names or globs, has losses; raises `UnknownName`, `NotScored`."""
+    scored = store.scored(models)
+    there = {name for on in scored.values() for name in on}
+    if not there:
+        raise NotScored(list(scored), store.dataset_names(), scored)
+    return tuple(name for name in store.dataset_names() if name in there)
 
 
 def resolve(store: Store, asked: Asked) -> Inputs:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
-from trajstore.view.charts import MOST_MARKERS, density_scale
+from trajstore.view.charts import (
+    FEW_POINTS,
+    MOST_MARKERS,
+    band_alpha,
+    density_scale,
+    is_right,
+    mark_rows,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +34,12 @@ _WIDE, _NARROW = {1: 7.5, 2: 5.0}, 3.8
 """Inches of a panel, by the number of columns."""
 _NOTE_INCHES = 0.42
 _NOTE_LINE_INCHES, _NOTE_LETTER_INCHES = 0.165, 0.069
+_TITLE_LINE_INCHES, _TITLE_LETTER_INCHES = 0.195, 0.1
+_LABEL_LETTER_INCHES = 0.076
+"""Of axis titles, panels' titles and the legend."""
+_MARK_LETTER_INCHES, _MARK_ROOM = 0.062, 0.09
+_ENTRY_INCHES = 0.6
+"""Of the legend beside its words."""
 
 
 def png(charts: Sequence[Chart]) -> bytes:
@@ -41,33 +55,42 @@ def figure(charts: Sequence[Chart]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    sizes = [_inches(chart) for chart in charts]
+    wide = max(_WIDE.get(chart.grid[1], _NARROW) * chart.grid[1] for chart in charts)
+    heights = [_height(chart, wide) for chart in charts]
     made = Figure(
-        figsize=(max(width for width, _ in sizes), sum(height for _, height in sizes)),
+        figsize=(wide, sum(heights)),
         layout="constrained",
         facecolor="white",
     )
     FigureCanvasAgg(made)
-    parts = made.subfigures(len(charts), 1, height_ratios=[height for _, height in sizes], squeeze=False)
+    parts = made.subfigures(len(charts), 1, height_ratios=heights, squeeze=False)
     for part, chart in zip(parts[:, 0], charts, strict=True):
-        _draw(part, chart)
+        _draw(part, chart, wide)
     return made
 
 
-def _inches(chart: Chart) -> tuple[float, float]:
-    """(width, height) that gives each panel room for its ticks."""
-    rows, columns = chart.grid
-    wide = _WIDE.get(columns, _NARROW)
-    tall = 3.6 if rows == 1 else 2.7
-    legend = 0.25 * math.ceil(len(_legend_names(chart)) / (2 * columns + 1))
-    notes = _NOTE_LINE_INCHES * max(0, len(_note_lines(chart)) - 1)
-    return wide * columns, tall * rows + 0.7 + legend + notes
+def _height(chart: Chart, wide: float) -> float:
+    """Inches that give each panel room for its ticks in a chart of this width."""
+    rows = chart.grid[0]
+    names = _legend_names(chart)
+    legend = 0.25 * math.ceil(len(names) / _legend_columns(names, wide))
+    notes = _NOTE_LINE_INCHES * max(0, len(_note_lines(chart, wide)) - 1)
+    titles = _TITLE_LINE_INCHES * (len(_title_lines(chart, wide)) - 1)
+    kinds = 0.5 * rows if chart.names else 0
+    return _panel_height(chart) * rows + 0.7 + legend + notes + titles + kinds
 
 
-def _note_lines(chart: Chart) -> list[str]:
+def _panel_height(chart: Chart) -> float:
+    return 3.6 if chart.grid[0] == 1 else 2.7
+
+
+def _title_lines(chart: Chart, wide: float) -> list[str]:
+    return wrapped(chart.title, wide / _TITLE_LETTER_INCHES) or [""]
+
+
+def _note_lines(chart: Chart, wide: float) -> list[str]:
     """The note in lines that the chart has room for."""
-    columns = chart.grid[1]
-    return textwrap.wrap(chart.note, int(_WIDE.get(columns, _NARROW) * columns / _NOTE_LETTER_INCHES))
+    return wrapped(chart.note, wide / _NOTE_LETTER_INCHES)
 
 
 def _legend_names(chart: Chart) -> list[str]:
@@ -75,11 +98,23 @@ def _legend_names(chart: Chart) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _draw(part: SubFigure, chart: Chart) -> None:
+def _legend_columns(names: Sequence[str], inches: float) -> int:
+    """As many columns as there is room for, filled as matplotlib does, the first ones with one entry more."""
+    for columns in range(len(names), 1, -1):
+        rows, longer = divmod(len(names), columns)
+        ends = itertools.accumulate([rows + 1] * longer + [rows] * (columns - longer), initial=0)
+        widest = [max(map(len, names[a:b])) for a, b in itertools.pairwise(ends)]
+        if sum(_ENTRY_INCHES + _LABEL_LETTER_INCHES * letters for letters in widest) <= inches:
+            return columns
+    return 1
+
+
+def _draw(part: SubFigure, chart: Chart, wide: float) -> None:
     rows, columns = chart.grid
     grid = part.subplots(rows, columns, squeeze=False, sharey=chart.share_y)
     axis = chart.axis() if chart.step_axis else None
     colors = chart.colors()
+    rows_of_marks = mark_rows(chart.marks, axis, 0.85 * wide / columns / _MARK_LETTER_INCHES) if axis else []
     entries: dict[str, Any] = {}
     for i, axes in enumerate(grid.flat):
         if i >= len(chart.panels):
@@ -89,22 +124,25 @@ def _draw(part: SubFigure, chart: Chart) -> None:
         if panel.density is not None:
             _draw_density(part, axes, panel.density)
         for series in panel.series:
-            drawn = _draw_series(axes, series, colors[series.color_key], axis)
+            drawn = _draw_series(axes, series, colors[series.color_key], axis, band_alpha(panel))
             if series.in_legend:
                 entries.setdefault(series.name, drawn)
-        _set_axes(axes, chart, panel, axis, first_column=i % columns == 0)
+        _set_axes(axes, chart, panel, axis, wide / columns, first_column=i % columns == 0)
         if axis:
-            _draw_marks(axes, chart, axis, labelled=i < columns)
+            _draw_marks(axes, chart, axis, rows_of_marks, labelled=i < columns)
     if chart.marks and axis:
+        room = _MARK_ROOM * (1 + max(rows_of_marks))
         for axes in grid.flat[: 1 if chart.share_y else min(columns, len(chart.panels))]:
             low, high = axes.get_ylim()
-            axes.set_ylim(low, high + 0.09 * (high - low))  # room for the marks' labels above the curves
-    title = part.suptitle(_plain(chart.title), fontsize=12, fontweight="bold", x=0.01, ha="left")
-    if notes := _note_lines(chart):
-        title.set_text(_plain(chart.title) + "\n" * len(notes))
+            axes.set_ylim(low, high + room * (high - low))  # room for the marks' labels above the curves
+    titles = _title_lines(chart, wide)
+    title = part.suptitle(_plain("\n".join(titles)), fontsize=12, fontweight="bold", x=0.01, ha="left")
+    if notes := _note_lines(chart, wide):
+        title.set_text(_plain("\n".join(titles)) + "\n" * len(notes))
+        above = _NOTE_INCHES + _NOTE_LINE_INCHES * (len(notes) - 1) + _TITLE_LINE_INCHES * (len(titles) - 1)
         part.text(
             0.01,
-            1 - (_NOTE_INCHES + _NOTE_LINE_INCHES * (len(notes) - 1)) / _inches(chart)[1],
+            1 - above / _height(chart, wide),
             _plain("\n".join(notes)),
             fontsize=9,
             color="#555555",
@@ -117,7 +155,7 @@ def _draw(part: SubFigure, chart: Chart) -> None:
             list(entries.values()),
             names,
             loc="outside lower left",
-            ncols=2 * columns + 1,
+            ncols=_legend_columns(list(entries), wide),
             frameon=False,
             fontsize=9,
         )
@@ -147,13 +185,15 @@ def _draw_density(part: SubFigure, axes: Axes, density: Density) -> None:
     bar.ax.tick_params(labelsize=8)
 
 
-def _draw_series(axes: Axes, series: Series, color: str, axis: StepAxis | None) -> Any:
+def _draw_series(axes: Axes, series: Series, color: str, axis: StepAxis | None, alpha: float) -> Any:
     """Draws the band and the curve; returns what the legend shows."""
     x = [axis.position(step) for step in series.x] if axis else list(series.x)
     if series.mode == "bars":
         return axes.bar(x, series.y, width=0.6, color=color)
-    if series.low:
-        axes.fill_between(x, series.low, series.high, color=color, alpha=0.18, linewidth=0)
+    if series.low and series.upright:
+        axes.vlines(x, series.low, series.high, color=color, linewidth=1.4)
+    elif series.low:
+        axes.fill_between(x, series.low, series.high, color=color, alpha=alpha, linewidth=0)
     points_only = series.mode == "markers"
     markers = points_only or (series.mode != "lines" and len(x) <= MOST_MARKERS)
     (line,) = axes.plot(
@@ -161,19 +201,23 @@ def _draw_series(axes: Axes, series: Series, color: str, axis: StepAxis | None) 
         series.y,
         color=color,
         linestyle="none" if points_only else "-",
-        linewidth=1.4,
+        linewidth=0.8 if series.faint else 1.4,
+        alpha=0.6 if series.faint else 1,
         marker=_SYMBOLS[series.symbol] if markers else "none",
-        markersize=8 if points_only else 3,
+        markersize=3 if not points_only else 8 if len(x) <= FEW_POINTS else 4.5,
         markerfacecolor="none" if series.symbol in _HOLLOW else color,
     )
     return line
 
 
-def _set_axes(axes: Axes, chart: Chart, panel: Panel, axis: StepAxis | None, first_column: bool) -> None:
-    axes.set_title(_plain(panel.title), fontsize=10)
-    axes.set_xlabel(_plain(panel.x_label or chart.x_label), fontsize=9)
+def _set_axes(
+    axes: Axes, chart: Chart, panel: Panel, axis: StepAxis | None, inches: float, first_column: bool
+) -> None:
+    wide, tall = (0.85 * each / _LABEL_LETTER_INCHES for each in (inches, _panel_height(chart)))
+    axes.set_title(_plain("\n".join(wrapped(panel.title, wide))), fontsize=10)
+    axes.set_xlabel(_plain("\n".join(wrapped(panel.x_label or chart.x_label, wide))), fontsize=9)
     if first_column or not chart.share_y:
-        axes.set_ylabel(_plain(panel.y_label or chart.y_label), fontsize=9)
+        axes.set_ylabel(_plain("\n".join(wrapped(panel.y_label or chart.y_label, tall))), fontsize=9)
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
     if chart.zero:
@@ -186,23 +230,28 @@ def _set_axes(axes: Axes, chart: Chart, panel: Panel, axis: StepAxis | None, fir
     if axis:
         axes.set_xlim(axis.low, axis.high)
         axes.set_xticks(axis.tick_positions, axis.tick_labels)
+    elif chart.names:
+        axes.set_xlim(0.5, len(chart.names) + 0.5)
+        axes.set_xticks(range(1, len(chart.names) + 1), chart.names, rotation=30, ha="right")
     elif any(series.mode == "bars" for series in panel.series):
-        axes.set_xticks(sorted({x for series in panel.series for x in series.x}))
+        numbers = sorted({x for series in panel.series for x in series.x})
+        axes.set_xticks(numbers)
+        axes.set_xlim(numbers[0] - 0.6, max(numbers[-1], numbers[0] + 3) + 0.6)
 
 
-def _draw_marks(axes: Axes, chart: Chart, axis: StepAxis, labelled: bool) -> None:
+def _draw_marks(axes: Axes, chart: Chart, axis: StepAxis, rows: Sequence[int], labelled: bool) -> None:
     """A dashed line a mark; the label beside it at the top, on the side with more room."""
-    for mark in chart.marks:
+    for mark, row in zip(chart.marks, rows, strict=True):
         at = axis.position(mark.step)
         axes.axvline(at, color="#666666", linewidth=0.9, linestyle="--", zorder=1)
         if not labelled:
             continue
-        right = at > (axis.low + axis.high) / 2
+        right = is_right(mark, axis)
         axes.annotate(
             _plain(mark.label),
             (at, 1),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(-3 if right else 3, -2),
+            xytext=(-3 if right else 3, -2 - 13 * row),
             textcoords="offset points",
             ha="right" if right else "left",
             va="top",

@@ -60,8 +60,11 @@ def of_models(
 ) -> Chosen:
     """The second model minus the first, at the chosen ones of the steps that both have.
 
-    Raises `UnknownName`, `UnknownStep`, `BadSteps`, and `NothingChosen` where the two share no dataset or step.
+    Raises `UnknownName`, `UnknownStep`, `BadSteps`, `NothingChosen` where the two share no dataset or step, and
+    `TrajstoreError` where they are the same.
     """
+    if first == second:
+        raise TrajstoreError(f"Two models are compared here, and {first} is one.")
     chosen = selection or Selection()
     check_groups(store, groups)
     pairs = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trajstore.errors import listed
 from trajstore.view.charts import Chart, Panel, Series
+from trajstore.view.figures import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,10 +23,12 @@ _SYMBOLS: dict[str, tuple[Symbol, str]] = {
     "fastest_rise": ("square", "is fastest"),
     "induction": ("dot", "induction"),
 }
-_NOTE = (
-    "Diamond: the course changes. Ring: a minimum or maximum. Square: falls or rises fastest. Dot: induction. "
-    "Horizontal lines: their intervals."
-)
+_MEANINGS: dict[Symbol, str] = {
+    "diamond": "Diamond: the course changes.",
+    "ring": "Ring: a minimum or maximum.",
+    "square": "Square: falls or rises fastest.",
+    "dot": "Dot: induction.",
+}
 
 
 def phase_charts(found: Phases) -> list[Chart]:
@@ -36,26 +40,37 @@ def phase_charts(found: Phases) -> list[Chart]:
         own = [event for event in found.events if event.series == series]
         datasets = list(dict.fromkeys(curve.dataset for curve in curves))
         panels = [
-            Panel(dataset, tuple(_panel([c for c in curves if c.dataset == dataset], own)))
+            Panel(
+                dataset if len(datasets) > 1 else "",
+                tuple(_panel([c for c in curves if c.dataset == dataset], own)),
+            )
             for dataset in datasets
         ]
         measured = all(curve.resampled is None for curve in curves)
-        subject = f", {models[0]}" if len(models) == 1 else ""
+        on = f" on {listed(filter(None, datasets), NAMED)}" if any(datasets) else ""
+        who = listed(dict.fromkeys(curve.model for curve in curves), NAMED)
         charts.append(
             Chart(
-                title=f"Phases of {series}{subject}",
+                title=f"Phases of {series}{on}: {who}",
                 x_label="step",
                 y_label=series
                 if measured
                 else ("difference" if " − " in series else "loss") + " (nats a token)",
                 panels=tuple(panels),
-                note=_NOTE,
+                note=_note(own) or ("" if found.facts["induction"] else "No event was found."),
                 share_y=False,
                 keys=models,
                 zero=" − " in series,
             )
         )
     return charts
+
+
+def _note(events: Sequence[Event]) -> str:
+    """What the symbols are that are drawn; empty where there are none."""
+    drawn = {_SYMBOLS[event.kind][0] for event in events}
+    words = [meaning for symbol, meaning in _MEANINGS.items() if symbol in drawn]
+    return " ".join([*words, "Thin lines: their intervals."] if words else [])
 
 
 def _panel(curves: Sequence[Curve], events: Sequence[Event]) -> Iterable[Series]:
@@ -69,7 +84,13 @@ def _panel(curves: Sequence[Curve], events: Sequence[Event]) -> Iterable[Series]
             ends, level = (float(event.low), float(event.high)), (event.value, event.value)
             note = f"{event.kind}: {event.low} to {event.high}"
             yield Series(
-                f"{what} {event.step}", ends, level, mode="lines", key=curve.model, note=note, in_legend=False
+                f"{what} {event.step}",
+                *(ends, level),
+                mode="lines",
+                key=curve.model,
+                note=note,
+                in_legend=False,
+                faint=True,
             )
             at = (float(event.step),), (event.value,)
             yield Series(

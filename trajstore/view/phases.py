@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.phases import Curve, Event, Settings, events, induction
+from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
 from trajstore.analysis.trajectories import Comparison
-from trajstore.errors import BadOption, UnknownName
+from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.store.calls import is_call
 from trajstore.store.foundations import Foundations
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.steps import resolve
+from trajstore.view.enough import Enough
 from trajstore.view.gather import Selection, resampled_trajectories
 from trajstore.view.naming import finding_name
 
@@ -90,16 +91,19 @@ class Phases:
 def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
     """The events of all curves asked for; nothing is written.
 
-    Raises as `gather.trajectories`, `UnknownName` for a measure that no model has, and `TrajstoreError` for too few
-    checkpoints.
+    What has too few checkpoints is left out and said. Raises as `gather.trajectories`, `UnknownName` for a measure that
+    no model has, and `TrajstoreError` where all have too few checkpoints.
     """
     how = Settings(asked.most, asked.interval.level, asked.interval.seed)
-    curves = _of_groups(store, asked.groups, asked, asked.comparison, progress) if asked.groups else []
-    curves += _of_measures(store, asked)
-    pairs = _for_induction(store, asked.induction, asked, progress) if asked.induction else []
+    long = Enough(FEWEST_CHECKPOINTS, "phases")
+    curves = _of_groups(store, asked.groups, asked, asked.comparison, long, progress) if asked.groups else []
+    curves += _of_measures(store, asked, long)
+    pairs = _for_induction(store, asked.induction, asked, long, progress) if asked.induction else []
+    long.say(progress, bool(curves or pairs))
     bumps = [(score, induction(score, repeated, how)) for score, repeated in pairs]
     found: list[Event] = []
-    progress.start("events", len(curves), "curves")
+    if curves:
+        progress.start("events", len(curves), "curves")
     try:
         for curve in curves:
             found += events(curve, how)
@@ -128,27 +132,40 @@ def keep(store: Store, name: str, found: Phases, *, overwrite: bool = False) -> 
 
 
 def _of_groups(
-    store: Store, groups: Sequence[str], asked: Asked, comparison: Comparison, progress: Progress
+    store: Store,
+    groups: Sequence[str],
+    asked: Asked,
+    comparison: Comparison,
+    long: Enough,
+    progress: Progress,
 ) -> list[Curve]:
     """The curves of groups, in each resample of their texts."""
     found = resampled_trajectories(store, groups, asked.selection, progress, comparison, asked.interval)
     return [
-        Curve(each.group, each.model, each.dataset, each.steps, each.means, each.resampled) for each in found
+        Curve(each.group, each.model, each.dataset, each.steps, each.means, each.resampled)
+        for each in found
+        if long.has(f"{each.group} of {each.model} on {each.dataset}", len(each.steps))
     ]
 
 
 def _for_induction(
-    store: Store, of: Induction, asked: Asked, progress: Progress
+    store: Store, of: Induction, asked: Asked, long: Enough, progress: Progress
 ) -> list[tuple[Curve, Curve]]:
     """The in-context-learning score and the loss on repeated tokens of each model and dataset that has both."""
     by = asked.comparison.by
-    scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), progress)
-    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), progress)
+    try:
+        scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), long, progress)
+    except NothingChosen as error:
+        raise TrajstoreError(
+            f"{error} The score is that of --late {of.late} less --early {of.early}: give two that the contexts have, "
+            "as 'position_is(100)' and 'position_is(20)'."
+        ) from error
+    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), long, progress)
     known = {(each.model, each.dataset): each for each in repeated}
     return [(each, known[key]) for each in scores if (key := (each.model, each.dataset)) in known]
 
 
-def _of_measures(store: Store, asked: Asked) -> list[Curve]:
+def _of_measures(store: Store, asked: Asked, long: Enough) -> list[Curve]:
     """A curve for each model, dataset, layer and head of each measure."""
     curves: list[Curve] = []
     for name in asked.measures:
@@ -172,7 +189,10 @@ def _of_measures(store: Store, asked: Asked) -> list[Curve]:
             ]
             series = ", ".join([name, *told, *([str(params)] if several and params else [])])
             values = chosen["value"].to_numpy().astype(np.float64)
-            curves.append(Curve(series, str(model), str(dataset or ""), chosen["step"].to_numpy(), values))
+            if long.has(f"{series} of {model}{f' on {dataset}' if dataset else ''}", len(values)):
+                curves.append(
+                    Curve(series, str(model), str(dataset or ""), chosen["step"].to_numpy(), values)
+                )
     return curves
 
 

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import html
 import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.view.charts import MOST_MARKERS, density_scale, rgba
+from trajstore.view.charts import (
+    FEW_POINTS,
+    MOST_MARKERS,
+    band_alpha,
+    density_scale,
+    is_right,
+    mark_rows,
+    rgba,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +42,10 @@ _ROW_PX = {1: 380, 2: 300}
 _MANY_ROWS_PX = 250
 _LEGEND_PX = 900
 _NOTE_LETTERS = 150
+_TITLE_LETTERS, _TITLE_LINE_PX = 85, 22
+"""Beside a title plotly.js has its buttons."""
+_PAGE_PX, _LETTER_PX = 1000, 7.5
+_MARK_LETTER_PX, _MARK_ROW_PX = 6.5, 16
 
 
 def figure(chart: Chart, titled: bool = True) -> go.Figure:
@@ -41,14 +53,16 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
     from plotly.subplots import make_subplots
 
     rows, columns = chart.grid
-    plots = rows * _ROW_PX.get(rows, _MANY_ROWS_PX)
+    plots = rows * _row_px(chart)
     made = make_subplots(
         rows,
         columns,
-        subplot_titles=[_text(panel.title) for panel in chart.panels],
+        subplot_titles=[_lines(panel.title, _letters(chart)) for panel in chart.panels],
         shared_yaxes="all" if chart.share_y else False,
         horizontal_spacing=_between(chart) if columns > 1 else 0,
-        vertical_spacing=min(95 / plots, 0.9 / (rows - 1)) if rows > 1 else 0,
+        vertical_spacing=min((_title_px(chart) + _below_px(chart) + 23) / plots, 0.9 / (rows - 1))
+        if rows > 1
+        else 0,
     )
     axis = chart.axis() if chart.step_axis else None
     colors = chart.colors()
@@ -60,8 +74,8 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
             made.update_layout({f"coloraxis{i + 1}": _color_bar(made, panel.density, cell)})
         for series in panel.series:
             first = series.in_legend and series.name not in seen
-            seen.add(series.name)
-            for trace in _traces(series, colors[series.color_key], axis, first):
+            seen |= {series.name} if series.in_legend else set()
+            for trace in _traces(series, colors[series.color_key], axis, first, band_alpha(panel)):
                 made.add_trace(trace, **cell)
         _set_axes(made, chart, panel, axis, cell)
         if axis:
@@ -133,7 +147,7 @@ def _color_bar(made: go.Figure, density: Density, cell: dict[str, int]) -> dict[
     }
 
 
-def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool) -> list[Any]:
+def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool, alpha: float) -> list[Any]:
     """The band, if there is one, and the curve, points or bars over it."""
     import plotly.graph_objects as go
 
@@ -147,10 +161,11 @@ def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool) 
     curve = go.Scatter(
         **shared,
         mode=mode,
-        line={"color": color, "width": 1.8},
+        line={"color": color, "width": 1 if series.faint else 1.8},
+        opacity=0.6 if series.faint else 1,
         marker={
             "color": color,
-            "size": 11 if mode == "markers" else 5,
+            "size": 5 if mode != "markers" else 11 if len(series.x) <= FEW_POINTS else 6,
             "symbol": _SYMBOLS[series.symbol],
             "line": {"color": color, "width": 2},
         },
@@ -158,7 +173,11 @@ def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool) 
     band = _band(series, x)
     if band is None:
         return [curve]
-    outline = {"x": band[0], "y": band[1], "fill": "toself", "fillcolor": rgba(color, 0.18), "mode": "lines"}
+    if series.upright:
+        y, low, high = (np.array(each, dtype=np.float64) for each in (series.y, series.low, series.high))
+        ends = {"symmetric": False, "array": high - y, "arrayminus": y - low, "width": 0}
+        return [curve.update(error_y={"type": "data", "color": color, "thickness": 1.8, **ends})]
+    outline = {"x": band[0], "y": band[1], "fill": "toself", "fillcolor": rgba(color, alpha), "mode": "lines"}
     hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": series.name}
     return [go.Scatter(**outline, **hidden), curve]
 
@@ -204,31 +223,47 @@ def _set_axes(
         "ticks": "outside",
         "tickcolor": "#888",
     }
-    made.update_xaxes(**look, title=_axis_title(panel.x_label or chart.x_label), **cell)
+    across = _letters(chart)
+    up = _row_px(chart) / _LETTER_PX
+    made.update_xaxes(**look, title=_axis_title(panel.x_label or chart.x_label, across), **cell)
     if chart.zero:
         made.add_hline(0, line={"color": "#666", "width": 1}, **cell)
     own_label = panel.y_label or (chart.y_label if cell["col"] == 1 or not chart.share_y else "")
-    made.update_yaxes(**look, title=_axis_title(own_label), **cell)
+    made.update_yaxes(**look, title=_axis_title(own_label, up), **cell)
     if axis:
         ticks = {"tickvals": axis.tick_positions, "ticktext": axis.tick_labels}
         made.update_xaxes(range=[axis.low, axis.high], **ticks, **cell)
+    elif chart.names:
+        ticks = {"tickvals": list(range(1, len(chart.names) + 1)), "ticktext": list(map(_text, chart.names))}
+        made.update_xaxes(range=[0.5, len(chart.names) + 0.5], tickangle=-30, **ticks, **cell)
     elif any(series.mode == "bars" for series in panel.series):
-        made.update_xaxes(dtick=1, **cell)
+        last = max(x for series in panel.series for x in series.x)
+        made.update_xaxes(dtick=1, range=[0.4, max(last, 4) + 0.6], **cell)
         made.update_yaxes(rangemode="tozero", **cell)
 
 
-def _axis_title(words: str) -> dict[str, Any]:
-    return {"text": _text(words), "font": {"size": 13}, "standoff": 6}
+def _axis_title(words: str, letters: float) -> dict[str, Any]:
+    return {"text": _lines(words, letters), "font": {"size": 13}, "standoff": 6}
+
+
+def _letters(chart: Chart) -> float:
+    """How many have room beside each other in a panel."""
+    return 0.9 * _PAGE_PX / chart.grid[1] / _LETTER_PX
+
+
+def _lines(words: str, letters: float) -> str:
+    return "<br>".join(map(_text, wrapped(words, letters)))
 
 
 def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, int]) -> None:
     """A dashed line a mark; its label in the upper row of panels, on the side with more room."""
-    for mark in chart.marks:
+    rows = mark_rows(chart.marks, axis, 0.9 * _PAGE_PX / chart.grid[1] / _MARK_LETTER_PX)
+    for mark, row in zip(chart.marks, rows, strict=True):
         at = axis.position(mark.step)
         made.add_vline(at, line={"color": "#666", "width": 1, "dash": "dash"}, **cell)
-        if cell["row"] > 1:
+        if cell["row"] > 1 or not mark.label:
             continue
-        right = at > (axis.low + axis.high) / 2
+        right = is_right(mark, axis)
         made.add_annotation(
             x=at,
             y=1,
@@ -237,6 +272,7 @@ def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, in
             showarrow=False,
             xanchor="right" if right else "left",
             yanchor="top",
+            yshift=-_MARK_ROW_PX * row,
             bgcolor="rgba(255,255,255,0.75)",
             font={"size": 11, "color": "#444"},
             **cell,
@@ -246,9 +282,10 @@ def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, in
 def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: Sequence[str]) -> None:
     """Sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
     legend_rows = math.ceil(sum(len(name) * 7 + 55 for name in names) / _LEGEND_PX) if len(names) > 1 else 0
-    notes = textwrap.wrap(chart.note, _NOTE_LETTERS)
-    top = 30 + 24 * any(panel.title for panel in chart.panels) + titled * (20 + 20 * len(notes))
-    margin = {"l": 64, "r": 16, "t": top, "b": 52 + 22 * legend_rows}
+    notes, titles = wrapped(chart.note, _NOTE_LETTERS), wrapped(chart.title, _TITLE_LETTERS)
+    top = 30 + _title_px(chart) + titled * (_TITLE_LINE_PX * len(titles) - 2 + 20 * len(notes))
+    below = _below_px(chart)
+    margin = {"l": 64, "r": 16, "t": top, "b": below + 4 + 22 * legend_rows}
     made.update_layout(
         template="none",
         height=plots + margin["t"] + margin["b"],
@@ -260,15 +297,38 @@ def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: 
         hovermode="closest",
         hoverlabel={"bgcolor": "#fff", "font": {"color": "#222"}},
         showlegend=legend_rows > 0,
-        legend={"orientation": "h", "x": 0, "y": -48 / plots, "yanchor": "top"},
+        legend={"orientation": "h", "x": 0, "y": -below / plots, "yanchor": "top"},
     )
     made.update_annotations(font_size=13)
     if titled:
         note = {"text": "<br>".join(map(_text, notes)), "font": {"size": 12, "color": "#555"}}
         place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
         made.update_layout(
-            title={"text": f"<b>{_text(chart.title)}</b>", "subtitle": note, "font": {"size": 16}, **place}
+            title={
+                "text": f"<b>{'<br>'.join(map(_text, titles))}</b>",
+                "subtitle": note,
+                "font": {"size": 16},
+                **place,
+            }
         )
+
+
+def _row_px(chart: Chart) -> int:
+    """Height of a panel."""
+    return _ROW_PX.get(chart.grid[0], _MANY_ROWS_PX)
+
+
+def _title_px(chart: Chart) -> int:
+    """What the panels' titles need above a panel."""
+    lines = max((len(wrapped(panel.title, _letters(chart))) for panel in chart.panels), default=0)
+    return 8 + 16 * lines if lines else 0
+
+
+def _below_px(chart: Chart) -> int:
+    """What the labels of the x axis need below a panel."""
+    labels = [panel.x_label or chart.x_label for panel in chart.panels]
+    lines = max((len(wrapped(label, _letters(chart))) for label in labels), default=1)
+    return 32 + 16 * lines + 44 * bool(chart.names)
 
 
 def _text(words: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from trajstore.errors import PlotError, listed
 from trajstore.store.excerpts import with_context
 from trajstore.store.text import shown
 from trajstore.view.charts import Chart, Panel, Series
+from trajstore.view.figures import NAMED
 from trajstore.view.shapes import Asked, Part
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 _POINTS = 400
 """Points of a drawn curve."""
 _QUANTILES = 100
-_CLEAREST = (
-    "FROM shapes WHERE finding = $finding AND model = $model AND dataset = $dataset AND shape <> 'undecided'"
-)
+_CLEAREST = """
+    FROM shapes
+    WHERE finding = $finding AND shape <> 'undecided'
+    QUALIFY row_number() OVER (PARTITION BY shape ORDER BY delta_bic DESC, model, dataset, context, position) = 1
+"""
 _MIDPOINTS = """
     SELECT model, midpoint
     FROM shapes
@@ -44,55 +47,70 @@ def shape_charts(
     """Charts of a finding whose parts and `shares` these are; raises `PlotError` where there is no token."""
     if shares.is_empty():
         raise PlotError("There is nothing to draw: no token of the groups is in the finding.")
-    through = ", ".join(asked.groups) or "all tokens"
-    subject = f"{through} of {listed(asked.datasets, 4)}"
     models = list(dict.fromkeys(part.model for part in parts))
-    if len(models) == 1:
-        subject += f", {models[0]}"
-    examples = _examples(store, name, parts[0], asked.seed)
+    through, on, who = (listed(names, NAMED) for names in (asked.groups, asked.datasets, models))
+    subject = f"{through if asked.groups else 'all tokens'} of {on}, {who}"
+    examples = _examples(store, name, asked, parts, subject)
     drawn = [examples] if examples.panels else []
-    return [*drawn, _shares(shares, subject, models), _midpoints(store, name, asked, shares, subject, models)]
+    ends = {
+        model: (
+            min(int(part.schedule.steps[0]) for part in parts if part.model == model),
+            max(int(part.schedule.steps[-1]) for part in parts if part.model == model),
+        )
+        for model in models
+    }
+    return [*drawn, _shares(shares, subject, models), _midpoints(store, name, asked, shares, subject, ends)]
 
 
-def _examples(store: Store, name: str, part: Part, seed: int) -> Chart:
-    """The token whose shape is clearest, for each shape, with its losses and its curve."""
-    where = {"finding": name, "model": part.model, "dataset": part.sites.dataset.name}
-    tokens = store.sql(
-        f"{_CLEAREST} QUALIFY row_number() OVER (PARTITION BY shape ORDER BY delta_bic DESC, context, position) = 1",
-        parameters=where,
-    ).pl()
-    tokens = tokens.sort(pl.col("shape").replace_strict({each: n for n, each in enumerate(SHAPES)}))
-    schedule, panels = part.schedule, []
-    if tokens.height:
-        sites = part.sites.dataset.frame(["context", "position"])[part.sites.tokens].with_row_index("number")
-        numbers = tokens.join(sites, on=["context", "position"], maintain_order="left")["number"].to_numpy()
-        # Nothing is drawn between the first two steps: where step 0 stands is no power of ten.
-        places = np.append(schedule.places[0], np.linspace(schedule.places[1], schedule.places[-1], _POINTS))
-        losses = part.some(numbers.astype(np.int64)).losses(store)
-        curves = part.shaper(store, seed).curves(losses, places)
-        at = _floats(schedule.steps_at(places))
-        texts = with_context(store, tokens)["marked"].to_list()
-        for number, (row, text) in enumerate(zip(tokens.iter_rows(named=True), texts, strict=True)):
-            site = f"{row['context']}:{row['position']}"
-            panels.append(
-                Panel(
-                    f"{words(row['shape'])}: [{shown(text)}] at {site}",
-                    (
-                        Series("loss", _floats(schedule.steps), _floats(losses[:, number])),
-                        Series("fitted curve", at, _floats(curves[:, number]), mode="lines"),
-                    ),
-                )
-            )
+def _examples(store: Store, name: str, asked: Asked, parts: Sequence[Part], subject: str) -> Chart:
+    """The token whose shape is clearest, for each shape, of all models and datasets, with its losses and its curve."""
+    tokens = store.sql(_CLEAREST, parameters={"finding": name}).pl()
+    rank = {shape: number for number, shape in enumerate(SHAPES)}
+    several = len({part.model for part in parts}) > 1, len({part.sites.dataset.name for part in parts}) > 1
+    panels = {}
+    for part in parts:
+        own = tokens.filter(model=part.model, dataset=part.sites.dataset.name)
+        for row, series in _curves(store, part, own, asked.seed):
+            places = [row[word] for word, told in zip(("model", "dataset"), several, strict=True) if told]
+            site = " · ".join([f"{row['context']}:{row['position']}", *places])
+            title = f"{words(row['shape'])}: [{shown(row['marked'])}] at {site}"
+            panels[row["shape"]] = Panel(title, series)
+    of = " of all models and datasets" if all(several) else ""
+    of = of or (" of all models" if several[0] else " of all datasets" if several[1] else "")
     return Chart(
-        title=f"An example of each shape: {part.model} on {part.sites.dataset.name}",
+        title=f"An example of each shape: {subject}",
         x_label="step",
         y_label="loss (nats)",
-        panels=tuple(panels),
-        note="For each shape the token that is clearest, whose BIC is furthest below that of its best rival, at "
+        panels=tuple(panels[shape] for shape in sorted(panels, key=lambda shape: rank[shape])),
+        note=f"For each shape the token{of} that is clearest, whose BIC is furthest below that of its best rival, at "
         "context:position.",
         columns=3,
         share_y=False,
     )
+
+
+def _curves(
+    store: Store, part: Part, tokens: pl.DataFrame, seed: int
+) -> Iterator[tuple[dict[str, Any], tuple[Series, ...]]]:
+    """Each of a part's tokens in its context, with its losses and its curve."""
+    if tokens.is_empty():
+        return
+    schedule = part.schedule
+    sites = part.sites.dataset.frame(["context", "position"])[part.sites.tokens].with_row_index("number")
+    numbers = tokens.join(sites, on=["context", "position"], maintain_order="left")["number"].to_numpy()
+    # Nothing is drawn between the first two steps: where step 0 stands is no power of ten.
+    places = np.append(schedule.places[0], np.linspace(schedule.places[1], schedule.places[-1], _POINTS))
+    losses = part.some(numbers.astype(np.int64)).losses(store)
+    curves = part.shaper(store, seed).curves(losses, places)
+    at = _floats(schedule.steps_at(places))
+    for number, row in enumerate(with_context(store, tokens).iter_rows(named=True)):
+        yield (
+            row,
+            (
+                Series("loss", _floats(schedule.steps), _floats(losses[:, number])),
+                Series("fitted curve", at, _floats(curves[:, number]), mode="lines"),
+            ),
+        )
 
 
 def _shares(shares: pl.DataFrame, subject: str, models: Sequence[str]) -> Chart:
@@ -115,38 +133,43 @@ def _shares(shares: pl.DataFrame, subject: str, models: Sequence[str]) -> Chart:
         y_label="share of tokens (%)",
         panels=tuple(panels),
         step_axis=False,
-        note=", ".join(f"{number}: {words(shape)}" for number, shape in enumerate(SHAPES, start=1)) + ".",
         keys=tuple(models),
+        names=tuple(words(shape) for shape in SHAPES),
     )
 
 
 def _midpoints(
-    store: Store, name: str, asked: Asked, shares: pl.DataFrame, subject: str, models: Sequence[str]
+    store: Store,
+    name: str,
+    asked: Asked,
+    shares: pl.DataFrame,
+    subject: str,
+    ends: Mapping[str, tuple[int, int]],
 ) -> Chart:
-    """How many tokens have had the midpoint of their S by each step."""
+    """How many tokens have had the midpoint of their S by each step, from each model's first step to its last."""
     groups = list(dict.fromkeys(shares["group"]))
     panels = []
     for group in groups:
         found = store.sql(_MIDPOINTS, parameters={"finding": name, "group": group, "align": asked.align}).pl()
         series = []
-        for model in models:
+        for model, (first, last) in ends.items():
             of_group = shares.filter(group=group, model=model)
             steps = found.filter(model=model)["midpoint"].to_numpy()
-            if len(steps):
-                ranks = np.unique(np.linspace(1, len(steps), _QUANTILES).astype(int))
-                reached = 100 * ranks / of_group["tokens"][0]
+            if of_group.height:
+                ranks = np.unique(np.linspace(min(1, len(steps)), len(steps), _QUANTILES).astype(int))
+                ranks = ranks[ranks > 0]
+                at = np.concatenate([[first], steps[ranks - 1], [last]])
+                reached = 100 * np.concatenate([[0], ranks, [len(steps)]]) / of_group["tokens"][0]
                 note = f"{len(steps):,} of {of_group['tokens'][0]:,} tokens are S-shaped"
-                series.append(
-                    Series(model, _floats(steps[ranks - 1]), _floats(reached), mode="lines", note=note)
-                )
+                series.append(Series(model, _floats(at), _floats(reached), mode="lines", note=note))
         panels.append(Panel(group if len(groups) > 1 else "", tuple(series)))
     return Chart(
         title=f"When S-shaped tokens change: {subject}",
         x_label="step",
-        y_label="tokens (%)",
+        y_label="share of tokens (%)",
         panels=tuple(panels),
         note=f"Share of all tokens that are S-shaped ({' or '.join(S_SHAPED)}) and half-way by that step.",
-        keys=tuple(models),
+        keys=tuple(ends),
     )
 
 

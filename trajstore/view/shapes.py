@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.choice import DECIDED
-from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.schedule import LEAST_STEPS, Schedule
 from trajstore.analysis.shapes import SAMPLE, Shaper
 from trajstore.store.blocks import SliceBlocks
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import Sites, choose_sites, column_labels, pull, require_sites
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.selection import checkpoints
+from trajstore.view.enough import Enough
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import hash_columns, hashes_read
 from trajstore.view.naming import finding_name, one_or_many
@@ -93,18 +94,23 @@ class Part:
         return Shaper(self.schedule, self.some(np.sort(drawn)).losses(store), seed)
 
 
-def parts(store: Store, asked: Asked) -> list[Part]:
-    """What a selection comes to, by dataset and model; raises as `Store.matrix`, and for too few checkpoints."""
+def parts(store: Store, asked: Asked, progress: Progress = SILENT) -> list[Part]:
+    """What a selection comes to, by dataset and model.
+
+    What has too few checkpoints is left out and said. Raises as `Store.matrix`, and `TrajstoreError` where all have.
+    """
     models = None if asked.models is None else list(asked.models)
     scored = store.scored(models)
     every = {name: _sites(store, asked, name) for name in asked.datasets}
     require_sites(list(every.values()), asked.groups[0] if asked.groups else None)
-    found = []
+    found, enough = [], Enough(LEAST_STEPS, "shapes")
     for name, sites in every.items():
         rows = checkpoints(scored, [name], models, asked.steps)
         for model in dict.fromkeys(model for model, _ in rows):
-            schedule = Schedule.of([step for each, step in rows if each == model])
-            found += [Part(model, schedule, sites)] * bool(len(sites.tokens))
+            steps = [step for each, step in rows if each == model]
+            if len(sites.tokens) and enough.has(f"{model} on {name}", len(steps)):
+                found.append(Part(model, Schedule.of(steps), sites))
+    enough.say(progress, bool(found))
     return found
 
 
@@ -126,10 +132,10 @@ def keep_shapes(
 ) -> list[Part]:
     """Tell the shape of each token of each model, and keep them as a finding; returns what it is of.
 
-    Memory holds one block of at most `limit` bytes and what is made of it. Raises `FindingExists` unless `replace`,
-    `TrajstoreError` for fewer checkpoints than `schedule.LEAST_STEPS`, and as `Store.matrix`; then nothing is kept.
+    Memory holds one block of at most `limit` bytes and what is made of it. Raises `FindingExists` unless `replace`, and
+    as `parts`; then nothing is kept.
     """
-    found = parts(store, asked)
+    found = parts(store, asked, progress)
     progress.start("shapes", sum(len(part.sites.tokens) for part in found), "tokens")
     try:
         with store.add_finding(KIND, name, _facts(store, asked, found), replace=replace) as writer:

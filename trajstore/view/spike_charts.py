@@ -30,7 +30,10 @@ def spike_charts(found: Spikes) -> list[Chart]:
 
 
 def _means(found: Spikes, subject: str) -> Chart:
-    marks = tuple(Mark(told.steps[1], f"spike, {told.height:.3g} nats") for told in found.found)
+    marks = tuple(
+        Mark(told.steps[1], f"spike, {told.height:.3g} nats" if told.height > 0 else "no spike of the mean")
+        for told in found.found
+    )
     note = "" if marks else "No spike was found."
     if found.noise is not None:
         note += f" Noise between checkpoints: {found.noise.size:.2g} nats."
@@ -53,7 +56,8 @@ def _classes(found: Spikes, told: Told, subject: str) -> Chart:
     for side, name in enumerate(CLASSES):
         tokens = int(told.classes.mask(name).sum())
         if tokens:
-            series.append(Series(f"{name} ({tokens:,} tokens)", steps, _floats(means[near, side]), key=name))
+            label = f"{name} ({tokens:,} token{'s' * (tokens > 1)})"
+            series.append(Series(label, steps, _floats(means[near, side]), key=name))
     return Chart(
         title=f"Mean loss by class of token, spike at step {step_label(told.steps[1])}: {subject}",
         x_label="step",
@@ -70,7 +74,8 @@ def _shares(told: Told, subject: str) -> Chart:
     panels = []
     for name in CLASSES[:2]:
         of_class = told.shares.filter(token_class=name)
-        series = [_points("placebo windows", of_class.filter(window_kind="placebo"), "dot")]
+        placebos = of_class.filter(window_kind="placebo")
+        series = [_points("placebo windows", placebos, "dot")] if placebos.height else []
         series.append(_points("the spike", of_class.filter(window_kind="spike"), "diamond"))
         one = of_class.filter(window_kind="spike").row(0, named=True)
         ends = "" if one["low"] is None else f" ({100 * one['low']:.3g} to {100 * one['high']:.3g})"
@@ -81,12 +86,16 @@ def _shares(told: Told, subject: str) -> Chart:
         y_label="share of tokens (%)",
         panels=tuple(panels),
         share_y=False,
-        note="In brackets: the interval over the choice of text.",
+        note="In brackets, and as lines: intervals over the choice of text.",
+        keys=("placebo windows", "the spike"),
     )
 
 
 def _points(name: str, rows: pl.DataFrame, symbol: Symbol) -> Series:
-    return Series(name, _floats(rows["at_step"]), _floats(100 * rows["share"]), mode="markers", symbol=symbol)
+    share, low, high = (
+        _floats((100 * rows[end]).fill_null(float("nan"))) for end in ("share", "low", "high")
+    )
+    return Series(name, _floats(rows["at_step"]), share, low, high, mode="markers", symbol=symbol)
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from trajstore.analysis.enrichment import SCHEMA as GROUPS
 from trajstore.analysis.enrichment import enrichment
 from trajstore.analysis.spike_tokens import CLASSES, Classes, Tolerance, classify, shares
 from trajstore.analysis.spikes import CHANCE, Noise, Spike, Window, find_spikes, heights
-from trajstore.errors import BadOption, GroupError, UnknownStep
+from trajstore.errors import BadOption, UnknownStep
 from trajstore.store.excerpts import with_context
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import column_labels
@@ -23,13 +23,15 @@ from trajstore.store.sums import Units, context_sums
 from trajstore.view.enriched import Memberships, memberships
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import Asked, Inputs, hash_columns, resolve
-from trajstore.view.naming import finding_name, one_or_many
+from trajstore.view.naming import ADDED, finding_name, one_or_many, require_groups_free, slug
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 KIND = "spikes"
 """Of the findings."""
+PREFIX = "spike"
+"""Of the names of groups, before the step."""
 BLOCK_BYTES = 1 << 27
 """Most memory of a block of losses; what is made of it takes a few times that."""
 
@@ -183,9 +185,9 @@ def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: i
     return with_context(store, sites)
 
 
-def group_names(told: Told) -> tuple[str, str]:
-    """What the groups of a spike are called: of tokens that follow, and of inverse tokens."""
-    return f"spike_{told.steps[1]}_follow", f"spike_{told.steps[1]}_inverse"
+def group_names(step: int, prefix: str = PREFIX) -> tuple[str, str]:
+    """What the groups of a spike at a step are called: of tokens that follow, and of inverse tokens."""
+    return f"{prefix}_{step}_follow", f"{prefix}_{step}_inverse"
 
 
 def keep(store: Store, name: str, found: Spikes, *, overwrite: bool = False) -> None:
@@ -216,17 +218,15 @@ def keep(store: Store, name: str, found: Spikes, *, overwrite: bool = False) -> 
                 put_groups(told.groups.with_columns(model, spike))
 
 
-def check_groups_free(store: Store, found: Spikes) -> None:
-    """Raise `GroupError` where a group of a spike's name is there."""
-    taken = set(store.groups.names()) & {name for told in found.found for name in group_names(told)}
-    if taken:
-        raise GroupError(
-            f"There is a group {min(taken)!r} already, and nothing was written. To put these tokens in its place: "
-            "--replace"
-        )
+def check_groups_free(store: Store, model: str, steps: Iterable[int], prefix: str = PREFIX) -> None:
+    """Raise `GroupError` where a group of the name of a spike at one of these steps is there."""
+    names = [name for step in steps for name in group_names(step, prefix)]
+    require_groups_free(store, names, f"{prefix}_{slug(model)}")
 
 
-def keep_groups(store: Store, finding: str, found: Spikes, *, replace: bool = False) -> list[str]:
+def keep_groups(
+    store: Store, finding: str, found: Spikes, prefix: str = PREFIX, *, replace: bool = False
+) -> list[str]:
     """Add the tokens that follow each spike, and those that are inverse, as groups; returns those that were.
 
     A class without tokens gives none. Raises `GroupError` where one is there with other tokens, unless `replace`.
@@ -234,14 +234,14 @@ def keep_groups(store: Store, finding: str, found: Spikes, *, replace: bool = Fa
     added = []
     for told in found.found:
         before, at, after = told.steps
-        for side, name in zip(CLASSES[:2], group_names(told), strict=True):
+        for side, name in zip(CLASSES[:2], group_names(at, prefix), strict=True):
             sites = found.columns.filter(told.classes.mask(side))
             if sites.is_empty():
                 continue
             what = "above both" if side == "follow" else "below both"
             description = (
                 f"Tokens whose loss in {found.model} at step {at} is more than τ {what} those at steps {before} and "
-                f"{after} (the finding {finding} of spikes)."
+                f"{after} (the finding {finding} of spikes). {ADDED}"
             )
             store.groups.add(name, sites, description, replace=replace)
             added.append(name)
@@ -272,8 +272,8 @@ def _given(asked: tuple[int, int, int], steps: np.ndarray, model: str) -> Window
     """A window by its steps; raises `UnknownStep` and `BadOption`."""
     for step in asked:
         if step not in steps:
-            near = sorted(steps[np.argsort(np.abs(steps - step))[:3]].tolist())
-            raise UnknownStep(str(step), f"{model} (for --window)", near)
+            close = sorted(steps[np.argsort(np.abs(steps - step))[:3]].tolist())
+            raise UnknownStep(str(step), model, close, option="--window with")
     if not asked[0] < asked[1] < asked[2]:
         raise BadOption("--window", ":".join(map(str, asked)), "three rising steps BEFORE:AT:AFTER")
     return Window(*(int(np.searchsorted(steps, step)) for step in asked))

@@ -6,24 +6,52 @@ twice that backward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trajstore.analysis.trajectories import Comparison, model_label
 from trajstore.errors import BadOption, TrajstoreError
+from trajstore.store.matrix import row_labels
+from trajstore.store.selection import checkpoints
+from trajstore.view.gather import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
     from trajstore.view.figures import X
-    from trajstore.view.gather import Selection
+    from trajstore.view.inputs import Asked
 
 
 def check_x(x: str) -> None:
     """Raise `BadOption` unless `x` says where a checkpoint can stand."""
     if x not in ("step", "tokens", "flops"):
         raise BadOption("--x", x, "step, tokens or flops")
+
+
+def require_known(
+    store: Store,
+    x: X,
+    datasets: Sequence[str],
+    models: Sequence[str] | None,
+    steps: str | None,
+    before: Asked | None = None,
+) -> None:
+    """Raise as `with_training` would where `x` is not known for what is chosen; reads no losses.
+
+    What was asked for `before` is taken in as an update does: its datasets and models too, its steps if there are none.
+    """
+    check_x(x)
+    if x == "step":
+        return
+    if before is not None:
+        datasets = [*before.datasets, *datasets]
+        models = None if before.models is None else [*before.models, *(models or ())]
+        steps = steps or before.steps
+    rows = checkpoints(store.scored(models), datasets, models, steps or "all")
+    frame = row_labels(rows).with_columns(dataset=pl.lit(datasets[0]))
+    chosen = Selection(models=list(dict.fromkeys(model for model, _ in rows)))
+    with_training(store, frame, x, chosen, Comparison())
 
 
 def with_training(
