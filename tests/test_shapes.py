@@ -225,15 +225,14 @@ def turning(
 
 
 def is_hidden(schedule: Schedule, a: float, h: float, t: float, m: float, share: float) -> bool:
-    """Whether the checkpoints show less than half of how far a turn goes beyond its plateaus."""
+    """Whether the checkpoints show less than half of how far a turn goes beyond its plateaus, or a tenth is below 0."""
     x = schedule.places
     fine = np.linspace(x[0], x[-1], 100_001)
     sign = np.sign(h)
     plateau = a + sign * max(sign * 4 * h * t, 0)
-    whole, shown = (
-        (sign * (turning(schedule, places, a, h, t, m, share) - plateau)).max() for places in (fine, x)
-    )
-    return bool(shown < whole / 2)
+    curve, at_steps = (turning(schedule, places, a, h, t, m, share) for places in (fine, x))
+    whole, shown = ((sign * (values - plateau)).max() for values in (curve, at_steps))
+    return bool(shown < whole / 2 or curve.min() < -whole / 10)
 
 
 def chosen(squares: dict[str, float], n: float) -> str:
@@ -365,6 +364,19 @@ def test_a_turn_that_hides_between_checkpoints_is_undecided() -> None:
     assert hidden.sum() > 10
     assert set(found["nearest"].to_numpy()[hidden]) == {"fall_and_rise"}
     assert set(found["shape"].to_numpy()[hidden]) == {"undecided"}
+
+
+def test_a_dip_below_zero_is_undecided() -> None:
+    """The same dip of four nats from 5, from 3.7 and from 3."""
+    schedule = Schedule.of(SHORT)
+    s = sigmoid(schedule.places, 0, 1, schedule.places[8], 1.2)
+    dip = -4 * 4 * s * (1 - s)
+    rng = np.random.default_rng(1)
+    sample = rng.normal(2, 0.05, (len(dip), 100))
+    sample[:, :3] = np.add.outer(dip, [5, 3.7, 3]) + 0.01 * rng.normal(size=(len(dip), 3))
+    found = Shaper(schedule, sample).fit(sample[:, :3])
+    assert found["nearest"].to_list() == ["fall_and_rise"] * 3
+    assert found["shape"].to_list() == ["fall_and_rise", "fall_and_rise", "undecided"]
 
 
 def test_quantities_by_hand() -> None:

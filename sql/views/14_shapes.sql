@@ -10,7 +10,7 @@ FROM read_parquet(
 );
 COMMENT ON VIEW shapes IS 'The shape of each token''s trajectory over log step (a finding), with when and by how much its loss changes. Levels are those of the fitted curve.';
 COMMENT ON COLUMN shapes.finding IS 'name of the finding';
-COMMENT ON COLUMN shapes.shape IS 'constant, line, power_law, sigmoid, step, rise_and_fall or fall_and_rise; undecided where another shape is nearly as likely, or less than half of it is seen. sigmoid and step are S-shaped';
+COMMENT ON COLUMN shapes.shape IS 'constant, line, power_law, sigmoid, step, rise_and_fall or fall_and_rise; undecided where another shape is nearly as likely, less than half of it is seen, or it goes below 0. sigmoid and step are S-shaped';
 COMMENT ON COLUMN shapes.nearest IS 'the shape of lowest BIC, also where it is undecided; the columns after it are of its curve';
 COMMENT ON COLUMN shapes.delta_bic IS 'by how much its BIC is below that of the best rival; undecided below 6, unless it is a constant';
 COMMENT ON COLUMN shapes.midpoint IS 'step at which a sigmoid is half-way, or, on the log axis, half-way between the checkpoints of a step; else NULL';

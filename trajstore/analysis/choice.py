@@ -6,7 +6,8 @@ n is the checkpoints' effective number (`schedule`), squares what a form leaves 
 its parameters: 1 constant, 2 line, 3 power and step, 4 sigmoid, 5 turn. The form of lowest BIC is the nearest. It is
 decided where all its rivals, those of which it is no special case, are above it by `DECIDED` at least: a constant is a
 special case of all, a line of a power, and a sigmoid and a step (a sigmoid too narrow to be seen) of each other
-and of a turn. A turn between two checkpoints, which they show less than half of, is undecided.
+and of a turn. A turn between two checkpoints, which they show less than half of, is undecided, and so is one that goes
+below 0, as no loss does, by a tenth of it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _AT_LIMIT = 1e-3
 """Doublings within which a midpoint is at its limit."""
 _SEEN = 0.5
 """Share of a turn that has to be seen."""
+_BELOW = 0.1
+"""Share of a turn that may lie below 0 nats, for noise."""
 _HOPELESS = 20.0
 """A form whose BIC before refinement is this much above the lowest, and which leaves half of what a constant does, is
 not refined."""
@@ -70,18 +73,19 @@ class Choice:
         ahead = (self.ahead >= DECIDED) | (self.nearest == kinds.index("constant"))
         decided: np.ndarray = ahead & (whole | (self.nearest != kinds.index("sigmoid")))
         turns = np.flatnonzero(decided & (self.nearest == kinds.index("turn")))
-        decided[turns] = self._seen(self.fits["turn"].take(turns))
+        decided[turns] = self._credible(self.fits["turn"].take(turns))
         return decided
 
-    def _seen(self, turns: Fit) -> np.ndarray:
-        """Whether some checkpoint shows at least `_SEEN` of how far each turn goes beyond both its plateaus."""
-        d, h = turns.linear[:, 1], turns.linear[:, 2]
+    def _credible(self, turns: Fit) -> np.ndarray:
+        """Whether a checkpoint shows `_SEEN` of how far a turn goes beyond both plateaus, and it can be a loss."""
+        a, d, h = turns.linear.T
         beyond = np.where(h > 0, np.maximum(d, 0), np.minimum(d, 0))
         # The largest or least value of d·S + 4h·S·(1 − S), where S = ½ + d/8h.
-        height = (d + 4 * h) ** 2 / (16 * h) - beyond
-        shown = turns.curve(self.bases, self.bases.schedule.places) - (turns.linear[:, 0] + beyond)[:, None]
-        seen: np.ndarray = (np.sign(h)[:, None] * shown).max(axis=1) >= _SEEN * np.abs(height)
-        return seen
+        end = (d + 4 * h) ** 2 / (16 * h)
+        height = np.abs(end - beyond)
+        shown = turns.curve(self.bases, self.bases.schedule.places) - (a + beyond)[:, None]
+        seen: np.ndarray = (np.sign(h)[:, None] * shown).max(axis=1) >= _SEEN * height
+        return seen & (a + end >= -_BELOW * height)
 
     def curves(self, places: np.ndarray) -> np.ndarray:
         """The nearest form of each token at these places (doublings), float64 (tokens, places)."""
