@@ -97,19 +97,21 @@ def test_a_budget_that_is_used_up_is_no_failure(path: Path, run_folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "said"),
     [
-        (["--shard", "4/4"], "Cannot read --shard '4/4'. It takes I/N with I from 0 to N-1"),
-        (["--budget", "soon"], "Cannot read --budget 'soon'"),
-        (["--cache-limit", "much"], "Cannot read --cache-limit 'much'"),
-        (["--order", "random"], "one of forward, bisect"),
-        (["--vocab", "some"], "There is no --vocab 'some'; there is: full, tokenizer"),
-        (["--columns", "loss"], "There is no column 'loss' beside the loss; there is: rank, entropy"),
-        (["--dtype", "int8"], "There is no --dtype 'int8'"),
+        (["--shard", "4/4"], 2, "Cannot read --shard '4/4'. It takes I/N with I from 0 to N-1"),
+        (["--budget", "soon"], 2, "Cannot read --budget 'soon'"),
+        (["--cache-limit", "much"], 2, "Cannot read --cache-limit 'much'"),
+        (["--order", "random"], 2, "one of forward, bisect"),
+        (["--vocab", "some"], 1, "There is no --vocab 'some'; there is: full, tokenizer"),
+        (["--columns", "loss"], 1, "There is no column 'loss' beside the loss; there is: rank, entropy"),
+        (["--dtype", "int8"], 1, "There is no --dtype 'int8'"),
     ],
 )
-def test_wrong_values_say_what_is_right(path: Path, run_folder: Path, words: list[str], said: str) -> None:
-    assert said in score(path, run_folder, "-d", "d", *words, code=1).stderr
+def test_wrong_values_say_what_is_right(
+    path: Path, run_folder: Path, words: list[str], code: int, said: str
+) -> None:
+    assert said in score(path, run_folder, "-d", "d", *words, code=code).stderr
     assert steps(path) == []
 
 

@@ -80,11 +80,11 @@ def test_a_group_chosen_by_the_model_s_losses_is_said_to_be(planted: Store, tmp_
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--by", "step"], 1, "It takes dataset or model"),
-        (["--ci", "t"], 1, "It takes bootstrap or none"),
-        (["--level", "95"], 1, "a share between 0 and 1"),
+        (["--by", "step"], 2, "It takes dataset or model"),
+        (["--ci", "t"], 2, "It takes bootstrap or none"),
+        (["--level", "95"], 2, "a share between 0 and 1"),
         (["--resamples", "3"], 2, "--resamples"),
-        (["--x", "days"], 1, "It takes step, tokens or flops"),
+        (["--x", "days"], 2, "It takes step, tokens or flops"),
         (["--x", "tokens"], 1, "tokens that a had seen at step 0 are not known"),
         (["--minus-model", "z"], 1, "There is no model 'z'"),
         (["--text", "--json"], 2, "--text or --json"),
@@ -107,6 +107,6 @@ def test_a_group_without_tokens_beside_another_is_named(path: Path) -> None:
 
 def test_a_wrong_x_is_told_before_anything_is_read(path: Path) -> None:
     done = run("trajectory", "every_token", "--x", "token", "-s", path, ok=False)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "It takes step, tokens or flops" in done.stderr
     assert "trajectories:" not in done.stderr

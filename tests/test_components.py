@@ -319,7 +319,7 @@ def test_the_command(noisy: Store, tmp_path: Path) -> None:
     run("finding", "drop", "pca", "every", *at)
     said = run(*made, "--method", "hybrid", "--alpha", 0.5, "--name", "both", *at)[1]
     assert "% of the sparse loadings, at --alpha 0.5" in said
-    assert "full, sparse or hybrid" in run(*made, "--method", "some", code=1)[1]
+    assert "full, sparse or hybrid" in run(*made, "--method", "some", code=2)[1]
     assert "--missing mean" in run(*made, "--missing", "mean", "--name", "m")[1]
     assert {each.name for each in noisy.findings("pca")} == {name, "both", "m"}
 
@@ -330,7 +330,7 @@ def test_scores_stand_along_tokens_seen(noisy: Store, tmp_path: Path) -> None:
     assert "are not known" in said
     assert "dot products" not in said, "it is known before anything is read"
     assert noisy.findings() == []
-    assert "step, tokens or flops" in run(*made[:-1], "time", code=1)[1]
+    assert "step, tokens or flops" in run(*made[:-1], "time", code=2)[1]
     assert "no --plot is given" in run("pca", "-d", "d", "-s", noisy.path, "--x", "tokens", code=2)[1]
     for model in ("a", "b"):
         noisy.publish_model(ModelFacts(model, tokens_per_step=1000))
@@ -376,7 +376,7 @@ def test_groups_of_a_component(noisy: Store) -> None:
     at = ["-s", noisy.path]
     said = run("finding", "groups", "first", "-g", "none", "-g", "early", *at)[1]
     assert "none has no token among those of first, and is left out." in said
-    said = run("finding", "groups", "first", "-g", "early", "--component", 3, *at, code=1)[1]
+    said = run("finding", "groups", "first", "-g", "early", "--component", 3, *at, code=2)[1]
     assert "--component '3'. It takes a number from 1 to 2" in said
     query = ["query", "component_groups", "-p", "group=early", *at]
     assert "no finding 'frist'" in run(*query, "-p", "finding=frist", code=1)[1]

@@ -332,7 +332,7 @@ def test_the_command(spiky: Store, tmp_path: Path) -> None:
     done = run(app, ["spikes", "-m", "calm", "-d", "d", *at])
     assert done.exit_code == 0
     assert "none" in done.output.lower()
-    assert run(app, ["spikes", "-m", "spiky", "-d", "d", "--window", "1:2", *at]).exit_code == 1
+    assert run(app, ["spikes", "-m", "spiky", "-d", "d", "--window", "1:2", *at]).exit_code == 2
 
 
 def test_groups_of_another_spike_stay(spiky: Store) -> None:

@@ -405,13 +405,13 @@ def test_wrong_usage_is_refused(ready: Store, finished: Path) -> None:
     ):
         assert refused(*words).startswith("2 "), words
     for nothing in ("0", "0s", "0.0m"):
-        assert "1 Error: Cannot read --every '0s'. It takes more than 0 seconds" in refused(
+        assert "2 Error: Cannot read --every '0s'. It takes more than 0 seconds" in refused(
             "--watch", "--every", nothing
         )
     assert refused("--address", "auto").startswith("2 ")
     assert refused("--watch", "--executor", "ray").startswith("2 ")
-    assert "1 Error: Cannot read --idle 'soon'" in refused("--watch", "--idle", "soon")
-    assert "1 Error: Cannot read --executor 'slurm'. It takes local or ray" in refused("--executor", "slurm")
+    assert "2 Error: Cannot read --idle 'soon'" in refused("--watch", "--idle", "soon")
+    assert "2 Error: Cannot read --executor 'slurm'. It takes local or ray" in refused("--executor", "slurm")
     (finished / "checkpoint-20" / "config.json").unlink()
     ended = refused("--watch", "--every", "0.05", "--idle", "0.2")
     assert ended.startswith("1 ")

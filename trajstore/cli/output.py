@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trajstore.errors import StaleGroup, TrajstoreError
+from trajstore.errors import BadOption, StaleGroup, TrajstoreError
 from trajstore.store.text import shown
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class CommandGroup(TyperGroup):
     """Commands whose user errors are a message, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run; `TrajstoreError` and Ctrl-C exit with 1."""
+        """Run; `TrajstoreError` and Ctrl-C exit with 1, `BadOption` with 2."""
         try:
             with _telling_what_is_stale():
                 return super().invoke(ctx)
         except TrajstoreError as error:
             say(f"Error: {error}")
-            raise typer.Exit(Exit.FAILED) from error
+            raise typer.Exit(Exit.WRONG_USAGE if isinstance(error, BadOption) else Exit.FAILED) from error
         except BrokenPipeError:
             # Whoever read our output has enough (as head does), which is no failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
