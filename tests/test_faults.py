@@ -305,7 +305,7 @@ def rebuild(store: Path, _: Path) -> None:
     lifecycle.rebuild(store)
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize(
     "work",
     [
@@ -351,7 +351,7 @@ def test_killed_before_any_change(ready: Path, tmp_path: Path, work: Work, every
         assert problems(copy) == []
 
 
-@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_killed_while_it_is_made(tmp_path: Path, every: int) -> None:
     for number in range(2, 200, every):
         place = tmp_path / f"killed{number}"
