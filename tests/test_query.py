@@ -159,6 +159,26 @@ def test_ctrl_c_stops_the_query(store: Store) -> None:
     assert connection.sql("SELECT 1").fetchall() == [(1,)]
 
 
+def test_ctrl_c_is_never_raised_within_a_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it could leave the lock that the thread needs to end, and both would wait for ever."""
+    within: list[str] = []
+    wait = query.wait
+
+    def pressed(*arguments: Any, **options: Any) -> Any:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            return wait(*arguments, **options)
+        except KeyboardInterrupt:
+            within.append("raised")
+            raise
+
+    monkeypatch.setattr(query, "wait", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        query.interruptible(store.connection(), lambda: time.sleep(0.2))
+    assert within == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_errors_of_the_work_come_through(store: Store) -> None:
     connection = store.connection()
     with pytest.raises(duckdb.CatalogException):

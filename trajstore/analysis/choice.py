@@ -85,7 +85,8 @@ class Choice:
         height = np.abs(end - beyond)
         shown = turns.curve(self.bases, self.bases.schedule.places) - (a + beyond)[:, None]
         seen: np.ndarray = (np.sign(h)[:, None] * shown).max(axis=1) >= _SEEN * height
-        return seen & (a + end >= -_BELOW * height)
+        seen &= a + end >= -_BELOW * height
+        return seen
 
     def curves(self, places: np.ndarray) -> np.ndarray:
         """The nearest form of each token at these places (doublings), float64 (tokens, places)."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -169,21 +171,34 @@ def write(
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
     """What `work` gives, which asks through the connection; Ctrl-C stops the query it runs, then goes on its way.
 
-    Done in a thread, since Python sees no signal while DuckDB has the one that signals come to.
+    Done in a thread, since Python sees no signal while DuckDB has the one that signals come to. Ctrl-C is noted
+    meanwhile and raised after it: raised in the middle of a wait, it can leave a lock that the thread waits for.
     """
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(work)
-        try:
+        with _noting_ctrl_c() as pressed:
+            running = pool.submit(work)
             # By turns: once Polars is imported, a signal does not end a wait.
             while not wait([running], timeout=_TURN).done:
-                pass
-            return running.result()
-        except KeyboardInterrupt:
-            # More than once: between two batches there is nothing to interrupt.
-            while not running.done():
-                connection.interrupt()
-                wait([running], timeout=_TURN)
-            raise
+                if pressed:
+                    connection.interrupt()  # more than once: between two batches there is nothing to interrupt
+        if pressed:
+            raise KeyboardInterrupt
+        return running.result()
+
+
+@contextlib.contextmanager
+def _noting_ctrl_c() -> Iterator[list[int]]:
+    """A list that is longer for each Ctrl-C, which raises nothing meanwhile; another handler than Python's stays."""
+    pressed: list[int] = []
+    own = threading.current_thread() is threading.main_thread()
+    if not own or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager
