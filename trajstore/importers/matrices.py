@@ -60,7 +60,8 @@ def is_matrix(path: Path, kind: str) -> bool:
 def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally) -> Iterator[Found]:
     """A slice for each row of a matrix that was asked for and holds losses; raises `BadSource`."""
     columns: _Columns | None = None
-    rows = (_array_rows if kind in ("npy", "npz") else _list_rows)(path, kind, root, request)
+    arrays = kind in ("npy", "npz")
+    rows = _array_rows(path, kind, root, request) if arrays else _list_rows(path, kind, request)
     with _readable(path, kind):
         for number, ((model, step), values) in enumerate(rows):
             columns = columns or _columns(path, len(values), sites)
@@ -255,7 +256,7 @@ def _row_labels(
     return labels
 
 
-def _list_rows(path: Path, kind: str, _root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
+def _list_rows(path: Path, kind: str, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
     """The rows of a Parquet or Arrow file with model, step and a list of losses."""
     names = _schema(path, kind).names
     if "step" not in names:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import duckdb
@@ -171,34 +172,44 @@ def write(
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
     """What `work` gives, which asks through the connection; Ctrl-C stops the query it runs, then goes on its way.
 
-    Done in a thread, since Python sees no signal while DuckDB has the one that signals come to. Ctrl-C is noted
-    meanwhile and raised after it: raised in the middle of a wait, it can leave a lock that the thread waits for.
+    Done in a thread, since Python sees no signal while DuckDB has the one that signals come to. Raised in the middle of
+    a wait, Ctrl-C can leave a lock that the thread waits for, so it is raised between waits.
     """
-    with ThreadPoolExecutor(1) as pool:
-        with _noting_ctrl_c() as pressed:
-            running = pool.submit(work)
+    with ThreadPoolExecutor(1) as pool, _ctrl_c_held_back() as let_through:
+        running = pool.submit(work)
+        try:
             # By turns: once Polars is imported, a signal does not end a wait.
             while not wait([running], timeout=_TURN).done:
-                if pressed:
-                    connection.interrupt()  # more than once: between two batches there is nothing to interrupt
-        if pressed:
-            raise KeyboardInterrupt
-        return running.result()
+                let_through()
+        except BaseException:
+            # More than once: between two batches there is nothing to interrupt.
+            while not running.done():
+                connection.interrupt()
+                wait([running], timeout=_TURN)
+            raise
+    return running.result()
 
 
 @contextlib.contextmanager
-def _noting_ctrl_c() -> Iterator[list[int]]:
-    """A list that is longer for each Ctrl-C, which raises nothing meanwhile; another handler than Python's stays."""
-    pressed: list[int] = []
-    own = threading.current_thread() is threading.main_thread()
-    if not own or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield pressed
+def _ctrl_c_held_back() -> Iterator[Callable[[], None]]:
+    """Ctrl-C does nothing until the given function is called, or the block ends; then it does what it did before."""
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def let_through() -> None:
+        while held and callable(before):
+            before(*held.pop(0))
+
+    # Signals come to the main thread, and only there can be held back.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield let_through
         return
-    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
-        yield pressed
+        yield let_through
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
+        let_through()
 
 
 @contextlib.contextmanager

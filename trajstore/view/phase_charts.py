@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trajstore.errors import listed
@@ -83,25 +84,9 @@ def _panel(curves: Sequence[Curve], events: Sequence[Event]) -> Iterable[Series]
             symbol, what = _SYMBOLS[event.kind]
             ends, level = (float(event.low), float(event.high)), (event.value, event.value)
             note = f"{event.kind}: {event.low} to {event.high}"
-            yield Series(
-                f"{what} {event.step}",
-                *(ends, level),
-                mode="lines",
-                key=curve.model,
-                note=note,
-                in_legend=False,
-                faint=True,
-            )
-            at = (float(event.step),), (event.value,)
-            yield Series(
-                f"{what} {event.step}",
-                *at,
-                mode="markers",
-                key=curve.model,
-                symbol=symbol,
-                note=note,
-                in_legend=False,
-            )
+            drawn = partial(Series, f"{what} {event.step}", key=curve.model, note=note, in_legend=False)
+            yield drawn(*(ends, level), mode="lines", faint=True)
+            yield drawn((float(event.step),), (event.value,), mode="markers", symbol=symbol)
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:
