@@ -179,6 +179,18 @@ def test_ctrl_c_is_never_raised_within_a_wait(store: Store, monkeypatch: pytest.
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_goes_to_the_handler_that_there_is(store: Store) -> None:
+    """One that raises nothing does not stop the query."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        assert query.interruptible(store.connection(), lambda: time.sleep(0.4) or 5) == 5
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert came == [signal.SIGINT]
+
+
 def test_errors_of_the_work_come_through(store: Store) -> None:
     connection = store.connection()
     with pytest.raises(duckdb.CatalogException):

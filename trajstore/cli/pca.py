@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def pca(
+    ctx: typer.Context,
     dataset: AnyDatasets = None,
     model: Models = None,
     group: GroupOption = None,
@@ -145,8 +146,7 @@ def pca(
     if plot is not None:
         check_target(plot, SUFFIXES)
     if update is not None:
-        _refuse_with_update(group, align, method, center, scale, precision, missing, name)
-        _refuse_with_update_sparse(alpha, ridge_alpha, max_iter, tol, restarts, seed)
+        _refuse_with_update(ctx)
     if plot is None and x != "step":
         raise typer.BadParameter("--x is of the plot, and no --plot is given")
     with open_store(store) as opened:
@@ -179,21 +179,21 @@ def pca(
         say(f"Drew {plot}.")
 
 
-def _refuse_with_update_sparse(*given: object) -> None:
-    """Raise where an option of sparse components is given, since only full ones are updated."""
-    names = ("--alpha", "--ridge-alpha", "--max-iter", "--tol", "--restarts", "--seed")
-    for option, value, default in zip(names, given, (5.0, 0.01, 1000, 1e-6, 1, 42), strict=True):
-        if value != default:
-            raise typer.BadParameter(f"{option} is of sparse components, which have no --update")
+_OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")
+_OF_SPARSE = ("alpha", "ridge_alpha", "max_iter", "tol", "restarts", "seed")
 
 
-def _refuse_with_update(*given: object) -> None:
-    """Raise where an option is given that an update takes from its finding."""
-    names = ("--group", "--align", "--method", "--center", "--scale", "--precision", "--missing", "--name")
-    defaults = (None, "predict", "full", "all", False, "double", "error", None)
-    for option, value, default in zip(names, given, defaults, strict=True):
-        if value != default:
-            raise typer.BadParameter(f"{option} is that of the finding, and cannot be given with --update")
+def _refuse_with_update(ctx: typer.Context) -> None:
+    """Raise where an option has another value than its default that an update takes from its finding, or has not."""
+    for option in ctx.command.params:
+        if option.name is None or ctx.params[option.name] == option.get_default(ctx):
+            continue
+        if option.name in _OF_THE_FINDING:
+            raise typer.BadParameter(
+                f"{option.opts[0]} is that of the finding, and cannot be given with --update"
+            )
+        if option.name in _OF_SPARSE:
+            raise typer.BadParameter(f"{option.opts[0]} is of sparse components, which have no --update")
 
 
 def _print_json(name: str, found: Fitted, tokens: pl.DataFrame) -> None:
