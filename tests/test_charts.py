@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import subprocess
@@ -320,6 +321,9 @@ def test_html_is_whole_and_asks_for_nothing_from_outside(tmp_path: Path):
     assert text.count("* plotly.js v") == 1
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", text)
     assert "default-src 'none'" in text
+    configs = re.findall(r"\{[^{}]*\"displaylogo\"[^{}]*\}", text)
+    assert len(configs) == 2
+    assert all(json.loads(config)["showSendToCloud"] is False for config in configs)
     assert [entry.name for entry in tmp_path.iterdir()] == ["two.HTML"]
 
 

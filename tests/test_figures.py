@@ -232,3 +232,14 @@ def test_titles_of_a_pca_name_its_models_and_sparse_components_their_zeros():
 def test_a_pca_without_scores_is_an_error():
     with pytest.raises(PlotError, match="no scores"):
         pca_charts(hand_made(0))
+
+
+def test_a_group_that_lies_in_one_dataset_leaves_no_empty_panel():
+    full = frame(2, 2, 2)
+    made = trajectory_chart(full.filter((pl.col("group") == "g0") | (pl.col("dataset") == "d1")))
+    assert [panel.title for panel in made.panels] == ["g0 · d0", "g0 · d1", "g1 · d1"]
+    assert all(series.x for panel in made.panels for series in panel.series)
+    axes = matplotlib_charts.figure([made]).subfigs[0].axes
+    assert [bool(each.lines) for each in axes if each.get_visible() and each.axison] == [True] * 3
+    unknown = full.with_columns(mean=pl.when(pl.col("dataset") == "d0").then(None).otherwise("mean"))
+    assert [panel.title for panel in trajectory_chart(unknown).panels] == ["g0 · d1", "g1 · d1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,21 @@ def shown_loss(browser: Chrome) -> float:
     return float(number)
 
 
+def bar_buttons(browser: Chrome) -> list[str]:
+    """Titles of the buttons that stand over the charts."""
+    found = browser.execute_script(
+        "return Array.from(document.querySelectorAll('.modebar-btn'), (b) => b.dataset.title || b.ariaLabel)"
+    )
+    return [str(title) for title in found]
+
+
+def assert_cannot_upload(browser: Chrome) -> None:
+    """The bar is there, and has nothing that would send the chart to a server."""
+    titles = bar_buttons(browser)
+    assert any("Download" in title for title in titles)
+    assert not [title for title in titles if re.search("share|cloud|upload|edit", title, re.IGNORECASE)]
+
+
 def test_a_tokens_loss_is_read_off_the_page(planted: Store, tmp_path: Path, browser: Chrome):
     from selenium.webdriver.common.keys import Keys
 
@@ -107,6 +123,7 @@ def test_a_tokens_loss_is_read_off_the_page(planted: Store, tmp_path: Path, brow
     assert text_of(browser, "#findings li") == "Seed 0 < seed 1."
     for place in ("#group-plot", "#pca-plots > :nth-child(1)", "#pca-plots > :nth-child(3)", "#token-plot"):
         assert browser.find_elements("css selector", f"{place} svg.main-svg"), place
+    assert_cannot_upload(browser)
 
     choose(browser, "token-dataset", "e")
     choose(browser, "token-model", "b")
@@ -202,6 +219,7 @@ def test_a_saved_chart_opens_offline(planted: Store, tmp_path: Path, browser: Ch
 
     frame = group_trajectory(planted.matrix("d")).select(pl.lit("every_token").alias("group"), pl.all())
     show(browser, save_chart(trajectory_chart(frame, [Mark(8, "mix changes")]), tmp_path / "c.html"))
+    assert_cannot_upload(browser)
     assert len(browser.find_elements("css selector", ".plotly-graph-div svg.main-svg")) > 0
     ticks = [tick.text for tick in browser.find_elements("css selector", ".xtick text")]
     assert ticks == ["0", "1", "2", "5", "10", "20", "50"]

@@ -65,8 +65,9 @@ def trajectory_chart(
     `frame` has the columns group and those of `analysis.trajectories.SCHEMA`; for another `x` than the step,
     tokens_seen or flops as well, and then no marks are drawn. With several models they are coloured, and each group on
     each dataset has a panel: groups down, datasets across. With one model and few groups, groups are coloured, and each
-    dataset has a panel. `models` fixes the order of colours, for charts that stand together; `level` is that of the
-    intervals, and `notes` are sentences for under the title. Raises `PlotError` for a frame without rows.
+    dataset has a panel. A group without losses on a dataset has no panel there. `models` fixes the order of colours,
+    for charts that stand together; `level` is that of the intervals, and `notes` are sentences for under the title.
+    Raises `PlotError` for a frame without rows.
     """
     column, x_label = _X[x]
     missing = [name for name in _TRAJECTORY_COLUMNS if name not in frame.columns]
@@ -85,12 +86,15 @@ def trajectory_chart(
             part = frame.filter(dataset=dataset, **({"group": group} if group else {}))
             words = [group] * (by_model and len(groups) > 1) + [dataset] * (len(datasets) > 1)
             panels.append(Panel(" · ".join(map(str, words)), _trajectories(part, colored, column)))
-    grid = by_model and len(groups) > 1 and 1 < len(datasets) <= _WIDEST_GRID
+    drawn = [panel for panel in panels if any(series.x for series in panel.series)] or panels
+    # Groups down and datasets across has a place for each of both: it would leave holes.
+    whole = len(drawn) == len(panels)
+    grid = by_model and len(groups) > 1 and 1 < len(datasets) <= _WIDEST_GRID and whole
     return Chart(
         title=_title(groups, datasets, names, x, difference),
         x_label=x_label,
         y_label="difference (nats a token)" if difference else "loss (nats a token)",
-        panels=tuple(panels),
+        panels=tuple(drawn),
         marks=tuple(marks) if x == "step" else (),
         note=" ".join([_how_to_read(frame, level), *notes]),
         columns=len(datasets) if grid else 0,

@@ -30,8 +30,14 @@ if TYPE_CHECKING:
     from trajstore.view.charts import Chart, Density, Panel, Series, StepAxis
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-"""Options for plotly.js: no link to its makers, and as wide as the page."""
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+}
+"""Options for plotly.js: no link to its makers, no button that uploads the chart, and as wide as the page."""
 
 OFFLINE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Content security policy of a page: what is in the file runs, and nothing is requested from anywhere."""
