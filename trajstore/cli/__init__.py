@@ -35,6 +35,7 @@ from trajstore.cli import (
     trajectory,
 )
 from trajstore.cli.output import CommandGroup
+from trajstore.cli.streams import make_visible
 
 app = typer.Typer(
     name="trajstore",
@@ -94,4 +95,5 @@ for module in (
 
 def main() -> None:
     """Entry point of the `trajstore` command."""
+    make_visible()  # for tracebacks as well
     app()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.output import Exit, print_table, say
+from trajstore.cli.output import Exit, console, print_table, say
 from trajstore.errors import BadOption
 from trajstore.store.text import shown
 
@@ -95,6 +95,7 @@ def answer(
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> None:
     """The first rows of an answer, on a terminal cut to its width, and what is not shown."""
     left: Sequence[str] = ()
+    names = [shown(name) for name in names]
     if _on_terminal():
         names, rows, left = cut(names, rows, _width())
     print_table(names, rows)
@@ -111,9 +112,7 @@ def _on_terminal() -> bool:
 
 
 def _width() -> int:
-    from rich.console import Console
-
-    return Console().width
+    return console().width
 
 
 def cut(

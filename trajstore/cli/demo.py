@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import bars, print_chart, say
+from trajstore.cli.output import bars, print_chart, print_text, say
 
 
 def demo(
@@ -31,7 +31,7 @@ def demo(
     print_chart(done.curves)
     typer.echo()
     for sentence in done.sentences:
-        typer.echo(sentence)
+        print_text(sentence)
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
     say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
     say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {folder / 'store'}")

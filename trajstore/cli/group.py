@@ -18,6 +18,7 @@ from trajstore.cli.output import (
     print_json,
     print_rows,
     print_table,
+    print_text,
     say,
 )
 from trajstore.errors import GroupError
@@ -183,7 +184,7 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
     if as_json:
         print_json({**_facts(group), "used_by": group.used_by})
         return
-    typer.echo("".join(f"-- {line}\n" for line in group.description.splitlines()) + group.sql + "\n")
+    print_text("".join(f"-- {line}\n" for line in group.description.splitlines()) + group.sql + "\n")
     facts = [
         ("origin", group.origin),
         ("sha256", group.sha256.removeprefix("sha256:")),
@@ -198,7 +199,7 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
     ]
     for what, value in facts:
         if value:
-            typer.echo(f"{what + ':':12}{value}")
+            print_text(f"{what + ':':12}{value}")
     typer.echo()
     print_table(["dataset", "tokens"], list(group.sizes.items()))
 

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from trajstore.cli.streams import stream_behind, visible_streams
 from trajstore.errors import BadOption, StaleGroup, TrajstoreError
-from trajstore.store.text import shown
+from trajstore.store.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
     from trajstore.view.charts import Chart
@@ -55,6 +59,11 @@ DEFAULT_STORE = Path("store")
 
 class CommandGroup(TyperGroup):
     """Commands whose user errors are a message, not a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as a program; what is printed as text, by whomever, is made visible."""
+        with visible_streams():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run; `TrajstoreError` and Ctrl-C exit with 1, `BadOption` with 2."""
@@ -116,12 +125,33 @@ def open_store(path: Path) -> Store:
 
 def say(message: str) -> None:
     """A line of talk."""
-    typer.echo(message, err=True)
+    typer.echo(visible(message), err=True)
+
+
+def print_text(text: str) -> None:
+    """A text of one line or several on stdout."""
+    typer.echo(visible(text))
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """A value as JSON on stdout; what would steer a terminal is escaped in it."""
+    typer.echo(visible_json(json.dumps(value, indent=1, ensure_ascii=False)))
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console of rich on stdout or stderr; what it prints must be visible already."""
+    from rich.console import Console
+
+    return Console(file=stream_behind(sys.stderr if stderr else sys.stdout), width=width, soft_wrap=False)
+
+
+def _cell(value: Any) -> Text:
+    """A cell of a table; a text of rich keeps its style."""
+    from rich.text import Text
+
+    if isinstance(value, Text) and value.plain == shown(value.plain):
+        return value
+    return Text(shown(value))
 
 
 def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Iterable[str] = ()) -> None:
@@ -138,35 +168,31 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
 
     A cell may be a text of rich, which keeps its style.
     """
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, name in enumerate(names):
         numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric or name in right else "left", overflow="fold")
+        table.add_column(
+            _cell(name), justify="right" if numeric or name in right else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 4000, soft_wrap=False).print(table)
+        table.add_row(*map(_cell, row))
+    console(width=None if sys.stdout.isatty() else 4000).print(table)
 
 
 def has_colors() -> bool:
     """Whether stdout shows colours: it is a terminal that has them, and NO_COLOR is not set."""
-    from rich.console import Console
-
-    console = Console()
-    return console.color_system is not None and not console.no_color
+    stdout = console()
+    return stdout.color_system is not None and not stdout.no_color
 
 
 def print_chart(chart: Chart) -> None:
     """A chart in characters, as wide as the terminal up to 100 columns."""
-    from rich.console import Console
-
     from trajstore.view.text_charts import text
 
-    console = Console()
-    console.print(text(chart, min(console.width, 100)), soft_wrap=True, highlight=False)
+    stdout = console()
+    stdout.print(text(chart, min(stdout.width, 100)), soft_wrap=True, highlight=False)
 
 
 def size(n_bytes: float) -> str:
@@ -187,28 +213,31 @@ class Bars:
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Begin a bar of `total` units."""
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
         self.stop()
-        console = Console(stderr=True)
-        if not console.is_terminal:
+        stderr = console(stderr=True)
+        if not stderr.is_terminal:
             self._plain = _Lines(label, total, unit)
             return
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             TextColumn("{task.percentage:.0f} %"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("left"),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=console,
+            TextColumn(
+                "{task.fields[note]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis"),
+            ),
+            console=stderr,
             transient=True,
         )
         self._unit = unit
-        self._task = self._bar.add_task(label, total=total, note="", rate="")
+        self._task = self._bar.add_task(shown(label), total=total, note="", rate="")
         self._bar.start()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -216,7 +245,7 @@ class Bars:
         if self._bar is not None:
             speed = self._bar.tasks[0].speed
             rate = f"{short(speed)} {self._unit}/s" if speed else ""
-            self._bar.update(self._task, advance=amount, note=note, rate=rate)
+            self._bar.update(self._task, advance=amount, note=shown(note), rate=rate)
         elif self._plain is not None:
             self._plain.advance(amount, note)
 
@@ -230,7 +259,7 @@ class Bars:
     def say(self, message: str) -> None:
         """A line of talk, above the bar."""
         if self._bar is not None:
-            self._bar.console.print(message, markup=False, highlight=False)
+            self._bar.console.print(visible(message), markup=False, highlight=False)
         else:
             say(message)
 

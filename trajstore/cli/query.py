@@ -14,7 +14,15 @@ from trajstore.cli.answers import (
     chosen_format,
     given,
 )
-from trajstore.cli.output import DEFAULT_STORE, JsonOption, StoreOption, open_store, print_json, print_table
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    open_store,
+    print_json,
+    print_table,
+    print_text,
+)
 
 if TYPE_CHECKING:
     from trajstore.store.named import NamedQuery
@@ -77,7 +85,7 @@ def _explain(query: NamedQuery, as_json: bool) -> None:
     if as_json:
         print_json({**_as_json(query), "sql": query.sql})
         return
-    typer.echo(query.description + "\n")
+    print_text(query.description + "\n")
     rows = [
         [each.name, KINDS[each.kind], each.unit, each.default or "", each.meaning]
         for each in query.parameters
@@ -87,7 +95,7 @@ def _explain(query: NamedQuery, as_json: bool) -> None:
     print_table(
         ["column", "unit", "meaning"], [[each.name, each.unit, each.meaning] for each in query.columns]
     )
-    typer.echo(f"\n{query.example}\n\n{query.sql}")
+    print_text(f"\n{query.example}\n\n{query.sql}")
 
 
 def _as_json(query: NamedQuery) -> dict[str, object]:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.output import DEFAULT_STORE, JsonOption, StoreOption, open_store, print_json, print_table
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    open_store,
+    print_json,
+    print_table,
+    print_text,
+)
 from trajstore.store.headers import KINDS
 
 if TYPE_CHECKING:
@@ -48,7 +56,7 @@ def _names(relation: Relation) -> str:
 
 def _show(relation: Relation) -> None:
     """One of them."""
-    typer.echo(f"{relation.call}: {relation.description}\n")
+    print_text(f"{relation.call}: {relation.description}\n")
     if relation.parameters:
         rows = [
             [each.name, KINDS.get(each.kind, ""), each.unit, each.meaning] for each in relation.parameters

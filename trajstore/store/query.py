@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
 from trajstore.store import catalog, layout, statements
-from trajstore.store.text import shown
+from trajstore.store.text import shown, visible_json
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -252,7 +252,7 @@ def _json(file: BinaryIO, _: pa.Schema) -> Iterator[Put]:
     def put(batch: pa.RecordBatch) -> None:
         nonlocal first
         if batch.num_rows:
-            lines = pl.DataFrame(batch).write_ndjson().rstrip("\n").replace("\n", ",\n")
+            lines = visible_json(pl.DataFrame(batch).write_ndjson().rstrip("\n")).replace("\n", ",\n")
             file.write((("\n" if first else ",\n") + lines).encode())
             first = False
 
@@ -270,7 +270,7 @@ def _markdown(file: BinaryIO, schema: pa.Schema) -> Iterator[Put]:
         for row in pl.DataFrame(batch).iter_rows():
             file.write(line([shown(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in row]))
 
-    file.write(line([name.replace("|", "\\|") for name in schema.names]))
+    file.write(line([shown(name).replace("\\", "\\\\").replace("|", "\\|") for name in schema.names]))
     file.write(line(["---:" if _is_number(kind) else "---" for kind in schema.types]))
     yield put
 

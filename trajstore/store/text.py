@@ -55,14 +55,29 @@ def _written(characters: str) -> str:
 _SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 
 # Control characters, and those that take no place or turn the direction of what follows.
+_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    f"[{_STEERING}\xad\u180e\u200b-\u200d\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
+_UNSEEN_IN_LINES = re.compile(r"(?![\n\t])" + _UNSEEN.pattern)
+_STEERING_IN_JSON = re.compile(r"(?!\n)" + f"[{_STEERING}]")
 
 
 def _sign(found: re.Match[str]) -> str:
     code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is not UTF-8
+        return f"<0x{code - 0xDC00:02X}>"
     return _SIGNS.get(found[0]) or (chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>")
+
+
+def visible(text: str) -> str:
+    """A text to print, of one line or several: nothing in it steers a terminal, and what has no sign is visible."""
+    return _UNSEEN_IN_LINES.sub(_sign, text)
+
+
+def visible_json(text: str) -> str:
+    """JSON of the same value in which characters that steer a terminal are escaped."""
+    return _STEERING_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shown(cell: Any) -> str:
@@ -71,6 +86,4 @@ def shown(cell: Any) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.5g}"
-    if isinstance(cell, str):
-        return _UNSEEN.sub(_sign, cell)
-    return str(cell)
+    return _UNSEEN.sub(_sign, str(cell))

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.store.text import shown
 from trajstore.view.charts import step_axis, step_label
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def text(chart: Chart, width: int = 80) -> Text:
     from rich.text import Text
 
     plot = _Plot(chart, max(width, 40) - _MARGIN)
-    lines = [Text(chart.title, "bold"), Text(f"{chart.y_label}, by {chart.x_label}")]
+    lines = [Text(shown(chart.title), "bold"), Text(shown(f"{chart.y_label}, by {chart.x_label}"))]
     for panel in chart.panels:
-        lines += [Text(""), *([Text(panel.title, "bold")] if panel.title else []), *plot.panel(panel)]
+        lines += [Text(""), *([Text(shown(panel.title), "bold")] if panel.title else []), *plot.panel(panel)]
     return Text("\n").join(lines)
 
 
@@ -128,7 +129,7 @@ class _Plot:
             line = (
                 Text(f"{'':{_MARGIN}}")
                 .append(letter, self.colors[series.color_key])
-                .append(f" {series.name}")
+                .append(f" {shown(series.name)}")
             )
             if series.y:
                 line.append(f"  {series.y[-1]:.3f}")
