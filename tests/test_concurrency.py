@@ -163,7 +163,7 @@ def replace_slices(path: Path, steps: int, stop: threading.Event) -> None:
     number = 0.0
     with trajstore.open(path) as store:
         while not stop.is_set():
-            number = (number + 1) % 1000
+            number = (number + 1) % 50
             for step in range(steps):
                 store.append(
                     model="a", dataset="d", step=step, losses=np.full(N_LOSSES, number), replace=True

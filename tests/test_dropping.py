@@ -174,7 +174,7 @@ def test_dropping_and_appending_one_slice_at_once(planted: Store) -> None:
                         store.drop([("new", "d", 1)], ["new"])
                     else:
                         store.append(
-                            model="new", dataset="d", step=1, losses=np.full(97, number), replace=True
+                            model="new", dataset="d", step=1, losses=np.full(97, number / 2), replace=True
                         )
         except BaseException as error:
             wrong.append(error)

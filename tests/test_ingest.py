@@ -202,7 +202,7 @@ def test_half_precision_rounds_further_below_zero(store: Store, tmp_path: Path) 
     table[3]["loss"] = -0.0625
     path = write(tmp_path / "x.csv", table)
     assert (
-        "is -0.0625; a loss is finite and at least -0.001 nats"
+        "is -0.0625; a loss is finite, at least -0.001 and at most 131008 nats"
         in reasons(ingest(store, path, dataset="d"))["m on d at step 0"]
     )
     assert ingest(store, path, dataset="d", dtype="bfloat16").written == 1
@@ -234,7 +234,7 @@ def everywhere(**of_row: Callable[[Row], Any]) -> Callable[[list[Row]], None]:
     return apply
 
 
-LOSS = "a loss is finite and at least -0.001 nats"
+LOSS = "a loss is finite, at least -0.001 and at most 131008 nats"
 SHIFTED = "these tokens stand one position further: position here is that of the predicted token"
 WHOLE = "a context is there whole or not at all"
 WRONG: list[tuple[Callable[[list[Row]], Any], str]] = [
@@ -439,7 +439,7 @@ def test_files_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
             TrajstoreError,
             "--format 'xml': there is auto, parquet, csv, jsonl, arrow, npy, npz.",
         ),
-        ({"unit": "dB"}, TrajstoreError, "--unit 'dB': there is nats, bits."),
+        ({"unit": "dB"}, TrajstoreError, "--unit 'dB': there is nats, bits, perplexity."),
         ({"dtype": "int8"}, TrajstoreError, "--dtype 'int8': there is float32, bfloat16, float16."),
         (
             {"columns": {"nll": "los"}},
@@ -583,7 +583,7 @@ def test_matrices_that_do_not_fit(store: Store, tmp_path: Path) -> None:
     low[0, 5:7] = -1, np.inf
     assert reason(low) == (
         "row 0 (from 0) of /m.npy: 2 losses cannot be right; the first is -1.0 at context 2, position 1 (a loss is "
-        "finite and at least -0.001 nats)"
+        "finite, at least -0.001 and at most 131008 nats)"
     )
     low[0, 5] = np.nan
     low[0, 6] = 1
@@ -899,7 +899,7 @@ def test_batches_meet_slices_anywhere(store: Store, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(foreign, "BATCH", 2048)  # DuckDB's vectors are no shorter
     store.add_dataset("wide", ragged([3000]))
     table = [
-        {"model": m, "step": 1, "context": 0, "position": p, "loss": p / 7}
+        {"model": m, "step": 1, "context": 0, "position": p, "loss": p / 700}
         for p in range(1, 3000)
         for m in "ab"
     ]

@@ -272,7 +272,7 @@ def scored(merging_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
             )
             store.append(model="m", dataset=name, step=0, losses=token_losses(tiny(), made.ids()))
             counted = np.arange(made.n_losses, dtype=np.float32) + (0.5 if prompting == "few" else 0)
-            store.append(model="m", dataset=name, step=1, losses=counted)
+            store.append(model="m", dataset=name, step=1, losses=counted, allow_large=True)
     return path
 
 

@@ -25,6 +25,8 @@ DIGEST_KEY = "trajstore.file_sha256"
 
 LOWEST_LOSS = {"float32": -1e-3, "bfloat16": -0.2, "float16": -2e-2}
 """Lowest loss (nats) that rounding explains, by dtype of the forward pass; anything below is an error."""
+HIGHEST_LOSS = 2 * 65504.0
+"""Highest loss (nats): what logits can span that float16 holds; anything above is an error."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -53,7 +53,11 @@ def ingest(
     partial: Annotated[
         bool, typer.Option("--partial", help="Take slices that lack contexts, until the others come.")
     ] = False,
-    unit: Annotated[str, typer.Option(help="nats or bits.")] = "nats",
+    unit: Annotated[str, typer.Option(help="nats, bits or perplexity.")] = "nats",
+    allow_large: Annotated[
+        bool,
+        typer.Option("--allow-large", help="Take losses that are too large to be nats for the vocabulary."),
+    ] = False,
     dtype: Annotated[
         str, typer.Option(help="Of the forward pass: float32, bfloat16 or float16 (rounded below zero).")
     ] = "float32",
@@ -102,6 +106,7 @@ def ingest(
             partial=partial,
             unit=unit,
             dtype=dtype,
+            allow_large=allow_large,
             make_dataset=None if tokenizer is None else _maker(tokenizer, paths, bos),
             bos=bos,
             progress=bars(),

@@ -78,6 +78,7 @@ def ingest(
     partial: bool = False,
     unit: str = "nats",
     dtype: str = "float32",
+    allow_large: bool = False,
     make_dataset: MakeDataset | None = None,
     bos: int | None = None,
     budget: int = _BUDGET,
@@ -91,8 +92,9 @@ def ingest(
     Parquet with lists) have a row a checkpoint; see `matrices`. Tables are read to the end before slices of theirs
     are published, so that a slice may be spread over files.
 
-    `partial` allows slices that lack whole contexts, `replace` overwrites losses that differ. `unit` is nats or bits,
-    `dtype` that of the forward pass. With `make_dataset` the dataset is first made of the tables' own tokens, `bos`
+    `partial` allows slices that lack whole contexts, `replace` overwrites losses that differ. `unit` is nats, bits
+    or perplexity, `dtype` that of the forward pass. `allow_large` takes losses that are too large to be nats for the
+    dataset's vocabulary. With `make_dataset` the dataset is first made of the tables' own tokens, `bos`
     being the first token of contexts that have no row for it. `budget` bounds the rows that are held in memory.
 
     Raises `UnknownName`, `DatasetExists`, `BadDataset`, `BadSource` for a file that is not there, and
@@ -111,7 +113,7 @@ def ingest(
                 "A matrix holds no tokens, so no dataset can be made of it: trajstore dataset add"
             )
         store.add_dataset(dataset, make_dataset(token_ids(files, request, bos)))
-    job = _Job(store, request, replace, partial, progress)
+    job = _Job(store, request, replace, partial, allow_large, progress)
     tables = LongFiles(store.path, job.sites, request, job.tally, budget)
     try:
         job.read(files, tables)
@@ -126,10 +128,16 @@ class _Job:
     """One ingest and its counts."""
 
     def __init__(
-        self, store: Store, request: Request, replace: bool, allow_partial: bool, progress: Progress
+        self,
+        store: Store,
+        request: Request,
+        replace: bool,
+        allow_partial: bool,
+        allow_large: bool,
+        progress: Progress,
     ) -> None:
         self.store, self.request, self.progress = store, request, progress
-        self.replace, self.allow_partial = replace, allow_partial
+        self.replace, self.allow_partial, self.allow_large = replace, allow_partial, allow_large
         self.sites = Sites(store.dataset(request.dataset))
         self.tally = Tally()
         self.written = self.partial = self.skipped = 0
@@ -188,6 +196,7 @@ class _Job:
                 provenance=Provenance(dtype=self.request.dtype, run=self._run, source=source),
                 contexts=None if whole and self.replace else contexts.tolist(),
                 replace=self.replace,
+                allow_large=self.allow_large,
             )
         except SliceExists:  # another job published it since
             self._there.pop(model, None)

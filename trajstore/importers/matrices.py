@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import Found, Request, Tally
-from trajstore.store.appending import lowest_loss
+from trajstore.store import limits
 from trajstore.store.spill import nameless_file
 
 if TYPE_CHECKING:
@@ -78,37 +78,40 @@ def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tall
             if np.isnan(losses[columns.take]).all():
                 tally.empty += 1
                 continue
-            problem = _problem(losses, columns, sites, request)
+            problem = _problem(values, losses, columns, sites, request)
             flat = np.full(sites.dataset.n_losses, np.nan, dtype=np.float32)
             flat[columns.sites] = losses[columns.take]
             where = f"row {number} (from 0) of {path}: {problem}"
             yield Found(model, step, str(path), None if problem else flat, where if problem else "")
 
 
-def _problem(losses: np.ndarray, columns: _Columns, sites: Sites, request: Request) -> str:
-    """The first value of a row that cannot be a loss, or nothing."""
-    padding = losses[columns.padding]
+def _problem(
+    values: np.ndarray, losses: np.ndarray, columns: _Columns, sites: Sites, request: Request
+) -> str:
+    """The first value of a row that cannot be a loss, or nothing; `losses` are the values in nats."""
+    padding = values[columns.padding]
     if (bad := np.flatnonzero((padding != 0) & ~np.isnan(padding))).size:
         column = int(columns.padding[bad[0]])
         return (
             f"column {column} is of a position 0, which has no loss (0 or NaN), and holds {padding[bad[0]]!s}"
         )
-    lowest = lowest_loss(request.dtype)
     taken = losses[columns.take]
-    if (bad := np.flatnonzero(~np.isnan(taken) & ~(np.isfinite(taken) & (taken >= lowest)))).size:
+    if (bad := np.flatnonzero(~np.isnan(taken) & ~limits.possible(taken, request.dtype))).size:
         context, position = sites.place(int(columns.sites[bad[0]]))
         return (
             f"{len(bad)} losses cannot be right; the first is {taken[bad[0]]!s} at context {context}, position "
-            f"{position} (a loss is finite and at least {lowest:g} nats)"
+            f"{position} ({limits.rule(request.dtype, taken[bad[0]])})"
         )
     return ""
 
 
 def _nats(values: np.ndarray, unit: str) -> np.ndarray:
-    """Values as float32 nats."""
-    with np.errstate(over="ignore"):
+    """Values as float32 nats; NaN stays, and a perplexity that has no logarithm is −∞."""
+    with np.errstate(over="ignore", divide="ignore"):
         if unit == "bits":
             values = values.astype(np.float64) * math.log(2)
+        elif unit == "perplexity":
+            values = np.log(np.where(values < 0, 0, values.astype(np.float64)))
         return values.astype(np.float32)
 
 

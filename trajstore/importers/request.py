@@ -16,7 +16,8 @@ LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""
 
 FORMATS = (*KINDS, "npy", "npz")
-UNITS = ("nats", "bits")
+UNITS = ("nats", "bits", "perplexity")
+"""Of the losses in files; the perplexity of a token is e to its loss."""
 
 _SUFFIXES = {
     ".parquet": "parquet",

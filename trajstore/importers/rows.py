@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.store.appending import lowest_loss
+from trajstore.store import limits
 
 if TYPE_CHECKING:
     from trajstore.importers.request import Request
@@ -65,8 +65,7 @@ def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.nd
     if rows.token is not None:
         other = rows.token != sites.tokens(context, position)
         wrong[other & (rows.token != NOTHING)] = Wrong.TOKEN
-    with np.errstate(invalid="ignore"):
-        sound = np.isfinite(loss) & (loss >= lowest_loss(request.dtype))
+    sound = limits.possible(loss, request.dtype)
     # The gravest last, since it is what is said.
     wrong[~first & ~sound] = Wrong.LOSS
     wrong[first & ~(np.isnan(loss) | (loss == 0))] = Wrong.PADDING
@@ -100,8 +99,7 @@ def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request
             return f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
         case Wrong.LOSS:
             said = "NaN or no number" if loss == "nan" else loss
-            lowest = lowest_loss(request.dtype)
-            return f"the loss at {at} is {said}; a loss is finite and at least {lowest:g} nats"
+            return f"the loss at {at} is {said}; {limits.rule(request.dtype, rows.loss[i])}"
     return _other_token(rows, bad[wrong[bad] == Wrong.TOKEN], sites)
 
 

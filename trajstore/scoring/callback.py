@@ -271,6 +271,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
                 losses=losses,
                 columns={column: getattr(scores, column) for column in run.settings.columns},
                 provenance=replace(provenance, batch_tokens=scores.batch_tokens),
+                allow_large=True,  # they are nats however large, since they were computed here
             )
         except SliceExists:
             self._skipped += 1

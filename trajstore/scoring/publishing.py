@@ -110,6 +110,7 @@ class Publisher:
                 losses=losses,
                 columns={name: getattr(scores, name) for name in settings.columns},
                 provenance=provenance,
+                allow_large=True,  # they are nats however large, since they were computed here
             )
         except OSError as error:
             raise StoreUnusable(

@@ -19,7 +19,7 @@ import numpy as np
 
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
 from trajstore.schema import LOWEST_LOSS
-from trajstore.store import layout, slices
+from trajstore.store import layout, limits, slices
 from trajstore.store.datasets import Dataset
 from trajstore.store.slices import Provenance, SliceFacts
 
@@ -35,10 +35,12 @@ def append(
     contexts: Sequence[int] | np.ndarray | None = None,
     columns: Mapping[str, Any] | None = None,
     replace_existing: bool = False,
+    allow_large: bool = False,
 ) -> Path:
     """Check losses and publish them as a slice, or as those of its `contexts`; returns the slice's path.
 
-    `columns` are kept beside the losses of all contexts: rank, entropy.
+    `columns` are kept beside the losses of all contexts: rank, entropy. `allow_large` takes losses that are too large
+    to be nats for the dataset's vocabulary.
 
     Raises `BadLosses`, `SliceExists` where the path is taken by a complete slice, and `LossesDiffer` where losses of
     `contexts` are not those of the partial slice there.
@@ -49,6 +51,11 @@ def append(
     what = f"{model} on {dataset.name} at step {step}"
     chosen = None if contexts is None else _ascending(contexts, dataset, what)
     flat = flat_losses(losses, dataset, provenance.dtype, what, chosen)
+    if not allow_large and (large := limits.hardly_nats(flat, dataset.tokenizer.size)) is not None:
+        raise BadLosses(
+            f"{what}: these losses are hardly nats: {large}. Nothing was written: {limits.OTHER_UNITS}, and losses "
+            "that are right as they are want --allow-large (in Python allow_large=True)."
+        )
     if provenance.time is None:
         provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
     kept = _checked_columns(columns or {}, dataset, what, chosen is not None)
@@ -109,13 +116,11 @@ def flat_losses(
         )
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
         flat = flat.astype(np.float32)
-    lowest = lowest_loss(dtype)
-    if (bad := np.flatnonzero(~(np.isfinite(flat) & (flat >= lowest)))).size:
+    if (bad := np.flatnonzero(~limits.possible(flat, dtype))).size:
         context, position = site(wanted, int(bad[0]))
         raise BadLosses(
             f"{what}: {len(bad)} of {len(flat)} losses cannot be right; the first is {flat[bad[0]]!s} at context "
-            f"{numbers[context]}, position {position} (a loss is finite and at least {lowest:g} nats). Nothing was "
-            "written."
+            f"{numbers[context]}, position {position} ({limits.rule(dtype, flat[bad[0]])}). Nothing was written."
         )
     return flat
 
@@ -145,11 +150,6 @@ def _numbers(values: Any, what: str) -> np.ndarray:
         kind = "a masked array" if masked else f"an array of {array.dtype}"
         raise BadLosses(f"{what}: {kind}; losses are plain numbers (nats), one of each token predicted.")
     return array
-
-
-def lowest_loss(dtype: str) -> float:
-    """The lowest loss (nats) that rounding explains in a forward pass of this dtype."""
-    return LOWEST_LOSS.get(dtype, LOWEST_LOSS["float32"])
 
 
 def site(losses: np.ndarray, row: int) -> tuple[int, int]:

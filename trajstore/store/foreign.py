@@ -59,7 +59,8 @@ def batches(
     """The rows of a file in its order, in batches with the columns asked for.
 
     `columns` gives the file's name for each column of the long format. Text is utf8, whole numbers are int64, the loss
-    is float32 in nats whatever the `unit` ("bits" are multiplied by ln 2). A value that is no such number is null.
+    is float32 in nats whatever the `unit`: "bits" are multiplied by ln 2, and of a "perplexity" the logarithm is taken.
+    A value that is no such number is null.
     """
     texts = kind in ("csv", "jsonl")
     chosen = ", ".join(f"{_cast(ours, theirs, unit, texts)} AS {ours}" for ours, theirs in columns.items())
@@ -80,7 +81,12 @@ def _cast(ours: str, theirs: str, unit: str, texts: bool) -> str:
         name = f"trim({name})"
     if ours == "loss":
         # Straight to float32, since rounding a decimal number twice can end one bit away.
-        number = name if unit == "nats" else f"TRY_CAST({name} AS DOUBLE) * ln(2)"
+        double = f"TRY_CAST({name} AS DOUBLE)"
+        number = {
+            "nats": name,
+            "bits": f"{double} * ln(2)",
+            "perplexity": f"CASE WHEN {double} > 0 THEN ln({double}) END",
+        }[unit]
         return f"TRY_CAST({number} AS FLOAT)"
     number = f"TRY_CAST({name} AS DOUBLE)"  # a cast to BIGINT would round 3.7
     return f"CASE WHEN {number} = floor({number}) AND abs({number}) <= {_EXACT} THEN CAST({number} AS BIGINT) END"

@@ -234,6 +234,7 @@ class Store:
         contexts: Sequence[int] | None = None,
         columns: Mapping[str, Any] | None = None,
         replace: bool = False,
+        allow_large: bool = False,
     ) -> Path:
         """Publish one slice, whole or not at all.
 
@@ -241,8 +242,9 @@ class Store:
         `contexts` are the numbers of those that the losses are of, all by default. Where they are not all, the slice
         is partial until others are added; what it has already must be the same to the bit. Losses of all contexts
         take the place of a partial slice. `columns` are kept beside them, in the same form: rank (of the token among
-        all, 0 the likeliest) and entropy (of the prediction, nats). Raises `BadLosses`; unless `replace`, `SliceExists`
-        where the slice is there complete, and `LossesDiffer` where `contexts` has others than are there.
+        all, 0 the likeliest) and entropy (of the prediction, nats). Losses that are too large to be nats
+        for the dataset's vocabulary are refused unless `allow_large`. Raises `BadLosses`; unless `replace`,
+        `SliceExists` where the slice is there complete, and `LossesDiffer` where `contexts` has others than are there.
         """
         return appending.append(
             self.path,
@@ -254,6 +256,7 @@ class Store:
             contexts=contexts,
             columns=columns,
             replace_existing=replace,
+            allow_large=allow_large,
         )
 
     def chosen_slices(
