@@ -14,8 +14,8 @@ from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, PlotError, TrajstoreError, UnknownName
 from trajstore.store.models import ModelFacts
 from trajstore.view import Mark, report, write_report
-from trajstore.view.charts import Chart, Panel, Series, step_axis
-from trajstore.view.content import Analysis, only
+from trajstore.view.charts import step_axis
+from trajstore.view.content import only
 from trajstore.view.tokens import MISSING, joined, pack, spread
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Watcher:
 
 
 def test_the_page_holds_the_losses_of_the_store(planted: Store, tmp_path: Path):
-    path = write_report(planted, tmp_path / "r.html", groups=["newline", "every_token"], context_limit=3)
+    path = write_report(planted, tmp_path / "r.html", groups=["newline", "every_token"], contexts=3)
     views = {view["name"]: view for view in read_data(path)["tokens"]}
     assert list(views) == ["d", "e"]
     for name, view in views.items():
@@ -128,18 +128,6 @@ def test_one_select_of_groups_agrees_with_the_stores_own(planted: Store):
         expected = planted.matrix("d", group=group)
         np.testing.assert_array_equal(part.values, expected.values)
         assert part.columns.equals(expected.columns)
-
-
-def test_the_page_holds_analyses(planted: Store, tmp_path: Path):
-    chart = Chart("Title", "step", "y", (Panel("", (Series("s", (0.0, 1.0), (2.0, 3.0)),)),))
-    path = write_report(
-        planted, tmp_path / "r.html", groups=["every_token"], analyses=[Analysis("Spikes", "None.", (chart,))]
-    )
-    (analysis,) = read_data(path)["analyses"]
-    assert (analysis["title"], analysis["text"]) == ("Spikes", "None.")
-    drawn = analysis["figures"][0]["data"][0]["y"]
-    assert np.frombuffer(base64.b64decode(drawn["bdata"]), drawn["dtype"]).tolist() == [2.0, 3.0]
-    assert read_data(write_report(planted, tmp_path / "o.html", groups=["every_token"]))["analyses"] == []
 
 
 def test_texts_from_the_data_cannot_break_the_page(store: Store, tmp_path: Path):
@@ -248,7 +236,7 @@ def test_a_long_training_run_keeps_some_steps_and_says_so(
 ):
     monkeypatch.setattr(report, "_TOKEN_BYTES", 0)
     monkeypatch.setattr(report, "_FEWEST_STEPS", 4)
-    data = read_data(write_report(planted, tmp_path / "r.html", dataset="d", groups=[], context_limit=1))
+    data = read_data(write_report(planted, tmp_path / "r.html", dataset="d", groups=[], contexts=1))
     model = data["tokens"][0]["models"][0]
     assert (model["steps"][0], model["steps"][-1], model["of"]) == (0, 64, 8)
     assert len(model["steps"]) == 4

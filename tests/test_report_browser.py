@@ -116,7 +116,7 @@ def test_a_tokens_loss_is_read_off_the_page(planted: Store, tmp_path: Path, brow
         tmp_path / "r.html",
         marks=[Mark(8, "mix changes")],
         findings=["Seed 0 < seed 1."],
-        context_limit=3,
+        contexts=3,
     )
     show(browser, path)
     assert browser.title == "Losses through training"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from trajstore.cli.output import (
     say,
     size,
 )
+
+if TYPE_CHECKING:
+    from trajstore.view.charts import Mark
 
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Model or glob, may be given again [default: all].")
@@ -41,10 +45,30 @@ CiOption = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals
 LevelOption = Annotated[float, typer.Option(help="How often an interval should cover.")]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
 PlotOption = Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")]
+MarkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STEP=TEXT",
+        help="A dashed line where something happened, as 600='mix changes'; may be given again.",
+    ),
+]
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
 ]
 GroupOption = Annotated[str | None, typer.Option("--group", "-g", help="Take only this group's tokens.")]
+
+
+def marks(given: Sequence[str] | None) -> list[Mark]:
+    """Marks for charts from STEP=TEXT; raises `typer.BadParameter`."""
+    from trajstore.view.charts import Mark
+
+    found = []
+    for each in given or ():
+        step, equals, label = each.partition("=")
+        if not equals or not step.strip().isdecimal():
+            raise typer.BadParameter(f"{each!r} is not STEP=TEXT, such as 600='training mix changes'")
+        found.append(Mark(int(step), label.strip()))
+    return found
 
 
 def matrix(

@@ -279,7 +279,8 @@ def _run(
         rows, columns = found.matrix.values.shape
         say(f"Wrote {out}: {rows:,} differences × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
     if plot is not None:
-        save_chart(chart(found.summary, asked.how), plot)
+        drawn = chart(found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level)
+        save_chart(drawn, plot)
         say(f"Drew {plot}.")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption
+from trajstore.cli.analysis import AlignOption, MarkOption, marks
 from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
 
 
@@ -24,14 +24,29 @@ def report(
         list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
     ] = None,
     align: AlignOption = "predict",
+    contexts: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Show the first N contexts of each dataset token by token."),
+    ] = 8,
+    worst: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Show instead the K contexts of highest mean loss at the models' last steps.",
+        ),
+    ] = None,
+    mark: MarkOption = None,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Losses through training",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write one page that opens offline: trajectories of groups, the PCA of all models, tokens coloured by loss.
+    """Write one page that opens offline: trajectories of groups, the PCA of all models, all findings that are kept of
+    them (trajstore finding list), tokens coloured by loss.
 
     \b
     Example:
       trajstore report report.html -m 'tiny-*' -d code
+      trajstore report worst.html --worst 20 --mark 600="training mix changes"
     """
     from trajstore.view.report import write_report
 
@@ -43,6 +58,9 @@ def report(
             models=model,
             groups=group,
             align=align,  # type: ignore[arg-type]
+            contexts=worst or contexts,
+            worst=worst is not None,
+            marks=marks(mark),
             title=title,
             progress=bars(),
         )

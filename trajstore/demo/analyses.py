@@ -1,6 +1,7 @@
 """The demo's analyses, each as anyone would ask for it: spikes, shapes, two seeds compared, induction.
 
-Each keeps its finding in the store and gives what the report shows of it; a finding of an earlier run is replaced.
+Each keeps its finding in the store, which the report shows, and gives a sentence; a finding of an earlier run is
+replaced.
 """
 
 from __future__ import annotations
@@ -15,11 +16,7 @@ from trajstore.store.store import Store
 from trajstore.view import compared, shapes, spikes
 from trajstore.view import phases as phase_views
 from trajstore.view.comparison import Question, compare
-from trajstore.view.content import Analysis
 from trajstore.view.gather import Selection
-from trajstore.view.phase_charts import phase_charts
-from trajstore.view.shape_charts import shape_charts
-from trajstore.view.spike_charts import spike_charts
 
 NAME = "demo"
 """Of the findings."""
@@ -27,8 +24,8 @@ _TEXTS = ("code", "docs")
 _LATE, _EARLY = "position_is(100)", "position_is(20)"
 
 
-def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> list[Analysis]:
-    """All of them, for models of which the first two are seeds of one size if there are more than one."""
+def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> list[str]:
+    """A sentence of each, for models of which the first two are seeds of one size if there are more than one."""
     found = [
         _spikes(store, models[0], progress),
         _shapes(store, models, groups, progress),
@@ -39,7 +36,7 @@ def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress
     return found
 
 
-def _spikes(store: Store, model: str, progress: Progress) -> Analysis:
+def _spikes(store: Store, model: str, progress: Progress) -> str:
     """Whether the mean loss on text rises and falls back, and what single tokens do then."""
     found = spikes.spikes(store, _TEXTS, Selection(models=[model]), progress=progress)
     spikes.keep(store, NAME, found, overwrite=True)
@@ -54,13 +51,13 @@ def _spikes(store: Store, model: str, progress: Progress) -> Analysis:
         )
     if told:
         text = f"The mean loss of {on} rises and falls back {'; '.join(told)}."
-    return Analysis("Spikes", text, tuple(spike_charts(found)))
+    return text
 
 
-def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> Analysis:
+def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> str:
     """How many tokens of which groups have an S-shaped course."""
     asked = shapes.Asked.of(store.dataset_names(), Selection(models=list(models)))
-    parts = shapes.keep_shapes(store, NAME, asked, progress, replace=True)
+    shapes.keep_shapes(store, NAME, asked, progress, replace=True)
     shares = shapes.shares(store, NAME, ["every_token", *groups])
     first = shares.filter(model=models[0]).with_columns(s_shaped=pl.sum_horizontal(S_SHAPED))
     ranked = first.filter(pl.col("group") != "every_token").sort("s_shaped", descending=True)
@@ -68,11 +65,10 @@ def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress
     most = ", ".join(
         f"{group} {share:.0%}" for group, share in ranked.select("group", "s_shaped").iter_rows()
     )
-    text = f"S-shaped courses of the loss in {models[0]}: {every:.0%} of all tokens; by group: {most}."
-    return Analysis("Shapes", text, tuple(shape_charts(store, NAME, asked, parts, shares)))
+    return f"S-shaped courses of the loss in {models[0]}: {every:.0%} of all tokens; by group: {most}."
 
 
-def _induction(store: Store, models: Sequence[str], progress: Progress) -> Analysis:
+def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
     """When the in-context-learning score and the loss on repeated tokens fall together, in each model."""
     asked = phase_views.Asked(
         induction=phase_views.Induction("repeated_half", _LATE, _EARLY),
@@ -86,20 +82,18 @@ def _induction(store: Store, models: Sequence[str], progress: Progress) -> Analy
         if event.kind == "induction"
     ]
     without = [f"no such bump in {model}" for model, _ in found.without]
-    text = f"Induction bump on repeats: {'; '.join([*told, *without])}."
-    return Analysis("Induction", text, tuple(phase_charts(found)))
+    return f"Induction bump on repeats: {'; '.join([*told, *without])}."
 
 
-def _seeds(store: Store, models: Sequence[str], progress: Progress) -> Analysis:
+def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
     """How alike two seeds are token by token, by step."""
     question, selection = Question(), Selection(list(_TEXTS))
     found = compare(store, models, question, selection, progress)
     compared.keep(store, NAME, found, question, selection, replace=True)
     pairs = found.of_pairs().filter(dataset=_TEXTS[1]).sort("step")
     first, last = pairs.row(0, named=True), pairs.row(-1, named=True)
-    text = (
+    return (
         f"{models[0]} and {models[1]} on {_TEXTS[1]}: their losses of the same tokens correlate by "
         f"{last['pearson']:.2f} at step {last['step']}, and given each token's frequency by {last['partial']:.2f}, up "
         f"from {first['partial']:.2f} at step {first['step']}."
     )
-    return Analysis("Two seeds", text, tuple(compared.charts(found, question)))

@@ -98,8 +98,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             fit = components(store, store.dataset_names(), gather.Selection(models=names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
-            analyses = analyse(store, names, CURVES, progress)
-            sentences += [each.text for each in analyses]
+            sentences += analyse(store, names, CURVES, progress)
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
             save_chart(curves, folder / "groups.png")
@@ -112,7 +111,6 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
                 title="A tiny suite, trained in the demo",
                 marks=marks,
                 findings=sentences,
-                analyses=analyses,
                 progress=progress,
             )
         return Demo(sentences, curves, clock, store.path, report)

@@ -13,6 +13,7 @@ import polars as pl
 from trajstore.errors import GroupError, listed
 from trajstore.store.foundations import Foundations
 from trajstore.view.charts import Chart, Panel, Series
+from trajstore.view.comparison import pairs_of
 from trajstore.view.figures import NAMED, trajectory_chart
 from trajstore.view.naming import ADDED, finding_name, require_groups_free, slug
 
@@ -152,28 +153,61 @@ def keep_groups(
 def charts(found: Compared, question: Question) -> list[Chart]:
     """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
     of = question.group or "all tokens"
-    on = f" on {listed((ground.dataset for ground in found.grounds), NAMED)}"
+    drawn = stored_charts(
+        found.models,
+        of,
+        found.correlations,
+        found.followed,
+        found.against,
+        [ground.step for ground in found.grounds],
+        question.interval.level,
+    )
     if len(found.models) > 2:
-        return [_pairs_chart(found, f"{of}{on}")]
-    a, b = found.models
-    drawn = [_scatter(found, f"{of}{on}"), _by_step(found, f"{of}{on}")]
-    if not found.followed.is_empty():
-        renamed = found.followed.rename({"winner": "group"}).with_columns(
-            pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"),
-            pl.lit(f"{a} − {b}").alias("model"),
-        )
-        made = trajectory_chart(renamed, difference=True, level=question.interval.level)
-        chosen = f"Chosen at step {_steps(found)}, where the difference is as large as it is by the choice as well."
-        winners = found.outliers["winner"].unique().to_list()
-        won = f"All are won by {winners[0]}. " if len(winners) == 1 else ""
-        title = f"{a} − {b}: outliers of {of}{on}"
-        drawn.append(dataclasses.replace(made, title=title, note=f"{won}{made.note} {chosen}"))
+        return drawn
+    on = listed((ground.dataset for ground in found.grounds), NAMED)
+    return [_scatter(found, f"{of} on {on}"), *drawn]
+
+
+def stored_charts(
+    models: Sequence[str],
+    of: str,
+    correlations: pl.DataFrame,
+    followed: pl.DataFrame,
+    against: Sequence[tuple[str, int, str]],
+    chosen_at: Sequence[int],
+    level: float,
+) -> list[Chart]:
+    """Correlations by step, and what becomes of the outliers: the charts of what a finding's tables hold.
+
+    `of` says which tokens are compared, `chosen_at` at which steps outliers were looked for; the frames and `against`
+    are those of `Compared`.
+    """
+    datasets = list(dict.fromkeys(correlations["dataset"]))
+    subject = f"{of} on {listed(datasets, NAMED)}"
+    same = pairs_of(models, correlations)
+    if len(models) > 2:
+        return [_pairs_chart(models, datasets, same, subject)]
+    drawn = [_by_step(models, datasets, correlations, same, against, subject)]
+    if not followed.is_empty():
+        drawn.append(_outlier_chart(models, followed, chosen_at, subject, level))
     return drawn
 
 
-def _steps(found: Compared) -> str:
-    steps = dict.fromkeys(ground.step for ground in found.grounds)
-    return listed(steps)
+def _outlier_chart(
+    models: Sequence[str], followed: pl.DataFrame, chosen_at: Sequence[int], of: str, level: float
+) -> Chart:
+    """The difference of two models on the outliers, by step."""
+    a, b = models
+    renamed = followed.rename({"winner": "group"}).with_columns(
+        pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"),
+        pl.lit(f"{a} − {b}").alias("model"),
+    )
+    made = trajectory_chart(renamed, difference=True, level=level)
+    steps = listed(dict.fromkeys(chosen_at))
+    chosen = f"Chosen at step {steps}, where the difference is as large as it is by the choice as well."
+    winners = followed["winner"].unique().to_list()
+    won = f"All are won by {winners[0]}. " if len(winners) == 1 else ""
+    return dataclasses.replace(made, title=f"{a} − {b}: outliers of {of}", note=f"{won}{made.note} {chosen}")
 
 
 def _scatter(found: Compared, of: str) -> Chart:
@@ -196,20 +230,27 @@ def _scatter(found: Compared, of: str) -> Chart:
     )
 
 
-def _by_step(found: Compared, of: str) -> Chart:
+def _by_step(
+    models: Sequence[str],
+    datasets: Sequence[str],
+    correlations: pl.DataFrame,
+    same: pl.DataFrame,
+    against: Sequence[tuple[str, int, str]],
+    of: str,
+) -> Chart:
     """The correlations of two models by step, as letters, since names are long."""
-    a, b = found.models
+    a, b = models
     panels = []
-    for ground in found.grounds:
-        here = found.correlations.filter(dataset=ground.dataset)
-        both = found.of_pairs().filter(dataset=ground.dataset).sort("step")
+    for name in datasets:
+        here = correlations.filter(dataset=name)
+        both = same.filter(dataset=name).sort("step")
         series = [_line("A with B", both, "pearson"), _line("given frequency", both, "partial")]
-        for model, step, dataset in found.against:
-            if dataset == ground.dataset:
+        for model, step, dataset in against:
+            if dataset == name:
                 with_it = here.filter(model=a, other=model, other_step=step).unique("step").sort("step")
                 letter = {a: "A", b: "B"}.get(model, model)
                 series.append(_line(f"A with {letter} at {step}", with_it, "pearson"))
-        panels.append(Panel(ground.dataset if len(found.grounds) > 1 else "", tuple(series)))
+        panels.append(Panel(name if len(datasets) > 1 else "", tuple(series)))
     return Chart(
         title=f"Correlation of losses by step: {a} and {b}, {of}",
         x_label="step",
@@ -230,11 +271,11 @@ def _line(name: str, frame: pl.DataFrame, column: str) -> Series:
     return Series(name, x, y, low, high)
 
 
-def _pairs_chart(found: Compared, of: str) -> Chart:
+def _pairs_chart(models: Sequence[str], datasets: Sequence[str], same: pl.DataFrame, of: str) -> Chart:
     """Correlations of each two of several models by step."""
     panels = []
-    for ground in found.grounds:
-        here = found.of_pairs().filter(dataset=ground.dataset).group_by("step")
+    for dataset in datasets:
+        here = same.filter(dataset=dataset).group_by("step")
         series = []
         for column, name in (("pearson", "correlation"), ("partial", "given frequency")):
             by_step = here.agg(
@@ -243,11 +284,11 @@ def _pairs_chart(found: Compared, of: str) -> Chart:
                 pl.col(column).max().alias("y_high"),
             ).sort("step")
             series.append(_line(name, by_step, "y"))
-        panels.append(Panel(ground.dataset if len(found.grounds) > 1 else "", tuple(series)))
+        panels.append(Panel(dataset if len(datasets) > 1 else "", tuple(series)))
     return Chart(
-        title=f"Correlation of losses of {len(found.models)} models by step: {of}",
+        title=f"Correlation of losses of {len(models)} models by step: {of}",
         x_label="step",
         y_label="correlation",
         panels=tuple(panels),
-        note=f"Mean of each two of {listed(found.models, 4)}; band: lowest to highest.",
+        note=f"Mean of each two of {listed(models, 4)}; band: lowest to highest.",
     )

@@ -155,9 +155,14 @@ class Compared:
 
     def of_pairs(self) -> pl.DataFrame:
         """The correlations of different models at the same step, in the order of the models."""
-        pairs = pl.DataFrame(list(itertools.combinations(self.models, 2)), ["model", "other"], orient="row")
-        same = self.correlations.filter(pl.col("step") == pl.col("other_step"))
-        return same.join(pairs, on=["model", "other"], how="semi", maintain_order="left")
+        return pairs_of(self.models, self.correlations)
+
+
+def pairs_of(models: Sequence[str], correlations: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `Compared.correlations` of different models at the same step, in the order of the models."""
+    pairs = pl.DataFrame(list(itertools.combinations(models, 2)), ["model", "other"], orient="row")
+    same = correlations.filter(pl.col("step") == pl.col("other_step"))
+    return same.join(pairs, on=["model", "other"], how="semi", maintain_order="left")
 
 
 def compare(

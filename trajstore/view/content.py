@@ -19,8 +19,9 @@ from trajstore.store.matrix import Align, LossMatrix, choose_sites
 from trajstore.store.sums import Units
 from trajstore.view.charts import palette
 from trajstore.view.figures import pca_charts, trajectory_chart
+from trajstore.view.kept import Table, kept_analyses
 from trajstore.view.plotly_charts import CONFIG, figure
-from trajstore.view.tokens import TokenView, token_view
+from trajstore.view.tokens import ContextChoice, TokenView, chosen_contexts, token_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +50,8 @@ class Subject:
     align: Align
     """Which losses a group stands for."""
     marks: tuple[Mark, ...]
-    context_limit: int
-    """Contexts of a dataset in the token view."""
+    contexts: ContextChoice
+    """Contexts of each dataset in the token view."""
     step_limit: int
     """Most steps of a model in the token view."""
 
@@ -87,22 +88,13 @@ class FitPart:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What an analysis found, as it is given to the report."""
-
-    title: str
-    text: str
-    """Sentences: what was asked, and what came of it."""
-    charts: tuple[Chart, ...]
-
-
-@dataclass(frozen=True)
 class AnalysisPart:
-    """One analysis on the page."""
+    """One kept finding."""
 
     title: str
     text: str
     figures: list[dict[str, Any]]
+    tables: tuple[Table, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ class Content:
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def gather(store: Store, subject: Subject, progress: Progress, analyses: Sequence[Analysis] = ()) -> Content:
+def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     """Reads and computes what the page shows. A group without a token anywhere is left out."""
     after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
     described = {name: store.groups.definition(name).description + after for name in subject.groups}
@@ -146,23 +138,29 @@ def gather(store: Store, subject: Subject, progress: Progress, analyses: Sequenc
                 frame = group_trajectory(part, units={name: units})
                 frames.append(frame.select(pl.lit(group).alias("group"), pl.all()))
         fits += _fit(store, matrix, name, subject, progress)
-        views.append(
-            token_view(matrix, tokens, colors, subject.context_limit, subject.step_limit, subject.marks)
-        )
+        contexts = chosen_contexts(matrix, subject.contexts)
+        views.append(token_view(matrix, tokens, colors, contexts, subject.step_limit, subject.marks))
         progress.advance(1, name)
     groups = [
         GroupPart(
             group,
-            described[group],
+            f"{described[group]} {_where(frames)}",
             as_json(trajectory_chart(pl.concat(frames), subject.marks, subject.models), titled=False),
         )
         for group, frames in trajectories.items()
         if any(frame.height for frame in frames)
     ]
-    found = [
-        AnalysisPart(each.title, each.text, [as_json(chart) for chart in each.charts]) for each in analyses
+    analyses = [
+        AnalysisPart(each.title, each.text, [as_json(chart) for chart in each.charts], each.tables)
+        for each in kept_analyses(store, subject.models, subject.datasets, subject.marks)
     ]
-    return Content(CONFIG, subject.marks, groups, fits, found, views)
+    return Content(CONFIG, subject.marks, groups, fits, analyses, views)
+
+
+def _where(frames: Sequence[pl.DataFrame]) -> str:
+    """How many tokens of a group have a loss in each dataset, as a sentence."""
+    counts = pl.concat(frames).group_by("dataset", maintain_order=True).agg(pl.col("tokens").max())
+    return f"Tokens: {', '.join(f'{tokens:,} of {dataset}' for dataset, tokens in counts.rows())}."
 
 
 def _complete(store: Store, name: str, subject: Subject) -> LossMatrix | None:

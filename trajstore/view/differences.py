@@ -312,13 +312,16 @@ def _changes(store: Store, chosen: Chosen, extremes: Extremes, noise: _Noise, sc
     return with_context(store, pl.DataFrame(rows, schema=kinds, orient="row"))
 
 
-def chart(summary: pl.DataFrame, how: How) -> Chart:
-    """The mean differences by step; raises `PlotError` for a summary without rows."""
+def chart(summary: pl.DataFrame, *, relative: bool, level: float) -> Chart:
+    """The mean differences by step, `relative` or in nats, with intervals of a level.
+
+    Raises `PlotError` for a summary without rows.
+    """
     of_models = pl.col("model") != pl.col("minus_model")
     both = pl.format("{} − {}", "model", "minus_model")
     named = summary.with_columns(pl.when(of_models).then(both).otherwise("model").alias("model"))
-    made = trajectory_chart(named, difference=True, level=how.interval.level)
+    made = trajectory_chart(named, difference=True, level=level)
     earlier = summary.filter(pl.col("step") != pl.col("minus_step")).height > 0
     note = f"{made.note} Each step less the one before it among those drawn." if earlier else made.note
-    label = "difference / loss before" if how.scale.relative else made.y_label
+    label = "difference / loss before" if relative else made.y_label
     return replace(made, note=note, y_label=label)

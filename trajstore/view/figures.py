@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from trajstore.errors import PlotError, listed
 from trajstore.view.charts import MOST_DISTINCT, Chart, Panel, Series
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.analysis.pca import PCAResult
     from trajstore.view.charts import Mark, Symbol
 
 X = Literal["step", "tokens", "flops"]
@@ -162,8 +161,24 @@ def _range(column: pl.Series) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
+class Components(Protocol):
+    """Principal components as charts need them: a `PCAResult`, or those of a finding."""
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """model, step, component, score."""
+
+    @property
+    def variance(self) -> pl.DataFrame:
+        """component, variance, ratio."""
+
+    @property
+    def zeros(self) -> Sequence[float]:
+        """Share of each component's loadings that are exactly zero."""
+
+
 def pca_charts(
-    result: PCAResult,
+    result: Components,
     marks: Iterable[Mark] = (),
     models: Sequence[str] = (),
     *,

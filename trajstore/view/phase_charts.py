@@ -34,11 +34,16 @@ _MEANINGS: dict[Symbol, str] = {
 
 def phase_charts(found: Phases) -> list[Chart]:
     """A chart of each series, with a panel for each dataset, models coloured."""
-    models = tuple(dict.fromkeys(curve.model for curve in found.curves))
+    return event_charts(found.curves, found.events, "" if found.facts["induction"] else "No event was found.")
+
+
+def event_charts(every: Sequence[Curve], events: Sequence[Event], without: str = "") -> list[Chart]:
+    """The charts of curves and their events; `without` is the note of a chart that has no event."""
+    models = tuple(dict.fromkeys(curve.model for curve in every))
     charts = []
-    for series in dict.fromkeys(curve.series for curve in found.curves):
-        curves = [curve for curve in found.curves if curve.series == series]
-        own = [event for event in found.events if event.series == series]
+    for series in dict.fromkeys(curve.series for curve in every):
+        curves = [curve for curve in every if curve.series == series]
+        own = [event for event in events if event.series == series]
         datasets = list(dict.fromkeys(curve.dataset for curve in curves))
         panels = [
             Panel(
@@ -58,7 +63,7 @@ def phase_charts(found: Phases) -> list[Chart]:
                 if measured
                 else ("difference" if " − " in series else "loss") + " (nats a token)",
                 panels=tuple(panels),
-                note=_note(own) or ("" if found.facts["induction"] else "No event was found."),
+                note=_note(own) or without,
                 share_y=False,
                 keys=models,
                 zero=" − " in series,

@@ -12,6 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trajstore import __version__
 from trajstore.errors import PlotError
 from trajstore.store.files import check_target, write_whole
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
     from trajstore.view.charts import Mark
-    from trajstore.view.content import Analysis, Content, Subject
+    from trajstore.view.content import Content, Subject
+    from trajstore.view.tokens import ContextChoice
 
 _ASSETS = Path(__file__).parent / "assets"
 _FIRST_GROUP = "every_token"
@@ -39,34 +42,38 @@ def write_report(
     models: str | Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     align: Align = "predict",
-    context_limit: int = 4,
+    contexts: int = 8,
+    worst: bool = False,
     title: str = "Losses through training",
     marks: Sequence[Mark] = (),
     findings: Sequence[str] = (),
-    analyses: Sequence[Analysis] = (),
     progress: Progress = SILENT,
 ) -> Path:
     """Writes the page for these datasets, models (names or globs) and groups, by default all; returns its path.
 
-    The token view holds the first `context_limit` contexts (at least one) of each dataset, and of each model as many
-    steps as keep its losses near 8 MB, at least 12. `align` is "predict" (the losses of the groups' tokens) or "after"
-    (of the tokens that follow them). `findings` are sentences of plain text shown at the top, `analyses` charts with a
-    text each.
+    The token view holds the first `contexts` of each dataset (at least one), or with `worst` those of highest mean loss
+    at the models' last steps, and of each model as many steps as keep its losses near 8 MB, at least 12. `align` is
+    "predict" (the losses of the groups' tokens) or "after" (of the tokens that follow them). All findings kept of these
+    models and datasets are shown; `findings` are sentences of plain text for the top, by default one of each finding.
     Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
     written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
     from trajstore.store.matrix import check_align
     from trajstore.view.content import gather
+    from trajstore.view.tokens import ContextChoice
 
     target = check_target(out, (".html",))
     check_align(align)
-    subject = _choose(store, dataset, models, groups, align, tuple(marks), max(1, context_limit))
+    subject = _choose(
+        store, dataset, models, groups, align, tuple(marks), ContextChoice(max(1, contexts), worst)
+    )
     progress.start("report", len(subject.datasets), "datasets")
     try:
-        content = gather(store, subject, progress, analyses)
+        content = gather(store, subject, progress)
     finally:
         progress.stop()
-    return write_whole(target, _page(store, subject, title, findings, content).encode())
+    told = findings or [f"{each.title}. {each.text}" for each in content.analyses]
+    return write_whole(target, _page(store, subject, title, told, content).encode())
 
 
 def _choose(
@@ -76,7 +83,7 @@ def _choose(
     groups: Sequence[str] | None,
     align: Align,
     marks: tuple[Mark, ...],
-    context_limit: int,
+    contexts: ContextChoice,
 ) -> Subject:
     """Resolves names, and leaves out what has no slice."""
     from trajstore.view.content import Subject
@@ -92,7 +99,8 @@ def _choose(
             f"There are no {'complete ' if coverage else ''}losses of these models on these datasets in {store.path}, "
             "so there is nothing to report. Score a model first: trajstore score MODEL --dataset D"
         )
-    a_step = sum(2 * int(facts[each.dataset].lengths[:context_limit].sum()) for each in coverage)
+    held = {name: _tokens_held(each.lengths, contexts) for name, each in facts.items()}
+    a_step = sum(2 * held[each.dataset] for each in coverage)
     known = store.groups.names() if groups is None else list(groups)
     return Subject(
         datasets=[name for name in asked if any(each.dataset == name for each in coverage)],
@@ -101,9 +109,15 @@ def _choose(
         groups=sorted(known, key=lambda name: name != _FIRST_GROUP),
         align=align,
         marks=marks,
-        context_limit=context_limit,
+        contexts=contexts,
         step_limit=max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),
     )
+
+
+def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
+    """Most tokens that so many contexts of a dataset have."""
+    first = np.sort(lengths)[::-1] if contexts.worst else lengths
+    return int(first[: contexts.count].sum())
 
 
 def _page(store: Store, subject: Subject, title: str, findings: Sequence[str], content: Content) -> str:

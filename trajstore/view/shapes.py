@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,15 @@ class Asked:
         models = None if asked is None else tuple(asked)
         names, through = (tuple(dict.fromkeys(each)) for each in (datasets, groups))
         return cls(names, models, selection.steps, selection.contexts, through, selection.align, seed)
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Asked:
+        """From a finding's facts."""
+        told = facts["asked"]
+        models = None if told["models"] is None else tuple(told["models"])
+        return cls(
+            **{**told, "datasets": tuple(told["datasets"]), "models": models, "groups": tuple(told["groups"])}
+        )
 
     @property
     def default_name(self) -> str:

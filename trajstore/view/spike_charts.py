@@ -25,7 +25,7 @@ def spike_charts(found: Spikes) -> list[Chart]:
     subject = f"{found.model}, {found.inputs.asked.group or 'all tokens'} of {listed(found.inputs.asked.datasets, 4)}"
     charts = [_means(found, subject)]
     for told in found.found:
-        charts += [_classes(found, told, subject), _shares(told, subject)]
+        charts += [_classes(found, told, subject), share_chart(told.shares, told.steps[1], subject)]
     return charts
 
 
@@ -69,11 +69,14 @@ def _classes(found: Spikes, told: Told, subject: str) -> Chart:
     )
 
 
-def _shares(told: Told, subject: str) -> Chart:
-    """Shares of tokens that follow and are inverse, in the spike and in placebo windows."""
+def share_chart(shares: pl.DataFrame, step: int, subject: str) -> Chart:
+    """Shares of tokens that follow and are inverse, in the spike at a step and in placebo windows.
+
+    `shares` has the columns of `Told.shares`; `subject` says for the title what they are of.
+    """
     panels = []
     for name in CLASSES[:2]:
-        of_class = told.shares.filter(token_class=name)
+        of_class = shares.filter(token_class=name)
         placebos = of_class.filter(window_kind="placebo")
         series = [_points("placebo windows", placebos, "dot")] if placebos.height else []
         series.append(_points("the spike", of_class.filter(window_kind="spike"), "diamond"))
@@ -81,7 +84,7 @@ def _shares(told: Told, subject: str) -> Chart:
         ends = "" if one["low"] is None else f" ({100 * one['low']:.3g} to {100 * one['high']:.3g})"
         panels.append(Panel(f"{name}: {100 * one['share']:.3g} %{ends}", tuple(series)))
     return Chart(
-        title=f"Tokens beyond τ in windows of one length, spike at step {step_label(told.steps[1])}: {subject}",
+        title=f"Tokens beyond τ in windows of one length, spike at step {step_label(step)}: {subject}",
         x_label="step of the window's middle",
         y_label="share of tokens (%)",
         panels=tuple(panels),

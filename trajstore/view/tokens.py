@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from trajstore.store.text import join_pieces
 from trajstore.view.charts import Chart, Panel, Series, step_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import polars as pl
 
     from trajstore.store.matrix import LossMatrix
     from trajstore.view.charts import Mark, StepAxis
@@ -64,6 +63,30 @@ class ContextTokens:
 
 
 @dataclass(frozen=True)
+class ContextChoice:
+    """Contexts of a dataset that the page holds."""
+
+    count: int
+    """At least one."""
+    worst: bool = False
+    """Those of highest mean loss at the models' last steps, highest first; else the first ones."""
+
+
+def chosen_contexts(matrix: LossMatrix, choice: ContextChoice) -> list[int]:
+    """Numbers of the contexts chosen from one dataset's whole matrix.
+
+    Each model counts alike for the worst: the mean of its last step's losses, of all tokens in a context.
+    """
+    numbers = matrix.columns["context"].unique(maintain_order=True).to_list()
+    if not choice.worst:
+        return numbers[: choice.count]
+    last = matrix.rows.with_row_index("row").group_by("model").agg(pl.col("row").last())["row"].to_numpy()
+    means = matrix.columns.select("context", loss=matrix.values[last].mean(axis=0, dtype=np.float64))
+    ranked = means.group_by("context").mean().sort("loss", "context", descending=[True, False])
+    return ranked["context"].head(choice.count).to_list()
+
+
+@dataclass(frozen=True)
 class TokenView:
     """What the page shows of one dataset token by token."""
 
@@ -81,11 +104,11 @@ def token_view(
     matrix: LossMatrix,
     tokens: pl.DataFrame,
     colors: dict[str, str],
-    context_limit: int,
+    numbers: Sequence[int],
     step_limit: int,
     marks: Sequence[Mark] = (),
 ) -> TokenView:
-    """The first contexts of one dataset, from its whole matrix and all its tokens (`Dataset.frame()`).
+    """Contexts of one dataset by their numbers, from its whole matrix and all its tokens (`Dataset.frame()`).
 
     `colors` by model; of each model at most `step_limit` steps are kept, evenly spread over the axis.
     """
@@ -100,14 +123,12 @@ def token_view(
         models.append(
             ModelSteps(model, colors[model], chosen, len(steps), [axis.position(step) for step in chosen])
         )
-    inside = (matrix.columns["context"] < context_limit).to_numpy()
+    inside = matrix.columns["context"].is_in(numbers).to_numpy()
     values = matrix.values[:, inside][np.concatenate(rows)]
-    contexts = [
-        _context(number, part, [matrix.values[np.ix_(at, _columns(matrix, number))] for at in rows])
-        for number, part in enumerate(
-            tokens.filter(tokens["context"] < context_limit).partition_by("context")
-        )
-    ]
+    contexts = []
+    for number in numbers:
+        losses = [matrix.values[np.ix_(at, _columns(matrix, number))] for at in rows]
+        contexts.append(_context(number, tokens.filter(context=number), losses))
     top = math.ceil(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1
     name = str(matrix.columns["dataset"][0])
     return TokenView(name, float(max(top, 1)), _axis_layout(models, marks), models, contexts)

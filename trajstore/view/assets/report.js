@@ -52,6 +52,22 @@
     const analysis = data.analyses[byId("analysis").value];
     byId("analysis-text").textContent = analysis.text;
     drawAll(byId("analysis-plots"), analysis.figures);
+    byId("analysis-tables").replaceChildren(...analysis.tables.filter((t) => t.rows.length).map(findingTable));
+  }
+
+  // Numbers to four digits that matter; whole ones, such as steps, as they are.
+  function cell(value) {
+    if (value === null) return element("td", "");
+    if (typeof value !== "number") return element("td", "", inLine(String(value)));
+    return element("td", "number", Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4))));
+  }
+
+  function findingTable({ title, columns, rows, more }) {
+    const head = element("tr", "", ...columns.map((name) => element("th", "", name)));
+    const body = element("tbody", "", ...rows.map((row) => element("tr", "", ...row.map(cell))));
+    const made = element("div", "scroll", element("table", "", element("thead", "", head), body));
+    const note = more ? `The first ${rows.length} of ${rows.length + more} rows.` : "";
+    return element("div", "", element("h3", "", title), element("p", "note", note), made);
   }
 
   // Principal components

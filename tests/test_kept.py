@@ -1,0 +1,138 @@
+"""Kept findings on the report's page: each kind from the command to the page, against the finding's own tables."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import ragged
+from tests.test_report import read_data
+from trajstore.cli import app
+from trajstore.store.store import Store
+from trajstore.view import write_report
+from trajstore.view.kept import ROWS_SHOWN, kept_analyses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STEPS = [0, *(2**power for power in range(14))]
+COMMANDS = {
+    "pca": ["pca", "-d", "d", "-m", "a", "-m", "b"],
+    "spikes": ["spikes", "-d", "d", "-m", "a", "--window", "256:512:1024"],
+    "shapes": ["shapes", "-d", "d"],
+    "phases": ["phases", "second_half", "-d", "d"],
+    "compare": ["compare", "a", "b", "-d", "d"],
+    "diff": ["diff", "steps", "-d", "d", "-m", "a", "-g", "second_half"],
+}
+
+
+@pytest.fixture(scope="module")
+def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two models on one dataset and a finding of each kind, named `mine`; a's loss has a spike at 512."""
+    path = tmp_path_factory.mktemp("kept") / "store"
+    rng = np.random.default_rng(3)
+    with Store.create(path) as store:
+        dataset = store.add_dataset("d", ragged([40] * 12, 1))
+        store.add_dataset("other", ragged([5], 2))
+        base, drop = rng.gamma(3, 0.5, dataset.n_losses), rng.gamma(3, 0.3, dataset.n_losses)
+        for model, middle in (("a", 5), ("b", 8)):
+            for number, step in enumerate(STEPS):
+                losses = 2 + base + drop / (1 + np.exp(number - middle))
+                losses += rng.normal(0, 0.05, len(losses)) + 1.5 * (model == "a" and step == 512)
+                store.append(model=model, dataset="d", step=step, losses=losses.astype(np.float32))
+    for kind, words in COMMANDS.items():
+        done = CliRunner().invoke(app, [*words, "--name", "mine", "-s", str(path)])
+        assert done.exit_code == 0, (kind, done.output)
+    return path
+
+
+@pytest.fixture
+def own(kept_store: Path, tmp_path: Path) -> Iterator[Store]:
+    """A copy of it."""
+    shutil.copytree(kept_store, tmp_path / "own")
+    with Store(tmp_path / "own") as store:
+        yield store
+
+
+def test_every_kind_of_finding_is_on_the_page(own: Store, tmp_path: Path):
+    path = write_report(own, tmp_path / "r.html", groups=["every_token"])
+    analyses = {each["title"]: each for each in read_data(path)["analyses"]}
+    assert list(analyses) == [f"{kind}: mine" for kind in sorted(COMMANDS)]
+    for kind, each in ((title.split(":")[0], each) for title, each in analyses.items()):
+        assert each["text"].startswith(("a, b on d", "a on d")), kind
+        assert "cannot be shown" not in each["text"]
+        assert each["figures"], kind
+        assert all(figure["data"] for figure in each["figures"])
+        assert each["tables"][0]["rows"], kind
+        assert f"{kind}: mine. {each['text'][:10]}" in path.read_text()
+
+
+def test_tables_on_the_page_are_the_findings(own: Store):
+    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a"], ["d"], [])}
+    ratios = own.finding("pca", "mine").table("components")["ratio"]
+    assert [row[2] for row in shown["pca"].tables[0].rows] == ratios.to_list()
+    (spike,) = own.finding("spikes", "mine").table("spikes").rows(named=True)
+    assert spike["at_step"] == 512
+    assert shown["spikes"].tables[0].rows[0][:3] == [256, 512, 1024]
+    assert any(mark.step == 512 for mark in shown["spikes"].charts[0].marks)
+    top = shown["pca"].tables[1]
+    loadings = own.finding("pca", "mine").table("loadings").filter(component=1)["loading"]
+    assert top.rows[0][1] == loadings.max()
+    largest = own.finding("diff", "mine").table("tokens")["difference"].abs().max()
+    assert abs(shown["diff"].tables[0].rows[0][9]) == largest  # type: ignore[arg-type]
+    assert len(shown["diff"].tables[0].rows) <= ROWS_SHOWN
+    pairs = shown["compare"].tables[0]
+    assert dict(zip(pairs.columns, pairs.rows[0], strict=True))["step"] == STEPS[-1]
+    curve = shown["phases"].charts[0].panels[0].series[0]
+    expected = own.matrix("d", curve.name, "second_half").values.mean(axis=1)
+    np.testing.assert_allclose(curve.y, expected, rtol=1e-5)
+
+
+def test_findings_of_other_models_or_datasets_are_left_out(own: Store):
+    assert {each.title for each in kept_analyses(own, ["b"], ["d"], [])} == {
+        f"{kind}: mine" for kind in ("pca", "shapes", "phases", "compare")
+    }
+    assert kept_analyses(own, ["a"], ["other"], []) == []
+
+
+def test_what_cannot_be_shown_is_said_and_the_rest_stays(own: Store, tmp_path: Path):
+    shutil.rmtree(own.path / "losses/model=a")
+    own.refresh()
+    damaged = own.path / "findings/kind=pca/finding=mine/components.parquet"
+    data = bytearray(damaged.read_bytes())
+    data[60] ^= 1
+    damaged.write_bytes(data)
+    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a", "b"], ["d"], [])}
+    assert "Its charts cannot be shown" in shown["spikes"].text
+    assert shown["spikes"].tables[0].rows
+    assert shown["spikes"].charts == ()
+    assert shown["compare"].charts
+    write_report(own, tmp_path / "r.html", groups=["every_token"])
+
+
+def test_contexts_of_the_token_view_are_chosen(own: Store, tmp_path: Path):
+    view = read_data(write_report(own, tmp_path / "r.html", groups=["every_token"], contexts=5))["tokens"][0]
+    assert [each["label"].split(":")[0] for each in view["contexts"]] == list("01234")
+    worst = read_data(write_report(own, tmp_path / "w.html", groups=["every_token"], contexts=3, worst=True))
+    last = own.matrix("d", steps="last")
+    means = [last.values[:, (last.columns["context"] == context).to_numpy()].mean() for context in range(12)]
+    expected = [str(context) for context in np.argsort(means)[::-1][:3]]
+    assert [each["label"].split(":")[0] for each in worst["tokens"][0]["contexts"]] == expected
+
+
+def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
+    words = ["report", str(tmp_path / "r.html"), "-s", str(own.path), "-g", "every_token"]
+    done = CliRunner().invoke(app, [*words, "--worst", "2", "--mark", "16=mix changes", "--mark", "64=end"])
+    assert done.exit_code == 0, done.output
+    data = read_data(tmp_path / "r.html")
+    assert data["marks"] == [{"step": 16, "label": "mix changes"}, {"step": 64, "label": "end"}]
+    assert len(data["tokens"][0]["contexts"]) == 2
+    assert "Tokens: 468 of d." in data["groups"][0]["text"]
+    wrong = CliRunner().invoke(app, [*words, "--mark", "mix changes"])
+    assert wrong.exit_code == 2
+    assert "STEP=TEXT" in wrong.output
