@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.synthetic import DATASET, MODEL
 from trajstore.schema import DIGEST_KEY
-from trajstore.store import layout, slices
+from trajstore.store import digests, layout
 from trajstore.store.store import Store
 
 _DIGEST = re.compile(re.escape(DIGEST_KEY.encode()) + rb"..([0-9a-f]{64})", re.DOTALL)
@@ -34,7 +34,7 @@ def copy_model(store: Store, steps: Iterable[int], names: Iterable[str]) -> None
             for place in places:
                 data[place : place + len(name) + 2] = f'"{name}"'.encode()
             data[digest : digest + 64] = b"0" * 64
-            slices.seal(memoryview(data))
+            digests.seal(memoryview(data))
             path = _path(store, name, step)
             path.parent.mkdir(parents=True)
             path.write_bytes(data)

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, StoreNotFound, UnknownName
-from trajstore.store import checks, lifecycle
+from trajstore.store import checks, digests, lifecycle, slices
 from trajstore.store.datasets import Dataset
 from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
@@ -67,8 +68,6 @@ def test_a_deep_check_reads_what_a_quick_one_does_not(planted: Store) -> None:
 
 def test_other_losses_under_a_fresh_digest_are_found(planted: Store) -> None:
     """Somebody edits the numbers and seals the file anew: the hash of the losses is still that of the old ones."""
-    from trajstore.store import slices
-
     path = planted.path / SLICE
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(path, dataset)
@@ -130,7 +129,7 @@ def test_facts_that_are_none_are_named(planted: Store, text: str) -> None:
 
 def test_facts_of_a_later_version_are_read(planted: Store) -> None:
     text = '{"model": "b", "n_params": 7, "seed": null, "of_later": [1, 2]}'
-    (planted.path / "models" / "b.json").write_text(text)
+    (planted.path / "models" / "b.json").write_bytes(digests.sealed(text, ".json"))
     assert planted.model("b") == ModelFacts("b", n_params=7)
     assert found(planted) == {}
 
@@ -191,16 +190,83 @@ def test_changed_tokens_are_found(planted: Store) -> None:
     assert "tokens/dataset=d/tokens.parquet" in found(planted, deep=True)
 
 
-def test_sql_checks_find_what_they_are_for(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices that nothing else would find wrong, as from a writer that is not ours."""
-    from trajstore.store import slices
-
+def test_sql_checks_find_what_they_are_for(planted: Store) -> None:
+    """Each of them on its own: the order of rows, which is looked at first, would be found wrong already."""
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(planted.path / SLICE, dataset)
     context, position = dataset.loss_keys
     (planted.path / SLICE).write_bytes(slices.encode(losses, (context + np.int32(1), position), facts))
-    problems = found(planted, deep=True)
-    assert "one loss for each token" in problems[SLICE]
+    assert (
+        "one loss for each token" in {each.path: each.what for each in checks._sql_problems(planted)}[SLICE]
+    )
+    assert found(planted, deep=True) == {SLICE: "its rows are not in the order of its dataset's tokens"}
+
+
+def sealed_slice(store: Store, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Put a changed table in a slice's place, with the old footer and a digest that fits."""
+    path = store.path / SLICE
+    facts = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+    with pq.ParquetFile(path) as file:
+        table = change(file.read())
+    path.write_bytes(digests.parquet(table, facts))
+
+
+FORGED: dict[str, tuple[Callable[[pa.Table], pa.Table], str, bool]] = {
+    "a column of another type": (
+        lambda table: table.set_column(2, "loss", table["loss"].cast(pa.float64())),
+        "of types not a slice's",
+        True,
+    ),
+    "a column more": (
+        lambda table: table.append_column("more", table["loss"]),
+        "of types not a slice's",
+        True,
+    ),
+    "rows in reverse": (
+        lambda table: table.take(list(range(table.num_rows))[::-1]),
+        "not in the order of",
+        False,
+    ),
+    "two positions swapped": (
+        lambda table: table.take([1, 0, *range(2, table.num_rows)]),
+        "not in the order of",
+        False,
+    ),
+    "an impossible loss": (lambda table: put_loss(table, -1e30), "none can be below", True),
+}
+"""What is wrong with the rows, what is said of it, and whether a quick check sees it."""
+
+
+def put_loss(table: pa.Table, loss: float) -> pa.Table:
+    losses = table["loss"].to_pylist()
+    losses[3] = loss
+    return table.set_column(2, table.field(2), pa.array(losses, pa.float32()))
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_deep_check_finds_all_that_a_quick_one_does(planted: Store, kind: str) -> None:
+    """In a file whose digest fits, so that nothing but its content tells."""
+    change, said, quick = FORGED[kind]
+    sealed_slice(planted, change)
+    dataset = planted.dataset("d")
+    for deep in (False, True):
+        if deep or quick:
+            with pytest.raises(DamagedFile, match=said):
+                slices.check(planted.path / SLICE, dataset, deep=deep)
+    assert said in found(planted, deep=True)[SLICE]
+
+
+def test_partial_slices_in_another_order_are_not_read(planted: Store) -> None:
+    """Two losses of one context have changed places with their positions."""
+    planted.append(model="c", dataset="d", step=8, losses=np.arange(8.0), contexts=[0])
+    path = planted.path / SLICE.replace("model=a", "model=c")
+    assert planted.slice_losses("c", "d", 8)[:8].tolist() == list(range(8))
+    facts = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+    with pq.ParquetFile(path) as file:
+        table = file.read().take([1, 0, *range(2, 8)])
+    path.write_bytes(digests.parquet(table, facts))
+    with pytest.raises(DamagedFile, match="not those of whole contexts in order"):
+        planted.slice_losses("c", "d", 8)
 
 
 def test_quarantine_makes_room_for_a_new_slice(planted: Store) -> None:

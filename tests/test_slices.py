@@ -17,7 +17,7 @@ import torch
 from conftest import ragged
 
 from trajstore.errors import BadLosses, BadName, DamagedFile, SliceExists, UnknownName
-from trajstore.store import checks, layout, slices
+from trajstore.store import checks, digests, layout, slices
 from trajstore.store.slices import Provenance
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def test_encodings_and_footer(store: Store, dataset: Dataset) -> None:
 
 def test_digest_finds_any_flipped_bit(store: Store, dataset: Dataset) -> None:
     data = append(store, losses()).read_bytes()
-    assert slices.is_sealed(data)
+    assert digests.is_sealed(data)
     rng = random.Random(1)
     for _ in range(300):
         at, bit = rng.randrange(len(data)), 1 << rng.randrange(8)
-        assert not slices.is_sealed(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
-    assert not slices.is_sealed(data[:-1])
+        assert not digests.is_sealed(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
+    assert not digests.is_sealed(data[:-1])
 
 
 def test_an_array_a_context_and_a_torch_tensor_are_the_same(store: Store, dataset: Dataset) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 
 class TrajstoreError(Exception):
@@ -252,6 +253,7 @@ class DamagedFile(TrajstoreError):
     """A file of the store that is not what was written."""
 
     def __init__(self, path: object, reason: str, mend: str = "") -> None:
+        self.path = Path(str(path))
         self.reason = reason
         super().__init__(
             f"{path} is damaged: {reason}. "

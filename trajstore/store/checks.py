@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.schema import CATALOG
 from trajstore.store import (
     coverage,
     definitions,
+    digests,
     findings,
     groupfiles,
     grouptables,
     layout,
+    lifecycle,
     measures,
     models,
     query,
@@ -43,6 +43,8 @@ _MEASURE = "remove it and make those measures again"
 _FIND = "remove the finding (trajstore finding drop) and compute it again"
 _AGAIN = "remove it with its .sql file, and make that group again: trajstore group add"
 _REBUILD = "trajstore rebuild makes the catalog anew from the files"
+_SEAL = "trajstore rebuild gives it one (and takes what is there for what is meant)"
+_EDITED = "put it back from a copy; or, if the change is yours, remove its line with sha256 and run trajstore rebuild"
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,26 @@ def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> l
     foreign = list(_foreign(store.path))
     problems = [*foreign, *_definition_problems(store), *_model_problems(store)]
     problems += _measure_problems(store, deep=deep)
+    problems += _group_problems(store, {problem.path for problem in problems})
     problems += _table_problems(store, deep=deep)
+    problems += [
+        Problem(_inside(store.path, path), what, _REBUILD)
+        for path, what in lifecycle.damaged_stand_ins(store.path)
+    ]
     problems += _finding_problems(store, deep=deep)
     sound: dict[str, Dataset] = {}
     for name in store.dataset_names():
         try:
             dataset = store.dataset(name)
+            _ = dataset.lengths
             if deep:
                 dataset.ids()
+                dataset.check()
         except DamagedFile as error:
-            problems.append(Problem(f"tokens/dataset={name}/tokens.parquet", error.reason, _ADD))
+            problems.append(Problem(_inside(store.path, error.path), error.reason, _ADD))
         else:
             sound[name] = dataset
+            problems += _missing_digests(dataset.folder.glob("*.parquet"), store.path)
     strange = {problem.path for problem in foreign}
     problems = foreign + [each for each in problems[len(foreign) :] if each.path not in strange]
     paths = [
@@ -125,21 +135,12 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
     try:
-        if not deep:
-            slices.check_footer(path, datasets[name])
-            return None
-        if not slices.is_sealed(path.read_bytes()):
-            return "its bytes are not those that were written (digest of the file)"
-        facts, losses = slices.read_checked(path, datasets[name])
+        slices.check(path, datasets[name], deep=deep)
     except DamagedFile as error:
         return error.reason
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    if facts.partial:
-        losses = losses[~np.isnan(losses)]
-    if slices.hash_losses(losses) != facts.loss_sha256:
-        return "its losses are not those that were written (hash of the losses)"
-    return None if np.isfinite(losses).all() else "it holds losses that are no numbers"
+    return None
 
 
 def _foreign(root: Path) -> Iterator[Problem]:
@@ -210,10 +211,38 @@ def _model_problems(store: Store) -> Iterator[Problem]:
     """Facts that cannot be read."""
     for name in coverage.model_names(store.path):
         try:
-            models.read(store.path, name)
+            facts = models.read(store.path, name)
         except DamagedFile as error:
             mend = "remove it; the next trajstore score of that model writes it anew"
             yield Problem(f"models/{name}.json", error.reason, mend)
+        else:
+            if facts is not None:
+                yield from _text_problem(layout.model_path(store.path, name), store.path)
+
+
+def _group_problems(store: Store, named: set[str]) -> Iterator[Problem]:
+    """Definitions of groups whose texts are not as they were written, of those that are not `named` yet."""
+    for path in sorted(store.path.glob("groups/*.sql")):
+        if _inside(store.path, path) not in named and not layout.is_linked(path) and path.is_file():
+            yield from _text_problem(path, store.path)
+
+
+def _text_problem(path: Path, root: Path) -> Iterator[Problem]:
+    """A text that is not what was written, or does not say what that was."""
+    if what := digests.problem(path):
+        yield Problem(_inside(root, path), what, _SEAL if what == digests.MISSING else _EDITED)
+
+
+def _missing_digests(paths: Iterable[Path], root: Path) -> Iterator[Problem]:
+    """Files without a digest."""
+    for path in sorted(paths):
+        if not digests.has_digest(path):
+            yield Problem(_inside(root, path), digests.MISSING, _SEAL)
+
+
+def _inside(root: Path, path: Path) -> str:
+    """A path as it is in the store."""
+    return str(path.relative_to(root))
 
 
 def _measure_problems(store: Store, *, deep: bool) -> Iterator[Problem]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, DamagedFile
 from trajstore.schema import FORMAT, META_KEY
-from trajstore.store import layout
+from trajstore.store import digests, layout
 
 Source = dict[str, str | int | float | bool | None]
 """How a dataset was drawn: the options of the command that made it."""
@@ -40,6 +39,35 @@ CONTEXT_COLUMNS: dict[str, Any] = {
 
 ITEM_COLUMNS: dict[str, Any] = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
 """What a token may carry beside its place: what is the same under two prompts, and its part in it."""
+
+# With plain strings, which every reader knows.
+_TOKENS = pa.schema(
+    {
+        "context": pa.int32(),
+        "position": pa.int32(),
+        "token": pa.int32(),
+        "text": pa.string(),
+        "item": pa.int64(),
+        "item_position": pa.int32(),
+        "role": pa.string(),
+    }.items()
+)
+_CONTEXTS = pa.schema(
+    {
+        "context": pa.int32(),
+        "n_tokens": pa.int32(),
+        "document": pa.string(),
+        "byte_start": pa.int64(),
+        "byte_end": pa.int64(),
+        "category": pa.string(),
+        "shot": pa.int64(),
+        "meta": pa.string(),
+    }.items()
+)
+
+_MOST_TOKENS = 1 << 24
+_TOKENS_A_BYTE = 1000
+"""More tokens than the first, or than this many for a byte of their file, are no tokens that were written here."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +132,8 @@ class Dataset:
     source: Source
     files: tuple[tuple[int, int, int], ...]
     """Inode, size and time of change (ns) of its files when they were read."""
+    former_files_sha256: str | None = None
+    """`files_sha256` before its files got digests, where they were written without."""
 
     def is_current(self) -> bool:
         """Whether its files are those that were read."""
@@ -124,9 +154,24 @@ class Dataset:
         return f"sha256:{digest.hexdigest()}"
 
     @cached_property
+    def _contexts(self) -> pa.Table:
+        """contexts.parquet, whole; raises `DamagedFile` where it is not what was published, or not this dataset's."""
+        path = self.folder / "contexts.parquet"
+        table = _table(path, _CONTEXTS, self.n_contexts)
+        _require_digest(path)
+        return table
+
+    @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each context, int64 (contexts,)."""
-        return _column(self.folder / "contexts.parquet", "n_tokens").astype(np.int64)
+        """Tokens of each context, int64 (contexts,); raises `DamagedFile`."""
+        path = self.folder / "contexts.parquet"
+        with _sound(path):
+            context, lengths = (numbers(self._contexts[name]) for name in ("context", "n_tokens"))
+            if not np.array_equal(context, np.arange(self.n_contexts)):
+                raise ValueError("its contexts are not 0, 1, 2, … in order")
+            if lengths.min() < 2 or int(lengths.sum(dtype=np.int64)) != self.n_tokens:
+                raise ValueError(f"its contexts do not have the {self.n_tokens} tokens of the dataset")
+        return lengths.astype(np.int64)
 
     @cached_property
     def loss_keys(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,18 +184,34 @@ class Dataset:
     @cached_property
     def belonging(self) -> pl.DataFrame:
         """What contexts belong to: document, category (String), shot (Int64), a row a context."""
-        path = self.folder / "contexts.parquet"
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read(columns=["document", "category", "shot"])
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedFile(path, str(error), _REMAKE) from error
-        return pl.DataFrame(table)
+        return pl.DataFrame(self._contexts.select(["document", "category", "shot"]))
+
+    def check(self) -> None:
+        """Raise `DamagedFile` unless its files, once read, are those of the dataset: types, places, texts, digests."""
+        _ = self._checked  # done once
+
+    @cached_property
+    def _checked(self) -> bool:
+        path = self.folder / "tokens.parquet"
+        lengths = self.lengths
+        _require_digest(path)
+        with _sound(path):
+            table = _table(path, _TOKENS, self.n_tokens)
+            starts = np.cumsum(lengths) - lengths
+            context = np.repeat(np.arange(self.n_contexts), lengths)
+            if not np.array_equal(numbers(table["context"]), context):
+                raise ValueError("its contexts are not in order")
+            if not np.array_equal(numbers(table["position"]), np.arange(self.n_tokens) - starts[context]):
+                raise ValueError("its positions are not in order")
+            if numbers(table["token"]).min() < 0 or table["text"].null_count:
+                raise ValueError("it has tokens without an id or a text")
+        return True
 
     def ids(self) -> list[np.ndarray]:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""
         path = self.folder / "tokens.parquet"
-        flat = _column(path, "token")
+        with _sound(path):
+            flat = numbers(_table(path, _TOKENS, self.n_tokens, ["token"]).column(0))
         contexts = np.split(flat, np.cumsum(self.lengths)[:-1])
         if hash_tokens(contexts) != self.tokens_sha256:
             raise DamagedFile(path, "its tokens are not those its footer speaks of", _REMAKE)
@@ -161,17 +222,38 @@ class Dataset:
 
         Only `columns` of these, if given.
         """
-        path = self.folder / "tokens.parquet"
-        return pl.read_parquet(path, columns=list(columns) if columns else None, hive_partitioning=False)
+        self.check()
+        path, chosen = self.folder / "tokens.parquet", list(columns or _TOKENS.names)
+        return pl.DataFrame(_table(path, _TOKENS, self.n_tokens, chosen).select(chosen))
 
 
-def _column(path: Path, name: str) -> np.ndarray:
-    """A column of numbers; raises `DamagedFile`."""
+@contextlib.contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """What cannot be read of a dataset's file, or is not what it should be, as `DamagedFile`."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return numbers(file.read(columns=[name]).column(0))
-    except (OSError, pa.ArrowException) as error:
+        yield
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedFile(path, str(error), _REMAKE) from error
+
+
+def _table(path: Path, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The columns asked for of a file that has this schema and so many rows; raises `DamagedFile`."""
+    with (
+        _sound(path),
+        pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file,
+    ):
+        if not file.schema_arrow.equals(schema):
+            raise ValueError("its columns are not those of a dataset")
+        if file.metadata.num_rows != rows:
+            raise ValueError(f"it has {file.metadata.num_rows} rows, the dataset says {rows}")
+        return file.read(columns=columns)
+
+
+def _require_digest(path: Path) -> None:
+    """Raise `DamagedFile` where a file has another digest than it carries."""
+    with _sound(path):
+        if digests.problem(path) == digests.CHANGED:
+            raise ValueError(digests.CHANGED)
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:
@@ -214,21 +296,61 @@ def read(root: Path, name: str) -> Dataset:
         raise DamagedFile(folder / "contexts.parquet", "it is not there", _REMAKE) from None
     files = _files(folder)
     try:
-        facts = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
-        return Dataset(
-            name,
-            folder,
-            facts["tokens_sha256"],
-            facts["n_contexts"],
-            facts["n_tokens"],
-            TokenizerFacts(**facts["tokenizer"]),
-            facts["source"],
-            files,
+        metadata = pq.read_metadata(path)
+        return _dataset(
+            name, folder, json.loads(metadata.metadata[META_KEY.encode()]), metadata.num_rows, files
         )
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"its footer cannot be read ({error})", _REMAKE) from error
+
+
+def _dataset(
+    name: str, folder: Path, facts: Mapping[str, Any], rows: int, files: tuple[tuple[int, int, int], ...]
+) -> Dataset:
+    """A dataset from its footer, each fact of its type; raises `KeyError`, `TypeError` or `ValueError`."""
+    n_contexts, n_tokens = facts["n_contexts"], facts["n_tokens"]
+    tokenizer = TokenizerFacts(**facts["tokenizer"])
+    source, former = facts["source"], facts.get("former_files_sha256")
+    texts = (facts["tokens_sha256"], tokenizer.name, tokenizer.vocabulary_sha256, former or "")
+    counts = (n_contexts, n_tokens, tokenizer.size)
+    plain_values = isinstance(source, dict) and all(
+        value is None or isinstance(value, str | int | float) for value in source.values()
+    )
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not all(type(n) is int for n in counts)
+        or not plain_values
+    ):
+        raise ValueError("a fact of another type than it should be")
+    if not 0 < 2 * n_contexts <= n_tokens or n_tokens != rows:
+        raise ValueError(f"{n_contexts} contexts with {n_tokens} tokens, and {rows} rows")
+    most = max(_MOST_TOKENS, _TOKENS_A_BYTE * files[0][1])
+    if n_tokens > most:
+        raise ValueError(f"{n_tokens} tokens in {files[0][1]} bytes")
+    return Dataset(name, folder, texts[0], n_contexts, n_tokens, tokenizer, source, files, former)
+
+
+def add_digests(root: Path, name: str) -> None:
+    """Write a dataset's files anew with their digests where they have none; raises `DamagedFile`.
+
+    The tokens go first, whose footer keeps what the files' hash was before.
+    """
+    dataset = read(root, name)
+    dataset.ids()
+    dataset.check()
+    former = dataset.former_files_sha256 or dataset.files_sha256
+    for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):
+        path = dataset.folder / file
+        if digests.has_digest(path):
+            continue
+        table = _table(path, schema, dataset.n_tokens if schema is _TOKENS else dataset.n_contexts)
+        facts = {}
+        if schema is _TOKENS:
+            known = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
+            facts[META_KEY] = json.dumps({**known, "former_files_sha256": former})
+        layout.publish(root, path, digests.parquet(table, facts), replace=True)
 
 
 def _files(folder: Path) -> tuple[tuple[int, int, int], ...]:
@@ -275,7 +397,7 @@ def _tokens_file(new: NewDataset) -> bytes:
         "tokenizer": asdict(new.tokenizer),
         "source": new.source,
     }
-    return _parquet(table, {META_KEY: json.dumps(facts)})
+    return digests.parquet(table, {META_KEY: json.dumps(facts)})
 
 
 def _contexts_file(new: NewDataset) -> bytes:
@@ -285,40 +407,11 @@ def _contexts_file(new: NewDataset) -> bytes:
         pl.Series("n_tokens", [len(ids) for ids in new.ids], dtype=pl.Int32),
         *(pl.col(name).cast(kind) for name, kind in CONTEXT_COLUMNS.items()),
     )
-    return _parquet(frame.to_arrow().cast(_arrow_contexts()), {})
-
-
-def _arrow_contexts() -> pa.Schema:
-    """The schema of contexts.parquet, with plain strings, which every reader knows."""
-    kinds = {pl.String: pa.string(), pl.Int64: pa.int64()}
-    return pa.schema(
-        [("context", pa.int32()), ("n_tokens", pa.int32())]
-        + [(name, kinds[kind]) for name, kind in CONTEXT_COLUMNS.items()]
-    )
-
-
-def _parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
-    """A table as one Parquet file in memory."""
-    sink = io.BytesIO()
-    with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(metadata)
-    return sink.getvalue()
+    return digests.parquet(frame.to_arrow().cast(_CONTEXTS))
 
 
 def publish_empty(root: Path) -> None:
     """The stand-in of zero rows, outside `tokens/`, that lets views exist before the first dataset."""
     folder = root / ".okens" / "dataset=_"
-    if not folder.exists():
-        tokens = {"context": pa.int32(), "position": pa.int32(), "token": pa.int32(), "text": pa.string()}
-        items = {"item": pa.int64(), "item_position": pa.int32(), "role": pa.string()}
-        layout.publish_folder(
-            root,
-            folder,
-            {
-                "tokens.parquet": _parquet(pa.schema({**tokens, **items}.items()).empty_table(), {}),
-                "contexts.parquet": _parquet(_arrow_contexts().empty_table(), {}),
-            },
-        )
+    for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):
+        layout.publish(root, folder / file, digests.parquet(schema.empty_table()))

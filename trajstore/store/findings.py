@@ -8,7 +8,6 @@ nothing of what an analysis means, and computes none.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import mmap
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from trajstore import __version__
 from trajstore.errors import DamagedFile, FindingExists, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name
-from trajstore.store import layout, slices
+from trajstore.store import digests, layout
 from trajstore.store.findingtables import TABLES
 
 _AGAIN = "Remove the finding (trajstore finding drop) and compute it again"
@@ -54,7 +53,7 @@ class Writer:
 
     def __init__(self, folder: Path, kind: str, footer: Mapping[str, object]) -> None:
         self._folder, self._kind = folder, kind
-        self._footer = {META_KEY: json.dumps(footer, allow_nan=False), DIGEST_KEY: "0" * 64}
+        self._footer = {META_KEY: json.dumps(footer, allow_nan=False), DIGEST_KEY: digests.ZEROS}
 
     def add(self, table: str, rows: pl.DataFrame | pa.Table) -> None:
         """Write a whole table; its columns may come in any order and in types that convert."""
@@ -72,7 +71,7 @@ class Writer:
             writer.add_key_value_metadata(self._footer)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
             with memoryview(mapped) as data:
-                slices.seal(data)
+                digests.seal(data)
             mapped.flush()
 
 
@@ -168,16 +167,19 @@ def _open(folder: Path) -> Finding:
     return Finding(kind, name, str(footer["made"]), footer["facts"], folder)
 
 
-def _footer(path: Path) -> dict[str, Any]:
-    """What a table's footer says; raises `DamagedFile`."""
+def _footer(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
+    """What a table's footer says; raises `DamagedFile`, also where its columns are not those of a schema given."""
     try:
-        metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
+        parquet = pq.read_metadata(layout.plain(layout.unlinked(path)))
+        metadata = parquet.metadata or {}
+        if schema is not None and not parquet.schema.to_arrow_schema().equals(schema):
+            raise DamagedFile(path, "its columns are not those of such a table", _AGAIN)
         found: dict[str, Any] = json.loads(metadata[META_KEY.encode()])
         place = (f"kind={found['kind']}", f"finding={found['finding']}")
         known = isinstance(found["facts"], dict) and isinstance(found["made"], str)
     except FileNotFoundError as error:
         raise DamagedFile(path, "it is not there", _AGAIN) from error
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a finding ({error})", _AGAIN) from error
     if not known or place != path.parts[-3:-1]:
         raise DamagedFile(path, f"it belongs to {'/'.join(place)}, so it is under another's name", _AGAIN)
@@ -186,11 +188,9 @@ def _footer(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """A table's rows; raises `DamagedFile`."""
-    _footer(path)
+    _footer(path, schema)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(schema):
-                raise DamagedFile(path, "its columns are not those of such a table", _AGAIN)
             return file.read()
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error), _AGAIN) from error
@@ -203,25 +203,21 @@ def problem(path: Path, *, deep: bool) -> str | None:
         return "it is no table of a finding"
     try:
         if not deep:
-            _footer(path)
+            _footer(path, TABLES[kind][table])
             return None
+        if changed := digests.problem(path):
+            return changed
         _read(path, TABLES[kind][table])
-        return (
-            None
-            if slices.is_sealed(path.read_bytes())
-            else ("its bytes are not those that were written (digest of the file)")
-        )
     except DamagedFile as error:
         return error.reason
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    return None
 
 
 def publish_empty(root: Path) -> None:
     """The stand-ins of zero rows, outside `findings/`, that let views exist before the first finding."""
     for kind, tables in TABLES.items():
         for table, schema in tables.items():
-            sink = io.BytesIO()
-            pq.write_table(schema.empty_table(), sink, store_schema=False)
             path = root / ".indings" / f"kind={kind}" / "finding=_" / f"{table}.parquet"
-            layout.publish(root, path, sink.getvalue())
+            layout.publish(root, path, digests.parquet(schema.empty_table()))

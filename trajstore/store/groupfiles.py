@@ -1,8 +1,8 @@
 """Group definitions as files, and the view each becomes.
 
-`STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the rest is its query. The view in
-the catalog's schema `groups` follows from it, so a lost catalog loses no group. The query of a group that is kept as
-a table reads `STORE/groups/NAME.parquet` (see `grouptables`).
+`STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the last line holds the file's
+digest, the rest is its query. The view in the catalog's schema `groups` follows from it, so a lost catalog loses no
+group. The query of a group that is kept as a table reads `STORE/groups/NAME.parquet` (see `grouptables`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, GroupError, QueryError
-from trajstore.store import layout, statements
+from trajstore.store import digests, layout, statements
 from trajstore.store.catalog import identifier, quoted
 
 
@@ -31,10 +31,10 @@ class Definition:
     description: str
 
     @property
-    def text(self) -> str:
-        """The definition as its file holds it."""
+    def file(self) -> bytes:
+        """The bytes of its file, with their digest."""
         header = "".join(f"-- {line}\n" for line in self.description.splitlines())
-        return f"{header}{self.sql}\n"
+        return digests.sealed(f"{header}{self.sql}\n", ".sql")
 
     @property
     def is_table(self) -> bool:
@@ -49,7 +49,7 @@ def table_query(name: str) -> str:
 
 def parse(text: str) -> tuple[str, str]:
     """(description, query) of a definition's text: its leading `--` lines, and the rest."""
-    return sqlfiles.split_header(text)
+    return sqlfiles.split_header(digests.without_line(text))
 
 
 def shipped() -> dict[str, Definition]:

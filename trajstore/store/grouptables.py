@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
-from trajstore.store import layout, slices
+from trajstore.store import digests, layout
 from trajstore.store.datasets import Dataset, numbers
 
 _SCHEMA = pa.schema(
@@ -135,9 +135,9 @@ def encode(
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
         facts = {"format": FORMAT, "group": name, **asdict(made)}
-        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: "0" * 64})
+        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: digests.ZEROS})
     data = sink.getbuffer()
-    slices.seal(data)
+    digests.seal(data)
     return made, data
 
 
@@ -169,7 +169,7 @@ def _facts(path: Path, name: str, file: pq.ParquetFile) -> Made:
             str(facts["sites_sha256"]),
         )
         own, rows = facts["group"], sum(part.sites for part in parts.values())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a group ({error!r})", _AGAIN) from error
     if own != name:
         raise DamagedFile(path, f"it is the table of {own!r}, so it is under another's name", _AGAIN)
@@ -206,11 +206,11 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def problem(root: Path, name: str, *, deep: bool) -> str | None:
     """What is wrong with a group's table, or None; `deep` reads every byte."""
     try:
+        if deep and (changed := digests.problem(layout.plain(path_of(root, name)))):
+            return changed
         read(root, name)
         if deep:
             sites(root, name)
-            if not slices.is_sealed(path_of(root, name).read_bytes()):
-                return "its bytes are not those that were written (digest of the file)"
     except DamagedFile as error:
         return error.reason
     except OSError as error:
@@ -229,7 +229,8 @@ def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
     return [
         name
         for name, part in made.parts.items()
-        if name in datasets and datasets[name].files_sha256 != part.files_sha256
+        if name in datasets
+        and part.files_sha256 not in (datasets[name].files_sha256, datasets[name].former_files_sha256)
     ]
 
 

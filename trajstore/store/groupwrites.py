@@ -48,7 +48,7 @@ def put(
                 for broken, cause in groupfiles.create_views(connection, [new, *users]):
                     raise GroupError(f"The group {broken.name!r} cannot be made: {cause}") from cause
                 if other != new:
-                    layout.publish(root, path, new.text.encode(), replace=True)
+                    layout.publish(root, path, new.file, replace=True)
         if table is None:
             rows.unlink(missing_ok=True)
 

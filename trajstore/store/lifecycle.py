@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, datasets, findings, layout, measures, migrate, models, slices
+from trajstore.store import (
+    catalog,
+    datasets,
+    digests,
+    findings,
+    layout,
+    measures,
+    migrate,
+    models,
+    sealing,
+    slices,
+)
 from trajstore.store.migrate import Migration
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
+_STAND_INS = (".osses", ".okens", ".odels", ".easures", ".indings")
 _OURS = {
     CATALOG,
     f"{CATALOG}.wal",
     *_FOLDERS,
+    *_STAND_INS,
     "measures",
     "findings",
     "damaged",
     "cache",
-    ".osses",
-    ".okens",
-    ".odels",
-    ".easures",
-    ".indings",
 }
 
 StorePath = str | os.PathLike[str]
@@ -115,7 +123,9 @@ def migrate_store(path: StorePath) -> list[str]:
     """Bring a store's catalog up to this version; returns what was applied."""
     root = existing(path)
     stand_ins(root)
+    sealing.add_digests(root)
     with catalog.maintaining(root) as connection:
+        sealing.add_group_digests(root)
         done = migrate.migrate(connection, root)
     layout.sweep_temporaries(root)
     return done
@@ -130,6 +140,8 @@ def migrations(path: StorePath) -> list[Migration]:
 def _put_catalog(root: Path, *, replace: bool) -> None:
     """Make a catalog aside and publish it whole."""
     stand_ins(root)
+    sealing.add_digests(root)
+    sealing.add_group_digests(root)
     fresh = layout.temporary(root, ".duckdb")
     try:
         with catalog.creating(root, fresh) as connection:
@@ -142,9 +154,21 @@ def _put_catalog(root: Path, *, replace: bool) -> None:
 
 
 def stand_ins(root: Path) -> None:
-    """The zero-row files that let the views be made."""
+    """The zero-row files that let the views be made; those that are not as they were written are made anew."""
+    for path, _ in damaged_stand_ins(root):
+        layout.plain(layout.unlinked(path)).unlink()
     slices.publish_empty(root)
     datasets.publish_empty(root)
     models.publish_empty(root)
     measures.publish_empty(root)
     findings.publish_empty(root)
+
+
+def damaged_stand_ins(root: Path) -> Iterator[tuple[Path, str]]:
+    """(path, what is wrong) of zero-row files that are not as they were written."""
+    for folder in _STAND_INS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.suffix == ".parquet" and (what := digests.problem(path)):
+                yield path, what
+            elif path == root / models.STAND_IN and path.read_bytes() != models.NONE:
+                yield path, digests.CHANGED

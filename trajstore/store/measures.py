@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
-from trajstore.store import layout, slices
+from trajstore.store import digests, layout
 
 _SCHEMA = pa.schema(
     [
@@ -130,9 +130,9 @@ def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryvi
         sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
     ) as writer:
         writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
-        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: "0" * 64})
+        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: digests.ZEROS})
     data = sink.getbuffer()
-    slices.seal(data)
+    digests.seal(data)
     return data
 
 
@@ -188,7 +188,7 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
         facts = json.loads(file.metadata.metadata[META_KEY.encode()])
         root = path.parents[3]
         own = path_of(root, facts["model"], facts["step"], facts["name"], facts["dataset"])
-    except (KeyError, TypeError, ValueError, BadName) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, BadName) as error:
         raise DamagedFile(path, f"its footer lacks the facts of measures ({error!r})", _AGAIN) from error
     if own != path:
         raise DamagedFile(path, f"it is {own.relative_to(root)}, so it is under another's name", _AGAIN)
@@ -199,13 +199,14 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
 def problem(path: Path, *, deep: bool) -> str | None:
     """What is wrong with a file of measures, or None; `deep` reads every byte."""
     try:
+        if deep and (changed := digests.problem(path)):
+            return changed
         _read(path)
-        sound = not deep or slices.is_sealed(path.read_bytes())
     except DamagedFile as error:
         return error.reason
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    return None if sound else "its bytes are not those that were written (digest of the file)"
+    return None
 
 
 def drop(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> None:
@@ -227,6 +228,5 @@ def _model_folder(root: Path, model: str) -> Path:
 
 def publish_empty(root: Path) -> None:
     """The stand-in of zero rows, outside `measures/`, that lets the view exist before the first measure."""
-    sink = io.BytesIO()
-    pq.write_table(_SCHEMA.empty_table(), sink, store_schema=False)
-    layout.publish(root, root / ".easures" / "model=_" / "step=0" / "none.parquet", sink.getvalue())
+    path = root / ".easures" / "model=_" / "step=0" / "none.parquet"
+    layout.publish(root, path, digests.parquet(_SCHEMA.empty_table()))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from trajstore.errors import DamagedFile
-from trajstore.store import layout
+from trajstore.store import digests, layout
+
+STAND_IN = Path(".odels/none.json")
+"""File inside a store that lets views exist before the first model."""
+NONE = b"[]\n"
+"""What it holds."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,14 @@ class ModelFacts:
 
 def publish(root: Path, facts: ModelFacts) -> ModelFacts:
     """Write a model's facts unless they are there; returns what the store holds."""
-    data = json.dumps(asdict(facts), indent=1).encode() + b"\n"
-    layout.publish(root, layout.model_path(root, facts.model), data)
+    layout.publish(root, layout.model_path(root, facts.model), encode(asdict(facts)))
     return read(root, facts.model) or facts
+
+
+def encode(facts: Mapping[str, object]) -> bytes:
+    """The bytes of a model's file, with their digest."""
+    own = {name: value for name, value in facts.items() if name != digests.JSON_FIELD}
+    return digests.sealed(json.dumps(own, indent=1), ".json")
 
 
 def read(root: Path, model: str) -> ModelFacts | None:
@@ -73,4 +84,4 @@ def _facts(model: str, raw: object) -> ModelFacts:
 
 def publish_empty(root: Path) -> None:
     """The stand-in without models, outside `models/`, that lets views exist before the first model."""
-    layout.publish(root, root / ".odels" / "none.json", b"[]\n")
+    layout.publish(root, root / STAND_IN, NONE)

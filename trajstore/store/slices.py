@@ -14,16 +14,17 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
-from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
-from trajstore.store import layout
+from trajstore.schema import DIGEST_KEY, FORMAT, LOWEST_LOSS, META_KEY
+from trajstore.store import digests, layout
 from trajstore.store.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
@@ -135,9 +136,9 @@ def encode(
         store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_PAGE)
-        writer.add_key_value_metadata({META_KEY: _facts_json(facts), DIGEST_KEY: "0" * 64})
+        writer.add_key_value_metadata({META_KEY: _facts_json(facts), DIGEST_KEY: digests.ZEROS})
     data = sink.getbuffer()
-    seal(data)
+    digests.seal(data)
     return data
 
 
@@ -147,47 +148,14 @@ def _facts_json(facts: SliceFacts) -> str:
     return json.dumps({"format": FORMAT, **flat.pop("provenance"), **flat})
 
 
-def seal(data: memoryview) -> None:
-    """Patch a file's digest in: sha256 of the file while the digest's own 64 digits are zeros."""
-    at = _digest_place(data)
-    if at is None:
-        raise ValueError("no place for the digest")
-    data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
-
-
-def is_sealed(data: bytes) -> bool:
-    """Whether a file's bytes are those that were published."""
-    at = _digest_place(data)
-    if at is None:
-        return False
-    digest = hashlib.sha256(memoryview(data)[:at])
-    digest.update(b"0" * 64)
-    digest.update(memoryview(data)[at + 64 :])
-    return digest.hexdigest().encode() == data[at : at + 64]
-
-
-def _digest_place(data: bytes | memoryview) -> int | None:
-    """Where the digest's digits stand in the footer, or None."""
-    # Thrift compact protocol: after the key, the value's field has a header byte and a length byte (64).
-    key = DIGEST_KEY.encode() + b"\x18\x40"
-    skipped = max(0, len(data) - _FACTS_WITHIN)
-    at = bytes(data[skipped:]).rfind(key)
-    return None if at < 0 else skipped + at + len(key)
-
-
 def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
     """The facts in a slice's footer; raises `DamagedFile` where there are none, or the path says otherwise."""
     try:
         raw = json.loads((metadata.metadata or {})[META_KEY.encode()])
         # Fields that later versions add are absent here and keep their defaults.
-        provenance = Provenance(
-            **{name: raw[name] for name in Provenance.__dataclass_fields__ if name in raw}
-        )
-        own = ("model", "dataset", "step", "rows", "tokens_sha256", "loss_sha256")
-        facts = SliceFacts(
-            **{name: raw[name] for name in own}, provenance=provenance, partial=raw.get("partial", False)
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        provenance = Provenance(**_of_type(Provenance, raw))
+        facts = SliceFacts(**_of_type(SliceFacts, raw), provenance=provenance)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a slice ({error!r})") from error
     labels = [part.partition("=")[2] for part in path.parts[-4:-1]]
     if labels != [facts.model, facts.dataset, str(facts.step)]:
@@ -196,6 +164,26 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
             f"it holds {facts.model} on {facts.dataset} at step {facts.step}, so it is under another's name",
         )
     return facts
+
+
+def _of_type(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a class of facts that JSON has, each of its type; raises `ValueError`."""
+    found = {}
+    for each in fields(kind):
+        if each.name in raw and each.name != "provenance":
+            found[each.name] = value = raw[each.name]
+            wanted = str(each.type)
+            types = tuple(of for name, of in _TYPES.items() if wanted.startswith(name))
+            if value is None and "None" in wanted:
+                continue
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise ValueError(f"its {each.name} is {value!r:.40}")
+            if isinstance(value, dict) and not all(isinstance(text, str) for text in value.values()):
+                raise ValueError(f"its {each.name} holds more than texts")
+    return found
+
+
+_TYPES: Mapping[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
 
 
 def open_slice(path: Path) -> pq.ParquetFile:
@@ -253,17 +241,24 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
         losses = _column(path, file, "loss")
         if not facts.partial:
             return facts, losses
-        context = _column(path, file, "context")
-    n = dataset.lengths - 1
-    contexts = np.unique(context)
-    sound = len(contexts) and contexts[0] >= 0 and contexts[-1] < dataset.n_contexts
-    if not sound or not np.array_equal(context, np.repeat(contexts, n[contexts])):
-        raise DamagedFile(path, "its rows are not those of whole contexts in order")
-    there = np.zeros(dataset.n_contexts, dtype=bool)
-    there[contexts] = True
+        there = _sites(path, file, dataset, partial=True)
     values = np.full(dataset.n_losses, np.nan, dtype=np.float32)
-    values[np.repeat(there, n)] = losses
+    values[there] = losses
     return facts, values
+
+
+def _sites(path: Path, file: pq.ParquetFile, dataset: Dataset, *, partial: bool) -> np.ndarray:
+    """Which of the dataset's losses the rows are of, bool (n_losses,); raises `DamagedFile` for any other order."""
+    context, position = _column(path, file, "context"), _column(path, file, "position")
+    there = np.zeros(dataset.n_contexts, dtype=bool)
+    inside = context[(context >= 0) & (context < dataset.n_contexts)]
+    there[inside if partial else slice(None)] = True
+    rows = np.repeat(there, dataset.lengths - 1)
+    for column, key in zip((context, position), dataset.loss_keys, strict=True):
+        if not np.array_equal(column, key[rows]):
+            what = "those of whole contexts in order" if partial else "in the order of its dataset's tokens"
+            raise DamagedFile(path, f"its rows are not {what}")
+    return rows
 
 
 def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
@@ -274,14 +269,45 @@ def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
         raise DamagedFile(path, str(error)) from error
 
 
-def check_footer(path: Path, dataset: Dataset) -> None:
-    """Raise `DamagedFile` unless the slice's footer fits its path, its dataset and the format."""
+def check(path: Path, dataset: Dataset, *, deep: bool) -> None:
+    """Raise `DamagedFile` unless the slice's footer fits its path, its dataset and the format, and its losses can be.
+
+    Quick: the lowest loss as the footer has it. Deep: all bytes, each row's place, and the hash of the losses.
+    """
+    if deep and (changed := digests.problem(path)):
+        raise DamagedFile(path, changed)
     with open_slice(path) as file:
-        _fitting_facts(path, file.metadata, dataset)
+        facts = _fitting_facts(path, file.metadata, dataset)
         if not file.schema_arrow.equals(_schema(file.schema_arrow.names)):
             raise DamagedFile(
                 path, f"its columns are {', '.join(file.schema_arrow.names)}, of types not a slice's"
             )
+        _require_possible(path, _extremes(file.metadata), facts)
+        if not deep:
+            return
+        losses = _column(path, file, "loss")
+        _sites(path, file, dataset, partial=facts.partial)
+    if hash_losses(losses) != facts.loss_sha256:
+        raise DamagedFile(path, "its losses are not those that were written (hash of the losses)")
+    if not np.isfinite(losses).all():
+        raise DamagedFile(path, "it holds losses that are no numbers")
+    _require_possible(path, (float(losses.min()), float(losses.max())), facts)
+
+
+def _extremes(metadata: pq.FileMetaData) -> tuple[float, float] | None:
+    """The lowest and the highest loss as a footer has them; None where it has not."""
+    column = metadata.schema.names.index("loss")
+    parts = [metadata.row_group(n).column(column).statistics for n in range(metadata.num_row_groups)]
+    if not parts or not all(part is not None and part.has_min_max for part in parts):
+        return None
+    return min(part.min for part in parts), max(part.max for part in parts)
+
+
+def _require_possible(path: Path, extremes: tuple[float, float] | None, facts: SliceFacts) -> None:
+    """Raise `DamagedFile` where losses are lower than rounding explains."""
+    lowest = LOWEST_LOSS.get(facts.provenance.dtype, LOWEST_LOSS["float32"])
+    if extremes is not None and extremes[0] < lowest:
+        raise DamagedFile(path, f"it holds a loss of {extremes[0]:g} nats, and none can be below {lowest:g}")
 
 
 def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> SliceFacts:
@@ -290,7 +316,7 @@ def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> S
     if facts.tokens_sha256 != dataset.tokens_sha256:
         raise DamagedFile(path, f"its losses are of other tokens than those of {dataset.name}")
     rows, losses = metadata.num_rows, dataset.n_losses
-    if rows != facts.rows if facts.partial else rows != losses:
+    if rows > losses or (rows != facts.rows if facts.partial else rows != losses):
         raise DamagedFile(path, f"it has {rows} losses, {dataset.name} has {losses}")
     return facts
 
@@ -299,6 +325,4 @@ def publish_empty(root: Path) -> None:
     """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
     folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
     for name, columns in (("slice.parquet", ()), ("columns.parquet", COLUMNS)):
-        sink = io.BytesIO()
-        pq.write_table(_schema(columns).empty_table(), sink, store_schema=False)
-        layout.publish(root, folder / name, sink.getbuffer())
+        layout.publish(root, folder / name, digests.parquet(_schema(columns).empty_table()))

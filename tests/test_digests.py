@@ -1,0 +1,264 @@
+"""Every file of a store carries a digest of itself, by which one changed bit is found; older stores get them."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import plant
+
+from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
+from trajstore.store import checks, datasets, digests, grouptables, lifecycle
+from trajstore.store.measures import Measure
+from trajstore.store.models import ModelFacts
+from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def fill(store: Store) -> Store:
+    """A store with every kind of file: datasets, slices, facts, measures, a finding, groups of each kind."""
+    plant(store)
+    store.publish_model(ModelFacts("a", n_params=7))
+    store.groups.add("mine", "FROM groups.digits", "of digits")
+    store.groups.add("given", pl.DataFrame({"dataset": ["d"], "context": [0], "position": [1]}))
+    store.add_measures("noise", [Measure("noise", 0.5)], model="a", step=8, dataset="d")
+    with store.add_finding("phases", "first", {"of": "a"}) as writer:
+        row = {"model": ["a"], "dataset": ["d"], "series": ["mean"], "event": ["minimum"], "step": [8]}
+        writer.add("events", pl.DataFrame({**row, "low": [4], "high": [16], "value": [1.0]}))
+    return store
+
+
+@pytest.fixture(scope="module")
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "store"
+    fill(Store.create(path)).close()
+    return path
+
+
+@pytest.fixture
+def path(_filled: Path, store_path: Path) -> Path:
+    return shutil.copytree(_filled, store_path)
+
+
+def found(path: Path, *, deep: bool = True) -> dict[str, str]:
+    with Store(path) as store:
+        return {problem.path: problem.what for problem in checks.check(store, deep=deep)}
+
+
+def own_files(path: Path) -> list[Path]:
+    """Every file of a store but the catalog."""
+    skipped = {path / CATALOG, path / f"{CATALOG}.wal"}
+    return sorted(
+        each
+        for each in path.rglob("*")
+        if each.is_file() and each not in skipped and each.parts[len(path.parts)] not in ("cache", "tmp")
+    )
+
+
+def of_each_kind(path: Path) -> list[Path]:
+    """Its files, of slices and stand-ins a few."""
+    every = own_files(path)
+    of_many = [each for each in every if each.name == "slice.parquet"]
+    hidden = [each for each in every if each.relative_to(path).parts[0].startswith(".")]
+    return [each for each in every if each not in of_many + hidden] + of_many[:3] + hidden[:6]
+
+
+def flip(path: Path, rng: random.Random) -> tuple[int, int]:
+    data = bytearray(path.read_bytes())
+    at, bit = rng.randrange(len(data)), 1 << rng.randrange(8)
+    data[at] ^= bit
+    path.write_bytes(data)
+    return at, bit
+
+
+def test_every_file_carries_one(path: Path) -> None:
+    assert found(path) == {}
+    for file in own_files(path):
+        assert digests.problem(file) is None or file.name == "none.json", file
+
+
+@pytest.mark.parametrize("flips", [8, pytest.param(500, marks=pytest.mark.slow)])
+def test_one_flip_anywhere_names_its_file(path: Path, flips: int) -> None:
+    """Through `check --deep` itself, with each file of the small form flipped once in turn."""
+    rng = random.Random(11)
+    files = of_each_kind(path)
+    rng.shuffle(files)
+    for number in range(flips):
+        file = files[number % len(files)]
+        good = file.read_bytes()
+        where = flip(file, rng)
+        assert str(file.relative_to(path)) in found(path), (file, where)
+        file.write_bytes(good)
+
+
+@pytest.mark.parametrize("flips", [600, pytest.param(6000, marks=pytest.mark.slow)])
+def test_one_flip_anywhere_changes_what_the_digest_says(path: Path, flips: int) -> None:
+    rng = random.Random(12)
+    files = [file for file in own_files(path) if file.name != "none.json"]
+    for number in range(flips):
+        file = files[number % len(files)]
+        good = file.read_bytes()
+        where = flip(file, rng)
+        assert digests.problem(file) is not None, (file, where)
+        file.write_bytes(good)
+
+
+def test_a_group_changed_by_hand_works_and_is_named(path: Path) -> None:
+    """The digest costs nobody the right to edit: the message says how to keep the change."""
+    file = path / "groups/mine.sql"
+    file.write_text(file.read_text().replace("groups.digits", "groups.the"))
+    with Store(path) as store:
+        problems = {problem.path: problem for problem in checks.check(store)}
+        assert store.groups.definition("mine").sql == "FROM groups.the"
+    assert problems["groups/mine.sql"].mend == checks._REBUILD  # its view is another
+    lifecycle.rebuild(path)
+    with Store(path) as store:
+        (problem,) = checks.check(store)
+    assert (problem.path, problem.what) == ("groups/mine.sql", digests.CHANGED)
+    assert "remove its line with sha256 and run trajstore rebuild" in problem.mend
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "sha256" not in line))
+    assert found(path) == {"groups/mine.sql": digests.MISSING}
+    lifecycle.rebuild(path)
+    assert found(path) == {}
+    with Store(path) as store:
+        assert store.groups.show("mine").sql == "FROM groups.the"
+        assert store.groups.show("mine").description == "of digits"
+
+
+def test_facts_changed_by_hand_are_named(path: Path) -> None:
+    file = path / "models/a.json"
+    file.write_text(file.read_text().replace("7", "8"))
+    assert found(path, deep=False) == {"models/a.json": digests.CHANGED}
+    file.write_text(json.dumps({"model": "a", "n_params": 8}))
+    assert found(path, deep=False) == {"models/a.json": digests.MISSING}
+    lifecycle.rebuild(path)
+    assert found(path) == {}
+    with Store(path) as store:
+        assert store.model("a") == ModelFacts("a", n_params=8)
+
+
+# stores of before
+
+
+def without_digests(path: Path) -> None:
+    """Make a store what the version before digests wrote."""
+    for file in [*path.glob("models/*.json"), *path.glob("groups/*.sql")]:
+        data = file.read_bytes()
+        if file.suffix == ".json":
+            facts = json.loads(data)
+            del facts["sha256"]
+            file.write_text(json.dumps(facts, indent=1) + "\n")
+        else:
+            file.write_text(digests.without_line(data.decode()))
+    hidden = [each for each in own_files(path) if each.relative_to(path).parts[0].startswith(".")]
+    for file in [*path.glob("tokens/*/*.parquet"), *hidden]:
+        if file.suffix == ".parquet":
+            strip(file, pq.read_table(file, partitioning=None))
+    with duckdb.connect(str(path / CATALOG)) as connection:
+        connection.execute("DELETE FROM migrations WHERE name = '0002_digests'")
+
+
+def strip(file: Path, table: pa.Table, keep: Iterable[str] = (META_KEY,)) -> None:
+    """Write a table in a file's place with what its footer says, without a digest."""
+    facts = {key.decode(): value for key, value in (pq.read_metadata(file).metadata or {}).items()}
+    with pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({key: facts[key] for key in keep if key in facts})
+
+
+def test_migrate_gives_an_older_store_its_digests(path: Path) -> None:
+    with Store(path) as store:
+        before = store.sql("FROM losses ORDER BY ALL").fetchall(), store.sql("FROM tokens").fetchall()
+    without_digests(path)
+    assert not digests.has_digest(path / "tokens/dataset=d/tokens.parquet")
+    assert lifecycle.migrate_store(path) == ["0002_digests"]
+    assert found(path) == {}
+    with Store(path) as store:
+        assert (
+            store.sql("FROM losses ORDER BY ALL").fetchall(),
+            store.sql("FROM tokens").fetchall(),
+        ) == before
+        assert store.groups.show("mine").description == "of digits"
+        assert store.model("a") == ModelFacts("a", n_params=7)
+    assert lifecycle.migrate_store(path) == []
+
+
+def test_migrate_leaves_what_is_damaged_without(path: Path) -> None:
+    """Other tokens under the footer's hash: a digest would say that they are what was written."""
+    without_digests(path)
+    file = path / "tokens/dataset=d/tokens.parquet"
+    table = pq.read_table(file, partitioning=None)
+    changed = table.set_column(2, "token", pa.array([0] * table.num_rows, pa.int32()))
+    strip(file, changed)
+    lifecycle.migrate_store(path)
+    assert not digests.has_digest(file)
+    assert set(found(path)) == {"tokens/dataset=d/tokens.parquet"} | {
+        problem for problem in found(path) if problem.startswith("losses/")
+    }
+
+
+def test_check_says_which_files_lack_one(path: Path) -> None:
+    without_digests(path)
+    with duckdb.connect(str(path / CATALOG)) as connection:
+        connection.execute("INSERT INTO migrations SELECT '0002_digests', now() AT TIME ZONE 'UTC'")
+    lacking = found(path, deep=False)
+    assert {"models/a.json", "groups/mine.sql", "groups/given.sql"} < lacking.keys()
+    assert {f"tokens/dataset=d/{name}.parquet" for name in ("tokens", "contexts")} < lacking.keys()
+    assert set(lacking.values()) == {digests.MISSING}
+    lifecycle.rebuild(path)
+    assert found(path) == {}
+
+
+def test_a_table_found_before_digests_is_not_stale_for_them(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dataset's files are other files with their digests, and the same tokens, texts and roles."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def even(tokens):\n    return (tokens['position'] % 2 == 0)\n")
+    without_digests(path)
+    lifecycle.migrate_store(path)
+    with Store(path) as store:
+        new = store.dataset("d")
+        assert new.former_files_sha256 not in (None, new.files_sha256)
+        store.groups.add_python("even", "mine:even", datasets=["d"])
+        made = grouptables.read(path, "even")
+        part = made.parts["d"]
+        as_before = grouptables.Made(
+            **{
+                **vars(made),
+                "parts": {"d": grouptables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
+            }
+        )
+        assert grouptables.changed(as_before, {"d": new}) == []
+
+
+def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_digests(path)
+    before = datasets.read(path, "d").files_sha256
+    real, count = datasets.layout.publish, [0]
+
+    def dies(*args: object, **options: object) -> bool:
+        count[0] += 1
+        if count[0] == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets.layout, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.add_digests(path, "d")
+    datasets.add_digests(path, "d")
+    again = datasets.read(path, "d")
+    assert again.former_files_sha256 == before
+    assert all(digests.problem(file) is None for file in again.folder.iterdir())
+    assert DIGEST_KEY.encode() in pq.read_metadata(again.folder / "contexts.parquet").metadata
