@@ -9,7 +9,8 @@ loss(at) − (1 − w) · loss(before) − w · loss(after) with w = (at − bef
 same length elsewhere. The median absolute deviation of that from its median gives the token's noise, which no trend and
 no spike elsewhere enters; τ is as many times it as independent normal noise exceeds with a share of `RATE` on either
 side, and `LEAST_TAU` at least, so that numeric noise is never meant. Noise with longer tails gives a higher share,
-which the placebo windows show: the same τ in all windows of the same length elsewhere.
+which the placebo windows show: the same τ in all windows of the same length elsewhere. Tokens that move little beside
+their noise are mostly taken for flat, so that shares are lower bounds; how much is missed, `spike_recall` estimates.
 
 Arrays in, arrays and a frame out; losses are nats.
 """
@@ -18,13 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import polars as pl
 
 from trajstore.analysis.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.analysis.gram import Blocks
-from trajstore.analysis.spikes import FEWEST_PLACEBOS, NORMAL, Window, placebos
+from trajstore.analysis.spike_recall import Moves, TokenNoise, recalls
+from trajstore.analysis.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.errors import BadOption, TrajstoreError
 
 RATE = 0.001
@@ -44,7 +47,8 @@ SHARES = {
     "low": pl.Float64,
     "high": pl.Float64,
 }
-"""Columns of `shares`: kind is spike, placebo, or difference (the spike's share less the mean of the placebos')."""
+"""Columns of `shares`: kind is spike, placebo, difference (the spike's share less the mean of the placebos'), recall or
+corrected (see `spike_recall`)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Classes:
     """float32 (tokens,), nats."""
     counts: np.ndarray
     """Tokens that follow and that are inverse in the window and each placebo, int64 (1 + placebos, 2, units)."""
+    moves: Moves | None
+    """How far tokens moved beside their noise; None where too few placebo windows tell it."""
     sums: np.ndarray
     """Losses of the tokens of each of `CLASSES`, by checkpoint, float64 (checkpoints, 3), nats."""
 
@@ -93,6 +99,7 @@ class Classes:
         return means
 
 
+@cache
 def noises_exceeded(rate: float) -> float:
     """By how many times its noise independent normal noise in three checkpoints is a change, with this share.
 
@@ -114,20 +121,20 @@ def own_taus(block: np.ndarray, windows: Sequence[Window], rate: float = RATE) -
 
     Raises `TrajstoreError` for fewer than `FEWEST_PLACEBOS`.
     """
+    _require_enough(windows)
+    return _taus(TokenNoise.of(block, windows), rate)
+
+
+def _require_enough(windows: Sequence[Window]) -> None:
     if len(windows) < FEWEST_PLACEBOS:
         raise TrajstoreError(
             f"There are {len(windows)} windows of the spike's length elsewhere, too few to tell how much a token "
             f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with --steps, or give --tau"
         )
-    at, before, after = (
-        np.array([getattr(each, name) for each in windows]) for name in ("at", "before", "after")
-    )
-    w = np.float32((at[0] - before[0]) / (after[0] - before[0]))
-    off = block[at] - (1 - w) * block[before] - w * block[after]
-    np.abs(off - np.median(off, axis=0), out=off)
-    of_noise = np.sqrt(1 + (1 - w) ** 2 + w**2)
-    scale = noises_exceeded(rate) * NORMAL / of_noise
-    taus: np.ndarray = np.maximum(np.median(off, axis=0) * scale, LEAST_TAU)
+
+
+def _taus(noise: TokenNoise, rate: float) -> np.ndarray:
+    taus: np.ndarray = np.maximum(noise.size * noises_exceeded(rate), LEAST_TAU)
     return taus.astype(np.float32)
 
 
@@ -165,13 +172,19 @@ def classify(
     counts = [np.zeros((1 + len(each), 2, n_units), dtype=np.int64) for each in elsewhere]
     sums = [np.zeros((checkpoints, len(CLASSES))) for _ in windows]
     gathered = [_Gathered() for _ in windows]
+    moves = [Moves.none(n_units) if len(each) >= FEWEST_PLACEBOS else None for each in elsewhere]
+    if how.tau is None:
+        for others in elsewhere:
+            _require_enough(others)
     for first, block in blocks:
         of_column = units[first : first + block.shape[1]]
         for number, (window, others) in enumerate(zip(windows, elsewhere, strict=True)):
-            if how.tau is None:
-                tau = own_taus(block, others, how.rate)
-            else:
-                tau = np.full(block.shape[1], how.tau, dtype=np.float32)
+            told = moves[number]
+            noise = None if told is None else TokenNoise.of(block, others)
+            tau = np.full(block.shape[1], how.tau or np.nan, dtype=np.float32)
+            if noise is not None and told is not None:
+                tau = _taus(noise, how.rate) if how.tau is None else tau
+                told.add(block, window, others, noise, tau, of_column)
             for row, each in enumerate([window, *others]):
                 moved = change(block, each)
                 for side, mask in enumerate((moved > tau, moved < -tau)):
@@ -183,8 +196,10 @@ def classify(
             gathered[number].change.append(moved)
             gathered[number].tau.append(tau)
     return [
-        Classes(window, others, np.concatenate(got.change), np.concatenate(got.tau), count, total)
-        for window, others, got, count, total in zip(windows, elsewhere, gathered, counts, sums, strict=True)
+        Classes(window, others, np.concatenate(got.change), np.concatenate(got.tau), count, told, total)
+        for window, others, got, count, told, total in zip(
+            windows, elsewhere, gathered, counts, moves, sums, strict=True
+        )
     ]
 
 
@@ -195,6 +210,7 @@ def shares(found: Classes, tokens: Sequence[tuple[str, np.ndarray]], draws: Draw
     windows have the same τ. A difference's window is the spike's.
     """
     windows = [found.window, *found.placebos]
+    places = [(each.before, each.at, each.after) for each in [*windows, windows[0]]]
     rows = []
     for side, name in enumerate(CLASSES[:2]):
         counts = found.counts[:, side].astype(np.float64)
@@ -203,9 +219,15 @@ def shares(found: Classes, tokens: Sequence[tuple[str, np.ndarray]], draws: Draw
             counts = np.vstack([counts, counts[0] - counts[1:].mean(axis=0)])
             kinds.append("difference")
         told = estimate(_strata(counts, tokens), [1], draws)
-        places = [(each.before, each.at, each.after) for each in [*windows, windows[0]]]
         for kind, place, *values in zip(kinds, places, told.mean, told.low, told.high, strict=False):
             rows.append((kind, name, *place, *map(float, values)))
+    if found.moves is not None:
+        differences = found.counts[0] - found.counts[1:].mean(axis=0)
+        strata = _strata(found.moves.spike.T, tokens), _strata(differences, tokens)
+        for name, each in zip(CLASSES[:2], recalls(found.moves, *strata, draws), strict=True):
+            rows.append(("recall", name, *places[0], each.share, each.low, each.high))
+            if each.corrected is not None:
+                rows.append(("corrected", name, *places[0], *each.corrected))
     return pl.DataFrame(rows, schema=SHARES, orient="row").with_columns(pl.col("low", "high").fill_nan(None))
 
 
@@ -214,7 +236,7 @@ def _strata(counts: np.ndarray, tokens: Sequence[tuple[str, np.ndarray]]) -> lis
     strata, first = [], 0
     for dataset, of_unit in tokens:
         there = np.flatnonzero(of_unit)
-        ratio = Ratio(of_unit[there].astype(np.float64), counts[:, first + there])
+        ratio = Ratio(of_unit[there].astype(np.float64), counts[:, first + there].astype(np.float64))
         strata.append(Stratum(dataset, len(of_unit), there, (ratio,)))
         first += len(of_unit)
     return [each for each in strata if len(each.units)]

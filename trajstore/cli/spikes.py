@@ -28,10 +28,16 @@ from trajstore.cli.output import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from trajstore.store.store import Store
     from trajstore.view.spikes import Spikes, Told
 
 _GROUPS_SHOWN = 5
+_RECALL = (
+    "Shares found are lower bounds. Recall is the share found of the tokens that moved by 2.5 times their own noise or "
+    "more, estimated from that noise. Corrected is the difference divided by it, where it is 20 % or more."
+)
 
 
 def spikes(
@@ -100,9 +106,10 @@ def spikes(
 
     A token follows where its loss at the spike is above those before and after by more than τ, and is inverse where it
     is below both by as much. τ is the token's own, from windows of the same length elsewhere in training; those are the
-    placebos, in which the same shares are counted. The mean must rise higher than noise between checkpoints makes it.
-    What is found is kept as a finding, also where there is no spike: spikes, spike_shares, spike_tokens and
-    spike_groups in SQL.
+    placebos, in which the same shares are counted. The shares found are lower bounds; beside them are the recall and
+    the share corrected by it. The mean must rise higher than noise between checkpoints makes it; where few checkpoints
+    or a trend would hide a spike, the answer is that it cannot be told. What is found is kept as a finding, also where
+    there is no spike: spikes, spike_shares, spike_tokens and spike_groups in SQL.
 
     \b
     Example:
@@ -118,7 +125,15 @@ def spikes(
     from trajstore.view.inputs import Asked
     from trajstore.view.save import SUFFIXES, save_chart
     from trajstore.view.spike_charts import spike_charts
-    from trajstore.view.spikes import KIND, PREFIX, Search, check_groups_free, default_name, keep_groups
+    from trajstore.view.spikes import (
+        KIND,
+        PREFIX,
+        Search,
+        check_groups_free,
+        default_name,
+        keep_groups,
+        not_found,
+    )
     from trajstore.view.spikes import keep as keep_finding
     from trajstore.view.spikes import spikes as find
 
@@ -144,12 +159,7 @@ def spikes(
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         else:
             _print(opened, found, top)
-    if not found.found:
-        noise = f" of {found.noise.size:.3g} nats" if found.noise else ""
-        say(
-            f"There is none: no short rise and fall of the mean loss of {found.model} stands out from the noise{noise} "
-            "between checkpoints."
-        )
+    say(_RECALL if found.found else not_found(found))
     if plot is not None:
         save_chart(spike_charts(found), plot)
         say(f"Drew {plot}.")
@@ -175,7 +185,8 @@ def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
     """Spikes, shares, groups and tokens as records."""
     from trajstore.view.spikes import tokens_in_context
 
-    told: dict[str, Any] = {"model": found.model, "spikes": _heads(found)}
+    told: dict[str, Any] = {"model": found.model, "verdict": found.verdict, "spikes": _heads(found)}
+    told["power"] = found.facts["power"]
     for key in ("shares", "groups", "tokens"):
         told[key] = []
     for each in found.found:
@@ -221,7 +232,6 @@ def _print_shares(told: Told) -> None:
         of_class = told.shares.filter(token_class=name)
         one = of_class.filter(window_kind="spike").row(0, named=True)
         placebo = of_class.filter(window_kind="placebo")["share"]
-        apart = of_class.filter(window_kind="difference").rows(named=True)
         rows.append(
             [
                 told.steps[1],
@@ -231,22 +241,22 @@ def _print_shares(told: Told) -> None:
                 _ends(one),
                 _share(placebo.mean()) if len(placebo) else "",
                 _share(placebo.max()) if len(placebo) else "",
-                _share(apart[0]["share"]) if apart else "",
-                _ends(apart[0]) if apart else "",
+                *_of_kind(of_class, "difference"),
+                *_of_kind(of_class, "recall"),
+                *_of_kind(of_class, "corrected", "" if placebo.is_empty() else "cannot tell"),
             ]
         )
     names = [
-        "spike",
-        "class",
-        "tokens",
-        "share",
-        "interval",
-        "placebos' mean",
-        "highest",
-        "difference",
-        "interval",
+        *("spike", "class", "tokens", "share found", "interval", "placebos' mean", "highest"),
+        *("difference", "interval", "recall", "interval", "corrected", "interval"),
     ]
     print_table(names, rows, right=names[3:])
+
+
+def _of_kind(of_class: pl.DataFrame, kind: str, without: str = "") -> tuple[str, str]:
+    """A share of a class and its interval, where there is one."""
+    rows = of_class.filter(window_kind=kind).rows(named=True)
+    return (_share(rows[0]["share"]), _ends(rows[0])) if rows else (without, "")
 
 
 def _share(value: Any) -> str:

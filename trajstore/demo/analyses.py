@@ -41,7 +41,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
     found = spikes.spikes(store, _TEXTS, Selection(models=[model]), progress=progress)
     spikes.keep(store, NAME, found, overwrite=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
-    text = f"No spike in the mean loss of {on}: it nowhere rises and falls back by more than noise does."
+    text = spikes.not_found(found)
     told = []
     for each in found.found:
         shares = dict(each.shares.filter(window_kind="spike").select("token_class", "share").iter_rows())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trajstore.analysis.spike_tokens import CLASSES
 from trajstore.errors import listed
 from trajstore.view.charts import Chart, Mark, Panel, Series, step_label
+from trajstore.view.spikes import not_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,16 +35,18 @@ def _means(found: Spikes, subject: str) -> Chart:
         Mark(told.steps[1], f"spike, {told.height:.3g} nats" if told.height > 0 else "no spike of the mean")
         for told in found.found
     )
-    note = "" if marks else "No spike was found."
-    if found.noise is not None:
-        note += f" Noise between checkpoints: {found.noise.size:.2g} nats."
+    note = ""
+    if not marks:
+        note = not_found(found)
+    elif found.noise is not None:
+        note = f"Noise between checkpoints: {found.noise.size:.2g} nats."
     return Chart(
         title=f"Mean loss with its spikes: {subject}",
         x_label="step",
         y_label="loss (nats a token)",
         panels=(Panel("", (Series("mean loss", _floats(found.steps), _floats(found.means)),)),),
         marks=marks,
-        note=note.strip(),
+        note=note,
     )
 
 
@@ -82,14 +85,17 @@ def share_chart(shares: pl.DataFrame, step: int, subject: str) -> Chart:
         series.append(_points("the spike", of_class.filter(window_kind="spike"), "diamond"))
         one = of_class.filter(window_kind="spike").row(0, named=True)
         ends = "" if one["low"] is None else f" ({100 * one['low']:.3g} to {100 * one['high']:.3g})"
-        panels.append(Panel(f"{name}: {100 * one['share']:.3g} %{ends}", tuple(series)))
+        recall = of_class.filter(window_kind="recall")["share"]
+        missed = f", recall {100 * recall[0]:.2g} %" if len(recall) else ""
+        panels.append(Panel(f"{name}: {100 * one['share']:.3g} % found{ends}{missed}", tuple(series)))
     return Chart(
         title=f"Tokens beyond τ in windows of one length, spike at step {step_label(step)}: {subject}",
         x_label="step of the window's middle",
         y_label="share of tokens (%)",
         panels=tuple(panels),
         share_y=False,
-        note="In brackets, and as lines: intervals over the choice of text.",
+        note="In brackets, and as lines: intervals over the choice of text. Shares found are lower bounds; recall is "
+        "the estimated share found of the tokens that moved.",
         keys=("placebo windows", "the spike"),
     )
 

@@ -13,7 +13,7 @@ from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum
 from trajstore.analysis.enrichment import SCHEMA as GROUPS
 from trajstore.analysis.enrichment import enrichment
 from trajstore.analysis.spike_tokens import CLASSES, Classes, Tolerance, classify, shares
-from trajstore.analysis.spikes import CHANCE, Noise, Spike, Window, find_spikes, heights
+from trajstore.analysis.spikes import CHANCE, ENOUGH, Noise, Power, Spike, Window, find_spikes, heights, power
 from trajstore.errors import BadOption, UnknownStep
 from trajstore.store.excerpts import with_context
 from trajstore.store.foundations import Foundations
@@ -34,6 +34,9 @@ PREFIX = "spike"
 """Of the names of groups, before the step."""
 BLOCK_BYTES = 1 << 27
 """Most memory of a block of losses; what is made of it takes a few times that."""
+
+VERDICTS = ("found", "none", "cannot tell")
+"""Of a search: cannot tell where none was found, and too few of those planted into the curve would have been."""
 
 _SPIKES = {
     "before_step": pl.Int64,
@@ -85,7 +88,8 @@ class Told:
     """None where the window was given."""
     classes: Classes
     shares: pl.DataFrame
-    """spike (Int64), window_kind, token_class (String), before_step, at_step, after_step (Int64), share, low, high."""
+    """spike, before_step, at_step, after_step (Int64), window_kind (the kind of `spike_tokens.SHARES`), token_class
+    (String), share, low, high (Float64)."""
     groups: pl.DataFrame
     """token_class, group_name (String) and the other columns of `enrichment.SCHEMA`."""
 
@@ -102,8 +106,17 @@ class Spikes:
     """Mean loss of all tokens by checkpoint, float64 (checkpoints,), nats."""
     noise: Noise | None
     """Of the means, outside of spikes; None where the window was given."""
+    power: Power | None
+    """How well the means show spikes; None where one was found or the window was given."""
     found: tuple[Told, ...]
     facts: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """As in `VERDICTS`."""
+        if self.found:
+            return VERDICTS[0]
+        return VERDICTS[1] if self.power is not None and self.power.enough else VERDICTS[2]
 
     @property
     def columns(self) -> pl.DataFrame:
@@ -148,6 +161,9 @@ def spikes(
         # A rise that other texts might not show is none of the model's.
         pairs = [(one, height) for one, height in zip(found, tall, strict=True) if not height[1] <= 0]
         found, tall = [one for one, _ in pairs], [height for _, height in pairs]
+    seen = None
+    if noise is not None and not found:
+        seen = power(np.asarray(means), noise, how.chance, how.interval.seed)
     classed = _classified(store, inputs, [each.window for each in found], how, progress, limit)
     members = None
     if found and how.enrich:
@@ -160,8 +176,29 @@ def spikes(
         ends = (None, None) if np.isnan(low) else (low, high)
         place = (before, at, after)
         told.append(Told(place, height, ends[0], ends[1], spike.chance, classes, table, groups))
-    facts = _facts(store, inputs, how, noise)
-    return Spikes(models[0], inputs, steps, np.asarray(means), noise, tuple(told), facts)
+    facts = {**_facts(store, inputs, how, noise), "power": None if seen is None else asdict(seen)}
+    return Spikes(models[0], inputs, steps, np.asarray(means), noise, seen, tuple(told), facts)
+
+
+def not_found(found: Spikes) -> str:
+    """A sentence that says that no spike was found, and how far that says that there is none."""
+    on = f"the mean loss of {found.model}"
+    noise = found.noise.size if found.noise is not None and np.isfinite(found.noise.size) else None
+    beside = "" if noise is None else f" of {noise:.2g} nats"
+    if found.power is None:
+        return f"Cannot tell whether {on} has a spike: its noise between checkpoints cannot be measured."
+    seen = found.power
+    height = f"a spike of ten times that, {seen.height:.2g} nats, would have been found at {seen.share:.0%} of them"
+    if found.verdict == "none":
+        return (
+            f"There is none: no short rise and fall of {on} stands out from the noise{beside} between checkpoints; "
+            f"{height}."
+        )
+    least = f"one of {seen.least:.2g} nats" if seen.least is not None else "none of any height"
+    return (
+        f"Cannot tell whether {on} has a spike: none stands out from the noise{beside} between checkpoints, but "
+        f"{height}, {least} at {ENOUGH:.0%}."
+    )
 
 
 def default_name(asked: Asked, search: Search) -> str:
