@@ -1,46 +1,47 @@
 """trajstore: per-token losses of language-model checkpoints in a folder of Parquet slices and a DuckDB catalog.
 
-`trajstore.open(path)` gives a `Store`: `.sql()`, `.matrix()`, `.groups`, `.append()`. Importing this package loads
-neither torch nor scikit-learn, and nothing heavy before it is asked for.
+`trajstore.open(path)` gives a `Store`: `.sql()`, `.matrix()`, `.trajectory()`, `.groups`, `.append()`. Modules are
+there under their dotted paths, as `trajstore.view.audit`. Importing this package loads neither torch nor scikit-learn,
+and nothing heavy before it is asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trajstore.lazy import on_demand
+from trajstore.version import __version__
+
 if TYPE_CHECKING:
     import os
 
+    from trajstore.api import Store
     from trajstore.store.matrix import LossMatrix
     from trajstore.store.slices import Provenance
-    from trajstore.store.store import Store
+    from trajstore.view.gather import Selection
 
-__version__ = "0.1.0"
-__all__ = ["LossMatrix", "Provenance", "Store", "__version__", "open"]
+__all__ = ["LossMatrix", "Provenance", "Selection", "Store", "__version__", "open"]
 
-_LAZY = {
+_NAMES = {
     "LossMatrix": "trajstore.store.matrix",
     "Provenance": "trajstore.store.slices",
-    "Store": "trajstore.store.store",
+    "Selection": "trajstore.view.gather",
+    "Store": "trajstore.api",
 }
+_PACKAGES = ("analysis", "errors", "groupfunctions", "importers", "scoring", "store", "view")
+_on_demand = on_demand(__name__, _NAMES)
 
 
 def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as sqlite3.connect or h5py.File, it opens
     """The store at `path`; raises `trajstore.errors.StoreNotFound` if there is none."""
-    from trajstore.store.store import Store
+    from trajstore.api import Store
 
     return Store(path)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY, "analysis", "scoring"])
+    return sorted([*__all__, *_PACKAGES, "__doc__", "__file__", "__name__", "__path__"])
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
-
-    if name in ("analysis", "scoring"):
-        return importlib.import_module(f"trajstore.{name}")
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _on_demand(name)

@@ -1,7 +1,13 @@
 """Analyses of loss matrices: arrays and frames in, results out; no module here opens a store or loads a model."""
 
+from typing import TYPE_CHECKING
+
 from trajstore.analysis.pca import PCA, PCAResult, pca
 from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
 from trajstore.analysis.trajectories import group_trajectory
+from trajstore.lazy import on_demand
 
 __all__ = ["PCA", "PCAResult", "SparseFit", "SparsePCA", "group_trajectory", "pca", "sparse_pca"]
+
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__)

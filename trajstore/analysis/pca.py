@@ -28,6 +28,7 @@ from trajstore.analysis.gram import (
     prepared,
     products,
 )
+from trajstore.brief import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ COMPONENTS = 10
 """Components that are kept unless asked otherwise."""
 
 
-@dataclass(frozen=True)
-class PCAResult:
+@dataclass(frozen=True, repr=False)
+class PCAResult(Brief):
     """A fit."""
 
     scores: pl.DataFrame
@@ -52,6 +53,16 @@ class PCAResult:
     """What was subtracted from the columns, float64 (columns,), nats; centred by model (models, columns)."""
     columns: pl.DataFrame
     """Labels of the columns, as the matrix had them, without those that were left out."""
+
+    def brief(self) -> str:
+        """Its components with their share of the variance, and what they are of."""
+        shares = ", ".join(f"{100 * ratio:.1f} %" for ratio in self.variance["ratio"][:3])
+        more = ", …" if self.variance.height > 3 else ""
+        of = of_checkpoints(self.scores.select("model", "step").iter_rows())
+        columns = self.loadings.shape[1]
+        return (
+            f"{count(self.variance.height, 'component')} ({shares}{more}) of {of}, {count(columns, 'token')}"
+        )
 
     @property
     def zeros(self) -> list[float]:

@@ -18,6 +18,7 @@ import numpy as np
 from trajstore.analysis.alternating import Descent, descend
 from trajstore.analysis.gram import ArrayBlocks, Blocks
 from trajstore.analysis.projection import Centred, Projection, project
+from trajstore.brief import Brief
 from trajstore.errors import TrajstoreError
 from trajstore.store.progress import SILENT, Progress
 
@@ -30,8 +31,8 @@ _BASIS = 64
 """Directions that descents run in, at least: what is held is this × columns, float64."""
 
 
-@dataclass(frozen=True)
-class SparseFit:
+@dataclass(frozen=True, repr=False)
+class SparseFit(Brief):
     """A fit. Components come in order of the variance along them, and the largest entry of each is positive."""
 
     components: np.ndarray

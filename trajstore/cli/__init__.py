@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from trajstore import __version__
 from trajstore.cli import (
     analysis,
     audit,
@@ -36,6 +35,7 @@ from trajstore.cli import (
 )
 from trajstore.cli.output import CommandGroup
 from trajstore.cli.streams import make_visible
+from trajstore.version import __version__
 
 app = typer.Typer(
     name="trajstore",

@@ -98,11 +98,10 @@ def trajectory(
     from trajstore.analysis.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
     from trajstore.store.files import check_target
-    from trajstore.view import gather
-    from trajstore.view.caveats import caveats, chosen_by_losses
-    from trajstore.view.figures import trajectory_chart
-    from trajstore.view.save import SUFFIXES, save_chart
-    from trajstore.view.training import check_x, with_training
+    from trajstore.view.gather import Selection
+    from trajstore.view.save import SUFFIXES
+    from trajstore.view.training import check_x
+    from trajstore.view.trajectory import trajectory as compute
 
     check_x(x)
     if plot is not None:
@@ -111,26 +110,17 @@ def trajectory(
         raise typer.BadParameter("give --text or --json, and not both")
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
     comparison = Comparison(by, minus, minus_model)  # type: ignore[arg-type]
-    selection = gather.Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
+    selection = Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
     with open_store(store) as opened:
-        frame = gather.trajectories(opened, groups, selection, bars(), comparison, interval)
-        frame = with_training(opened, frame, x, selection, comparison)  # type: ignore[arg-type]
-        chosen = chosen_by_losses(opened, groups, selection, comparison)
-    chart = trajectory_chart(
-        frame,
-        x=x,  # type: ignore[arg-type]
-        difference=bool(minus or minus_model),
-        level=level,
-        notes=chosen,
-    )
+        found = compute(opened, groups, selection, comparison, interval, x, bars())  # type: ignore[arg-type]
     if text:
-        print_chart(chart)
+        print_chart(found.chart())
     else:
-        print_rows((frame if as_json else frame.drop(_DETAILS)).to_dicts(), as_json)
-    for line in [*caveats(frame, interval), *chosen]:
+        print_rows((found.frame if as_json else found.frame.drop(_DETAILS)).to_dicts(), as_json)
+    for line in found.caveats:
         say(line)
     if plot is not None:
-        save_chart(chart, plot)
+        found.plot(plot)
         say(f"Drew {plot}.")
 
 

@@ -4,3 +4,10 @@ A group function takes the tokens of one context, a Polars frame with one row a 
 included) and the columns dataset, context, position, token, text, item, item_position, role. It returns a boolean mask
 of the same length: which of these tokens are in the group.
 """
+
+from typing import TYPE_CHECKING
+
+from trajstore.lazy import on_demand
+
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__)

@@ -1,7 +1,11 @@
 """Losses computed elsewhere, into a store: tables in the long format and matrices, in files of any size."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
 from trajstore.importers.job import Failure, Report, ingest
+from trajstore.lazy import on_demand
 
 __all__ = ["Failure", "Report", "ingest"]
+
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__)

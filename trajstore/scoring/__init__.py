@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trajstore.lazy import on_demand
+
 if TYPE_CHECKING:
     from trajstore.scoring.callback import TrajectoryCallback
     from trajstore.scoring.job import score
@@ -15,21 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["TrajectoryCallback", "score", "token_losses", "token_scores"]
 
 
-def __getattr__(name: str) -> object:
-    if name == "score":
-        from trajstore.scoring.job import score
-
-        return score
-    if name == "token_losses":
-        from trajstore.scoring.losses import token_losses
-
-        return token_losses
-    if name == "token_scores":
-        from trajstore.scoring.losses import token_scores
-
-        return token_scores
-    if name == "TrajectoryCallback":
-        from trajstore.scoring.callback import TrajectoryCallback
-
-        return TrajectoryCallback
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_NAMES = {
+    "TrajectoryCallback": "trajstore.scoring.callback",
+    "score": "trajstore.scoring.job",
+    "token_losses": "trajstore.scoring.losses",
+    "token_scores": "trajstore.scoring.losses",
+}
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__, _NAMES)

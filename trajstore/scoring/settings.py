@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from trajstore import __version__
 from trajstore.errors import DeviceError
 from trajstore.scoring.columns import check_columns
 from trajstore.scoring.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.store.slices import Provenance
+from trajstore.version import __version__
 
 VOCABS = ("full", "tokenizer")
 

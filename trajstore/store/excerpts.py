@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.brief import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
 from trajstore.store import layout, named, query
 from trajstore.store.matrix import Align, check_align
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
-@dataclass(frozen=True)
-class Examples:
+@dataclass(frozen=True, repr=False)
+class Examples(Brief):
     """Some tokens of a group."""
 
     group: str

@@ -20,17 +20,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trajstore import __version__
+from trajstore.brief import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name
 from trajstore.store import digests, layout
 from trajstore.store.findingtables import TABLES
+from trajstore.version import __version__
 
 _AGAIN = "Remove the finding (trajstore finding drop) and compute it again"
 
 
-@dataclass(frozen=True)
-class Finding:
+@dataclass(frozen=True, repr=False)
+class Finding(Brief):
     """A finding of a store."""
 
     kind: str
@@ -40,6 +41,25 @@ class Finding:
     facts: Mapping[str, Any]
     """What it was made of and how, as its analysis wrote it."""
     folder: Path
+
+    def brief(self) -> str:
+        """Kind, name, when it was made, and of which models and datasets."""
+        of = [of_names(told, noun) for noun in ("model", "dataset") if (told := self._told(noun))]
+        return ", ".join([f"{self.kind} {self.name!r}", *of, f"made {self.made}"])
+
+    def _told(self, noun: str) -> list[object]:
+        """The models or datasets that the facts name."""
+        asked = self.facts.get("asked")
+        for facts in (self.facts, asked if isinstance(asked, dict) else {}):
+            for key in (f"{noun}s", noun):
+                if found := facts.get(key):
+                    return [found] if isinstance(found, str) else list(found)
+        return []
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Its tables; raises `DamagedFile`."""
+        for name in TABLES[self.kind]:
+            yield name, self.table(name)
 
     def table(self, name: str) -> pl.DataFrame:
         """One of its tables; raises `UnknownName` and `DamagedFile`."""

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.brief import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.store import layout, slices
 from trajstore.store.datasets import Dataset
@@ -25,8 +26,8 @@ Align = Literal["predict", "after"]
 Missing = Literal["error", "nan"]
 
 
-@dataclass(frozen=True)
-class LossMatrix:
+@dataclass(frozen=True, repr=False)
+class LossMatrix(Brief):
     """Losses of checkpoints (rows) at sites (columns)."""
 
     values: np.ndarray
@@ -43,6 +44,14 @@ class LossMatrix:
             raise ValueError(
                 f"{self.values.shape} values, {self.rows.height} rows, {self.columns.height} columns"
             )
+
+    def brief(self) -> str:
+        """Its shape, models, steps, and datasets or items."""
+        rows, columns = self.values.shape
+        labels = [frame for frame in (self.columns, self.rows) if "dataset" in frame.columns]
+        on = [of_names(frame["dataset"].unique(maintain_order=True), "dataset") for frame in labels]
+        of = of_checkpoints(self.rows.select("model", "step").iter_rows())
+        return ", ".join([f"{rows:,} rows × {columns:,} columns, {self.values.dtype}", of, *on])
 
 
 @dataclass(frozen=True)

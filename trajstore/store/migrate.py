@@ -13,11 +13,12 @@ from pathlib import Path
 
 import duckdb
 
-from trajstore import __version__, sqlfiles
+from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
 from trajstore.store import catalog, groupfiles, statements
+from trajstore.version import __version__
 
 DEFINITIONS = "views, macros and groups"
 """How the set of definitions is called beside the migrations' names."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from trajstore.brief import count
 from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
 from trajstore.store import catalog, layout, statements
 from trajstore.store.text import shown, visible_json
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 T = TypeVar("T")
+Parameters = Mapping[str, Any] | Sequence[Any]
+"""Values of a query's parameters, by name or in order."""
 
 _BATCH = 100_000
 _TURN = 0.05
@@ -47,7 +50,7 @@ def connect(
 
 
 def select(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None = None
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters | None = None
 ) -> duckdb.DuckDBPyRelation:
     """The relation of one reading statement; raises `QueryError` for anything else and for DuckDB's errors.
 
@@ -70,11 +73,17 @@ def select(
     return relation
 
 
-def _check_parameters(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any]
-) -> None:
-    """Raise `UnknownName` or `MissingParameter` unless each of the query's parameters has a value, and no other."""
+def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> None:
+    """Raise `UnknownName`, `MissingParameter` or `QueryError` unless each parameter has a value, and no other."""
     wanted = {name for each in connection.extract_statements(query) for name in each.named_parameters}
+    if not isinstance(parameters, Mapping):
+        if isinstance(parameters, str) or len(parameters) != len(wanted):
+            named = f" ({', '.join(f'${name}' for name in sorted(wanted))})" if wanted else ""
+            raise QueryError(
+                f"This query has {count(len(wanted), 'parameter')}{named}, and not those given: {parameters!r}. Give a "
+                "list with a value for each ?, or a dict of values by name; folders that it may read are files=[…]."
+            )
+        return
     if unknown := sorted(parameters.keys() - wanted):
         raise UnknownName(
             "parameter of this query", f"${unknown[0]}", [f"${name}" for name in sorted(wanted)]
@@ -86,7 +95,7 @@ def _check_parameters(
 def _with_place(
     connection: duckdb.DuckDBPyConnection,
     query: str,
-    parameters: Mapping[str, Any] | None,
+    parameters: Parameters | None,
     error: duckdb.Error,
 ) -> duckdb.Error:
     """The error of a reading statement that cannot be bound, told with its line and a caret where that is known."""

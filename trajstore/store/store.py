@@ -15,6 +15,7 @@ import polars as pl
 
 from trajstore.errors import DatasetExists, TrajstoreError, UnknownName
 from trajstore.schema import check_step
+from trajstore.spelling import also_named
 from trajstore.store import (
     appending,
     catalog,
@@ -47,7 +48,7 @@ from trajstore.store.matrix import (
 )
 from trajstore.store.measures import Measure
 from trajstore.store.models import ModelFacts
-from trajstore.store.query import connect, select
+from trajstore.store.query import Parameters, connect, select
 from trajstore.store.slices import Provenance, SliceFacts
 
 
@@ -105,13 +106,15 @@ class Store:
     def sql(
         self,
         query: str,
+        parameters: Parameters | None = None,
+        *,
         files: Sequence[str | os.PathLike[str]] = (),
-        parameters: Mapping[str, Any] | None = None,
     ) -> duckdb.DuckDBPyRelation:
         """The relation of one reading statement (`.pl()`, `.arrow()`, `.df()`, `.show()`); raises `QueryError`.
 
-        `files` are folders of your own that this query may read as well, as in `FROM 'DIR/mine.csv'`. `parameters` are
-        the values of the query's $names; raises `MissingParameter` and `UnknownName` where the two do not fit.
+        `parameters` are the values of the query's $names, or of its ? in order; raises `MissingParameter` and
+        `UnknownName` where the two do not fit. `files` are folders of your own that this query may read as well, as in
+        `FROM 'DIR/mine.csv'`.
         """
         self.groups.notice(query)
         return select(self.connection(files), query, parameters)
@@ -122,7 +125,7 @@ class Store:
         Raises `UnknownName`, `UnknownStep`, `MissingParameter` or `BadOption` for what it does not take.
         """
         found = named.find(name)
-        return self.sql(found.sql, parameters=named.bind(self, found, parameters))
+        return self.sql(found.sql, named.bind(self, found, parameters))
 
     def connection(self, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the session, with the registered frames; no statement on it is checked."""
@@ -259,6 +262,7 @@ class Store:
             allow_large=allow_large,
         )
 
+    @also_named(model="models", dataset="datasets")
     def chosen_slices(
         self,
         models: str | Sequence[str],
@@ -318,6 +322,7 @@ class Store:
         on = None if dataset is None else self.dataset(dataset).name
         return measures.publish(self.path, model, check_step(step), name, on, found, replace=replace)
 
+    @also_named(model="models", datasets="dataset")
     def measures(
         self, models: str | Sequence[str] | None = None, name: str | None = None, dataset: str | None = None
     ) -> pl.DataFrame:
@@ -348,6 +353,7 @@ class Store:
         """Remove a finding for good; raises `UnknownName`."""
         findings.drop(self.path, kind, name)
 
+    @also_named(model="models", datasets="dataset")
     def matrix(
         self,
         dataset: str | Sequence[str],

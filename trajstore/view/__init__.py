@@ -4,6 +4,9 @@
 `write_report` writes the whole page. Plotly, matplotlib and polars are imported only when something is drawn.
 """
 
+from typing import TYPE_CHECKING
+
+from trajstore.lazy import on_demand
 from trajstore.view.charts import Chart, Mark, Panel, Series
 from trajstore.view.figures import pca_charts, trajectory_chart
 from trajstore.view.report import write_report
@@ -19,3 +22,6 @@ __all__ = [
     "trajectory_chart",
     "write_report",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.balance import FEATURES, cells, check_features, match
+from trajstore.brief import Brief
 from trajstore.errors import GroupError, listed
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ _COUNTS = {
 }
 
 
-@dataclass(frozen=True)
-class Balance:
+@dataclass(frozen=True, repr=False)
+class Balance(Brief):
     """Two groups and their matched subsets."""
 
     groups: tuple[str, str]

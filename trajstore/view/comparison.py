@@ -27,6 +27,7 @@ from trajstore.analysis.comparison import (
 from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.enrichment import SCHEMA as ENRICHMENT
 from trajstore.analysis.enrichment import enrichment, holm
+from trajstore.brief import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
 from trajstore.store.matrix import Missing, Sites, column_labels
 from trajstore.store.progress import SILENT, Progress
@@ -126,8 +127,8 @@ class Ground:
         return self.sites.dataset.name
 
 
-@dataclass(frozen=True)
-class Compared:
+@dataclass(frozen=True, repr=False)
+class Compared(Brief):
     """Models compared."""
 
     models: tuple[str, ...]

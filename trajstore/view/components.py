@@ -18,6 +18,7 @@ from trajstore.analysis.gram import Rows, products
 from trajstore.analysis.methods import Found, Kind, Method, find
 from trajstore.analysis.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
+from trajstore.brief import Brief
 from trajstore.errors import listed
 from trajstore.store.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.excerpts import with_context
@@ -46,8 +47,8 @@ VARIANCE = {
 """How explained variance is computed."""
 
 
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, repr=False)
+class Fitted(Brief):
     """Components, and what they were made of."""
 
     result: PCAResult

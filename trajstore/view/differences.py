@@ -16,6 +16,7 @@ import polars as pl
 from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, sums_by_context
 from trajstore.analysis.trajectories import trajectories
+from trajstore.brief import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
 from trajstore.store.excerpts import with_context
 from trajstore.store.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_with_facts
@@ -86,8 +87,8 @@ class How:
     """Whether all differences are wanted."""
 
 
-@dataclass(frozen=True)
-class Differences:
+@dataclass(frozen=True, repr=False)
+class Differences(Brief):
     """Differences of losses."""
 
     summary: pl.DataFrame

@@ -13,6 +13,7 @@ from trajstore.analysis.trajectories import Comparison, ResampledCurve, group_la
 from trajstore.analysis.trajectories import resampled_trajectories as resampled_curves
 from trajstore.analysis.trajectories import trajectories as curves
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep, listed
+from trajstore.spelling import also_named
 from trajstore.store.calls import called_members, check_call, is_call
 from trajstore.store.matrix import Align, Sites, check_align, choose_sites, context_range
 from trajstore.store.progress import SILENT, Progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which losses are meant; None is all there are."""
+    """Which losses are meant; None is all there are. `dataset` and `model` may be given for `datasets` and `models`."""
 
     datasets: Sequence[str] | None = None
     models: Sequence[str] | None = None
@@ -38,6 +39,15 @@ class Selection:
     contexts: str | None = None
     """FIRST:END, as in Python."""
     align: Align = "predict"
+
+    def __post_init__(self) -> None:
+        """One name stands for a list of it."""
+        for name in ("datasets", "models"):
+            if isinstance(asked := getattr(self, name), str):
+                object.__setattr__(self, name, [asked])
+
+
+Selection.__init__ = also_named(dataset="datasets", model="models")(Selection.__init__)  # type: ignore[method-assign]
 
 
 def trajectories(

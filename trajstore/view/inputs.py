@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from trajstore.brief import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NotScored, UnknownName
 from trajstore.store.blocks import SliceBlocks
 from trajstore.store.matrix import Align, Missing, Sites, choose_sites, require_sites
@@ -54,8 +55,8 @@ class Asked:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, repr=False)
+class Inputs(Brief):
     """The rows and columns that are meant."""
 
     asked: Asked
@@ -63,6 +64,12 @@ class Inputs:
     """(model, step) of the rows."""
     sites: list[Sites]
     """Of each dataset, in order of the columns."""
+
+    def brief(self) -> str:
+        """Models, steps, datasets and the number of tokens."""
+        tokens = count(sum(len(each.tokens) for each in self.sites), "token")
+        on = of_names((each.dataset.name for each in self.sites), "dataset")
+        return ", ".join([of_checkpoints(self.checkpoints), on, tokens])
 
     def blocks(self, store: Store, missing: bool, progress: Progress, limit: int) -> SliceBlocks:
         """The losses, to be read block by block."""

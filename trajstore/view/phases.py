@@ -12,6 +12,7 @@ import polars as pl
 from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
 from trajstore.analysis.trajectories import Comparison
+from trajstore.brief import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.store.calls import is_call
 from trajstore.store.foundations import Foundations
@@ -66,8 +67,8 @@ class Asked:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Phases:
+@dataclass(frozen=True, repr=False)
+class Phases(Brief):
     """The events of some curves."""
 
     curves: tuple[Curve, ...]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore import __version__
 from trajstore.errors import PlotError
 from trajstore.store.files import check_target, write_whole
 from trajstore.store.progress import SILENT
+from trajstore.version import __version__
 
 if TYPE_CHECKING:
     from trajstore.store.coverage import Coverage

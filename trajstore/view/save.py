@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,25 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".png")
 """The kinds of file a chart can be saved as."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Charts that a notebook shows, one under the other, and that can be saved."""
+
+    charts: tuple[Chart, ...]
+
+    def save(self, path: Path | str) -> Path:
+        """Write them to a file, as `save_chart`."""
+        return save_chart(self.charts, path)
+
+    def __repr__(self) -> str:
+        return f"Plot({'; '.join(chart.title for chart in self.charts)})"
+
+    def _repr_png_(self) -> bytes:
+        from trajstore.view.matplotlib_charts import png
+
+        return png(self.charts)
 
 
 def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:

@@ -12,6 +12,7 @@ import polars as pl
 from trajstore.analysis.choice import DECIDED
 from trajstore.analysis.schedule import LEAST_STEPS, Schedule
 from trajstore.analysis.shapes import SAMPLE, Shaper
+from trajstore.brief import Brief, count, of_checkpoints
 from trajstore.store.blocks import SliceBlocks
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import Sites, choose_sites, column_labels, pull, require_sites
@@ -74,13 +75,18 @@ class Asked:
         return finding_name([one_or_many(self.datasets, "datasets"), *through], asdict(self))
 
 
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, repr=False)
+class Part(Brief):
     """The tokens of one model on one dataset."""
 
     model: str
     schedule: Schedule
     sites: Sites
+
+    def brief(self) -> str:
+        """Model, steps, dataset and number of tokens."""
+        on = f"{self.sites.dataset.name}, {count(len(self.sites.tokens), 'token')}"
+        return f"{of_checkpoints(self.checkpoints)}, {on}"
 
     @property
     def checkpoints(self) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from trajstore.analysis.enrichment import SCHEMA as GROUPS
 from trajstore.analysis.enrichment import enrichment
 from trajstore.analysis.spike_tokens import CLASSES, Classes, Tolerance, classify, shares
 from trajstore.analysis.spikes import CHANCE, ENOUGH, Noise, Power, Spike, Window, find_spikes, heights, power
+from trajstore.brief import Brief
 from trajstore.errors import BadOption, UnknownStep
 from trajstore.store.excerpts import with_context
 from trajstore.store.foundations import Foundations
@@ -74,8 +75,8 @@ class Search:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Told:
+@dataclass(frozen=True, repr=False)
+class Told(Brief):
     """One spike."""
 
     steps: tuple[int, int, int]
@@ -94,8 +95,8 @@ class Told:
     """token_class, group_name (String) and the other columns of `enrichment.SCHEMA`."""
 
 
-@dataclass(frozen=True)
-class Spikes:
+@dataclass(frozen=True, repr=False)
+class Spikes(Brief):
     """The spikes of a model's training."""
 
     model: str

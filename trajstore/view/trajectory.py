@@ -1,0 +1,84 @@
+"""Trajectories of groups as one result: the numbers, what must be said beside them, and their chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.trajectories import Comparison
+from trajstore.brief import Brief, of_checkpoints, of_names
+from trajstore.store.progress import SILENT, Progress
+from trajstore.view.caveats import caveats, chosen_by_losses
+from trajstore.view.figures import X, trajectory_chart
+from trajstore.view.gather import Selection, trajectories
+from trajstore.view.save import Plot
+from trajstore.view.training import check_x, with_training
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.store.store import Store
+    from trajstore.view.charts import Chart
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory(Brief):
+    """Mean losses of groups by step, or differences of them, with their intervals."""
+
+    frame: pl.DataFrame
+    """The columns of `gather.trajectories`; along tokens or FLOPs with `tokens_seen` or `flops` after step."""
+    caveats: tuple[str, ...]
+    """Sentences on what the intervals are of, and on groups that the losses shown have chosen."""
+    chosen: tuple[str, ...]
+    """Those of the caveats that stand under the chart's title."""
+    x: X
+    difference: bool
+    level: float
+
+    def chart(self) -> Chart:
+        """A description of the chart of it; raises `PlotError` where there is nothing to draw."""
+        return trajectory_chart(
+            self.frame, x=self.x, difference=self.difference, level=self.level, notes=self.chosen
+        )
+
+    def plot(self, path: Path | str | None = None) -> Plot:
+        """The chart, which a notebook shows; with `path` written to that file as well, by the suffixes of `save_chart`.
+
+        Raises `BadTarget` and `PlotError`.
+        """
+        drawn = Plot((self.chart(),))
+        if path is not None:
+            drawn.save(path)
+        return drawn
+
+    def brief(self) -> str:
+        """Groups, datasets, models and steps."""
+        of = of_names(self.frame["group"], "group"), of_names(self.frame["dataset"], "dataset")
+        return ", ".join([*of, of_checkpoints(self.frame.select("model", "step").iter_rows())])
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """The curves."""
+        yield "curves", self.frame.drop("unit", "units", "interval")
+
+
+def trajectory(
+    store: Store,
+    groups: Sequence[str],
+    selection: Selection | None = None,
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
+    x: X = "step",
+    progress: Progress = SILENT,
+) -> Trajectory:
+    """The trajectories of groups, or their differences; raises as `gather.trajectories` and `with_training`."""
+    check_x(x)
+    chosen, asked, how = selection or Selection(), comparison or Comparison(), interval or Interval()
+    frame = trajectories(store, groups, chosen, progress, asked, how)
+    frame = with_training(store, frame, x, chosen, asked)
+    by_losses = tuple(chosen_by_losses(store, groups, chosen, asked))
+    said = (*caveats(frame, how), *by_losses)
+    return Trajectory(frame, said, by_losses, x, bool(asked.minus or asked.minus_model), how.level)
