@@ -344,8 +344,12 @@ def test_killed_before_any_change(ready: Path, tmp_path: Path, work: Work, every
             assert number > 1
             assert contents(copy) == expected
             break
-        for name, content in contents(copy).items():
+        found = contents(copy)
+        for name, content in found.items():
             assert content in (before.get(name), expected.get(name)), name
+        assert before.keys() & expected.keys() <= found.keys(), (
+            "what was there and is to be there is there meanwhile"
+        )
         work(copy, copy)
         assert contents(copy) == expected
         assert problems(copy) == []

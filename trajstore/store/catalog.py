@@ -24,7 +24,7 @@ import duckdb
 
 from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
-from trajstore.store import statements
+from trajstore.store import statements, turns
 
 _PATIENCE = 30.0
 """Seconds for which a locked catalog is tried again; a write takes milliseconds."""
@@ -100,11 +100,16 @@ def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyCo
 
 @contextlib.contextmanager
 def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that may change the catalog; no other process can use it meanwhile.
+    """A connection that may change the catalog, in a turn of its own; no other process can use it meanwhile.
 
-    Raises `StoreUnusable` where the file cannot be written.
+    Raises `StoreUnusable` where the file cannot be written, or stays with others too long.
     """
-    with _in_process, _written(root / CATALOG), contextlib.closing(empty_session(root)) as connection:
+    with (
+        turns.turn(root),
+        _in_process,
+        _written(root / CATALOG),
+        contextlib.closing(empty_session(root)) as connection,
+    ):
         _attach(connection, root, "READ_WRITE")
         check_definitions(connection, root)
         connection.execute("USE cat")

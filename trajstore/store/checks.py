@@ -187,7 +187,7 @@ def _expected(inside: str) -> bool:
         case ["findings", *_]:
             return False
         case ["groups", name]:
-            return name.endswith((".sql", ".parquet"))
+            return name.endswith((".sql", ".parquet", ".new"))
     return True
 
 
@@ -205,6 +205,9 @@ def _definition_problems(store: Store) -> Iterator[Problem]:
         return
     for path, what in definitions.differences(there, meant):
         yield Problem(path, what, _REBUILD)
+    for name in groupfiles.announced(store.path):
+        what = "putting it in place was cut short, so the group is as before"
+        yield Problem(f"groups/{name}.sql", what, f"give it again (trajstore group add), or: {_REBUILD}")
 
 
 def _model_problems(store: Store) -> Iterator[Problem]:

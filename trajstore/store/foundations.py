@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from trajstore import sqlfiles
+from trajstore.errors import GroupError
 from trajstore.store import groupfiles, grouptables
 from trajstore.store.groupfiles import Definition
 
@@ -95,8 +96,12 @@ class Foundations:
 
     def tables_under(self, name: str) -> list[str]:
         """Groups kept as a table on which a group stands, itself included if it is one; sorted."""
+        return [each.name for each in self.groups_under(name) if each.is_table]
+
+    def groups_under(self, name: str) -> list[Definition]:
+        """The definitions of a group and of the groups that it stands on at any remove, by name."""
         under = {self._group(key) for key in self.all_under(name)}
-        return sorted(each for each in under if each and self.definitions[each].is_table)
+        return [self.definitions[each] for each in sorted(under) if each]
 
     def sha256(self, name: str) -> str:
         """`sha256:…` of a group's query with all that it stands on; its description is left out.
@@ -155,6 +160,48 @@ class Foundations:
             made = grouptables.read(self.root, group)
             return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
         return self._query(key) or ""
+
+
+def ordered(groups: Iterable[Definition]) -> list[Definition]:
+    """Groups in an order in which each comes after those of them that it stands on, by name where that leaves a choice.
+
+    Raises `GroupError` where some stand on each other.
+    """
+    waiting = {group.name.lower(): group for group in sorted(groups, key=lambda group: group.name)}
+    needed = {name: _named_groups(group, waiting.keys()) for name, group in waiting.items()}
+    # Of a PIVOT there is no tree, and a macro may make a group's name of what it is given: any word may be one.
+    perhaps = {
+        name: set(re.findall(r"\w+", group.sql.lower())) & waiting.keys() - {name}
+        for name, group in waiting.items()
+    }
+    done: list[Definition] = []
+    while waiting:
+        ready = [name for name in waiting if not needed[name] & waiting.keys()]
+        if not ready:
+            raise _circle(sorted(waiting), needed)
+        name = min(ready, key=lambda name: len(perhaps[name] & waiting.keys()))
+        done.append(waiting.pop(name))
+    return done
+
+
+def _named_groups(group: Definition, names: Set[str]) -> set[str]:
+    """Those of the names that a definition names as groups.NAME."""
+    named = (each.partition(".") for each in _names(group.sql).relations)
+    return {name for schema, _, name in named if schema == "groups"} & names
+
+
+def _circle(names: Sequence[str], needed: Mapping[str, set[str]]) -> GroupError:
+    """The error of groups among which none can be made first."""
+    name, way = names[0], [""]
+    while name not in way:
+        way.append(name)
+        name = min(needed[name] & set(names))
+    circle = way[way.index(name) :]
+    return GroupError(
+        f"The group {circle[0]!r} stands on itself"
+        + (f", by way of {', '.join(circle[1:])}" if circle[1:] else "")
+        + ". Mend or remove one of their files in the store's folder groups, then run the command again."
+    )
 
 
 @cache

@@ -1,24 +1,22 @@
-"""Group definitions as files, and the view each becomes.
+"""Group definitions as files.
 
 `STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the last line holds the file's
-digest, the rest is its query. The view in the catalog's schema `groups` follows from it, so a lost catalog loses no
-group. The query of a group that is kept as a table reads `STORE/groups/NAME.parquet` (see `grouptables`).
+digest, the rest is its query. The view in the catalog's schema `groups` follows from it (see `groupviews`), so a lost
+catalog loses no group. The query of a group that is kept as a table reads `STORE/groups/NAME.parquet` (see
+`grouptables`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
 from trajstore import sqlfiles
-from trajstore.errors import DamagedFile, GroupError, QueryError
-from trajstore.store import digests, layout, statements
-from trajstore.store.catalog import identifier, quoted
+from trajstore.errors import DamagedFile
+from trajstore.store import digests, layout
+from trajstore.store.catalog import quoted
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,29 @@ def shipped() -> dict[str, Definition]:
     return {file.name: Definition(file.name, file.body, file.description) for file in sqlfiles.load("groups")}
 
 
+def announced_path(root: Path, name: str) -> Path:
+    """Where a group's new definition waits for its view."""
+    return layout.group_path(root, name).with_name(f".{name}{_ANNOUNCED}")
+
+
+_ANNOUNCED = ".new"
+
+
+def announced(root: Path) -> list[str]:
+    """Groups whose new definition waits for its view, or was left there by a writer that died."""
+    paths = (root / "groups").glob(f".*{_ANNOUNCED}")
+    return sorted(path.name.removeprefix(".").removesuffix(_ANNOUNCED) for path in paths)
+
+
 def signature(root: Path) -> frozenset[tuple[str, int, int]]:
     """What tells one state of the group files from another: (name, inode, time of change) of each."""
+    found = set()
     with contextlib.suppress(FileNotFoundError), os.scandir(root / "groups") as entries:
-        return frozenset((e.name, e.inode(), e.stat(follow_symlinks=False).st_mtime_ns) for e in entries)
-    return frozenset()
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another job has dropped it
+                time = entry.stat(follow_symlinks=False).st_mtime_ns
+                found.add((entry.name, entry.inode(), time))
+    return frozenset(found)
 
 
 def own(root: Path) -> dict[str, Definition]:
@@ -70,49 +86,10 @@ def own(root: Path) -> dict[str, Definition]:
     for path in sorted((root / "groups").glob("*.sql")):
         try:
             text = layout.plain(layout.unlinked(path)).read_bytes().decode()
+        except FileNotFoundError:  # another job has dropped it
+            continue
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(path, f"it cannot be read as text ({error})", "Mend or remove it") from error
         description, sql = parse(text)
         found[path.stem] = Definition(path.stem, sql, description)
     return found
-
-
-def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
-    """Make or remake the group's view, each site once, with its description as the view's comment.
-
-    Raises `QueryError` for a definition that does more than read, and DuckDB's errors.
-    """
-    statements.check_reading(connection, group.sql)
-    name = f"groups.{identifier(group.name)}"
-    # The line ends keep a comment at the query's end from swallowing the bracket.
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {name} AS SELECT DISTINCT dataset, context, position FROM (\n{group.sql}\n)"
-    )
-    connection.execute(f"COMMENT ON VIEW {name} IS {quoted(group.description)}")
-
-
-def create_views(
-    connection: duckdb.DuckDBPyConnection, groups: Sequence[Definition]
-) -> list[tuple[Definition, Exception]]:
-    """Make the views of groups of which one may stand on another, in whatever order; gives those that do not work."""
-    waiting = list(groups)
-    while waiting:
-        failed: list[tuple[Definition, Exception]] = []
-        for group in waiting:
-            try:
-                create_view(connection, group)
-            except (duckdb.Error, QueryError) as error:
-                failed.append((group, error))
-        if len(failed) == len(waiting):
-            return failed
-        waiting = [group for group, _ in failed]
-    return []
-
-
-def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
-    for broken, cause in create_views(connection, list(own(root).values())):
-        raise GroupError(
-            f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
-            "Mend or remove that file, then run trajstore migrate."
-        ) from cause

@@ -8,6 +8,7 @@ keeps the sites that still stand for the tokens they were found at, and those wh
 from __future__ import annotations
 
 import builtins
+import contextlib
 import inspect
 import os
 import re
@@ -41,6 +42,7 @@ from trajstore.store import (
     layout,
     pythongroups,
     statements,
+    turns,
 )
 from trajstore.store.foundations import Foundations
 from trajstore.store.groupfiles import Definition
@@ -150,12 +152,13 @@ class Groups:
         if other is not None and not replace:
             groupwrites.refuse_another(self._store.path, other, new, None)
             new = other
-        # Whoever was killed may have left no view, or a table that nothing reads any more.
+        # Whoever was killed may have left no view, another one, or a table that nothing reads any more.
         left_over = grouptables.path_of(self._store.path, name).exists()
+        left_over |= name in groupfiles.announced(self._store.path)
         if other != new or left_over or not self._is_current(name):
             users = self._user_definitions(name) if other is not None else []
             sizes = grouptrials.tried(self._store, new, users)
-            groupwrites.put(self._store.path, new, None, users, replace=replace)
+            groupwrites.put(self._store.path, new, None, replace=replace)
             self._store.refresh()
             return self._added(name, sizes)
         return self._added(name)
@@ -241,14 +244,15 @@ class Groups:
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
-        cut_short = name not in self.names() and grouptables.path_of(self._store.path, name).exists()
-        if not cut_short:
-            self.definition(name)
-        if name in groupfiles.shipped():
-            raise GroupError(f"The group {name!r} comes with trajstore and stays.")
-        if not cut_short and (users := grouptrials.users(self._store.path, name)):
-            raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
-        groupwrites.remove(self._store.path, name)
+        with turns.turn(self._store.path):
+            cut_short = name not in self.names() and grouptables.path_of(self._store.path, name).exists()
+            if not cut_short:
+                self.definition(name)
+            if name in groupfiles.shipped():
+                raise GroupError(f"The group {name!r} comes with trajstore and stays.")
+            if not cut_short and (users := grouptrials.users(self._store.path, name)):
+                raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
+            groupwrites.remove(self._store.path, name)
         self._store.refresh()
 
     def members(self, name: str, dataset: Dataset) -> np.ndarray:
@@ -301,7 +305,8 @@ class Groups:
         definition = self.definition(name)
         if not self._has_view(name):
             try:
-                self._store.define(definition)
+                under = self._foundations().groups_under(name)
+                self._store.define([each for each in under if not self._has_view(each.name)])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
         for table in self._tables_under(name):
@@ -347,16 +352,21 @@ class Groups:
             if self._is_current(name) and not self._why_stale(name):
                 return self._added(name)
             new = other
-        users = self._user_definitions(name) if other is not None else []
-        groupwrites.put(self._store.path, new, table, users, replace=replace)
+        groupwrites.put(self._store.path, new, table, replace=replace)
         self._store.refresh()
         return self._added(name)
 
     def _added(self, name: str, sizes: dict[str, int] | None = None) -> Group:
         """A group after it was put in place, with its sizes if they are known."""
         self._warned.discard(name)
-        if sizes is None:
-            return self.show(name)
+        try:
+            if sizes is None:
+                return self.show(name)
+            self.definition(name)
+        except UnknownName as error:
+            raise GroupError(
+                f"The group {name!r} was added, and another job has dropped it meanwhile."
+            ) from error
         users = grouptrials.users(self._store.path, name)
         return self._describe(name, self._foundations(), Counted(sizes), users)
 
@@ -399,8 +409,9 @@ class Groups:
             when = made.time if made else None
         else:
             origin = "macro" if call and definition.sql.startswith("FROM ") else "sql"
-            changed = layout.group_path(self._store.path, name).stat().st_mtime
-            when = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            with contextlib.suppress(FileNotFoundError):  # another job has dropped it
+                changed = layout.group_path(self._store.path, name).stat().st_mtime
+                when = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M:%S")
         return Group(
             name,
             made.description if made else definition.description,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from trajstore.errors import DamagedFile, GroupError, QueryError, TrajstoreError
+from trajstore.errors import DamagedFile, GroupError, QueryError, TrajstoreError, UnknownName
 from trajstore.store import catalog, grouptables, layout, statements
 from trajstore.store.foundations import Foundations
 from trajstore.store.progress import SILENT, Progress
@@ -65,7 +65,7 @@ def count(
             try:
                 ready(name)
                 sizes = _count(store, name, cache.unknown(name))
-            except GroupError as error:
+            except (GroupError, UnknownName) as error:  # the latter where another job has dropped it
                 found[name] = Counted({}, str(error))
             else:
                 cache.keep(name, sizes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from trajstore.errors import GroupError, QueryError, TrajstoreError
-from trajstore.store import catalog, groupfiles, statements
+from trajstore.store import catalog, groupfiles, groupviews, statements
 from trajstore.store.groupfiles import Definition
 from trajstore.store.groupsites import COLUMNS
 
@@ -38,7 +38,7 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
     with catalog.open_session(store.path) as session:
         view = f"groups.{catalog.identifier(group.name)}"
         try:
-            groupfiles.create_view(session, group)
+            groupviews.create_view(session, group)
             statements.check_definitions(session)
             ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
             sizes = {str(dataset): int(n) for dataset, n in session.execute(ask).fetchall()}
@@ -46,7 +46,7 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
             raise GroupError(
                 f"The group {group.name!r} was not added: {statements.explained(error)}"
             ) from error
-        if broken := groupfiles.create_views(session, users):
+        if broken := groupviews.create_views(session, users):
             names = ", ".join(user.name for user, _ in broken)
             raise GroupError(
                 f"The group {group.name!r} was not replaced: {names} would no longer work: {broken[0][1]}"

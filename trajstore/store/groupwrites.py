@@ -1,18 +1,21 @@
 """Putting a group's files and its view in place, changing them, and taking them away.
 
-All of it happens while the catalog is held, so that writers take turns. Where a definition changes its view goes first:
-whoever is killed between file and view leaves the file, old or new, from which sessions make the view. Knows
-nothing of what a definition may be.
+Writers take turns. A definition and its view cannot change at once, so the new definition stands beside the old one
+until the view is there, and then takes its name: whoever is killed before that leaves the old group, after it the new
+one. Knows nothing of what a definition may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from trajstore.errors import GroupError
-from trajstore.store import catalog, groupfiles, grouptables, layout
+from trajstore.store import catalog, groupfiles, grouptables, grouptrials, groupviews, layout, turns
 from trajstore.store.groupfiles import Definition
 from trajstore.store.grouptables import Made
 
@@ -25,32 +28,66 @@ class Table:
     data: memoryview
 
 
-def put(
-    root: Path, new: Definition, table: Table | None, users: Sequence[Definition], *, replace: bool
-) -> None:
-    """Put a group in place; `users` are the groups that stand on it, whose views follow.
+def put(root: Path, new: Definition, table: Table | None, *, replace: bool) -> None:
+    """Put a group in place; the views of groups that stand on it follow.
 
-    Raises `GroupError` where it is there with another definition, unless `replace`.
+    Raises `GroupError` where it is there with another definition, unless `replace`, and where one that stands on it
+    would no longer work.
     """
     path, rows = layout.group_path(root, new.name), grouptables.path_of(root, new.name)
-    with catalog.maintaining(root) as connection:
-        # Whoever has the catalog has the definitions: another job may have added one since.
-        other = groupfiles.own(root).get(new.name)
-        if other is not None and not replace:
-            refuse_another(root, other, new, table)
-        with layout.restoring(root, path), layout.restoring(root, rows):
-            if other is not None and other != new:
+    with turns.turn(root):
+        # Whoever has the turn has the definitions: another job may have added one since.
+        own = groupfiles.own(root)
+        other = own.get(new.name)
+        users = [own[user] for user in grouptrials.users(root, new.name)] if other is not None else []
+        with catalog.maintaining(root) as connection:
+            take_back(connection, root)
+            if other is not None and not replace:
+                refuse_another(root, other, new, table)
+            with layout.restoring(root, rows), _announced(connection, root, new) as announced:
+                if table is not None:
+                    layout.publish(root, rows, table.data, replace=True)
                 with catalog.transaction(connection):
-                    connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(new.name)}")
-            if table is not None:
-                layout.publish(root, rows, table.data, replace=True)
-            with catalog.transaction(connection):
-                for broken, cause in groupfiles.create_views(connection, [new, *users]):
-                    raise GroupError(f"The group {broken.name!r} cannot be made: {cause}") from cause
-                if other != new:
-                    layout.publish(root, path, new.file, replace=True)
-        if table is None:
-            rows.unlink(missing_ok=True)
+                    for broken, cause in groupviews.create_views(connection, [new, *users]):
+                        raise GroupError(f"The group {broken.name!r} cannot be made: {cause}") from cause
+                announced.replace(path)
+                layout.sync_folder(path.parent)
+            if table is None:
+                rows.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _announced(connection: duckdb.DuckDBPyConnection, root: Path, new: Definition) -> Iterator[Path]:
+    """A group's new definition in a file beside the old one's, until it takes that one's name.
+
+    While it is there the catalog may have either view, and sessions make the old one themselves. If the block fails the
+    old one is put back.
+    """
+    announced = groupfiles.announced_path(root, new.name)
+    layout.publish(root, announced, new.file, replace=True)
+    try:
+        yield announced
+    except BaseException:
+        # The failure is told, and not that of putting back: whoever comes next does that.
+        with contextlib.suppress(duckdb.Error, OSError):
+            take_back(connection, root)
+        raise
+
+
+def take_back(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Undo in the catalog what writers that died have begun and not ended; for whoever has the turn."""
+    groupviews.settle(connection, root)
+    forget_announced(root)
+
+
+def forget_announced(root: Path) -> None:
+    """Remove the files of definitions that never got their view, for whoever has the turn and has seen to the views."""
+    names = groupfiles.announced(root)
+    own = groupfiles.own(root) if names else {}
+    for name in names:
+        if name not in own or not own[name].is_table:
+            layout.remove(root, grouptables.path_of(root, name))
+        layout.remove(root, groupfiles.announced_path(root, name))
 
 
 def refuse_another(root: Path, other: Definition, new: Definition, table: Table | None) -> None:
@@ -71,7 +108,8 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
 
 def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
     """Put a newer table in the place of the one that was `seen`; raises `GroupError` where another job has done so."""
-    with catalog.maintaining(root):
+    with catalog.maintaining(root) as connection:
+        take_back(connection, root)
         definition = groupfiles.own(root).get(name)
         if definition is None or not definition.is_table or grouptables.read(root, name) != seen:
             raise GroupError(
@@ -83,6 +121,7 @@ def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
 def remove(root: Path, name: str) -> None:
     """Take a group's view and files away; the same call again ends what was cut short."""
     with catalog.maintaining(root) as connection:
+        take_back(connection, root)
         with catalog.transaction(connection):
             connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
         layout.remove(root, layout.group_path(root, name))

@@ -20,12 +20,14 @@ from trajstore.store import (
     datasets,
     digests,
     findings,
+    groupwrites,
     layout,
     measures,
     migrate,
     models,
     sealing,
     slices,
+    turns,
 )
 from trajstore.store.migrate import Migration
 
@@ -34,6 +36,7 @@ _STAND_INS = (".osses", ".okens", ".odels", ".easures", ".indings")
 _OURS = {
     CATALOG,
     f"{CATALOG}.wal",
+    turns.FILE,
     *_FOLDERS,
     *_STAND_INS,
     "measures",
@@ -87,7 +90,9 @@ def create(path: StorePath) -> Path:
         layout.check_links(root)
         for name in _FOLDERS:
             (root / name).mkdir(exist_ok=True)
-        _put_catalog(root, replace=False)
+        with turns.turn(root):
+            if not (root / CATALOG).exists():  # another job may have made it
+                _put_catalog(root)
     return root
 
 
@@ -96,7 +101,8 @@ def rebuild(path: StorePath) -> Path:
     root = checked(path)
     if not (root / "losses").is_dir():
         raise StoreNotFound(path)
-    _put_catalog(root, replace=True)
+    with turns.turn(root):
+        _put_catalog(root)
     return root
 
 
@@ -127,6 +133,7 @@ def migrate_store(path: StorePath) -> list[str]:
     with catalog.maintaining(root) as connection:
         sealing.add_group_digests(root)
         done = migrate.migrate(connection, root)
+        groupwrites.take_back(connection, root)
     layout.sweep_temporaries(root)
     return done
 
@@ -137,8 +144,8 @@ def migrations(path: StorePath) -> list[Migration]:
         return migrate.history(session)
 
 
-def _put_catalog(root: Path, *, replace: bool) -> None:
-    """Make a catalog aside and publish it whole."""
+def _put_catalog(root: Path) -> None:
+    """Make a catalog aside and publish it whole, in the place of one that is there."""
     stand_ins(root)
     sealing.add_digests(root)
     sealing.add_group_digests(root)
@@ -146,9 +153,11 @@ def _put_catalog(root: Path, *, replace: bool) -> None:
     try:
         with catalog.creating(root, fresh) as connection:
             migrate.migrate(connection, root)
-        # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
-        (root / f"{CATALOG}.wal").unlink(missing_ok=True)
-        layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=replace)
+        with turns.put_aside(root):
+            # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
+            (root / f"{CATALOG}.wal").unlink(missing_ok=True)
+            layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=True)
+        groupwrites.forget_announced(root)
     finally:
         fresh.unlink(missing_ok=True)
 

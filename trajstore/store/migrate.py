@@ -17,7 +17,7 @@ from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store import catalog, groupfiles, statements
+from trajstore.store import catalog, groupfiles, groupviews, statements
 from trajstore.version import __version__
 
 DEFINITIONS = "views, macros and groups"
@@ -135,13 +135,13 @@ def _digest() -> str:
 def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Put in every shipped definition, then the store's own groups from their files."""
     for kind, file in _shipped():
-        if kind == "groups":
-            groupfiles.create_view(connection, groupfiles.Definition(file.name, file.body, file.description))
-        else:
+        if kind != "groups":
             connection.execute(file.text)
         if kind == "macros":
             connection.execute(_commented(file))
-    groupfiles.create_all(connection, root)
+    for _, cause in groupviews.create_views(connection, groupfiles.shipped().values()):
+        raise cause
+    groupviews.create_all(connection, root)
     statements.check_definitions(connection)
     connection.execute("DELETE FROM definitions")
     connection.execute(

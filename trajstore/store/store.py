@@ -23,7 +23,7 @@ from trajstore.store import (
     datasets,
     dropping,
     findings,
-    groupfiles,
+    groupviews,
     layout,
     lifecycle,
     measures,
@@ -58,6 +58,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`."""
         self.path = lifecycle.existing(path)
+        self.groups = Groups(self)  # which looks at the groups' files before the catalog is copied
         self._copy = catalog.copied(self.path)
         self._checked = False
         self._first_use = threading.Lock()
@@ -68,7 +69,6 @@ class Store:
             raise
         self._frames: dict[str, Any] = {}
         self._datasets: dict[str, Dataset] = {}
-        self.groups = Groups(self)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> Store:
@@ -100,6 +100,7 @@ class Store:
             if not self._checked:
                 layout.check_small_files(self.path)
                 catalog.check_definitions(self._copy, self.path)
+                groupviews.settle(self._copy, self.path)
                 self._checked = True
         return self._copy
 
@@ -137,9 +138,10 @@ class Store:
         names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'"
         return {name for (name,) in self.sql(names).fetchall()}
 
-    def define(self, group: Definition) -> None:
-        """Make a group's view in this session, and there alone."""
-        groupfiles.create_view(self._session, group)
+    def define(self, groups: Sequence[Definition]) -> None:
+        """Make the views of groups in this session, and there alone; raises the error of the first that fails."""
+        for _, cause in groupviews.create_views(self._session, groups):
+            raise cause
 
     def register(self, name: str, frame: pl.DataFrame | Any) -> None:
         """Offer a Polars, pandas or Arrow table to queries of this session under a name."""

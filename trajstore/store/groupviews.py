@@ -1,0 +1,73 @@
+"""The view that each group's definition becomes, in the catalog's schema `groups`.
+
+A group may stand on others, so views are made in an order in which each finds those that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+
+from trajstore.errors import GroupError, QueryError
+from trajstore.store import foundations, groupfiles, statements
+from trajstore.store.catalog import identifier, quoted
+from trajstore.store.groupfiles import Definition
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
+    """Make or remake the group's view, each site once, with its description as the view's comment.
+
+    Raises `QueryError` for a definition that does more than read, and DuckDB's errors.
+    """
+    statements.check_reading(connection, group.sql)
+    name = f"groups.{identifier(group.name)}"
+    # The line ends keep a comment at the query's end from swallowing the bracket.
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {name} AS SELECT DISTINCT dataset, context, position FROM (\n{group.sql}\n)"
+    )
+    connection.execute(f"COMMENT ON VIEW {name} IS {quoted(group.description)}")
+
+
+def create_views(
+    connection: duckdb.DuckDBPyConnection, groups: Iterable[Definition]
+) -> list[tuple[Definition, Exception]]:
+    """Make the views of groups, each after those it stands on; gives the groups that do not work, the cause first.
+
+    Inside a transaction what follows a failure means nothing, since DuckDB 2 ends a transaction at its first error.
+    Raises `GroupError` for groups that stand on each other.
+    """
+    failed: list[tuple[Definition, Exception]] = []
+    for group in foundations.ordered(groups):
+        try:
+            create_view(connection, group)
+        except (duckdb.Error, QueryError) as error:
+            failed.append((group, error))
+    return failed
+
+
+def settle(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Give each group whose replacement has not ended the view of its file, or none where it has no file.
+
+    Changes what the connection holds, a session's copy or the catalog itself, and no file.
+    """
+    names = groupfiles.announced(root)
+    own = groupfiles.own(root) if names else {}
+    for name in names:
+        try:
+            if name in own:
+                create_view(connection, own[name])
+                continue
+        except (duckdb.Error, QueryError):
+            pass  # no view is made where it is asked for, with the cause
+        connection.execute(f"DROP VIEW IF EXISTS groups.{identifier(name)}")
+
+
+def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
+    for broken, cause in create_views(connection, groupfiles.own(root).values()):
+        raise GroupError(
+            f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
+            "Mend or remove that file, then run the command again."
+        ) from cause
