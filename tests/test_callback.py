@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerC
 from trajstore.errors import (
     BadDataset,
     ModelMismatch,
+    NotCausal,
     TokenizerMismatch,
     TrajstoreError,
     UnfitContext,
@@ -54,6 +55,7 @@ def train(
     seed: int = 3,
     resume: str | None = None,
     tokenizer: Any = None,
+    model: Any = None,
     **settings: Any,
 ) -> Trainer:
     """A short training with dropout, so that any use of random numbers would show."""
@@ -72,9 +74,9 @@ def train(
         **settings,
     )
     # An untied GPT-NeoX head is lost when the Trainer resumes: it is saved as embed_out and looked for as lm_head.
-    model = neox(seed, layers=2, hidden_dropout=0.2, attention_dropout=0.2, tie_word_embeddings=True)
+    own = neox(seed, layers=2, hidden_dropout=0.2, attention_dropout=0.2, tie_word_embeddings=True)
     trainer = Trainer(
-        model,
+        own if model is None else model,
         arguments,
         train_dataset=Data(),
         eval_dataset=Data(),
@@ -363,3 +365,36 @@ def test_everything_is_as_it_was_afterwards() -> None:
     assert states[0] == after[0]
     assert torch.equal(states[1], after[1])
     np.testing.assert_array_equal(states[2], after[2])
+
+
+def test_a_model_that_reads_ahead_is_refused_before_the_first_step(ready: Store, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertLMHeadModel
+
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    scoring, steps = TrajectoryCallback(ready, ["d"], model="run"), []
+
+    class Counting(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            steps.append(1)
+
+    with pytest.raises(NotCausal, match="BertLMHeadModel is not a causal language model"):
+        train(tmp_path / "run", scoring, Counting(), model=BertLMHeadModel(config))
+    assert (steps, ready.steps("run", "d"), scoring.report.written) == ([], [], 0)
+
+
+def test_what_depends_on_the_attention_kernel_is_logged_once(
+    ready: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from test_kernels import falcon
+
+    scoring = TrajectoryCallback(ready, ["d", "e"], model="run", every=4)
+    train(tmp_path / "run", scoring, model=falcon(alibi=True))
+    assert ready.steps("run", "d") == [0, 4, 8]
+    assert len(scoring.report.warnings) == 1
+    assert caplog.text.count("depend on the attention kernel") == 1

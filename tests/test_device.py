@@ -19,7 +19,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, cuda: str | None, wor
 def test_a_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, gpu=False, cuda=None)
     message = device.device_message()
-    assert message == f"Scoring on cpu ({torch.get_num_threads()} threads) in float32."
+    number = torch.get_num_threads()
+    assert message == f"Scoring on cpu ({number} thread{'s' * (number > 1)}) in float32."
+    assert device.device_message(threads=3) == "Scoring on cpu (3 threads) in float32."
 
 
 def test_a_gpu_under_a_build_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,10 @@ class SlicesDiffer(TrajstoreError):
     """Slices that are there already and are not of a kind with those to be made."""
 
 
+class LossesDisagree(TrajstoreError):
+    """Losses that are not those of a slice there, although the same checkpoint was scored."""
+
+
 class BadSource(TrajstoreError):
     """A file of losses that cannot be read as asked."""
 
@@ -340,6 +344,10 @@ class NotAligned(TrajstoreError):
 
 class UnfitContext(TrajstoreError):
     """A context that the model cannot score: too short, too long, or with ids that it does not have."""
+
+
+class NotCausal(TrajstoreError):
+    """A model whose predictions depend on later tokens, so that it has no losses of the kind kept here."""
 
 
 class DeviceError(TrajstoreError):

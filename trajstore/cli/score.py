@@ -75,11 +75,19 @@ def score(
     columns: Annotated[
         str, typer.Option(metavar="C[,C]", help="Kept beside the loss: rank, entropy.", show_default=False)
     ] = "",
+    backfill: Annotated[
+        bool,
+        typer.Option("--backfill", help="Give --columns to slices that are there without them; losses stay."),
+    ] = False,
     attention: Annotated[
         str | None, typer.Option(help="Attention kernel of transformers: sdpa, eager, flash_attention_2 …")
     ] = None,
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a batch [default: by device].")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads on a CPU [default: one or all, whichever is faster now]."),
     ] = None,
     repeat_noise: Annotated[
         int,
@@ -138,6 +146,7 @@ def score(
       trajstore score EleutherAI/pythia-70m -d pile-github --steps log
       trajstore score runs/tiny -d docs -d code --steps 0,512,1000:
       trajstore score pythia-1b -d pile-github --shard 3/40 --cache-limit 50GB --order bisect --budget 2h
+      trajstore score runs/tiny -d docs --columns rank,entropy --backfill
       trajstore score runs/new -d docs --watch --idle 30m
       trajstore score pythia-1b -d pile-github --executor ray --address auto
     """
@@ -148,11 +157,17 @@ def score(
         raise BadOption("--executor", executor, "local or ray")
     if executor != "ray" and (address or num_cpus):
         raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
+    if executor == "ray" and threads:
+        raise typer.BadParameter(
+            "--threads goes with --executor local; a Ray worker takes --num-cpus of them."
+        )
     if not watch and (every or idle or until is not None):
         raise typer.BadParameter("--every, --idle and --until go with --watch.")
-    if watch and (dry_run or shard or budget or order != "forward" or executor != "local"):
+    if backfill and not columns:
+        raise typer.BadParameter("--backfill goes with --columns.")
+    if watch and (dry_run or shard or budget or order != "forward" or executor != "local" or backfill):
         raise typer.BadParameter(
-            "--watch goes with none of --dry-run, --shard, --budget, --order, --executor."
+            "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill."
         )
     options: RunOptions = {
         "device": device,
@@ -161,6 +176,7 @@ def score(
         "columns": [column for column in columns.split(",") if column],
         "attention": attention,
         "batch_tokens": batch_tokens,
+        "threads": threads,
         "repeat_noise": repeat_noise,
         "trust_remote_code": trust_remote_code,
         "cache_limit": None if cache_limit is None else parse_size(cache_limit),
@@ -195,14 +211,18 @@ def score(
             order=order,
             shard=shard,
             skip_known_bad=skip_known_bad,
+            backfill=options["columns"] if backfill else (),
         )
         _say_plan(plan)
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
-        if dry_run:
-            print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
-            return
-        if not plan.pending:
+        if dry_run or not plan.pending:
+            from trajstore.scoring.foreseeing import foresee
+
+            foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=bars())
+            if dry_run:
+                print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
+            _say_foreseen(foreseen)
             return
         if executor == "ray":
             from trajstore.scoring.executors import run_on_ray
@@ -214,7 +234,7 @@ def score(
             from trajstore.scoring import job
             from trajstore.scoring.device import device_message
 
-            say(device_message(device, dtype))
+            say(device_message(device, dtype, threads))
             report = job.run(opened, plan, progress=bars(), **options)
     _end(plan.model, report)
 
@@ -225,6 +245,10 @@ def _say_plan(plan: Plan) -> None:
         f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens) at {len(plan.pending)} checkpoints, "
         f"{plan.present} there already."
     )
+    if plan.backfilled:
+        say(
+            f"{plan.backfilled} that are there are scored again for {', '.join(plan.backfill)}; their losses stay."
+        )
     if plan.source.unreachable:
         say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
@@ -237,6 +261,14 @@ def _say_plan(plan: Plan) -> None:
             f"Known to be bad at the steps {runs(sorted(each.step for each in bad))}: {bad[0].known_bad}. Their slices "
             "will say so; --skip-known-bad leaves them out."
         )
+
+
+def _say_foreseen(failures: list[tuple[int, str]]) -> None:
+    """What would not be scored; exits with 1 where there is any."""
+    for step, reason in failures:
+        say(f"step {step} would not be scored: {reason}")
+    if failures:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _say_time(plan: Plan, pace: Pace | None) -> None:
@@ -278,7 +310,7 @@ def _planned(plan: Plan) -> list[dict[str, Any]]:
         {
             "step": pending.checkpoint.step,
             "revision": pending.checkpoint.revision,
-            "to score": ", ".join(pending.datasets),
+            "to score": ", ".join(pending.all_datasets),
             "tokens": pending.tokens,
             "download": "yes" if pending.to_download else "",
             "known bad": pending.checkpoint.known_bad or "",

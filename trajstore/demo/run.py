@@ -135,7 +135,10 @@ def _add_datasets(store: Store, texts: Path, tokenizer: Path, progress: Progress
 
 
 def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
-    """Score what is missing of one model on every dataset."""
+    """Score what is missing of one model on every dataset.
+
+    On one thread, as it was trained: models of this size gain nothing from more, and lose a lot where others work too.
+    """
     plan = job.plan(
         store,
         str(model.folder),
@@ -143,7 +146,7 @@ def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
         steps=model.recipe.checkpoints,
         tokens_per_step=model.recipe.tokens_per_step,
     )
-    job.run(store, plan, progress=progress)
+    job.run(store, plan, progress=progress, threads=1)
 
 
 def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:

@@ -24,6 +24,7 @@ from trajstore.scoring.facts import model_facts
 from trajstore.scoring.fitting import unfit_datasets
 from trajstore.scoring.identity import check_same_architecture, check_same_weights
 from trajstore.scoring.job import Report
+from trajstore.scoring.kernels import kernel_warning
 from trajstore.scoring.losses import token_scores
 from trajstore.scoring.present import check_same_format, check_same_tokens
 from trajstore.scoring.settings import Settings, choose_settings
@@ -70,9 +71,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
     that are there are skipped.
 
     Raises a `TrajstoreError` before the first step where something cannot be right: a dataset of another tokenizer or
-    too long for the model, a name that is another run's, a model that is spread over processes; and at any step a
-    `ModelMismatch` where the store has that step with other weights. What else goes wrong later is logged as a warning
-    and is in `report`, and the training goes on.
+    too long for the model, a model that is not causal, a name that is another run's, a model that is spread over
+    processes; and at any step a `ModelMismatch` where the store has that step with other weights. What else goes wrong
+    later is logged as a warning and is in `report`, and the training goes on.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         self._run: _Run | None = None
         self._last: int | None = None
         self._written = self._skipped = self._tokens = 0
+        self._warnings: list[str] | None = None
+        """What to know of the losses; None before the first pass."""
         self._seconds = 0.0
         self._failures: list[tuple[int, str]] = []
 
@@ -111,6 +114,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
             failures=list(self._failures),
             tokens=self._tokens,
             seconds=self._seconds,
+            warnings=list(self._warnings or ()),
         )
 
     def on_train_begin(
@@ -230,6 +234,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
             for dataset in self._datasets:
                 with self._noting(step, raising):
                     self._score_dataset(run, model, dataset, step, provenance)
+                    self._compare_kernels(model, dataset)
         self._seconds += time.monotonic() - started
 
     def _check_weights(self, run: _Run, step: int, weights: str) -> None:
@@ -278,6 +283,14 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         else:
             self._written += 1
             self._tokens += dataset.n_tokens
+
+    def _compare_kernels(self, model: PreTrainedModel, dataset: Dataset) -> None:
+        """Log a warning, once, where the losses depend on the attention kernel."""
+        if self._warnings is None:
+            warning = kernel_warning(model, self._ids[dataset.name])
+            self._warnings = [] if warning is None else [warning]
+            for each in self._warnings:
+                _log.warning("trajstore: %s", each)
 
     @contextmanager
     def _noting(self, step: int, raising: bool) -> Iterator[None]:

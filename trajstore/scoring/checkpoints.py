@@ -7,13 +7,14 @@ suite that lacks what its losses depend on.
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trajstore.errors import CheckpointError, listed
+from trajstore.errors import CheckpointError, NotCausal, listed
 from trajstore.scoring import hub
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.suites import known_run
@@ -90,7 +91,8 @@ def load(
 
     `weights` is the fingerprint of its files where that is known, which saves reading them for it. Only with
     `trust_remote_code` is code run that lies beside the weights. Raises `CheckpointError` where a file cannot be read,
-    lacks weights or does not fit its own configuration, and whatever else transformers raises.
+    lacks weights or does not fit its own configuration, `NotCausal` where its kind of model predicts no next token,
+    and whatever else transformers raises.
     """
     from transformers import AutoModelForCausalLM
 
@@ -127,15 +129,26 @@ def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise CheckpointError(
-            f"The model in {folder} has code of its own, which is run only with --trust-remote-code: read it first."
-        ) from error
+        if "trust_remote_code" in str(error):
+            raise CheckpointError(
+                f"The model in {folder} has code of its own, which is run only with --trust-remote-code: read it first."
+            ) from error
+        if str(error).startswith("Unrecognized configuration class"):
+            raise NotCausal(
+                f"The model in {folder} is {_kind(folder)}, of which transformers has no causal language model. Only "
+                "models that predict a token from those before it can be scored."
+            ) from error
+        raise
     except (SafetensorError, UnpicklingError, OSError, EOFError, RuntimeError) as error:
         raise CheckpointError(
             f"The weights in {folder} cannot be read ({type(error).__name__}: {hub.first_line(error)}). {_AGAIN}"
         ) from error
+
+
+def _kind(folder: Path) -> str:
+    """What a checkpoint's configuration calls the model."""
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    return f"of the type {named}" if isinstance(named, str) else "of another type"
 
 
 def _check_complete(report: dict[str, Any], folder: Path) -> None:

@@ -82,15 +82,19 @@ def device_name(device: torch.device) -> str:
     return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
 
 
-def device_message(device: str = "auto", dtype: str = "float32") -> str:
-    """A line that says where scoring runs, and a second one where a GPU lies idle for want of a CUDA build."""
+def device_message(device: str = "auto", dtype: str = "float32", threads: int | None = None) -> str:
+    """A line that says where scoring runs, and a second one where a GPU lies idle for want of a CUDA build.
+
+    `threads` are those asked for; None for as many as torch takes.
+    """
     chosen = choose_device(device)
     if dtype != AUTO:
         choose_dtype(dtype)
-    threads = f" ({torch.get_num_threads()} threads)" if chosen.type == "cpu" else ""
+    number = threads or torch.get_num_threads()
+    on = f" ({number} {'thread' if number == 1 else 'threads'})" if chosen.type == "cpu" else ""
     warning = cpu_build_warning() if chosen.type == "cpu" else None
     numbers = "the checkpoints' own dtype" if dtype == AUTO else dtype
-    return f"Scoring on {device_name(chosen)}{threads} in {numbers}." + (
+    return f"Scoring on {device_name(chosen)}{on} in {numbers}." + (
         f"\nWarning: {warning}" if warning else ""
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from trajstore.errors import ExecutorError, UnfitContext
+from trajstore.errors import ExecutorError, NotCausal, UnfitContext
+from trajstore.scoring.backfill import is_to_do
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,7 @@ class Driver:
         self.written = self.skipped = self.tokens = 0
         self.failures: list[tuple[int, str]] = []
         self.unmeasured: list[tuple[int, str]] = []
+        self.warnings: list[str] = []
 
     def score_all(self, budget: Budget) -> None:
         """Score until the queue is empty, or the budget does not allow what is left in it."""
@@ -149,6 +151,8 @@ class Driver:
             raise ExecutorError(f"A worker of the Ray cluster cannot go on. {outcome.fatal}")
         if outcome.unfit:
             raise UnfitContext(outcome.unfit)
+        if outcome.not_causal:
+            raise NotCausal(outcome.not_causal)
         self.idle.append(hand)
         report = outcome.report
         assert report is not None
@@ -157,14 +161,21 @@ class Driver:
         self.unmeasured += report.unmeasured
         for step, reason in report.unmeasured:
             self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+        for warning in report.warnings:
+            if warning not in self.warnings:  # every worker notices it
+                self.warnings.append(warning)
+                self.progress.say(f"Warning: {warning}")
         self._leave_out(report.unfit, task)
         if reasons := [reason for _, reason in report.failures if reason not in report.unfit.values()]:
             self._again(task, reasons)
 
     def _count_published(self, task: _Task) -> None:
         """Count the slices that a worker published before it died."""
-        step = task.pending.checkpoint.step
-        there = [name for name in task.pending.datasets if self.store.has_slice(self.plan.model, name, step)]
+        there = [
+            name
+            for name in task.pending.all_datasets
+            if not is_to_do(self.store, self.plan, task.pending, name)
+        ]
         self._count(len(there), sum(self.sizes[name] for name in there))
 
     def _count(self, written: int, tokens: int) -> None:
@@ -187,15 +198,17 @@ class Driver:
 
     def _narrow(self, task: _Task) -> bool:
         """Leave a task only the datasets that lack its slice and fit the model; whether there are any."""
-        step = task.pending.checkpoint.step
-        lacking = tuple(
-            name
-            for name in task.pending.datasets
-            if name not in self.unfit and not self.store.has_slice(self.plan.model, name, step)
+        lacking, thin = (
+            tuple(
+                name
+                for name in names
+                if name not in self.unfit and is_to_do(self.store, self.plan, task.pending, name)
+            )
+            for names in (task.pending.datasets, task.pending.backfill)
         )
-        tokens = sum(self.sizes[name] for name in lacking)
-        task.pending = replace(task.pending, datasets=lacking, tokens=tokens)
-        return bool(lacking)
+        tokens = sum(self.sizes[name] for name in (*lacking, *thin))
+        task.pending = replace(task.pending, datasets=lacking, backfill=thin, tokens=tokens)
+        return bool(lacking or thin)
 
     def _leave_out(self, unfit: dict[str, str], task: _Task) -> None:
         """Note, once, datasets that do not fit the model."""

@@ -72,9 +72,10 @@ def run_on_ray(
         failures=driver.failures,
         tokens=driver.tokens,
         seconds=time.monotonic() - started,
-        left=sum(len(task.pending.datasets) for task in driver.queue),
+        left=sum(len(task.pending.all_datasets) for task in driver.queue),
         unfit=driver.unfit,
         unmeasured=driver.unmeasured,
+        warnings=driver.warnings,
     )
 
 

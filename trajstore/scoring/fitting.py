@@ -48,18 +48,18 @@ def check_tokenizers(plan: Plan, datasets: Mapping[str, Dataset]) -> Tokenizers:
         except CheckpointError:
             continue  # it will fail to load, with the same reason
         except TrajstoreError as error:
-            unfit |= {(pending.checkpoint.step, name): error for name in pending.datasets}
+            unfit |= {(pending.checkpoint.step, name): error for name in pending.all_datasets}
             continue
         found.append(own.name if own else None)
         if own is None:
             continue
-        for name in pending.datasets:
+        for name in pending.all_datasets:
             try:
                 check_tokenizer(own, datasets[name])
             except TokenizerMismatch as error:
                 unfit[pending.checkpoint.step, name] = error
     for name in datasets:
-        steps = [pending.checkpoint.step for pending in sample if name in pending.datasets]
+        steps = [pending.checkpoint.step for pending in sample if name in pending.all_datasets]
         if steps and all((step, name) in unfit for step in steps):
             raise unfit[steps[0], name]
     reasons = {place: str(error) for place, error in unfit.items()}

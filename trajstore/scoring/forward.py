@@ -49,6 +49,7 @@ class Forward:
         self.model, self.tile, self.asked, self.vocabulary = model, tile, columns, vocabulary
         self.device: torch.device = next(model.parameters()).device
         self.rows = int(model.config.get_text_config(decoder=True).vocab_size)
+        self.built = build(model)
         whole = None if sample is None else self._known_head(sample)
         head = whole if whole is None or vocabulary is None else whole.first(vocabulary)
         self.head = None if head is None else TiledHead(head, tile, columns)
@@ -58,29 +59,37 @@ class Forward:
         """Whether the head runs in tiles, and not the model's own logits are taken."""
         return self.head is not None
 
-    def columns(self, contexts: Sequence[Ids]) -> list[Columns]:
-        """The columns of each context, n − 1 positions, on the CPU."""
+    def columns(self, contexts: Sequence[Ids], targets: Sequence[Ids] | None = None) -> list[Columns]:
+        """The columns of each context, n − 1 positions, on the CPU.
+
+        `targets` are the tokens whose losses are taken, as many as each context has; by default its own.
+        """
         lengths = np.array([len(ids) for ids in contexts])
-        padded = np.zeros((len(contexts), lengths.max()), np.int64)
-        real = np.arange(padded.shape[1]) < lengths[:, None]
-        padded[real] = np.concatenate(contexts)
-        ids = torch.as_tensor(padded, device=self.device)
+        real = np.arange(lengths.max()) < lengths[:, None]
+        ids = self._padded(contexts, real)
+        wanted = ids if targets is None else self._padded(targets, real)
         if self.head is None:
-            return [part.cpu() for part in self._from_logits(ids, lengths)]
+            return [part.cpu() for part in self._from_logits(ids, wanted, lengths)]
         hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
         predicted = torch.as_tensor(real[:, 1:], device=self.device)
-        found = self.head.columns(hidden[:, :-1][predicted], ids[:, 1:][predicted])
+        found = self.head.columns(hidden[:, :-1][predicted], wanted[:, 1:][predicted])
         return found.cpu().split((lengths - 1).tolist())
+
+    def _padded(self, rows: Sequence[Ids], real: npt.NDArray[np.bool_]) -> Tensor:
+        """Ids as one batch (contexts, longest), int64; zeros where they are not `real`."""
+        padded = np.zeros(real.shape, np.int64)
+        padded[real] = np.concatenate(rows)
+        return torch.as_tensor(padded, device=self.device)
 
     def _known_head(self, context: Ids) -> Head | None:
         """The head, checked unless it was for the same model; None where it does not pass."""
-        now, known = build(self.model), _checked.get(self.model)
-        if known is not None and known[0] == now:
+        known = _checked.get(self.model)
+        if known is not None and known[0] == self.built:
             layer = self.model.get_output_embeddings()
             return Head(layer.weight, layer.bias, *known[1:])
         head = self._checked_head(context)
         if head is not None:
-            _checked[self.model] = now, head.scale, head.cap
+            _checked[self.model] = self.built, head.scale, head.cap
         return head
 
     def _checked_head(self, context: Ids) -> Head | None:
@@ -95,13 +104,13 @@ class Forward:
         noise = 4 * torch.finfo(found.head.weight.dtype).eps * found.logits.abs().max().item()
         return found.head if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
 
-    def _from_logits(self, ids: Tensor, lengths: npt.NDArray[np.int64]) -> Iterator[Columns]:
+    def _from_logits(self, ids: Tensor, wanted: Tensor, lengths: npt.NDArray[np.int64]) -> Iterator[Columns]:
         """The columns of each context of a padded batch (contexts, longest), from the model's own logits."""
         parts: list[list[Columns]] = [[] for _ in ids]
         for start, logits in self._pieces(ids):
             for i, length in enumerate(lengths):
                 own = logits[i, : max(0, length - 1 - start), : self.vocabulary]
-                targets = ids[i, start + 1 : start + 1 + len(own)]
+                targets = wanted[i, start + 1 : start + 1 + len(own)]
                 if len(own):
                     parts[i].append(of_logits(own, targets, self.tile, self.asked))
         return map(joined, parts)

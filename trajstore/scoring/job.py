@@ -10,6 +10,7 @@ them out.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -20,22 +21,26 @@ from trajstore.errors import (
     BadLosses,
     CheckpointError,
     DeviceError,
+    NotCausal,
     SliceExists,
     SlicesDiffer,
     StoreUnusable,
     UnfitContext,
     told,
 )
+from trajstore.scoring.backfill import check_columns_there, is_to_do
 from trajstore.scoring.cachelimit import CacheLimit
 from trajstore.scoring.checkpoints import load
 from trajstore.scoring.fitting import check_tokenizers, unfit_datasets
 from trajstore.scoring.identity import check_same_weights
+from trajstore.scoring.kernels import kernel_warning
 from trajstore.scoring.pace import Budget
 from trajstore.scoring.planning import Pending, Plan, plan
 from trajstore.scoring.prefetch import Ahead
 from trajstore.scoring.present import check_same_format
 from trajstore.scoring.publishing import Publisher
 from trajstore.scoring.settings import Settings, choose_settings
+from trajstore.scoring.threads import Threads
 from trajstore.store.progress import SILENT
 
 if TYPE_CHECKING:
@@ -48,6 +53,10 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 __all__ = ["Job", "Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
+
+
+_compared: set[tuple[str, str, str | None]] = set()
+"""(store, model, attention asked for) whose attention kernel this process has compared with the plain one."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -67,6 +76,8 @@ class RunOptions(TypedDict, total=False):
     """Contexts of each dataset that are scored once more, for the noise of the losses; none by default."""
     batch_tokens: int | None
     """Token budget of a batch; found for the device by default."""
+    threads: int | None
+    """Of torch, on a CPU; by default the better of one and all, as a few contexts show it."""
     trust_remote_code: bool
     """Whether to run model code that comes with a checkpoint; not by default."""
     cache_limit: int | None
@@ -94,6 +105,8 @@ class Report:
     """Dataset → why it does not fit the model, as among the failures."""
     unmeasured: list[tuple[int, str]] = field(default_factory=list)
     """(step, reason) of slices that were published, but the noise of whose losses could not be measured."""
+    warnings: list[str] = field(default_factory=list)
+    """What to know of the losses that were written; said when it was noticed."""
 
 
 def settings_of(options: RunOptions, run_id: str | None = None) -> Settings:
@@ -115,9 +128,9 @@ def check_plan(store: Store, plan: Plan, settings: Settings, progress: Progress)
 
     Raises `SlicesDiffer` and `TokenizerMismatch` as `run` does; says so where there is no tokenizer to compare.
     """
-    if settings.dtype is not None:
-        _check_format(store, plan, settings)
-    names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
+    _check_format(store, plan, _known_settings(plan, settings))
+    check_columns_there(store, plan, settings.columns)
+    names = dict.fromkeys(name for pending in plan.pending for name in pending.all_datasets)
     tokenizers = check_tokenizers(plan, {name: store.dataset(name) for name in names})
     if tokenizers.unchecked:
         progress.say(
@@ -126,19 +139,32 @@ def check_plan(store: Store, plan: Plan, settings: Settings, progress: Progress)
     return tokenizers
 
 
+def _known_settings(plan: Plan, settings: Settings) -> Settings:
+    """The settings with the dtype of the first of the plan's checkpoints on this disk that says its own."""
+    wanted = set(plan.steps)
+    for checkpoint in plan.source.checkpoints:
+        if settings.dtype is None and checkpoint.step in wanted and (folder := checkpoint.present()):
+            with contextlib.suppress(CheckpointError):  # it will fail to load, with the same reason
+                settings = settings.for_checkpoint(folder)
+    return settings
+
+
 def _check_format(store: Store, plan: Plan, settings: Settings) -> None:
     """Raises `SlicesDiffer` where slices are there in another dtype or over another vocabulary."""
-    for dataset in plan.datasets:
-        check_same_format(store, plan.model, dataset, settings.provenance)
+    if settings.dtype is not None:
+        for dataset in plan.datasets:
+            check_same_format(store, plan.model, dataset, settings.provenance)
 
 
 def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unpack[RunOptions]) -> Report:
     """Score what the plan says; each slice is in the store as soon as it is complete.
 
     Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over
-    another vocabulary, `TokenizerMismatch` where a dataset fits none of the checkpoints, and `UnfitContext` where none
-    of the datasets fits the first; later `StoreUnusable` where a slice cannot be written, and `SlicesDiffer` where
-    another job has begun with another format. What goes wrong with single checkpoints or datasets is in the report.
+    another vocabulary, or without columns that are asked for and that the plan does not backfill, `TokenizerMismatch`
+    where a dataset fits none of the checkpoints, `UnfitContext` where none of the datasets fits the first, and
+    `NotCausal` where its predictions depend on later tokens; later `StoreUnusable` where a slice cannot be written, and
+    `SlicesDiffer` where another job has begun with another format. What goes wrong with single checkpoints or
+    datasets is in the report.
     """
     started = time.monotonic()
     budget = Budget(options.get("budget"))
@@ -187,7 +213,7 @@ class Job:
     ) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
         self.remote_code = options.get("trust_remote_code", False)
-        names = dict.fromkeys(name for pending in plan.pending for name in pending.datasets)
+        names = dict.fromkeys(name for pending in plan.pending for name in pending.all_datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
         self.tokenizers = tokenizers
@@ -196,6 +222,7 @@ class Job:
         needed = [pending.checkpoint for pending in plan.pending]
         self.limit = None if limit is None else CacheLimit(limit, needed)
         self.ahead = Ahead(self.limit)
+        self.threads = Threads(options.get("threads"), settings.device, plan.tokens, progress)
         self.unfit: dict[str, UnfitContext] | None = None
         """Datasets that do not fit the model; None until one is loaded."""
         self.formats = {settings.provenance.dtype}
@@ -205,6 +232,7 @@ class Job:
         self._begin_report()
 
     def _begin_report(self) -> None:
+        self.warnings: list[str] = []
         self.written = self.skipped = self.tokens = 0
         self.failures: list[tuple[int, str]] = []
         self.unmeasured: list[tuple[int, str]] = []
@@ -221,13 +249,15 @@ class Job:
             seconds=time.monotonic() - self.began,
             unfit=self.newly_unfit,
             unmeasured=self.unmeasured,
+            warnings=self.warnings,
         )
         self._begin_report()
         return report
 
     def close(self) -> None:
-        """Stop what was begun ahead."""
+        """Stop what was begun ahead, and leave torch's threads as they were."""
         self.ahead.close()
+        self.threads.close()
 
     def score_all(self, budget: Budget) -> int:
         """Score one checkpoint after another; gives the number of slices for which the time was too short."""
@@ -235,7 +265,7 @@ class Job:
         queue = self.plan.pending
         for number, pending in enumerate(queue):
             if not budget.allows(pending.tokens):
-                return sum(len(each.datasets) for each in queue[number:])
+                return sum(len(each.all_datasets) for each in queue[number:])
             before = self.tokens
             following = queue[number + 1] if number + 1 < len(queue) else None
             if following and not budget.allows(pending.tokens + following.tokens):
@@ -254,7 +284,7 @@ class Job:
                 self._score_checkpoint(pending, todo, following)
         except (UnfitContext, StoreUnusable, SlicesDiffer):
             raise
-        except DeviceError as error:
+        except (DeviceError, NotCausal) as error:
             if not self.proven:
                 raise
             self._fail(pending.checkpoint.step, error)
@@ -264,10 +294,10 @@ class Job:
             self.limit.done_with(pending.checkpoint)
 
     def _todo(self, pending: Pending) -> list[str]:
-        """The datasets that still lack the slice and that the checkpoint's tokenizer fits."""
+        """The datasets that still lack the slice, or its columns, and that the checkpoint's tokenizer fits."""
         step, todo = pending.checkpoint.step, []
-        for name in pending.datasets:
-            if self.store.has_slice(self.plan.model, name, step):
+        for name in pending.all_datasets:
+            if not is_to_do(self.store, self.plan, pending, name):
                 self.skipped += 1
             elif (step, name) in self.tokenizers.unfit:
                 self._note_failure(step, self.tokenizers.unfit[step, name])
@@ -290,9 +320,11 @@ class Job:
             settings = self._settings(ready)
             check_same_weights(self.store, self.plan.model, checkpoint.step, ready.weights)
             loaded = self._load(checkpoint, ready, settings)
-            if following is not None and self._lacks(following):
+            if following and any(
+                is_to_do(self.store, self.plan, following, name) for name in following.all_datasets
+            ):
                 self.ahead.begin(following.checkpoint)
-            self._score_loaded(checkpoint, loaded, todo, settings)
+            self._score_loaded(pending, loaded, todo, settings)
         finally:
             ready.release()
 
@@ -330,16 +362,11 @@ class Job:
                 f"--attention {settings.attention} cannot be used: {str(error).splitlines()[0]}"
             ) from error
 
-    def _lacks(self, pending: Pending) -> bool:
-        """Whether a slice of a checkpoint is still not there."""
-        step = pending.checkpoint.step
-        return not all(self.store.has_slice(self.plan.model, name, step) for name in pending.datasets)
-
     def _score_loaded(
-        self, checkpoint: Checkpoint, loaded: LoadedCheckpoint, todo: list[str], settings: Settings
+        self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str], settings: Settings
     ) -> None:
         """Score the datasets one after another; one that goes wrong does not keep the others."""
-        facts = self.publisher.facts(loaded)
+        checkpoint, facts = pending.checkpoint, self.publisher.facts(loaded)
         if self.unfit is None:
             self.unfit = unfit_datasets(loaded.model, self.ids)
             for name, reason in self.unfit.items():
@@ -351,10 +378,18 @@ class Job:
             self._note(checkpoint, name)
             dataset = self.datasets[name]
             try:
-                noise = self.publisher.publish(checkpoint, loaded, facts, dataset, self.ids[name], settings)
+                self.threads.look(loaded.model, self.ids[name])
+                self._compare_kernels(loaded, name)
+                noise = None
+                if name in pending.backfill:
+                    self.publisher.backfill(checkpoint, loaded, dataset, self.ids[name], settings)
+                else:
+                    noise = self.publisher.publish(
+                        checkpoint, loaded, facts, dataset, self.ids[name], settings
+                    )
             except SliceExists:
                 self.skipped += 1
-            except (StoreUnusable, SlicesDiffer):
+            except (StoreUnusable, SlicesDiffer, NotCausal):
                 raise
             except Exception as error:
                 self._fail(checkpoint.step, error)
@@ -365,6 +400,17 @@ class Job:
                 if noise is not None:
                     self.unmeasured.append((checkpoint.step, noise))
                     self.progress.say(f"{self.plan.model} at step {checkpoint.step}: {noise}")
+
+    def _compare_kernels(self, loaded: LoadedCheckpoint, dataset: str) -> None:
+        """Say, once a run, where the losses depend on the attention kernel; raises what the pass raises."""
+        run = str(self.store.path), self.plan.model, self.settings.attention
+        if run in _compared:
+            return
+        warning = kernel_warning(loaded.model, self.ids[dataset])
+        _compared.add(run)
+        if warning is not None:
+            self.warnings.append(warning)
+            self.progress.say(f"Warning: {warning}")
 
     def _note(self, checkpoint: Checkpoint, what: str) -> None:
         """Say beside the bar what is being done."""

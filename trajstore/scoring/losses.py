@@ -12,6 +12,7 @@ of each token and the entropy of each prediction. Reads no files and writes none
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from trajstore.errors import UnfitContext
 from trajstore.scoring.batching import in_batches
+from trajstore.scoring.causality import check_causal
 from trajstore.scoring.columns import check_columns
 from trajstore.scoring.device import exact_products
 from trajstore.scoring.forward import Forward
@@ -74,7 +76,8 @@ def token_losses(
     where its memory runs out. The softmax runs over the ids below `vocabulary`, by default over all rows of the head.
     Returns one float32 array of n − 1 nats a context, in the given order: element p − 1 belongs to position p.
     `progress` advances by tokens. Raises `UnfitContext` where a context is shorter than 2 tokens or does not fit the
-    model, and `DeviceError` where there is no memory for one context.
+    model, `NotCausal` where the model's predictions depend on later tokens, as BERT's do, and `DeviceError` where
+    there is no memory for one context.
     """
     return token_scores(
         model, contexts, batch_tokens=batch_tokens, vocabulary=vocabulary, tile=tile, progress=progress
@@ -101,6 +104,7 @@ def token_scores(
     with torch.no_grad(), autocast, exact_products(), _evaluating(model):
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, asked, vocabulary, ids[0] if ids else None)
+        check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
 
         def work(batch: list[int]) -> None:
             for i, those in zip(batch, forward.columns([ids[i] for i in batch]), strict=True):

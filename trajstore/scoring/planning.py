@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from trajstore.errors import BadDataset, ModelMismatch
 from trajstore.schema import check_name
 from trajstore.scoring import hub
+from trajstore.scoring.backfill import lacking_columns
+from trajstore.scoring.columns import check_columns
 from trajstore.scoring.finding import Source, find_checkpoints
 from trajstore.scoring.identity import check_same_run
 from trajstore.scoring.ordering import in_order
@@ -35,9 +37,16 @@ class Pending:
     datasets: tuple[str, ...]
     """Those that lack this step."""
     tokens: int
-    """Tokens of these datasets."""
+    """Tokens of these datasets, and of those to be scored again."""
     to_download: bool
     """Whether it is not on this disk."""
+    backfill: tuple[str, ...] = ()
+    """Datasets whose slices of this step are there and are to get columns."""
+
+    @property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Those to be scored on."""
+        return (*self.datasets, *self.backfill)
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,20 @@ class Plan:
     """Size of the first revision to be downloaded; None where there is none, or the Hub does not say."""
     tokens_per_step: int | None
     """Training tokens of a step, exact; None where unknown."""
+    steps: tuple[int, ...] = ()
+    """All those that were chosen, whether or not there is something to do."""
+    backfill: tuple[str, ...] = ()
+    """Columns that slices which are there without them are to get."""
 
     @property
     def slices(self) -> int:
         """Slices to make."""
         return sum(len(pending.datasets) for pending in self.pending)
+
+    @property
+    def backfilled(self) -> int:
+        """Slices that are there and are to get columns."""
+        return sum(len(pending.backfill) for pending in self.pending)
 
     @property
     def tokens(self) -> int:
@@ -92,15 +110,17 @@ def plan(
     order: str = "forward",
     shard: str | None = None,
     skip_known_bad: bool = False,
+    backfill: Sequence[str] = (),
 ) -> Plan:
     """What is to be scored of `model` on `datasets`; writes nothing.
 
     `model` is a local folder, a Hub repository or the name of a published run, with `.STAGE` behind it for a later
     stage of training. `steps` is a SPEC among the checkpoints that exist. `name` is by default the source's own.
     `tokens_per_step` is needed only for runs of no published suite. `order` is forward, or bisect (coarse to fine);
-    `shard` is I/N, with I from 0 to N − 1: the part of the steps that one of N jobs takes. Raises `CheckpointError`,
-    `UnknownName`, `UnknownStep`, `BadSteps`, `BadOption`, `BadName`, `ModelMismatch` where the store knows the name as
-    another run, and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
+    `shard` is I/N, with I from 0 to N − 1: the part of the steps that one of N jobs takes. `backfill` are columns
+    (rank, entropy) that slices which are there without them are to get. Raises `CheckpointError`, `UnknownName`,
+    `UnknownStep`, `BadSteps`, `BadOption`, `BadName`, `ModelMismatch` where the store knows the name as another run,
+    and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
     """
     chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
     if not chosen:
@@ -121,7 +141,9 @@ def plan(
     by_step = {checkpoint.step: checkpoint for checkpoint in source.checkpoints}
     wanted = [by_step[step] for step in mine]
     skipped = [checkpoint for checkpoint in wanted if skip_known_bad and checkpoint.known_bad]
-    pending, present = _missing(store, run_name, chosen, [each for each in wanted if each not in skipped])
+    columns = check_columns(backfill)
+    left = [each for each in wanted if each not in skipped]
+    pending, present = _missing(store, run_name, chosen, left, columns)
     first = next((each.checkpoint for each in pending if each.to_download), None)
     ask = first is not None and not source.unreachable
     return Plan(
@@ -133,21 +155,32 @@ def plan(
         skipped_bad=tuple(skipped),
         bytes_each=hub.download_bytes(source.repo, first.revision) if ask and first else None,
         tokens_per_step=per_step,
+        steps=tuple(each.step for each in left),
+        backfill=columns,
     )
 
 
 def _missing(
-    store: Store, model: str, datasets: Sequence[Dataset], checkpoints: Sequence[Checkpoint]
+    store: Store,
+    model: str,
+    datasets: Sequence[Dataset],
+    checkpoints: Sequence[Checkpoint],
+    columns: Sequence[str],
 ) -> tuple[list[Pending], int]:
-    """What the checkpoints lack, and the number of slices that are there."""
+    """What the checkpoints lack, and the number of slices that are there and lack none of `columns`."""
     pending, present = [], 0
     for checkpoint in checkpoints:
         lacking = [each for each in datasets if not store.has_slice(model, each.name, checkpoint.step)]
-        present += len(datasets) - len(lacking)
-        if lacking:
-            tokens = sum(each.n_tokens for each in lacking)
-            absent = checkpoint.present() is None
-            pending.append(Pending(checkpoint, tuple(each.name for each in lacking), tokens, absent))
+        thin = [
+            each
+            for each in datasets
+            if each not in lacking and lacking_columns(store, model, each.name, checkpoint.step, columns)
+        ]
+        present += len(datasets) - len(lacking) - len(thin)
+        if lacking or thin:
+            tokens = sum(each.n_tokens for each in (*lacking, *thin))
+            names, again = (tuple(each.name for each in some) for some in (lacking, thin))
+            pending.append(Pending(checkpoint, names, tokens, checkpoint.present() is None, again))
     return pending, present
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trajstore.errors import StoreUnusable, told
+from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.facts import model_facts
 from trajstore.scoring.identity import check_same_architecture, check_same_run
 from trajstore.scoring.losses import token_scores
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
-    from trajstore.scoring.losses import Ids
+    from trajstore.scoring.losses import Ids, Scores
     from trajstore.scoring.planning import Plan
     from trajstore.scoring.settings import Settings
     from trajstore.store.datasets import Dataset
@@ -70,14 +71,7 @@ class Publisher:
         """
         model, step = self._plan.model, checkpoint.step
         what = f"{model} on {dataset.name} at step {step}"
-        scores = token_scores(
-            loaded.model,
-            ids,
-            columns=settings.columns,
-            batch_tokens=settings.batch_tokens,
-            vocabulary=settings.vocabulary(dataset.tokenizer.size),
-            progress=self._progress,
-        )
+        scores = self._pass(loaded, dataset, ids, settings)
         provenance = replace(
             settings.provenance,
             revision=checkpoint.revision,
@@ -118,6 +112,41 @@ class Publisher:
                 "finished is kept and nothing is half-written; mend that, and the same command goes on from there."
             ) from error
         return unmeasured
+
+    def backfill(
+        self,
+        checkpoint: Checkpoint,
+        loaded: LoadedCheckpoint,
+        dataset: Dataset,
+        ids: Sequence[Ids],
+        settings: Settings,
+    ) -> None:
+        """Put the settings' columns beside the losses of a slice that is there.
+
+        Raises `LossesDisagree` where these are not the checkpoint's, and as `publish` does.
+        """
+        scores = self._pass(loaded, dataset, ids, settings)
+        model, step = self._plan.model, checkpoint.step
+        try:
+            add_columns(self._store, model, dataset, step, scores, settings.columns)
+        except OSError as error:
+            raise StoreUnusable(
+                f"{model} on {dataset.name} at step {step} could not be written to the store at {self._store.path}: "
+                f"{error.strerror or error}. The slice is there as it was; mend that, and run the same command again."
+            ) from error
+
+    def _pass(
+        self, loaded: LoadedCheckpoint, dataset: Dataset, ids: Sequence[Ids], settings: Settings
+    ) -> Scores:
+        """The losses of a dataset, and the settings' columns."""
+        return token_scores(
+            loaded.model,
+            ids,
+            columns=settings.columns,
+            batch_tokens=settings.batch_tokens,
+            vocabulary=settings.vocabulary(dataset.tokenizer.size),
+            progress=self._progress,
+        )
 
     def _publish_facts(self, facts: ModelFacts) -> None:
         """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trajstore.errors import DeviceError, SlicesDiffer, StoreUnusable, UnfitContext, told
+from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
 from trajstore.scoring.job import Job, Report, RunOptions, settings_of
 from trajstore.store.progress import SILENT
 from trajstore.store.store import Store
@@ -26,6 +26,8 @@ class Outcome:
     report: Report | None = None
     unfit: str | None = None
     """Why the model cannot score any of the plan's datasets."""
+    not_causal: str | None = None
+    """Why the model can be scored on nothing at all."""
     fatal: str | None = None
     """Why nothing can be scored there."""
 
@@ -67,6 +69,8 @@ class Worker:
             self.job.score(pending, following)
         except UnfitContext as error:
             return Outcome(unfit=str(error))
+        except NotCausal as error:
+            return Outcome(not_causal=str(error))
         except (StoreUnusable, DeviceError, SlicesDiffer) as error:
             return Outcome(fatal=str(error))
         return Outcome(report=self.job.report())

@@ -215,6 +215,12 @@ def is_complete(path: Path) -> bool:
         os.close(descriptor)
 
 
+def kept_columns(path: Path) -> tuple[str, ...]:
+    """Those of `COLUMNS` that a slice holds; raises `DamagedFile`."""
+    with open_slice(path) as file:
+        return tuple(name for name in COLUMNS if name in file.schema_arrow.names)
+
+
 def read_column(path: Path, dataset: Dataset, name: str) -> np.ndarray | None:
     """One of `COLUMNS` of a slice, (n_losses,) in canonical order; None where it was not kept.
 

@@ -228,6 +228,24 @@ class Store:
         except FileNotFoundError:
             raise self._no_slice(model, dataset, step) from None
 
+    def slice_columns(self, model: str, dataset: str, step: int) -> tuple[str, ...]:
+        """The columns that a slice holds beside the loss: rank, entropy; raises `UnknownName` or `DamagedFile`."""
+        try:
+            return slices.kept_columns(layout.slice_path(self.path, model, dataset, step))
+        except FileNotFoundError:
+            raise self._no_slice(model, dataset, step) from None
+
+    def slice_column(self, model: str, dataset: str, step: int, name: str) -> np.ndarray | None:
+        """A slice's rank (int32) or entropy (float32) in canonical order, None where it was not kept.
+
+        Raises `UnknownName` or `DamagedFile`.
+        """
+        path = layout.slice_path(self.path, model, dataset, step)
+        try:
+            return slices.read_column(path, self.dataset(dataset), name)
+        except FileNotFoundError:
+            raise self._no_slice(model, dataset, step) from None
+
     def append(
         self,
         *,
