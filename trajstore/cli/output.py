@@ -41,7 +41,12 @@ class Exit(enum.IntEnum):
 StoreOption = Annotated[
     Path,
     typer.Option(
-        "--store", "-s", envvar="TRAJSTORE", metavar="PATH", help="The store's folder.", show_default=True
+        "--store",
+        "-s",
+        envvar="TRAJSTORE",
+        metavar="PATH",
+        help="The store's folder, or one that holds it as store.",
+        show_default=True,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

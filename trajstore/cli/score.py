@@ -44,6 +44,10 @@ def score(
     name: Annotated[
         str | None, typer.Option(help="The model's name in the store [default: MODEL's last part].")
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(metavar="P", help="How steps are named, where not stepN or the like: 'epoch_{step}'."),
+    ] = None,
     order: Annotated[
         str, typer.Option(help="forward, or bisect: coarse to fine, so that a part is a curve already.")
     ] = "forward",
@@ -146,6 +150,7 @@ def score(
       trajstore score EleutherAI/pythia-70m -d pile-github --steps log
       trajstore score runs/tiny -d docs -d code --steps 0,512,1000:
       trajstore score pythia-1b -d pile-github --shard 3/40 --cache-limit 50GB --order bisect --budget 2h
+      trajstore score runs/mine -d docs --pattern 'epoch_{step}'
       trajstore score runs/tiny -d docs --columns rank,entropy --backfill
       trajstore score runs/new -d docs --watch --idle 30m
       trajstore score pythia-1b -d pile-github --executor ray --address auto
@@ -193,6 +198,7 @@ def score(
                 steps=steps,
                 name=name,
                 tokens_per_step=tokens_per_step,
+                pattern=pattern,
                 every=10.0 if every is None else parse_duration(every, "--every"),
                 idle=None if idle is None else parse_duration(idle, "--idle"),
                 until=until,
@@ -212,6 +218,7 @@ def score(
             shard=shard,
             skip_known_bad=skip_known_bad,
             backfill=options["columns"] if backfill else (),
+            pattern=pattern,
         )
         _say_plan(plan)
         if plan.pending:

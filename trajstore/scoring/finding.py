@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING
 from trajstore.errors import CheckpointError, listed, nearest
 from trajstore.scoring import hub
 from trajstore.scoring.checkpoints import Checkpoint
-from trajstore.scoring.revisions import STAGE, STEP_NAMES, Revision, parse_revision, tokens_seen
+from trajstore.scoring.revisions import (
+    STAGE,
+    STEP_NAMES,
+    Revision,
+    likely_pattern,
+    parse_revision,
+    step_pattern,
+    tokens_seen,
+)
 from trajstore.scoring.stages import Stages
 from trajstore.scoring.suites import KnownRun, known_bad, run_named, suites
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+_MOST_FOLDERS = 100
+"""Of a folder, that are looked into for runs."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +83,25 @@ class Source:
         return replace(self, checkpoints=tuple(counted))
 
 
-def find_checkpoints(model: str) -> Source:
+def find_checkpoints(model: str, pattern: str | None = None) -> Source:
     """The run behind a local folder, a Hub repository or a published run's name; raises `CheckpointError`.
 
-    Tokens seen are those of the suite or of the revisions' names; `Source.counted` counts them otherwise.
+    `pattern` is how its steps are named, with `{step}` for the number, where that is in a way of their own. Tokens seen
+    are those of the suite or of the revisions' names; `Source.counted` counts them otherwise.
     """
+    names = _Names(pattern)
     called, stage = _split(model)
     folder = Path(called).expanduser()
     if folder.is_dir():
-        return _local(folder.resolve(), called, stage)
+        return _local(folder.resolve(), called, stage, names)
     if folder.is_file():
-        raise CheckpointError(f"{model} is a file; a run is a folder with a subfolder a step ({STEP_NAMES}).")
+        raise CheckpointError(f"{model} is a file; a run is a folder with a subfolder a step ({names}).")
     run = run_named(called)
     if run is None and hub.names_path(called):
         raise CheckpointError(
-            f"There is no folder {model!r}. A run is a folder with a subfolder a step ({STEP_NAMES})."
+            f"There is no folder {model!r}. A run is a folder with a subfolder a step ({names})."
         )
-    return _on_hub(called, run, stage)
+    return _on_hub(called, run, stage, names)
 
 
 def _split(model: str) -> tuple[str, str | None]:
@@ -101,7 +114,7 @@ def _split(model: str) -> tuple[str, str | None]:
     return model, None
 
 
-def _on_hub(called: str, run: KnownRun | None, stage: str | None) -> Source:
+def _on_hub(called: str, run: KnownRun | None, stage: str | None, names: _Names) -> Source:
     """A repository whose revisions are steps."""
     repo = called if run is None else run.repo
     try:
@@ -111,30 +124,78 @@ def _on_hub(called: str, run: KnownRun | None, stage: str | None) -> Source:
             known = [each.name for suite in suites() for each in suite.runs]
             raise CheckpointError(f"{error}{nearest(called, known)}") from error
         raise
-    found = _named({name: (repo, commit) for name, commit in refs.commits.items()}, run)
+    found = _named({name: (repo, commit) for name, commit in refs.commits.items()}, run, names)
     if not found:
         raise CheckpointError(
-            f"No revision of {repo} is named after a step ({STEP_NAMES}); there are: {listed(sorted(refs.commits))}."
+            f"No revision of {repo} is named after a step ({names}); there are: {listed(sorted(refs.commits))}."
+            f"{names.hint(refs.commits)}"
         )
     name = repo.rpartition("/")[2] if run is None else run.name
     return _source(found, called, stage, name, repo, run, refs.unreachable)
 
 
-def _local(folder: Path, called: str, stage: str | None) -> Source:
+def _local(folder: Path, called: str, stage: str | None, names: _Names) -> Source:
     """A folder whose subfolders are steps."""
-    found = _named({each.name: (str(each), None) for each in sorted(folder.iterdir()) if each.is_dir()}, None)
+    folders = _subfolders(folder)
+    found = _named({each.name: (str(each), None) for each in folders}, None, names)
     if not found:
-        raise CheckpointError(
-            f"{folder} has no subfolder named after a step ({STEP_NAMES}).{_single_checkpoint(folder)}"
-        )
+        checkpoints = [each.name for each in folders if (each / "config.json").exists()]
+        hint = _single_checkpoint(folder) or names.hint(checkpoints) or _runs_below(folder, names)
+        raise CheckpointError(f"{folder} has no subfolder named after a step ({names}).{hint}")
     return _source(found, called, stage, folder.name, str(folder), None, None)
 
 
-def _named(places: dict[str, tuple[str, str | None]], run: KnownRun | None) -> dict[Checkpoint, Revision]:
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, in order of name; none where it cannot be read."""
+    try:
+        return [each for each in sorted(folder.iterdir()) if each.is_dir()]
+    except OSError:
+        return []
+
+
+def _runs_below(folder: Path, names: _Names) -> str:
+    """The runs that lie in a folder or in its subfolders, as a hint; empty where there are none."""
+    near = _subfolders(folder)[:_MOST_FOLDERS]
+    far = [each for one in near for each in _subfolders(one)[:_MOST_FOLDERS]]
+    runs = [
+        each for each in (*near, *far) if any(names.parse(one.name) is not None for one in _subfolders(each))
+    ]
+    if not runs:
+        return ""
+    what = "a run" if len(runs) == 1 else f"{len(runs)} runs"
+    there = listed(each.relative_to(folder) for each in runs)
+    return f" It holds {what}: {there}. Score one: trajstore score {runs[0]}"
+
+
+@dataclass(frozen=True)
+class _Names:
+    """How steps are named: by a pattern, else in the usual ways."""
+
+    pattern: str | None
+
+    def __str__(self) -> str:
+        return STEP_NAMES if self.pattern is None else f"--pattern {self.pattern}"
+
+    def parse(self, name: str, stages: Collection[str] = ()) -> Revision | None:
+        """What a name says, or None; `stages` as for `parse_revision`. Raises `BadOption` for a bad pattern."""
+        if self.pattern is None:
+            return parse_revision(name, stages)
+        match = step_pattern(self.pattern).fullmatch(name)
+        return Revision("", int(match[1])) if match else None
+
+    def hint(self, names: Iterable[str]) -> str:
+        """What to add where names follow a pattern of their own; empty where that is not seen."""
+        likely = likely_pattern(names)
+        return f" If the number in their names is the step: --pattern '{likely}'." if likely else ""
+
+
+def _named(
+    places: dict[str, tuple[str, str | None]], run: KnownRun | None, names: _Names
+) -> dict[Checkpoint, Revision]:
     """The checkpoints among names with their location and commit, each with what its name says."""
     found = {}
     for name, (location, commit) in places.items():
-        if (named := parse_revision(name, run.stage_names if run else ())) is not None:
+        if (named := names.parse(name, run.stage_names if run else ())) is not None:
             found[Checkpoint(named.step, name, location, commit, named.stage)] = named
     if run and run.main_is_last and run.last_step is not None and "main" in places:
         last = Revision(run.main, run.last_step)

@@ -191,11 +191,22 @@ def score(
     steps: str | int | Sequence[int] = "all",
     name: str | None = None,
     tokens_per_step: int | None = None,
+    backfill: Sequence[str] = (),
+    pattern: str | None = None,
     progress: Progress = SILENT,
     **options: Unpack[RunOptions],
 ) -> Report:
     """`plan` and `run` in one: scores what is missing of `model` on `datasets` and nothing else."""
-    todo = plan(store, model, datasets, steps=steps, name=name, tokens_per_step=tokens_per_step)
+    todo = plan(
+        store,
+        model,
+        datasets,
+        steps=steps,
+        name=name,
+        tokens_per_step=tokens_per_step,
+        backfill=backfill,
+        pattern=pattern,
+    )
     return run(store, todo, progress=progress, **options)
 
 

@@ -111,6 +111,7 @@ def plan(
     shard: str | None = None,
     skip_known_bad: bool = False,
     backfill: Sequence[str] = (),
+    pattern: str | None = None,
 ) -> Plan:
     """What is to be scored of `model` on `datasets`; writes nothing.
 
@@ -118,7 +119,8 @@ def plan(
     stage of training. `steps` is a SPEC among the checkpoints that exist. `name` is by default the source's own.
     `tokens_per_step` is needed only for runs of no published suite. `order` is forward, or bisect (coarse to fine);
     `shard` is I/N, with I from 0 to N − 1: the part of the steps that one of N jobs takes. `backfill` are columns
-    (rank, entropy) that slices which are there without them are to get. Raises `CheckpointError`, `UnknownName`,
+    (rank, entropy) that slices which are there without them are to get. `pattern` is how the steps are named where that
+    is in a way of their own, as in `epoch_{step}`. Raises `CheckpointError`, `UnknownName`,
     `UnknownStep`, `BadSteps`, `BadOption`, `BadName`, `ModelMismatch` where the store knows the name as another run,
     and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
     """
@@ -127,7 +129,7 @@ def plan(
         raise BadDataset(
             "No dataset to score on was named: --dataset NAME; trajstore dataset list shows them."
         )
-    source = find_checkpoints(model)
+    source = find_checkpoints(model, pattern)
     run_name = check_name("model", source.name if name is None else name)
     where = (
         f"{source.repo} in the Hub's cache (the Hub cannot be asked)" if source.unreachable else source.repo

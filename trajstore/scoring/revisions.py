@@ -7,11 +7,14 @@ stage in front, `stage2-ingredient1-step11931-tokens100B`. Tokens in a name are 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.errors import BadOption
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 STEP_NAMES = "stepN, step_N, step-N or checkpoint-N"
 
@@ -58,6 +61,27 @@ def parse_revision(name: str, stages: Collection[str] = ()) -> Revision | None:
         return Revision(stage, int(step))
     rounded_to = _UNITS[unit] // 10 ** len(fraction)
     return Revision(stage, int(step), int(whole + fraction) * rounded_to, rounded_to)
+
+
+def step_pattern(text: str) -> re.Pattern[str]:
+    """What matches names of steps such as `epoch_{step}`, the step as its group; a * stands for any characters.
+
+    Raises `BadOption` where {step} is not in it once.
+    """
+    before, found, after = text.partition("{step}")
+    if not found or "{step}" in after:
+        raise BadOption(
+            "--pattern", text, "a name with {step} in it once, as in epoch_{step} or ckpt-{step}-*"
+        )
+    one, other = (re.escape(part).replace(r"\*", ".*") for part in (before, after))
+    return re.compile(f"{one}([0-9]{{1,18}}){other}")
+
+
+def likely_pattern(names: Iterable[str]) -> str | None:
+    """The pattern that most of the names follow which end in a number, such as `epoch_{step}`; None where none does."""
+    numbered = (re.fullmatch(r"(.*?)[0-9]{1,18}", name) for name in names)
+    counts = Counter(f"{match[1]}{{step}}" for match in numbered if match)
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def tokens_seen(revision: Revision, tokens_per_step: int | None, before: Tokens | None) -> Tokens | None:

@@ -18,6 +18,7 @@ from trajstore.scoring.complete import Look, look, why_incomplete
 from trajstore.scoring.finding import find_checkpoints
 from trajstore.scoring.job import Report, RunOptions, run
 from trajstore.scoring.planning import Plan, plan
+from trajstore.scoring.revisions import step_pattern
 from trajstore.store.progress import SILENT
 from trajstore.store.steps import parts, resolve
 
@@ -39,6 +40,7 @@ def watch(
     steps: str | Sequence[int] = "all",
     name: str | None = None,
     tokens_per_step: int | None = None,
+    pattern: str | None = None,
     every: float = 10.0,
     idle: float | None = None,
     until: int | None = None,
@@ -49,16 +51,17 @@ def watch(
 
     The folder need not exist yet. `every` is the time between two looks and `idle` how long nothing may happen before
     this ends, in seconds; `until` is a step: this ends once a checkpoint of that step or a later one was dealt with.
-    `steps` is all, or numbers and ranges. `name` and `tokens_per_step` are as for `plan`, `options` as for `run`. The
-    report's failures are those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the checkpoints
-    that were not complete at the end. Raises what `plan` and `run` raise where the checkpoints to come would fare no
-    better, and `BadOption` where `every` is no time at all.
+    `steps` is all, or numbers and ranges. `name`, `tokens_per_step` and `pattern` are as for `plan`, `options` as for
+    `run`. The report's failures are those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the
+    checkpoints that were not complete at the end. Raises what `plan` and `run` raise where the checkpoints to come
+    would fare no better, and `BadOption` where `every` is no time at all.
     """
     if every <= 0:
         raise BadOption("--every", f"{every:g}s", "more than 0 seconds, as in 10s")
-    watching = _Watch(
-        store, Path(folder).expanduser().resolve(), datasets, steps, name, tokens_per_step, progress, options
-    )
+    if pattern is not None:
+        step_pattern(pattern)  # before it waits for checkpoints
+    where = Path(folder).expanduser().resolve()
+    watching = _Watch(store, where, datasets, steps, name, tokens_per_step, pattern, progress, options)
     progress.say(f"Following {watching.folder}; Ctrl-C ends it.")
     try:
         watching.follow(every, idle, until)
@@ -79,6 +82,7 @@ class _Watch:
         steps: str | Sequence[int],
         name: str | None,
         tokens_per_step: int | None,
+        pattern: str | None,
         progress: Progress,
         options: RunOptions,
     ) -> None:
@@ -87,7 +91,7 @@ class _Watch:
         self.datasets = [store.dataset(dataset).name for dataset in dict.fromkeys(datasets)]
         self.steps = _following(steps)
         self.name = check_name("model", folder.name if name is None else name)
-        self.tokens_per_step = tokens_per_step
+        self.tokens_per_step, self.pattern = tokens_per_step, pattern
         self.seen: dict[int, tuple[Path, Look]] = {}
         """Checkpoints that are not done, as the last look had them."""
         self.done: set[int] = set()
@@ -162,7 +166,7 @@ class _Watch:
             self._wait_for(f"{self.folder} to be made.")
             return {}
         try:
-            checkpoints = find_checkpoints(str(self.folder)).checkpoints
+            checkpoints = find_checkpoints(str(self.folder), self.pattern).checkpoints
         except (CheckpointError, FileNotFoundError) as error:
             self._wait_for(f"checkpoints. {error}")
             return {}
@@ -196,6 +200,7 @@ class _Watch:
                 steps=steps,
                 name=self.name,
                 tokens_per_step=self.tokens_per_step,
+                pattern=self.pattern,
             )
             report = self._run(todo)
         except (UnknownStep, CheckpointError, FileNotFoundError):

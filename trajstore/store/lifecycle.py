@@ -70,11 +70,17 @@ def checked(path: StorePath) -> Path:
 
 
 def existing(path: StorePath) -> Path:
-    """The absolute path of a store that is there; raises `StoreNotFound`."""
-    root = checked(path)
+    """The absolute path of a store that is there, or of the one in a folder's `store`; raises `StoreNotFound`."""
+    root = _or_inside(checked(path), CATALOG)
     if not (root / CATALOG).is_file():
         raise StoreNotFound(path)
     return root
+
+
+def _or_inside(root: Path, part: str) -> Path:
+    """A store's path, or that of its subfolder `store` where that has the part of a store and the folder has not."""
+    inside = root / "store"
+    return checked(inside) if not (root / part).exists() and (inside / part).exists() else root
 
 
 def create(path: StorePath) -> Path:
@@ -98,7 +104,7 @@ def create(path: StorePath) -> Path:
 
 def rebuild(path: StorePath) -> Path:
     """Make a store's catalog anew from its files, whatever state the old one is in."""
-    root = checked(path)
+    root = _or_inside(checked(path), "losses")
     if not (root / "losses").is_dir():
         raise StoreNotFound(path)
     with turns.turn(root):
