@@ -26,6 +26,7 @@ from trajstore.errors import (
 )
 from trajstore.store import checks
 from trajstore.store.measures import Measure
+from trajstore.store.progress import Progress
 from trajstore.store.store import Store
 from trajstore.view.changed import Asked, default_name, keep
 from trajstore.view.differences import How, differences
@@ -267,7 +268,9 @@ def prompted(store: Store) -> Store:
 def test_prompts_item_by_item(prompted: Store) -> None:
     prompted.groups.add("answer_token", "FROM tokens WHERE role = 'answer'")
     found = differences(
-        prompted, of_prompts(prompted, "zero", "few", ["every_token", "answer_token"]), How(matrix=True)
+        prompted,
+        of_prompts(prompted, "zero", "few", ["every_token", "answer_token"], all_items=True),
+        How(matrix=True),
     )
     matrix = found.matrix
     assert matrix is not None
@@ -294,6 +297,56 @@ def test_prompts_item_by_item(prompted: Store) -> None:
     )
     stored = losses(prompted, "a", lowest["step"], "few")
     assert lowest["loss"] == stored[6 * lowest["context"] + lowest["position"] - 1]
+
+
+class Said(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_items_under_the_same_prompt_are_left_out(prompted: Store) -> None:
+    """Problems 0 and 2 are the first of their few-shot contexts: no example stands before them."""
+    said = Said()
+    chosen = of_prompts(prompted, "zero", "few", progress=said)
+    found = differences(prompted, chosen, How(matrix=True))
+    assert found.matrix is not None
+    assert found.matrix.columns["item"].to_list() == [1, 1, 3, 3]
+    for step, values in enumerate(found.matrix.values):
+        zero, few = losses(prompted, "a", step, "zero"), losses(prompted, "a", step, "few")
+        assert values == pytest.approx(few[[4, 5, 10, 11]] - zero[[2, 3, 6, 7]], abs=1e-6)
+    assert "Left out: 2 of 4 items" in " ".join(said.lines)
+    done = run("diff", "prompts", "zero", "few", "-s", str(prompted.path))
+    assert "Left out: 2 of 4 items" in done.stderr
+    assert "--all-items" in done.stderr
+    assert (
+        "Left out"
+        not in run("diff", "prompts", "zero", "few", "--all-items", "-s", str(prompted.path)).stderr
+    )
+
+
+def test_items_behind_other_texts_of_one_length_are_kept(store: Store) -> None:
+    """Not the place in the context counts, but what stands before it."""
+    schema = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
+    items = pl.DataFrame([[None, 0, 0, None, 1, 1], [None, 0, 1] * 2, [None] * 6], schema=schema)
+    texts = [["p", "a", "b"], ["p", "c", "d"]], [["p", "a", "b"], ["q", "c", "d"]]
+    every = new_dataset([*texts[0], *texts[1]])
+    for name, some, of in (("one", slice(0, 2), texts[0]), ("other", slice(2, 4), texts[1])):
+        contexts = new_dataset(of).contexts
+        store.add_dataset(
+            name, replace(every, ids=every.ids[some], texts=every.texts[some], items=items, contexts=contexts)
+        )
+        store.append(model="a", dataset=name, step=1, losses=np.ones(4, dtype=np.float32))
+    chosen = of_prompts(store, "one", "other")
+    assert chosen.columns["item"].to_list() == [1, 1]
+    same = replace(every, ids=every.ids[:2], texts=every.texts[:2], items=items, contexts=contexts)
+    store.add_dataset("same", same)
+    with pytest.raises(NothingChosen, match="--all-items"):
+        of_prompts(store, "one", "same")
 
 
 def test_what_cannot_be_compared(planted: Store) -> None:
@@ -369,7 +422,7 @@ def test_they_are_kept_as_a_finding(planted: Store) -> None:
 def test_a_place_is_in_a_group_that_has_it_under_either_prompt(prompted: Store) -> None:
     for name, other in (("zero", "few"), ("few", "zero")):
         prompted.groups.add(f"of_{name}", f"FROM tokens WHERE dataset = '{name}' AND role = 'answer'")
-        chosen = of_prompts(prompted, "zero", "few", [f"of_{name}"], steps="1")
+        chosen = of_prompts(prompted, "zero", "few", [f"of_{name}"], steps="1", all_items=True)
         assert [len(part.sites.tokens) for part in chosen.parts] == [4], other
         found = differences(prompted, chosen).summary["mean"].item()
         zero, few = (losses(prompted, "a", 1, of) for of in ("zero", "few"))
@@ -387,7 +440,7 @@ def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
     for name, count in (("zero", 8), ("few", 10)):
         store.append(model="a", dataset=name, step=1, losses=rng.gamma(2, 1, count).astype(np.float32))
     for first, second, sign in (("zero", "few", 1), ("few", "zero", -1)):
-        row = differences(store, of_prompts(store, first, second)).summary.row(0, named=True)
+        row = differences(store, of_prompts(store, first, second, all_items=True)).summary.row(0, named=True)
         changed = sign * (
             losses(store, "a", 1, "few")[[0, 1, 3, 4, 5, 6, 8, 9]] - losses(store, "a", 1, "zero")
         )
@@ -398,7 +451,7 @@ def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
 
 
 def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
-    asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)))
+    asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
     chosen = asked.chosen(prompted)
     keep(prompted, "p", asked, chosen, differences(prompted, chosen, asked.how))
     assert default_name(asked, chosen).startswith("prompts-zero-vs-few-1-")

@@ -178,6 +178,13 @@ def prompts(
     model: Models = None,
     spec: Steps = "last",
     group: Groups = None,
+    all_items: Annotated[
+        bool,
+        typer.Option(
+            "--all-items",
+            help="Keep items with the same tokens before them in both datasets, whose differences are exactly 0.",
+        ),
+    ] = False,
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
@@ -195,8 +202,9 @@ def prompts(
 ) -> None:
     """FEW minus ZERO, item by item: below 0, the other prompt has the lower loss.
 
-    Only places that have a loss in both datasets: the first token of a context has none. Prints what diff steps does;
-    tokens are shown in their context in FEW.
+    Only places that have a loss in both datasets: the first token of a context has none. Items with the same tokens
+    before them in both, as a few-shot problem without an example, are left out. Prints what diff steps does; tokens are
+    shown in their context in FEW.
 
     \b
     Example:
@@ -206,7 +214,7 @@ def prompts(
     from trajstore.view.gather import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
-    asked = Asked("prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how)
+    asked = Asked("prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how, all_items)
     _run(store, asked, top, out, name, replace, plot, as_json)
 
 

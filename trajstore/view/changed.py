@@ -40,6 +40,8 @@ class Asked:
     selection: Selection = field(default_factory=Selection)
     """Of models its models are not looked at; of prompts its models and steps alone."""
     how: How = field(default_factory=How)
+    all_items: bool = False
+    """Of prompts: whether items with the same tokens before them in both datasets are in."""
 
     def chosen(self, store: Store, progress: Progress = SILENT) -> Chosen:
         """What that comes to; raises as `pairs.of_steps`, `of_models` and `of_prompts`."""
@@ -49,7 +51,10 @@ class Asked:
         first, second = self.between
         if self.kind == "models":
             return pairs.of_models(store, first, second, groups, self.selection, progress)
-        return pairs.of_prompts(store, first, second, groups, self.selection.models, self.selection.steps)
+        selection = self.selection
+        return pairs.of_prompts(
+            store, first, second, groups, selection.models, selection.steps, self.all_items, progress
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -61,7 +66,8 @@ class Asked:
             for name, value in asdict(self.selection).items()
         }
         of = {"kind": self.kind, "between": list(self.between), "groups": list(self.groups)}
-        return {**of, **selection, **how}
+        items = {"all_items": self.all_items} if self.kind == "prompts" else {}
+        return {**of, **selection, **how, **items}
 
 
 def default_name(asked: Asked, chosen: Chosen) -> str:

@@ -159,17 +159,25 @@ def of_prompts(
     groups: Sequence[str] = EVERY,
     models: Sequence[str] | None = None,
     steps: str = "all",
+    all_items: bool = False,
+    progress: Progress = SILENT,
 ) -> Chosen:
     """The losses on the second dataset minus those on the first, at the places that both have, item by item.
 
+    Items with the same tokens before them in both, as a few-shot problem without an example, are left out unless
+    `all_items`, since their differences are exactly 0; `progress` is told how many.
+
     A place is in a group if its token is in it in either dataset. What is resampled is that of the dataset whose
-    texts are the larger pieces. Raises as `Store.matrix` with align "item".
+    texts are the larger pieces. Raises as `Store.matrix` with align "item", and `NothingChosen` where all items have
+    the same tokens before them.
     """
     check_groups(store, groups)
     if first == second:
         raise TrajstoreError(f"Two prompts are two datasets, and {first} is one.")
     datasets = [store.dataset(name) for name in (first, second)]
     sites, columns = align_items(datasets, None)
+    if not all_items:
+        sites, columns = _prompted_apart(sites, columns, progress)
     masks = {}
     for group in groups:
         inside = [
@@ -198,6 +206,54 @@ def of_prompts(
     context = contexts_of((before, after)[coarser])
     part = Part(f"{second} − {first}", after, before, pairs, within, units[coarser], context)
     return Chosen([part], columns[kept], (first, second))
+
+
+def _prompted_apart(
+    sites: Sequence[Sites], columns: pl.DataFrame, progress: Progress
+) -> tuple[list[Sites], pl.DataFrame]:
+    """The places of items whose contexts differ before them."""
+    same = _same_so_far(*sites)
+    if not same.any():
+        return list(sites), columns
+    first, second = (each.dataset.name for each in sites)
+    items, every = columns.filter(pl.Series(same))["item"].n_unique(), columns["item"].n_unique()
+    if same.all():
+        raise NothingChosen(
+            f"Every item has the same tokens before it in {first} and {second}, so that all differences are exactly 0. "
+            "Show them: --all-items"
+        )
+    progress.say(
+        f"Left out: {items:,} of {every:,} items, which have the same tokens before them in {first} and {second}, as "
+        "few-shot problems without an example; their differences are exactly 0. Keep them: --all-items."
+    )
+    kept = np.flatnonzero(~same)
+    return [_some(each, kept) for each in sites], columns[kept]
+
+
+def _same_so_far(before: Sites, after: Sites) -> np.ndarray:
+    """Whether all tokens of a context up to a place are the same in both datasets, bool (places,)."""
+    contexts = np.stack([contexts_of(each) for each in (before, after)])
+    lengths = [each.dataset.lengths for each in (before, after)]
+    starts = [np.cumsum(each) - each for each in lengths]
+    ids = [each.dataset.frame(["token"])["token"].to_numpy() for each in (before, after)]
+    positions = np.stack(
+        [
+            each.tokens - start[context]
+            for each, start, context in zip((before, after), starts, contexts, strict=True)
+        ]
+    )
+    pairs, of_place = np.unique(contexts, axis=1, return_inverse=True)
+    shared = np.zeros(pairs.shape[1], dtype=np.int64)
+    for number, pair in enumerate(pairs.T.tolist()):
+        texts = [
+            of[start[context] : start[context] + length[context]]
+            for of, start, length, context in zip(ids, starts, lengths, pair, strict=True)
+        ]
+        least = min(map(len, texts))
+        unlike = np.flatnonzero(texts[0][:least] != texts[1][:least])
+        shared[number] = unlike[0] if len(unlike) else least
+    same: np.ndarray = (positions[0] == positions[1]) & (positions[0] < shared[of_place.ravel()])
+    return same
 
 
 def _some(sites: Sites, kept: np.ndarray) -> Sites:
