@@ -282,6 +282,21 @@ def test_seed_disagreement_tokens(whole: Store, numbers: dict[str, Numbers]) -> 
         assert (row["low"], row["high"]) == (approx(both[:, site].min()), approx(both[:, site].max()))
 
 
+def test_positions_are_one_more_than_indices_of_losses(store: Store) -> None:
+    """What a study's code calls loss[500], of losses without the first token's, is position 501."""
+    losses = np.arange(599, dtype=np.float32) / 100
+    store.add_dataset("long", new_dataset([["a"] * 600]))
+    store.append(model="m", dataset="long", step=0, losses=losses)
+    for late, early in ((500, 50), (501, 51)):
+        (row,) = store.query("in_context_learning", late=late, early=early).pl().iter_rows(named=True)
+        assert (row["late_loss"], row["early_loss"]) == (losses[late - 1], losses[early - 1])
+    (row,) = store.query("in_context_learning").pl().iter_rows(named=True)
+    assert row["late_loss"] == losses[499]
+    described = named.find("in_context_learning")
+    assert "position 500 at [499]" in described.description
+    assert "count from 0" in described.description
+
+
 def test_in_context_learning(whole: Store, numbers: dict[str, Numbers]) -> None:
     rows = iter(ask(whole, "in_context_learning", late=15, early=3))
     for model, dataset, each in slices(numbers):

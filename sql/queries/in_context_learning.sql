@@ -1,7 +1,8 @@
 -- The in-context-learning score by step: mean loss at a late position minus mean loss at an early one, over the
--- contexts that have both. Negative is good.
--- $late integer [position] = 500: the late position
--- $early integer [position] = 50: the early position
+-- contexts that have both. Negative is good. Positions count from 0, and a context's first token has no loss: an array
+-- of its losses has that of position 500 at [499]. For a study whose code takes loss[500] and loss[50], give 501 and 51.
+-- $late integer [position] = 500: the late position, of the 501st token
+-- $early integer [position] = 50: the early position, of the 51st token
 -- $models models = *: models to look at
 -- $datasets datasets = *: datasets to look at
 -- -> model, dataset, step

@@ -227,12 +227,12 @@ def _print(store: Store, found: Spikes, top: int) -> None:
 
 def _print_shares(told: Told) -> None:
     """The shares of a spike beside those of its placebos."""
-    rows = []
+    shares, recalls = [], []
     for name in ("follow", "inverse"):
         of_class = told.shares.filter(token_class=name)
         one = of_class.filter(window_kind="spike").row(0, named=True)
         placebo = of_class.filter(window_kind="placebo")["share"]
-        rows.append(
+        shares.append(
             [
                 told.steps[1],
                 name,
@@ -242,15 +242,16 @@ def _print_shares(told: Told) -> None:
                 _share(placebo.mean()) if len(placebo) else "",
                 _share(placebo.max()) if len(placebo) else "",
                 *_of_kind(of_class, "difference"),
-                *_of_kind(of_class, "recall"),
-                *_of_kind(of_class, "corrected", "" if placebo.is_empty() else "cannot tell"),
             ]
         )
-    names = [
-        *("spike", "class", "tokens", "share found", "interval", "placebos' mean", "highest"),
-        *("difference", "interval", "recall", "interval", "corrected", "interval"),
-    ]
-    print_table(names, rows, right=names[3:])
+        recall = _of_kind(of_class, "recall", "cannot tell")
+        recalls.append([told.steps[1], name, *recall, *_of_kind(of_class, "corrected", "cannot tell")])
+    names = ["spike", "class", "tokens", "share found", "interval", "placebos' mean", "highest"]
+    names += ["difference", "interval"]
+    print_table(names, shares, right=names[3:])
+    typer.echo()
+    names = ["spike", "class", "recall", "interval", "corrected", "interval"]
+    print_table(names, recalls, right=names[2:])
 
 
 def _of_kind(of_class: pl.DataFrame, kind: str, without: str = "") -> tuple[str, str]:

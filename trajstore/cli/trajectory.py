@@ -87,7 +87,8 @@ def trajectory(
     What is resampled is whole contexts; for problems, whole categories; and whole documents where several contexts are
     of one. Fewer than 50 of them get an interval by Student's t. Intervals cover the choice of text, not that of a
     training run's seed. A difference is paired: both means are taken over the same contexts, and resampled together.
-    The in-context-learning score is position_is(500) minus position_is(50).
+    The in-context-learning score is position_is(500) minus position_is(50): of the 501st and 51st tokens, as positions
+    count from 0. For a study whose code takes loss[500] and loss[50] of losses without the first token's, 501 and 51.
 
     \b
     Example:
