@@ -232,7 +232,7 @@ FORGED: dict[str, tuple[Callable[[pa.Table], pa.Table], str, bool]] = {
         "not in the order of",
         False,
     ),
-    "an impossible loss": (lambda table: put_loss(table, -1e30), "none can be below", True),
+    "an impossible loss": (lambda table: put_loss(table, -1e30), "1e[+]30 nats, and a loss is finite", True),
 }
 """What is wrong with the rows, what is said of it, and whether a quick check sees it."""
 
@@ -253,7 +253,7 @@ def test_a_deep_check_finds_all_that_a_quick_one_does(planted: Store, kind: str)
         if deep or quick:
             with pytest.raises(DamagedFile, match=said):
                 slices.check(planted.path / SLICE, dataset, deep=deep)
-    assert said in found(planted, deep=True)[SLICE]
+    assert said.replace("[+]", "+") in found(planted, deep=True)[SLICE]
 
 
 def test_partial_slices_in_another_order_are_not_read(planted: Store) -> None:

@@ -56,8 +56,8 @@ def found(path: Path, *, deep: bool = True) -> dict[str, str]:
 
 
 def own_files(path: Path) -> list[Path]:
-    """Every file of a store but the catalog."""
-    skipped = {path / CATALOG, path / f"{CATALOG}.wal"}
+    """Every file of a store but the catalog and the lock beside it, which is empty."""
+    skipped = {path / CATALOG, path / f"{CATALOG}.wal", path / "catalog.lock"}
     return sorted(
         each
         for each in path.rglob("*")

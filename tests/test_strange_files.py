@@ -169,6 +169,7 @@ def test_in_place_of_the_catalog(path: Path, name: str) -> None:
         trajstore.open(path)
 
 
+@pytest.mark.filterwarnings("always::trajstore.errors.PassedOver")
 def test_pipes_elsewhere_disturb_nobody(path: Path) -> None:
     pipes = (
         "tmp/1-dead.parquet",

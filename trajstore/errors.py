@@ -314,6 +314,10 @@ class GroupError(TrajstoreError):
     """A group definition that cannot be used."""
 
 
+class PassedOver(UserWarning):
+    """Something in a store that is damaged or has no place in it, and is left out of an answer."""
+
+
 class StaleGroup(UserWarning):
     """A group kept as a table that is not what would be found now."""
 

@@ -29,7 +29,18 @@ HIGHEST_LOSS = 2 * 65504.0
 """Highest loss (nats): what logits can span that float16 holds; anything above is an error."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STEP = re.compile(r"0|[1-9][0-9]{0,18}")
 GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def is_name(text: str) -> bool:
+    """Whether a model, dataset or finding may bear this name."""
+    return NAME.fullmatch(text) is not None and text.lower() != "null"
+
+
+def step_of(label: str) -> int | None:
+    """The step that a folder's label names as this store writes it, or None."""
+    return int(label) if _STEP.fullmatch(label) and int(label) < 2**63 else None
 
 
 def check_name(kind: str, name: str) -> str:
@@ -37,7 +48,7 @@ def check_name(kind: str, name: str) -> str:
 
     `null` is refused in any case of letters, since hive partitioning reads it as no value at all.
     """
-    if not NAME.fullmatch(name) or name.lower() == "null":
+    if not is_name(name):
         raise BadName(
             kind,
             name,

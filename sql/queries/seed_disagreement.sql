@@ -17,7 +17,7 @@ steps AS MATERIALIZED (
     SELECT step, row_number() OVER (ORDER BY step) AS number
     FROM (
         SELECT DISTINCT regexp_extract(file, '/step=([^/]*)/', 1)::BIGINT AS step
-        FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/*/*/slice.parquet')
+        FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/*/step=[0-9]*/slice.parquet')
         WHERE regexp_extract(file, 'losses/model=([^/]*)/', 1) IN $models
     )
 ),

@@ -4,7 +4,7 @@
 CREATE OR REPLACE VIEW raw_losses AS
 SELECT model, dataset, step, context, position, loss
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet',
+    coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/step=[0-9]*/slice.parquet',
     hive_partitioning = true,
     hive_types = {'model': VARCHAR, 'dataset': VARCHAR, 'step': BIGINT}
 );

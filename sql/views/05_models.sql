@@ -4,13 +4,13 @@ SELECT model, repo, family, size, n_params, n_nonembedding, n_layer, position_em
     tokens_per_step, parent
 FROM (
     SELECT DISTINCT regexp_extract(file, 'losses/model=([^/]*)/', 1) AS model
-    FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/*/*/slice.parquet')
+    FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/*/step=[0-9]*/slice.parquet')
     UNION
     SELECT regexp_extract(file, 'models/([^/]*)\.json$', 1)
-    FROM glob(coalesce(getvariable('store') || '/', '') || 'models/*.json')
+    FROM glob(coalesce(getvariable('store') || '/', '') || 'models/[A-Za-z0-9]*.json')
 )
 LEFT JOIN read_json(
-    coalesce(getvariable('store') || '/', '') || '[m.]odels/*.json',
+    coalesce(getvariable('store') || '/', '') || '[m.]odels/[A-Za-z0-9]*.json',
     columns = {
         'model': VARCHAR, 'repo': VARCHAR, 'family': VARCHAR, 'size': VARCHAR, 'n_params': BIGINT,
         'n_nonembedding': BIGINT, 'n_layer': BIGINT, 'position_embedding': VARCHAR, 'seed': BIGINT,

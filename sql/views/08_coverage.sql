@@ -6,7 +6,7 @@ SELECT
     regexp_extract(file_name, '/step=([^/]*)/', 1)::BIGINT AS step,
     num_rows::BIGINT AS "rows",
     regexp_extract(file_name, 'losses/model=.*$') AS path
-FROM parquet_file_metadata(coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet')
+FROM parquet_file_metadata(coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/step=[0-9]*/slice.parquet')
 WHERE NOT contains(file_name, '.osses/model=_/');
 COMMENT ON VIEW coverage IS 'Every slice there is: model, dataset, step, number of losses, path inside the store.';
 COMMENT ON COLUMN coverage."rows" IS 'number of losses in the slice';

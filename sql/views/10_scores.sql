@@ -4,7 +4,7 @@ CREATE OR REPLACE VIEW scores AS
 SELECT model, dataset, step, context, position, token, loss, rank, entropy
 FROM read_parquet(
     [
-        coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/*/slice.parquet',
+        coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/step=[0-9]*/slice.parquet',
         coalesce(getvariable('store') || '/', '') || '.osses/*/*/*/columns.parquet'
     ],
     hive_partitioning = true,

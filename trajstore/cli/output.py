@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from trajstore.cli.streams import stream_behind, visible_streams
-from trajstore.errors import BadOption, StaleGroup, TrajstoreError
+from trajstore.errors import BadOption, PassedOver, StaleGroup, TrajstoreError
 from trajstore.store.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
@@ -107,12 +107,12 @@ def _stopped() -> typer.Exit:
 
 @contextlib.contextmanager
 def _telling_what_is_stale() -> Iterator[None]:
-    """Warnings of stale groups as talk, without the place in the code that they come from."""
+    """Warnings of stale groups and of what was passed over as talk, without the place in the code they come from."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, StaleGroup):
+            if issubclass(category, PassedOver | StaleGroup):
                 say(f"Warning: {message}")
             else:
                 usual(message, category, *rest, **more)

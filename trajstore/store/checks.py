@@ -28,6 +28,7 @@ from trajstore.store import (
     models,
     query,
     slices,
+    strays,
 )
 from trajstore.store.progress import SILENT, Progress
 
@@ -92,7 +93,7 @@ def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> l
     paths = [
         path
         for path in store.path.glob("losses/*/*/*/slice.parquet")
-        if not layout.is_linked(path) and path.is_file()
+        if not layout.is_linked(path) and path.is_file() and strays.why(_inside(store.path, path)) is None
     ]
     progress.start("checking", len(paths), "slices")
     try:
@@ -157,38 +158,8 @@ def _foreign(root: Path) -> Iterator[Problem]:
                 yield Problem(inside, "it is a symbolic link, through which a session cannot read", _REMOVE)
             elif name in files and kind:
                 yield Problem(inside, f"it is {kind}, which is never read", _REMOVE)
-            elif name in files and not _expected(inside):
-                yield Problem(inside, "it is a stray file", _REMOVE)
-
-
-def _expected(inside: str) -> bool:
-    """Whether a file has its place in a store."""
-    parts = inside.split("/")
-    match parts:
-        case ["losses", model, dataset, step, "slice.parquet"]:
-            return all(
-                part.startswith(f"{key}=")
-                for part, key in zip((model, dataset, step), ("model", "dataset", "step"), strict=True)
-            )
-        case ["losses", *_]:
-            return False
-        case ["tokens", dataset, "tokens.parquet" | "contexts.parquet"]:
-            return dataset.startswith("dataset=")
-        case ["tokens", *_]:
-            return False
-        case ["models", name]:
-            return name.endswith(".json")
-        case ["measures", model, step, name]:
-            return model.startswith("model=") and step.startswith("step=") and name.endswith(".parquet")
-        case ["measures", *_]:
-            return False
-        case ["findings", kind, finding, name]:
-            return kind.startswith("kind=") and finding.startswith("finding=") and name.endswith(".parquet")
-        case ["findings", *_]:
-            return False
-        case ["groups", name]:
-            return name.endswith((".sql", ".parquet", ".new"))
-    return True
+            elif name in files and (what := strays.why(inside)):
+                yield Problem(inside, what, _REMOVE)
 
 
 def _definition_problems(store: Store) -> Iterator[Problem]:
@@ -256,7 +227,10 @@ def _measure_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
 
 
 def _finding_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
-    """Tables of findings that are not as they were written."""
+    """Tables of findings that are not as they were written, or are not there."""
+    for folder in findings.folders(store.path):
+        for name in findings.missing(folder):
+            yield Problem(_inside(store.path, folder / name), "it is not there", _FIND)
     for path in sorted(store.path.glob("findings/*/*/*.parquet")):
         if (what := findings.problem(path, deep=deep)) is not None:
             yield Problem(str(path.relative_to(store.path)), what, _FIND)

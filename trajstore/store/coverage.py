@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore.errors import UnknownName
+from trajstore.schema import is_name, step_of
 from trajstore.store import datasets, layout, slices
 
 
@@ -31,7 +32,7 @@ class Coverage:
 
 def model_names(root: Path) -> list[str]:
     """Models that have a slice or facts of their own, sorted by name."""
-    with_facts = {path.stem for path in root.glob("models/*.json")}
+    with_facts = {path.stem for path in root.glob("models/*.json") if is_name(path.stem)}
     return sorted(with_facts | set(_values(root / "losses", "model")))
 
 
@@ -84,16 +85,17 @@ def _sizes(root: Path, model: str, dataset: str) -> dict[int, int]:
     found = {}
     for label in _values(folder, "step"):
         path = Path(f"{folder}/step={label}/slice.parquet")
-        if label.lstrip("-").isdigit() and path.exists():
+        if (step := step_of(label)) is not None and path.exists():
             with contextlib.suppress(FileNotFoundError):  # it may have been dropped meanwhile
-                found[int(label)] = path.stat().st_size
+                found[step] = path.stat().st_size
     return dict(sorted(found.items()))
 
 
 def _values(folder: Path, key: str) -> list[str]:
-    """The values of the hive folders `key=value` in a folder that may not exist."""
+    """The values of the hive folders `key=value` in a folder that may not exist; others than names are passed over."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
-    except FileNotFoundError:
+            found = [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    return [value for value in found if is_name(value)]

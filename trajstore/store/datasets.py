@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, DamagedFile
-from trajstore.schema import FORMAT, META_KEY
+from trajstore.schema import FORMAT, META_KEY, is_name
 from trajstore.store import digests, layout
 
 Source = dict[str, str | int | float | bool | None]
@@ -365,9 +365,10 @@ def _files(folder: Path) -> tuple[tuple[int, int, int], ...]:
 
 def names(root: Path) -> list[str]:
     """Datasets of the store, sorted."""
-    return sorted(
+    found = (
         path.parent.name.removeprefix("dataset=") for path in root.glob("tokens/dataset=*/tokens.parquet")
     )
+    return sorted(filter(is_name, found))
 
 
 def _tokens_file(new: NewDataset) -> bytes:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.brief import Brief, of_names
-from trajstore.errors import DamagedFile, FindingExists, UnknownName
-from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name
+from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
 from trajstore.store import digests, layout
 from trajstore.store.findingtables import TABLES
 from trajstore.version import __version__
@@ -148,16 +150,37 @@ def writing(
 
 
 def all_of(root: Path, kind: str | None = None) -> list[Finding]:
-    """All findings, or those of one kind, by kind and name; raises `DamagedFile`."""
-    folders = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
-    return [_open(folder) for folder in folders if folder.parent.name.removeprefix("kind=") in TABLES]
+    """All findings, or those of one kind, by kind and name; those that are damaged are left out, with a warning."""
+    found = []
+    for folder in folders(root, kind):
+        try:
+            found.append(_open(folder))
+        except DamagedFile as error:
+            warnings.warn(PassedOver(str(error)), stacklevel=3)
+    return found
+
+
+def folders(root: Path, kind: str | None = None) -> list[Path]:
+    """The folders of all findings, or those of one kind, by kind and name."""
+    found = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
+    return [
+        folder
+        for folder in found
+        if folder.parent.name.removeprefix("kind=") in TABLES
+        and is_name(folder.name.removeprefix("finding="))
+        and folder.is_dir()
+    ]
+
+
+def missing(folder: Path) -> list[str]:
+    """The files that a finding's folder should have and has not."""
+    tables = TABLES[folder.parent.name.removeprefix("kind=")]
+    return [f"{table}.parquet" for table in tables if not os.path.lexists(folder / f"{table}.parquet")]
 
 
 def names(root: Path) -> list[str]:
     """Names of all findings, each once."""
-    return sorted(
-        {path.name.removeprefix("finding=") for path in (root / "findings").glob("kind=*/finding=*")}
-    )
+    return sorted({folder.name.removeprefix("finding=") for folder in folders(root)})
 
 
 def find(root: Path, kind: str, name: str) -> Finding:
@@ -182,6 +205,8 @@ def drop(root: Path, kind: str, name: str) -> None:
 def _open(folder: Path) -> Finding:
     """A finding, from the footer of one of its tables; raises `DamagedFile`."""
     kind, name = (folder.parent.name.removeprefix("kind="), folder.name.removeprefix("finding="))
+    if absent := missing(folder):
+        raise DamagedFile(folder / absent[0], "it is not there", _AGAIN)
     path = folder / f"{next(iter(TABLES[kind]))}.parquet"
     footer = _footer(path)
     return Finding(kind, name, str(footer["made"]), footer["facts"], folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile
+from trajstore.schema import GROUP_NAME
 from trajstore.store import digests, layout
 from trajstore.store.catalog import quoted
 
@@ -84,6 +85,8 @@ def own(root: Path) -> dict[str, Definition]:
     """The store's own groups, by name, read from their files; raises `DamagedFile`."""
     found = {}
     for path in sorted((root / "groups").glob("*.sql")):
+        if not GROUP_NAME.fullmatch(path.stem):
+            continue  # check names it
         try:
             text = layout.plain(layout.unlinked(path)).read_bytes().decode()
         except FileNotFoundError:  # another job has dropped it

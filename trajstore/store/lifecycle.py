@@ -137,8 +137,8 @@ def migrate_store(path: StorePath) -> list[str]:
     stand_ins(root)
     sealing.add_digests(root)
     with catalog.maintaining(root) as connection:
-        sealing.add_group_digests(root)
         done = migrate.migrate(connection, root)
+        sealing.add_group_digests(root)  # of those that work
         groupwrites.take_back(connection, root)
     layout.sweep_temporaries(root)
     return done
@@ -154,11 +154,11 @@ def _put_catalog(root: Path) -> None:
     """Make a catalog aside and publish it whole, in the place of one that is there."""
     stand_ins(root)
     sealing.add_digests(root)
-    sealing.add_group_digests(root)
     fresh = layout.temporary(root, ".duckdb")
     try:
         with catalog.creating(root, fresh) as connection:
             migrate.migrate(connection, root)
+        sealing.add_group_digests(root)  # of those that work
         with turns.put_aside(root):
             # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
             (root / f"{CATALOG}.wal").unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
-from trajstore.store import digests, layout
+from trajstore.store import digests, layout, strays
 
 _SCHEMA = pa.schema(
     [
@@ -138,7 +138,8 @@ def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryvi
 
 def files(root: Path, model: str) -> list[Path]:
     """The files of a model's measures."""
-    return sorted(_model_folder(root, model).glob("step=*/*.parquet"))
+    found = sorted(_model_folder(root, model).glob("step=*/*.parquet"))
+    return [path for path in found if strays.why(str(path.relative_to(root))) is None]
 
 
 def _parts(path: Path) -> tuple[str, str | None, int]:

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
-from trajstore.schema import DIGEST_KEY, FORMAT, LOWEST_LOSS, META_KEY
-from trajstore.store import digests, layout
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
+from trajstore.store import digests, layout, limits
 from trajstore.store.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
@@ -310,10 +310,11 @@ def _extremes(metadata: pq.FileMetaData) -> tuple[float, float] | None:
 
 
 def _require_possible(path: Path, extremes: tuple[float, float] | None, facts: SliceFacts) -> None:
-    """Raise `DamagedFile` where losses are lower than rounding explains."""
-    lowest = LOWEST_LOSS.get(facts.provenance.dtype, LOWEST_LOSS["float32"])
-    if extremes is not None and extremes[0] < lowest:
-        raise DamagedFile(path, f"it holds a loss of {extremes[0]:g} nats, and none can be below {lowest:g}")
+    """Raise `DamagedFile` where losses are lower than rounding explains, or higher than logits can span."""
+    for loss in extremes or ():
+        if not limits.possible(np.array(loss), facts.provenance.dtype):
+            rule = limits.rule(facts.provenance.dtype, loss)
+            raise DamagedFile(path, f"it holds a loss of {loss:g} nats, and {rule}")
 
 
 def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> SliceFacts:

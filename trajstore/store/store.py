@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from trajstore.errors import DatasetExists, TrajstoreError, UnknownName
+from trajstore.errors import DatasetExists, PassedOver, TrajstoreError, UnknownName, listed
 from trajstore.schema import check_step
 from trajstore.spelling import also_named
 from trajstore.store import (
@@ -32,6 +33,7 @@ from trajstore.store import (
     named,
     selection,
     slices,
+    strays,
 )
 from trajstore.store.datasets import Dataset, NewDataset
 from trajstore.store.findings import Finding, Writer
@@ -210,7 +212,12 @@ class Store:
         }
 
     def coverage(self) -> list[coverage.Coverage]:
-        """What is there and what is missing, of each model on each dataset."""
+        """What is there and what is missing, of each model on each dataset; warns of names that are passed over."""
+        if odd := list(strays.odd_names(self.path)):
+            said = f"Passed over for their names in {self.path}: {listed(odd)}."
+            warnings.warn(
+                PassedOver(f"{said} trajstore did not make them: move them elsewhere."), stacklevel=2
+            )
         return coverage.overview(self.path)
 
     def has_slice(self, model: str, dataset: str, step: int) -> bool:

@@ -6,6 +6,7 @@ cannot be read, or is of other tokens than the dataset's, is a finding; a partia
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from trajstore.analysis.placing import distances
 from trajstore.errors import DamagedFile, UnknownName
 from trajstore.scoring.revisions import parse_revision
 from trajstore.scoring.suites import known_bad, run_named
+from trajstore.store import coverage
 from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -36,13 +38,17 @@ def audit(
     progress: Progress = SILENT,
 ) -> list[Finding]:
     """The findings on these models (names or globs) and datasets, all by default; raises `UnknownName`."""
+    broken = list(_broken_parts(store, models, datasets))
+    bad = {name for each in broken for name in each.datasets}
     asked = [datasets] if isinstance(datasets, str) else datasets
     chosen = [
-        store.dataset(name) for name in (store.dataset_names() if asked is None else dict.fromkeys(asked))
+        store.dataset(name)
+        for name in (store.dataset_names() if asked is None else dict.fromkeys(asked))
+        if name not in bad
     ]
     scored = {
         (model, dataset.name): steps
-        for model in store.models(models)
+        for model in coverage.match(models, coverage.model_names(store.path), "model")
         for dataset in chosen
         if (steps := store.steps(model, dataset.name))
     }
@@ -60,7 +66,25 @@ def audit(
         {(each.model, each.dataset): each.distances for each in read},
         lambda slice_: _said(slice_, repos[slice_.model]),
     )
-    return sorted([*found, *(one for each in read for one in each.damaged())], key=lambda one: one.model)
+    damaged = (one for each in read for one in each.damaged())
+    return sorted([*broken, *found, *damaged], key=lambda one: one.model)
+
+
+def _broken_parts(
+    store: Store, models: str | Sequence[str] | None, datasets: str | Sequence[str] | None
+) -> Iterable[Finding]:
+    """Datasets and facts of models that cannot be read, without which the audit of the rest goes on."""
+    names = store.dataset_names()
+    for name in coverage.match(datasets, names, "dataset") if names else []:
+        try:
+            _ = store.dataset(name).lengths
+        except DamagedFile as error:
+            yield Finding(DAMAGED, "", (name,), (), f"{error.path.name} of the dataset: {error.reason}")
+    for model in coverage.match(models, coverage.model_names(store.path), "model"):
+        try:
+            store.model(model)
+        except DamagedFile as error:
+            yield Finding(DAMAGED, model, (), (), f"its facts, models/{error.path.name}: {error.reason}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +129,9 @@ def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], prog
 
 def _repo(store: Store, model: str) -> str | None:
     """The repository of a model's checkpoints: as its facts say, else, without any, of the run that bears its name."""
-    if (facts := store.model(model)) is not None:
-        return facts.repo
+    with contextlib.suppress(DamagedFile):  # named by itself
+        if (facts := store.model(model)) is not None:
+            return facts.repo
     run = run_named(model)
     return None if run is None else run.repo
 

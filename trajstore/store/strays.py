@@ -1,0 +1,83 @@
+"""What has no place in a store: files and folders with names that are none of its own. Readers pass them over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from trajstore.schema import GROUP_NAME, is_name, step_of
+
+Fits = Callable[[str], bool]
+
+
+def _keyed(key: str, fits: Fits) -> Fits:
+    """Whether a folder is named `key=VALUE`, with a value that fits."""
+    return lambda name: name.startswith(f"{key}=") and fits(name[len(key) + 1 :])
+
+
+def _ends(fits: Fits, *suffixes: str) -> Fits:
+    """Whether a file has a name that fits and one of these endings."""
+    return lambda name: any(name.endswith(suffix) and fits(name.removesuffix(suffix)) for suffix in suffixes)
+
+
+def _is_group(name: str) -> bool:
+    return GROUP_NAME.fullmatch(name) is not None
+
+
+def _is_measure(name: str) -> bool:
+    computation, _, dataset = name.partition(".")
+    return _is_group(computation) and ("." not in name or is_name(dataset))
+
+
+def _is_group_file(name: str) -> bool:
+    if name.startswith("."):  # a definition that waits for its view
+        return _ends(_is_group, ".new")(name[1:])
+    return _ends(_is_group, ".sql", ".parquet")(name)
+
+
+_MODEL, _DATASET = _keyed("model", is_name), _keyed("dataset", is_name)
+_STEP = _keyed("step", lambda label: step_of(label) is not None)
+
+_LEVELS: Mapping[str, tuple[Fits, ...]] = {
+    "losses": (_MODEL, _DATASET, _STEP, lambda name: name == "slice.parquet"),
+    "tokens": (_DATASET, lambda name: name in ("tokens.parquet", "contexts.parquet")),
+    "models": (_ends(is_name, ".json"),),
+    "measures": (_MODEL, _STEP, _ends(_is_measure, ".parquet")),
+    "findings": (_keyed("kind", _is_group), _keyed("finding", is_name), _ends(_is_group, ".parquet")),
+    "groups": (_is_group_file,),
+}
+"""How folders and files are named in a store, level by level."""
+
+
+def why(inside: str) -> str | None:
+    """Why a file at this path inside a store has no place in it, or None."""
+    top, *parts = inside.split("/")
+    levels = _LEVELS.get(top)
+    if levels is None or not parts:
+        return None
+    for part, fits in zip(parts, levels, strict=False):
+        if not fits(part):
+            folder = part != parts[-1]
+            return f"{_of_folder(part)}, and it is passed over" if folder else "it is a stray file"
+    return None if len(parts) == len(levels) else "it is a stray file"
+
+
+def _of_folder(name: str) -> str:
+    return f"no folder of a store is named {name!r}"
+
+
+def odd_names(root: Path) -> Iterator[str]:
+    """Paths inside a store of files and folders that are passed over for their names; looks into no step's folder."""
+    for top, levels in _LEVELS.items():
+        yield from _odd(root / top, top, levels[:3])
+
+
+def _odd(folder: Path, inside: str, levels: tuple[Fits, ...]) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            if not levels[0](entry.name):
+                yield f"{inside}/{entry.name}"
+            elif levels[1:]:
+                yield from _odd(folder / entry.name, f"{inside}/{entry.name}", levels[1:])
