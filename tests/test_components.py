@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +294,18 @@ def run(*words: object, code: int = 0) -> tuple[str, str]:
     assert result.exit_code == code, result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("method", ["hybrid", "sparse"])
+def test_an_alpha_of_which_all_loadings_are_zero_is_warned_of(noisy: Store, method: str) -> None:
+    """The α that the warning names gives loadings."""
+    made = ["pca", "-d", "d", "--method", method, "--components", 2, "-s", noisy.path]
+    _, told = run(*made, "--alpha", 1000)
+    assert "Warning: all sparse loadings are 0" in told
+    (named,) = re.findall(r"some are not: --alpha (\S+)", told)
+    _, again = run(*made, "--alpha", named)
+    assert "all sparse loadings are 0" not in again
+    assert "100.00 %" not in again
 
 
 def test_the_command(noisy: Store, tmp_path: Path) -> None:

@@ -183,6 +183,18 @@ def test_more_components_than_the_data_has_use_for() -> None:
     assert not nothing.variance.any()
 
 
+@pytest.mark.parametrize("rows", [20, 100])
+def test_from_the_limit_of_alpha_on_all_loadings_are_zero_and_below_it_not(rows: int) -> None:
+    """The longest centred column, by numpy; 100 rows are more than a descent's projection keeps."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(rows, 300)) * rng.gamma(1, 1, 300)
+    longest = np.sqrt(((values - values.mean(axis=0)) ** 2).sum(axis=0).max())
+    for times, empty in ((1.0001, True), (0.999, False), (0.5, False)):
+        fit = sparse_pca(values, 3, alpha=times * longest)
+        assert fit.alpha_limit == pytest.approx(longest, rel=1e-9)
+        assert (fit.zeros == 1) == empty
+
+
 def test_the_same_seed_gives_the_same_and_the_class_takes_a_loss_matrix() -> None:
     values = synthetic().astype(np.float32)
     labels = pl.DataFrame({"model": ["m"] * len(values), "step": range(len(values))})

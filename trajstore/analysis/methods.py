@@ -150,6 +150,7 @@ def _joined(
 def _sparse_facts(sparse: SparseFit) -> dict[str, Any]:
     """How a sparse fit came about, as JSON has it."""
     return {
+        "alpha_limit": sparse.alpha_limit,
         "objective": sparse.objective[-1],
         "iterations": len(sparse.objective),
         "descents": list(sparse.starts),

@@ -46,6 +46,8 @@ class Projection:
     """X."""
     total: float
     """‖X‖², nats²."""
+    longest: float
+    """The length of the longest column of X, nats."""
     basis: np.ndarray
     """float64 (rows, directions), orthonormal, the direction of most variance first."""
     reduced: np.ndarray
@@ -74,23 +76,23 @@ def project(blocks: Blocks, directions: int) -> Projection:
         raise TrajstoreError(
             f"PCA compares checkpoints, and this matrix has {rows}. Choose more --steps or models."
         )
-    mean, gram, total = _moments(blocks)
+    mean, gram, total, longest = _moments(blocks)
     whole = Centred(blocks, mean)
     basis = _basis(gram, min(rows, directions))
     reduced = np.empty((basis.shape[1], blocks.shape[1]))
     for first, block in whole:
         reduced[:, first : first + block.shape[1]] = basis.T @ block
-    return Projection(whole, total, basis, reduced)
+    return Projection(whole, total, longest, basis, reduced)
 
 
-def _moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray, float]:
-    """Means (columns,), X Xᵀ (rows, rows) and ‖X‖² of the centred X.
+def _moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Means (columns,), X Xᵀ (rows, rows), ‖X‖² and the length of the longest column of the centred X.
 
     X Xᵀ only says which basis is a good one, so single precision will do for its blocks.
     """
     rows, columns = blocks.shape
     mean, gram = np.empty(columns), np.zeros((rows, rows))
-    total = largest = 0.0
+    total = largest = longest = 0.0
     for first, piece in pieces(blocks):
         values = piece.astype(np.float64)
         # A sum is finite where all its terms are, and takes no memory.
@@ -102,13 +104,15 @@ def _moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray, float]:
         centre = values.mean(axis=0)
         values -= centre
         mean[first : first + len(centre)] = centre
-        total += float(np.vdot(values, values))
+        squares = np.einsum("ij,ij->j", values, values)
+        total += float(squares.sum())
+        longest = max(longest, float(squares.max()))
         single = values.astype(np.float32)
         gram += single @ single.T
     # What is left below this of equal values is the rounding of their mean.
     if total <= rows * columns * (4 * np.finfo(float).eps * largest) ** 2:
         raise TrajstoreError("Nothing varies between these checkpoints, so there are no components.")
-    return mean, gram, total
+    return mean, gram, total, float(np.sqrt(longest))
 
 
 def _basis(gram: np.ndarray, directions: int) -> np.ndarray:

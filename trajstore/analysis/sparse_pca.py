@@ -50,6 +50,9 @@ class SparseFit(Brief):
     those before it; divided by rows − 1."""
     total_variance: float
     """nats²: that of X, over all columns."""
+    alpha_limit: float
+    """nats: the length of X's longest column x. From this α on all loadings are 0, as a direction u of length ≤ 1 has
+    |u·x| ≤ ‖x‖ and the lasso keeps 0 where that is ≤ α; below it u = x / ‖x‖ lowers the objective, so some are not."""
     ridge_alpha: float
     objective: tuple[float, ...]
     """½‖X − UV‖² + α‖V‖₁, nats², after each iteration of the best descent and its finish; never rises."""
@@ -243,6 +246,7 @@ def _fit(done: Descent, data: Projection, ridge_alpha: float, starts: tuple[floa
         mean=data.whole.mean,
         variance=_added(inner, products) / degrees,
         total_variance=data.total / degrees,
+        alpha_limit=data.longest,
         ridge_alpha=ridge_alpha,
         objective=done.objective,
         starts=starts,

@@ -247,12 +247,26 @@ def _say_what_was_made(name: str, found: Fitted) -> None:
         say(
             f"Zeros: {100 * sum(sparse) / len(sparse):.2f} % of the sparse loadings, at --alpha {facts['alpha']:g}."
         )
+        if empty := sum(share == 1 for share in sparse):
+            say(_too_sparse(empty, len(sparse), facts["alpha"], facts["alpha_limit"]))
     if facts["columns_left_out"]:
         say(f"Left out: {facts['columns_left_out']:,} of the tokens (--missing {facts['missing']}).")
     elif facts["missing"] != "error":
         say(f"No token was left out (--missing {facts['missing']}).")
     say(
         f"Kept as the finding {name}: FROM pca_loadings WHERE finding = '{name}'; trajstore finding show pca {name}"
+    )
+
+
+def _too_sparse(empty: int, components: int, alpha: float, limit: float) -> str:
+    """A warning that sparse components have no loading, with an α of which some have."""
+    if empty < components:
+        return f"Warning: {empty} of {components} sparse components have no loading at --alpha {alpha:g}."
+    # Half of the limit, to two digits.
+    half = f"{limit / 2:.2g}"
+    return (
+        f"Warning: all sparse loadings are 0. They are from --alpha {limit:.4g} on, the length in nats of the longest "
+        f"column that they are of; below it some are not: --alpha {half}"
     )
 
 
