@@ -221,11 +221,11 @@ def test_unknown_alignments(surnames: Store) -> None:
         query.frame(surnames, "FROM trajectory('surnames', align := 'before')")
     with pytest.raises(QueryError, match="align is null; there is predict"):
         query.frame(surnames, "FROM trajectory('surnames', align := NULL)")
-    with pytest.raises(BadOption, match="Cannot read -p align 'before'. It takes predict .* or after"):
+    with pytest.raises(BadOption, match="Cannot read align='before'. It takes predict .* or after"):
         surnames.query("trajectories", group="surnames", align="before")
-    with pytest.raises(TrajstoreError, match="--align 'before': there is predict"):
+    with pytest.raises(TrajstoreError, match="align='before': there is predict"):
         surnames.matrix("d", group="surnames", align=wrong)
-    with pytest.raises(TrajstoreError, match="--align 'before': there is predict"):
+    with pytest.raises(TrajstoreError, match="align='before': there is predict"):
         examples(surnames, "surnames", align=wrong)
     for words in (
         ["trajectory", "surnames"],

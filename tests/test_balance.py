@@ -214,9 +214,9 @@ def test_what_cannot_be_matched(two: Store) -> None:
     with pytest.raises(UnknownName, match="no group 'third'.*Did you mean thirds"):
         balance_groups(two, "third", "fifths")
     for on in (["place"], [], ["position", "position"]):
-        with pytest.raises(BadOption, match="--on .* It takes position or frequency, or both"):
+        with pytest.raises(BadOption, match="on=.* It takes position or frequency, or both"):
             balance_groups(two, "thirds", "fifths", on)
-    with pytest.raises(BadOption, match="--position-bins"):
+    with pytest.raises(BadOption, match="position_bins="):
         balance_groups(two, "thirds", "fifths", position_bins=0)
     assert set(two.groups.names()) == {*names, "some", "only_d", "only_e", "none"}
 

@@ -34,7 +34,7 @@ def test_sizes() -> None:
     }
     assert {text: parse_size(text) for text in asked} == asked
     for wrong in ("", "GB", "50 apples", "-1GB", "1e9", "50", "50B"):
-        with pytest.raises(BadOption, match="--cache-limit .* as in 50GB"):
+        with pytest.raises(BadOption, match="cache_limit=.* as in 50GB"):
             parse_size(wrong)
 
 

@@ -291,7 +291,7 @@ def test_what_cannot_be_right_is_raised_before_the_first_step(ready: Store, tmp_
         (UnfitContext, "wide does not fit", {"datasets": ["wide"]}),
         (UnknownName, "no dataset 'f'", {"datasets": ["f"]}),
         (BadDataset, "no dataset", {"datasets": []}),
-        (UnknownStep, "--steps 9 .* a training of 8 steps", {"steps": "9"}),
+        (UnknownStep, "steps=9 .* a training of 8 steps", {"steps": "9"}),
         (TrajstoreError, "not both", {"steps": "9", "every": 2}),
         (TrajstoreError, "1 or more", {"every": 0}),
     ]:  # fmt: skip

@@ -150,9 +150,9 @@ def test_against_a_checkpoint_of_another_model(planted: Store) -> None:
         *(("a", 64, 7), ("b", 64, 7)),
     ]
     assert with_c["pearson"][0] == pytest.approx(1)
-    with pytest.raises(BadOption, match="--against 'c'"):
+    with pytest.raises(BadOption, match="against='c'"):
         compare(planted, ["a", "b"], Question(against=("c",)), ON_D)
-    with pytest.raises(UnknownStep, match="--against 9 matches no checkpoint of c on d"):
+    with pytest.raises(UnknownStep, match="against=9 matches no checkpoint of c on d"):
         compare(planted, ["a", "b"], Question(against=("c@9",)), ON_D)
 
 
@@ -179,11 +179,11 @@ def test_any_number_of_models(planted: Store) -> None:
 def test_what_cannot_be_compared(planted: Store) -> None:
     with pytest.raises(TrajstoreError, match="two models at least; a is a"):
         compare(planted, ["a"])
-    with pytest.raises(BadOption, match="--step 'all'"):
+    with pytest.raises(BadOption, match="step='all'"):
         compare(planted, ["a", "b"], Question(step="all"))
-    with pytest.raises(UnknownStep, match="--step 9 matches no checkpoint of a and b on d"):
+    with pytest.raises(UnknownStep, match="step=9 matches no checkpoint of a and b on d"):
         compare(planted, ["a", "b"], Question(step="9"))
-    with pytest.raises(BadOption, match="--outliers"):
+    with pytest.raises(BadOption, match="outliers="):
         Question(outliers=0.5)
     planted.append(model="c", dataset="d", step=3, losses=losses(planted, "a", 8).astype(np.float32))
     with pytest.raises(NothingChosen, match="a, c have no step in common"):

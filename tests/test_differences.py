@@ -56,7 +56,7 @@ def test_relative_by_hand() -> None:
     assert difference(after, before) == pytest.approx([-1.5, 0.002, -1e-5, 2.0])
     assert difference(after, before, Scale(True)) == pytest.approx([-0.5, 0.02, -1e-4, 20.0])
     assert difference(after, before, Scale(True, 1.0)) == pytest.approx([-0.5, 0.002, -1e-5, 2.0])
-    with pytest.raises(BadOption, match="--least '0'"):
+    with pytest.raises(BadOption, match="least='0'"):
         Scale(True, 0)
 
 

@@ -179,11 +179,11 @@ def test_columns_with_a_hole_are_left_out() -> None:
 def test_what_cannot_be() -> None:
     with pytest.raises(TrajstoreError, match="2 of 9 checkpoints have none in its column 3.*--missing mean"):
         treated(holed())
-    with pytest.raises(BadOption, match="--center 'mode'"):
+    with pytest.raises(BadOption, match="center='mode'"):
         Treatment(center="mode")  # type: ignore[arg-type]
-    with pytest.raises(BadOption, match="--precision 'half'.*double or single"):
+    with pytest.raises(BadOption, match="precision='half'.*double or single"):
         Treatment(precision="half")  # type: ignore[arg-type]
-    with pytest.raises(BadOption, match="--missing 'zero'.*error or drop-columns or mean"):
+    with pytest.raises(BadOption, match="missing='zero'.*error or drop-columns or mean"):
         Treatment(missing="zero")  # type: ignore[arg-type]
     same = np.repeat(RNG.normal(size=(2, 40)), [4, 5], axis=0)
     rows = Rows.of(MODELS, "model")

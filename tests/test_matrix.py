@@ -86,18 +86,18 @@ def test_what_does_not_exist(planted: Store) -> None:
         planted.matrix("d", models="c")
     with pytest.raises(
         UnknownStep,
-        match="--steps 3 matches no checkpoint of a, b on d.* 0, 1, 2, 4, 8, 16. Choose models with -m",
+        match="steps=3 matches no checkpoint of a, b on d.* 0, 1, 2, 4, 8, 16. Choose models with -m",
     ):
         planted.matrix("d", steps=3)
     with pytest.raises(TrajstoreError, match="--contexts 9:12 lies beyond the last context, 5"):
         planted.matrix("d", contexts="9:12")
-    with pytest.raises(TrajstoreError, match="Cannot read --contexts '5'"):
+    with pytest.raises(TrajstoreError, match="Cannot read contexts='5'"):
         planted.matrix("d", contexts="5")
     with pytest.raises(TrajstoreError, match="The group 'digits' has no token with a loss in d"):
         planted.matrix("d", group="digits")
-    with pytest.raises(TrajstoreError, match="--align 'behind'"):
+    with pytest.raises(TrajstoreError, match="align='behind'"):
         planted.matrix("d", align="behind")  # type: ignore[arg-type]
-    with pytest.raises(TrajstoreError, match="--missing 'zero'"):
+    with pytest.raises(TrajstoreError, match="missing='zero'"):
         planted.matrix("d", missing="zero")  # type: ignore[arg-type]
 
 
@@ -133,7 +133,7 @@ def test_steps_that_only_some_models_have(planted: Store) -> None:
     assert planted.matrix("d", steps="5").rows.rows() == [("c", 5)]
     assert planted.matrix("d", ["[ac]"], steps=[1, 5]).rows.rows() == [("a", 1), ("c", 1), ("c", 5)]
     assert planted.matrix("d", steps="5,64", missing="nan").rows.rows() == [("a", 64), ("b", 64), ("c", 5)]
-    with pytest.raises(UnknownStep, match="--steps 5 matches no checkpoint of a on d.*Choose models with -m"):
+    with pytest.raises(UnknownStep, match="steps=5 matches no checkpoint of a on d.*Choose models with -m"):
         planted.matrix("d", ["a", "c"], steps=5)
     with pytest.raises(UnknownStep, match="of a on d.* 1, 2, 4, 8, 16, 32.$"):
         planted.matrix("d", "a", steps=5)
@@ -145,7 +145,7 @@ def test_steps_as_numbers_of_any_kind(planted: Store) -> None:
         assert planted.matrix("d", "a", steps=steps).rows.rows() == expected  # type: ignore[arg-type]
     assert planted.matrix("d", "a", steps=np.int32(2)).rows.rows() == expected[:1]  # type: ignore[arg-type]
     for none in ([], np.array([]), None, True, [1.0]):
-        with pytest.raises(BadSteps, match="Cannot read --steps"):
+        with pytest.raises(BadSteps, match="Cannot read steps="):
             planted.matrix("d", steps=none)  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ def test_contexts_beyond_the_last(planted: Store, contexts: str) -> None:
     with pytest.raises(NothingChosen, match=f"--contexts {contexts} lies beyond the last context, 5"):
         planted.matrix("d", contexts=contexts)
     for unreadable in ("3:3", "5:3", "-2:", "7", "a:"):
-        with pytest.raises(TrajstoreError, match="Cannot read --contexts"):
+        with pytest.raises(TrajstoreError, match="Cannot read contexts="):
             planted.matrix("d", contexts=unreadable)
 
 

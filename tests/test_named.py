@@ -424,7 +424,7 @@ def test_every_query_is_tested() -> None:
         ),
         ("loss_by_position", {"step": "log"}, BadOption, "one step, or last"),
         ("loss_by_position", {"step": "x"}, TrajstoreError, "x"),
-        ("loss_by_context", {"top": "many"}, BadOption, "-p top 'many'. It takes a whole number"),
+        ("loss_by_context", {"top": "many"}, BadOption, "top='many'. It takes a whole number"),
         ("loss_by_context", {"top": 1.5}, BadOption, "a whole number"),
     ],
 )

@@ -76,10 +76,10 @@ def test_orders() -> None:
 
 @pytest.mark.parametrize("asked", ["4/4", "40/4", "-1/4", "1", "1/0", "a/b", "1/2/3", ""])
 def test_a_shard_that_is_none_says_what_it_takes(asked: str) -> None:
-    with pytest.raises(BadOption, match=r"--shard .*I from 0 to N-1.*--array=0-39"):
+    with pytest.raises(BadOption, match=r"shard=.*I from 0 to N-1.*--array=0-39"):
         in_order([0, 1], "forward", asked)
 
 
 def test_an_order_that_is_none() -> None:
-    with pytest.raises(BadOption, match="Cannot read --order 'random'. It takes one of forward, bisect"):
+    with pytest.raises(BadOption, match="Cannot read order='random'. It takes one of forward, bisect"):
         in_order([0, 1], "random")

@@ -402,7 +402,7 @@ def test_missing_steps_contexts_and_padding(scored: Path, opened: Store) -> None
             TrajstoreError, match="--align item does not go together with --contexts or --pad-first"
         ):
             opened.matrix([ZERO, FEW], align="item", **options)  # type: ignore[arg-type]
-    with pytest.raises(TrajstoreError, match="--align 'item': there is predict"):
+    with pytest.raises(TrajstoreError, match="align='item': there is predict"):
         trajectories(opened, ["digits"], Selection([ZERO], align="item"))  # type: ignore[arg-type]
 
 

@@ -44,7 +44,7 @@ def test_log_of_steps_without_zero_and_between_powers() -> None:
 
 def test_a_step_that_does_not_exist_lists_near_ones() -> None:
     with pytest.raises(
-        UnknownStep, match=r"--steps 1500 matches no checkpoint of pythia.*256, 512, 1000, 2000, 3000, 4000"
+        UnknownStep, match=r"steps=1500 matches no checkpoint of pythia.*256, 512, 1000, 2000, 3000, 4000"
     ):
         resolve("1500", PYTHIA, "pythia")
     with pytest.raises(UnknownStep, match=r"513:999 matches no checkpoint"):

@@ -68,7 +68,7 @@ def test_what_is_not_known_is_said_with_what_to_do(counted: Store) -> None:
         placed(counted, "tokens", ["c"])
     with pytest.raises(TrajstoreError, match=r"parameters of c outside its embeddings.*publish_model"):
         placed(counted, "flops", ["c"])
-    with pytest.raises(TrajstoreError, match="Cannot read --x 'days'. It takes step, tokens or flops"):
+    with pytest.raises(TrajstoreError, match="Cannot read x='days'. It takes step, tokens or flops"):
         placed(counted, "days", ["a"])
 
 

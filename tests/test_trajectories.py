@@ -92,7 +92,7 @@ def test_what_cannot_be_shown_names_what_can(planted: Store) -> None:
         curves(planted, ["every_token"], models=["a", "c"], datasets=["d"])
     with pytest.raises(TrajstoreError, match="--contexts 4: lies beyond the last context, 1"):
         curves(planted, ["every_token"], datasets=["d", "f"], contexts="4:")
-    with pytest.raises(UnknownStep, match="--steps 3 "):
+    with pytest.raises(UnknownStep, match="steps=3 "):
         curves(planted, ["every_token"], steps="3")
     with pytest.raises(TrajstoreError, match="No token of every_token in d, e, f has a loss"):
         curves(planted, ["every_token"], contexts="9:")
@@ -256,7 +256,7 @@ def test_what_cannot_be_compared_is_said(planted: Store) -> None:
         ask(planted, ["first"], gather.Selection(), minus_model="z")
     with pytest.raises(UnknownName, match="no group 'third'"):
         ask(planted, ["first"], gather.Selection(), minus="third")
-    with pytest.raises(TrajstoreError, match="Cannot read --by"):
+    with pytest.raises(TrajstoreError, match="Cannot read by="):
         Comparison(by="step")  # type: ignore[arg-type]
 
 

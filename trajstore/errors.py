@@ -15,6 +15,21 @@ class TrajstoreError(Exception):
     """Anything that went wrong in a way a user can mend."""
 
 
+class CommandLine:
+    """How options are named in messages: as a command was given them while `active`, else as arguments in Python."""
+
+    active = False
+
+
+def typed(option: str, value: str | None = None) -> str:
+    """An option with its value as it was typed: `--from-step '7'`, or in Python `from_step='7'`."""
+    if CommandLine.active or not option.startswith("-"):
+        return option if value is None else f"{option} {value!r}"
+    first, *rest = option.removeprefix("-p ").lstrip("-").split()
+    name = first.replace("-", "_") + "="
+    return " ".join([name if value is None else f"{name}{value!r}", *rest])
+
+
 def told(error: Exception) -> str:
     """An error as a reason in a report: its words, and its class before them where they are not trajstore's."""
     return str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
@@ -122,17 +137,19 @@ class UnknownStep(TrajstoreError):
         self, asked: str, where: str, near: Sequence[int], hint: str = "", option: str = "--steps"
     ) -> None:
         tail = f" {hint}" if hint else ""
+        named = typed(option)
+        space = "" if named.endswith("=") else " "
         super().__init__(
-            f"{option} {asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
+            f"{named}{space}{asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )
 
 
 class BadSteps(TrajstoreError):
     """A --steps text that cannot be read."""
 
-    def __init__(self, asked: str) -> None:
+    def __init__(self, asked: str, option: str = "--steps") -> None:
         super().__init__(
-            f"Cannot read --steps {asked!r}. It takes all, last, log, numbers and inclusive ranges, joined by "
+            f"Cannot read {typed(option, asked)}. It takes all, last, log, numbers and inclusive ranges, joined by "
             "commas, as in: 0,512,1000: or log or 0:1000:100"
         )
 
@@ -141,7 +158,7 @@ class BadOption(TrajstoreError):
     """A value of an option that cannot be read."""
 
     def __init__(self, option: str, asked: str, takes: str) -> None:
-        super().__init__(f"Cannot read {option} {asked!r}. It takes {takes}.")
+        super().__init__(f"Cannot read {typed(option, asked)}. It takes {takes}.")
 
 
 class DatasetExists(TrajstoreError):

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.cli.names import (
+    complete_datasets,
+    complete_groups,
+    complete_models,
+    require_datasets,
+    several,
+)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     StoreOption,
@@ -20,11 +27,44 @@ if TYPE_CHECKING:
     from trajstore.view.charts import Mark
 
 Models = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Model or glob, may be given again [default: all].")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        callback=several,
+        autocompletion=complete_models,
+        help="Models or globs; commas join them [default: all].",
+    ),
 ]
-Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="Dataset; may be given again.")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        callback=several,
+        autocompletion=complete_datasets,
+        help="Datasets; commas join them.",
+    ),
+]
 AnyDatasets = Annotated[
-    list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        callback=several,
+        autocompletion=complete_datasets,
+        help="Datasets; commas join them [default: all].",
+    ),
+]
+AnyGroups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        "-g",
+        callback=several,
+        autocompletion=complete_groups,
+        help="Groups; commas join them [default: all].",
+    ),
 ]
 Steps = Annotated[
     str,
@@ -55,7 +95,10 @@ MarkOption = Annotated[
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")
 ]
-GroupOption = Annotated[str | None, typer.Option("--group", "-g", help="Take only this group's tokens.")]
+GroupOption = Annotated[
+    str | None,
+    typer.Option("--group", "-g", autocompletion=complete_groups, help="Take only this group's tokens."),
+]
 
 
 def marks(given: Sequence[str] | None) -> list[Mark]:
@@ -73,7 +116,7 @@ def marks(given: Sequence[str] | None) -> list[Mark]:
 
 def matrix(
     out: Annotated[Path, typer.Argument(help="File to write: .npy, .npz, .parquet or .arrow.")],
-    dataset: Datasets,
+    dataset: Datasets = None,
     model: Models = None,
     group: GroupOption = None,
     steps: Steps = "all",
@@ -107,7 +150,8 @@ def matrix(
 
     check_matrix_target(out)
     with open_store(store) as opened:
-        pulled = opened.matrix(dataset, model, group, steps, contexts, missing, align, pad_first)  # type: ignore[arg-type]
+        datasets = require_datasets(opened, dataset)
+        pulled = opened.matrix(datasets, model, group, steps, contexts, missing, align, pad_first)  # type: ignore[arg-type]
     files = save_matrix(pulled, out)
     rows, columns = pulled.values.shape
     kind = "checkpoints and datasets" if align == "item" else "checkpoints"

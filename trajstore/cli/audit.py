@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from trajstore.cli.analysis import AnyDatasets, Models
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -21,13 +20,8 @@ from trajstore.errors import listed
 
 
 def audit(
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="Model or glob, may be given again [default: all]."),
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
-    ] = None,
+    model: Models = None,
+    dataset: AnyDatasets = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

@@ -16,6 +16,7 @@ from trajstore.cli.analysis import (
     PlotOption,
     ResamplesOption,
 )
+from trajstore.cli.names import complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
 
 def compare(
     models: Annotated[
-        list[str], typer.Argument(metavar="A B...", help="Two models or more; globs take in several.")
+        list[str],
+        typer.Argument(
+            metavar="A B...",
+            callback=several,
+            autocompletion=complete_models,
+            help="Two models or more; commas join them, globs take in several.",
+        ),
     ],
     dataset: AnyDatasets = None,
     step: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.names import complete_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -135,7 +136,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    name: Annotated[str, typer.Argument(autocompletion=complete_datasets, help="The dataset's name.")],
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -178,7 +179,7 @@ def show(
 
 
 def drop(
-    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    name: Annotated[str, typer.Argument(autocompletion=complete_datasets, help="The dataset's name.")],
     losses: Annotated[bool, typer.Option("--losses", help="Remove all losses on it as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreOption = DEFAULT_STORE,

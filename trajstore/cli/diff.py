@@ -18,6 +18,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     Steps,
 )
+from trajstore.cli.names import complete_datasets, complete_groups, complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -42,7 +43,9 @@ Groups = Annotated[
     typer.Option(
         "--group",
         "-g",
-        help="Sum up this group, or a call such as 'position_is(50)'; may be given again [default: every token].",
+        callback=several,
+        autocompletion=complete_groups,
+        help="Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token].",
     ),
 ]
 Relative = Annotated[
@@ -126,8 +129,8 @@ def steps(
 
 
 def models(
-    first: Annotated[str, typer.Argument(metavar="A", help="A model.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    first: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_models, help="A model.")],
+    second: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_models, help="Another.")],
     dataset: AnyDatasets = None,
     spec: Annotated[
         str,
@@ -173,8 +176,15 @@ def models(
 
 
 def prompts(
-    zero: Annotated[str, typer.Argument(metavar="ZERO", help="A dataset.")],
-    few: Annotated[str, typer.Argument(metavar="FEW", help="One of the same items under another prompt.")],
+    zero: Annotated[str, typer.Argument(metavar="ZERO", autocompletion=complete_datasets, help="A dataset.")],
+    few: Annotated[
+        str,
+        typer.Argument(
+            metavar="FEW",
+            autocompletion=complete_datasets,
+            help="One of the same items under another prompt.",
+        ),
+    ],
     model: Models = None,
     spec: Steps = "last",
     group: Groups = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.analysis import AnyGroups
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -74,9 +75,7 @@ def drop(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE) -> None:
 
 def groups(
     name: Annotated[str, typer.Argument(help="The name of a pca finding.")],
-    group: Annotated[
-        list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
-    ] = None,
+    group: AnyGroups = None,
     component: Annotated[int | None, typer.Option(min=1, help="Of this component alone.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,

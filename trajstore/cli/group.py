@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli import groupbalance, groupexamples
+from trajstore.cli.names import complete_datasets, complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trajstore.store.groups import Group
 
 Name = Annotated[str, typer.Argument(help="The group's name.")]
+Existing = Annotated[str, typer.Argument(autocompletion=complete_groups, help="The group's name.")]
 
 _WIDEST = 4
 """Datasets that have a column each in the list of groups unless others are asked for."""
@@ -59,7 +61,13 @@ def add(
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", "-d", help="With --python: run on this dataset only; may be given again."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            callback=several,
+            autocompletion=complete_datasets,
+            help="With --python: run on these datasets only; commas join them.",
+        ),
     ] = None,
     description: Annotated[str, typer.Option(help="What the group is.")] = "",
     replace: Annotated[
@@ -117,7 +125,9 @@ def list_(
         typer.Option(
             "--dataset",
             "-d",
-            help="A column for this dataset; may be given again [default: for each of four at most, else the sum].",
+            callback=several,
+            autocompletion=complete_datasets,
+            help="A column for each of these; commas join them [default: for each of four at most, else the sum].",
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
@@ -172,7 +182,7 @@ def _facts(group: Group, *, counted: bool = True) -> dict[str, Any]:
     return facts
 
 
-def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(name: Existing, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show a group's query, description, origin, what it stands on, what stands on it, and its size in each dataset.
 
     \b
@@ -205,7 +215,12 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
 
 
 def refresh(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[GROUP...]", help="Groups.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GROUP...]", callback=several, autocompletion=complete_groups, help="Groups."
+        ),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All groups by a Python function.")] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -226,7 +241,7 @@ def refresh(
     say(f"Found anew: {', '.join(done)}." if done else "Nothing was stale.")
 
 
-def drop(name: Name, store: StoreOption = DEFAULT_STORE) -> None:
+def drop(name: Existing, store: StoreOption = DEFAULT_STORE) -> None:
     """Remove one of the store's own groups; losses are never touched.
 
     \b

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.names import complete_groups
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -18,8 +19,8 @@ from trajstore.cli.output import (
 
 
 def balance(
-    first: Annotated[str, typer.Argument(metavar="A", help="A group.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    first: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_groups, help="A group.")],
+    second: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_groups, help="Another.")],
     on: Annotated[
         str, typer.Option(metavar="WHAT", help="position, frequency, or both joined by a comma.")
     ] = "position,frequency",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli.analysis import AlignOption
+from trajstore.cli.names import complete_datasets, complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 
 
 def examples(
-    name: Annotated[str, typer.Argument(help="The group's name.")],
+    name: Annotated[str, typer.Argument(autocompletion=complete_groups, help="The group's name.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = 10,
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", "-d", help="Dataset or glob, may be given again [default: all]."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            callback=several,
+            autocompletion=complete_datasets,
+            help="Datasets or globs; commas join them [default: all].",
+        ),
     ] = None,
     width: Annotated[int, typer.Option(min=0, help="Tokens to show on either side.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other tokens.")] = 0,

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from trajstore.cli.streams import stream_behind, visible_streams
-from trajstore.errors import BadOption, PassedOver, StaleGroup, TrajstoreError
+from trajstore.errors import BadOption, CommandLine, PassedOver, StaleGroup, TrajstoreError
 from trajstore.store.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
@@ -67,8 +67,12 @@ class CommandGroup(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a program; what is printed as text, by whomever, is made visible."""
-        with visible_streams():
-            return super().main(*args, **kwargs)
+        before, CommandLine.active = CommandLine.active, True
+        try:
+            with visible_streams():
+                return super().main(*args, **kwargs)
+        finally:
+            CommandLine.active = before
 
     def invoke(self, ctx: Any) -> Any:
         """Run; `TrajstoreError` and Ctrl-C exit with 1, `BadOption` with 2."""

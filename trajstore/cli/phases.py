@@ -17,6 +17,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     Steps,
 )
+from trajstore.cli.names import complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -34,6 +35,8 @@ def phases(
         list[str] | None,
         typer.Argument(
             metavar="[GROUP]...",
+            callback=several,
+            autocompletion=complete_groups,
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'.",
         ),
     ] = None,

@@ -7,22 +7,15 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, MarkOption, marks
+from trajstore.cli.analysis import AlignOption, AnyDatasets, AnyGroups, MarkOption, Models, marks
 from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
 
 
 def report(
     out: Annotated[Path, typer.Argument(help="The page to write, .html.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="Model or glob, may be given again [default: all]."),
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Dataset, may be given again [default: all].")
-    ] = None,
-    group: Annotated[
-        list[str] | None, typer.Option("--group", "-g", help="Group, may be given again [default: all].")
-    ] = None,
+    model: Models = None,
+    dataset: AnyDatasets = None,
+    group: AnyGroups = None,
     align: AlignOption = "predict",
     contexts: Annotated[
         int,

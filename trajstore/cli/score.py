@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli.names import complete_datasets, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -36,8 +37,15 @@ def score(
         ),
     ],
     dataset: Annotated[
-        list[str], typer.Option("--dataset", "-d", help="Dataset to score on; may be given again.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            callback=several,
+            autocompletion=complete_datasets,
+            help="Datasets to score on; commas join them.",
+        ),
+    ] = None,
     steps: Annotated[
         str, typer.Option(metavar="SPEC", help="all, last, log, numbers, inclusive ranges; commas join.")
     ] = "all",
@@ -188,13 +196,14 @@ def score(
         "budget": None if budget is None else parse_duration(budget),
     }
     with open_store(store) as opened:
+        datasets = require_datasets(opened, dataset)
         if watch:
             from trajstore.scoring.watching import watch as follow
 
             report = follow(
                 opened,
                 model,
-                dataset,
+                datasets,
                 steps=steps,
                 name=name,
                 tokens_per_step=tokens_per_step,
@@ -210,7 +219,7 @@ def score(
         plan = make_plan(
             opened,
             model,
-            dataset,
+            datasets,
             steps=steps,
             name=name,
             tokens_per_step=tokens_per_step,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli.analysis import AlignOption, Contexts, Datasets, Models, PlotOption, ReplaceOption, Steps
+from trajstore.cli.names import complete_groups, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 
 
 def shapes(
-    dataset: Datasets,
+    dataset: Datasets = None,
     model: Models = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
             "--group",
             "-g",
-            help="Take only this group's tokens; may be given again, and then shares are shown for each.",
+            callback=several,
+            autocompletion=complete_groups,
+            help="Take only the tokens of these groups, with shares for each; commas join them.",
         ),
     ] = None,
     steps: Steps = "all",
@@ -73,9 +76,9 @@ def shapes(
     if plot is not None:
         check_target(plot, SUFFIXES)
     selection = Selection(None, model, steps, contexts, align)  # type: ignore[arg-type]
-    asked = Asked.of(dataset, selection, group or (), seed)
-    kept = name or asked.default_name
     with open_store(store) as opened:
+        asked = Asked.of(require_datasets(opened, dataset), selection, group or (), seed)
+        kept = name or asked.default_name
         if not replace:
             findings.require_free(opened.path, KIND, kept)
         parts = keep_shapes(opened, kept, asked, bars(), replace=replace)

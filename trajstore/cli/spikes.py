@@ -16,6 +16,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     Steps,
 )
+from trajstore.cli.names import complete_models, require_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -41,8 +42,8 @@ _RECALL = (
 
 
 def spikes(
-    model: Annotated[str, typer.Option("--model", "-m", help="The model.")],
-    dataset: Datasets,
+    model: Annotated[str, typer.Option("--model", "-m", autocompletion=complete_models, help="The model.")],
+    dataset: Datasets = None,
     group: GroupOption = None,
     steps: Steps = "all",
     contexts: Contexts = None,
@@ -145,12 +146,13 @@ def spikes(
     search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
     with open_store(store) as opened:
         selection = Selection(None, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
-        kept = name or default_name(Asked.of(dataset, selection, group), search)
+        datasets = require_datasets(opened, dataset)
+        kept = name or default_name(Asked.of(datasets, selection, group), search)
         if not replace:
             findings.require_free(opened.path, KIND, kept)
         if keep and not replace and search.window is not None:
             check_groups_free(opened, model, [search.window[1]], prefix)
-        found = find(opened, dataset, selection, group, search, bars())
+        found = find(opened, datasets, selection, group, search, bars())
         if keep and not replace:
             check_groups_free(opened, model, [each.steps[1] for each in found.found], prefix)
         keep_finding(opened, kept, found, overwrite=replace)

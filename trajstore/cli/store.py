@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.names import complete_datasets, complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -168,11 +169,24 @@ def rebuild(store: StoreOption = DEFAULT_STORE) -> None:
 
 def drop(
     model: Annotated[
-        list[str], typer.Option("--model", "-m", help="Model or glob whose losses go; may be given again.")
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            callback=several,
+            autocompletion=complete_models,
+            help="Models or globs whose losses go; commas join them.",
+        ),
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", "-d", help="Only those on this dataset; may be given again."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            callback=several,
+            autocompletion=complete_datasets,
+            help="Only those on these datasets; commas join them.",
+        ),
     ] = None,
     steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

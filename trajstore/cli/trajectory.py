@@ -17,6 +17,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     Steps,
 )
+from trajstore.cli.names import complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -36,7 +37,10 @@ def trajectory(
     groups: Annotated[
         list[str],
         typer.Argument(
-            metavar="GROUP...", help="Groups, see trajstore group list, or calls such as 'position_is(500)'."
+            metavar="GROUP...",
+            callback=several,
+            autocompletion=complete_groups,
+            help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
         ),
     ],
     model: Models = None,

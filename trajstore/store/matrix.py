@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.brief import Brief, of_checkpoints, of_names
-from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
+from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs, typed
 from trajstore.store import layout, slices
 from trajstore.store.datasets import Dataset
 from trajstore.store.progress import SILENT, Progress
@@ -74,7 +74,7 @@ def context_range(text: str, n_contexts: int) -> tuple[int, int]:
         low, high = -1, None
     if not colon or low < 0 or (high is not None and high <= low):
         raise TrajstoreError(
-            f"Cannot read --contexts {text!r}. It takes a text FIRST:END, as in 0:50 for the first fifty."
+            f"Cannot read {typed('--contexts', text)}. It takes a text FIRST:END, as in 0:50 for the first fifty."
         )
     if low >= n_contexts:
         raise NothingChosen(f"--contexts {text} lies beyond the last context, {n_contexts - 1}.")
@@ -85,8 +85,8 @@ def check_align(align: str) -> None:
     """Raise unless `align` says which losses a group's tokens stand for."""
     if align not in get_args(Align):
         raise TrajstoreError(
-            f"--align {align!r}: there is predict (the token's own loss) and after (the next token's), and for matrix "
-            "item (the same columns for datasets of the same items)."
+            f"{typed('--align', align)}: there is predict (the token's own loss) and after (the next token's), and for "
+            "matrix item (the same columns for datasets of the same items)."
         )
 
 
@@ -203,7 +203,7 @@ def each_slice(
     Raises `MissingSlices`, after the work where it is for partial slices, unless `missing` is "nan"; else as the work.
     """
     if missing not in ("error", "nan"):
-        raise TrajstoreError(f"--missing {missing!r}: there is error and nan.")
+        raise TrajstoreError(f"{typed('--missing', missing)}: there is error and nan.")
     jobs, absent = _jobs(root, checkpoints, sites)
     if absent and missing == "error":
         partial = [job for job in jobs if not slices.is_complete(job.path)]

@@ -157,7 +157,7 @@ def _step(store: Store, parameter: Parameter, value: Value, slices: Sequence[tup
     where = (
         f"{listed(sorted({model for model, _ in slices}))} on {listed(sorted({name for _, name in slices}))}"
     )
-    found = resolve(asked, existing, where)
+    found = resolve(asked, existing, where, option=f"-p {parameter.name}")
     if len(found) != 1:
         raise BadOption(f"-p {parameter.name}", asked, "one step, or last")
     return found[0]

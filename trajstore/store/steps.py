@@ -11,23 +11,45 @@ import bisect
 import math
 import operator
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from trajstore.errors import BadSteps, UnknownStep
 
 
 def resolve(
-    spec: str | int | Sequence[int], existing: Sequence[int], where: str, hint: str = ""
+    spec: str | int | Sequence[int],
+    existing: Sequence[int],
+    where: str,
+    hint: str = "",
+    option: str = "--steps",
 ) -> list[int]:
     """The steps meant, sorted and each once.
 
     `existing` are the steps there are, `where` names what they belong to in messages ("pythia-70m on docs"), `hint`
-    what mends it. Raises `BadSteps` for a text that cannot be read and `UnknownStep` for one that matches nothing.
+    what mends it, `option` how the SPEC was given. Raises `BadSteps` for a text that cannot be read and `UnknownStep`
+    for one that matches nothing.
     """
     steps = sorted(set(existing))
     chosen: set[int] = set()
     for part in parts(spec):
-        chosen.update(_one(part, steps, where, hint))
+        chosen.update(_one(part, _Asked(steps, where, hint, option)))
     return sorted(chosen)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a part of a SPEC is looked up in, and how a message names it."""
+
+    steps: list[int]
+    where: str
+    hint: str
+    option: str
+
+    def unknown(self, part: str, close: Sequence[int]) -> UnknownStep:
+        return UnknownStep(part, self.where, close, self.hint, self.option)
+
+    def bad(self, part: str) -> BadSteps:
+        return BadSteps(part, self.option)
 
 
 def parts(spec: str | int | Sequence[int]) -> list[str]:
@@ -55,39 +77,40 @@ def log_steps(steps: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _one(part: str, steps: list[int], where: str, hint: str) -> list[int]:
+def _one(part: str, asked: _Asked) -> list[int]:
     """The steps of one part between commas."""
+    steps = asked.steps
     if part in ("all", "last", "log"):
         if not steps:
-            raise UnknownStep(part, where, [], hint)
+            raise asked.unknown(part, [])
         return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part]
     if ":" in part:
-        return _range(part, steps, where, hint)
+        return _range(part, asked)
     try:
         step = int(part)
     except ValueError:
-        raise BadSteps(part) from None
+        raise asked.bad(part) from None
     if step not in steps:
-        raise UnknownStep(part, where, near(step, steps), hint)
+        raise asked.unknown(part, near(step, steps))
     return [step]
 
 
-def _range(part: str, steps: list[int], where: str, hint: str) -> list[int]:
+def _range(part: str, asked: _Asked) -> list[int]:
     """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
     ends = part.split(":")
     if len(ends) > 3:
-        raise BadSteps(part)
+        raise asked.bad(part)
     try:
         first = int(ends[0]) if ends[0] else 0
         last = int(ends[1]) if ends[1] else math.inf
         every = int(ends[2]) if len(ends) == 3 else 1
     except ValueError:
-        raise BadSteps(part) from None
+        raise asked.bad(part) from None
     if every < 1:
-        raise BadSteps(part)
-    found = [step for step in steps if first <= step <= last and (step - first) % every == 0]
+        raise asked.bad(part)
+    found = [step for step in asked.steps if first <= step <= last and (step - first) % every == 0]
     if not found:
-        raise UnknownStep(part, where, near(first, steps), hint)
+        raise asked.unknown(part, near(first, asked.steps))
     return found
 
 
