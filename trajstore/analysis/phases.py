@@ -2,9 +2,10 @@
 
 Events of a curve, each between two steps:
 
-- change: a change point of straight lines over log step (`segments`). Its step is the first checkpoint after it.
+- change: a kink or a jump that a smooth monotone course with noise rarely shows (`changes`). Its step is the first
+  checkpoint after it.
 - minimum, maximum: a checkpoint at which the curve turns, unless noise between checkpoints often makes such a turn
-  (`spikes.chance_of`) or other texts do not show it.
+  (`changes`) or other texts do not show it.
 - fastest_fall, fastest_rise: of all stretches of half a doubling of the step, or as little more as the checkpoints
   leave, the one in which the curve falls or rises fastest by doubling; without what of it, at either end, brings less
   than a tenth of the change. Its step is the checkpoint after the largest change in it.
@@ -15,8 +16,7 @@ Events of a curve, each between two steps:
 
 Intervals are percentiles over resamples of whole contexts. For a change, noise between checkpoints is drawn anew as
 well, and for a measure, which has no contexts, noise alone. No interval is narrower than from the checkpoint before to
-the one after; that of a stretch holds the stretch. Simulated, intervals of 95 % for a kink and for a jump, on Pythia's
-steps and on 21, with ρ of 0 to 0.8, held the change in each of 60 curves: they are rather wide. Arrays in, events out.
+the one after; that of a stretch holds the stretch. Arrays in, events out.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.changes import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.schedule import Schedule
-from trajstore.analysis.segments import cut, redrawn
-from trajstore.analysis.spikes import CHANCE, chance_of, noise
 from trajstore.errors import BadOption, TrajstoreError
 
 FEWEST_CHECKPOINTS = 12
@@ -117,7 +116,9 @@ class Settings:
 def events(curve: Curve, settings: Settings | None = None) -> list[Event]:
     """All events of a curve but induction, by kind, then step."""
     how = settings or Settings()
-    found = [*_changes(curve, how), *_turns(curve, how), *_fastest(curve, how)]
+    schedule = Schedule.of(curve.steps)
+    course = find_changes(schedule, curve.values, how.most, how.seed)
+    found = [*_changes(curve, schedule, course, how), *_turns(curve, course, how), *_fastest(curve, how)]
     return sorted(found, key=lambda event: (KINDS.index(event.kind), event.step))
 
 
@@ -147,32 +148,29 @@ def induction(score: Curve, repeated: Curve, settings: Settings | None = None) -
     return _stretch("induction", score, single, first[place], last[place], how.level)
 
 
-def _changes(curve: Curve, how: Settings) -> Iterator[Event]:
+def _changes(curve: Curve, schedule: Schedule, course: Course, how: Settings) -> Iterator[Event]:
     """The change points."""
-    places = Schedule.of(curve.steps).places
-    found = cut(places, curve.values, how.most, how.seed)
-    if not len(found.starts):
+    if not len(course.starts):
         return
     off = curve.off[np.arange(how.draws) % len(curve.off)]
-    drawn = redrawn(places, found, off, how.seed)
-    for number, start in enumerate(found.starts.tolist()):
+    drawn = redrawn(schedule, course, off, how.seed)
+    for number, start in enumerate(course.starts.tolist()):
         ends = drawn[:, number]
-        last = min(start + 1, len(places) - 1)
+        last = min(start + 1, len(curve.steps) - 1)
         yield _event("change", curve, start, *_ends(ends - 1, ends, start - 1, last, how.level))
 
 
-def _turns(curve: Curve, how: Settings) -> Iterator[Event]:
+def _turns(curve: Curve, course: Course, how: Settings) -> Iterator[Event]:
     """Minima and maxima inside of training."""
     from scipy.signal import find_peaks
 
-    beside = noise(curve.values)
     for kind, sign in (("minimum", -1), ("maximum", 1)):
         values = sign * curve.values
         at, told = find_peaks(values, prominence=0)
         for peak, prominence, left, right in zip(
             at.tolist(), told["prominences"], told["left_bases"], told["right_bases"], strict=True
         ):
-            if chance_of(len(values), float(prominence), beside, how.seed) > CHANCE:
+            if course.chance_of_turn(float(prominence)) > TURN_CHANCE:
                 continue
             resampled = (values + sign * curve.off)[:, left : right + 1]
             higher = resampled[:, peak - left] - np.maximum(resampled[:, 0], resampled[:, -1])

@@ -93,8 +93,9 @@ def phases(
     Where the course over log step changes, where a curve turns, where it falls and rises fastest, and with --induction
     when the in-context-learning score and the loss on repeated tokens fall together. Each has an interval of steps,
     from resampling whole contexts (and for a change noise between checkpoints), that is never narrower than the
-    neighbouring checkpoints. A change or turn that noise alone often makes is left out. Kept as a finding: events in
-    SQL.
+    neighbouring checkpoints. Changes (kinks and jumps) and turns are told from a smooth course with noise: of flat
+    curves, power laws, offset power laws and wide sigmoids with noise of ρ 0 to 0.8 between checkpoints, at most 10 %
+    have any. Kept as a finding: events in SQL.
 
     \b
     Example:
@@ -102,6 +103,7 @@ def phases(
       trajstore phases --induction repeated_half --late 'position_is(100)' --early 'position_is(20)' -d repeats
     """
     from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.changes import FALSE_ALARMS, PROMISE
     from trajstore.analysis.trajectories import Comparison
     from trajstore.store import findings
     from trajstore.store.files import check_target
@@ -132,9 +134,13 @@ def phases(
         keep(opened, kept, found, overwrite=replace)
     rows = found.table.to_dicts()
     if as_json:
-        print_json({"finding": kept, "events": rows})
+        print_json(
+            {"finding": kept, "events": rows, "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE}}
+        )
     else:
         print_rows(rows, False, found.table.columns)
+    if groups or measure:
+        say(PROMISE)
     for of_model, on in found.without:
         say(f"No induction bump in {of_model} on {on}.")
     if plot is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.changes import FALSE_ALARMS
 from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
 from trajstore.analysis.trajectories import Comparison
 from trajstore.brief import Brief
@@ -212,6 +213,7 @@ def _facts(store: Store, asked: Asked, curves: Sequence[Curve]) -> dict[str, Any
         "tokens_sha256": {
             name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()
         },
+        "false_alarms": FALSE_ALARMS,
         "groups_sha256": {name: foundations.sha256(name) for name in groups},
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
     }
