@@ -35,6 +35,7 @@ from trajstore.view.spikes import (
     group_names,
     keep,
     keep_groups,
+    not_found,
     spikes,
     tokens_in_context,
 )
@@ -340,6 +341,30 @@ def test_tokens_in_context_are_those_that_go_furthest(spiky: Store) -> None:
     known = {(context, position): text for context, position, text in texts}
     for row in top.filter(dataset="d").iter_rows(named=True):
         assert row["marked"] == known[row["context"], row["position"]]
+
+
+def test_154_flat_checkpoints_have_none_and_21_falling_ones_cannot_tell(store: Store) -> None:
+    """Of the same noise; what is said is in the finding, the chart and JSON too."""
+    rng = np.random.default_rng(3)
+    dataset = store.add_dataset("d", ragged([11] * 60))
+    falling = 2 + 9 * (1 + np.geomspace(1, 1e5, 21) / 30) ** -0.5
+    for model, means in (("flat", np.full(154, 5.0)), ("short", falling)):
+        noisy = means + 0.02 * rng.normal(size=len(means))
+        for step, mean in enumerate(noisy):
+            losses = mean + 0.3 * rng.normal(size=dataset.n_losses)
+            store.append(model=model, dataset="d", step=step, losses=losses.astype(np.float32))
+    flat, short = (spikes(store, ["d"], Selection(models=[model])) for model in ("flat", "short"))
+    assert (flat.verdict, short.verdict) == ("none", "cannot tell")
+    assert "There is none" in not_found(flat.facts)
+    assert "Cannot tell" in not_found(short.facts)
+    assert "Cannot tell" in spike_charts(short)[0].note
+    keep(store, "short", short)
+    facts = store.finding("spikes", "short").facts
+    kept = facts["power"]
+    assert kept["share"] < 0.2
+    assert not_found(facts) == not_found(short.facts)
+    assert "was found" in not_found({name: facts[name] for name in facts if name != "power"})
+    assert kept["height"] == pytest.approx(10 * short.facts["noise"])
 
 
 def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:

@@ -161,7 +161,7 @@ def spikes(
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         else:
             _print(opened, found, top)
-    say(_RECALL if found.found else not_found(found))
+    say(_RECALL if found.found else not_found(found.facts))
     if plot is not None:
         save_chart(spike_charts(found), plot)
         say(f"Drew {plot}.")

@@ -41,7 +41,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
     found = spikes.spikes(store, _TEXTS, Selection(models=[model]), progress=progress)
     spikes.keep(store, NAME, found, overwrite=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
-    text = spikes.not_found(found)
+    text = spikes.not_found(found.facts)
     told = []
     for each in found.found:
         shares = dict(each.shares.filter(window_kind="spike").select("token_class", "share").iter_rows())

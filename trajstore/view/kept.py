@@ -26,6 +26,7 @@ from trajstore.view.gather import Selection
 from trajstore.view.phase_charts import event_charts
 from trajstore.view.shape_charts import shape_charts
 from trajstore.view.spike_charts import share_chart
+from trajstore.view.spikes import not_found
 
 if TYPE_CHECKING:
     from trajstore.store.findings import Finding
@@ -160,7 +161,9 @@ def _pca_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterat
 def _spike_tables(store: Store, finding: Finding) -> Tables:
     del store
     found = finding.table("spikes").drop("model")
-    said = f"{found.height or 'No'} spike{'s' * (found.height != 1)} of the mean loss."
+    said = f"{found.height} spike{'s' * (found.height != 1)} of the mean loss."
+    if found.is_empty():
+        said = not_found(finding.facts)
     groups = finding.table("groups").filter(pl.col("p_adjusted") < 0.05).sort("p_adjusted").drop("model")
     return said, (
         Table.of("Spikes", found),

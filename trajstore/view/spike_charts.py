@@ -37,7 +37,7 @@ def _means(found: Spikes, subject: str) -> Chart:
     )
     note = ""
     if not marks:
-        note = not_found(found)
+        note = not_found(found.facts)
     elif found.noise is not None:
         note = f"Noise between checkpoints: {found.noise.size:.2g} nats."
     return Chart(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -181,25 +181,21 @@ def spikes(
     return Spikes(models[0], inputs, steps, np.asarray(means), noise, seen, tuple(told), facts)
 
 
-def not_found(found: Spikes) -> str:
-    """A sentence that says that no spike was found, and how far that says that there is none."""
-    on = f"the mean loss of {found.model}"
-    noise = found.noise.size if found.noise is not None and np.isfinite(found.noise.size) else None
-    beside = "" if noise is None else f" of {noise:.2g} nats"
-    if found.power is None:
+def not_found(facts: Mapping[str, Any]) -> str:
+    """A sentence, from a finding's facts, that no spike was found, and how far that says that there is none."""
+    on, noise = f"the mean loss of {facts['model']}", facts["noise"]
+    if "power" not in facts:
+        return f"No spike of {on} was found; whether one would have been was not yet looked at."
+    if facts["power"] is None:
         return f"Cannot tell whether {on} has a spike: its noise between checkpoints cannot be measured."
-    seen = found.power
+    seen = Power(**facts["power"])
+    beside = f"the noise of {noise:.2g} nats between checkpoints"
     height = f"a spike of ten times that, {seen.height:.2g} nats, would have been found at {seen.share:.0%} of them"
-    if found.verdict == "none":
-        return (
-            f"There is none: no short rise and fall of {on} stands out from the noise{beside} between checkpoints; "
-            f"{height}."
-        )
+    if seen.enough:
+        return f"There is none: no short rise and fall of {on} stands out from {beside}; {height}."
     least = f"one of {seen.least:.2g} nats" if seen.least is not None else "none of any height"
-    return (
-        f"Cannot tell whether {on} has a spike: none stands out from the noise{beside} between checkpoints, but "
-        f"{height}, {least} at {ENOUGH:.0%}."
-    )
+    unsure = f"Cannot tell whether {on} has a spike: none stands out from {beside}"
+    return f"{unsure}, but {height}, {least} at {ENOUGH:.0%}."
 
 
 def default_name(asked: Asked, search: Search) -> str:
