@@ -103,7 +103,7 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
         (["matrix", "m.npy", "-d", "d", "--steps", "x"], 1, "It takes all, last, log"),
         (["matrix", "m.npy"], 2, "--dataset"),
         (["trajectory", "digitz"], 1, "Did you mean digits"),
-        (["trajectory", "every_token", "--plot", "x.jpeg"], 1, "must end in .html or .png"),
+        (["trajectory", "every_token", "--plot", "x.jpeg"], 1, "must end in .html or .png or .pdf or .svg"),
         (["pca", "-d", "d", "--steps", "last", "-m", "a"], 1, "compares checkpoints, and this matrix has 1"),
         (["group", "add", "Bad", "--sql", "SELECT 1"], 1, "cannot be a group name"),
         (
@@ -162,9 +162,17 @@ def test_trajectory_with_plots(path: Path, tmp_path: Path) -> None:
     rows = json.loads(run(*words, "--json").stdout)
     assert len(rows) == 2 * 8
     assert all(row["low"] < row["mean"] < row["high"] for row in rows)
-    for name in ("t.png", "t.html"):
-        assert f"Drew {tmp_path / name}" in run(*words, "--plot", tmp_path / name).stderr
-    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+    for name, start in (("t.png", b"\x89PNG"), ("t.html", b"<!"), ("t.pdf", b"%PDF-"), ("t.svg", b"<?xml")):
+        drawn = run(*words, "--plot", tmp_path / name)
+        assert f"Drew {tmp_path / name}" in drawn.stderr
+        assert drawn.stdout == "", "the table is not printed as well"
+        assert (tmp_path / name).read_bytes().startswith(start)
+    page = (tmp_path / "t.svg").read_text()
+    assert "every_token" in page
+    run(*words, "--plot", tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == page
+    asked = run(*words, "--plot", tmp_path / "t.png", "--json").stdout
+    assert json.loads(asked) == rows, "unless it is asked for"
 
 
 def test_matrix(path: Path, tmp_path: Path) -> None:
@@ -189,9 +197,10 @@ def test_pca(path: Path, tmp_path: Path) -> None:
     assert sum(row["ratio"] for row in found["variance"]) > 0.999
     assert len(found["scores"]) == 2 * 16
     assert {"before", "after", "text", "loading"} <= found["tokens"][0].keys()
-    table = run(*words, "--plot", tmp_path / "p.png", "--replace").stdout
+    table = run(*words, "--replace").stdout
     assert "component" in table
     assert "PC2" in table
+    assert run(*words, "--plot", tmp_path / "p.png", "--replace").stdout == ""
     assert (tmp_path / "p.png").exists()
 
 
@@ -224,3 +233,40 @@ def test_the_list_of_groups_stays_narrow_with_many_datasets(path: Path) -> None:
         "description",
     ]
     assert run("group", "list", "-d", "less", "-s", path, ok=False).exit_code == 1
+
+
+def test_quiet_says_errors_and_no_more(path: Path, tmp_path: Path) -> None:
+    for words in (
+        ["-q", "status", "-s", path],
+        ["status", "-q", "-s", path],
+        ["status", "--quiet", "-s", path],
+    ):
+        said = run(*words)
+        assert said.stderr == ""
+        assert said.stdout == run("status", "-s", path).stdout
+    assert "models" in run("status", "-s", path).stderr, "one command's quiet does not outlive it"
+    assert run("-q", "group", "list", "-s", path).stderr == ""
+    assert run("trajectory", "every_token", "-q", "-s", path).stderr == ""
+    assert (
+        "There is no model"
+        in run("matrix", tmp_path / "m.npy", "-d", "d", "-m", "c", "-q", "-s", path, ok=False).stderr
+    )
+    (path / "losses/model=a/dataset=d/step=1/slice.parquet").write_bytes(b"PAR1")
+    broken = CliRunner().invoke(app, ["check", "-q", "-s", str(path)])
+    assert broken.exit_code == 1
+    assert broken.stderr == "1 problem.\n"
+
+
+def test_one_is_singular(path: Path, tmp_path: Path) -> None:
+    assert "2 models, 2 datasets" in run("status", "-s", path).stderr
+    assert run("sql", "SELECT 1 AS x", "-s", path).stderr == "1 row.\n"
+    assert "Wrote 1 row to" in run("sql", "SELECT 1 AS x", "-o", tmp_path / "x.csv", "-s", path).stderr
+    done = run("drop", "-m", "a", "-d", "d", "--steps", "1", "--yes", "-s", path)
+    assert "a on d: 1 slice, step 1" in done.stderr
+    assert "Removed 1 slice of a." in done.stderr
+    table = tmp_path / "bad.csv"
+    table.write_text("model,step,context,position,token,loss\nc,5,0,1,0,1.0\n")
+    failed = CliRunner().invoke(app, ["ingest", str(table), "-d", "d", "-s", str(path)])
+    assert failed.exit_code == 1
+    assert "1 was not taken; everything else was." in failed.stderr
+    assert "1 row read" in failed.stderr

@@ -29,7 +29,7 @@ from trajstore.view.compared import charts, default_name, group_names, keep, kee
 from trajstore.view.comparison import Question, compare, density
 from trajstore.view.enriched import enriched, memberships
 from trajstore.view.gather import Selection
-from trajstore.view.matplotlib_charts import png
+from trajstore.view.matplotlib_charts import picture
 from trajstore.view.plotly_charts import figure
 
 __all__ = ["path"]
@@ -312,7 +312,7 @@ def test_a_density_is_drawn() -> None:
     )
     assert {heat[0].coloraxis, heat[1].coloraxis} == {"coloraxis", "coloraxis2"}
     assert drawn.layout.coloraxis.colorbar.ticktext[-1] == "200"
-    assert len(png([chart])) > 5000
+    assert len(picture([chart])) > 5000
 
 
 def test_the_command(path: Path, tmp_path: Path) -> None:

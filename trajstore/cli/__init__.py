@@ -33,7 +33,7 @@ from trajstore.cli import (
     suite,
     trajectory,
 )
-from trajstore.cli.output import CommandGroup
+from trajstore.cli.output import CommandGroup, be_quiet
 from trajstore.cli.streams import make_visible
 from trajstore.version import __version__
 
@@ -57,6 +57,15 @@ def _version(asked: bool) -> None:
 def trajstore(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and stop.")
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            callback=be_quiet,
+            help="Say nothing but errors and warnings; also behind a command.",
+        ),
     ] = False,
 ) -> None:
     """A store for the per-token losses of language-model checkpoints: score, ask in SQL, cut groups, pull matrices.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.names import (
     complete_datasets,
     complete_groups,
@@ -84,7 +85,9 @@ AlignOption = Annotated[
 CiOption = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
 LevelOption = Annotated[float, typer.Option(help="How often an interval should cover.")]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
-PlotOption = Annotated[Path | None, typer.Option(help="Draw to this file, .png or .html.")]
+PlotOption = Annotated[
+    Path | None, typer.Option(help="Draw to this file, .png, .pdf, .svg or .html, and print no table.")
+]
 MarkOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -155,7 +158,7 @@ def matrix(
     files = save_matrix(pulled, out)
     rows, columns = pulled.values.shape
     kind = "checkpoints and datasets" if align == "item" else "checkpoints"
-    say(f"Wrote {out}: {rows:,} {kind} × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
+    say(f"Wrote {out}: {rows:,} {kind} × {count(columns, 'token')}, float32, {size(out.stat().st_size)}.")
     say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.output import Exit, console, print_table, say
 from trajstore.errors import BadOption
 from trajstore.store.text import shown
@@ -81,7 +82,7 @@ def answer(
         if out is not None:
             with whole_file(check_target(out, [out.suffix.lower()])) as target:
                 rows = answers.write(store, query, target, kind, *asked)
-            say(f"Wrote {rows:,} rows to {out}.")
+            say(f"Wrote {count(rows, 'row')} to {out}.")
         elif kind == "table":
             frame, rows = answers.frame(store, query, _SHOWN, *asked)
             _print(frame.columns, frame.rows(), rows)
@@ -102,9 +103,9 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> N
     if left:
         say(f"{len(left)} more columns have no room: {', '.join(left)}. For all of them: --format json")
     if total > len(rows):
-        say(f"The first {len(rows)} of {total:,} rows. For all of them: -o FILE.csv, or --format csv")
+        say(f"The first {len(rows)} of {count(total, 'row')}. For all of them: -o FILE.csv, or --format csv")
     else:
-        say(f"{total:,} rows." if total != 1 else "1 row.")
+        say(f"{count(total, 'row')}." if total != 1 else "1 row.")
 
 
 def _on_terminal() -> bool:

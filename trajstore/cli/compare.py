@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.analysis import (
     AlignOption,
     AnyDatasets,
@@ -159,12 +160,12 @@ def compare(
         by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
     if as_json:
         _print_json(kept, found, shown)
-    else:
+    elif plot is None:
         _print(found, shown, top)
     for line in [*_notes(found, question.outliers), *by_losses]:
         say(line)
     for group_name, size in sizes.items():
-        say(f"Added the group {group_name}: {size:,} tokens.")
+        say(f"Added the group {group_name}: {count(size, 'token')}.")
     say(f"Kept as the finding {kept}: trajstore finding show compare {kept}")
     if plot is not None:
         save_chart(compared.charts(found, question), plot)

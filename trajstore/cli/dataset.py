@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.names import complete_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -107,8 +108,8 @@ def add(
         made = opened.add_dataset(name, new)
     verb = "was there already, with the same tokens" if there else "added"
     say(
-        f"Dataset {name} {verb}: {made.n_contexts:,} contexts, {made.n_tokens:,} tokens, "
-        f"{made.n_losses:,} losses a step."
+        f"Dataset {name} {verb}: {count(made.n_contexts, 'context')}, {count(made.n_tokens, 'token')}, "
+        f"{count(made.n_losses, 'loss', 'losses')} a step."
     )
 
 
@@ -193,7 +194,7 @@ def drop(
     with open_store(store) as opened:
         there = opened.slices_on(name)
         of = listed(dict.fromkeys(model for model, _, _ in there))
-        also = f" and {len(there)} slices of {of}" if there else ""
+        also = f" and {count(len(there), 'slice')} of {of}" if there else ""
         if not yes and (losses or not there):
             typer.confirm(f"Remove the dataset {name}{also}?", abort=True, err=True)
         opened.drop_dataset(name, losses=losses)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.analysis import (
     AlignOption,
     AnyDatasets,
@@ -77,7 +78,10 @@ Name = Annotated[
         "options]."
     ),
 ]
-Plot = Annotated[Path | None, typer.Option(help="Draw the means by step to this file, .png or .html.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="Draw the means by step to this file, .png, .pdf, .svg or .html, and print no table."),
+]
 
 
 def steps(
@@ -286,7 +290,7 @@ def _run(
     if as_json:
         frames = {"summary": found.summary, "changes": changes}
         print_json({"finding": kept, **{key: frame.to_dicts() for key, frame in frames.items()}})
-    else:
+    elif plot is None and out is None:
         _print(found.summary, changes)
     _say_what_it_is(found, asked.how)
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
@@ -295,7 +299,8 @@ def _run(
     if out is not None and found.matrix is not None:
         save_matrix(found.matrix, out)
         rows, columns = found.matrix.values.shape
-        say(f"Wrote {out}: {rows:,} differences × {columns:,} tokens, float32, {size(out.stat().st_size)}.")
+        what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
+        say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
     if plot is not None:
         drawn = chart(found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level)
         save_chart(drawn, plot)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.names import complete_groups
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -69,7 +70,9 @@ def balance(
         print_json({"groups": made.groups, "names": made.names, "counts": made.counts.to_dicts()})
         return
     print_rows(made.counts.to_dicts(), False)
-    say(f"Added {made.names[0]} and {made.names[1]}, {made.counts['kept'].sum() // 2:,} tokens each.")
+    say(
+        f"Added {made.names[0]} and {made.names[1]}, {count(int(made.counts['kept'].sum()) // 2, 'token')} each."
+    )
 
 
 def register(family: typer.Typer) -> None:

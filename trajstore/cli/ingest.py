@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
 
 if TYPE_CHECKING:
@@ -167,23 +168,31 @@ def _say_report(report: Report, dataset: str) -> None:
     tally = report.tally
     lacking = f" ({report.partial} of them still lack contexts)" if report.partial else ""
     say(
-        f"{dataset}: {report.written} slices written{lacking}, {report.skipped} there already; "
-        f"{tally.rows:,} rows read in {report.seconds:.1f} s."
+        f"{dataset}: {count(report.written, 'slice')} written{lacking}, {report.skipped} there already; "
+        f"{count(tally.rows, 'row')} read in {report.seconds:.1f} s."
     )
     if tally.left_out:
-        say(f"{tally.left_out:,} rows are of other datasets, models or steps and were left out.")
+        are, were = ("is", "was") if tally.left_out == 1 else ("are", "were")
+        say(f"{count(tally.left_out, 'row')} {are} of other datasets, models or steps and {were} left out.")
     if tally.padding:
-        say(f"{tally.padding:,} losses of position 0, which has none, were left out.")
+        say(f"{count(tally.padding, 'loss', 'losses')} of position 0, which has none, were left out.")
     if tally.empty:
-        say(f"{tally.empty:,} rows hold NaN throughout: no loss, no slice.")
+        say(
+            f"{count(tally.empty, 'row')} {'holds' if tally.empty == 1 else 'hold'} NaN throughout: no loss, no slice."
+        )
     if tally.unchecked:
-        say(f"{tally.unchecked:,} rows do not say their token, so it was not compared with the dataset's.")
+        do, their = ("does", "its") if tally.unchecked == 1 else ("do", "their")
+        say(
+            f"{count(tally.unchecked, 'row')} {do} not say {their} token, so it was not compared with the dataset's."
+        )
     for failure in report.failures[:_SHOWN]:
-        say(f"{failure.what}: {failure.reason}")
+        say(f"{failure.what}: {failure.reason}", needed=True)
     if report.failures:
         rest = len(report.failures) - _SHOWN
-        more = f" {rest} more are like these." if rest > 0 else ""
-        say(f"{len(report.failures)} were not taken; everything else was.{more}")
+        more = f" {rest} more {'is' if rest == 1 else 'are'} like these." if rest > 0 else ""
+        number = len(report.failures)
+        were = "was" if number == 1 else "were"
+        say(f"{number:,} {were} not taken; everything else was.{more}", needed=True)
 
 
 def register(app: typer.Typer) -> None:

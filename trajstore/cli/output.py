@@ -65,12 +65,13 @@ DEFAULT_STORE = Path("store")
 class CommandGroup(TyperGroup):
     """Commands whose user errors are a message, not a traceback."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
         """Run as a program; what is printed as text, by whomever, is made visible."""
-        before, CommandLine.active = CommandLine.active, True
+        asked = _quiet_first(sys.argv[1:] if args is None else args)
+        before, CommandLine.active, Talk.quiet = CommandLine.active, True, False
         try:
             with visible_streams():
-                return super().main(*args, **kwargs)
+                return super().main(asked, *rest, **more)
         finally:
             CommandLine.active = before
 
@@ -80,7 +81,7 @@ class CommandGroup(TyperGroup):
             with _telling_what_is_stale():
                 return super().invoke(ctx)
         except TrajstoreError as error:
-            say(f"Error: {error}")
+            say(f"Error: {error}", needed=True)
             raise typer.Exit(Exit.WRONG_USAGE if isinstance(error, BadOption) else Exit.FAILED) from error
         except BrokenPipeError:
             # Whoever read our output has enough (as head does), which is no failure.
@@ -93,7 +94,7 @@ class CommandGroup(TyperGroup):
                 if full
                 else ""
             )
-            say(f"Error: {error}.{mend}")
+            say(f"Error: {error}.{mend}", needed=True)
             raise typer.Exit(Exit.FAILED) from error
         except KeyboardInterrupt as error:
             raise _stopped() from error
@@ -105,7 +106,10 @@ class CommandGroup(TyperGroup):
 
 def _stopped() -> typer.Exit:
     """What ends a command after Ctrl-C."""
-    say("Stopped. Nothing is half-written: what was finished is kept, and the same command does the rest.")
+    say(
+        "Stopped. Nothing is half-written: what was finished is kept, and the same command does the rest.",
+        needed=True,
+    )
     return typer.Exit(Exit.FAILED)
 
 
@@ -117,7 +121,7 @@ def _telling_what_is_stale() -> Iterator[None]:
 
         def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, PassedOver | StaleGroup):
-                say(f"Warning: {message}")
+                say(f"Warning: {message}", needed=True)
             else:
                 usual(message, category, *rest, **more)
 
@@ -132,9 +136,28 @@ def open_store(path: Path) -> Store:
     return Store(path)
 
 
-def say(message: str) -> None:
-    """A line of talk."""
-    typer.echo(visible(message), err=True)
+class Talk:
+    """How much a command says beside its data."""
+
+    quiet = False
+
+
+def be_quiet(asked: bool) -> None:
+    """From here on only errors, warnings and questions are said."""
+    Talk.quiet = Talk.quiet or asked
+
+
+def _quiet_first(args: Sequence[str]) -> list[str]:
+    """Arguments with --quiet, which every command takes, before the command."""
+    ours = list(args[: args.index("--")]) if "--" in args else list(args)
+    asked = [word for word in ours if word in ("--quiet", "-q")]
+    return [*asked[:1], *(word for word in ours if word not in asked), *args[len(ours) :]]
+
+
+def say(message: str, *, needed: bool = False) -> None:
+    """A line of talk; --quiet leaves out what is not needed."""
+    if needed or not Talk.quiet:
+        typer.echo(visible(message), err=True)
 
 
 def print_text(text: str) -> None:
@@ -226,6 +249,8 @@ class Bars:
         from rich.table import Column
 
         self.stop()
+        if Talk.quiet:
+            return
         stderr = console(stderr=True)
         if not stderr.is_terminal:
             self._plain = _Lines(label, total, unit)
@@ -267,7 +292,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """A line of talk, above the bar."""
-        if self._bar is not None:
+        if self._bar is not None and not Talk.quiet:
             self._bar.console.print(visible(message), markup=False, highlight=False)
         else:
             say(message)

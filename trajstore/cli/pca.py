@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.analysis import (
     AlignOption,
     AnyDatasets,
@@ -171,7 +172,7 @@ def pca(
         tokens = top_tokens(opened, found.result, top)
     if as_json:
         _print_json(kept, found, tokens)
-    else:
+    elif plot is None:
         _print_components(found, tokens)
     _say_what_was_made(kept, found)
     if plot is not None:
@@ -236,7 +237,7 @@ def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
 def _say_what_was_made(name: str, found: Fitted) -> None:
     """What the numbers are of, and where they are kept."""
     facts = found.facts
-    say(f"{facts['rows']:,} checkpoints × {facts['columns']:,} tokens; {facts['explained']}.")
+    say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")
     asked = facts["components"] * (2 if facts["method"] == "hybrid" else 1)
     if (made := found.result.variance.height) < asked:
         say(f"There are no more than {made} components of these checkpoints ({asked} were asked for).")

@@ -137,7 +137,7 @@ def phases(
         print_json(
             {"finding": kept, "events": rows, "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE}}
         )
-    else:
+    elif plot is None:
         print_rows(rows, False, found.table.columns)
     if groups or measure:
         say(PROMISE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.names import complete_datasets, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -258,7 +259,8 @@ def score(
 def _say_plan(plan: Plan) -> None:
     """What there is to do, before it is done."""
     say(
-        f"{plan.model}: {plan.slices} slices to score ({plan.tokens:,} tokens) at {len(plan.pending)} checkpoints, "
+        f"{plan.model}: {count(plan.slices, 'slice')} to score ({count(plan.tokens, 'token')}) at "
+        f"{count(len(plan.pending), 'checkpoint')}, "
         f"{plan.present} there already."
     )
     if plan.backfilled:
@@ -269,7 +271,7 @@ def _say_plan(plan: Plan) -> None:
         say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
         amount = f", about {size(plan.download_bytes)}" if plan.download_bytes else ""
-        say(f"{len(plan.downloads)} revisions to download{amount}.")
+        say(f"{count(len(plan.downloads), 'revision')} to download{amount}.")
     if plan.skipped_bad:
         say(f"Left out as known to be bad: the steps {runs(sorted(each.step for each in plan.skipped_bad))}.")
     elif bad := [each.checkpoint for each in plan.pending if each.checkpoint.known_bad]:
@@ -302,7 +304,7 @@ def _end(model: str, report: Report) -> None:
     """Say what was done, what went wrong and what is left; exits with 1 where something was not scored."""
     rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
     say(
-        f"{model}: {report.written} slices written, {report.skipped} there already, "
+        f"{model}: {count(report.written, 'slice')} written, {report.skipped} there already, "
         f"in {report.seconds:.1f} s{rate}."
     )
     if report.left:
@@ -310,10 +312,10 @@ def _end(model: str, report: Report) -> None:
             f"The time given is used up: {report.left} slices are left, and the same command goes on with them."
         )
     for step, reason in report.unmeasured:
-        say(f"step {step} was scored, but {reason}")
+        say(f"step {step} was scored, but {reason}", needed=True)
     if report.failures:
         for step, reason in report.failures:
-            say(f"step {step} was not scored: {reason}")
+            say(f"step {step} was not scored: {reason}", needed=True)
         others = "" if report.left else "The others are done. "
         say(f"{others}The same command again scores only what is missing.")
     if report.failures or report.unmeasured:

@@ -87,7 +87,7 @@ def shapes(
         charts = [] if plot is None else shape_charts(opened, kept, asked, parts, found)
     if as_json:
         print_json({"finding": kept, "shares": found.to_dicts(), "agreement": pairs.to_dicts()})
-    else:
+    elif plot is None:
         _print(found, pairs)
     for each in asked.groups:
         if each not in found["group"]:

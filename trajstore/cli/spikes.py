@@ -159,7 +159,7 @@ def spikes(
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
-        else:
+        elif plot is None:
             _print(opened, found, top)
     say(_RECALL if found.found else not_found(found.facts))
     if plot is not None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.names import complete_datasets, complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -83,7 +84,8 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
     if as_json:
         print_json([vars(line) for line in lines])
         return
-    say(f"{path}: {len({line.model for line in lines})} models, {len(datasets)} datasets, {groups} groups")
+    models = count(len({line.model for line in lines}), "model")
+    say(f"{path}: {models}, {count(len(datasets), 'dataset')}, {count(groups, 'group')}")
     rows = [
         {
             "model": line.model,
@@ -144,7 +146,7 @@ def check(
     for path in moved:
         say(f"Moved to {path}.")
     if problems:
-        say(f"{len(problems)} problems.")
+        say(f"{count(len(problems), 'problem')}.", needed=True)
         raise typer.Exit(Exit.FAILED)
     say(
         "Everything is as it was written."
@@ -213,7 +215,8 @@ def _confirm(chosen: list[tuple[str, str, int]], yes: bool) -> None:
     for model, dataset, step in chosen:
         found.setdefault((model, dataset), []).append(step)
     for (model, dataset), steps in found.items():
-        say(f"{model} on {dataset}: {len(steps)} slices, steps {_few(steps)}")
+        which = f"step{'s' if len(steps) > 1 else ''} {_few(steps)}"
+        say(f"{model} on {dataset}: {count(len(steps), 'slice')}, {which}", needed=not yes)
     if not yes:
         typer.confirm(f"Remove {_counted(chosen)}?", abort=True, err=True)
 
@@ -221,7 +224,7 @@ def _confirm(chosen: list[tuple[str, str, int]], yes: bool) -> None:
 def _counted(chosen: list[tuple[str, str, int]]) -> str:
     """How many slices, and of which models."""
     models = list(dict.fromkeys(model for model, _, _ in chosen))
-    return f"{len(chosen)} slices" + (f" of {', '.join(models)}" if models else "")
+    return count(len(chosen), "slice") + (f" of {', '.join(models)}" if models else "")
 
 
 def register(app: typer.Typer) -> None:

@@ -120,7 +120,7 @@ def trajectory(
         found = compute(opened, groups, selection, comparison, interval, x, bars())  # type: ignore[arg-type]
     if text:
         print_chart(found.chart())
-    else:
+    elif as_json or plot is None:
         print_rows((found.frame if as_json else found.frame.drop(_DETAILS)).to_dicts(), as_json)
     for line in found.caveats:
         say(line)

@@ -1,6 +1,6 @@
 """Charts of results, and the page to look at: figures → charts → files.
 
-`trajectory_chart` and `pca_charts` describe what to draw, `save_chart` draws it as .html or .png, and
+`trajectory_chart` and `pca_charts` describe what to draw, `save_chart` draws it as .html, .png, .pdf or .svg, and
 `write_report` writes the whole page. Plotly, matplotlib and polars are imported only when something is drawn.
 """
 

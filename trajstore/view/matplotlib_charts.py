@@ -42,11 +42,15 @@ _ENTRY_INCHES = 0.6
 """Of the legend beside its words."""
 
 
-def png(charts: Sequence[Chart]) -> bytes:
-    """The charts one under the other as one PNG."""
+def picture(charts: Sequence[Chart], kind: str = "png") -> bytes:
+    """The charts one under the other as one png, pdf or svg; the same charts give the same bytes."""
+    import matplotlib as mpl
+
     made = figure(charts)
     buffer = io.BytesIO()
-    made.savefig(buffer, format="png", dpi=DPI)
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trajstore", "pdf.fonttype": 42}):
+        made.savefig(buffer, format=kind, dpi=DPI, metadata=undated)
     return buffer.getvalue()
 
 

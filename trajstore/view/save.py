@@ -1,4 +1,4 @@
-"""Charts into files: .html by plotly, .png by matplotlib. A file is written whole or not at all."""
+"""Charts into files: .html by plotly, .png, .pdf and .svg by matplotlib. A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trajstore.view.charts import Chart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SUFFIXES = (".html", ".png")
+SUFFIXES = (".html", ".png", ".pdf", ".svg")
 """The kinds of file a chart can be saved as."""
 
 
@@ -31,13 +31,13 @@ class Plot:
         return f"Plot({'; '.join(chart.title for chart in self.charts)})"
 
     def _repr_png_(self) -> bytes:
-        from trajstore.view.matplotlib_charts import png
+        from trajstore.view.matplotlib_charts import picture
 
-        return png(self.charts)
+        return picture(self.charts)
 
 
 def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
-    """Writes one chart, or several one under the other, as .html (plotly) or .png (matplotlib).
+    """Writes one chart, or several one under the other, as .html (plotly), .png, .pdf or .svg (matplotlib).
 
     Raises `BadTarget` for another suffix or a folder that does not exist, `PlotError` for nothing to draw.
     """
@@ -45,10 +45,10 @@ def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
     charts = [chart] if isinstance(chart, Chart) else list(chart)
     if not any(panel.series for one in charts for panel in one.panels):
         raise PlotError(f"There is nothing to draw, so {target} was not written.")
-    if target.suffix.lower() == ".png":
-        from trajstore.view.matplotlib_charts import png
+    if target.suffix.lower() == ".html":
+        from trajstore.view.plotly_charts import page
 
-        return write_whole(target, png(charts))
-    from trajstore.view.plotly_charts import page
+        return write_whole(target, page(charts).encode())
+    from trajstore.view.matplotlib_charts import picture
 
-    return write_whole(target, page(charts).encode())
+    return write_whole(target, picture(charts, target.suffix.lower().removeprefix(".")))
