@@ -38,18 +38,20 @@ ORIGIN = Provenance(
 class Suite:
     """A run's losses and origins on two datasets, to plant something in before it is stored."""
 
-    def __init__(self, store: Store, model: str = "run", repo: str | None = None) -> None:
+    def __init__(self, store: Store, model: str = "run", repo: str | None = None, own: int = 0) -> None:
         self.store, self.model = store, model
         store.publish_model(ModelFacts(model, repo=repo))
         self.losses: dict[tuple[str, int], np.ndarray] = {}
         self.origins = {
-            (name, step): replace(ORIGIN, weights=f"sha256:{step:064x}") for name in "de" for step in STEPS
+            (name, step): replace(ORIGIN, weights=f"sha256:{own:08x}{step:056x}")
+            for name in "de"
+            for step in STEPS
         }
         for seed, name in enumerate("de"):
             if name not in store.dataset_names():
                 store.add_dataset(name, ragged([20] * 30, seed))
             n = store.dataset(name).n_losses
-            rng = np.random.default_rng(seed + 10)
+            rng = np.random.default_rng(seed + 10 + 100 * own)
             middle, fall = rng.normal(5, 2, n), rng.gamma(2, 2, n)
             for step in STEPS:
                 learned = 1 / (1 + np.exp(middle - np.log1p(step)))
@@ -63,6 +65,7 @@ class Suite:
                 dataset=name,
                 step=step,
                 losses=np.maximum(loss, 0),
+                allow_large=True,
                 provenance=self.origins[name, step],
             )
         return self.store
@@ -123,7 +126,7 @@ def named(findings: list[Finding]) -> set[tuple[str, str, tuple[int, ...]]]:
 
 def test_a_good_suite(store: Store) -> None:
     Suite(store, "one").write()
-    Suite(store, "two").write()  # the same weights and losses in another model are no finding
+    Suite(store, "two", own=1).write()
     assert audit(store) == []
     result = CliRunner().invoke(app, ["audit", "-s", str(store.path)])
     assert (result.exit_code, result.stdout) == (0, "")
@@ -149,7 +152,7 @@ def test_all_at_once(store: Store) -> None:
     suite = Suite(store)
     for plant in PLANTED:
         plant(suite)
-    Suite(store, "good").write()
+    Suite(store, "good", own=1).write()
     suite.write()
     found = audit(store)
     assert named(found) == {(kind, datasets, steps) for kind, datasets, steps, _ in PLANTED.values()}
@@ -158,6 +161,101 @@ def test_all_at_once(store: Store) -> None:
     assert named(audit(store, "run", "d")) == {
         (kind, "d", steps) for kind, datasets, steps, _ in PLANTED.values() if "d" in datasets
     }
+
+
+def test_two_models_with_the_same_weights(store: Store) -> None:
+    """Beyond their first step, which runs may share by design; found though only one of them was asked for."""
+    one, two = Suite(store, "one"), Suite(store, "two", own=1)
+    for name in "de":
+        for step in (0, 128, 9000):
+            two.origins[name, step] = replace(
+                two.origins[name, step], weights=one.origins[name, step].weights
+            )
+            two.losses[name, step] = one.losses[name, step]
+    one.write()
+    two.write()
+    for asked, other in (("one", "two"), ("two", "one")):
+        found = [each for each in audit(store, asked) if each.finding == "same weights"]
+        assert [(each.model, each.datasets, each.steps) for each in found] == [
+            (asked, ("d", "e"), (128, 9000))
+        ]
+        assert f"the same weights as {other} at the same 2 steps" in found[0].what
+        assert "compare the files" in found[0].advice
+
+
+def test_two_models_with_nearly_the_same_losses(store: Store) -> None:
+    one, two = Suite(store, "one").write(), Suite(store, "two", own=1)
+    for step in (128, 9000):
+        two.losses["d", step] = one.slice_losses("one", "d", step) + np.float32(1e-5)
+    two.write()
+    shared = [each for each in audit(store) if each.finding == "nearly equal losses"]
+    assert [(each.model, each.datasets, each.steps) for each in shared] == [("one", ("d",), (128, 9000))]
+    assert "those of two at the same 2 steps" in shared[0].what
+
+
+def nearly_equal(suite: Suite) -> None:
+    for name in "de":
+        suite.losses[name, 31_000] = suite.losses[name, 29_000] + np.float32(1e-5)
+
+
+def shuffled(suite: Suite) -> None:
+    rng = np.random.default_rng(0)
+    for name in "de":
+        suite.losses[name, 31_000] = rng.permutation(suite.losses[name, 31_000])
+
+
+def bits(suite: Suite) -> None:
+    for name in "de":
+        suite.losses[name, 31_000] = suite.losses[name, 31_000] / np.float32(np.log(2))
+
+
+def perplexities(suite: Suite) -> None:
+    for name in "de":
+        suite.losses[name, 31_000] = np.exp(suite.losses[name, 31_000])
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "steps"),
+    [
+        (nearly_equal, "nearly equal losses", (29_000, 31_000)),
+        (shuffled, "another order", (31_000,)),
+        (bits, "another unit", (31_000,)),
+        (perplexities, "too large", (31_000,)),
+    ],
+)
+def test_what_is_wrong_with_losses_is_named_with_what_to_do(
+    store: Store, plant: Callable[[Suite], None], kind: str, steps: tuple[int, ...]
+) -> None:
+    suite = Suite(store)
+    plant(suite)
+    (found,) = audit(suite.write())
+    assert (found.finding, "".join(found.datasets), found.steps) == (kind, "de", steps)
+    assert found.advice
+
+
+def test_another_run_from_some_step_on(store: Store) -> None:
+    """Kept apart by what no other finding needs: tokens that stay where the first run never had them."""
+    suite = Suite(store)
+    rng = np.random.default_rng(1)
+    for name in "de":
+        shift = rng.normal(0, 1, store.dataset(name).n_losses).astype(np.float32)
+        shift -= shift.mean()
+        for step in STEPS[24:]:
+            suite.losses[name, step] = suite.losses[name, step] + shift
+    (found,) = audit(suite.write())
+    assert (found.finding, found.steps) == ("break", tuple(STEPS[24:]))
+    assert f"from step {STEPS[24]} on the losses lie elsewhere" in found.what
+
+
+def test_a_run_in_bits_is_seen_by_its_first_guess(store: Store) -> None:
+    suite = Suite(store)
+    guess = np.log2(store.dataset("d").tokenizer.size)
+    for step in STEPS:
+        fall = suite.losses["d", step] / suite.losses["d", 0].mean()
+        suite.losses["d", step] = (guess * fall).astype(np.float32)
+    found = [each for each in audit(suite.write(), None, "d") if each.finding == "too large"]
+    assert 0 in found[0].steps
+    assert "bits, or" in found[0].what
 
 
 def test_the_command(store: Store) -> None:

@@ -1,30 +1,54 @@
 """What is suspicious about the slices of a store: checkpoints that are not what their step says, and mixed origins.
 
-Takes what footers say and how far the losses of a run's steps lie apart (nats), gives findings. That a finding is no
-error is for its reader to say: steps 0 and 1 may well be alike. Opens no store.
+Takes what footers say and the courses of a run's losses (nats), gives findings. That a finding is no error is for its
+reader to say: steps 0 and 1 may well be alike. Opens no store.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from trajstore.analysis.placing import Misplaced, out_of_place
-from trajstore.errors import runs
+from trajstore.analysis.oddities import Oddities, oddities
+from trajstore.analysis.shared import shared_losses, shared_weights
+from trajstore.errors import listed, runs
 
 if TYPE_CHECKING:
+    from trajstore.analysis.courses import Course
     from trajstore.store.slices import SliceFacts
 
 SAME_WEIGHTS = "same weights"
 EQUAL_LOSSES = "equal losses"
+NEARLY_EQUAL = "nearly equal losses"
+TOO_LARGE = "too large"
+OTHER_UNIT = "another unit"
+OTHER_ORDER = "another order"
+OF_THE_END = "of the end"
 OUT_OF_PLACE = "out of place"
+UNLIKE = "unlike its neighbours"
+BREAK = "break"
 KNOWN_BAD = "known bad"
 MIXED = "mixed origin"
 DAMAGED = "damaged"
+
+ADVICE = {
+    SAME_WEIGHTS: "compare the files at their source, and drop the slices that are not their step's",
+    EQUAL_LOSSES: "compare the files at their source, and drop the slices that are not their step's",
+    NEARLY_EQUAL: "compare the files at their source, and drop the slices that are not their step's",
+    TOO_LARGE: "drop them (trajstore drop), and ingest them again with --unit bits or perplexity",
+    OTHER_UNIT: "drop them (trajstore drop), and ingest them again with their --unit",
+    OTHER_ORDER: "drop them (trajstore drop), and ingest them again with each loss at its context and position",
+    OF_THE_END: "the final weights may have been saved or loaded there: score those steps from their own files",
+    OUT_OF_PLACE: "score that step again from its own files, and leave it out until then",
+    UNLIKE: "another run's weights or another text? Score that step again from its own files",
+    BREAK: "do both parts belong to one run, with one seed and one text? If not, store them as two models",
+    KNOWN_BAD: "leave those steps out: score --skip-known-bad, or trajstore drop",
+    MIXED: "score them again in one way where small differences matter",
+    DAMAGED: "trajstore check --deep says more",
+}
+"""What to do about a finding of each kind."""
 
 _SHOWN = len("sha256:") + 12
 _UNKNOWN = "unknown"
@@ -35,58 +59,111 @@ class Finding:
     """Something that somebody should look at."""
 
     finding: str
-    """Its kind: same weights, equal losses, out of place, known bad, mixed origin, damaged."""
+    """Its kind, as in `ADVICE`."""
     model: str
     datasets: tuple[str, ...]
     """On which it shows; sorted."""
     steps: tuple[int, ...]
     """Those that it is about; of a mixed origin, those that are not as most are."""
     what: str
-
-
-@dataclass(frozen=True)
-class Distances:
-    """How far the losses of a model's steps on one dataset lie apart."""
-
-    steps: tuple[int, ...]
-    """Ascending."""
-    apart: np.ndarray
-    """Root mean square differences, float64 (steps, steps), nats."""
+    advice: str = ""
+    """What to do about it."""
 
 
 def audit(
     slices: Sequence[SliceFacts],
-    distances: Mapping[tuple[str, str], Distances],
+    courses: Mapping[tuple[str, str], Course],
     known_bad: Callable[[SliceFacts], str | None],
+    others: Sequence[SliceFacts] = (),
+    too_large: Mapping[tuple[str, str], Mapping[int, str]] | None = None,
 ) -> list[Finding]:
     """All findings, by model and kind.
 
-    `distances` are by (model, dataset), of the slices that can be compared; `known_bad` says what is said of a slice's
-    checkpoint elsewhere, or None. A pair of steps that have the same weights is not named again for its equal losses,
-    nor as out of place: the finding itself says which of the two is.
+    `courses` are by (model, dataset), of the slices that can be compared; `known_bad` says what is said of a slice's
+    checkpoint elsewhere, or None. `others` are slices of further models, whose weights are compared with. `too_large`
+    says by (model, dataset) and step how losses are too large to be nats. A step is named for the plainest reason only:
+    a pair of steps that have the same weights is not named again for its equal losses, nor as out of place, since the
+    finding itself says which of the two is.
     """
     found: list[Finding] = []
     for model, own in _grouped(slices, lambda each: each.model).items():
         by_dataset = _grouped(own, lambda each: each.dataset)
-        weights = _alike(own, lambda each: each.provenance.weights)
-        losses = {
-            name: [
-                group for group in _alike(those, lambda each: each.loss_sha256) if not _within(group, weights)
-            ]
-            for name, those in by_dataset.items()
-        }
-        odd = {
-            name: out_of_place(on.steps, on.apart, _joined([*weights, *losses[name]], on.steps))
-            for name in by_dataset
-            if (on := distances.get((model, name))) is not None
-        }
-        twins = {step for groups in (weights, *losses.values()) for group in groups for step in group}
-        found += _same_weights(model, own, weights, odd)
-        found += _equal_losses(model, losses, odd)
-        found += _out_of_place(model, odd, twins)
+        of_model = {name: on for (its, name), on in courses.items() if its == model}
+        large = {name: (too_large or {}).get((model, name), {}) for name in by_dataset}
+        found += _wrong_steps(model, by_dataset, of_model, large)
         found += _known_bad(model, own, known_bad)
         found += _mixed(model, by_dataset)
-    return found
+    found += _shared(slices, others, courses)
+    return [replace(each, advice=ADVICE[each.finding]) for each in found]
+
+
+def _wrong_steps(
+    model: str,
+    by_dataset: Mapping[str, Sequence[SliceFacts]],
+    courses: Mapping[str, Course],
+    large: Mapping[str, Mapping[int, str]],
+) -> list[Finding]:
+    """Checkpoints of a model that are not what their step says."""
+    own = [each for those in by_dataset.values() for each in those]
+    weights = _alike(own, lambda each: each.provenance.weights)
+    losses = {
+        name: [group for group in _alike(those, lambda each: each.loss_sha256) if not _within(group, weights)]
+        for name, those in by_dataset.items()
+    }
+    odd = {name: oddities(on, [*weights, *losses.get(name, [])]) for name, on in courses.items()}
+    named = _Named(model)
+    named.twins(_same_weights(model, own, weights, odd))
+    named.twins(_equal(model, EQUAL_LOSSES, "that are equal to the bit", losses, odd))
+    near = {name: each.copies for name, each in odd.items()}
+    named.twins(_equal(model, NEARLY_EQUAL, "that hardly differ", near, odd))
+    named.steps(TOO_LARGE, {name: tuple(steps) for name, steps in large.items()}, _how_large(large))
+    for kind, said, steps in (
+        (OTHER_UNIT, "those of its neighbours in bits", {n: on.bits for n, on in odd.items()}),
+        (OTHER_UNIT, "its neighbours' in perplexities", {n: on.perplexities for n, on in odd.items()}),
+        (
+            OTHER_ORDER,
+            "its neighbours' in another order of tokens",
+            {n: on.shuffled for n, on in odd.items()},
+        ),
+        (
+            OF_THE_END,
+            "as near to the last step's as those beside it",
+            {n: on.of_the_end for n, on in odd.items()},
+        ),
+    ):
+        named.steps(kind, steps, f"its losses are {said}")
+    _out_of_place(named, odd)
+    for step in sorted({step for on in odd.values() for step in on.unlike}):
+        on = {name: (step,) for name, each in odd.items() if step in each.unlike}
+        named.steps(UNLIKE, on, "its losses lie off the path of its neighbours, at the same mean")
+    _breaks(named, odd, courses)
+    return named.found
+
+
+class _Named:
+    """Findings of one model, no step of them for two reasons."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.found: list[Finding] = []
+        self.done: set[int] = set()
+
+    def twins(self, found: Iterable[Finding]) -> None:
+        """Take findings of steps that are alike."""
+        for each in found:
+            self.found.append(each)
+            self.done.update(each.steps)
+
+    def steps(self, kind: str, on: Mapping[str, Sequence[int]], what: str) -> None:
+        """A finding of the steps by dataset that are not named yet, those that are the same together."""
+        sets: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name, steps in on.items():
+            if left := tuple(step for step in steps if step not in self.done):
+                sets[left].append(name)
+        for steps, names in sets.items():
+            said = what if len(steps) == 1 else what.replace("its ", "their ")
+            self.found.append(Finding(kind, self.model, tuple(sorted(names)), steps, said))
+        self.done.update(step for steps in sets for step in steps)
 
 
 def _grouped(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str]) -> dict[str, list[SliceFacts]]:
@@ -111,20 +188,8 @@ def _within(group: Sequence[int], others: Iterable[Sequence[int]]) -> bool:
     return any(set(group) <= set(other) for other in others)
 
 
-def _joined(groups: Iterable[Sequence[int]], steps: Sequence[int]) -> list[list[int]]:
-    """The groups within these steps; those that share a step are one."""
-    found: list[set[int]] = []
-    for group in groups:
-        new = set(group).intersection(steps)
-        for other in [each for each in found if each & new]:
-            found.remove(other)
-            new |= other
-        found.append(new)
-    return [sorted(group) for group in found if len(group) > 1]
-
-
-Odd = Mapping[str, Sequence[Misplaced]]
-"""Steps that are out of place, by dataset."""
+Odd = Mapping[str, Oddities]
+"""What is odd about a model's steps, by dataset."""
 
 
 def _same_weights(
@@ -137,36 +202,91 @@ def _same_weights(
         yield Finding(SAME_WEIGHTS, model, tuple(sorted({each.dataset for each in inside})), group, what)
 
 
-def _equal_losses(model: str, equal: Mapping[str, Sequence[tuple[int, ...]]], odd: Odd) -> Iterable[Finding]:
+def _equal(
+    model: str, kind: str, how: str, equal: Mapping[str, Sequence[tuple[int, ...]]], odd: Odd
+) -> Iterable[Finding]:
     on: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for dataset, groups in equal.items():
         for group in groups:
             on[group].append(dataset)
     for group, names in on.items():
-        what = f"losses that are equal to the bit under {len(group)} steps{_which(group, odd)}"
-        yield Finding(EQUAL_LOSSES, model, tuple(names), group, what)
+        what = f"losses {how} under {len(group)} steps{_which(group, odd)}"
+        yield Finding(kind, model, tuple(names), group, what)
 
 
 def _which(group: Sequence[int], odd: Odd) -> str:
     """Which of the steps are out of place, as far as that is seen."""
-    wrong = sorted({each.step for those in odd.values() for each in those if each.step in group})
+    wrong = {each.step for on in odd.values() for each in on.placed if each.step in group}
+    wrong |= {step for on in odd.values() for step in on.of_the_end if step in group}
     if not wrong:
         return ""
-    return f"; {runs(wrong)} {'is' if len(wrong) == 1 else 'are'} out of place"
+    return f"; {runs(sorted(wrong))} {'is' if len(wrong) == 1 else 'are'} out of place"
 
 
-def _out_of_place(model: str, odd: Odd, twins: set[int]) -> Iterable[Finding]:
+def _how_large(large: Mapping[str, Mapping[int, str]]) -> str:
+    """How losses are too large, of the first slice that is."""
+    first = next((said for steps in large.values() for said in steps.values()), "")
+    return f"hardly nats: at the first, {first}"
+
+
+def _out_of_place(named: _Named, odd: Odd) -> None:
     """One finding a step, with the figures of the dataset that shows it best."""
-    steps = sorted({each.step for those in odd.values() for each in those} - twins)
+    steps = sorted({each.step for those in odd.values() for each in those.placed} - named.done)
     for step in steps:
-        on = {name: each for name, those in odd.items() for each in those if each.step == step}
+        on = {name: each for name, those in odd.items() for each in those.placed if each.step == step}
         clearest = min(on, key=lambda name: on[name].ratio)
         figures = on[clearest]
         what = (
             f"its losses on {clearest} are {figures.far:.2g} nats (root mean square) from those around step "
             f"{figures.like}, but {figures.near:.2g} from its neighbours'"
         )
-        yield Finding(OUT_OF_PLACE, model, tuple(sorted(on)), (step,), what)
+        named.found.append(Finding(OUT_OF_PLACE, named.model, tuple(sorted(on)), (step,), what))
+        named.done.add(step)
+
+
+def _breaks(named: _Named, odd: Odd, courses: Mapping[str, Course]) -> None:
+    """The stretch between two breaks, or from a single one on, with all datasets that show it."""
+    on: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+    for name, each in odd.items():
+        edges = [*each.breaks, *([None] if len(each.breaks) % 2 else [])]
+        for first, after in zip(edges[::2], edges[1::2], strict=True):
+            if first is not None:
+                on[first, after].append(name)
+    for (first, after), names in on.items():
+        inside = {
+            name: tuple(
+                step for step in courses[name].steps if step >= first and (after is None or step < after)
+            )
+            for name in names
+        }
+        until = "" if after is None else f" until step {after}"
+        what = f"from step {first} on{until} the losses lie elsewhere, at the same mean, as another run's do"
+        named.steps(BREAK, inside, what)
+
+
+def _shared(
+    slices: Sequence[SliceFacts], others: Sequence[SliceFacts], courses: Mapping[tuple[str, str], Course]
+) -> Iterable[Finding]:
+    """Weights and losses that two models have in common, under the first of them by name."""
+    same = shared_weights(slices, others)
+    for (model, other), (names, pairs) in same.items():
+        steps = tuple(sorted({own for own, _ in pairs}))
+        theirs = sorted({step for _, step in pairs})
+        what = f"the same weights as {other} at {_places(steps, theirs)}"
+        yield Finding(SAME_WEIGHTS, model, names, steps, what)
+    for (model, other), (names, pairs) in shared_losses(courses).items():
+        if (model, other) not in same:
+            steps = tuple(sorted({own for own, _ in pairs}))
+            theirs = sorted({step for _, step in pairs})
+            what = f"losses that hardly differ from those of {other} at {_places(steps, theirs)}"
+            yield Finding(NEARLY_EQUAL, model, names, steps, what)
+
+
+def _places(steps: Sequence[int], theirs: Sequence[int]) -> str:
+    """The other model's steps, in words."""
+    if list(steps) == list(theirs):
+        return "the same step" if len(steps) == 1 else f"the same {len(steps)} steps"
+    return f"step{'' if len(theirs) == 1 else 's'} {listed(theirs)}"
 
 
 def _known_bad(

@@ -27,10 +27,12 @@ def audit(
 ) -> None:
     """Look for checkpoints that are not what their step says, and for slices of mixed origin.
 
-    Findings are: the same weights, or losses equal to the bit, under two steps of a model; a checkpoint out of place,
-    its losses nearer to those of a far step than to its neighbours'; one that is known to be bad; slices of one model
-    and dataset made in different ways (dtype, vocabulary, attention kernel, device, versions); a slice that cannot be
-    read. Exit code 0 where nothing is found, 1 where something is. A finding need not be an error: look at it.
+    Findings are: the same weights, or losses that are equal or nearly so, under two steps or two models; losses that
+    are hardly nats, in another unit than their neighbours', or in another order of tokens; a checkpoint out of place,
+    that holds the weights of the end, or is unlike its neighbours; a break, from which on another run seems to stand;
+    one that is known to be bad; slices of one model and dataset made in different ways (dtype, vocabulary, attention
+    kernel, device, versions); a slice that cannot be read. Each says what to do. Exit code 0 where nothing is found,
+    1 where something is. A finding need not be an error: look at it.
 
     \b
     Example:

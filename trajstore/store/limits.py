@@ -48,6 +48,20 @@ def largest(vocabulary: int) -> tuple[float, float]:
     return _MEAN * uniform, _HIGHEST * uniform
 
 
+def guess_in_bits(losses: np.ndarray, vocabulary: int) -> str | None:
+    """How losses look like those of a guess among the vocabulary in bits, with their little spread, or None.
+
+    In nats, a start whose weights are so large that it costs as much spreads by a fifth of the mean and more.
+    """
+    mean, bits = float(losses.mean(dtype=np.float64)), math.log2(max(vocabulary, 2))
+    if not abs(mean / bits - 1) < 0.05 or losses.std(dtype=np.float64) > 0.15 * mean:
+        return None
+    return (
+        f"their mean is {mean:.4g} with little spread, and a guess among all {vocabulary:,} entries of the vocabulary "
+        f"costs {bits:.3g} bits, or {bits * math.log(2):.3g} nats"
+    )
+
+
 def hardly_nats(losses: np.ndarray, vocabulary: int) -> str | None:
     """How the losses of a slice are too large to be nats for a tokenizer of this size, or None; NaN is no loss."""
     there = losses[~np.isnan(losses)]

@@ -1,7 +1,8 @@
 """An audit of a store: gathers what footers say, how far losses lie apart, and which checkpoints are known to be bad.
 
-Losses are read slice by slice, at no more than `SITES` sites a dataset, spread evenly over its contexts. A slice that
-cannot be read, or is of other tokens than the dataset's, is a finding; a partial one has no losses to compare.
+Losses are read slice by slice, and kept at no more than `SITES` sites a dataset, spread evenly over its contexts, while
+the run that they belong to is summed up. A slice that cannot be read, or is of other tokens than the dataset's, is a
+finding; a partial one has no losses to compare. Weights are compared over the whole store, whatever was asked for.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.analysis.audit import DAMAGED, Distances, Finding
+from trajstore.analysis.audit import ADVICE, DAMAGED, Finding
 from trajstore.analysis.audit import audit as judge
-from trajstore.analysis.placing import distances
+from trajstore.analysis.courses import Course, course
 from trajstore.errors import DamagedFile, UnknownName
 from trajstore.scoring.revisions import parse_revision
 from trajstore.scoring.suites import known_bad, run_named
 from trajstore.store import coverage
+from trajstore.store.limits import guess_in_bits, hardly_nats
 from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -63,8 +65,10 @@ def audit(
     repos = {model: _repo(store, model) for model, _ in scored}
     found = judge(
         [slice_ for each in read for slice_ in each.slices],
-        {(each.model, each.dataset): each.distances for each in read},
+        {(each.model, each.dataset): each.course for each in read},
         lambda slice_: _said(slice_, repos[slice_.model]),
+        _others(store, {model for model, _ in scored}),
+        {(each.model, each.dataset): each.large for each in read},
     )
     damaged = (one for each in read for one in each.damaged())
     return sorted([*broken, *found, *damaged], key=lambda one: one.model)
@@ -79,12 +83,21 @@ def _broken_parts(
         try:
             _ = store.dataset(name).lengths
         except DamagedFile as error:
-            yield Finding(DAMAGED, "", (name,), (), f"{error.path.name} of the dataset: {error.reason}")
+            yield Finding(
+                DAMAGED, "", (name,), (), f"{error.path.name} of the dataset: {error.reason}", ADVICE[DAMAGED]
+            )
     for model in coverage.match(models, coverage.model_names(store.path), "model"):
         try:
             store.model(model)
         except DamagedFile as error:
-            yield Finding(DAMAGED, model, (), (), f"its facts, models/{error.path.name}: {error.reason}")
+            yield Finding(
+                DAMAGED,
+                model,
+                (),
+                (),
+                f"its facts, models/{error.path.name}: {error.reason}",
+                ADVICE[DAMAGED],
+            )
 
 
 @dataclass(frozen=True)
@@ -94,25 +107,32 @@ class _Read:
     model: str
     dataset: str
     slices: list[SliceFacts]
-    distances: Distances
+    course: Course
     reasons: dict[str, list[int]]
     """Steps whose slice cannot be read, by what is wrong with it."""
+    large: dict[int, str]
+    """How losses are too large to be nats, by step."""
 
     def damaged(self) -> Iterable[Finding]:
         """What cannot be read."""
         for reason, steps in self.reasons.items():
-            yield Finding(DAMAGED, self.model, (self.dataset,), tuple(steps), reason)
+            yield Finding(DAMAGED, self.model, (self.dataset,), tuple(steps), reason, ADVICE[DAMAGED])
 
 
 def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], progress: Progress) -> _Read:
-    """What the footers of a model's slices on a dataset say, and how far those with losses at all sites lie apart."""
+    """What the footers of a model's slices on a dataset say, and the course of those with losses at all sites."""
     sites = np.unique(np.linspace(0, dataset.n_losses - 1, SITES).astype(np.int64))
     slices, compared, rows = [], [], []
     reasons: dict[str, list[int]] = defaultdict(list)
+    large = {}
     for step in steps:
         try:
             slices.append(store.slice_facts(model, dataset.name, step))
-            losses = store.slice_losses(model, dataset.name, step)[sites]
+            everywhere = store.slice_losses(model, dataset.name, step)
+            size = dataset.tokenizer.size
+            if (said := hardly_nats(everywhere, size) or guess_in_bits(everywhere, size)) is not None:
+                large[step] = said
+            losses = everywhere[sites]
             if not np.isnan(losses).any():
                 compared.append(step)
                 rows.append(losses)
@@ -123,8 +143,18 @@ def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], prog
         finally:
             progress.advance(1, f"{model}/{dataset.name}/{step}")
     values = np.array(rows, dtype=np.float32).reshape(len(rows), len(sites))
-    between = Distances(tuple(compared), distances(values))
-    return _Read(model, dataset.name, slices, between, dict(reasons))
+    return _Read(model, dataset.name, slices, course(tuple(compared), values), dict(reasons), large)
+
+
+def _others(store: Store, models: set[str]) -> list[SliceFacts]:
+    """The footers of all other models' slices that can be read."""
+    found = []
+    for model in set(store.model_names()) - models:
+        for dataset in store.dataset_names():
+            for step in store.steps(model, dataset):
+                with contextlib.suppress(DamagedFile, UnknownName):
+                    found.append(store.slice_facts(model, dataset, step))
+    return found
 
 
 def _repo(store: Store, model: str) -> str | None:

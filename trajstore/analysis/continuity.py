@@ -1,0 +1,276 @@
+"""Where the losses of a run do not go on from step to step as training makes them.
+
+Everything is judged against the run itself, by distances between steps (root mean squares over tokens, nats), so that
+neither the noise of a high learning rate nor its end under a cosine counts. With d the distances of a run's steps:
+
+- near copies: steps whose distance is less than a twentieth of the next to any other step;
+- of the end: a stretch of steps as near to the last as its own neighbours are, where the step before lies well
+  outside and later ones do again (a loss spike does not: what stands before it comes near by degrees);
+- unlike its neighbours: the excess of a step, [d²(a, t) + d²(t, b) − d²(a, b)] / 2 for steps a before and b after it,
+  is what its own noise adds to a smooth path. It is compared with the excess of the steps around;
+- breaks: two neighbours far apart, where on either side steps lie close, measured between single steps and between
+  means of two and three on either side, and corrected for how far apart the steps are.
+
+The last two leave out what moves the mean loss: a spike is far from its neighbours, but raises it, and the fast
+learning of a run's beginning lowers it. What hides: another seed's weights where steps are so far apart, as with a step
+per octave, or noise so high, that seeds differ no more than neighbours do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from trajstore.analysis.courses import Course
+
+FEWEST = 8
+"""Steps below which only near copies are looked for."""
+_COPY = 0.05
+_INSIDE = 1.3
+_OUTSIDE = 2.0
+_EXCESS = 1.55
+_RAISED = 0.25
+_MOVED = 0.2
+_BREAKS = {1: 1.4, 2: 1.45, 3: 1.45}
+"""How much farther than around, by the number of steps on either side."""
+_WIDTH = 4
+_LN2 = math.log(2)
+
+
+def near_copies(apart: np.ndarray) -> list[list[int]]:
+    """Sets of rows whose losses are nearly the same, each ascending."""
+    n = len(apart)
+    if n < 3:
+        return []
+    others = apart + np.diag(np.full(n, np.inf))
+    pace = float(np.quantile(np.diag(apart, 1), 0.75))  # of the run, not of the copies in it
+    order = np.sort(others[np.triu_indices(n, 1)])
+    # Single linkage: whatever is nearer than the largest gap among the smallest distances is one set.
+    found: list[list[int]] = []
+    for limit in _gaps(order):
+        for group in _linked(others < limit):
+            outside = np.delete(others[group], group, axis=1)
+            widest = apart[np.ix_(group, group)].max()
+            if 1 < len(group) < n and widest < _COPY * min(pace, outside.min()):
+                found = [each for each in found if not set(each) <= set(group)]
+                found.append(group)
+    return sorted(found)
+
+
+def _gaps(order: np.ndarray) -> list[float]:
+    """Distances right above a jump by the factor that sets copies apart, ascending; at most eight."""
+    low, high = np.maximum(order[:-1], 1e-12), order[1:]
+    return [float(high[at]) for at in np.flatnonzero(low < _COPY * high)[:8]]
+
+
+def _linked(near: np.ndarray) -> list[list[int]]:
+    """Sets of rows that are linked."""
+    left, found = set(range(len(near))), []
+    while left:
+        group, new = set(), {left.pop()}
+        while new:
+            group |= new
+            new = {int(each) for row in new for each in np.flatnonzero(near[row])} - group
+        left -= group
+        found.append(sorted(group))
+    return found
+
+
+def of_the_end(apart: np.ndarray) -> list[int]:
+    """Rows that lie where the run ends though later ones do not."""
+    n = len(apart)
+    if n < FEWEST:
+        return []
+    height = apart[-1]
+    around = np.median(height[-6:-1])
+    inside = height <= _INSIDE * around
+    inside[-1] = True
+    runs = _runs(inside)
+    found: list[int] = []
+    for first, last in runs[:-1]:
+        # Coming near by degrees, it is the run itself that has got there; later holes are spikes.
+        if first > 0 and height[first - 1] <= _OUTSIDE * around:
+            break
+        if (height[last:] > _OUTSIDE * around).any():
+            found.extend(range(first, last + 1))
+    return found
+
+
+def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last) of each stretch that is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def excess(apart: np.ndarray) -> np.ndarray:
+    """What each row's own noise adds to a smooth path, nats², (rows,); NaN at both ends."""
+    squares, n = apart**2, len(apart)
+    found = np.full(n, np.nan)
+    for t in range(1, n - 1):
+        found[t] = min(
+            (squares[a, t] + squares[t, b] - squares[a, b]) / 2
+            for a in (t - 1, t - 2)
+            if a >= 0
+            for b in (t + 1, t + 2)
+            if b < n
+        )
+    return found
+
+
+def exceeding(apart: np.ndarray) -> np.ndarray:
+    """How many times the excess of the rows around each row's own is, as a root, (rows,); 0 at both ends."""
+    own = np.nan_to_num(excess(apart))
+    usual = _usual(own, apart)
+    ratio = np.divide(np.maximum(own, 0), usual, out=np.zeros(len(own)), where=usual > 0)
+    found: np.ndarray = np.sqrt(ratio)
+    return found
+
+
+def _usual(own: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """The excess that rows around each row have, nats², (rows,); 0 where too few are."""
+    n = len(apart)
+    found = np.zeros(n)
+    for t in range(1, n - 1):
+        nearby = [own[s] for s in range(max(1, t - _WIDTH), min(n - 1, t + _WIDTH + 1)) if s != t]
+        paces = [
+            apart[s, s + 1] ** 2
+            for s in range(max(0, t - _WIDTH), min(n - 1, t + _WIDTH))
+            if s not in (t - 1, t)
+        ]
+        if len(nearby) > 1 and paces:
+            # Of noise alone, the excess is half the square of a pace.
+            found[t] = max(float(np.sort(nearby)[-2]), 0.4 * float(np.median(paces)))
+    return found
+
+
+def unlike_neighbours(apart: np.ndarray, means: np.ndarray) -> list[int]:
+    """Rows that lie off the path of those around them without a raised mean, the clearest first."""
+    rows = list(range(len(apart)))
+    found: list[int] = []
+    while len(rows) >= FEWEST:
+        part, level = apart[np.ix_(rows, rows)], means[rows]
+        ratio, off = exceeding(part), np.sqrt(np.maximum(np.nan_to_num(excess(part)), 0))
+        raised = level[1:-1] - np.maximum(level[:-2], level[2:])
+        ratio[1:-1][raised > _RAISED * off[1:-1]] = 0
+        worst = int(ratio.argmax())
+        if ratio[worst] < _EXCESS:
+            break
+        found.append(rows.pop(worst))
+    return found
+
+
+def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:
+    """Rows from which on the run is elsewhere at the same level, ascending."""
+    if len(steps) < FEWEST:
+        return []
+    clear = np.zeros(len(steps))
+    for each, least in _BREAKS.items():
+        clear = np.maximum(clear, _jumps(np.asarray(steps, dtype=float), apart, means, each) / least)
+    found = []
+    while clear.max(initial=0) >= 1:
+        at = int(clear.argmax())
+        found.append(at + 1)
+        clear[max(0, at - 3) : at + 4] = 0  # wider windows see it beside its place
+    return sorted(found)
+
+
+def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -> np.ndarray:
+    """How many times farther than around the means of `each` rows on either side are apart, after each row."""
+    n = len(steps)
+    squares, octaves = apart**2, np.log2(1 + steps)
+    spans = np.zeros(n)
+    widths = np.ones((2, n))
+    moved = np.zeros(n)
+    places = range(each - 1, n - each)
+    for t in places:
+        before, after = slice(t - each + 1, t + 1), slice(t + 1, t + 1 + each)
+        within = squares[before, before].mean() + squares[after, after].mean()
+        spans[t] = squares[before, after].mean() - within / 2
+        for kind, axis in enumerate((steps, octaves)):
+            widths[kind, t] = axis[after].mean() - axis[before].mean()
+        moved[t] = abs(means[after].mean() - means[before].mean())
+    found = np.zeros(n)
+    for t in places:
+        sides = [u for u in (t - each, t + each) if u in places]
+        across = spans[t]
+        if each == 1 and 1 <= t < n - 2:
+            across = squares[t - 1 : t + 1, t + 1 : t + 3].min()  # one bad step is no break
+        level = [u for u in sides if moved[u] ** 2 < 0.5**2 * spans[u]]  # no edge of a spike
+        usual = max(
+            (spans[u] * max(1.0, float((widths[:, t] / widths[:, u]).min())) ** 2 for u in level or sides),
+            default=0.0,
+        )
+        if len(sides) == 2 and usual > 0 and moved[t] ** 2 < _MOVED**2 * across:
+            found[t] = np.sqrt(across / usual)
+    return found
+
+
+def in_bits(course: Course) -> list[int]:
+    """Rows whose losses are those of their neighbours in bits: single ones, and stretches with an edge of that size."""
+    n, apart, products = len(course.steps), course.apart, course.products
+    nats, alike = course.scaled(_LN2), course.alike()
+    usual = _usual(np.nan_to_num(excess(apart)), apart)
+    found = set()
+    for t in range(1, n - 1):
+        beside = np.ix_((t - 1, t + 1), (t - 1, t + 1))
+        factor = products[t, [t - 1, t + 1]].mean() / products[beside].mean()
+        turned = (nats[t, t - 1] ** 2 + nats[t, t + 1] ** 2 - apart[t - 1, t + 1] ** 2) / 2
+        own = (apart[t - 1, t] ** 2 + apart[t, t + 1] ** 2 - apart[t - 1, t + 1] ** 2) / 2
+        large = own > _EXCESS**2 * usual[t]
+        # A spike that is as high changes the order of tokens as well.
+        outer = alike[t - 1, t + 1]
+        same = min(alike[t, t - 1], alike[t, t + 1]) > outer - 0.2 * (1 - outer)
+        if large and same and turned < min(0.12 * own, 1.5 * usual[t]) and abs(factor * _LN2 - 1) < 0.05:
+            found.add(t)
+    # (from, to) of an edge, `to` in bits, whichever comes first
+    inside = False
+    for t in range(n - 1):
+        low, high = (t + 1, t) if inside else (t, t + 1)
+        size = products[low, high] / products[low, low] if products[low, low] > 0 else 0
+        around = [alike[s, s + 1] for s in (t - 1, t + 1) if 0 <= s < n - 1]
+        same = alike[t, t + 1] > min(around, default=1.0) - 0.02
+        if same and abs(size * _LN2 - 1) < 0.06 and nats[high, low] < 0.6 * apart[high, low]:
+            inside = not inside
+        if inside:
+            found.add(t + 1)
+    return sorted(found)
+
+
+def perplexities(course: Course) -> list[int]:
+    """Rows whose logarithms are near their neighbours, which the rows themselves are far from."""
+    near, apart, n = _near(course.apart), course.apart, len(course.steps)
+    found = []
+    for row in range(n):
+        around = range(max(0, row - _WIDTH), min(n - 1, row + _WIDTH))
+        paces = [apart[s, s + 1] for s in around if row not in (s, s + 1)]
+        skewed = course.products[row, row] > 2 * course.means[row] ** 2
+        if skewed and paces and course.logarithm[row] < min(0.5 * near[row], 1.5 * float(np.median(paces))):
+            found.append(row)
+    return found
+
+
+def shuffled(course: Course) -> list[int]:
+    """Rows with their neighbours' losses in another order of tokens."""
+    alike, near = course.alike(), _near(course.apart)
+    found = []
+    for row in range(len(course.steps)):
+        beside = [s for s in range(max(0, row - 2), min(len(alike), row + 3)) if s != row]
+        among = [alike[a, b] for a in beside for b in beside if a < b]
+        if not among or course.ordered[row] > 0.5 * near[row]:
+            continue
+        own = alike[row, beside].max()
+        if own < 0.4 and max(among) > own + 0.4:
+            found.append(row)
+    return found
+
+
+def _near(apart: np.ndarray) -> np.ndarray:
+    """Distance of each row from the nearest of two on either side, (rows,)."""
+    n = len(apart)
+    found = np.full(n, np.inf)
+    for row in range(n):
+        beside = [s for s in range(max(0, row - 2), min(n, row + 3)) if s != row]
+        found[row] = apart[row, beside].min(initial=np.inf)
+    return found
