@@ -211,12 +211,12 @@ def test_it_is_kept_as_a_finding_and_groups(seeds: Store) -> None:
     assert seeds.sql("SELECT count(*) FROM compare_correlations").fetchall() == [(found.correlations.height,)]
     assert seeds.sql("SELECT count(*) FROM compare_outlier_steps").fetchall() == [(found.followed.height,)]
 
-    sizes = keep_groups(seeds, found, question)
+    sizes = keep_groups(seeds, "f", found, question)
     assert sizes["compare_one_two_1_one_wins"] == found.outliers.filter(winner="one").height
     members = seeds.groups.members("compare_one_two_1_one_wins", seeds.dataset("d"))
     won = found.outliers.filter(winner="one")
     assert members.tolist() == sorted((25 * won["context"] + won["position"]).to_list())
-    keep_groups(seeds, found, question, "mine")
+    keep_groups(seeds, "f", found, question, "mine")
     seeds.groups.add("early_of_mine", "FROM groups.mine_one_wins WHERE position < 9")
     again = Said()
     told = compare(seeds, ["one", "two"], question, ON_D, again).enriched["group"]

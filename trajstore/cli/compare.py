@@ -147,13 +147,13 @@ def compare(
         named = named_models(opened, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
-        if keep and not replace:
-            compared.check_groups_free(opened, named, question, selection, prefix)
         kept = name or compared.default_name(named, question, selection)
+        if keep and not replace:
+            compared.check_groups_free(opened, named, question, selection, prefix, kept)
         if not replace:
             findings.require_free(opened.path, compared.KIND, kept)
         found = find(opened, models, question, selection, bars())
-        sizes = compared.keep_groups(opened, found, question, prefix, replace=replace) if keep else {}
+        sizes = compared.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
         compared.keep(opened, kept, found, question, selection, replace=replace)
         shown = _in_context(opened, found, top)
         asked = [group] if group else []

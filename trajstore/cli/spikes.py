@@ -151,12 +151,13 @@ def spikes(
         if not replace:
             findings.require_free(opened.path, KIND, kept)
         if keep and not replace and search.window is not None:
-            check_groups_free(opened, model, [search.window[1]], prefix)
+            check_groups_free(opened, kept, model, [search.window[1]], prefix)
         found = find(opened, datasets, selection, group, search, bars())
         if keep and not replace:
-            check_groups_free(opened, model, [each.steps[1] for each in found.found], prefix)
-        keep_finding(opened, kept, found, overwrite=replace)
+            check_groups_free(opened, kept, model, [each.steps[1] for each in found.found], prefix)
+        # The finding comes last, so that the same command goes on where it was cut short.
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
+        keep_finding(opened, kept, found, overwrite=replace)
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         elif plot is None:

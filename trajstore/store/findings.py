@@ -116,6 +116,7 @@ def path_of(root: Path, kind: str, name: str) -> Path:
 
 def require_free(root: Path, kind: str, name: str) -> None:
     """Raise `FindingExists` if there is one: to be asked before long work, not after it."""
+    layout.put_back(root)
     if path_of(root, kind, name).exists():
         raise FindingExists(kind, name)
 
@@ -162,6 +163,7 @@ def all_of(root: Path, kind: str | None = None) -> list[Finding]:
 
 def folders(root: Path, kind: str | None = None) -> list[Path]:
     """The folders of all findings, or those of one kind, by kind and name."""
+    layout.put_back(root)
     found = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
     return [
         folder
@@ -188,6 +190,7 @@ def find(root: Path, kind: str, name: str) -> Finding:
     if kind not in TABLES:
         raise UnknownName("kind of finding", kind, list(TABLES))
     folder = path_of(root, kind, name)
+    layout.put_back(root)
     if not folder.is_dir():
         there = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]
         raise UnknownName(f"{kind} finding", name, there, "See them all: trajstore finding list")
@@ -197,8 +200,10 @@ def find(root: Path, kind: str, name: str) -> Finding:
 def drop(root: Path, kind: str, name: str) -> None:
     """Remove a finding for good; raises `UnknownName`."""
     folder = path_of(root, kind, name)
+    layout.put_back(root)
     if not folder.is_dir():
         find(root, kind, name)
+    layout.forget_aside(root, folder)
     layout.remove_folder(root, folder)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from trajstore.errors import DamagedFile, StoreUnusable
 from trajstore.schema import check_name, check_step
+from trajstore.store.exchange import exchange
 
 STALE_SECONDS = 24 * 3600.0
 """Age after which a temporary file is the leftover of a dead writer (no write takes a day)."""
@@ -249,7 +250,8 @@ def temporary_folder(root: Path) -> Iterator[Path]:
 def move_folder(root: Path, temp: Path, folder: Path, *, replace: bool = False) -> bool:
     """Put a folder of files, durable, under its final name at once; False if a folder with files is there.
 
-    With `replace` that one goes first, so whoever looks between the two finds none.
+    With `replace` the two exchange their names, and the old one is gone with the temporary folder. Where a file system
+    cannot do that, the old one is set aside first, from where `put_back` takes it if the new one never comes.
     """
     for path in temp.iterdir():
         with path.open("rb") as file:
@@ -265,10 +267,46 @@ def move_folder(root: Path, temp: Path, folder: Path, *, replace: bool = False) 
                 raise
             if not replace:
                 return False
-            remove_folder(root, folder)
-            make_folders(folder.parent, root)
+        with contextlib.suppress(FileNotFoundError):  # another job has removed it
+            if exchange(temp, folder):
+                break
+            _set_aside(root, folder)
+        make_folders(folder.parent, root)
     sync_folder(folder.parent)
+    forget_aside(root, folder)
     return True
+
+
+SET_ASIDE = ".replaced"
+"""Where a folder waits, under its path in the store, while another takes its place."""
+
+
+def _set_aside(root: Path, folder: Path) -> None:
+    """Move a folder out of its place, instead of what a writer that died has left there."""
+    forget_aside(root, folder)
+    aside = root / SET_ASIDE / folder.relative_to(root)
+    make_folders(aside.parent, root)
+    folder.rename(aside)
+    sync_folder(aside.parent)
+
+
+def forget_aside(root: Path, folder: Path) -> None:
+    """Remove what was set aside of a folder."""
+    aside = root / SET_ASIDE / folder.relative_to(root)
+    if aside.exists():
+        remove_folder(root, aside)
+        prune(root / SET_ASIDE)
+
+
+def put_back(root: Path) -> None:
+    """Put folders back that a writer set aside and died before their successors came, where that is allowed."""
+    for aside in (root / SET_ASIDE).glob("*/*/*"):
+        folder = root / aside.relative_to(root / SET_ASIDE)
+        if not folder.exists() and not is_linked(aside):
+            with contextlib.suppress(OSError):  # its successor has come, or nothing may be written here
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                aside.rename(folder)
+                prune(root / SET_ASIDE)
 
 
 def remove(root: Path, path: Path) -> None:

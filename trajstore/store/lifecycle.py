@@ -43,6 +43,7 @@ _OURS = {
     "findings",
     "damaged",
     "cache",
+    layout.SET_ASIDE,
 }
 
 StorePath = str | os.PathLike[str]

@@ -103,6 +103,7 @@ class Store:
                 layout.check_small_files(self.path)
                 catalog.check_definitions(self._copy, self.path)
                 groupviews.settle(self._copy, self.path)
+                layout.put_back(self.path)
                 self._checked = True
         return self._copy
 

@@ -11,6 +11,7 @@ import polars as pl
 from trajstore.analysis.balance import FEATURES, cells, check_features, match
 from trajstore.brief import Brief
 from trajstore.errors import GroupError, listed
+from trajstore.view.naming import NewGroup, add_groups
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -69,14 +70,9 @@ def balance_groups(
     chosen = (names[0] or f"{first}_balanced_with_{second}", names[1] or f"{second}_balanced_with_{first}")
     sites = [pl.concat(kept[side] for kept, _ in drawn) for side in (0, 1)]
     described = [f"Tokens of {a} matched with {b}. {how}" for a, b in (groups, groups[::-1])]
-    had_first = chosen[0] in store.groups.names()
-    store.groups.add(chosen[0], sites[0], described[0], replace=replace)
-    try:
-        store.groups.add(chosen[1], sites[1], described[1], replace=replace)
-    except BaseException:
-        if not had_first:
-            store.groups.drop(chosen[0])
-        raise
+    add_groups(
+        store, [NewGroup(*each) for each in zip(chosen, sites, described, strict=True)], replace=replace
+    )
     return Balance(groups, chosen, counts)
 
 

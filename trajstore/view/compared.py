@@ -15,7 +15,15 @@ from trajstore.store.foundations import Foundations
 from trajstore.view.charts import Chart, Panel, Series
 from trajstore.view.comparison import pairs_of
 from trajstore.view.figures import NAMED, trajectory_chart
-from trajstore.view.naming import ADDED, finding_name, require_groups_free, slug
+from trajstore.view.naming import (
+    ADDED,
+    NewGroup,
+    add_groups,
+    finding_name,
+    of_finding,
+    require_groups_free,
+    slug,
+)
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -108,18 +116,29 @@ def _stem(models: Sequence[str], question: Question) -> str:
 
 
 def check_groups_free(
-    store: Store, models: Sequence[str], question: Question, selection: Selection, prefix: str | None = None
+    store: Store,
+    models: Sequence[str],
+    question: Question,
+    selection: Selection,
+    prefix: str | None,
+    finding: str,
 ) -> None:
-    """Raise `GroupError` where a group of such a name is there."""
+    """Raise `GroupError` where a group of such a name is there that is not of this finding."""
     of = question.group or "_".join(selection.datasets or ["all"])
     other = f"{prefix or _stem(models, question)}_{slug(of)}"
-    require_groups_free(store, group_names(models, question, prefix).values(), other)
+    require_groups_free(store, group_names(models, question, prefix).values(), other, KIND, finding)
 
 
 def keep_groups(
-    store: Store, found: Compared, question: Question, prefix: str | None = None, *, replace: bool = False
+    store: Store,
+    finding: str,
+    found: Compared,
+    question: Question,
+    prefix: str | None = None,
+    *,
+    replace: bool = False,
 ) -> dict[str, int]:
-    """Add the outliers as groups; returns their sizes by name. One without any is not added.
+    """Add the outliers as groups of a finding; returns their sizes by name. One without any is not added.
 
     Raises `GroupError` where a name is taken by other tokens, unless `replace`; then nothing is added.
     """
@@ -129,25 +148,18 @@ def keep_groups(
     a, b = found.models
     at = listed(f"{ground.step} on {ground.dataset}" for ground in found.grounds)
     of = f" of {question.group}" if question.group else ""
-    before = store.groups.names()
-    sizes: dict[str, int] = {}
-    try:
-        for winner, name in names.items():
-            sites = found.outliers.filter(winner=winner).select("dataset", "context", "position")
-            if sites.height:
-                described = (
-                    f"Tokens{of} that {winner} wins among the outliers of {a} and {b} at step {at}: of the "
-                    f"{question.outliers:.3g} of tokens with the largest differences, those on which its loss is lower."
-                    f" {ADDED}"
-                )
-                store.groups.add(name, sites, described, replace=replace)
-                sizes[name] = sites.height
-    except BaseException:
-        for name in sizes:
-            if name not in before:
-                store.groups.drop(name)
-        raise
-    return sizes
+    new = []
+    for winner, name in names.items():
+        sites = found.outliers.filter(winner=winner).select("dataset", "context", "position")
+        described = (
+            f"Tokens{of} that {winner} wins among the outliers of {a} and {b} at step {at}: of the "
+            f"{question.outliers:.3g} of tokens with the largest differences, those on which its loss is lower "
+            f"{of_finding(KIND, finding)}. {ADDED}"
+        )
+        if sites.height:
+            new.append(NewGroup(name, sites, described))
+    add_groups(store, new, replace=replace)
+    return {group.name: group.sites.height for group in new}
 
 
 def charts(found: Compared, question: Question) -> list[Chart]:

@@ -9,11 +9,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.errors import GroupError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from trajstore.store.store import Store
 
 
@@ -37,10 +40,48 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower())
 
 
-def require_groups_free(store: Store, names: Iterable[str], prefix: str) -> None:
-    """Raise `GroupError` if a group of one of these names is there; `prefix` would make other names of them."""
-    if taken := set(store.groups.names()) & set(names):
+def of_finding(kind: str, name: str) -> str:
+    """How descriptions of groups name the finding with which an analysis keeps them."""
+    return f"(the finding {name} of {kind})"
+
+
+def require_groups_free(store: Store, names: Iterable[str], prefix: str, kind: str, finding: str) -> None:
+    """Raise `GroupError` if a group of one of these names is there; `prefix` would make other names of them.
+
+    One that was added for this very finding is let be: it is kept last, and whoever was killed before that has left it.
+    """
+    groups = store.groups
+    taken = set(groups.names()) & set(names)
+    own = of_finding(kind, finding)
+    if taken := {name for name in taken if own not in groups.definition(name).description}:
         raise GroupError(
             f"There is a group {min(taken)!r} already, of other tokens for all that is known, and nothing was written. "
             f"To keep both, have the new names begin otherwise: --prefix {prefix}. To put these in its place: --replace"
         )
+
+
+@dataclass(frozen=True)
+class NewGroup:
+    """A group that an analysis adds."""
+
+    name: str
+    sites: pl.DataFrame
+    description: str
+
+
+def add_groups(store: Store, new: Sequence[NewGroup], *, replace: bool = False) -> None:
+    """Add groups of sites, all or none; one that is there already, just so, is left as it is.
+
+    Raises `GroupError` where a name is taken by others, unless `replace`.
+    """
+    before = store.groups.names()
+    added = []
+    try:
+        for group in new:
+            store.groups.add(group.name, group.sites, group.description, replace=replace)
+            added.append(group.name)
+    except BaseException:
+        for name in added:
+            if name not in before:
+                store.groups.drop(name)
+        raise

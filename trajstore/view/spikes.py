@@ -24,7 +24,16 @@ from trajstore.store.sums import Units, context_sums
 from trajstore.view.enriched import Memberships, memberships
 from trajstore.view.gather import Selection
 from trajstore.view.inputs import Asked, Inputs, hash_columns, resolve
-from trajstore.view.naming import ADDED, finding_name, one_or_many, require_groups_free, slug
+from trajstore.view.naming import (
+    ADDED,
+    NewGroup,
+    add_groups,
+    finding_name,
+    of_finding,
+    one_or_many,
+    require_groups_free,
+    slug,
+)
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -252,10 +261,12 @@ def keep(store: Store, name: str, found: Spikes, *, overwrite: bool = False) -> 
                 put_groups(told.groups.with_columns(model, spike))
 
 
-def check_groups_free(store: Store, model: str, steps: Iterable[int], prefix: str = PREFIX) -> None:
-    """Raise `GroupError` where a group of the name of a spike at one of these steps is there."""
+def check_groups_free(
+    store: Store, finding: str, model: str, steps: Iterable[int], prefix: str = PREFIX
+) -> None:
+    """Raise `GroupError` where a group of the name of a spike at one of these steps is there, not of this finding."""
     names = [name for step in steps for name in group_names(step, prefix)]
-    require_groups_free(store, names, f"{prefix}_{slug(model)}")
+    require_groups_free(store, names, f"{prefix}_{slug(model)}", KIND, finding)
 
 
 def keep_groups(
@@ -263,23 +274,23 @@ def keep_groups(
 ) -> list[str]:
     """Add the tokens that follow each spike, and those that are inverse, as groups; returns those that were.
 
-    A class without tokens gives none. Raises `GroupError` where one is there with other tokens, unless `replace`.
+    A class without tokens gives none. Raises `GroupError` where one is there with other tokens, unless `replace`; then
+    nothing is added.
     """
-    added = []
+    new = []
     for told in found.found:
         before, at, after = told.steps
         for side, name in zip(CLASSES[:2], group_names(at, prefix), strict=True):
             sites = found.columns.filter(told.classes.mask(side))
-            if sites.is_empty():
-                continue
             what = "above both" if side == "follow" else "below both"
             description = (
                 f"Tokens whose loss in {found.model} at step {at} is more than τ {what} those at steps {before} and "
-                f"{after} (the finding {finding} of spikes). {ADDED}"
+                f"{after} {of_finding(KIND, finding)}. {ADDED}"
             )
-            store.groups.add(name, sites, description, replace=replace)
-            added.append(name)
-    return added
+            if not sites.is_empty():
+                new.append(NewGroup(name, sites, description))
+    add_groups(store, new, replace=replace)
+    return [group.name for group in new]
 
 
 def _strata(store: Store, inputs: Inputs, progress: Progress) -> list[Stratum]:

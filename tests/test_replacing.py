@@ -1,0 +1,244 @@
+"""Findings and groups that analyses keep: replaced at once, and begun again by the command that was killed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+from forked import processes
+from test_faults import _die_at
+from typer.testing import CliRunner
+
+import trajstore
+from trajstore.cli import app
+from trajstore.errors import UnknownName
+from trajstore.store import checks, exchange, findings, layout
+from trajstore.store.findingtables import TABLES
+from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIND, NAME = "pca", "first"
+
+
+def table(schema: pa.Schema, number: int) -> pa.Table:
+    """A row that names a number wherever it can."""
+    values = {pa.string(): "x", pa.list_(pa.float64()): [1.0]}
+    return pa.table({field.name: [values.get(field.type, number)] for field in schema}).cast(schema)
+
+
+def keep(store: Store, number: int, *, replace: bool) -> None:
+    with store.add_finding(KIND, NAME, {"number": number}, replace=replace) as writer:
+        for name, schema in TABLES[KIND].items():
+            writer.add(name, table(schema, number))
+
+
+def number_of(path: Path) -> int:
+    """Of the finding, which all its tables have."""
+    with trajstore.open(path) as store:
+        found = store.finding(KIND, NAME)
+        (number,) = {
+            int(found.table(name)["component"][0])
+            for name, schema in TABLES[KIND].items()
+            if "component" in schema.names
+        }
+        assert found.facts["number"] == number
+    return number
+
+
+@pytest.fixture
+def ready(store: Store) -> Path:
+    """The path of a store with a finding."""
+    keep(store, 1, replace=False)
+    store.close()
+    return store.path
+
+
+def replace_exchanging(path: Path, _: Path) -> None:
+    with trajstore.open(path) as store:
+        keep(store, 2, replace=True)
+
+
+def replace_setting_aside(path: Path, _: Path) -> None:
+    """On a file system that cannot exchange names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "exchange", lambda *_: False)
+        replace_exchanging(path, path)
+
+
+def test_names_are_exchanged_at_once(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path in (one, two):
+        path.mkdir()
+        (path / "name").write_text(path.name)
+    if not exchange.exchange(one, two):
+        pytest.skip("this file system cannot exchange names")
+    assert ((one / "name").read_text(), (two / "name").read_text()) == ("two", "one")
+    with pytest.raises(FileNotFoundError):
+        exchange.exchange(one, tmp_path / "none")
+
+
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("work", [replace_exchanging, replace_setting_aside])
+def test_a_finding_whose_replacement_is_killed(
+    ready: Path, tmp_path: Path, work: Callable[[Path, Path], None], every: int
+) -> None:
+    """Before each change of the file system: the old or the new is there, and the same again ends it."""
+    for number in range(every, 100, every):
+        copy = tmp_path / f"killed{number}"
+        shutil.copytree(ready, copy)
+        worker = processes.Process(target=_die_at, args=(work, copy, number))
+        worker.start()
+        worker.join(60)
+        assert worker.exitcode in (0, -signal.SIGKILL)
+        assert number_of(copy) in (1, 2)
+        with trajstore.open(copy) as store:
+            assert len(store.sql("SELECT DISTINCT finding FROM pca_components").fetchall()) == 1
+        work(copy, copy)
+        assert number_of(copy) == 2
+        assert not (copy / layout.SET_ASIDE).exists()
+        if worker.exitcode == 0:
+            assert number > 5
+            with trajstore.open(copy) as store:
+                assert checks.check(store, deep=True) == []
+                store.drop_finding(KIND, NAME)
+                with pytest.raises(UnknownName):
+                    store.finding(KIND, NAME)
+            return
+    raise AssertionError("it never ended")
+
+
+def test_a_finding_that_was_set_aside_is_not_back_after_it_was_dropped(ready: Path) -> None:
+    """Its successor had come, and the writer died before it removed the old one."""
+    shutil.copytree(
+        findings.path_of(ready, KIND, NAME), ready / layout.SET_ASIDE / f"findings/kind={KIND}/finding={NAME}"
+    )
+    with trajstore.open(ready) as store:
+        store.drop_finding(KIND, NAME)
+        with pytest.raises(UnknownName):
+            store.finding(KIND, NAME)
+
+
+def test_readers_find_it_meanwhile(ready: Path) -> None:
+    if not exchange.exchange(ready / "tmp", ready / "groups"):
+        pytest.skip("this file system cannot exchange names")
+    exchange.exchange(ready / "tmp", ready / "groups")
+    stop, failed = threading.Event(), []
+
+    def look() -> None:
+        folder = findings.path_of(ready, KIND, NAME)
+        while not stop.is_set():
+            if not folder.is_dir():
+                failed.append("none")
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        with trajstore.open(ready) as store:
+            for number in range(2, 30):
+                keep(store, number, replace=True)
+    finally:
+        stop.set()
+        reader.join()
+    assert not failed
+    assert number_of(ready) == 29
+    assert list((ready / "tmp").iterdir()) == []
+
+
+# groups that an analysis keeps
+
+
+def run(path: Path, *words: str) -> None:
+    result = CliRunner().invoke(app, [*words, "-s", str(path)])
+    assert result.exit_code == 0, result.output
+
+
+def compare(path: Path, _: Path) -> None:
+    run(
+        path,
+        "compare",
+        "a",
+        "b",
+        "-d",
+        "d",
+        "--keep",
+        "--no-groups",
+        "--resamples",
+        "100",
+        "--outliers",
+        "0.3",
+    )
+
+
+def spikes(path: Path, _: Path) -> None:
+    run(
+        path,
+        "spikes",
+        "-m",
+        "a",
+        "-d",
+        "d",
+        "--window",
+        "4:8:16",
+        "--keep",
+        "--no-enrich",
+        "--tau",
+        "0.01",
+    )
+
+
+def balance(path: Path, _: Path) -> None:
+    run(path, "group", "balance", "odd", "even", "--on", "frequency")
+
+
+def kept(path: Path) -> dict[str, object]:
+    """Groups and findings of a store, by name."""
+    with trajstore.open(path) as store:
+        own = {group.name: group.sizes for group in store.groups.list() if not group.shipped}
+        return {**own, **{f"{each.kind}/{each.name}": "" for each in store.findings()}}
+
+
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("work", [compare, spikes, pytest.param(balance, marks=pytest.mark.slow)])
+def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
+    planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int
+) -> None:
+    for name, odd in (("odd", 1), ("even", 0)):
+        planted.groups.add(name, f"FROM tokens WHERE position % 2 = {odd}")
+    planted.close()
+    calm = Path(shutil.copytree(planted.path, tmp_path / "calm"))
+    work(calm, calm)
+    expected = kept(calm)
+    assert len(expected) >= 4
+    for number in range(every, 200, every):
+        copy = tmp_path / f"killed{number}"
+        shutil.copytree(planted.path, copy)
+        worker = processes.Process(target=_die_at, args=(work, copy, number))
+        worker.start()
+        worker.join(120)
+        assert worker.exitcode in (0, -signal.SIGKILL)
+        if worker.exitcode == 0:
+            assert number > every
+            assert kept(copy) == expected
+            return
+        assert kept(copy).items() <= expected.items()
+        work(copy, copy)
+        assert kept(copy) == expected
+        with trajstore.open(copy) as store:
+            assert checks.check(store) == []
+    raise AssertionError("it never ended")
+
+
+def test_a_group_of_another_finding_is_not_taken_for_a_beginning(planted: Store) -> None:
+    planted.close()
+    compare(planted.path, planted.path)
+    words = ["compare", "a", "b", "-d", "d", "--keep", "--outliers", "0.2", "-s", str(planted.path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "of other tokens for all that is known" in result.stderr
