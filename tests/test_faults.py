@@ -532,7 +532,14 @@ def test_a_full_disk(disk: Disk, source: Path) -> None:
     disk.fill(0)
     for command in (
         ["matrix", out, "-d", "d", "-m", "run"],
-        ["sql", "FROM losses", "-o", disk.place / "x.csv"],
+        ["matrix", out.with_suffix(".arrow"), "-d", "d", "-m", "run"],
+        *(
+            ["sql", "FROM losses", "-o", disk.place / f"x.{kind}"]
+            for kind in ("csv", "json", "md", "parquet")
+        ),
+        ["trajectory", "every_token", "--plot", disk.place / "x.png"],
+        ["trajectory", "every_token", "--plot", disk.place / "x.html"],
+        ["report", disk.place / "x.html"],
     ):
         result = run(*command, "-s", store)
         assert (result.exit_code, "No space left on device" in result.stderr) == (1, True)

@@ -34,23 +34,24 @@ def shell(files: FilesOption = None, store: StoreOption = DEFAULT_STORE) -> None
       trajstore shell
       echo "FROM groups.digits LIMIT 5;" | trajstore shell
     """
+    from trajstore.store import scratch
     from trajstore.store import shell as duckdb
 
-    with tempfile.TemporaryDirectory(prefix="trajstore-shell-") as folder:
+    with tempfile.TemporaryDirectory(prefix="shell-", dir=scratch.folder()) as folder:
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         command = duckdb.command(store, Path(folder).resolve(), files or (), terminal=terminal)
         if terminal:
             say(
                 f"The store {store}, to be read. .tables lists what there is, .help the commands, .quit ends."
             )
-        code = _run(command)
+        code = _run(command, scratch.held_open())
     if code and not terminal:  # on a terminal it only says that some query failed, which was seen
         raise typer.Exit(Exit.FAILED)
 
 
-def _run(command: list[str]) -> int:
-    """Run a program that Ctrl-C is meant for; returns its exit code."""
-    with subprocess.Popen(command) as process:
+def _run(command: list[str], files: tuple[int, ...]) -> int:
+    """Run a program that Ctrl-C is meant for, which keeps these files open; returns its exit code."""
+    with subprocess.Popen(command, pass_fds=files) as process:
 
         def hand_on(number: int, _: FrameType | None) -> None:
             process.send_signal(number)

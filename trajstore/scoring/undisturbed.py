@@ -16,6 +16,7 @@ import torch
 
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.weightfiles import fingerprint, weight_files
+from trajstore.store import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,6 @@ def fingerprint_in_memory(model: PreTrainedModel) -> str:
 
     Writes them to a temporary folder (TMPDIR) and removes them again. Raises `OSError` where there is no room.
     """
-    with tempfile.TemporaryDirectory(prefix="trajstore-weights-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="weights-", dir=scratch.folder()) as folder, quiet():
         model.save_pretrained(folder)
         return fingerprint(weight_files(Path(folder)))

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import stat
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +21,7 @@ import duckdb
 
 from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
-from trajstore.store import statements, turns
+from trajstore.store import scratch, statements, turns
 
 _PATIENCE = 30.0
 """Seconds for which a locked catalog is tried again; a write takes milliseconds."""
@@ -91,7 +88,7 @@ def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyCo
     connection = duckdb.connect(":memory:")
     allowed = ", ".join(quoted(str(folder)) for folder in (root, *folders))
     point(connection, root)
-    connection.execute(f"SET temp_directory = {quoted(_spill_folder())}")
+    connection.execute(f"SET temp_directory = {quoted(scratch.spill_folder())}")
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -155,24 +152,6 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-
-
-def _spill_folder() -> str:
-    """A new folder for what a session's queries spill, under one that only this user can enter; "" where none can be.
-
-    DuckDB makes it when a query spills, and removes it with the session.
-    """
-    try:
-        private = Path(tempfile.gettempdir()) / f"trajstore-{os.getuid()}"
-        private.mkdir(mode=0o700, exist_ok=True)
-        facts = private.lstat()
-    except OSError:
-        return ""
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise StoreUnusable(
-            f"{private}, where queries spill, is not a folder of yours alone. Remove it, or set TMPDIR elsewhere."
-        )
-    return str(private / secrets.token_hex(8))
 
 
 def point(connection: duckdb.DuckDBPyConnection, root: Path) -> None:

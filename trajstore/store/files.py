@@ -6,6 +6,7 @@ Their names are checked before long work, and they are written whole or not at a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -37,17 +38,14 @@ def check_target(path: Path | str, suffixes: Sequence[str]) -> Path:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to; takes its name when the block ends well, and vanishes when it does not."""
-    temp = _hidden(path)
     try:
-        with temp.open("xb") as file:
+        with _part(path) as (temp, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temp.replace(path)
+            temp.replace(path)
     except OSError as error:
         raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temp.unlink(missing_ok=True)
 
 
 def write_together(files: Sequence[tuple[Path, bytes | memoryview]]) -> None:
@@ -56,27 +54,56 @@ def write_together(files: Sequence[tuple[Path, bytes | memoryview]]) -> None:
     Nothing changes before all are on disk under other names. Then the old last file goes first and the new one comes
     last, so that it never stands beside what belongs to another.
     """
-    temps = [_hidden(path) for path, _ in files]
     last, _ = files[-1]
     try:
-        for temp, (_, data) in zip(temps, files, strict=True):
-            with temp.open("xb") as file:
+        with contextlib.ExitStack() as stack:
+            parts = [stack.enter_context(_part(path)) for path, _ in files]
+            for (_, file), (_, data) in zip(parts, files, strict=True):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        last.unlink(missing_ok=True)
-        for temp, (path, _) in zip(temps, files, strict=True):
-            temp.replace(path)
+            last.unlink(missing_ok=True)
+            for (temp, _), (path, _) in zip(parts, files, strict=True):
+                temp.replace(path)
     except OSError as error:
         raise BadTarget(f"Cannot write {last}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A hidden file beside a path, to be renamed to it once it is written; gone otherwise.
+
+    It is locked while it is written, which tells the next writer in the folder those of processes that were killed.
+    """
+    _sweep(path.parent)
+    while True:
+        temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+        file = temp.open("xb")
+        with contextlib.suppress(OSError):  # without locks it is written all the same, and never swept
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        if temp.exists():  # else another swept it away before it was locked
+            break
+        file.close()
+    try:
+        with file:
+            yield temp, file
     finally:
-        for temp in temps:
-            temp.unlink(missing_ok=True)
+        temp.unlink(missing_ok=True)
 
 
-def _hidden(path: Path) -> Path:
-    """A name of its own beside the path."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+_PART = ".trajstore-part"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the unfinished files in a folder whose writers are gone."""
+    for old in folder.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError):  # one that is being written is locked
+            descriptor = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> Path:
