@@ -84,7 +84,7 @@ def test_names_are_exchanged_at_once(tmp_path: Path) -> None:
         exchange.exchange(one, tmp_path / "none")
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("work", [replace_exchanging, replace_setting_aside])
 def test_a_finding_whose_replacement_is_killed(
     ready: Path, tmp_path: Path, work: Callable[[Path, Path], None], every: int
@@ -204,7 +204,7 @@ def kept(path: Path) -> dict[str, object]:
         return {**own, **{f"{each.kind}/{each.name}": "" for each in store.findings()}}
 
 
-@pytest.mark.parametrize("every", [13, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("every", [29, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 @pytest.mark.parametrize("work", [compare, spikes, pytest.param(balance, marks=pytest.mark.slow)])
 def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
     planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int

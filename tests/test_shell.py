@@ -48,7 +48,7 @@ def piped(store: Store, text: str, *words: str) -> subprocess.CompletedProcess[s
 
 
 def copies(private: Path) -> list[Path]:
-    return list(private.glob("trajstore-shell-*"))
+    return list(private.glob("trajstore-*/*/shell-*"))
 
 
 def test_queries_are_answered(planted: Store, private: Path) -> None:

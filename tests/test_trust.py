@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typer.testing import CliRunner, Result
 import trajstore
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
-from trajstore.store import catalog, layout, lifecycle, query, statements
+from trajstore.store import catalog, layout, lifecycle, query, scratch, statements
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -192,8 +193,81 @@ def test_no_macro_stands_in_for_our_own_checks(theirs: Path) -> None:
     """A catalog's macro of a system function's name would be found first."""
     fooled = '{"error":false,"statements":[{"node":{"type":"SELECT_NODE","modifiers":[]}}]}'
     doctor(theirs, f"CREATE MACRO json_serialize_sql(x) AS '{fooled}'")
-    with trajstore.open(theirs) as store, pytest.raises(QueryError, match=r"query\(\) is refused"):
-        store.sql("FROM query('SELECT 1')")
+    with (
+        contextlib.closing(catalog.copied(theirs)) as session,
+        pytest.raises(QueryError, match=r"query\(\) is refused"),
+    ):
+        statements.check_reading(session, "FROM query('SELECT 1')")
+
+
+# What would be used in the place of DuckDB's functions and of the store's tables.
+IN_PLACE_OF = {
+    "function": ("CREATE MACRO avg(x) AS 0.5", "its macro main.avg bears the name of a function of DuckDB"),
+    "letters": ('CREATE MACRO "REGEXP_Matches"(a, b) AS false', "its macro main.REGEXP_Matches bears"),
+    "operator": ('CREATE MACRO "+"(a, b) AS 7', r"its macro main.\+ bears"),
+    "table_function": (
+        "CREATE MACRO read_parquet(a) AS TABLE SELECT 1 AS x",
+        "its macro main.read_parquet bears",
+    ),
+    "among_groups": ("CREATE MACRO groups.avg(x) AS 0.5", "its macro groups.avg bears"),
+    "elsewhere": ("CREATE SCHEMA mine; CREATE MACRO mine.sum(x) AS 0", "its macro mine.sum bears"),
+    "ours_among_groups": (
+        "CREATE MACRO groups.kept_sites(x) AS TABLE SELECT 1 AS y",
+        "its macro groups.kept_sites is where nothing but groups may be",
+    ),
+    "table_among_groups": (
+        "CREATE TABLE groups.tokens AS SELECT 1 AS x",
+        "its table groups.tokens is where nothing but groups may be",
+    ),
+    "view_among_groups": (
+        "CREATE VIEW groups.Losses AS SELECT 1 AS x",
+        "its view groups.Losses bears the name of a view of the store",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IN_PLACE_OF)
+def test_nothing_of_a_catalog_is_used_in_the_place_of_something_else(theirs: Path, kind: str) -> None:
+    """Else each number could be another one, and no check would tell: a group's view looks in its own schema first."""
+    statement, reason = IN_PLACE_OF[kind]
+    doctor(theirs, statement)
+    with trajstore.open(theirs) as store:
+        with pytest.raises(DamagedFile, match=f"{reason}.*trajstore rebuild"):
+            store.sql("SELECT avg(loss) FROM losses")
+        with pytest.raises(DamagedFile, match=reason):
+            store.groups.add("more", "FROM groups.mine")
+    checked = run("check", "-s", theirs)
+    assert checked.exit_code == 1
+    assert re.search(reason, " ".join(checked.output.split()))
+    assert run("rebuild", "-s", theirs).exit_code == 0
+    assert run("check", "--deep", "-s", theirs).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [
+        (["DROP VIEW losses", "CREATE TABLE losses AS SELECT 1 AS x"], "no losses"),
+        (["CREATE OR REPLACE VIEW losses AS SELECT 1 AS x"], "its losses is not what"),
+        (
+            ["DROP VIEW groups.mine", "CREATE VIEW groups.mine AS SELECT 1 AS x"],
+            "not what this group is defined as",
+        ),
+        (["CREATE OR REPLACE MACRO loss_at(other) AS TABLE SELECT * FROM losses"], "its loss_at is not what"),
+    ],
+)
+def test_what_stands_in_the_place_of_ours_is_named_by_check(
+    theirs: Path, statements: list[str], told: str
+) -> None:
+    doctor(theirs, f"SET VARIABLE store = '{theirs}'", *statements)
+    checked = run("check", "-s", theirs)
+    assert (checked.exit_code, told in " ".join(checked.output.split())) == (1, True), checked.output
+
+
+def test_a_group_file_of_the_name_of_a_view(theirs: Path) -> None:
+    (theirs / "groups" / "tokens.sql").write_text("SELECT 'd' AS dataset, 0 AS context, 1 AS position\n")
+    rebuilt = run("rebuild", "-s", theirs)
+    assert rebuilt.exit_code == 1
+    assert "defines a group of the name of a view of the store" in " ".join(rebuilt.output.split())
 
 
 def tree(text: str) -> str:
@@ -397,7 +471,8 @@ def test_settings_are_locked(theirs: Path) -> None:
 def test_a_folder_for_spilling_that_is_open_to_others_is_refused(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(scratch, "_mine", {})
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(tmp_path))
     (tmp_path / f"trajstore-{os.getuid()}").mkdir(mode=0o755)
     with pytest.raises(StoreUnusable, match="is not a folder of yours alone.*TMPDIR"):
         trajstore.open(theirs)
@@ -407,7 +482,8 @@ def test_a_store_opens_where_nothing_can_be_spilled(theirs: Path, monkeypatch: p
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(catalog.tempfile, "gettempdir", none)
+    monkeypatch.setattr(scratch, "_mine", {})
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", none)
     with trajstore.open(theirs) as store:
         assert store.sql("SELECT current_setting('temp_directory')").fetchall() == [("",)]
 

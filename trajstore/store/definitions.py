@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, groupfiles, grouptables, lifecycle, migrate
+from trajstore.store import catalog, groupfiles, grouptables, lifecycle, migrate, scratch
 
 Texts = dict[str, str]
 """Text of each view and macro by its full name."""
@@ -31,16 +31,21 @@ _SPELLINGS = [
 def texts(sql: Callable[[str], duckdb.DuckDBPyRelation]) -> Texts:
     """What a session has; `sql` asks it."""
     views = "SELECT schema_name, view_name, sql, internal FROM system.main.duckdb_views()"
-    macros = (
-        "SELECT schema_name, function_name, macro_definition, internal FROM system.main.duckdb_functions()"
-    )
-    found = {}
-    for schema, name, text, internal in [*sql(views).fetchall(), *sql(macros).fetchall()]:
-        if not internal:
-            for pattern, plain in _SPELLINGS:
-                text = pattern.sub(plain, text)
-            found[f"{schema}.{name}"] = text
-    return found
+    columns = "schema_name, function_name, parameters, macro_definition, internal"
+    macros = f"SELECT {columns} FROM system.main.duckdb_functions()"
+    found = [(schema, name, text) for schema, name, text, internal in sql(views).fetchall() if not internal]
+    found += [
+        (schema, name, f"({', '.join(parameters)}) {text}")
+        for schema, name, parameters, text, internal in sql(macros).fetchall()
+        if not internal
+    ]
+    texts: dict[str, list[str]] = {}
+    for schema, name, text in found:
+        for pattern, plain in _SPELLINGS:
+            text = pattern.sub(plain, text)
+        texts.setdefault(f"{schema}.{name}", []).append(text)
+    # A macro may be several, of which a call takes the one that it fits.
+    return {name: "\n".join(sorted(each)) for name, each in texts.items()}
 
 
 def meant(root: Path) -> Texts:
@@ -48,7 +53,7 @@ def meant(root: Path) -> Texts:
 
     Made where no losses are, since DuckDB looks at all files of a view when it is made.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         empty = Path(folder).resolve()
         lifecycle.stand_ins(empty)
         for name, group in groupfiles.own(root).items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError, QueryError
-from trajstore.store import foundations, groupfiles, statements
+from trajstore.store import foundations, groupfiles, layout, statements
 from trajstore.store.catalog import identifier, quoted
 from trajstore.store.groupfiles import Definition
 
@@ -66,7 +66,14 @@ def settle(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 
 def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
-    for broken, cause in create_views(connection, groupfiles.own(root).values()):
+    own = groupfiles.own(root)
+    for name in own:
+        if name.lower() in statements.views_of_the_store():
+            raise GroupError(
+                f"{layout.group_path(root, name)} defines a group of the name of a view of the store, on which groups "
+                "stand. Remove it, or give it another name."
+            )
+    for broken, cause in create_views(connection, own.values()):
         raise GroupError(
             f"The group {broken.name!r} in {root / 'groups'} no longer works: {cause}\n"
             "Mend or remove that file, then run the command again."

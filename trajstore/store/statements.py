@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import duckdb
 
+from trajstore import sqlfiles
 from trajstore.errors import QueryError
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
@@ -126,7 +128,9 @@ def _check_pivot(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 def check_definitions(connection: duckdb.DuckDBPyConnection) -> None:
     """Raise `QueryError` naming a view, macro or trigger, DuckDB's own aside, that may do more than read.
 
-    Nothing of a catalog is run, in which a macro may bear the name of any function and even of an operator.
+    And what would be used in the place of something else: a macro with the name of a function or operator of DuckDB's,
+    and what the schema `groups` holds beside groups, since a group's view looks for names there first. Nothing of a
+    catalog is run.
     """
     for kind, name, text in [*_macros(connection), *_views(connection), *_triggers(connection)]:
         if text and not _suspect(connection, text):
@@ -135,6 +139,37 @@ def check_definitions(connection: duckdb.DuckDBPyConnection) -> None:
             check_reading(connection, text)
         except (QueryError, duckdb.Error) as error:
             raise QueryError(f"its {kind} {name} may do more than read: {str(error).rstrip('.')}") from error
+    _check_names(connection)
+
+
+def _check_names(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise `QueryError` for what bears the name of something else and would be used in its place."""
+    functions = _functions(connection)
+    of_duckdb = {name.lower() for database, _, name, _, _ in functions if database == "system"}
+    for database, schema, name, _, _ in functions:
+        if database in _DUCKDBS:
+            continue
+        if name.lower() in of_duckdb:
+            raise QueryError(
+                f"its macro {schema}.{name} bears the name of a function of DuckDB, which it replaces"
+            )
+        if schema == "groups":
+            raise QueryError(f"its macro {schema}.{name} is where nothing but groups may be")
+    ask = "SELECT database_name, schema_name, table_name FROM system.main.duckdb_tables()"
+    for database, schema, name in connection.execute(ask).fetchall():
+        if schema == "groups" and database not in _DUCKDBS:
+            raise QueryError(f"its table {schema}.{name} is where nothing but groups may be")
+    for _, view, _ in _views(connection):
+        schema, _, name = view.partition(".")
+        if schema == "groups" and name.lower() in views_of_the_store():
+            raise QueryError(f"its view {view} bears the name of a view of the store, on which groups stand")
+
+
+@cache
+def views_of_the_store() -> frozenset[str]:
+    """Names of the views that come with trajstore, which no group may bear."""
+    texts = (file.text for file in sqlfiles.load("views"))
+    return frozenset(name for text in texts for name in re.findall(r"CREATE OR REPLACE VIEW (\w+)", text))
 
 
 _DUCKDBS = ("system", "temp")
