@@ -789,8 +789,8 @@ def test_a_configuration_that_cannot_be_read_does_not_keep_the_other_checkpoints
 def test_known_bad_checkpoints_are_marked_or_left_out(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find(model: str) -> Source:
-        source = find_checkpoints(model)
+    def find(model: str, pattern: str | None) -> Source:
+        source = find_checkpoints(model, pattern)
         reasons = {2: "so they say (URL)"}
         marked = (replace(each, known_bad=reasons.get(each.step)) for each in source.checkpoints)
         return replace(source, checkpoints=tuple(marked))

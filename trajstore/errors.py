@@ -375,6 +375,10 @@ class DeviceError(TrajstoreError):
     """A device, number format or other setting of the forward pass that is not there."""
 
 
+class ScoringStopped(TrajstoreError):
+    """What ends the scoring in a process of its own: its device, the store or the slices there do not let it go on."""
+
+
 class ExecutorError(TrajstoreError):
     """A cluster that cannot be used."""
 

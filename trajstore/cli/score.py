@@ -68,6 +68,10 @@ def score(
         str | None,
         typer.Option(metavar="TIME", help="Begin nothing that would not be done by then: 90s, 15m, 2h."),
     ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Give up a checkpoint that takes longer, and go on: 90s, 15m."),
+    ] = None,
     cache_limit: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +198,7 @@ def score(
         "repeat_noise": repeat_noise,
         "trust_remote_code": trust_remote_code,
         "cache_limit": None if cache_limit is None else parse_size(cache_limit),
+        "timeout": None if timeout is None else _positive(timeout, "--timeout"),
         "budget": None if budget is None else parse_duration(budget),
     }
     with open_store(store) as opened:
@@ -256,6 +261,14 @@ def score(
     _end(plan.model, report)
 
 
+def _positive(asked: str, option: str) -> float:
+    """Seconds of a time that must be more than none."""
+    seconds = parse_duration(asked, option)
+    if seconds <= 0:
+        raise BadOption(option, asked, "more than 0 seconds, as in 90s or 15m")
+    return seconds
+
+
 def _say_plan(plan: Plan) -> None:
     """What there is to do, before it is done."""
     say(
@@ -264,9 +277,8 @@ def _say_plan(plan: Plan) -> None:
         f"{plan.present} there already."
     )
     if plan.backfilled:
-        say(
-            f"{plan.backfilled} that are there are scored again for {', '.join(plan.backfill)}; their losses stay."
-        )
+        again = count(plan.backfilled, "slice")
+        say(f"{again} there already: scored again for {', '.join(plan.backfill)}; the losses stay.")
     if plan.source.unreachable:
         say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
@@ -309,7 +321,8 @@ def _end(model: str, report: Report) -> None:
     )
     if report.left:
         say(
-            f"The time given is used up: {report.left} slices are left, and the same command goes on with them."
+            f"The time given is used up: {count(report.left, 'slice')} {'is' if report.left == 1 else 'are'} left, and "
+            "the same command goes on from there."
         )
     for step, reason in report.unmeasured:
         say(f"step {step} was scored, but {reason}", needed=True)

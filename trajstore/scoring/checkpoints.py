@@ -7,7 +7,6 @@ suite that lacks what its losses depend on.
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import CheckpointError, NotCausal, listed
 from trajstore.scoring import hub
+from trajstore.scoring.plausible import check_config, check_parameters, read_config
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.suites import known_run
 from trajstore.scoring.weightfiles import fingerprint, weight_files
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+_MOST_WORDS = 300
+"""Characters of an error of transformers that are told."""
 _AGAIN = "If the files are damaged, download or save that checkpoint again."
 
 # Masks and tables that older versions of transformers saved as tensors and newer ones compute.
@@ -98,8 +100,11 @@ def load(
 
     folder = checkpoint.folder()
     files = weight_files(folder)
+    check_config(folder, files)
+    with quiet():
+        check_parameters(folder, files, trust_remote_code=trust_remote_code)
     kernel = {} if attention is None else {"attn_implementation": attention}
-    with quiet(), _reading(folder):
+    with quiet(), _reading(folder, attention):
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -120,8 +125,11 @@ def weights_fingerprint(checkpoint: Checkpoint) -> str:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Names the folder in what the readers of weights raise for a file that is cut off or not what it should be."""
+def _reading(folder: Path, attention: str | None) -> Iterator[None]:
+    """Names the folder in what transformers and readers of weights raise for files that are not what they should be.
+
+    What may be due to the attention kernel that was asked for is left as it is.
+    """
     from pickle import UnpicklingError
 
     from safetensors import SafetensorError
@@ -138,16 +146,33 @@ def _reading(folder: Path) -> Iterator[None]:
                 f"The model in {folder} is {_kind(folder)}, of which transformers has no causal language model. Only "
                 "models that predict a token from those before it can be scored."
             ) from error
-        raise
+        if attention is not None:
+            raise
+        raise _not_built(folder, error) from error
     except (SafetensorError, UnpicklingError, OSError, EOFError, RuntimeError) as error:
         raise CheckpointError(
             f"The weights in {folder} cannot be read ({type(error).__name__}: {hub.first_line(error)}). {_AGAIN}"
         ) from error
+    except (
+        Exception
+    ) as error:  # of a configuration with values of another type, a module that is not installed, …
+        if attention is not None and isinstance(error, ImportError):
+            raise
+        raise _not_built(folder, error) from error
+
+
+def _not_built(folder: Path, error: Exception) -> CheckpointError:
+    """An error that says what transformers cannot make of a checkpoint."""
+    words = " ".join(str(error).split())
+    words = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}…"
+    return CheckpointError(
+        f"transformers cannot make the model in {folder} of its config.json ({type(error).__name__}: {words})."
+    )
 
 
 def _kind(folder: Path) -> str:
     """What a checkpoint's configuration calls the model."""
-    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    named = read_config(folder).get("model_type")
     return f"of the type {named}" if isinstance(named, str) else "of another type"
 
 

@@ -13,16 +13,19 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from trajstore.errors import CheckpointError, listed
-from trajstore.scoring.weightfiles import INDEX_FILES, weight_files
+from trajstore.scoring.weightfiles import (
+    INDEX_FILES,
+    check_all_regular,
+    safetensors_end,
+    safetensors_header,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MARKER = "checkpoint-is-incomplete.txt"
 """What transformers' Trainer puts into a checkpoint's folder while it saves after a signal to end."""
-
-_LONGEST_HEADER = 100_000_000
-"""Bytes of a safetensors header, as its readers limit it."""
 
 Look = frozenset[tuple[str, int, int]]
 """What a folder holds: (name, bytes, time of change in ns) of each file."""
@@ -40,7 +43,10 @@ def why_incomplete(folder: Path) -> str | None:
     if (folder / MARKER).exists():
         return f"it holds {MARKER}: the Trainer is saving it, or was stopped while it was"
     try:
+        check_all_regular(folder)
         _json(folder / "config.json")
+    except CheckpointError as error:
+        return str(error)
     except FileNotFoundError:
         return "it has no config.json"
     except ValueError:
@@ -68,25 +74,11 @@ def _index_problem(index: Path) -> str | None:
 def _has_full_length(file: Path) -> bool:
     """Whether a file of weights is as long as it says; a .bin that is no zip archive does not say."""
     if file.suffix == ".safetensors":
-        return _safetensors_length(file) == file.stat().st_size
+        header = safetensors_header(file)
+        return header is not None and safetensors_end(file, header) == file.stat().st_size
     with file.open("rb") as start:
         magic = start.read(2)
     return zipfile.is_zipfile(file) if magic == b"PK" else bool(magic)
-
-
-def _safetensors_length(file: Path) -> int | None:
-    """Bytes that a safetensors file has by its header; None where the header is cut off or is none."""
-    with file.open("rb") as start:
-        length = int.from_bytes(start.read(8), "little")
-        if length > _LONGEST_HEADER:
-            return None
-        raw = start.read(length)
-    try:
-        header = json.loads(raw)
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        return 8 + length + max(ends, default=0)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _json(file: Path) -> dict[str, dict[str, str]]:

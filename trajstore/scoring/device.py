@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trajstore.errors import CheckpointError, DeviceError
+from trajstore.errors import DeviceError
+from trajstore.scoring.plausible import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,8 @@ def own_dtype(folder: Path) -> str:
     That is what the weights were saved for, which is not always what they were trained in: Pythia says float16.
     Raises `DeviceError` where it names none that is offered, `CheckpointError` where it cannot be read.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json cannot be read: {error}.") from error
-    places = [config, config.get("text_config") or {}]
+    config = read_config(folder)
+    places = [place for place in (config, config.get("text_config")) if isinstance(place, dict)]
     named = [place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)]
     name = str(named[0]).removeprefix("torch.") if named else None
     if name not in DTYPES:

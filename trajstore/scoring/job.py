@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
     from trajstore.scoring.fitting import Tokenizers
     from trajstore.scoring.prefetch import Ready
+    from trajstore.scoring.timed import TimedJob
     from trajstore.store.progress import Progress
     from trajstore.store.store import Store
 
@@ -82,6 +83,8 @@ class RunOptions(TypedDict, total=False):
     """Whether to run model code that comes with a checkpoint; not by default."""
     cache_limit: int | None
     """Bytes above which the Hub's cache is cleared of weights that were downloaded here and scored."""
+    timeout: float | None
+    """Seconds that a checkpoint may take, loading included; no limit by default."""
     budget: float | None
     """Seconds after which no checkpoint is begun, nor one that would not be done by then."""
 
@@ -172,7 +175,12 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
     tokenizers = check_plan(store, plan, settings, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
-    job = Job(store, plan, settings, tokenizers, options, progress)
+    if options.get("timeout") is None:
+        job: Job | TimedJob = Job(store, plan, settings, tokenizers, options, progress)
+    else:
+        from trajstore.scoring.timed import TimedJob
+
+        job = TimedJob(store, plan, settings.provenance.run, tokenizers, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
         left = job.score_all(budget)

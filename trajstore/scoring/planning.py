@@ -1,7 +1,6 @@
 """What is missing of a run in a store, and what getting it takes: read before anything is done.
 
-Loads no torch and no weights, so that a dry run answers quickly. Of a name that the store knows it makes sure that it
-stands for the same run.
+Loads no torch and no weights. Of a name that the store knows it makes sure that it stands for the same run.
 """
 
 from __future__ import annotations

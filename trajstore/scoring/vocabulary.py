@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING
 
 from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
 from trajstore.scoring import hub
+from trajstore.scoring.plausible import CONFIG, check_config
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.revisions import parse_revision
 from trajstore.scoring.suites import run_named
-from trajstore.scoring.weightfiles import TOKENIZER_FILES, VOCABULARY_FILES, fingerprint
+from trajstore.scoring.weightfiles import (
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
+    check_all_regular,
+    fingerprint,
+    weight_names,
+)
 from trajstore.store.datasets import TokenizerFacts
 
 if TYPE_CHECKING:
@@ -103,6 +110,8 @@ def _from_pretrained(
     """The tokenizer at a place, `local` where the Hub shall not be asked; raises `TokenizerNotFound` of `name`."""
     from transformers import AutoTokenizer
 
+    if Path(place).is_dir():
+        _check_folder(Path(place))
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(
@@ -110,6 +119,13 @@ def _from_pretrained(
             )
     except Exception as error:  # whatever the library and its backends raise
         raise TokenizerNotFound(name, hub.first_line(error)) from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises `CheckpointError` for a folder with which transformers, reading its config.json, would not end."""
+    check_all_regular(folder)
+    if (folder / CONFIG).exists() and (names := weight_names(entry.name for entry in folder.iterdir())):
+        check_config(folder, [folder / name for name in names])
 
 
 def _snapshot_with_tokenizer(checkpoint: Checkpoint) -> Path:
@@ -144,6 +160,7 @@ def _has_vocabulary(folder: Path) -> bool:
 
 def _read(folder: Path, name: str) -> TokenizerFacts:
     """Facts of the tokenizer in a folder, read once for all folders with the same files."""
+    check_all_regular(folder)
     content = fingerprint(path for file in TOKENIZER_FILES if (path := folder / file).is_file())
     if content not in _known:
         _known[content] = tokenizer_facts(load_tokenizer(str(folder)), name)

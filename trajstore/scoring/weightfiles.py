@@ -6,8 +6,10 @@ Reads bytes only; loads no torch.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from typing import TYPE_CHECKING
+import stat
+from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import CheckpointError
 
@@ -31,6 +33,10 @@ _KINDS = (("model", "safetensors"), ("pytorch_model", "bin"))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+_LONGEST_HEADER = 100_000_000
+"""Bytes of a safetensors header, as its readers limit it."""
+
+
 def weight_names(names: Iterable[str]) -> list[str]:
     """The files, of a folder's, that transformers takes the weights from, sorted; none if some are not there.
 
@@ -48,7 +54,11 @@ def weight_names(names: Iterable[str]) -> list[str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a checkpoint's weights; raises `CheckpointError` where there are none."""
+    """The files that hold a checkpoint's weights; raises `CheckpointError` where there are none.
+
+    So it does where the folder holds anything that a reader would wait for, or read without end.
+    """
+    check_all_regular(folder)
     try:
         names = weight_names(entry.name for entry in folder.iterdir())
     except OSError as error:
@@ -59,6 +69,54 @@ def weight_files(folder: Path) -> list[Path]:
             "index, or pytorch_model.bin in the same way. Download or save that checkpoint again."
         )
     return [folder / name for name in names]
+
+
+def check_all_regular(folder: Path) -> None:
+    """Raises `CheckpointError` where a folder holds a pipe, socket or device, or a link to one."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+    for entry in entries:
+        check_regular(entry)
+
+
+def check_regular(path: Path) -> None:
+    """Raises `CheckpointError` where a path, its links followed, is a pipe, socket, device or file of the system's."""
+    try:
+        mode = path.stat().st_mode
+        of_system = path.is_symlink() and path.resolve().is_relative_to("/proc")
+    except OSError:  # a link to nothing, which whoever reads it says
+        return
+    if of_system or (not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)):
+        raise CheckpointError(
+            f"{path} is a pipe, socket or device and no file: reading it might never end. Remove it, or download or "
+            "save that checkpoint again."
+        )
+
+
+def safetensors_header(file: Path) -> dict[str, Any] | None:
+    """What a safetensors file says of each of its tensors; None where the header is cut off or is none."""
+    with file.open("rb") as start:
+        length = int.from_bytes(start.read(8), "little")
+        if length > min(_LONGEST_HEADER, file.stat().st_size):
+            return None
+        raw = start.read(length)
+    try:
+        header = json.loads(raw)
+        return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def safetensors_end(file: Path, header: dict[str, Any]) -> int | None:
+    """Bytes that a safetensors file has by its header; None where that does not say."""
+    with file.open("rb") as start:
+        length = int.from_bytes(start.read(8), "little")
+    try:
+        return 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except (LookupError, TypeError):
+        return None
 
 
 def fingerprint(files: Iterable[Path]) -> str:

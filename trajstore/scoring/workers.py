@@ -17,6 +17,7 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from trajstore.scoring.fitting import Tokenizers
     from trajstore.scoring.planning import Pending, Plan
+    from trajstore.store.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Worker:
         run_id: str | None,
         threads: int,
         options: RunOptions,
+        progress: Progress = SILENT,
     ) -> None:
         """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's."""
+        self.progress = progress
         self.path, self.plan, self.tokenizers, self.run_id = path, plan, tokenizers, run_id
         self.threads, self.options = threads, options
 
@@ -58,7 +61,9 @@ class Worker:
         except DeviceError as error:
             return str(error)
         try:
-            self.job = Job(Store(self.path), self.plan, settings, self.tokenizers, self.options, SILENT)
+            self.job = Job(
+                Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
+            )
         except Exception as error:
             return f"{told(error)} Every machine of the cluster must reach the store under this path."
         return None
