@@ -20,6 +20,7 @@ from conftest import ragged
 from typer.testing import CliRunner, Result
 
 import trajstore
+from trajstore import sqlfiles
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
 from trajstore.store import catalog, layout, lifecycle, query, scratch, statements
@@ -252,13 +253,20 @@ def test_nothing_of_a_catalog_is_used_in_the_place_of_something_else(theirs: Pat
             ["DROP VIEW groups.mine", "CREATE VIEW groups.mine AS SELECT 1 AS x"],
             "not what this group is defined as",
         ),
+        (["CREATE OR REPLACE MACRO aligned({head}) AS TABLE {body}"], "its aligned is not what"),
         (["CREATE OR REPLACE MACRO loss_at(other) AS TABLE SELECT * FROM losses"], "its loss_at is not what"),
     ],
 )
 def test_what_stands_in_the_place_of_ours_is_named_by_check(
     theirs: Path, statements: list[str], told: str
 ) -> None:
-    doctor(theirs, f"SET VARIABLE store = '{theirs}'", *statements)
+    body = next(file.body for file in sqlfiles.load("macros") if file.name == "aligned").partition(
+        "AS TABLE"
+    )[2]
+    doctored = [
+        each.replace("{head}", "group_name, align := 'after'").replace("{body}", body) for each in statements
+    ]
+    doctor(theirs, f"SET VARIABLE store = '{theirs}'", *doctored)
     checked = run("check", "-s", theirs)
     assert (checked.exit_code, told in " ".join(checked.output.split())) == (1, True), checked.output
 

@@ -165,7 +165,7 @@ def _foreign(root: Path) -> Iterator[Problem]:
 def _definition_problems(store: Store) -> Iterator[Problem]:
     """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        there = definitions.texts(store.sql)
+        there = definitions.there(store.path)
     except DamagedFile as error:
         yield Problem(CATALOG, error.reason, _REBUILD)
         return

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, groupfiles, grouptables, lifecycle, migrate, scratch
+from trajstore.store import catalog, groupfiles, grouptables, groupviews, lifecycle, migrate, scratch
 
 Texts = dict[str, str]
 """Text of each view and macro by its full name."""
@@ -28,24 +28,13 @@ _SPELLINGS = [
 ]
 
 
-def texts(sql: Callable[[str], duckdb.DuckDBPyRelation]) -> Texts:
-    """What a session has; `sql` asks it."""
-    views = "SELECT schema_name, view_name, sql, internal FROM system.main.duckdb_views()"
-    columns = "schema_name, function_name, parameters, macro_definition, internal"
-    macros = f"SELECT {columns} FROM system.main.duckdb_functions()"
-    found = [(schema, name, text) for schema, name, text, internal in sql(views).fetchall() if not internal]
-    found += [
-        (schema, name, f"({', '.join(parameters)}) {text}")
-        for schema, name, parameters, text, internal in sql(macros).fetchall()
-        if not internal
-    ]
-    texts: dict[str, list[str]] = {}
-    for schema, name, text in found:
-        for pattern, plain in _SPELLINGS:
-            text = pattern.sub(plain, text)
-        texts.setdefault(f"{schema}.{name}", []).append(text)
-    # A macro may be several, of which a call takes the one that it fits.
-    return {name: "\n".join(sorted(each)) for name, each in texts.items()}
+def there(root: Path) -> Texts:
+    """What the store's catalog has, as a session sees it; raises `DamagedFile`."""
+    with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
+        place = Path(folder).resolve()
+        with catalog.open_session(root, [place]) as session:
+            groupviews.settle(session, root)
+            return _texts(session, place)
 
 
 def meant(root: Path) -> Texts:
@@ -61,7 +50,38 @@ def meant(root: Path) -> Texts:
                 grouptables.publish_empty(empty, name)
         with catalog.empty_session(empty, [root]) as session:
             migrate.migrate(session, root)
-            return texts(session.sql)
+            return _texts(session, empty)
+
+
+def _texts(session: duckdb.DuckDBPyConnection, place: Path) -> Texts:
+    """The texts of a session's views and macros; `place` is a folder in which it may write."""
+    views = "SELECT schema_name, view_name, sql, internal FROM system.main.duckdb_views()"
+    columns = "schema_name, function_name, macro_definition, internal"
+    macros = f"SELECT {columns} FROM system.main.duckdb_functions()"
+    found = [
+        (f"{schema}.{name}", text)
+        for ask in (views, macros)
+        for schema, name, text, internal in session.execute(ask).fetchall()
+        if not internal
+    ]
+    texts: dict[str, list[str]] = {}
+    for name, text in [*found, *_heads(session, place)]:
+        for pattern, plain in _SPELLINGS:
+            text = pattern.sub(plain, text)
+        texts.setdefault(name, []).append(text)
+    # A macro may be several, of which a call takes the one that it fits.
+    return {name: "\n".join(sorted(each)) for name, each in texts.items()}
+
+
+def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[str, str]]:
+    """(full name, parameters with their defaults) of each macro in the schema main, which no table of DuckDB's has."""
+    session.execute(f"EXPORT DATABASE memory TO {catalog.quoted(str(place / 'export'))}")
+    text = (place / "export" / "schema.sql").read_bytes().decode()
+    for name, parameters in _HEAD.findall(text):
+        yield f"main.{name}", parameters
+
+
+_HEAD = re.compile(r"^CREATE MACRO (\w+) \((.*?)\) AS ", re.MULTILINE | re.DOTALL)
 
 
 def differences(there: Texts, meant: Texts) -> Iterator[tuple[str, str]]:
