@@ -328,8 +328,8 @@ def test_html_is_whole_and_asks_for_nothing_from_outside(tmp_path: Path):
 
 
 def test_another_suffix_is_refused_with_those_that_exist(tmp_path: Path):
-    with pytest.raises(BadTarget, match=r"'a.pdf': it must end in \.html or \.png"):
-        save_chart(chart(), tmp_path / "a.pdf")
+    with pytest.raises(BadTarget, match=r"'a.jpg': it must end in \.html or \.png or \.pdf or \.svg"):
+        save_chart(chart(), tmp_path / "a.jpg")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -67,7 +67,7 @@ def test_what_goes_in_comes_back(planted: Store) -> None:
     assert found.table("loadings")["loading"].to_list() == pytest.approx([0.6, 0, 0.8])
     assert planted.finding("pca", "first") == found
     with pytest.raises(UnknownName, match="there is: components, scores"):
-        found.table("pca_scores")
+        found.table("shapes")
     assert planted.sql("SELECT kind, finding, facts ->> '$.components' FROM findings").fetchall() == [
         ("pca", "first", "2")
     ]

@@ -759,7 +759,7 @@ def test_the_command_says_what_it_did(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", bad + rows(step=1))
     result = run(store, path, "-d", "d")
     assert result.exit_code == 1
-    assert "d: 1 slices written, 0 there already; 16 rows read in" in result.stderr
+    assert "d: 1 slice written, 0 there already; 16 rows read in" in result.stderr
     assert (
         f"m on d at step 0: row 4 of {path}: the token at context 0, position 4 is 5; d has 4 there"
         in result.stderr
@@ -771,7 +771,7 @@ def test_the_command_says_what_it_did(store: Store, tmp_path: Path) -> None:
     )
     result = run(store, half, "-d", "d", "-m", "n", "--step", "4", "--partial", "--map", "loss=loss")
     assert result.exit_code == 0
-    assert "1 slices written (1 of them still lack contexts)" in result.stderr
+    assert "1 slice written (1 of them still lack contexts)" in result.stderr
     assert "3 rows do not say their token, so it was not compared with the dataset's." in result.stderr
 
 

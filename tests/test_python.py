@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import PLANTED_STEPS
+from typer.testing import CliRunner
 
 import trajstore
 from trajstore.analysis import pca, sparse_pca
 from trajstore.analysis.spike_tokens import Tolerance
-from trajstore.errors import QueryError, UnknownName
+from trajstore.cli import app
+from trajstore.errors import QueryError, UnknownName, reason
+from trajstore.store.findings import _by_view
+from trajstore.store.findingtables import TABLES
 from trajstore.store.store import Store
 from trajstore.view import components, spikes
 from trajstore.view.gather import trajectories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PATHS = sorted(set(re.findall(r"\btrajstore(?:\.[A-Za-z_]+)+(?![\w/@-])", README)) - {"trajstore.open"})
@@ -197,3 +205,78 @@ def test_one_name_may_stand_for_a_list(opened: trajstore.Store) -> None:
     assert trajstore.Selection("code", "tiny-*").datasets == ["code"]
     with pytest.raises(UnknownName, match="no dataset 'code'"):
         trajectories(opened, ["every_token"], trajstore.Selection("code"))
+
+
+def test_a_finding_s_table_goes_by_its_view_s_name_too(opened: trajstore.Store) -> None:
+    components.keep(opened, "mine", components.components(opened, ["d"]))
+    found = opened.finding("pca", "mine")
+    assert found.table("pca_loadings").equals(found.table("loadings"))
+    with pytest.raises(UnknownName, match="no table of a pca finding 'shapes'"):
+        found.table("shapes")
+    views = {table for kind in TABLES for table in _by_view(kind).items()}
+    assert {
+        ("shapes", "tokens"),
+        ("spike_tokens", "tokens"),
+        ("spikes", "spikes"),
+        ("events", "events"),
+    } <= views
+
+
+def test_a_frame_that_a_query_does_not_see_is_offered_by_register(opened: trajstore.Store) -> None:
+    with pytest.raises(QueryError, match=r"store\.register\('mine', frame\)"):
+        opened.sql("FROM df")
+    opened.register("df", pl.DataFrame({"x": [1]}))
+    assert opened.sql("FROM df").fetchall() == [(1,)]
+
+
+def _error(work: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 — each is of another class
+        work()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (_error(lambda: b"ab\xff".decode()), "it is not UTF-8 text: byte 0xFF at 2 cannot be read"),
+        (_error(lambda: np.load(io.BytesIO(b"garbage"))), "it is not an array as numpy.save writes one"),
+        (_error(lambda: int("x")), "'x' is no whole number"),
+        (_error(lambda: Path("nowhere").read_text()), "No such file or directory"),
+        (ValueError("a step is a whole number"), "a step is a whole number"),
+    ],
+)
+def test_errors_of_files_are_sentences(error: Exception, said: str) -> None:
+    assert reason(error) == said
+
+
+def test_a_file_that_cannot_be_read_says_so_in_words(opened: trajstore.Store, tmp_path: Path) -> None:
+    for name, content in (
+        ("q.sql", b"SELECT \xff"),
+        ("m.npy", b"garbage"),
+        ("m.txt", b"1 2 x"),
+        ("cut.npy", CUT),
+    ):
+        (tmp_path / name).write_bytes(content)
+    ingest = ["ingest", tmp_path / "m.npy", "-m", "c", "-d", "d"]
+    for words, said in (
+        (["sql", "-f", tmp_path / "q.sql"], "it is not UTF-8 text: byte 0xFF at 7"),
+        (["group", "add", "g", "--file", tmp_path / "q.sql"], "it is not UTF-8 text"),
+        ([*ingest, "--step", "1"], "it is not an array as numpy.save writes one"),
+        ([*ingest, "--steps-file", tmp_path / "m.txt"], "'x' is no whole number"),
+        (
+            ["ingest", tmp_path / "cut.npy", "-m", "c", "-d", "d", "--step", "1"],
+            "it ends before its array does",
+        ),
+    ):
+        result = CliRunner().invoke(app, [*map(str, words), "-s", str(opened.path)])
+        assert result.exit_code == 1
+        assert said in result.stderr
+
+
+def _cut() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((4, 97), dtype=np.float32))
+    return buffer.getvalue()[:500]
+
+
+CUT = _cut()

@@ -7,6 +7,7 @@ Imports nothing of trajstore, so that every layer can raise them.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,30 @@ def typed(option: str, value: str | None = None) -> str:
     first, *rest = option.removeprefix("-p ").lstrip("-").split()
     name = first.replace("-", "_") + "="
     return " ".join([name if value is None else f"{name}{value!r}", *rest])
+
+
+_NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a file, in words of ours where Python's and numpy's are for programmers."""
+    text = str(error).partition("\n")[0].rstrip(".")
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text: byte 0x{error.object[error.start]:02X} at {error.start} cannot be read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "pickle" in text or "magic string" in text:
+        return "it is not an array as numpy.save writes one"
+    if (
+        isinstance(error, EOFError)
+        or "cannot reshape array" in text
+        or "mmap length" in text
+        or "array header" in text
+    ):
+        return "it ends before its array does, or is no array"
+    if found := _NOT_AN_INTEGER.fullmatch(text):
+        return f"{found[1]} is no whole number"
+    return text
 
 
 def told(error: Exception) -> str:

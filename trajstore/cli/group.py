@@ -22,7 +22,7 @@ from trajstore.cli.output import (
     print_text,
     say,
 )
-from trajstore.errors import GroupError
+from trajstore.errors import GroupError, reason
 
 if TYPE_CHECKING:
     from trajstore.store.groups import Group
@@ -115,7 +115,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise GroupError(f"Cannot read {file}: {error}.") from error
+        raise GroupError(f"Cannot read {file}: {reason(error)}.") from error
 
 
 def list_(

@@ -18,7 +18,7 @@ from trajstore.cli.answers import (
     given,
 )
 from trajstore.cli.output import DEFAULT_STORE, FilesOption, JsonOption, StoreOption, open_store
-from trajstore.errors import QueryError
+from trajstore.errors import QueryError, reason
 
 
 def sql(
@@ -71,7 +71,7 @@ def _query(query: str | None, file: Path | None) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"Cannot read {file}: {getattr(error, 'strerror', None) or error}.") from error
+        raise QueryError(f"Cannot read {file}: {reason(error)}.") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trajstore.errors import BadSource, listed
+from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import Found, Request, Tally
 from trajstore.store import limits
 from trajstore.store.spill import nameless_file
@@ -327,4 +327,4 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         pa.ArrowException,
         pl.exceptions.PolarsError,
     ) as error:
-        raise BadSource(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+        raise BadSource(f"{path} cannot be read as {kind}: {reason(error)}") from error

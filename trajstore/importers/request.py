@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trajstore.errors import BadSource, TrajstoreError, listed, nearest
+from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
 from trajstore.store.foreign import KINDS
 
@@ -132,7 +132,7 @@ def steps_in(path: Path) -> list[int]:
         if any(step != float(number) for step, number in zip(steps, numbers, strict=True)):
             raise ValueError("a step is a whole number")
     except (OSError, ValueError) as error:
-        raise BadSource(f"Cannot read steps from {path}: {error}.") from error
+        raise BadSource(f"Cannot read steps from {path}: {reason(error)}.") from error
     return steps
 
 

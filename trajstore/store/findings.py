@@ -11,10 +11,12 @@ import contextlib
 import json
 import mmap
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trajstore import sqlfiles
 from trajstore.brief import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
@@ -64,10 +67,21 @@ class Finding(Brief):
             yield name, self.table(name)
 
     def table(self, name: str) -> pl.DataFrame:
-        """One of its tables; raises `UnknownName` and `DamagedFile`."""
+        """One of its tables, by its name or that of its view in SQL; raises `UnknownName` and `DamagedFile`."""
+        name = name if name in TABLES[self.kind] else _by_view(self.kind).get(name, name)
         if name not in TABLES[self.kind]:
             raise UnknownName(f"table of a {self.kind} finding", name, list(TABLES[self.kind]))
         return pl.DataFrame(_read(self.folder / f"{name}.parquet", TABLES[self.kind][name]))
+
+
+@cache
+def _by_view(kind: str) -> dict[str, str]:
+    """The table of a kind of finding by the name of the view that reads it: `pca_loadings` is `loadings`."""
+    found = {}
+    for view in sqlfiles.load("views"):
+        if read := re.search(rf"kind={kind}/[^']*/(\w+)\.parquet", view.body):
+            found[re.sub(r"^\d+_", "", view.name)] = read[1]
+    return found
 
 
 class Writer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore import sqlfiles
-from trajstore.errors import DamagedFile
+from trajstore.errors import DamagedFile, reason
 from trajstore.schema import GROUP_NAME
 from trajstore.store import digests, layout
 from trajstore.store.catalog import quoted
@@ -92,7 +92,9 @@ def own(root: Path) -> dict[str, Definition]:
         except FileNotFoundError:  # another job has dropped it
             continue
         except (OSError, UnicodeDecodeError) as error:
-            raise DamagedFile(path, f"it cannot be read as text ({error})", "Mend or remove it") from error
+            raise DamagedFile(
+                path, f"it cannot be read as text ({reason(error)})", "Mend or remove it"
+            ) from error
         description, sql = parse(text)
         found[path.stem] = Definition(path.stem, sql, description)
     return found

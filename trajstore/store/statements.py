@@ -15,7 +15,7 @@ from functools import cache
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.errors import QueryError
+from trajstore.errors import CommandLine, QueryError
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
@@ -246,6 +246,11 @@ def explained(error: Exception) -> str:
             "\nA query reads the store's own files and nothing else (trajstore check finds symbolic links, which count "
             "as what they point to). Open a folder of your own files to it with: trajstore sql --files DIR (in Python "
             "files=[DIR])"
+        )
+    elif isinstance(error, duckdb.CatalogException) and not CommandLine.active and "able with name" in text:
+        text += (
+            "\nA query sees no variables of Python. Offer it a frame by a name: store.register('mine', frame), then "
+            "FROM mine"
         )
     elif isinstance(error, duckdb.IOException) and "slice.parquet" in text and "No such file" in text:
         text += "\nA slice was removed while the query read it. Ask again."

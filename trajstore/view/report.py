@@ -12,14 +12,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from trajstore.errors import PlotError
 from trajstore.store.files import check_target, write_whole
 from trajstore.store.progress import SILENT
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trajstore.store.coverage import Coverage
     from trajstore.store.matrix import Align
     from trajstore.store.progress import Progress
@@ -116,6 +116,8 @@ def _choose(
 
 def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
     """Most tokens that so many contexts of a dataset have."""
+    import numpy as np
+
     first = np.sort(lengths)[::-1] if contexts.worst else lengths
     return int(first[: contexts.count].sum())
 
