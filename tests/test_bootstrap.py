@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.bootstrap import FEWEST, Draws, Interval, Ratio, Stratum, estimate
+from trajstore.analysis.bootstrap import FEWEST, SKEWED, Draws, Interval, Ratio, Stratum, estimate
 from trajstore.errors import BadOption
 
 
@@ -163,10 +164,10 @@ def test_one_unit_and_ci_none_have_no_interval() -> None:
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
-        ({"kind": "x"}, "--ci"),
-        ({"level": 95}, "--level"),
-        ({"resamples": 9}, "--resamples"),
-        ({"seed": -1}, "--seed"),
+        ({"kind": "x"}, "ci="),
+        ({"level": 95}, "level="),
+        ({"resamples": 9}, "resamples="),
+        ({"seed": -1}, "seed="),
     ],
 )
 def test_what_cannot_be_asked(options: dict[str, object], flag: str) -> None:
@@ -235,3 +236,127 @@ def test_intervals_cover_93_to_97_percent_of_simulated_texts(units: int, questio
     share = coverage(units, question, 8000 if units < FEWEST else 1000, 1)
     print(f"{question}, {units} units: {share:.1%}")
     assert 0.93 <= share <= 0.97
+
+
+# Skewed contexts
+
+
+@cache
+def dearer_where_longer() -> float:
+    """The mean over all texts of contexts that are longer where their tokens cost more."""
+    many = np.random.default_rng(0).normal(size=2_000_000)
+    lengths = np.ceil(60 * np.exp(0.8 * many))
+    return float((lengths * 2 * np.exp(0.4 * many)).sum() / lengths.sum())
+
+
+def skewed(rng: np.random.Generator, kind: str, units: int, rows: int) -> tuple[Stratum, float]:
+    """Contexts of very different cost, and the true mean: lognormal, a few bad ones, or longer where dearer."""
+    tokens = np.ones(units)
+    if kind == "lognormal":
+        costs, truth = rng.lognormal(0, 1, (rows, units)), float(np.exp(0.5))
+    elif kind == "rare":
+        costs, truth = 3 + rng.normal(0, 0.6, (rows, units)) + 20 * (rng.random((rows, units)) < 0.05), 4.0
+    else:
+        hard = rng.normal(size=units)
+        tokens = np.ceil(60 * np.exp(0.8 * hard))
+        costs = tokens * 2 * np.exp(0.4 * hard) * rng.gamma(20, 1 / 20, (rows, units))
+        truth = dearer_where_longer()
+    return Stratum("d", units, np.arange(units), (Ratio(tokens, costs),)), truth
+
+
+def skewed_coverage(kind: str, units: int, how: str, times: int, resamples: int = 300) -> tuple[float, float]:
+    """The share of simulated texts whose 95 % interval covers the truth, and the share that is called skewed."""
+    rng = np.random.default_rng(units)
+    rows = 1 if kind == "lengths" else 10
+    hits, called, total = 0, 0, 0
+    for number in range(times // rows):
+        stratum, truth = skewed(rng, kind, units, rows)
+        found = estimate([stratum], [1], Draws(Interval(how, resamples=resamples, seed=number)))  # type: ignore[arg-type]
+        hits += int(((found.low <= truth) & (truth <= found.high)).sum())
+        called += int((np.abs(found.skewness) > SKEWED).sum())
+        total += rows
+    return hits / total, called / total
+
+
+def test_a_studentised_interval_is_that_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(5)
+    strata = [made(rng, f"d{n}", 30 + n, 25 + n, 2, 2) for n in range(2)]
+    interval = Interval("studentised", level=0.9, resamples=120, seed=3)
+    drawn = {
+        each.dataset: np.random.default_rng([3, zlib.crc32(each.dataset.encode())]).integers(
+            0, each.n_units, (120, each.n_units)
+        )
+        for each in strata
+    }
+
+    def of(units: dict[str, np.ndarray]) -> tuple[float, float]:
+        """The difference of means in the second row, and its standard error."""
+        ratios, tokens = [], []
+        for k in range(2):
+            sums = sum(each.ratios[k].sums[1][units[each.dataset]].sum() for each in strata)
+            tokens.append(sum(each.ratios[k].tokens[units[each.dataset]].sum() for each in strata))
+            ratios.append(sums / tokens[k])
+        variance = 0.0
+        for each in strata:
+            mine = units[each.dataset]
+            z = sum(
+                sign * (each.ratios[k].sums[1][mine] - ratios[k] * each.ratios[k].tokens[mine]) / tokens[k]
+                for k, sign in enumerate((1, -1))
+            )
+            variance += ((z - z.mean()) ** 2).sum()
+        return ratios[0] - ratios[1], float(np.sqrt(variance))
+
+    mean, error = of({each.dataset: np.arange(len(each.units)) for each in strata})
+    times = []
+    for resample in range(120):
+        chosen = {}
+        for each in strata:
+            place = {int(unit): at for at, unit in enumerate(each.units)}
+            numbers = drawn[each.dataset][resample]
+            chosen[each.dataset] = np.array([place[int(unit)] for unit in numbers if int(unit) in place])
+        value, spread = of(chosen)
+        times.append((value - mean) / spread)
+    low, high = (mean - np.quantile(times, q, method="inverted_cdf") * error for q in (0.95, 0.05))
+    found = estimate(strata, [1, -1], Draws(interval))
+    assert found.kind == "studentised"
+    assert (found.low[1], found.high[1]) == pytest.approx((low, high))
+
+
+def test_skewness_is_that_of_the_units_over_the_root_of_their_number() -> None:
+    costs = np.random.default_rng(1).lognormal(0, 1, (1, 80))
+    found = estimate([Stratum("d", 80, np.arange(80), (Ratio(np.ones(80), costs),))], [1], Draws())
+    assert found.skewness[0] == pytest.approx(stats.skew(costs[0]) / np.sqrt(80))
+    flat = estimate([Stratum("d", 80, np.arange(80), (Ratio(np.ones(80), np.ones((1, 80))),))], [1], Draws())
+    assert flat.skewness[0] == 0
+
+
+@pytest.mark.parametrize(("kind", "units"), [("lognormal", 20), ("lengths", 50)])
+def test_studentised_intervals_cover_skewed_means_more_often(kind: str, units: int) -> None:
+    plain, called = skewed_coverage(kind, units, "bootstrap", 400)
+    better, _ = skewed_coverage(kind, units, "studentised", 400)
+    assert called > 0.4
+    assert plain < 0.9 < better + 0.02
+
+
+def test_studentised_intervals_of_plain_means_cover_as_well() -> None:
+    rng = np.random.default_rng(8)
+    hits = 0
+    for number in range(20):
+        stratum, signs, truth = texts(rng, 50, "minus", 25)
+        found = estimate([stratum], signs, Draws(Interval("studentised", resamples=300, seed=number)))
+        hits += int(((found.low <= truth) & (truth <= found.high)).sum())
+    assert 0.92 <= hits / 500 <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lognormal", "rare", "lengths"])
+@pytest.mark.parametrize("units", [10, 20, 50, 200])
+def test_skewed_contexts_are_covered_or_called_skewed(kind: str, units: int) -> None:
+    plain, called = skewed_coverage(kind, units, "bootstrap", 2000, 1000)
+    better, _ = skewed_coverage(kind, units, "studentised", 2000, 1000)
+    print(f"{kind}, {units} units: {plain:.1%} → {better:.1%}; called skewed {called:.0%}")
+    if kind != "rare":
+        assert better >= (0.88 if units >= 20 else 0.8)
+    elif units >= 50:
+        assert better >= 0.88
+    assert called >= 0.25 if plain < 0.92 else True

@@ -81,7 +81,7 @@ def test_a_group_chosen_by_the_model_s_losses_is_said_to_be(planted: Store, tmp_
     ("words", "code", "said"),
     [
         (["--by", "step"], 2, "It takes dataset or model"),
-        (["--ci", "t"], 2, "It takes bootstrap or none"),
+        (["--ci", "t"], 2, "It takes bootstrap, studentised or none"),
         (["--level", "95"], 2, "a share between 0 and 1"),
         (["--resamples", "3"], 2, "--resamples"),
         (["--x", "days"], 2, "It takes step, tokens or flops"),

@@ -24,6 +24,7 @@ from trajstore.store.datasets import CONTEXT_COLUMNS
 from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 from trajstore.view import gather
+from trajstore.view.caveats import caveats
 
 
 def test_means_are_those_of_sql(planted: Store) -> None:
@@ -303,3 +304,29 @@ def test_no_intervals_where_none_are_asked(planted: Store) -> None:
 def test_a_matrix_aligned_by_item_has_no_contexts(planted: Store) -> None:
     with pytest.raises(TrajstoreError, match="Pull the matrix without --align item"):
         group_trajectory(planted.matrix("d", align="item"))
+
+
+def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
+    """By what is measured, with many contexts as with few; contexts alike are not called skewed."""
+    rng = np.random.default_rng(0)
+    store.add_dataset("d", new_dataset([["a", "b"]] * 80))
+    dear = rng.normal(3, 0.3, 80).astype(np.float32)
+    dear[[40, 70]] = 12
+    store.append(model="skewed", dataset="d", step=0, losses=dear)
+    store.append(model="alike", dataset="d", step=0, losses=rng.normal(3, 0.3, 80).astype(np.float32))
+    said, frames = {}, {}
+    for model in ("skewed", "alike"):
+        for how in ("bootstrap", "studentised"):
+            interval = Interval(how)  # type: ignore[arg-type]
+            frame = gather.trajectories(
+                store, ["every_token"], gather.Selection(["d"], [model]), interval=interval
+            )
+            frames[model, how], said[model, how] = frame, " ".join(caveats(frame, interval))
+    assert "by percentiles of resampled means" in said["alike", "bootstrap"]
+    assert "by studentised resamples" in said["skewed", "studentised"]
+    assert "--ci studentised covers more" in said["skewed", "bootstrap"]
+    assert "weigh far more" not in said["alike", "bootstrap"] + said["alike", "studentised"]
+    assert frames["skewed", "studentised"]["interval"].to_list() == ["studentised"]
+    assert frames["skewed", "studentised"]["high"][0] > frames["skewed", "bootstrap"]["high"][0]
+    few = gather.trajectories(store, ["every_token"], gather.Selection(["d"], ["alike"], contexts="0:12"))
+    assert "which no interval can tell" in " ".join(caveats(few, Interval()))

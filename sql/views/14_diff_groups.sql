@@ -18,7 +18,7 @@ COMMENT ON COLUMN diff_groups.tokens IS 'of the group [tokens]';
 COMMENT ON COLUMN diff_groups.contexts IS 'in how many contexts they lie';
 COMMENT ON COLUMN diff_groups.unit IS 'what is resampled: context, document or category';
 COMMENT ON COLUMN diff_groups.units IS 'how many have any';
-COMMENT ON COLUMN diff_groups.interval IS 'bootstrap, t or none';
+COMMENT ON COLUMN diff_groups.interval IS 'bootstrap, t, studentised or none';
 COMMENT ON COLUMN diff_groups.mean_of IS 'difference: in nats; or relative: divided by the loss that is subtracted (--relative)';
 COMMENT ON COLUMN diff_groups.mean IS 'of these over the tokens, below 0 where the loss is lower than what is subtracted';
 COMMENT ON COLUMN diff_groups.low IS 'lower end of its interval';

@@ -37,9 +37,11 @@ SCHEMA = {
     "mean": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
+    "skewness": pl.Float64,
 }
 """Columns of a trajectory: what its mean is of (tokens, contexts), what was resampled (unit, how many units) and how
-(interval: bootstrap, t or none), and mean, low and high in nats a token."""
+(interval: bootstrap, t, studentised or none), mean, low and high in nats a token, and how skewed the mean is
+over choices of text (null without an interval)."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ def _frame(group: str, curve: _Curve, steps: np.ndarray, asked: Comparison, draw
         "interval": found.kind,
     }
     frame = pl.DataFrame({"step": steps, "mean": found.mean, "low": found.low, "high": found.high})
-    frame = frame.with_columns(pl.col("low", "high").fill_nan(None))
+    frame = frame.with_columns(skewness=pl.Series(found.skewness))
+    frame = frame.with_columns(pl.col("low", "high", "skewness").fill_nan(None))
     return frame.with_columns(pl.lit(value).alias(name) for name, value in columns.items()).select(
         pl.col("group"), *(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     )

@@ -83,6 +83,13 @@ AlignOption = Annotated[
     ),
 ]
 CiOption = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
+MeansCiOption = Annotated[
+    str,
+    typer.Option(
+        metavar="bootstrap|studentised|none",
+        help="Intervals: percentiles, studentised (wider, for skewed contexts), or none.",
+    ),
+]
 LevelOption = Annotated[float, typer.Option(help="How often an interval should cover.")]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
 PlotOption = Annotated[

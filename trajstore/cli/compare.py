@@ -136,6 +136,8 @@ def compare(
     from trajstore.view.gather import Selection
     from trajstore.view.save import SUFFIXES, save_chart
 
+    if ci == "studentised":
+        raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
     if plot is not None:
         check_target(plot, SUFFIXES)
     if prefix is not None and check_group_name(prefix) and not keep:

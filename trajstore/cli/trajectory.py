@@ -9,9 +9,9 @@ import typer
 from trajstore.cli.analysis import (
     AlignOption,
     AnyDatasets,
-    CiOption,
     Contexts,
     LevelOption,
+    MeansCiOption,
     Models,
     PlotOption,
     ResamplesOption,
@@ -29,7 +29,7 @@ from trajstore.cli.output import (
     say,
 )
 
-_DETAILS = ("unit", "units", "interval")
+_DETAILS = ("unit", "units", "interval", "skewness")
 """Columns that are the same all along a curve, which only JSON has."""
 
 
@@ -77,7 +77,7 @@ def trajectory(
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
     ] = "step",
-    ci: CiOption = "bootstrap",
+    ci: MeansCiOption = "bootstrap",
     level: LevelOption = 0.95,
     resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
@@ -89,8 +89,10 @@ def trajectory(
     """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
 
     What is resampled is whole contexts; for problems, whole categories; and whole documents where several contexts are
-    of one. Fewer than 50 of them get an interval by Student's t. Intervals cover the choice of text, not that of a
-    training run's seed. A difference is paired: both means are taken over the same contexts, and resampled together.
+    of one. Fewer than 50 of them get an interval by Student's t. Where a few contexts cost far more than the others, or
+    long ones do, such intervals cover too seldom, which is measured and said; --ci studentised covers more. Intervals
+    cover the choice of text, not that of a training run's seed. A difference is paired: both means are taken over the
+    same contexts, and resampled together.
     The in-context-learning score is position_is(500) minus position_is(50): of the 501st and 51st tokens, as positions
     count from 0. For a study whose code takes loss[500] and loss[50] of losses without the first token's, 501 and 51.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.bootstrap import FEWEST, Interval
+from trajstore.analysis.bootstrap import FEWEST, SKEWED, Interval
 from trajstore.errors import listed
 from trajstore.store.selected import selected_by
 from trajstore.view.figures import plural
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from trajstore.view.gather import Selection
 
 
+_METHODS = {
+    "bootstrap": "percentiles of resampled means",
+    "t": "Student's t",
+    "studentised": "studentised resamples",
+}
+
+
 def caveats(frame: pl.DataFrame, interval: Interval) -> list[str]:
     """Sentences on the intervals of a frame of trajectories; none where no intervals were asked for."""
     if interval.kind == "none":
@@ -25,19 +32,38 @@ def caveats(frame: pl.DataFrame, interval: Interval) -> list[str]:
     said = []
     curves = frame.select("group", "dataset", "unit", "units", "interval").unique(maintain_order=True)
     if (sure := curves.filter(pl.col("interval") != "none")).height:
+        how = " or ".join(_METHODS[kind] for kind in sure["interval"].unique(maintain_order=True))
         over = " or ".join(plural(unit) for unit in sure["unit"].unique(maintain_order=True))
         said.append(
-            f"Intervals: {100 * interval.level:.3g} %, over {over}. They cover the choice of text, not that of a "
-            "training run's seed."
+            f"Intervals: {100 * interval.level:.3g} %, over {over}, by {how}. They cover the choice of text, not "
+            "that of a training run's seed."
         )
     if (few := curves.filter(interval="t")).height:
         said.append(
             f"Fewer than {FEWEST} in a dataset, so by Student's t and not resampled, which may cover less often than "
-            f"it says: {_where(few)}."
+            f"it says: {_where(few)}. Rare contexts that cost far more than the others may not be among so few, "
+            "which no interval can tell."
         )
+    said += _skewed(frame)
     if (single := curves.filter(interval="none")).height:
         said.append(f"Only one, so without an interval: {_where(single)}.")
     return said
+
+
+def _skewed(frame: pl.DataFrame) -> list[str]:
+    """A sentence on the curves whose means are so skewed that intervals cover less often than they say."""
+    if "skewness" not in frame.columns:
+        return []
+    by_curve = frame.group_by("group", "dataset", "unit", "units", "interval", maintain_order=True)
+    skewed = by_curve.agg(pl.col("skewness").abs().max()).filter(pl.col("skewness") > SKEWED)
+    if skewed.is_empty():
+        return []
+    most = max(skewed["skewness"].to_list())
+    where = f"{_where(skewed)}; skewness of the mean up to {most:.2g}."
+    start = "A few units of text weigh far more than the others, so intervals cover less often than they say"
+    if (skewed["interval"] == "studentised").all():
+        return [f"{start}, studentised ones by little where there are 50 or more: {where}"]
+    return [f"{start}: {where} --ci studentised covers more; more contexts are better."]
 
 
 def _where(curves: pl.DataFrame) -> str:

@@ -62,7 +62,7 @@ class Trajectory(Brief):
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """The curves."""
-        yield "curves", self.frame.drop("unit", "units", "interval")
+        yield "curves", self.frame.drop("unit", "units", "interval", "skewness")
 
 
 def trajectory(
