@@ -52,12 +52,21 @@ def reason(error: Exception) -> str:
         return "it ends before its array does, or is no array"
     if found := _NOT_AN_INTEGER.fullmatch(text):
         return f"{found[1]} is no whole number"
-    return text
+    return shortened(text) or type(error).__name__
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """An error as a reason in a report: its words, and its class before them where they are not trajstore's."""
-    return str(error) if isinstance(error, TrajstoreError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, TrajstoreError):
+        return str(error)
+    return f"{type(error).__name__}: {shortened(str(error))}"
+
+
+def shortened(text: str, limit: int = 500) -> str:
+    """A text of others, such as a library's message, cut after `limit` characters."""
+    return (
+        text if len(text) <= limit else f"{text[:limit].rstrip()} … ({len(text) - limit:,} characters more)"
+    )
 
 
 def listed(names: Iterable[object], limit: int = 12) -> str:
@@ -300,7 +309,7 @@ class DamagedFile(TrajstoreError):
 
     def __init__(self, path: object, reason: str, mend: str = "") -> None:
         self.path = Path(str(path))
-        self.reason = reason
+        self.reason = reason = shortened(reason)
         super().__init__(
             f"{path} is damaged: {reason}. "
             + (mend or "Remove the file and score that checkpoint again: trajstore score")

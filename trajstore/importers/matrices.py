@@ -182,9 +182,12 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
 def _array_rows(path: Path, kind: str, root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
     """The rows of a .npy or .npz with their labels."""
     with _readable(path, kind):
-        array, own = _mapped(path, kind, root)
+        with np.errstate(over="ignore"):  # of shapes that no file can hold, which are refused
+            array, own = _mapped(path, kind, root)
         if array.dtype.kind != "f":
             raise BadSource(f"{path} holds {array.dtype}; losses are floating-point numbers.")
+        if array.ndim == 0:
+            raise BadSource(f"{path} holds a single number; a matrix has a row of losses for each step.")
         if array.ndim == 1:
             array = array[None]
         labels = _row_labels(path, len(array), own, request)
@@ -323,6 +326,9 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         OSError,
         EOFError,
         ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
         zipfile.BadZipFile,
         pa.ArrowException,
         pl.exceptions.PolarsError,

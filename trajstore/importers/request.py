@@ -33,6 +33,9 @@ _SUFFIXES = {
     ".npz": "npz",
 }
 _COMPRESSED = (".gz", ".zst")
+_READ_PACKED = {"gzip": ".gz", "zstd": ".zst"}
+"""What DuckDB unpacks of CSV and JSON lines as it reads, by the endings of their names."""
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def kind_of(path: Path, asked: str) -> str:
         raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
     if not path.is_file():
         raise BadSource(f"There is no file {path}.")
+    if packed := _compressed(path):
+        raise BadSource(f"{path} is {packed}")
     if asked != "auto":
         return asked
     suffix = next((s.lower() for s in reversed(path.suffixes) if s.lower() not in _COMPRESSED), "")
@@ -118,6 +123,23 @@ def kind_of(path: Path, asked: str) -> str:
             f"Say it: --format {'|'.join(FORMATS)}"
         )
     return _SUFFIXES[suffix]
+
+
+def _compressed(path: Path) -> str:
+    """How a file is compressed that cannot be read so, and what to do; "" for any other."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    packed = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    text = next(
+        (s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")), ".csv"
+    )
+    if not packed or (path.suffix.lower() == _READ_PACKED.get(packed) and path.suffixes[-2:-1] != []):
+        return ""
+    ending = _READ_PACKED.get(packed)
+    as_it_is = (
+        f", or, if it holds such text, name it {path.stem.split('.')[0]}{text}{ending}" if ending else ""
+    )
+    return f"compressed ({packed}). Unpack it first{as_it_is}."
 
 
 def steps_in(path: Path) -> list[int]:

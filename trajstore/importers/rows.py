@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.store import limits
+from trajstore.store import foreign, limits
 
 if TYPE_CHECKING:
     from trajstore.importers.request import Request
@@ -109,6 +109,8 @@ def _other_token(rows: Rows, bad: np.ndarray, sites: Sites) -> str:
     context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
     place = f"context {context[0]}, position {position[0]}"
     have = sites.tokens(context[:1], position[:1])[0]
+    if token[0] == foreign.UNREADABLE:
+        return f"the token at {place} is no whole number; {sites.dataset.name} has {have} there"
     said = f"the token at {place} is {token[0]}; {sites.dataset.name} has {have} there"
     inner = sites.has_position(context, position + 1)
     shifted = token[inner] == sites.tokens(context[inner], position[inner] + 1)

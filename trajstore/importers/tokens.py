@@ -36,7 +36,7 @@ def token_ids(
             )
         wanted = {name: theirs for name, theirs in columns.items() if name in (*_SITE, "dataset")}
         for batch in foreign.batches(path, kind, wanted):
-            frame = pl.DataFrame(batch)
+            frame = pl.DataFrame(batch).with_columns(pl.col("token").replace(foreign.UNREADABLE, None))
             if "dataset" in frame.columns:
                 frame = frame.filter(dataset=request.dataset)
             seen = pl.concat([seen, frame.select(_SITE)]).unique()

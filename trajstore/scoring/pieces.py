@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 LONG = 1_000_000
 """Characters from which on a text is encoded in parts: tokenizers take about 170 bytes of memory a character."""
 
-_SEAM = re.compile(r"(?<=\S)(?=\s\S)")
-"""Where a long text may be cut: before a single space between words."""
+_SEAMS = tuple(map(re.compile, (r"(?<=\S)(?=\s\S)", r"(?<=\S)(?=\s)", r"(?<=\w)(?=\W)", r"(?s)(?<=.)(?=.)")))
+"""Where a long text may be cut, the best places first: before a single space between words, before any space, behind a
+word, anywhere."""
 _SEAM_TRIES = 64
+_LONGEST = 4 * LONG
+"""Characters of a text without a seam that are encoded at once."""
 _SEAM_CONTEXT = 200
 """Characters on either side of a seam that are encoded to see whether it changes tokens."""
 
@@ -96,7 +99,7 @@ def _call(tokenizer: PreTrainedTokenizerBase, text: str, **options: bool) -> Any
 
 
 def _parts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
-    """The text in parts of about `LONG` characters; the rest at once where no seam is found."""
+    """The text in parts of about `LONG` characters; raises `BadDataset` where there is no seam in `_LONGEST`."""
 
     def neutral(seam: int) -> bool:
         left, right = text[max(0, seam - _SEAM_CONTEXT) : seam], text[seam : seam + _SEAM_CONTEXT]
@@ -105,13 +108,25 @@ def _parts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
 
     start = 0
     while len(text) - start > LONG:
-        seams = (match.start() for match in islice(_SEAM.finditer(text, start + LONG), _SEAM_TRIES))
-        seam = next(filter(neutral, seams), None)
-        if seam is None:
+        seam = next(filter(neutral, _seams(text, start)), None)
+        if seam is None and len(text) - start <= _LONGEST:
             break
+        if seam is None:
+            raise BadDataset(
+                f"From character {start:,} on a text has no place in {_LONGEST:,} characters where it could be cut "
+                "without changing a token. Break it into documents, or put spaces or line ends into it."
+            )
         yield text[start:seam]
         start = seam
     yield text[start:]
+
+
+def _seams(text: str, start: int) -> Iterator[int]:
+    """Places where a text may be cut to end a part that begins at `start`, those near to `LONG` characters first."""
+    for end in range(start + 2 * LONG, start + _LONGEST + 1, LONG):
+        for pattern in _SEAMS:
+            for match in islice(pattern.finditer(text, end - LONG, min(end, len(text))), _SEAM_TRIES):
+                yield match.start()
 
 
 def _byte_of_each_character(text: str) -> np.ndarray:

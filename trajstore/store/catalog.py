@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,7 @@ def copied(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnectio
     try:
         with _in_process:
             _attach(connection, root, "READ_ONLY")
+            _check_size(connection, root)
             connection.execute("COPY FROM DATABASE cat TO memory")
             connection.execute("DETACH cat")
     except duckdb.Error as error:
@@ -69,6 +71,34 @@ def copied(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnectio
         connection.close()
         raise
     return connection
+
+
+_MOST_VALUES = 1_000_000
+_MOST_BYTES = 1 << 27
+"""Values in a catalog's tables, and bytes of their texts, beyond which it is none: a few rows are the rule."""
+_LENGTH = re.compile(r"max.string.length\W+(\d+)", re.IGNORECASE)
+
+
+def _check_size(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Raise `DamagedFile` where the attached catalog has more in its tables than a session should hold."""
+    values = size = 0
+    ask = "SELECT schema_name, table_name, estimated_size FROM system.main.duckdb_tables() WHERE database_name = 'cat'"
+    for schema, table, rows in connection.execute(ask).fetchall():
+        values += rows
+        if values <= _MOST_VALUES:
+            name = quoted(f"cat.{identifier(schema)}.{identifier(table)}")
+            segments = f"SELECT count, stats::VARCHAR FROM system.main.pragma_storage_info({name})"
+            for count, stats in connection.execute(segments).fetchall():
+                values += count
+                length = _LENGTH.search(stats or "")
+                size += count * int(length[1]) if length else 0
+        if values > _MOST_VALUES or size > _MOST_BYTES:
+            raise DamagedFile(
+                root / CATALOG,
+                f"its tables, up to {schema}.{table}, hold {values:,} values with up to {size:,} bytes of text, where "
+                "a catalog has a few rows",
+                REBUILD,
+            )
 
 
 def check_definitions(connection: duckdb.DuckDBPyConnection, root: Path) -> None:

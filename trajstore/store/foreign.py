@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from trajstore.errors import BadSource
+from trajstore.errors import BadSource, shortened
 from trajstore.store.catalog import identifier, quoted
 
 KINDS = ("parquet", "csv", "jsonl", "arrow")
@@ -38,6 +38,8 @@ _THREADS = 2
 
 # Beyond this a double no longer tells neighbouring whole numbers apart.
 _EXACT = 2**53 - 1
+UNREADABLE = -(2**63 - 1)
+"""A token that is there and is no whole number."""
 
 
 def column_names(path: Path, kind: str) -> list[str]:
@@ -89,7 +91,14 @@ def _cast(ours: str, theirs: str, unit: str, texts: bool) -> str:
         }[unit]
         return f"TRY_CAST({number} AS FLOAT)"
     number = f"TRY_CAST({name} AS DOUBLE)"  # a cast to BIGINT would round 3.7
-    return f"CASE WHEN {number} = floor({number}) AND abs({number}) <= {_EXACT} THEN CAST({number} AS BIGINT) END"
+    whole = f"{number} = floor({number}) AND abs({number}) <= {_EXACT}"
+    if ours == "token":  # may be absent, and then is not compared
+        absent = f"{name} IS NULL OR isnan({number})" + (f" OR {name} = ''" if texts else "")
+        return (
+            f"CASE WHEN coalesce({absent}, false) THEN NULL WHEN {whole} THEN CAST({number} AS BIGINT) "
+            f"ELSE {UNREADABLE} END"
+        )
+    return f"CASE WHEN {whole} THEN CAST({number} AS BIGINT) END"
 
 
 def _source(connection: duckdb.DuckDBPyConnection, path: Path, kind: str, columns: list[str]) -> str:
@@ -125,7 +134,14 @@ def _all_text(names: list[str]) -> str:
 
 
 def _literal(path: Path) -> str:
-    return quoted(glob.escape(str(path.absolute())))
+    text = str(path.absolute())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadSource(
+            f"The path {text} is not UTF-8, which DuckDB wants. Give the file another name."
+        ) from None
+    return quoted(glob.escape(text))
 
 
 def _arrow_reader(path: Path) -> pa.RecordBatchReader:
@@ -156,4 +172,4 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         told = itertools.takewhile(lambda line: not line.startswith(("Possible", "* ", "file =")), lines)
-        raise BadSource(f"{path} cannot be read as {kind}: {'; '.join(told)}") from error
+        raise BadSource(f"{path} cannot be read as {kind}: {shortened('; '.join(told))}") from error

@@ -136,7 +136,8 @@ class _Cache:
                 current |= set((self._keys(name) or {}).values())
         kept = {key: n for key, n in (self._read() | self._fresh).items() if key in current}
         with contextlib.suppress(OSError, TrajstoreError):
-            layout.publish(self._root, self._path, json.dumps(kept, indent=0).encode(), replace=True)
+            entries = {key: [n, _hash(key, str(n))] for key, n in kept.items()}
+            layout.publish(self._root, self._path, json.dumps(entries, indent=0).encode(), replace=True)
 
     def _keys(self, name: str) -> dict[str, str] | None:
         """The key of each dataset's size, or None for a group whose sizes are not kept."""
@@ -163,7 +164,15 @@ class _Cache:
             return {}
         if not isinstance(found, dict):
             return {}
-        return {key: n for key, n in found.items() if type(n) is int and n >= 0}
+        return {key: entry[0] for key, entry in found.items() if _is_of(key, entry)}
+
+
+def _is_of(key: str, entry: object) -> bool:
+    """Whether an entry is the size that was kept under this key: it carries a hash of both."""
+    match entry:
+        case [int(n), str(both)] if type(n) is int and n >= 0:
+            return both == _hash(key, str(n))
+    return False
 
 
 def _hash(*parts: str) -> str:

@@ -55,6 +55,8 @@ def checked(path: StorePath) -> Path:
     Raises `StoreUnusable` for one that a glob would misread, `DamagedFile` where a part of it lies behind a link.
     """
     root = Path(path).expanduser().resolve()
+    if not is_utf8(root):
+        raise StoreUnusable(f"{root} cannot hold a store: the path is not UTF-8, which DuckDB wants.")
     # A folder above the store named key=value would be read as a column of every row.
     if set("*?[]{}'\"\n\\=").intersection(str(root)):
         raise StoreUnusable(
@@ -68,6 +70,11 @@ def checked(path: StorePath) -> Path:
         with contextlib.suppress(FileNotFoundError):
             layout.plain(root / name)
     return root
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path can be written as UTF-8: the operating system lets it be any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in str(path))
 
 
 def existing(path: StorePath) -> Path:
@@ -120,6 +127,8 @@ def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckD
     beside the store are in reach.
     """
     places = [Path(folder).expanduser().resolve() for folder in folders]
+    if odd := [str(place) for place in places if not is_utf8(place)]:
+        raise QueryError(f"The path {odd[0]} is not UTF-8, which DuckDB wants. Move your files elsewhere.")
     if absent := [str(place) for place in places if not place.is_dir()]:
         raise QueryError(f"There is no folder {absent[0]}; --files takes the folder that holds your files.")
     layout.check_small_files(root)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trajstore.errors import GroupError
+from trajstore.errors import GroupError, told
 from trajstore.store.datasets import Dataset
 from trajstore.store.grouptables import Code, Sites
 from trajstore.store.progress import Progress
@@ -94,10 +94,9 @@ def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress
     for context, frame in _frames(dataset):
         try:
             mask = function(frame)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise GroupError(
-                f"{name} failed on context {context} of {dataset.name}: {type(error).__name__}: {error}. Nothing was "
-                "written."
+                f"{name} failed on context {context} of {dataset.name}: {told(error)}. Nothing was written."
             ) from error
         try:
             found = np.flatnonzero(_mask(mask, frame.height)).astype(np.int32)
@@ -138,6 +137,7 @@ def _mask(mask: Any, n: int) -> np.ndarray:
 
 def _frames(dataset: Dataset) -> Iterator[tuple[int, pl.DataFrame]]:
     """Each context of a dataset with its tokens; some contexts are read at once."""
+    dataset.check()
     tokens = pl.scan_parquet(dataset.folder / "tokens.parquet", hive_partitioning=False)
     label = pl.lit(dataset.name).alias("dataset")
     ends = np.cumsum(dataset.lengths)
@@ -216,8 +216,8 @@ def _run(source: Source) -> ModuleType:
         before = sys.modules.get(source.module)
         sys.modules[source.module] = made
         exec(compile(source.text, str(source.path), "exec"), made.__dict__)  # noqa: S102
-    except Exception as error:
-        raise GroupError(f"{source.path} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a module that ends the process would end it without a word
+        raise GroupError(f"{source.path} cannot be imported: {told(error)}") from error
     finally:
         if before is None:
             sys.modules.pop(source.module, None)

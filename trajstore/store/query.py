@@ -75,7 +75,7 @@ def select(
 
 def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> None:
     """Raise `UnknownName`, `MissingParameter` or `QueryError` unless each parameter has a value, and no other."""
-    wanted = {name for each in connection.extract_statements(query) for name in each.named_parameters}
+    wanted = {name for each in statements.extracted(connection, query) for name in each.named_parameters}
     if not isinstance(parameters, Mapping):
         if isinstance(parameters, str) or len(parameters) != len(wanted):
             named = f" ({', '.join(f'${name}' for name in sorted(wanted))})" if wanted else ""

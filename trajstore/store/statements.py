@@ -15,7 +15,7 @@ from functools import cache
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.errors import CommandLine, QueryError
+from trajstore.errors import CommandLine, QueryError, shortened
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
@@ -58,7 +58,7 @@ def check_reading(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     if explains := _EXPLAIN.fullmatch(query):
         _check_explained(connection, explains["query"])
         return
-    kinds = [statement.type for statement in connection.extract_statements(query)]
+    kinds = [statement.type for statement in extracted(connection, query)]
     if kinds == [duckdb.StatementType.SELECT]:
         _check_select(connection, query)
     elif kinds in _PIVOTS:
@@ -75,6 +75,23 @@ _PIVOTS = (
 )
 
 
+def extracted(connection: duckdb.DuckDBPyConnection, text: str) -> list[duckdb.Statement]:
+    """The statements in a text; raises `QueryError` for one that cannot be told, and DuckDB's error."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"The query is not UTF-8 text (character {error.start + 1}).") from error
+    try:
+        found = connection.extract_statements(text)
+        _ = [statement.type for statement in found]
+        return found
+    except (
+        ValueError
+    ) as error:  # of a kind that DuckDB's own Python package does not know, such as UPDATE EXTENSIONS
+        start = _START.match(text)
+        raise _refusal(start[1].upper() if start else "this") from error
+
+
 def _check_explained(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     """Raise `QueryError` unless what follows EXPLAIN reads, be the brackets it may begin with options or not.
 
@@ -84,7 +101,7 @@ def _check_explained(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     parsed = False
     for reading in readings:
         try:
-            there = bool(connection.extract_statements(reading))
+            there = bool(extracted(connection, reading))
         except duckdb.Error:
             continue
         if there:
@@ -239,8 +256,8 @@ def _refusal(kind: str) -> QueryError:
 
 
 def explained(error: Exception) -> str:
-    """DuckDB's words for an error, and what they mean here."""
-    text = str(error)
+    """DuckDB's words for an error, cut where they are many, and what they mean here."""
+    text = shortened(str(error))
     if isinstance(error, duckdb.PermissionException):
         text += (
             "\nA query reads the store's own files and nothing else (trajstore check finds symbolic links, which count "
