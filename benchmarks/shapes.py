@@ -90,7 +90,7 @@ def scipys(tokens: int) -> Took:
     covariance = np.linalg.inv(mix @ mix.T)
     limits = bases.limits
     low = [-np.inf, -np.inf, limits.low, limits.narrowest]
-    high = [np.inf, np.inf, limits.high, limits.widest]
+    high = [np.inf, np.inf, limits.high, limits.widest_sigmoid]
 
     def sigmoid(x: np.ndarray, a: float, d: float, m: float, w: float) -> np.ndarray:
         return a + d / (1 + np.exp(np.clip((x - m) / w, -50, 50)))
@@ -110,10 +110,10 @@ def scipys(tokens: int) -> Took:
 HEADER = ["Way", "Tokens", "Time", "A million tokens", "Peak memory"]
 
 _NOTES = """\
-trajstore fits six forms to each token, under noise whose correlation it tells from the losses, chooses one, and gives
-its midpoint and the other columns of the view `shapes`; curve_fit fits one form, with the noise's covariance given and
-begun where trajstore's ends. Each runs in a process of its own, whose start, imports and simulated losses are not on
-the clock. Memory is the highest of the whole process.
+trajstore fits seven forms to each token, and sums of two to those of which one leaves too much, under noise whose
+correlation it tells from the losses, chooses one, and gives its midpoint and the other columns of the view `shapes`;
+curve_fit fits one form, with the noise's covariance given and begun where trajstore's ends. Each runs in a process of
+its own, whose start, imports and simulated losses are not on the clock. Memory is the highest of the whole process.
 """
 
 

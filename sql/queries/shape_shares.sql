@@ -6,7 +6,8 @@
 -- -> model
 -- -> tokens [tokens]: tokens of the group in the finding
 -- -> s_shaped: share of them that are S-shaped, sigmoid or step
--- -> constant, line, power_law, sigmoid, step, rise_and_fall, fall_and_rise, undecided: share of each shape
+-- -> constant, line, power_law, late_drop, sigmoid, step, rise_and_fall, fall_and_rise, other: share of each shape
+-- -> undecided: share of them of which no shape is said; the other shares are of all tokens, so that each may be higher by up to this
 -- -> midpoint: median over S-shaped tokens of the step half-way
 -- -> width: median over sigmoids of the doublings of the step that 10 to 90 % of the way take
 -- -> fall [nats]: median over S-shaped tokens of the drop from plateau to plateau
@@ -20,10 +21,12 @@ SELECT
     avg((shape = 'constant')::INT) AS constant,
     avg((shape = 'line')::INT) AS line,
     avg((shape = 'power_law')::INT) AS power_law,
+    avg((shape = 'late_drop')::INT) AS late_drop,
     avg((shape = 'sigmoid')::INT) AS sigmoid,
     avg((shape = 'step')::INT) AS step,
     avg((shape = 'rise_and_fall')::INT) AS rise_and_fall,
     avg((shape = 'fall_and_rise')::INT) AS fall_and_rise,
+    avg((shape = 'other')::INT) AS other,
     avg((shape = 'undecided')::INT) AS undecided,
     median(midpoint) FILTER (shape IN ('sigmoid', 'step')) AS midpoint,
     median(width) FILTER (shape = 'sigmoid') AS width,

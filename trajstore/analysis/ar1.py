@@ -1,6 +1,6 @@
 """AR(1) noise along checkpoints: how strongly a token's noise at one is that at the one before, ρ.
 
-ρ is found from what a flexible curve leaves (`forms.leftover`), whose correlation between neighbours is too small by
+ρ is found from what flexible curves leave (`forms.leftover`), whose correlation between neighbours is too small by
 what the curve took for its own; what it would be for a given ρ is simulated on the same steps, and read backwards. One
 token tells ρ badly, and tokens may differ, so its ρ is drawn towards that of its dataset as far as chance explains how
 much tokens differ (empirical Bayes). Simulated: among flat curves of which a third had ρ = 0.95 and the others 0, one ρ
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RHOS = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99])
-"""The values of ρ there are; a token has the nearest."""
+RHOS = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95])
+"""The values of ρ there are; a token has the nearest. Above 0.95 noise would explain what no form does."""
 
 _SIMULATED = 400
 _SIGMA = (0.15865525393145707, 0.8413447460685429)

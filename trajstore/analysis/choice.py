@@ -3,11 +3,16 @@
     BIC = n·ln(squares/n) + k·ln n
 
 n is the checkpoints' effective number (`schedule`), squares what a form leaves of the whitened losses (`ar1`), and k
-its parameters: 1 constant, 2 line, 3 power and step, 4 sigmoid, 5 turn. The form of lowest BIC is the nearest. It is
-decided where all its rivals, those of which it is no special case, are above it by `DECIDED` at least: a constant is a
-special case of all, a line of a power, and a sigmoid and a step (a sigmoid too narrow to be seen) of each other
-and of a turn. A turn between two checkpoints, which they show less than half of, is undecided, and so is one that goes
-below 0, as no loss does, by a tenth of it.
+its parameters: 1 constant, 2 line, 3 power and step, 4 law and sigmoid, 5 turn, 7 a compound. The form of lowest BIC is
+the nearest; a compound (`compounds`) only where it is `COMPOUND` below all others, since it is chosen from many.
+
+The nearest is decided where all its rivals, those of which it is no special case, are above it by `DECIDED` at least: a
+constant is a special case of all, a line of a power and a law, a power of a law, and a sigmoid and a step (a sigmoid
+too narrow to be seen) of each other and of a turn. A turn between two checkpoints, which they show less than half of,
+is undecided, and so is one that goes below 0, as no loss does, by a tenth of it.
+
+No form need fit. One that is `DECIDED` above a free curve (`forms`) or a compound leaves what the token's short-range
+noise does not explain, and is undecided.
 """
 
 from __future__ import annotations
@@ -16,25 +21,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtri
 
-from trajstore.analysis.forms import Bases
+from trajstore.analysis.compounds import COMPOUNDS, PARAMETERS, fit_compounds, saved
+from trajstore.analysis.forms import ROUNDING, Bases
 from trajstore.analysis.refinement import Fit, Kind, evaluate, refine
 
-KINDS: Mapping[Kind, int] = {"constant": 1, "line": 2, "power": 3, "step": 3, "sigmoid": 4, "turn": 5}
-"""The forms, with how many parameters each has."""
+SINGLES: Mapping[Kind, int] = {
+    "constant": 1,
+    "line": 2,
+    "power": 3,
+    "law": 4,
+    "step": 3,
+    "sigmoid": 4,
+    "turn": 5,
+}
+"""The forms of one change, with how many parameters each has."""
+KINDS: Mapping[Kind, int] = {**SINGLES, **dict.fromkeys(COMPOUNDS, PARAMETERS)}
+"""All forms."""
 DECIDED = 6.0
 """By how much a form's BIC has to be below its rivals'."""
+COMPOUND = 3.0
+"""By how much a compound's has to be above that of a form of one change, for that to be decided."""
 
 _RIVALS: Mapping[Kind, tuple[Kind, ...]] = {
-    "constant": ("line", "power", "step", "sigmoid", "turn"),
+    "constant": ("line", "power", "law", "step", "sigmoid", "turn"),
     "line": ("constant", "step", "sigmoid", "turn"),
     "power": ("constant", "line", "step", "sigmoid", "turn"),
-    "step": ("constant", "line", "power"),
-    "sigmoid": ("constant", "line", "power"),
-    "turn": ("constant", "line", "power", "step", "sigmoid"),
+    "law": ("constant", "line", "step", "sigmoid", "turn"),
+    "step": ("constant", "line", "power", "law"),
+    "sigmoid": ("constant", "line", "power", "law"),
+    "turn": ("constant", "line", "power", "law", "step", "sigmoid"),
 }
-_ROUNDING = 1e-10
-"""Variance of what float32 losses are off by, nats²; keeps the logarithm finite where a fit is perfect."""
 _AT_LIMIT = 1e-3
 """Doublings within which a midpoint is at its limit."""
 _SEEN = 0.5
@@ -42,8 +60,18 @@ _SEEN = 0.5
 _BELOW = 0.1
 """Share of a turn that may lie below 0 nats, for noise."""
 _HOPELESS = 20.0
-"""A form whose BIC before refinement is this much above the lowest, and which leaves half of what a constant does, is
-not refined."""
+"""A form whose BIC before refinement is this much above the lowest is not refined, unless the grid may be why."""
+_OFF_GRID: Mapping[Kind, float] = {"power": 0.01, "law": 0.06, "sigmoid": 0.07, "turn": 0.4}
+"""Twice the largest share of a curve's own squares that the nearest point of the grid leaves."""
+FITS = 0.999
+"""Quantile of the F distribution above which what a form leaves is no short-range noise (`forms`)."""
+_PROMISING, _MISFIT = 12.0, 0.95
+"""Compounds are fitted where one more part, beside a form that stays as it is, saves this much of n·ln(squares) and
+all but `DECIDED` of what it costs, or where what that form leaves is above this quantile."""
+_FEW = 60
+"""Of fewer checkpoints they are fitted to all tokens."""
+_MOST = 4.0
+"""Most that the correction for few checkpoints multiplies a penalty by."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +80,20 @@ class Choice:
 
     bases: Bases
     fits: Mapping[Kind, Fit]
-    """Of all tokens, by form."""
+    """Of all tokens, by form; a compound that was not fitted leaves infinite squares."""
     bic: np.ndarray
     """float64 (tokens, forms), forms as in `KINDS`."""
     nearest: np.ndarray
-    """Number of the form of lowest BIC, int64 (tokens,)."""
+    """Number of the form that is nearest, int64 (tokens,)."""
     ahead: np.ndarray
     """By how much the nearest is below its best rival, float64 (tokens,)."""
+    unfit: np.ndarray
+    """Whether the nearest, a form of one change, leaves too much, bool (tokens,)."""
+
+    def is_nearest(self, *kinds: Kind) -> np.ndarray:
+        """Whether the nearest is one of these, bool (tokens,)."""
+        names = list(KINDS)
+        return np.isin(self.nearest, [names.index(kind) for kind in kinds])
 
     @property
     def decided(self) -> np.ndarray:
@@ -67,14 +102,33 @@ class Choice:
         A constant needs no more than to be the nearest; of a sigmoid whose midpoint is at its limit, half is not seen,
         and a turn may hide between two checkpoints.
         """
-        kinds, limits = list(KINDS), self.bases.limits
+        limits = self.bases.limits
         midpoints = self.fits["sigmoid"].shape[:, 0]
         whole = (midpoints > limits.low + _AT_LIMIT) & (midpoints < limits.high - _AT_LIMIT)
-        ahead = (self.ahead >= DECIDED) | (self.nearest == kinds.index("constant"))
-        decided: np.ndarray = ahead & (whole | (self.nearest != kinds.index("sigmoid")))
-        turns = np.flatnonzero(decided & (self.nearest == kinds.index("turn")))
+        ahead = (self.ahead >= DECIDED) | self.is_nearest("constant")
+        decided: np.ndarray = ahead & (whole | ~self.is_nearest("sigmoid")) & ~self.unfit
+        turns = np.flatnonzero(decided & self.is_nearest("turn"))
         decided[turns] = self._credible(self.fits["turn"].take(turns))
         return decided
+
+    @property
+    def late_drop(self) -> np.ndarray:
+        """Whether the nearest is a scaling law with a smaller fall after it, and no other compound is near; (tokens,).
+
+        The fall is `DECIDED` clear of the other compounds, has its midpoint after s₀, and is smaller than what the law
+        falls by from the first checkpoint to the last.
+        """
+        kinds, fit = list(KINDS), self.fits["law_sigmoid"]
+        others = [kinds.index(kind) for kind in COMPOUNDS if kind != "law_sigmoid"]
+        clear = self.bic[:, others].min(axis=1) >= self.bic[:, kinds.index("law_sigmoid")] + DECIDED
+        found: np.ndarray = self.is_nearest("law_sigmoid") & clear
+        tokens = np.flatnonzero(found)
+        onset, exponent, midpoint, _ = fit.shape[tokens].T
+        _, fall, drop = fit.linear[tokens].T
+        last = self.bases.schedule.steps[-1]
+        falls = fall * (1 - (1 + last * np.exp2(-onset)) ** -exponent)
+        found[tokens] = (drop > 0) & (falls > drop) & (midpoint > onset)
+        return found
 
     def _credible(self, turns: Fit) -> np.ndarray:
         """Whether a checkpoint shows `_SEEN` of how far a turn goes beyond both plateaus, and it can be a loss."""
@@ -100,33 +154,86 @@ class Choice:
 def choose(bases: Bases, values: np.ndarray) -> Choice:
     """Fit all forms to losses (tokens, steps), nats."""
     white, rough = bases.whitened(values)
+    fits = _singles(bases, white, rough)
+    single = _bic(bases, fits)
+    left = _left(bases, white, fits, single)
+    misfit, degrees = bases.misfit(left)
+    tokens = _worth_compounds(bases, left, misfit > fdtri(*degrees, _MISFIT), single)
+    _add_compounds(bases, white, rough, fits, tokens)
+    bics = _bic(bases, fits)
+    pairs, lowest = bics[:, single.shape[1] :].min(axis=1), single.min(axis=1)
+    compound, best = pairs < lowest, single.argmin(axis=1)
+    kinds = list(SINGLES)
+    rivals = np.array([[other in _RIVALS[kind] for other in kinds] for kind in kinds])
+    clear = np.where(rivals[best], single, np.inf).min(axis=1) - lowest
+    ahead = np.where(compound, lowest - pairs, clear)
+    unfit = ~compound & ((misfit > fdtri(*degrees, FITS)) | (pairs - lowest < COMPOUND))
+    return Choice(bases, fits, bics, bics.argmin(axis=1), ahead, unfit)
+
+
+def _singles(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, Fit]:
+    """The forms of one change, fitted to whitened tokens (tokens, steps)."""
     starts: Mapping[Kind, np.ndarray] = {
-        "constant": np.empty((len(values), 0)),
-        "line": np.empty((len(values), 0)),
+        "constant": np.empty((len(white), 0)),
+        "line": np.empty((len(white), 0)),
         "power": bases.power(rough),
+        "law": bases.law(rough),
         "step": bases.step(rough),
         "sigmoid": bases.sigmoid(rough),
         "turn": bases.turn(rough),
     }
     fits = {kind: evaluate(kind, bases, white, start) for kind, start in starts.items()}
-    lowest, half = _bic(bases, fits).min(axis=1), fits["constant"].squares / 2
-    for kind in ("power", "sigmoid", "turn"):
+    lowest, whole = _bic(bases, fits).min(axis=1), fits["constant"].squares
+    for kind, share in _OFF_GRID.items():
         bic, squares = _bic(bases, {kind: fits[kind]})[:, 0], fits[kind].squares
-        near = (bic < lowest + _HOPELESS) | (squares < half)
+        near = (bic < lowest + _HOPELESS) | (squares < share * whole)
         refined = refine(kind, bases, rough[near], starts[kind][near])
         fits[kind].put(near, evaluate(kind, bases, white[near], refined))
-    bics = _bic(bases, fits)
-    nearest = bics.argmin(axis=1)
-    kinds = list(KINDS)
-    rivals = np.array([[other in _RIVALS[kind] for other in kinds] for kind in kinds])
-    ahead = np.where(rivals[nearest], bics, np.inf).min(axis=1) - bics.min(axis=1)
-    return Choice(bases, fits, bics, nearest, ahead)
+    return fits
+
+
+def _worth_compounds(bases: Bases, left: np.ndarray, misfit: np.ndarray, bic: np.ndarray) -> np.ndarray:
+    """Numbers of the tokens that compounds are fitted to, by what the best form leaves, and if it is much; int64."""
+    if len(bases.schedule.steps) < _FEW:
+        return np.arange(len(left))
+    own = np.array([_penalty(bases, parameters) for parameters in SINGLES.values()])[bic.argmin(axis=1)]
+    cost = _penalty(bases, PARAMETERS) - own - DECIDED
+    return np.flatnonzero((saved(bases, left) > np.maximum(cost, _PROMISING)) | misfit)
+
+
+def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.ndarray) -> np.ndarray:
+    """What the form of lowest BIC leaves of whitened tokens, float64 (tokens, steps)."""
+    left, best = np.empty_like(white), bic.argmin(axis=1)
+    for number, fit in enumerate(fits.values()):
+        tokens = np.flatnonzero(best == number)
+        left[tokens] = fit.take(tokens).left(bases, white[tokens])
+    return left
+
+
+def _add_compounds(
+    bases: Bases, white: np.ndarray, rough: np.ndarray, fits: dict[Kind, Fit], tokens: np.ndarray
+) -> None:
+    """Put compounds among the fits, fitted to these tokens; those of all others leave infinite squares."""
+    for kind, fit in fit_compounds(bases, white[tokens], rough[tokens]).items():
+        n, places = len(white), (fit.linear.shape[1], fit.shape.shape[1])
+        fits[kind] = Fit(kind, np.full(n, np.inf), np.zeros((n, places[0])), np.ones((n, places[1])))
+        fits[kind].put(tokens, fit)
 
 
 def _bic(bases: Bases, fits: Mapping[Kind, Fit]) -> np.ndarray:
     """float64 (tokens, forms)."""
+    return np.stack([_criterion(bases, fit.squares, KINDS[kind]) for kind, fit in fits.items()], axis=1)
+
+
+def _criterion(bases: Bases, squares: np.ndarray, parameters: int) -> np.ndarray:
+    """The BIC of what leaves these squares, float64 (tokens,)."""
     n = bases.schedule.effective
-    columns = [
-        n * np.log(fit.squares / n + _ROUNDING) + KINDS[kind] * np.log(n) for kind, fit in fits.items()
-    ]
-    return np.stack(columns, axis=1)
+    found: np.ndarray = n * np.log(squares / n + ROUNDING) + _penalty(bases, parameters)
+    return found
+
+
+def _penalty(bases: Bases, parameters: int) -> float:
+    """What parameters add to BIC."""
+    n = bases.schedule.effective
+    correction = min(n / (n - parameters - 2), _MOST) if n > parameters + 2 else _MOST
+    return parameters * float(np.log(n)) * correction

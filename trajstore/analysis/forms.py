@@ -4,15 +4,20 @@ x is a step's place in doublings (`schedule`), x₀ the first. The forms are
 
     constant    a
     line        a + d·(x − x₀)
-    power       a + d·2^(−c·(x − x₀)), so a + d·(s/s₀)^(−c) at step s
+    power       a + d·2^(−c·(x − x₀)), steepest at the first step
+    law         a + d·(1 + s/s₀)^(−c) at step s, flat up to about s₀ as runs are
     sigmoid     a + d·S, S = 1/(1 + exp((x − m)/w))
     step        a + d·[x < m], m half-way between two checkpoints
     turn        a + d·S + 4h·S·(1 − S), which rises and falls (h > 0) or falls and rises (h < 0)
 
 with m between the second checkpoint and the last but one, and w so that 10 to 90 % of a sigmoid's way take between a
 quarter of a doubling (less where steps span less than four) and more than half of the range. A turn goes back by a
-ninth of its way at least (|d| ≤ 2·|h|), and 10 to 90 % of it lie in the range. c is 0.01 to 3, since below a power law
-is a line.
+ninth of its way at least (|d| ≤ 2·|h|), and 10 to 90 % of it lie in the range. c is 0.01 to 3 in a power, since below a
+power law is a line, and 0.02 to 1 in a law: with c = 1 a law is a sigmoid of w = 1/ln 2, and the larger c, the more it
+is an exponential of s, as steep in log step as many a sigmoid. s₀ lies between half of the first positive step and the
+last checkpoint but one.
+
+A free curve, a sum of cosines over log step, follows whatever is smooth; what it leaves is a token's short-range noise.
 
 What is least is the weighted sum of squares of the whitened residuals (`ar1`). Linear parameters are solved for; the
 others are looked for on a grid, whose bases are the same for all tokens of one ρ, so that a grid is one matrix product,
@@ -21,6 +26,7 @@ and then by `refinement`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,16 +41,28 @@ WIDTH = 2 * float(np.log(9))
 _NARROWEST = 0.25 / WIDTH
 _NARROWEST_SHARE = 1 / 8
 """Of the widest, where steps span less than four doublings."""
+_STEEPEST_LAW = 1.2
+"""Largest w of a sigmoid, below 1/ln 2, that of the law with c = 1."""
 _WIDEST = 1 / 8
 """Of the range."""
 EXPONENTS = (0.01, 3.0)
-"""Least and largest c."""
+"""Least and largest c of a power."""
+LAW_EXPONENTS = (0.02, 1.0)
+"""Least and largest c of a law."""
 _RATIO, _SPACING = 1.4, 0.8
 """Of neighbouring widths in the grid, and of the distance of midpoints to w."""
 _TURNING = (1.5, 1.5)
 """The same, for turns."""
 _COARSE = 2.0
-"""Both, for the flexible curves that noise is told from."""
+"""Both, for the flexible curves that noise is told from, and for compounds."""
+_CHECKPOINTS_A_CURVE = 20
+"""Checkpoints for each of the flexible curves."""
+_ALIKE = 1e-3
+"""Length of what is left of a curve of length 1 below which it is a sum of others."""
+ROUNDING = 1e-10
+"""Variance of what float32 losses are off by, nats²; keeps ratios finite where a fit is perfect."""
+_FREE, _CHECKPOINTS_A_COSINE = 16, 3
+"""Most cosines of a free curve, and checkpoints for each."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,11 @@ class Limits:
     narrowest: float
     """Least w."""
     widest: float
-    """Largest w."""
+    """Largest w of a turn."""
+    widest_sigmoid: float
+    """Largest w of a sigmoid."""
+    earliest: float
+    """Least log₂ s₀ of a law."""
 
     @classmethod
     def of(cls, schedule: Schedule) -> Limits:
@@ -67,14 +89,23 @@ class Limits:
         places = schedule.places
         widest = _WIDEST * schedule.span
         narrowest = min(_NARROWEST, _NARROWEST_SHARE * widest)
-        return cls(places, float(places[1]), float(places[-2]), narrowest, widest)
+        first = float(places[schedule.steps > 0][0])
+        return cls(
+            places,
+            float(places[1]),
+            float(places[-2]),
+            narrowest,
+            widest,
+            min(widest, _STEEPEST_LAW),
+            first - 1,
+        )
 
     def clip(
         self, midpoints: np.ndarray, widths: np.ndarray, *, turning: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest midpoints and widths that are allowed."""
         inside = np.clip(midpoints, self.low, self.high)
-        widest = np.minimum(self.widest, self.reach(inside)) if turning else self.widest
+        widest = np.minimum(self.widest, self.reach(inside)) if turning else self.widest_sigmoid
         return inside, np.clip(widths, self.narrowest, np.maximum(widest, self.narrowest))
 
     def reach(self, midpoints: np.ndarray) -> np.ndarray:
@@ -94,6 +125,12 @@ class Limits:
         return np.concatenate(points)
 
 
+def powered(steps: np.ndarray, onsets: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """(1 + s/s₀)^(−c) at each step, by log₂ s₀ and c, (curves, steps)."""
+    curve: np.ndarray = np.exp(-exponents[:, None] * np.log1p(steps * np.exp2(-onsets)[:, None]))
+    return curve
+
+
 def falling(places: np.ndarray, midpoints: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """S at each place, (curves, places)."""
     u = (places - midpoints[:, None]) / widths[:, None]
@@ -106,6 +143,47 @@ def _orthonormal(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(Q, R) of sets of columns, each (sets, steps): Q (sets, steps, columns), R (sets, columns, columns)."""
     found = np.linalg.qr(np.stack(np.broadcast_arrays(*columns), axis=-1))
     return found.Q, found.R
+
+
+def _beside(curves: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """The part of each curve (curves, steps) that is orthogonal to orthonormal others, of length 1; 0 if it is none."""
+    for other in others:
+        curves = curves - _dot(curves, other) * other
+    length = np.sqrt(_dot(curves, curves))
+    found: np.ndarray = np.where(length > _ALIKE, curves / np.maximum(length, _ALIKE), 0)
+    return found
+
+
+def _dot(curves: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Dot products of each curve with its other, (curves, 1)."""
+    found: np.ndarray = np.einsum("ij,ij->i", curves, others)
+    return found[:, None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Laws, sigmoids and humps that a compound may be made of, in this order."""
+
+    laws: np.ndarray
+    """log₂ s₀ and c, float64 (laws, 2)."""
+    sigmoids: np.ndarray
+    """m and w, float64 (sigmoids, 2)."""
+    humps: np.ndarray
+    """m and w, float64 (humps, 2)."""
+    basis: np.ndarray
+    """Whitened and without what a constant explains, of length 1, float32 (parts, steps)."""
+    products: np.ndarray
+    """Of the basis with itself, float32 (parts, parts)."""
+
+    def of(self, part: str) -> tuple[np.ndarray, slice]:
+        """(points, where they stand in the basis) of one kind."""
+        points: Mapping[str, np.ndarray] = {"law": self.laws, "sigmoid": self.sigmoids, "hump": self.humps}
+        first = 0
+        for name, each in points.items():
+            if name == part:
+                return each, slice(first, first + len(each))
+            first += len(each)
+        raise KeyError(part)
 
 
 class Bases:
@@ -129,6 +207,40 @@ class Bases:
         places = self.schedule.places
         return exponents, self._beside_flat(np.exp2(-exponents[:, None] * (places - places[0])))
 
+    def laws(self, spacing: float, count: int) -> np.ndarray:
+        """log₂ s₀ and c on a grid, float64 (points, 2)."""
+        low, high = self.limits.earliest, self.limits.high
+        onsets = np.linspace(low, high, 2 + int((high - low) / spacing))
+        grid = np.meshgrid(onsets, np.geomspace(*LAW_EXPONENTS, count), indexing="ij")
+        return np.stack(grid, axis=-1).reshape(-1, 2)
+
+    @cached_property
+    def _laws(self) -> tuple[np.ndarray, np.ndarray]:
+        points = self.laws(1.0, 8)
+        return points, self._beside_flat(powered(self.schedule.steps, *points.T))
+
+    @cached_property
+    def _free_curve(self) -> np.ndarray:
+        """Whitened, but not weighed, and orthonormal, (cosines, steps)."""
+        places = self.schedule.places
+        count = min(_FREE, len(places) // _CHECKPOINTS_A_COSINE)
+        cosines = np.cos(np.pi * np.arange(count)[:, None] * (places - places[0]) / self.schedule.span)
+        found: np.ndarray = np.linalg.qr(whiten(cosines, self.rho, np.ones(len(places))).T).Q.T
+        return found
+
+    def misfit(self, left: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        """(how much larger what whitened residuals (tokens, steps) have of a free curve is than the rest, degrees).
+
+        Both are mean squares by degree of freedom, and each checkpoint counts as much as any, so that the rest is short
+        noise of the token's own. Under noise alone the ratio has the F distribution of these degrees of freedom.
+        """
+        plain = left / np.sqrt(self.weights)
+        smooth = ((plain @ self._free_curve.T) ** 2).sum(axis=1)
+        rest = np.maximum((plain**2).sum(axis=1) - smooth, 0)
+        k, n = self._free_curve.shape
+        ratio: np.ndarray = (smooth / k + ROUNDING) / (rest / (n - k) + ROUNDING)
+        return ratio, (k, n - k)
+
     @cached_property
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:
         places = self.schedule.places
@@ -138,6 +250,7 @@ class Bases:
     @cached_property
     def _sigmoids(self) -> tuple[np.ndarray, np.ndarray]:
         points = self.limits.grid()
+        points = points[points[:, 1] <= self.limits.widest_sigmoid]
         return points, self._beside_flat(falling(self.schedule.places, *points.T))
 
     @cached_property
@@ -156,20 +269,45 @@ class Bases:
         return _orthonormal(self._flat, self._white(s), self._white(4 * s * (1 - s)))
 
     @cached_property
+    def parts(self) -> Parts:
+        """What compounds are made of, on coarse grids."""
+        places, near = self.schedule.places, self.limits.grid(_COARSE, _COARSE)
+        humps = near[near[:, 1] <= self.limits.reach(near[:, 0])]
+        near = near[near[:, 1] <= self.limits.widest_sigmoid]
+        s = falling(places, *humps.T)
+        laws = self.laws(2.0, 4)
+        curves = [powered(self.schedule.steps, *laws.T), falling(places, *near.T), 4 * s * (1 - s)]
+        basis = self._beside_flat(np.concatenate(curves)).astype(np.float32)
+        return Parts(laws, near, humps, basis, basis @ basis.T)
+
+    @cached_property
     def _flexible(self) -> np.ndarray:
-        """Turns on a coarser grid, wherever they lie, Q (points, steps, 3)."""
-        return self._free(self.limits.grid(_COARSE, _COARSE))[0]
+        """Turns on a coarser grid, wherever they lie, and laws and steps beside a line.
+
+        float32 (2, points, steps): two columns of each, orthonormal.
+        """
+        places = self.schedule.places
+        laws = powered(self.schedule.steps, *self.laws(2.0, 4).T)
+        beside_lines = self._white(np.concatenate([laws, places < self._steps[0][:, None]]))
+        found = [
+            self._free(self.limits.grid(_COARSE, _COARSE))[0],
+            _orthonormal(self._flat, beside_lines, self._white(places))[0],
+        ]
+        return np.ascontiguousarray(np.moveaxis(np.concatenate(found)[:, :, 1:], 2, 0), np.float32)
 
     def leftover(self, curves: np.ndarray) -> np.ndarray:
-        """What the nearest of many flexible curves leaves of tokens (tokens, steps), where ρ is 0 and weights are 1."""
-        left: np.ndarray = curves - curves.mean(axis=1, keepdims=True)
-        bases = self._flexible[:, :, 1:]
-        rough = left.astype(np.float32)
-        gains = sum((rough @ bases[:, :, n].T.astype(np.float32)) ** 2 for n in (0, 1))
-        chosen = bases[np.argmax(gains, axis=1)]
-        for n in (0, 1):
-            basis = chosen[:, :, n]
-            left = left - (left * basis).sum(axis=1, keepdims=True) * basis
+        """What the nearest of many flexible curves leaves of tokens (tokens, steps), where ρ is 0 and weights are 1.
+
+        Of many checkpoints it is the nearest sum of up to three, so that several changes do not pass for slow noise.
+        """
+        left: np.ndarray = (curves - curves.mean(axis=1, keepdims=True)).astype(np.float32)
+        bases = self._flexible
+        taken: list[np.ndarray] = []
+        for _ in range(min(3, max(1, curves.shape[1] // _CHECKPOINTS_A_CURVE))):
+            chosen = np.argmax((left @ bases[0].T) ** 2 + (left @ bases[1].T) ** 2, axis=1)
+            for basis in bases:
+                taken.append(_beside(basis[chosen], taken))
+                left = left - _dot(left, taken[-1]) * taken[-1]
         return left
 
     def whitened(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,6 +323,10 @@ class Bases:
     def step(self, rough: np.ndarray) -> np.ndarray:
         """The best m, which lies half-way between two checkpoints, float64 (tokens, 1)."""
         return _nearest(rough, *self._steps)
+
+    def law(self, rough: np.ndarray) -> np.ndarray:
+        """The nearest log₂ s₀ and c of the grid, float64 (tokens, 2)."""
+        return _nearest(rough, *self._laws)
 
     def sigmoid(self, rough: np.ndarray) -> np.ndarray:
         """The nearest m and w of the grid, float64 (tokens, 2)."""

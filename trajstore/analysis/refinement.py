@@ -9,15 +9,44 @@ there is gone in float32. Values are whitened (`ar1`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from trajstore.analysis.ar1 import whiten
-from trajstore.analysis.forms import EXPONENTS, Bases, falling
+from trajstore.analysis.forms import EXPONENTS, LAW_EXPONENTS, Bases, falling, powered
 
-Kind = Literal["constant", "line", "step", "power", "sigmoid", "turn"]
+Kind = Literal[
+    "constant",
+    "line",
+    "step",
+    "power",
+    "law",
+    "sigmoid",
+    "turn",
+    "law_sigmoid",
+    "sigmoids",
+    "law_hump",
+    "sigmoid_hump",
+]
+Part = Literal["line", "step", "power", "law", "sigmoid", "hump"]
+
+_PARTS: Mapping[Kind, tuple[Part, ...]] = {
+    "constant": (),
+    "line": ("line",),
+    "step": ("step",),
+    "power": ("power",),
+    "law": ("law",),
+    "sigmoid": ("sigmoid",),
+    "law_sigmoid": ("law", "sigmoid"),
+    "sigmoids": ("sigmoid", "sigmoid"),
+    "law_hump": ("law", "hump"),
+    "sigmoid_hump": ("sigmoid", "hump"),
+}
+"""What forms are sums of, beside a; a turn's two parts share m and w, and stand apart."""
+_PARAMETERS: Mapping[Part, int] = {"line": 0, "step": 1, "power": 1, "law": 2, "sigmoid": 2, "hump": 2}
 
 _STEPS = 25
 _ENOUGH = 1e-5
@@ -35,14 +64,20 @@ class Fit:
     squares: np.ndarray
     """What is left of the whitened values, float64 (tokens,)."""
     linear: np.ndarray
-    """a, d and h, float64 (tokens, 1 to 3)."""
+    """a, d and h, or those of a compound's parts, float64 (tokens, 1 to 3)."""
     shape: np.ndarray
-    """The others: c; m and w; a step's m; float64 (tokens, 0 to 2)."""
+    """The others: c; log₂ s₀ and c; m and w; a step's m; of a compound both parts'; float64 (tokens, 0 to 4)."""
 
     def curve(self, bases: Bases, places: np.ndarray) -> np.ndarray:
         """The fitted curves at these places, float64 (tokens, places)."""
         curve: np.ndarray = (self.linear[:, None, :] @ _columns(self.kind, bases, self.shape, places))[:, 0]
         return curve
+
+    def left(self, bases: Bases, white: np.ndarray) -> np.ndarray:
+        """What is left of whitened tokens, float64 (tokens, steps)."""
+        fitted = whiten(self.curve(bases, bases.schedule.places), bases.rho, bases.weights)
+        left: np.ndarray = white - fitted
+        return left
 
     def take(self, tokens: np.ndarray) -> Fit:
         """Of some of the tokens."""
@@ -57,37 +92,69 @@ class Fit:
         )
 
 
+def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[Part, np.ndarray]]:
+    """Each part of a form that is no turn, with its own parameters (tokens, 0 to 2)."""
+    first = 0
+    for part in _PARTS[kind]:
+        yield part, shape[:, first : first + _PARAMETERS[part]]
+        first += _PARAMETERS[part]
+
+
 def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
     """What the linear parameters are of, float64 (tokens, linear parameters, places)."""
     flat = np.ones((len(shape), len(places)), shape.dtype)
+    if kind == "turn":
+        s = falling(places.astype(shape.dtype), shape[:, 0], shape[:, 1])
+        return np.stack([flat, s, 4 * s * (1 - s)], axis=1)
+    return np.stack([flat, *(_column(part, bases, own, places) for part, own in _parts(kind, shape))], axis=1)
+
+
+def _column(part: Part, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A part of height 1, (tokens, places)."""
     x = (places - bases.schedule.places[0]).astype(shape.dtype)
-    places = places.astype(shape.dtype)
-    match kind:
-        case "constant":
-            parts = [flat]
+    match part:
         case "line":
-            parts = [flat, flat * x]
+            return np.broadcast_to(x, (len(shape), len(x)))
         case "step":
-            parts = [flat, (places < shape[:, :1]).astype(shape.dtype)]
+            return (places < shape[:, :1]).astype(shape.dtype)
         case "power":
-            parts = [flat, np.exp2(-shape * x)]
+            power: np.ndarray = np.exp2(-shape * x)
+            return power
+        case "law":
+            return powered(bases.schedule.steps_at(places).astype(shape.dtype), shape[:, 0], shape[:, 1])
         case _:
-            s = falling(places, shape[:, 0], shape[:, 1])
-            parts = [flat, s, 4 * s * (1 - s)] if kind == "turn" else [flat, s]
-    return np.stack(parts, axis=1)
+            s = falling(places.astype(shape.dtype), shape[:, 0], shape[:, 1])
+            return 4 * s * (1 - s) if part == "hump" else s
 
 
 def _derivatives(kind: Kind, bases: Bases, fit: Fit, columns: np.ndarray) -> np.ndarray:
-    """Of the curve by ln c, or by m/w and ln w, float64 (tokens, 1 or 2, steps)."""
+    """Of the curve by ln c, by log₂ s₀ and ln c, or by m/w and ln w, float64 (tokens, 1 to 4, steps)."""
     places = bases.schedule.places.astype(columns.dtype)
-    d = fit.linear[:, 1:2]
-    if kind == "power":
-        by_ln_c: np.ndarray = -_LN2 * d * fit.shape * columns[:, 1] * (places - places[0])
-        return by_ln_c[:, None]
-    s = columns[:, 1]
-    slope = d + 4 * fit.linear[:, 2:] * (1 - 2 * s) if kind == "turn" else d
-    slope = slope * s * (1 - s)
-    return np.stack([slope, slope * (places - fit.shape[:, :1]) / fit.shape[:, 1:]], axis=1)
+    if kind == "turn":
+        s = columns[:, 1]
+        slope = (fit.linear[:, 1:2] + 4 * fit.linear[:, 2:] * (1 - 2 * s)) * s * (1 - s)
+        return np.stack(_by_place(slope, fit.shape, places), axis=1)
+    found: list[np.ndarray] = []
+    for number, (part, own) in enumerate(_parts(kind, fit.shape), start=1):
+        curve = fit.linear[:, number : number + 1] * columns[:, number]
+        match part:
+            case "power":
+                found.append(-_LN2 * curve * own * (places - places[0]))
+            case "law":
+                ratio = bases.schedule.steps.astype(columns.dtype) * np.exp2(-own[:, :1])
+                by_onset = _LN2 * curve * own[:, 1:] * ratio / (1 + ratio)
+                found += [by_onset, -curve * own[:, 1:] * np.log1p(ratio)]
+            case "sigmoid":
+                found += _by_place(curve * (1 - columns[:, number]), own, places)
+            case "hump":
+                s = falling(places, own[:, 0], own[:, 1])
+                found += _by_place(curve * (1 - 2 * s), own, places)
+    return np.stack(found, axis=1)
+
+
+def _by_place(slope: np.ndarray, shape: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
+    """Derivatives by m/w, `slope`, and by ln w."""
+    return [slope, slope * (places - shape[:, :1]) / shape[:, 1:]]
 
 
 class _State(NamedTuple):
@@ -148,7 +215,7 @@ def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def refine(kind: Kind, bases: Bases, rough: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The parameters of the least squares near `start`, float64 (tokens, 1 or 2), of a power, sigmoid or turn.
+    """The parameters of the least squares near `start`, float64 (tokens, 1 to 4), of a form that has any.
 
     `rough` are whitened tokens, float32 (tokens, steps).
     """
@@ -206,9 +273,27 @@ def _moved(
 def _within(kind: Kind, bases: Bases, shape: np.ndarray, step: np.ndarray) -> np.ndarray:
     """Parameters after a step, within their limits."""
     step = np.clip(step, -1, 1)
-    if kind == "power":
-        exponents: np.ndarray = np.clip(shape * np.exp(step), *EXPONENTS)
-        return exponents
+    if kind == "turn":
+        return _placed(bases, shape, step, turning=True)
+    found, first = [], 0
+    for part, own in _parts(kind, shape):
+        moved = step[:, first : first + own.shape[1]]
+        first += own.shape[1]
+        match part:
+            case "power":
+                found.append(np.clip(own * np.exp(moved), *EXPONENTS))
+            case "law":
+                limits = bases.limits
+                onsets = np.clip(own[:, 0] + moved[:, 0], limits.earliest, limits.high)
+                exponents = np.clip(own[:, 1] * np.exp(moved[:, 1]), *LAW_EXPONENTS)
+                found.append(np.stack([onsets, exponents], axis=1))
+            case _:
+                found.append(_placed(bases, own, moved, turning=part == "hump"))
+    return np.concatenate(found, axis=1).astype(shape.dtype)
+
+
+def _placed(bases: Bases, shape: np.ndarray, step: np.ndarray, *, turning: bool) -> np.ndarray:
+    """m and w after a step of m/w and ln w, within their limits."""
     midpoints, widths = shape[:, 0], shape[:, 1]
     moved = midpoints + step[:, 0] * widths, widths * np.exp(step[:, 1])
-    return np.stack(bases.limits.clip(*moved, turning=kind == "turn"), axis=1).astype(shape.dtype)
+    return np.stack(bases.limits.clip(*moved, turning=turning), axis=1).astype(shape.dtype)

@@ -54,12 +54,14 @@ def shapes(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, or a turn.
+    """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, a turn, or other.
 
     All forms are fitted to each token, under noise that is correlated from checkpoint to checkpoint, and the one of
-    lowest BIC is taken; where another is within 6 of it, the shape is undecided. Sigmoid and step are S-shaped. Prints
-    the share of each shape by model, medians of when and by how much losses change, and for several models whether they
-    agree. A shape, midpoint, width, drop and more of every token are kept as a finding: shapes in SQL.
+    lowest BIC is taken; where another is within 6 of it, or it leaves more than short-range noise, the shape is
+    undecided. Sigmoid and step are S-shaped; a power law may be flat at first, and may have a late drop; two changes
+    are other. Prints the share of each shape by model, medians of when and by how much losses change, and for several
+    models whether they agree. A shape, midpoint, width, drop and more of every token are kept as a finding: shapes in
+    SQL.
 
     \b
     Example:

@@ -55,17 +55,22 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
 
 
 def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> str:
-    """How many tokens of which groups have an S-shaped course."""
+    """How many tokens of which groups have an S-shaped course, a power law, or none that can be told."""
     asked = shapes.Asked.of(store.dataset_names(), Selection(models=list(models)))
     shapes.keep_shapes(store, NAME, asked, progress, replace=True)
     shares = shapes.shares(store, NAME, ["every_token", *groups])
     first = shares.filter(model=models[0]).with_columns(s_shaped=pl.sum_horizontal(S_SHAPED))
     ranked = first.filter(pl.col("group") != "every_token").sort("s_shaped", descending=True)
-    every = first.filter(group="every_token")["s_shaped"][0]
+    every = first.filter(group="every_token").row(0, named=True)
     most = ", ".join(
-        f"{group} {share:.0%}" for group, share in ranked.select("group", "s_shaped").iter_rows()
+        f"{group} {share:.0%} ({undecided:.0%} undecided)"
+        for group, share, undecided in ranked.select("group", "s_shaped", "undecided").iter_rows()
     )
-    return f"S-shaped courses of the loss in {models[0]}: {every:.0%} of all tokens; by group: {most}."
+    return (
+        f"Courses of the loss in {models[0]}: {every['s_shaped']:.0%} of all tokens are S-shaped, "
+        f"{every['power_law']:.0%} are power laws, and of {every['undecided']:.0%} no shape is decided; S-shaped by "
+        f"group: {most}."
+    )
 
 
 def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:

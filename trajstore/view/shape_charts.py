@@ -160,7 +160,10 @@ def _midpoints(
                 ranks = ranks[ranks > 0]
                 at = np.concatenate([[first], steps[ranks - 1], [last]])
                 reached = 100 * np.concatenate([[0], ranks, [len(steps)]]) / of_group["tokens"][0]
-                note = f"{len(steps):,} of {of_group['tokens'][0]:,} tokens are S-shaped"
+                note = (
+                    f"{len(steps):,} of {of_group['tokens'][0]:,} tokens are S-shaped, "
+                    f"{of_group['undecided'][0]:.0%} are undecided"
+                )
                 series.append(Series(model, _floats(at), _floats(reached), mode="lines", note=note))
         panels.append(Panel(group if len(groups) > 1 else "", tuple(series)))
     return Chart(
