@@ -101,6 +101,7 @@ def test_flat_noise_of_few_checkpoints_seldom_turns() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("rho", [0.0, 0.4, 0.8])
 def test_at_most_a_tenth_of_smooth_curves_has_changes_or_turns(schedule: str, rho: float) -> None:
@@ -113,6 +114,7 @@ def test_at_most_a_tenth_of_smooth_curves_has_changes_or_turns(schedule: str, rh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("rho", [0.0, 0.4, 0.8])
 def test_four_fifths_of_planted_kinks_are_found(schedule: str, rho: float) -> None:

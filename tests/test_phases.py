@@ -41,20 +41,20 @@ def of_kind(found: list[Event], kind: str) -> list[Event]:
 
 @pytest.mark.parametrize("kind", ["kink", "jump"])
 def test_a_change_is_found_and_covered(kind: str) -> None:
-    """One change of a known place in noise with ρ = 0.5: intervals of 95 % cover it in at least 90 of 100 curves."""
+    """One change of a known place in noise with ρ = 0.5: intervals of 95 % cover it in nine of ten curves."""
     rng = np.random.default_rng(2)
     places = Schedule.of(PYTHIA).places
     at = 30
     later = np.arange(len(places)) >= at
     base = np.where(later, places[at] - places, 0.0) if kind == "kink" else np.where(later, -1.0, 0.0)
     right = covered = 0
-    for noise in simulate(len(places), 50, 0.5, rng):
+    for noise in simulate(len(places), 25, 0.5, rng):
         found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=200)), "change")
         right += len(found) == 1
         covered += any(event.low <= PYTHIA[at] <= event.high for event in found)
         assert all(event.low < event.step <= event.high for event in found)
-    assert right >= 45
-    assert covered >= 45
+    assert right >= 23
+    assert covered >= 23
 
 
 def test_intervals_hold_the_neighbouring_checkpoints() -> None:
