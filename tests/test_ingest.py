@@ -764,7 +764,7 @@ def test_the_command_says_what_it_did(store: Store, tmp_path: Path) -> None:
         f"m on d at step 0: row 4 of {path}: the token at context 0, position 4 is 5; d has 4 there"
         in result.stderr
     )
-    assert result.stderr.splitlines()[-1] == "1 were not taken; everything else was."
+    assert result.stderr.splitlines()[-1] == "1 was not taken; everything else was."
     half = write(
         tmp_path / "y.csv",
         [{k: v for k, v in r.items() if k not in ("model", "step", "token")} for r in rows()[5:]],

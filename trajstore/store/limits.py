@@ -39,7 +39,7 @@ def possible(losses: np.ndarray, dtype: str) -> np.ndarray:
 def rule(dtype: str, loss: float) -> str:
     """The rule that this loss breaks, in words, and for one too high how other units become nats."""
     said = f"a loss is finite, at least {lowest_loss(dtype):g} and at most {HIGHEST_LOSS:.0f} nats"
-    return f"{said}; {OTHER_UNITS}" if loss > HIGHEST_LOSS else said
+    return f"{said}; {OTHER_UNITS}" if HIGHEST_LOSS < loss < math.inf else said
 
 
 def largest(vocabulary: int) -> tuple[float, float]:
