@@ -18,6 +18,7 @@ import trajstore
 from trajstore.cli import app
 from trajstore.errors import UnknownName
 from trajstore.store import checks, exchange, findings, layout
+from trajstore.store.export import save_matrix
 from trajstore.store.findingtables import TABLES
 from trajstore.store.store import Store
 
@@ -242,3 +243,64 @@ def test_a_group_of_another_finding_is_not_taken_for_a_beginning(planted: Store)
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1
     assert "of other tokens for all that is known" in result.stderr
+
+
+# other publications of several parts
+
+
+def export(place: Path, _: Path) -> None:
+    with trajstore.open(place / "store") as store:
+        save_matrix(store.matrix("d"), place / "m.npy")
+
+
+def refresh(place: Path, _: Path) -> None:
+    """A group whose function has changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (place / "mine.py").write_text("def first(tokens):\n    return tokens['position'] == 1\n")
+        with trajstore.open(place / "store") as store:
+            store.groups.refresh(["found"])
+
+
+def state(place: Path) -> dict[str, object]:
+    """What an export has written, and a store's groups, without what no two runs share."""
+    with trajstore.open(place / "store") as store:
+        found = {group.name: group.sizes for group in store.groups.list() if not group.shipped}
+        damaged = [str(problem) for problem in checks.check(store, deep=True)]
+    exported = {path.name: path.read_bytes() for path in place.glob("m.*")}
+    return {**found, **exported, "damaged": damaged}
+
+
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("work", [export, pytest.param(refresh, marks=pytest.mark.slow)])
+def test_what_is_killed_is_ended_by_the_same_again(
+    planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int
+) -> None:
+    begin = tmp_path / "begin"
+    begin.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(begin)
+        (begin / "mine.py").write_text("def first(tokens):\n    return tokens['position'] == 0\n")
+        planted.groups.add_python("found", "mine:first")
+    planted.groups.add("plain", "FROM groups.digits")
+    planted.close()
+    planted.path.rename(begin / "store")
+    calm = Path(shutil.copytree(begin, tmp_path / "calm"))
+    work(calm, calm)
+    expected = state(calm)
+    assert expected["damaged"] == []
+    for number in range(every, 200, every):
+        copy = tmp_path / f"killed{number}"
+        shutil.copytree(begin, copy)
+        worker = processes.Process(target=_die_at, args=(work, copy, number))
+        worker.start()
+        worker.join(120)
+        assert worker.exitcode in (0, -signal.SIGKILL)
+        if worker.exitcode == 0:
+            assert state(copy) == expected
+            assert number > every
+            return
+        work(copy, copy)
+        assert state(copy) == expected
+        assert not list(copy.glob(".*")), "no half of an export"
+    raise AssertionError("it never ended")
