@@ -98,13 +98,15 @@ def _wander(
 
 
 def _spike(rng: np.random.Generator, steps: np.ndarray, learned: np.ndarray, tokens: int) -> np.ndarray:
-    """What a loss spike adds, (steps, tokens): up within a step, down over a few, some way back and some damage."""
-    found = np.zeros_like(learned)
+    """What a loss spike adds, (steps, tokens): up within a step, some way back and some damage.
+
+    It falls to a third in every 1000 steps.
+    """
     at = int(rng.integers(len(steps) // 2, len(steps) - 3))
     back = learned[at // 2] - learned[at]
     damage = rng.gamma(1, 1, tokens)
-    for after, size in enumerate((1.0, 0.4, 0.15, 0.05)[: len(steps) - at]):
-        found[at + after] = size * (0.5 * back + 0.7 * damage)
+    size = np.where(np.arange(len(steps)) < at, 0, np.exp(-np.maximum(steps - steps[at], 0) / 1000))
+    found: np.ndarray = size[:, None] * (0.5 * back + 0.7 * damage)
     return found
 
 

@@ -224,17 +224,17 @@ def in_bits(course: Course) -> list[int]:
         same = min(alike[t, t - 1], alike[t, t + 1]) > outer - 0.2 * (1 - outer)
         if large and same and turned < min(0.12 * own, 1.5 * usual[t]) and abs(factor * _LN2 - 1) < 0.05:
             found.add(t)
-    # (from, to) of an edge, `to` in bits, whichever comes first
-    inside = False
+    start = 0
     for t in range(n - 1):
-        low, high = (t + 1, t) if inside else (t, t + 1)
+        low, high = (t + 1, t) if start else (t, t + 1)  # of an edge, in nats and in bits
         size = products[low, high] / products[low, low] if products[low, low] > 0 else 0
         around = [alike[s, s + 1] for s in (t - 1, t + 1) if 0 <= s < n - 1]
         same = alike[t, t + 1] > min(around, default=1.0) - 0.02
         if same and abs(size * _LN2 - 1) < 0.06 and nats[high, low] < 0.6 * apart[high, low]:
-            inside = not inside
-        if inside:
-            found.add(t + 1)
+            found.update(range(start, t + 1) if start else ())
+            start = 0 if start else t + 1
+    if start and (start + 1 == n or nats[start + 1, start - 1] < 0.6 * apart[start + 1, start - 1]):
+        found.update(range(start, n))  # a spike would be gone again
     return sorted(found)
 
 
