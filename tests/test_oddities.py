@@ -25,7 +25,7 @@ from trajstore.analysis.courses import course
 from trajstore.analysis.oddities import Oddities, oddities
 
 TWENTY = DENSE[::3]
-SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.85)}
+SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.75)}
 """Steps, and the share of spoiled runs that is named at least.
 
 Of 21 steps a spike or the steep beginning is one in ten, and what is wrong just there cannot be told from them."""

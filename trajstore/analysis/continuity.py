@@ -33,7 +33,7 @@ _OUTSIDE = 2.0
 _EXCESS = 1.55
 _RAISED = 0.25
 _MOVED = 0.2
-_BREAKS = {1: 1.4, 2: 1.45, 3: 1.45}
+_BREAKS = {1: 1.5, 2: 1.6, 3: 1.55}
 """How much farther than around, by the number of steps on either side."""
 _WIDTH = 4
 _LN2 = math.log(2)
