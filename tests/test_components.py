@@ -316,7 +316,8 @@ def test_the_command(noisy: Store, tmp_path: Path) -> None:
     assert name.startswith("full-2-datasets-")
     assert f"finding = '{name}'" in said
     assert "16 checkpoints × 135 tokens; variance is" in said
-    assert "--replace" in run(*made, code=1)[1]
+    assert "There already, and the same" in run(*made)[1], "as score says of what is there"
+    assert "--replace" in run(*made[:-4], "--components", 3, "--name", name, *at, code=1)[1]
     run(*made, "--replace", "--plot", tmp_path / "p.html")
     run("pca", "--update", name, "-d", "f", *at)
     assert noisy.finding("pca", name).facts["asked"]["datasets"] == ["d", "e", "f"]

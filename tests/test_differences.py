@@ -483,7 +483,7 @@ def test_the_commands(path: Path, tmp_path: Path) -> None:
     assert len(told["changes"]) == 10
     assert f"Kept as the finding {told['finding']}" in done.stderr
     assert told["finding"].startswith("models-a-vs-b-log-")
-    assert "--replace" in run(*words, "-s", path, ok=False).stderr
+    assert "There already, and the same" in run(*words, "-s", path).stderr
     run("diff", "models", "a", "b", "--top", "0", "--name", "mine", "-s", path)
     run("diff", "models", "a", "b", "--name", "mine", "--replace", "--relative", "-s", path)
     shown = run(

@@ -620,7 +620,9 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
     page = (tmp_path / "shapes.html").read_text()
     assert "An example of each shape: all tokens of d, seed0, seed1" in page
     again = run("-d", "d", "--name", "first")
-    assert (again.exit_code, "--replace" in again.output) == (1, True)
+    assert (again.exit_code, "There already, and the same" in again.output) == (0, True)
+    other = run("-d", "d", "--name", "first", "--seed", "1")
+    assert (other.exit_code, "--replace" in other.output) == (1, True)
     table = run("-d", "d", "-m", "seed0", "-g", "first_half", "-g", "second_half", "--name", "halves").stdout
     assert [line.split()[:2] for line in table.splitlines()[:3]] == [
         ["group", "model"],

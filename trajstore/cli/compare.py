@@ -16,6 +16,7 @@ from trajstore.cli.analysis import (
     LevelOption,
     PlotOption,
     ResamplesOption,
+    kept_as,
 )
 from trajstore.cli.names import complete_models, several
 from trajstore.cli.output import (
@@ -152,11 +153,17 @@ def compare(
         kept = name or compared.default_name(named, question, selection)
         if keep and not replace:
             compared.check_groups_free(opened, named, question, selection, prefix, kept)
-        if not replace:
-            findings.require_free(opened.path, compared.KIND, kept)
+        there = not replace and findings.is_there(
+            opened.path,
+            compared.KIND,
+            kept,
+            {"asked": compared.asked_facts(question, selection), "models": named},
+        )
         found = find(opened, models, question, selection, bars())
         sizes = compared.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
-        compared.keep(opened, kept, found, question, selection, replace=replace)
+        compared.keep(
+            opened, kept, found, question, selection, replace=replace or ("same" if there else False)
+        )
         shown = _in_context(opened, found, top)
         asked = [group] if group else []
         by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
@@ -168,7 +175,7 @@ def compare(
         say(line)
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
-    say(f"Kept as the finding {kept}: trajstore finding show compare {kept}")
+    say(f"{kept_as(kept, there)}: trajstore finding show compare {kept}")
     if plot is not None:
         save_chart(compared.charts(found, question), plot)
         say(f"Drew {plot}.")

@@ -18,6 +18,7 @@ from trajstore.cli.analysis import (
     ReplaceOption,
     ResamplesOption,
     Steps,
+    kept_as,
 )
 from trajstore.cli.names import complete_datasets, complete_groups, complete_models, several
 from trajstore.cli.output import (
@@ -281,10 +282,9 @@ def _run(
         progress = bars()
         chosen = asked.chosen(opened, progress)
         kept = name or default_name(asked, chosen)
-        if not replace:
-            findings.require_free(opened.path, KIND, kept)
+        there = not replace and findings.is_there(opened.path, KIND, kept, {"asked": asked.facts})
         found = differences(opened, chosen, asked.how, progress)
-        keep(opened, kept, asked, chosen, found, replace=replace)
+        keep(opened, kept, asked, chosen, found, replace=replace or ("same" if there else False))
         by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
     changes = found.changes.group_by("end", maintain_order=True).head(top)
     if as_json:
@@ -295,7 +295,7 @@ def _run(
     _say_what_it_is(found, asked.how)
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
         say(line)
-    say(f"Kept as the finding {kept}: FROM diff_groups WHERE finding = '{kept}'")
+    say(f"{kept_as(kept, there)}: FROM diff_groups WHERE finding = '{kept}'")
     if out is not None and found.matrix is not None:
         save_matrix(found.matrix, out)
         rows, columns = found.matrix.values.shape

@@ -15,6 +15,7 @@ from trajstore.cli.analysis import (
     Models,
     PlotOption,
     ReplaceOption,
+    kept_as,
 )
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -156,6 +157,7 @@ def pca(
         require_known(opened, x, datasets, model, steps, before)  # type: ignore[arg-type]
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
+            there = False
             found = bring_up_to_date(opened, update, changes, bars())
             kept = update
         else:
@@ -163,18 +165,21 @@ def pca(
             treatment = Treatment(center, scale, missing, precision)  # type: ignore[arg-type]
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
-            kept = name or default_name(Asked.of(datasets, selection, group), how)
-            if not replace:
-                findings.require_free(opened.path, KIND, kept)
+            asked = Asked.of(datasets, selection, group)
+            kept = name or default_name(asked, how)
+            there = not replace and findings.is_there(
+                opened.path, KIND, kept, {**how.facts, "asked": asked.facts}
+            )
             found = compute(opened, datasets, selection, group, how, bars())
         shown = along(opened, found, x)  # type: ignore[arg-type]
-        keep(opened, kept, found, overwrite=replace or update is not None)
+        overwrite = replace or update is not None
+        keep(opened, kept, found, overwrite=overwrite or ("same" if there else False))
         tokens = top_tokens(opened, found.result, top)
     if as_json:
         _print_json(kept, found, tokens)
     elif plot is None:
         _print_components(found, tokens)
-    _say_what_was_made(kept, found)
+    _say_what_was_made(kept, found, there)
     if plot is not None:
         save_chart(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
         say(f"Drew {plot}.")
@@ -234,7 +239,7 @@ def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
     print_table(chosen.columns, chosen.rows(), right=["before"])
 
 
-def _say_what_was_made(name: str, found: Fitted) -> None:
+def _say_what_was_made(name: str, found: Fitted, there: bool) -> None:
     """What the numbers are of, and where they are kept."""
     facts = found.facts
     say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")
@@ -255,7 +260,7 @@ def _say_what_was_made(name: str, found: Fitted) -> None:
     elif facts["missing"] != "error":
         say(f"No token was left out (--missing {facts['missing']}).")
     say(
-        f"Kept as the finding {name}: FROM pca_loadings WHERE finding = '{name}'; trajstore finding show pca {name}"
+        f"{kept_as(name, there)}: FROM pca_loadings WHERE finding = '{name}'; trajstore finding show pca {name}"
     )
 
 

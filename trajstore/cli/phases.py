@@ -16,6 +16,7 @@ from trajstore.cli.analysis import (
     ReplaceOption,
     ResamplesOption,
     Steps,
+    kept_as,
 )
 from trajstore.cli.names import complete_groups, several
 from trajstore.cli.output import (
@@ -128,10 +129,9 @@ def phases(
     )
     with open_store(store) as opened:
         kept = name or default_name(asked)
-        if not replace:
-            findings.require_free(opened.path, KIND, kept)
+        there = not replace and findings.is_there(opened.path, KIND, kept, asked.facts)
         found = find(opened, asked, bars())
-        keep(opened, kept, found, overwrite=replace)
+        keep(opened, kept, found, overwrite=replace or ("same" if there else False))
     rows = found.table.to_dicts()
     if as_json:
         print_json(
@@ -146,7 +146,7 @@ def phases(
     if plot is not None:
         save_chart(phase_charts(found), plot)
         say(f"Drew {plot}.")
-    say(f"Kept as the finding {kept}: FROM events WHERE finding = '{kept}'")
+    say(f"{kept_as(kept, there)}: FROM events WHERE finding = '{kept}'")
 
 
 def register(app: typer.Typer) -> None:

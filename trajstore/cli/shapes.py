@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, Contexts, Datasets, Models, PlotOption, ReplaceOption, Steps
+from trajstore.cli.analysis import (
+    AlignOption,
+    Contexts,
+    Datasets,
+    Models,
+    PlotOption,
+    ReplaceOption,
+    Steps,
+    kept_as,
+)
 from trajstore.cli.names import complete_groups, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -81,9 +91,8 @@ def shapes(
     with open_store(store) as opened:
         asked = Asked.of(require_datasets(opened, dataset), selection, group or (), seed)
         kept = name or asked.default_name
-        if not replace:
-            findings.require_free(opened.path, KIND, kept)
-        parts = keep_shapes(opened, kept, asked, bars(), replace=replace)
+        there = not replace and findings.is_there(opened.path, KIND, kept, {"asked": asdict(asked)})
+        parts = keep_shapes(opened, kept, asked, bars(), replace=replace or ("same" if there else False))
         found = shares(opened, kept, asked.groups, align)
         pairs = agreement(opened, kept)
         charts = [] if plot is None else shape_charts(opened, kept, asked, parts, found)
@@ -94,7 +103,7 @@ def shapes(
     for each in asked.groups:
         if each not in found["group"]:
             say(f"{each} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
-    say(f"Kept as the finding {kept}: FROM shapes WHERE finding = '{kept}'")
+    say(f"{kept_as(kept, there)}: FROM shapes WHERE finding = '{kept}'")
     if plot is not None:
         save_chart(charts, plot)
         say(f"Drew {plot}.")

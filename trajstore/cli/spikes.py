@@ -15,6 +15,7 @@ from trajstore.cli.analysis import (
     PlotOption,
     ResamplesOption,
     Steps,
+    kept_as,
 )
 from trajstore.cli.names import complete_models, require_datasets
 from trajstore.cli.output import (
@@ -147,9 +148,11 @@ def spikes(
     with open_store(store) as opened:
         selection = Selection(None, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
         datasets = require_datasets(opened, dataset)
-        kept = name or default_name(Asked.of(datasets, selection, group), search)
-        if not replace:
-            findings.require_free(opened.path, KIND, kept)
+        asked = Asked.of(datasets, selection, group)
+        kept = name or default_name(asked, search)
+        there = not replace and findings.is_there(
+            opened.path, KIND, kept, {**search.facts, "asked": asked.facts}
+        )
         if keep and not replace and search.window is not None:
             check_groups_free(opened, kept, model, [search.window[1]], prefix)
         found = find(opened, datasets, selection, group, search, bars())
@@ -157,7 +160,7 @@ def spikes(
             check_groups_free(opened, kept, model, [each.steps[1] for each in found.found], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
-        keep_finding(opened, kept, found, overwrite=replace)
+        keep_finding(opened, kept, found, overwrite=replace or ("same" if there else False))
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         elif plot is None:
@@ -168,7 +171,7 @@ def spikes(
         say(f"Drew {plot}.")
     for each in added:
         say(f"Added the group {each}.")
-    say(f"Kept as the finding {kept}: FROM spike_tokens WHERE finding = '{kept}'")
+    say(f"{kept_as(kept, there)}: FROM spike_tokens WHERE finding = '{kept}'")
 
 
 def _window(text: str | None) -> tuple[int, int, int] | None:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.testing import assert_frame_equal
 
 from trajstore import sqlfiles
 from trajstore.brief import Brief, of_names
@@ -135,14 +136,33 @@ def require_free(root: Path, kind: str, name: str) -> None:
         raise FindingExists(kind, name)
 
 
+Replace = bool | Literal["same"]
+"""What a new finding does with one of its name: take its place, or not; "same" leaves it if it holds the same."""
+
+
+def is_there(root: Path, kind: str, name: str, asked: Mapping[str, object]) -> bool:
+    """Whether there is one by this name that was made of the same question; `asked` are the facts that say so.
+
+    Raises `FindingExists` for one of another question: to be asked before long work, not after it.
+    """
+    layout.put_back(root)
+    if not path_of(root, kind, name).exists():
+        return False
+    facts = find(root, kind, name).facts
+    if any(facts.get(key) != value for key, value in json.loads(json.dumps(asked)).items()):
+        raise FindingExists(kind, name)
+    return True
+
+
 @contextlib.contextmanager
 def writing(
-    root: Path, kind: str, name: str, facts: Mapping[str, object], *, replace: bool = False
+    root: Path, kind: str, name: str, facts: Mapping[str, object], *, replace: Replace = False
 ) -> Iterator[Writer]:
     """Write a finding, whole or not at all: it is published when the block ends well.
 
     All tables of its kind must be written. `facts` are JSON. Raises `FindingExists` unless `replace`, which puts it in
-    the place of the one that is there.
+    the place of the one that is there; with "same" that is left as it is where it holds the same but for rounding, and
+    raises `FindingExists` otherwise.
     """
     folder = path_of(root, kind, name)
     if not replace:
@@ -160,8 +180,30 @@ def writing(
         yield Writer(temp, kind, footer)
         if missing := [table for table in TABLES[kind] if not (temp / f"{table}.parquet").exists()]:
             raise ValueError(f"the finding {kind} {name} has no table {missing[0]}")
-        if not layout.move_folder(root, temp, folder, replace=replace):
+        if layout.move_folder(root, temp, folder, replace=replace is True):
+            return
+        if replace != "same" or not _holds_the_same(temp, folder, kind):
             raise FindingExists(kind, name)
+
+
+def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
+    """Whether two folders hold the same finding: facts but versions, and tables but for rounding."""
+    first = next(iter(TABLES[kind]))
+    told = [
+        json.loads(pq.read_metadata(each / f"{first}.parquet").metadata[META_KEY.encode()])
+        for each in (new, old)
+    ]
+    for each in told:
+        each["facts"].pop("versions", None)
+    if told[0]["facts"] != told[1]["facts"]:
+        return False
+    for table, schema in TABLES[kind].items():
+        try:
+            made, kept = pq.read_table(new / f"{table}.parquet"), _read(old / f"{table}.parquet", schema)
+            assert_frame_equal(pl.DataFrame(made), pl.DataFrame(kept))
+        except AssertionError:
+            return False
+    return True
 
 
 def all_of(root: Path, kind: str | None = None) -> list[Finding]:

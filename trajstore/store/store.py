@@ -36,7 +36,7 @@ from trajstore.store import (
     strays,
 )
 from trajstore.store.datasets import Dataset, NewDataset
-from trajstore.store.findings import Finding, Writer
+from trajstore.store.findings import Finding, Replace, Writer
 from trajstore.store.groupfiles import Definition
 from trajstore.store.groups import Groups
 from trajstore.store.items import align_items, stack
@@ -369,11 +369,12 @@ class Store:
         return findings.find(self.path, kind, name)
 
     def add_finding(
-        self, kind: str, name: str, facts: Mapping[str, object], *, replace: bool = False
+        self, kind: str, name: str, facts: Mapping[str, object], *, replace: Replace = False
     ) -> AbstractContextManager[Writer]:
         """A block that writes the tables of a finding, which is published whole when it ends well.
 
-        `facts` (JSON) say what it is made of and how. Raises `BadName`, and `FindingExists` unless `replace`.
+        `facts` (JSON) say what it is made of and how. Raises `BadName`, and `FindingExists` unless `replace`,
+        or with "same" unless the one that is there holds the same, which is then left as it is.
         """
         return findings.writing(self.path, kind, name, facts, replace=replace)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.store.progress import SILENT, Progress
 from trajstore.view import pairs
@@ -82,7 +83,7 @@ def default_name(asked: Asked, chosen: Chosen) -> str:
 
 
 def keep(
-    store: Store, name: str, asked: Asked, chosen: Chosen, found: Differences, *, replace: bool = False
+    store: Store, name: str, asked: Asked, chosen: Chosen, found: Differences, *, replace: Replace = False
 ) -> None:
     """Put differences into the store as a finding; raises `FindingExists` unless `replace`."""
     of = "relative" if asked.how.scale.relative else "difference"

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import GroupError, listed
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.view.charts import Chart, Panel, Series
 from trajstore.view.comparison import pairs_of
@@ -41,10 +42,10 @@ def default_name(models: Sequence[str], question: Question, selection: Selection
     who = "-vs-".join(models) if len(models) == 2 else f"{len(models)}-models"
     parts = [who, question.step, *([question.group] if question.group else [])]
     clean = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts]
-    return finding_name(clean, [list(models), _asked(question, selection)])
+    return finding_name(clean, [list(models), asked_facts(question, selection)])
 
 
-def _asked(question: Question, selection: Selection) -> dict[str, Any]:
+def asked_facts(question: Question, selection: Selection) -> dict[str, Any]:
     """What was asked for, as JSON."""
     return {
         **dataclasses.asdict(question),
@@ -63,7 +64,7 @@ def keep(
     question: Question,
     selection: Selection,
     *,
-    replace: bool = False,
+    replace: Replace = False,
 ) -> None:
     """Put a comparison into the store as a finding; raises `FindingExists` unless `replace`."""
     facts = _facts(store, found, question, selection)
@@ -87,7 +88,7 @@ def _facts(store: Store, found: Compared, question: Question, selection: Selecti
     group = question.group
     of_group = group if group in store.groups.names() else None
     return {
-        "asked": _asked(question, selection),
+        "asked": asked_facts(question, selection),
         "models": list(found.models),
         "datasets": {
             ground.dataset: {

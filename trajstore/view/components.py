@@ -22,6 +22,7 @@ from trajstore.brief import Brief
 from trajstore.errors import listed
 from trajstore.store.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.excerpts import with_context
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import column_labels, row_labels
 from trajstore.store.progress import SILENT, Progress
@@ -136,7 +137,7 @@ def default_name(asked: Asked, method: Method) -> str:
     return finding_name(parts, [asked.facts, method.facts])
 
 
-def keep(store: Store, name: str, fitted: Fitted, *, overwrite: bool = False) -> None:
+def keep(store: Store, name: str, fitted: Fitted, *, overwrite: Replace = False) -> None:
     """Put components into the store as a finding; raises `FindingExists` unless `overwrite`."""
     result = fitted.result
     with store.add_finding(KIND, name, fitted.facts, replace=overwrite) as writer:

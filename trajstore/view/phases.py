@@ -16,6 +16,7 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.brief import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.store.calls import is_call
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.store.progress import SILENT, Progress
 from trajstore.store.steps import resolve
@@ -127,7 +128,7 @@ def default_name(asked: Asked) -> str:
     return finding_name([first], asked.facts)
 
 
-def keep(store: Store, name: str, found: Phases, *, overwrite: bool = False) -> None:
+def keep(store: Store, name: str, found: Phases, *, overwrite: Replace = False) -> None:
     """Put events into the store as a finding; raises `FindingExists` unless `overwrite`."""
     with store.add_finding(KIND, name, found.facts, replace=overwrite) as writer:
         writer.add("events", found.table.rename({"kind": "event"}))

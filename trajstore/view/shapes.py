@@ -14,6 +14,7 @@ from trajstore.analysis.schedule import LEAST_STEPS, Schedule
 from trajstore.analysis.shapes import SAMPLE, Shaper
 from trajstore.brief import Brief, count, of_checkpoints
 from trajstore.store.blocks import SliceBlocks
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import Sites, choose_sites, column_labels, pull, require_sites
 from trajstore.store.progress import SILENT, Progress
@@ -142,7 +143,7 @@ def keep_shapes(
     asked: Asked,
     progress: Progress = SILENT,
     *,
-    replace: bool = False,
+    replace: Replace = False,
     limit: int = BLOCK_BYTES,
 ) -> list[Part]:
     """Tell the shape of each token of each model, and keep them as a finding; returns what it is of.

@@ -17,6 +17,7 @@ from trajstore.analysis.spikes import CHANCE, ENOUGH, Noise, Power, Spike, Windo
 from trajstore.brief import Brief
 from trajstore.errors import BadOption, UnknownStep
 from trajstore.store.excerpts import with_context
+from trajstore.store.findings import Replace
 from trajstore.store.foundations import Foundations
 from trajstore.store.matrix import column_labels
 from trajstore.store.progress import SILENT, Progress
@@ -233,7 +234,7 @@ def group_names(step: int, prefix: str = PREFIX) -> tuple[str, str]:
     return f"{prefix}_{step}_follow", f"{prefix}_{step}_inverse"
 
 
-def keep(store: Store, name: str, found: Spikes, *, overwrite: bool = False) -> None:
+def keep(store: Store, name: str, found: Spikes, *, overwrite: Replace = False) -> None:
     """Put spikes into the store as a finding; raises `FindingExists` unless `overwrite`."""
     model = pl.lit(found.model).alias("model")
     heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in found.found]
