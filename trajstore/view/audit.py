@@ -149,7 +149,7 @@ def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], prog
 def _others(store: Store, models: set[str]) -> list[SliceFacts]:
     """The footers of all other models' slices that can be read."""
     found = []
-    for model in set(store.model_names()) - models:
+    for model in set(coverage.model_names(store.path)) - models:
         for dataset in store.dataset_names():
             for step in store.steps(model, dataset):
                 with contextlib.suppress(DamagedFile, UnknownName):
