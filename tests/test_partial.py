@@ -210,14 +210,14 @@ def test_a_slice_completed_meanwhile_is_not_made_partial(
 ) -> None:
     """Another job completes the slice between our look and our lock."""
     add(store, 0)
-    held = appending._held
+    held = appending.held
 
     def late(path: Path) -> object:
-        monkeypatch.setattr(appending, "_held", held)
+        monkeypatch.setattr(appending, "held", held)
         store.append(model="m", dataset="d", step=7, losses=ALL)
         return held(path)
 
-    monkeypatch.setattr(appending, "_held", late)
+    monkeypatch.setattr(appending, "held", late)
     with pytest.raises(SliceExists):
         add(store, 1)
     assert store.has_slice("m", "d", 7)
@@ -227,14 +227,14 @@ def test_a_slice_dropped_meanwhile_is_made_anew(
     store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(store, 0)
-    held = appending._held
+    held = appending.held
 
     def late(path: Path) -> object:
-        monkeypatch.setattr(appending, "_held", held)
+        monkeypatch.setattr(appending, "held", held)
         store.drop([("m", "d", 7)])
         return held(path)
 
-    monkeypatch.setattr(appending, "_held", late)
+    monkeypatch.setattr(appending, "held", late)
     add(store, 1)
     assert np.flatnonzero(~np.isnan(store.slice_losses("m", "d", 7))).tolist() == [4]
 

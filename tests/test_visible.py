@@ -127,6 +127,9 @@ WALK = {
     "dataset list": ["", "--json"],
     "dataset show": ["d", "d --json", f"{Q}"],
     "dataset drop": [f"{Q}", "d"],
+    "model list": ["", "--json"],
+    "model show": ["a", "a --json", f"{Q}"],
+    "model rename": [f"a {Q}", f"{Q} a", "a z"],
     "suite list": [""],
     "suite show": ["pythia", f"{Q}"],
     "group add": [

@@ -146,6 +146,26 @@ class UnknownName(TrajstoreError):
         )
 
 
+class ModelExists(TrajstoreError):
+    """A new name of a model that is taken."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is a model {name!r} already. Nothing was renamed. Choose another name, or see what is there: "
+            f"trajstore model show {name}"
+        )
+
+
+class RenamingUnfinished(TrajstoreError):
+    """A renaming that was cut short, while another is asked for."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(
+            f"The renaming of {old} to {new} is not finished, and comes before any other. Nothing was renamed. Finish "
+            f"it: trajstore model rename {old} {new}"
+        )
+
+
 class NotScored(TrajstoreError):
     """Models that have no losses on the datasets asked for."""
 

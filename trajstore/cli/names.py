@@ -63,7 +63,8 @@ def require_datasets(store: Store, datasets: Sequence[str] | None) -> list[str]:
 
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Models of the store that the rest of a name may be."""
-    return _completed(incomplete, _values(ctx, "losses", "model"))
+    with_facts = {path.stem for path in (_store(ctx) / "models").glob("*.json")}
+    return _completed(incomplete, _values(ctx, "losses", "model") | with_facts)
 
 
 def complete_datasets(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -63,7 +63,7 @@ def append(
     values = flat if chosen is None else _spread(flat, chosen, dataset)
     data = new.encode(values)
     while path.exists() or not layout.publish(root, path, data):
-        with contextlib.suppress(FileNotFoundError), _held(path):  # it may have been dropped meanwhile
+        with contextlib.suppress(FileNotFoundError), held(path):  # it may have been dropped meanwhile
             if chosen is not None:
                 data = new.encode(new.merged(values, replace_existing))
             elif not replace_existing and slices.is_complete(path):
@@ -279,7 +279,7 @@ def _spread(flat: np.ndarray, contexts: np.ndarray, dataset: Dataset) -> np.ndar
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
+def held(path: Path) -> Iterator[None]:
     """A lock on the file that has this name, so that of several who would replace it each sees the other's.
 
     Raises `FileNotFoundError` where the name is free.

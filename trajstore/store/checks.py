@@ -192,6 +192,12 @@ def _model_problems(store: Store) -> Iterator[Problem]:
         else:
             if facts is not None:
                 yield from _text_problem(layout.model_path(store.path, name), store.path)
+            if old := models.old_name(store.path, name):
+                yield Problem(
+                    f"models/{name}.json",
+                    f"the renaming of {old} to {name} is not finished",
+                    f"trajstore model rename {old} {name}",
+                )
 
 
 def _group_problems(store: Store, named: set[str]) -> Iterator[Problem]:

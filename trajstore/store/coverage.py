@@ -43,24 +43,26 @@ def dataset_names(root: Path, model: str) -> list[str]:
 
 def steps(root: Path, model: str, dataset: str) -> list[int]:
     """Steps of the slices of a model on a dataset, sorted."""
-    return list(_sizes(root, model, dataset))
+    return list(sizes_of(root, model, dataset))
 
 
 def overview(root: Path) -> list[Coverage]:
     """Coverage of every model on every dataset of the store."""
+    return [each for model in model_names(root) for each in of_model(root, model)]
+
+
+def of_model(root: Path, model: str) -> list[Coverage]:
+    """Coverage of one model on every dataset of the store."""
     found = []
-    for model in model_names(root):
-        names = sorted({*datasets.names(root), *dataset_names(root, model)})
-        per_dataset = {dataset: _sizes(root, model, dataset) for dataset in names}
-        every = {step for there in per_dataset.values() for step in there}
-        for dataset, sizes in per_dataset.items():
-            partial = [
-                step
-                for step in sizes
-                if not slices.is_complete(layout.slice_path(root, model, dataset, step))
-            ]
-            missing = sorted(every.difference(sizes))
-            found.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
+    names = sorted({*datasets.names(root), *dataset_names(root, model)})
+    per_dataset = {dataset: sizes_of(root, model, dataset) for dataset in names}
+    every = {step for there in per_dataset.values() for step in there}
+    for dataset, sizes in per_dataset.items():
+        partial = [
+            step for step in sizes if not slices.is_complete(layout.slice_path(root, model, dataset, step))
+        ]
+        missing = sorted(every.difference(sizes))
+        found.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
     return found
 
 
@@ -79,7 +81,7 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
     return [name for name in known if name in chosen]
 
 
-def _sizes(root: Path, model: str, dataset: str) -> dict[int, int]:
+def sizes_of(root: Path, model: str, dataset: str) -> dict[int, int]:
     """Bytes of the slices of a model on a dataset by step, in order."""
     folder = layout.slice_path(root, model, dataset, 0).parent.parent
     found = {}

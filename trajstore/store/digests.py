@@ -67,10 +67,11 @@ def _place(data: bytes | memoryview, suffix: str) -> int | None:
 
 
 def seal(data: memoryview, suffix: str = ".parquet") -> None:
-    """Patch a file's digest in, over the zeros that stand in its place."""
+    """Patch a file's digest in, over the zeros or the older digest in its place."""
     at = _place(data, suffix)
     if at is None:
         raise ValueError("no place for the digest")
+    data[at : at + 64] = ZEROS.encode()
     data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
 
 

@@ -37,7 +37,7 @@ def _drop_of_model(root: Path, model: str, gone: set[tuple[str, int]]) -> None:
     measures.drop(root, model, gone, left)
     for dataset, step in sorted(gone):
         layout.remove(root, layout.slice_path(root, model, dataset, step))
-    layout.prune(layout.unlinked(root / "losses" / f"model={model}"))
+    layout.prune(layout.unlinked(layout.losses_path(root, model)))
     if facts is not None and _slices(root, model):
         models.publish(root, facts)  # another job has added slices meanwhile
 

@@ -32,6 +32,11 @@ def slice_path(root: Path, model: str, dataset: str, step: int) -> Path:
     return root / "losses" / f"model={model}" / f"dataset={dataset}" / f"step={step}" / "slice.parquet"
 
 
+def losses_path(root: Path, model: str) -> Path:
+    """Folder of a model's slices."""
+    return root / "losses" / f"model={check_name('model', model)}"
+
+
 def dataset_path(root: Path, dataset: str) -> Path:
     """Folder of a dataset's tokens."""
     return root / "tokens" / f"dataset={check_name('dataset', dataset)}"

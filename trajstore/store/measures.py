@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
-from trajstore.store import digests, layout, strays
+from trajstore.store import digests, layout, models, strays
 
 _SCHEMA = pa.schema(
     [
@@ -74,7 +74,7 @@ def path_of(root: Path, model: str, step: int, name: str, dataset: str | None) -
     if not GROUP_NAME.fullmatch(name):
         raise BadName("measure", name, "small letters, digits and '_' only, starting with a letter")
     file = f"{name}.parquet" if dataset is None else f"{name}.{check_name('dataset', dataset)}.parquet"
-    return _model_folder(root, model) / f"step={check_step(step)}" / file
+    return folder_of(root, model) / f"step={check_step(step)}" / file
 
 
 def publish(
@@ -138,7 +138,7 @@ def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryvi
 
 def files(root: Path, model: str) -> list[Path]:
     """The files of a model's measures."""
-    found = sorted(_model_folder(root, model).glob("step=*/*.parquet"))
+    found = sorted(folder_of(root, model).glob("step=*/*.parquet"))
     return [path for path in found if strays.why(str(path.relative_to(root))) is None]
 
 
@@ -188,7 +188,11 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
     try:
         facts = json.loads(file.metadata.metadata[META_KEY.encode()])
         root = path.parents[3]
-        own = path_of(root, facts["model"], facts["step"], facts["name"], facts["dataset"])
+        name = path.parts[-3].removeprefix("model=")
+        renamed = facts["model"] != name and models.old_name(root, name) == facts["model"]
+        own = path_of(
+            root, name if renamed else facts["model"], facts["step"], facts["name"], facts["dataset"]
+        )
     except (KeyError, TypeError, ValueError, RecursionError, BadName) as error:
         raise DamagedFile(path, f"its footer lacks the facts of measures ({error!r})", _AGAIN) from error
     if own != path:
@@ -223,7 +227,8 @@ def drop(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> 
             layout.remove(root, path)
 
 
-def _model_folder(root: Path, model: str) -> Path:
+def folder_of(root: Path, model: str) -> Path:
+    """The folder of a model's measures."""
     return root / "measures" / f"model={check_name('model', model)}"
 
 

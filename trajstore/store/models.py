@@ -1,19 +1,23 @@
-"""What a store knows of each model beside its losses: `models/M.json`, published once and never changed."""
+"""What a store knows of each model beside its losses: `models/M.json`, published once; only a renaming changes it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from trajstore.errors import DamagedFile
+from trajstore.errors import BadName, DamagedFile
+from trajstore.schema import is_name
 from trajstore.store import digests, layout
 
 STAND_IN = Path(".odels/none.json")
 """File inside a store that lets views exist before the first model."""
 NONE = b"[]\n"
 """What it holds."""
+RENAMED_FROM = "renamed_from"
+"""Field of a model's file that holds its old name while a renaming is not finished."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,26 @@ def read(root: Path, model: str) -> ModelFacts | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedFile(path, str(error), _REMOVE) from error
+
+
+def children(root: Path, parent: str) -> list[str]:
+    """Models whose parent this one is, sorted; those whose facts are damaged are left out."""
+    found = []
+    for name in sorted(path.stem for path in root.glob("models/*.json") if is_name(path.stem)):
+        with contextlib.suppress(DamagedFile):
+            if (facts := read(root, name)) is not None and facts.parent == parent:
+                found.append(name)
+    return found
+
+
+def old_name(root: Path, model: str) -> str | None:
+    """The name that a model had before a renaming that is not finished, or None."""
+    try:
+        raw = json.loads(layout.plain(layout.unlinked(layout.model_path(root, model))).read_bytes())
+    except (OSError, ValueError, RecursionError, DamagedFile, BadName):
+        return None
+    old = raw.get(RENAMED_FROM) if isinstance(raw, dict) else None
+    return old if isinstance(old, str) and is_name(old) else None
 
 
 _REMOVE = "Remove it; the next trajstore score of that model writes it anew"

@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
-from trajstore.store import digests, layout, limits
+from trajstore.store import digests, layout, limits, models
 from trajstore.store.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
@@ -158,6 +158,8 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a slice ({error!r})") from error
     labels = [part.partition("=")[2] for part in path.parts[-4:-1]]
+    if labels[0] != facts.model and models.old_name(path.parents[4], labels[0]) == facts.model:
+        facts = replace(facts, model=labels[0])  # a renaming has not come to this footer yet
     if labels != [facts.model, facts.dataset, str(facts.step)]:
         raise DamagedFile(
             path,

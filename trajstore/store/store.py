@@ -30,7 +30,9 @@ from trajstore.store import (
     measures,
     migrate,
     models,
+    modelsummary,
     named,
+    renaming,
     selection,
     slices,
     strays,
@@ -50,7 +52,10 @@ from trajstore.store.matrix import (
 )
 from trajstore.store.measures import Measure
 from trajstore.store.models import ModelFacts
+from trajstore.store.modelsummary import ModelMentions, ModelSummary
+from trajstore.store.progress import SILENT, Progress
 from trajstore.store.query import Parameters, connect, select
+from trajstore.store.renaming import Renamed
 from trajstore.store.slices import Provenance, SliceFacts
 
 
@@ -194,6 +199,22 @@ class Store:
     def publish_model(self, facts: ModelFacts) -> ModelFacts:
         """Keep a model's facts unless the store has some; returns what it has."""
         return models.publish(self.path, facts)
+
+    def model_summaries(self) -> list[ModelSummary]:
+        """A line of each model: facts, steps by dataset, size on disk; warns of facts that cannot be read."""
+        return modelsummary.summaries(self.path)
+
+    def model_mentions(self, name: str) -> ModelMentions:
+        """Where else a model is named: models whose parent it is, findings, groups."""
+        return modelsummary.mentions(self.path, name)
+
+    def rename_model(self, old: str, new: str, progress: Progress = SILENT) -> Renamed:
+        """Give a model another name, with its losses and measures; killed midway, the same call does the rest.
+
+        No job may be scoring it. Findings and groups that name it stay as they are. Raises `UnknownName`, `BadName`,
+        `ModelExists` where the new name is taken, `RenamingUnfinished` and `DamagedFile`, all before it begins.
+        """
+        return renaming.rename(self.path, old, new, progress)
 
     # slices
 

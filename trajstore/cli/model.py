@@ -1,0 +1,167 @@
+"""model list, show, rename: the models that a store has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajstore.brief import count
+from trajstore.cli.names import complete_models
+from trajstore.cli.output import (
+    DEFAULT_STORE,
+    CommandGroup,
+    JsonOption,
+    StoreOption,
+    bars,
+    open_store,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    size,
+)
+from trajstore.errors import UnknownName, listed
+
+if TYPE_CHECKING:
+    from trajstore.store.modelsummary import ModelMentions, ModelSummary
+    from trajstore.store.store import Store
+
+Name = Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name.")]
+
+
+def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the models: facts, steps by dataset, size on disk; also those without losses, or without facts.
+
+    \b
+    Example:
+      trajstore model list
+    """
+    with open_store(store) as opened:
+        rows = [_row(each, as_json) for each in opened.model_summaries()]
+    columns = ["model", "family", "n_params", "n_layer", "seed", "datasets", "steps", "first", "last", "size"]
+    print_rows(rows, as_json, columns)
+
+
+def _row(summary: ModelSummary, as_json: bool) -> dict[str, Any]:
+    """A model's line."""
+    steps, facts = summary.steps, summary.facts
+    numbers = {name: len(there) for name, there in summary.datasets.items()}
+    return {
+        "model": summary.model,
+        "family": facts.family,
+        "n_params": facts.n_params,
+        "n_layer": facts.n_layer,
+        "seed": facts.seed,
+        "datasets": numbers if as_json else ", ".join(f"{name} ({n})" for name, n in numbers.items()),
+        "steps": len(steps),
+        "first": steps[0] if steps else None,
+        "last": steps[-1] if steps else None,
+        **({"bytes": summary.bytes} if as_json else {"size": size(summary.bytes)}),
+    }
+
+
+def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show a model's facts, its steps and measures, and which models, findings and groups name it.
+
+    \b
+    Example:
+      trajstore model show tiny-2l-seed0
+    """
+    from trajstore.store import coverage
+
+    with open_store(store) as opened:
+        if name not in (known := coverage.model_names(opened.path)):
+            raise UnknownName("model", name, known, "See them all: trajstore model list")
+        made = opened.model(name)
+        lines = [line for line in coverage.of_model(opened.path, name) if line.steps]
+        measured, mentions = _measured(opened, name), opened.model_mentions(name)
+    facts = (
+        {key: value for key, value in vars(made).items() if value is not None} if made else {"model": name}
+    )
+    found = [f"{kind} {each}" for kind, each in mentions.findings]
+    named = {"children": mentions.children, "findings": found, "groups": mentions.groups}
+    if as_json:
+        print_json({**facts, "coverage": list(map(vars, lines)), "measures": measured, **named})
+        return
+    told = {**facts, **{key: ", ".join(names) for key, names in named.items() if names}}
+    print_table(["fact", "value"], [[key, value] for key, value in told.items()])
+    rows = [
+        [each.dataset, len(each.steps), each.steps[0], each.steps[-1], len(each.missing), len(each.partial)]
+        for each in lines
+    ]
+    print_table(["dataset", "steps", "first", "last", "missing", "partial"], rows)
+    if measured:
+        print_rows(measured, False)
+
+
+def _measured(store: Store, name: str) -> list[dict[str, Any]]:
+    """How many steps have each measure of a model, on each dataset, and how many values."""
+    import polars as pl
+
+    from trajstore.store import measures
+
+    frame = measures.frame(store.path, [name]).group_by("name", "dataset")
+    counts = frame.agg(pl.col("step").n_unique().alias("steps"), pl.len().alias("values"))
+    return counts.sort("name", "dataset").rename({"name": "measure"}).to_dicts()
+
+
+def rename(
+    old: Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name now.")],
+    new: Annotated[str, typer.Argument(help="Its name from now on.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Rename a model with its facts, losses and measures, after asking; children name their parent anew.
+
+    No job may be scoring it meanwhile; afterwards score it with --name NEW. Findings and groups stay as they are:
+    those that name the old model are listed. If this is cut short, the same command does the rest.
+
+    \b
+    Example:
+      trajstore model rename tiny-2l-seed0 tiny-2l-first
+    """
+    from trajstore.store import coverage, renaming
+
+    with open_store(store) as opened:
+        renaming.require_possible(opened.path, old, new)
+        mentions = opened.model_mentions(old)
+        _say_what_stays(old, mentions, needed=not yes)
+        if not yes:
+            names = coverage.dataset_names(opened.path, old)
+            slices = count(sum(len(opened.steps(old, each)) for each in names), "slice")
+            also = f" and the parent of {listed(mentions.children)}" if mentions.children else ""
+            typer.confirm(f"Rename {old} to {new} ({slices}){also}?", abort=True, err=True)
+        done = opened.rename_model(old, new, bars())
+    for path in done.damaged:
+        say(
+            f"Warning: {path} is damaged and still has the name {old} in it: trajstore check --deep",
+            needed=True,
+        )
+    if done.left:
+        say(
+            f"Warning: {count(done.left, 'slice')} came under {old} meanwhile, so a job is scoring it. Stop it, and "
+            f"remove them: trajstore drop -m {old}",
+            needed=True,
+        )
+    say(f"Renamed {old} to {new}.")
+
+
+def _say_what_stays(old: str, mentions: ModelMentions, *, needed: bool) -> None:
+    """Name the findings and groups that go on naming the model as it was."""
+    if mentions.findings:
+        found = listed(f"{kind} {name}" for kind, name in mentions.findings)
+        say(f"Findings that go on naming {old}, as they were made: {found}", needed=needed)
+    if mentions.groups:
+        say(f"Groups whose SQL names {old}, to be given anew: {listed(mentions.groups)}", needed=needed)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    family = typer.Typer(
+        cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help="Training runs in the store."
+    )
+    family.command("list")(list_)
+    family.command("show")(show)
+    family.command("rename")(rename)
+    app.add_typer(family, name="model")

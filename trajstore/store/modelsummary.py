@@ -1,0 +1,107 @@
+"""What a store has of its models: a line of each, and all that there is of one."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trajstore.errors import DamagedFile, PassedOver
+from trajstore.store import coverage, findings, groupfiles, measures, models
+from trajstore.store.findings import Finding
+from trajstore.store.findingtables import TABLES
+from trajstore.store.models import ModelFacts
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model in a line."""
+
+    model: str
+    facts: ModelFacts
+    """Those that are not known are None."""
+    datasets: dict[str, list[int]]
+    """Steps that are there, by dataset; one without any is left out."""
+    bytes: int
+    """Of its losses and measures on disk."""
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that are there on any dataset, sorted."""
+        return sorted({step for there in self.datasets.values() for step in there})
+
+
+@dataclass(frozen=True)
+class ModelMentions:
+    """Where else in a store a model is named."""
+
+    children: list[str]
+    """Models whose parent it is."""
+    findings: list[tuple[str, str]]
+    """(kind, name) of the findings that are of it."""
+    groups: list[str]
+    """Groups whose SQL has its name between quotes; not those that a glob leads to it."""
+
+
+def summaries(root: Path) -> list[ModelSummary]:
+    """A line of each model, by number of parameters, then name; unknown sizes last."""
+    found = [_summary(root, name) for name in coverage.model_names(root)]
+    return sorted(found, key=lambda each: (each.facts.n_params is None, each.facts.n_params or 0, each.model))
+
+
+def _summary(root: Path, name: str) -> ModelSummary:
+    """A model's line; warns of facts that cannot be read."""
+    try:
+        facts = models.read(root, name)
+    except DamagedFile as error:
+        warnings.warn(PassedOver(str(error)), stacklevel=4)
+        facts = None
+    sizes = {each: coverage.sizes_of(root, name, each) for each in coverage.dataset_names(root, name)}
+    losses = sum(sum(of.values()) for of in sizes.values())
+    measured = sum(path.stat().st_size for path in measures.files(root, name))
+    datasets = {each: list(of) for each, of in sizes.items() if of}
+    return ModelSummary(name, facts or ModelFacts(name), datasets, losses + measured)
+
+
+def mentions(root: Path, name: str) -> ModelMentions:
+    """Where else a model is named."""
+    named = re.compile(rf"'(?:[^']*[^'A-Za-z0-9._-])?{re.escape(name)}(?:[^'A-Za-z0-9._-][^']*)?'")
+    groups = [group for group, each in groupfiles.own(root).items() if named.search(each.sql)]
+    of_it = [each for each in findings.all_of(root) if _is_of(each, name)]
+    return ModelMentions(models.children(root, name), [(each.kind, each.name) for each in of_it], groups)
+
+
+def _is_of(finding: Finding, name: str) -> bool:
+    """Whether a finding's facts or tables name a model."""
+    return name in _texts(finding.facts.values()) or any(
+        name in _column(finding.folder / f"{table}.parquet", column)
+        for table, schema in TABLES[finding.kind].items()
+        for column in schema.names
+        if "model" in column and pa.types.is_string(schema.field(column).type)
+    )
+
+
+def _texts(values: Iterable[object]) -> set[str]:
+    """The texts in values of JSON, keys of objects among them."""
+    found: set[str] = set()
+    for value in values:
+        if isinstance(value, str):
+            found.add(value)
+        elif isinstance(value, dict):
+            found |= {*value, *_texts(value.values())}
+        elif isinstance(value, list):
+            found |= _texts(value)
+    return found
+
+
+def _column(path: Path, column: str) -> set[str]:
+    """The values of a column of a finding's table; none where it cannot be read."""
+    try:
+        return set(pq.read_table(path, columns=[column], partitioning=None).column(0).unique().to_pylist())
+    except (OSError, pa.ArrowException):
+        return set()  # check names it
