@@ -205,6 +205,13 @@ def test_a_dataset_with_losses_stays(planted: Store) -> None:
         planted.drop_dataset("d")
 
 
+def test_one_slice_is_counted_as_one(store: Store) -> None:
+    store.add_dataset("d", ragged((3,)))
+    store.append(model="a", dataset="d", step=1, losses=np.ones(2))
+    with pytest.raises(DatasetInUse, match="on the dataset 'd': 1 slice of a. Nothing was removed"):
+        store.drop_dataset("d")
+
+
 def test_a_dataset_is_dropped(planted: Store) -> None:
     planted.add_dataset("new", ragged((5, 6)))
     words = ["dataset", "drop", "new", "-s", planted.path]

@@ -567,9 +567,9 @@ def test_matrices_that_do_not_fit(store: Store, tmp_path: Path) -> None:
         "has 5 columns; d has 8 losses (11 with each position 0), and there is no m.columns.parquet beside it to say "
         "which these are."
     )
-    assert reason(row, step=(3, 4)) == "has 1 rows, and there are 2 steps for them."
+    assert reason(row, step=(3, 4)) == "has 1 row; given are 2 steps."
     assert reason(row, step=None).startswith(
-        "does not say which steps its 1 rows are of, and there is no m.rows.parquet"
+        "has 1 row, does not say of which steps, and there is no m.rows.parquet"
     )
     assert reason(row, model=None) == "does not say which model its losses are of: --model M"
     assert reason(row.astype(int)) == "holds int64; losses are floating-point numbers."

@@ -231,8 +231,9 @@ class DatasetInUse(TrajstoreError):
 
     def __init__(self, name: str, slices: Sequence[tuple[str, str, int]]) -> None:
         models = list(dict.fromkeys(model for model, _, _ in slices))
+        number = f"{len(slices):,} slice{'' if len(slices) == 1 else 's'}"
         super().__init__(
-            f"There are losses on the dataset {name!r}: {len(slices)} slices of {listed(models)}. Nothing was removed. "
+            f"There are losses on the dataset {name!r}: {number} of {listed(models)}. Nothing was removed. "
             f"To remove them as well: trajstore dataset drop {name} --losses"
         )
 

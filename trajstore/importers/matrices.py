@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trajstore import brief
 from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import Found, Request, Tally
 from trajstore.store import limits
@@ -71,7 +72,8 @@ def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tall
                 continue
             if len(values) != columns.count:
                 raise BadSource(
-                    f"{path} has {len(values)} losses in row {number} (from 0), {columns.count} in others."
+                    f"{path} has {brief.count(len(values), 'loss', 'losses')} in row {number} (from 0), "
+                    f"{columns.count} in others."
                 )
             losses = _nats(values, request.unit)
             tally.padding += len(columns.padding)
@@ -99,8 +101,8 @@ def _problem(
     if (bad := np.flatnonzero(~np.isnan(taken) & ~limits.possible(taken, request.dtype))).size:
         context, position = sites.place(int(columns.sites[bad[0]]))
         return (
-            f"{len(bad)} losses cannot be right; the first is {taken[bad[0]]!s} at context {context}, position "
-            f"{position} ({limits.rule(request.dtype, taken[bad[0]])})"
+            f"{brief.count(len(bad), 'loss', 'losses')} cannot be right; the first is {taken[bad[0]]!s} at context "
+            f"{context}, position {position} ({limits.rule(request.dtype, taken[bad[0]])})"
         )
     return ""
 
@@ -252,13 +254,15 @@ def _row_labels(
     else:
         if own is None and request.steps is None:
             raise BadSource(
-                f"{path} does not say which steps its {count} rows are of, and there is no {beside.name} beside it. "
-                "Give them in order: --step 0,1,2,4 or --steps-file FILE"
+                f"{path} has {brief.count(count, 'row')}, does not say of which steps, and there is no {beside.name} "
+                "beside it. Give them in order: --step 0,1,2,4 or --steps-file FILE"
             )
         rows = own if own is not None else [(None, step) for step in request.steps or ()]
         labels = [_label(path, model, step, request) for model, step in rows]
     if len(labels) != count:
-        raise BadSource(f"{path} has {count} rows, and there are {len(labels)} steps for them.")
+        raise BadSource(
+            f"{path} has {brief.count(count, 'row')}; given are {brief.count(len(labels), 'step')}."
+        )
     return labels
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore import sqlfiles
+from trajstore.brief import count
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.schema import CATALOG
 from trajstore.store import (
@@ -274,4 +275,8 @@ def _sql_problems(store: Store) -> Iterator[Problem]:
             continue
         for model, dataset, step, bad in frame.iter_rows():
             path = str(layout.slice_path(Path(), model, dataset, step))
-            yield Problem(path, f"{bad} rows fail this: {file.description}", _SCORE)
+            yield Problem(
+                path,
+                f"{count(bad, 'row')} {'fails' if bad == 1 else 'fail'} this: {file.description}",
+                _SCORE,
+            )
