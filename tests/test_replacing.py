@@ -126,6 +126,19 @@ def test_a_finding_that_was_set_aside_is_not_back_after_it_was_dropped(ready: Pa
             store.finding(KIND, NAME)
 
 
+def test_nothing_is_put_back_through_a_link(ready: Path, tmp_path: Path) -> None:
+    """In a store from somebody else, where it would be put out of the store."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    planted = ready / layout.SET_ASIDE / "findings/kind=theirs/finding=planted"
+    planted.mkdir(parents=True)
+    (ready / "findings/kind=theirs").symlink_to(outside)
+    with trajstore.open(ready) as store:
+        assert [each.name for each in store.findings()] == [NAME]
+    assert list(outside.iterdir()) == []
+    assert planted.is_dir()
+
+
 def test_readers_find_it_meanwhile(ready: Path) -> None:
     if not exchange.exchange(ready / "tmp", ready / "groups"):
         pytest.skip("this file system cannot exchange names")
@@ -205,7 +218,7 @@ def kept(path: Path) -> dict[str, object]:
         return {**own, **{f"{each.kind}/{each.name}": "" for each in store.findings()}}
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 @pytest.mark.parametrize("work", [compare, spikes, pytest.param(balance, marks=pytest.mark.slow)])
 def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
     planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int

@@ -18,7 +18,7 @@ import trajstore
 from trajstore.cli import app
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
-from trajstore.store.models import ModelFacts
+from trajstore.store.models import STAND_IN, ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -185,3 +185,29 @@ def test_pipes_elsewhere_disturb_nobody(path: Path) -> None:
         assert store.matrix("d", "a").values.shape == (2, 38)
         assert store.sql("SELECT count(*) FROM losses").fetchall() == [(4 * 38,)]
         assert {problem.path for problem in checks.check(store, deep=True)} == set(pipes)
+
+
+def test_a_pipe_among_the_stand_ins_is_not_waited_for(path: Path) -> None:
+    plant(path / STAND_IN, "a pipe")
+    for words in (["rebuild"], ["migrate"], ["sql", "FROM models"]):
+        result = run(*words, "-s", path)
+        assert result.exit_code == 1, words
+        assert f"{STAND_IN} is damaged: it is a pipe where a file should be" in result.stderr, words
+    found = json.loads(run("check", "--json", "-s", path).stdout)
+    assert {"path": str(STAND_IN), "what": "it is a pipe, which is never read"}.items() <= found[0].items()
+
+
+def test_folders_without_end_within_each_other_are_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path / "models")
+    for _ in range(1200):  # more than Python calls itself
+        os.mkdir("d")  # noqa: PTH102 - the whole path would be too long
+        os.chdir("d")
+    monkeypatch.undo()
+    assert run("sql", "FROM models", "-s", path).exit_code == 0
+    assert run("rebuild", "-s", path).exit_code == 0
+    found = {each["path"]: each["what"] for each in json.loads(run("check", "--json", "-s", path).stdout)}
+    assert found == {f"models{'/d' * 7}": "it is deeper than anything of a store"}
+    while (inside := next(iter((path / "models").glob("d/d")), None)) is not None:  # for who removes the rest
+        inside.rename(path / "tmp" / "d")
+        (path / "models" / "d").rmdir()
+        (path / "tmp" / "d").rename(path / "models" / "d")

@@ -46,6 +46,8 @@ _FIND = "remove the finding (trajstore finding drop) and compute it again"
 _AGAIN = "remove it with its .sql file, and make that group again: trajstore group add"
 _REBUILD = "trajstore rebuild makes the catalog anew from the files"
 _SEAL = "trajstore rebuild gives it one (and takes what is there for what is meant)"
+_DEEPEST = 8
+"""Folders within each other in which nothing of a store lies any more."""
 _EDITED = "put it back from a copy; or, if the change is yours, remove its line with sha256 and run trajstore rebuild"
 
 
@@ -148,6 +150,10 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
 def _foreign(root: Path) -> Iterator[Problem]:
     """Links, pipes, sockets and devices anywhere, and files where readers take whatever matches."""
     for folder, folders, files in os.walk(root):
+        if len(Path(folder).relative_to(root).parts) >= _DEEPEST:
+            yield Problem(_inside(root, Path(folder)), "it is deeper than anything of a store", _REMOVE)
+            folders.clear()
+            continue
         for name in [*folders, *files]:
             path = Path(folder) / name
             inside = str(path.relative_to(root))

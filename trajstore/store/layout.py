@@ -109,13 +109,15 @@ def check_small_files(root: Path) -> None:
 
 def _check_plain(folder: Path) -> None:
     """Raise `DamagedFile` for the first pipe, socket or device in a folder, at any depth."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _check_plain(Path(entry.path))
-            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                with contextlib.suppress(FileNotFoundError):
-                    plain(Path(entry.path))
+    waiting: list[Path | str] = [folder]  # no recursion, which a deep folder would exhaust
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                    with contextlib.suppress(FileNotFoundError):
+                        plain(Path(entry.path))
 
 
 def check_large_files(root: Path) -> None:
@@ -268,7 +270,7 @@ def move_folder(root: Path, temp: Path, folder: Path, *, replace: bool = False) 
             temp.rename(folder)  # fails on a folder that is not empty
             break
         except OSError:
-            if not folder.exists():
+            if not folder.exists() or not temp.exists():
                 raise
             if not replace:
                 return False
@@ -307,7 +309,7 @@ def put_back(root: Path) -> None:
     """Put folders back that a writer set aside and died before their successors came, where that is allowed."""
     for aside in (root / SET_ASIDE).glob("*/*/*"):
         folder = root / aside.relative_to(root / SET_ASIDE)
-        if not folder.exists() and not is_linked(aside):
+        if not folder.exists() and not is_linked(aside) and not is_linked(folder):
             with contextlib.suppress(OSError):  # its successor has come, or nothing may be written here
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 aside.rename(folder)

@@ -179,7 +179,11 @@ def _put_catalog(root: Path) -> None:
 
 
 def stand_ins(root: Path) -> None:
-    """The zero-row files that let the views be made; those that are not as they were written are made anew."""
+    """The zero-row files that let the views be made; those that are not as they were written are made anew.
+
+    Raises `DamagedFile` for a pipe, socket or device, on which making the views would wait.
+    """
+    layout.check_small_files(root)
     for path, _ in damaged_stand_ins(root):
         layout.plain(layout.unlinked(path)).unlink()
     slices.publish_empty(root)
@@ -193,7 +197,9 @@ def damaged_stand_ins(root: Path) -> Iterator[tuple[Path, str]]:
     """(path, what is wrong) of zero-row files that are not as they were written."""
     for folder in _STAND_INS:
         for path in sorted((root / folder).rglob("*")):
-            if path.is_file() and path.suffix == ".parquet" and (what := digests.problem(path)):
+            if not path.is_file():
+                continue
+            if path.suffix == ".parquet" and (what := digests.problem(path)):
                 yield path, what
             elif path == root / models.STAND_IN and path.read_bytes() != models.NONE:
                 yield path, digests.CHANGED
