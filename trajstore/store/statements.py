@@ -149,19 +149,19 @@ def check_definitions(connection: duckdb.DuckDBPyConnection) -> None:
     and what the schema `groups` holds beside groups, since a group's view looks for names there first. Nothing of a
     catalog is run.
     """
-    for kind, name, text in [*_macros(connection), *_views(connection), *_triggers(connection)]:
+    functions = _functions(connection)  # once, since it takes longest
+    for kind, name, text in [*_macros(functions), *_views(connection), *_triggers(connection)]:
         if text and not _suspect(connection, text):
             continue
         try:
             check_reading(connection, text)
         except (QueryError, duckdb.Error) as error:
             raise QueryError(f"its {kind} {name} may do more than read: {str(error).rstrip('.')}") from error
-    _check_names(connection)
+    _check_names(connection, functions)
 
 
-def _check_names(connection: duckdb.DuckDBPyConnection) -> None:
+def _check_names(connection: duckdb.DuckDBPyConnection, functions: list[_Function]) -> None:
     """Raise `QueryError` for what bears the name of something else and would be used in its place."""
-    functions = _functions(connection)
     of_duckdb = {name.lower() for database, _, name, _, _ in functions if database == "system"}
     for database, schema, name, _, _ in functions:
         if database in _DUCKDBS:
@@ -202,9 +202,13 @@ def _views(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, st
             yield "view", f"{schema}.{name}", found["query"] if found else sql or ""
 
 
-def _macros(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
+_Function = tuple[str, str, str, str, str | None]
+"""Database, schema, name, kind and definition of a function or macro."""
+
+
+def _macros(functions: list[_Function]) -> Iterator[tuple[str, str, str]]:
     """("macro", name, query) of each."""
-    for database, schema, name, kind, text in _functions(connection):
+    for database, schema, name, kind, text in functions:
         if database not in _DUCKDBS:
             yield "macro", f"{schema}.{name}", f"SELECT {text}" if kind == "macro" else text or ""
 
@@ -233,8 +237,8 @@ def _refused_functions(connection: duckdb.DuckDBPyConnection) -> set[str]:
     return _refused
 
 
-def _functions(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, str, str | None]]:
-    """(database, schema, name, kind, definition) of all functions and macros; takes 10 to 30 ms."""
+def _functions(connection: duckdb.DuckDBPyConnection) -> list[_Function]:
+    """All functions and macros; takes 10 to 30 ms."""
     ask = (
         "SELECT database_name, schema_name, function_name, function_type, macro_definition "
         "FROM system.main.duckdb_functions()"

@@ -28,7 +28,7 @@ _PATIENCE = 60.0
 _threads = threading.RLock()
 """A file's lock is its process's, so threads take turns beside it."""
 _held: dict[Path, int] = {}
-"""How many turns within each other this process has, by store."""
+"""Open files that hold this process's turns, by store."""
 
 
 @contextlib.contextmanager
