@@ -37,7 +37,7 @@ SLICES = pl.DataFrame({"model": ["a"], "step": [8], "dataset": ["d"], "loss_sha2
 FACTS = {"models": ["a"], "components": 2}
 
 
-def add(store: Store, name: str = "first", *, scale: float = 1.0, replace: bool = False) -> None:
+def add(store: Store, name: str = "first", *, scale: float = 1.0, replace: findings.Replace = False) -> None:
     with store.add_finding("pca", name, FACTS, replace=replace) as writer:
         writer.add("components", COMPONENTS)
         writer.add("scores", SCORES.with_columns(pl.col("score") * scale))
@@ -46,6 +46,14 @@ def add(store: Store, name: str = "first", *, scale: float = 1.0, replace: bool 
         with writer.stream("loadings") as put:
             put(LOADINGS.head(1))
             put(LOADINGS.tail(2))
+
+
+def test_the_same_again_beside_a_damaged_one_says_what_is_damaged(store: Store) -> None:
+    add(store)
+    path = findings.path_of(store.path, "pca", "first") / "components.parquet"
+    path.write_bytes(path.read_bytes().replace(b'"facts"', b'"fakts"'))
+    with pytest.raises(DamagedFile, match="its footer lacks the facts of a finding"):
+        add(store, replace="same")
 
 
 def problems(store: Store, *, deep: bool = False) -> list[str]:

@@ -187,15 +187,14 @@ def writing(
 
 
 def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
-    """Whether two folders hold the same finding: facts but versions, and tables but for rounding."""
+    """Whether two folders hold the same finding: facts but versions, and tables but for rounding.
+
+    Raises `DamagedFile` where the old one cannot be read.
+    """
     first = next(iter(TABLES[kind]))
-    told = [
-        json.loads(pq.read_metadata(each / f"{first}.parquet").metadata[META_KEY.encode()])
-        for each in (new, old)
-    ]
-    for each in told:
-        each["facts"].pop("versions", None)
-    if told[0]["facts"] != told[1]["facts"]:
+    made_facts = json.loads(pq.read_metadata(new / f"{first}.parquet").metadata[META_KEY.encode()])["facts"]
+    facts = [{**each, "versions": None} for each in (made_facts, _open(old).facts)]
+    if facts[0] != facts[1]:
         return False
     for table, schema in TABLES[kind].items():
         try:
