@@ -55,6 +55,10 @@ def test_with_the_plain_kernel_or_other_positions_nothing_is_said() -> None:
     assert kernel_warning(falcon(alibi=True, kernel="eager"), ragged(64)) is None
     assert kernel_warning(falcon(alibi=False), ragged(64)) is None
     assert kernel_warning(falcon(alibi=True), []) is None
+    broken = falcon(alibi=True)
+    with torch.no_grad():
+        broken.get_output_embeddings().weight.fill_(float("nan"))
+    assert kernel_warning(broken, ragged(64)) is None, "the losses themselves are refused"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

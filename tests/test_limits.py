@@ -200,5 +200,8 @@ def test_what_is_scored_here_is_nats_however_large(store: Store, tmp_path: Path)
     score(store, str(tmp_path / "run"), ["d"], device="cpu")
     losses = store.slice_losses("run", "d", 1)
     assert hardly_nats(losses, VOCABULARY) is not None
+    report = score(store, str(tmp_path / "run"), ["d"], device="cpu", columns=["rank"], backfill=["rank"])
+    assert report.failures == []
+    assert store.slice_columns("run", "d", 1) == ("rank",)
     with pytest.raises(BadLosses, match="hardly nats"):
         store.append(model="other", dataset="d", step=1, losses=losses, provenance=Provenance())

@@ -91,4 +91,5 @@ def add_columns(
         columns=kept | new,
         provenance=provenance,
         replace=True,
+        allow_large=True,  # they were taken as they are
     )

@@ -46,7 +46,7 @@ def kernel_warning(model: PreTrainedModel, contexts: Sequence[Ids]) -> str | Non
         return None
     apart = float(np.abs(mine.astype(np.float64) - theirs).max())
     eps = torch.finfo(model.dtype).eps
-    if apart <= max(1e-3, 3 * eps * float(np.abs(mine).max())):
+    if not apart > max(1e-3, 3 * eps * float(np.abs(mine).max())):  # nor of what is not a number
         return None
     return (
         f"The losses of {type(model).__name__} depend on the attention kernel: with {used}, which is used, and with "

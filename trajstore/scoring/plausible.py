@@ -161,8 +161,10 @@ def _parameters(text: str, folder: str, trust_remote_code: bool) -> int | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from trajstore.store import scratch
+
     try:
-        with tempfile.TemporaryDirectory(prefix="trajstore-config-") as made:
+        with tempfile.TemporaryDirectory(prefix="config-", dir=scratch.folder()) as made:
             place = Path(folder or made)
             if not folder:
                 (place / CONFIG).write_text(text, encoding="utf-8")
