@@ -13,7 +13,11 @@ from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner, Result
 
 from trajstore.cli import app
-from trajstore.scoring import score, token_losses
+from trajstore.errors import ScoringStopped
+from trajstore.scoring import score, timed, token_losses
+from trajstore.scoring.fitting import Tokenizers
+from trajstore.scoring.planning import plan
+from trajstore.store.progress import SILENT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +116,15 @@ def test_failures_and_refusals_are_those_of_a_job_in_this_process(store: Store, 
 def test_a_time_of_nothing_is_wrong_usage(store: Store, run: Path, asked: str) -> None:
     store.add_dataset("d", random_dataset())
     assert f"Cannot read --timeout '{asked}'" in command(store, run, "--timeout", asked, code=2).stderr
+
+
+def test_a_process_that_cannot_open_the_store_says_so(store: Store, run: Path) -> None:
+    """As where its disk has gone meanwhile: a Ray cluster has nothing to do with it."""
+    store.add_dataset("d", random_dataset())
+    todo = plan(store, str(run), ["d"])
+    arguments = (str(store.path / "gone"), todo, Tokenizers(None, True, {}), None, 1, {"device": "cpu"})
+    with pytest.raises(
+        ScoringStopped, match="process of its own, which cannot begin. There is no store"
+    ) as said:
+        timed._Child(arguments, SILENT)
+    assert "cluster" not in str(said.value)

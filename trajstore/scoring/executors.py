@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
+_WITHOUT_STORE = "Every machine of the cluster must reach the store under this path."
+
+
 def run_on_ray(
     store: Store,
     plan: Plan,
@@ -57,7 +60,7 @@ def run_on_ray(
         path, run_id = str(store.path.resolve()), settings.provenance.run
 
         def make() -> Any:
-            return actor.remote(path, plan, tokenizers, run_id, num_cpus, on_worker)
+            return actor.remote(path, plan, tokenizers, run_id, num_cpus, on_worker, SILENT, _WITHOUT_STORE)
 
         driver = Driver(ray, make, places, store, plan, progress)
         progress.start(f"scoring {plan.model}", plan.tokens, "tokens")

@@ -152,7 +152,9 @@ class _Child:
             raise
         if problem:
             self.end()
-            raise ScoringStopped(problem)
+            raise ScoringStopped(
+                f"Scoring with --timeout takes a process of its own, which cannot begin. {problem}"
+            )
 
     def score(self, pending: Pending, following: Pending | None, seconds: float) -> Outcome:
         """What became of a checkpoint.

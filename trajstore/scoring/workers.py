@@ -45,9 +45,13 @@ class Worker:
         threads: int,
         options: RunOptions,
         progress: Progress = SILENT,
+        without_store: str = "",
     ) -> None:
-        """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's."""
-        self.progress = progress
+        """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's.
+
+        `without_store` says what to see to where the store cannot be opened.
+        """
+        self.progress, self.without_store = progress, without_store
         self.path, self.plan, self.tokenizers, self.run_id = path, plan, tokenizers, run_id
         self.threads, self.options = threads, options
 
@@ -65,7 +69,7 @@ class Worker:
                 Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
             )
         except Exception as error:
-            return f"{told(error)} Every machine of the cluster must reach the store under this path."
+            return f"{told(error)} {self.without_store}".rstrip()
         return None
 
     def score(self, pending: Pending, following: Pending | None) -> Outcome:
