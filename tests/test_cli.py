@@ -11,7 +11,7 @@ import pytest
 from conftest import PLANTED_STEPS, new_dataset
 from typer.testing import CliRunner, Result
 
-from trajstore.cli import app
+from trajstore.cli import app, output
 from trajstore.store.store import Store
 
 
@@ -255,6 +255,24 @@ def test_quiet_says_errors_and_no_more(path: Path, tmp_path: Path) -> None:
     broken = CliRunner().invoke(app, ["check", "-q", "-s", str(path)])
     assert broken.exit_code == 1
     assert broken.stderr == "1 problem.\n"
+
+
+def test_quiet_leaves_no_warning_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output.Talk, "quiet", True)
+    output.say("Scoring on cpu.\nWarning: there is a GPU.")
+    output.bars().say("Warning: losses depend on the kernel.")
+    output.bars().say("step 1")
+    assert capsys.readouterr().err == "Warning: there is a GPU.\nWarning: losses depend on the kernel.\n"
+
+
+def test_of_an_endless_error_start_and_end_are_said(path: Path) -> None:
+    said = run("matrix", "m.npy", "-d", "d", "-m", "x" * 100_000, "-s", path, ok=False).stderr
+    assert said.startswith("Error: There is no model 'xxx")
+    assert "characters more)" in said
+    assert len(said) < 2_200
+    assert "There is: a, b" in said or "trajstore" in said
 
 
 def test_one_is_singular(path: Path, tmp_path: Path) -> None:

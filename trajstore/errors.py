@@ -69,6 +69,14 @@ def shortened(text: str, limit: int = 500) -> str:
     )
 
 
+def bounded(text: str, limit: int = 2000) -> str:
+    """A whole message; of a longer one the middle is left out, since its end says what to do."""
+    end = limit // 4
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - end]} … ({len(text) - limit:,} characters more) … {text[-end:]}"
+
+
 def listed(names: Iterable[object], limit: int = 12) -> str:
     """Names joined by commas, cut after `limit` with a count of the rest; «none» when there are none."""
     items = [str(name) for name in names]

@@ -101,11 +101,12 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> N
         names, rows, left = cut(names, rows, _width())
     print_table(names, rows)
     if left:
-        say(f"{len(left)} more columns have no room: {', '.join(left)}. For all of them: --format json")
+        more = f"{count(len(left), 'more column')} {'has' if len(left) == 1 else 'have'} no room"
+        say(f"{more}: {', '.join(left)}. For all of them: --format json")
     if total > len(rows):
         say(f"The first {len(rows)} of {count(total, 'row')}. For all of them: -o FILE.csv, or --format csv")
     else:
-        say(f"{count(total, 'row')}." if total != 1 else "1 row.")
+        say(f"{count(total, 'row')}.")
 
 
 def _on_terminal() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from trajstore.brief import count
 from trajstore.cli.analysis import AnyDatasets, Models
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -57,7 +58,7 @@ def audit(
             as_json,
         )
     if findings:
-        say(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}.")
+        say(f"{count(len(findings), 'finding')}.")
         raise typer.Exit(Exit.FAILED)
     say("Nothing was found.")
 

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from trajstore.cli.streams import stream_behind, visible_streams
-from trajstore.errors import BadOption, CommandLine, PassedOver, StaleGroup, TrajstoreError
+from trajstore.errors import BadOption, CommandLine, PassedOver, StaleGroup, TrajstoreError, bounded
 from trajstore.store.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class CommandGroup(TyperGroup):
             with _telling_what_is_stale():
                 return super().invoke(ctx)
         except TrajstoreError as error:
-            say(f"Error: {error}", needed=True)
+            say(f"Error: {bounded(str(error))}", needed=True)
             raise typer.Exit(Exit.WRONG_USAGE if isinstance(error, BadOption) else Exit.FAILED) from error
         except BrokenPipeError:
             # Whoever read our output has enough (as head does), which is no failure.
@@ -155,9 +155,12 @@ def _quiet_first(args: Sequence[str]) -> list[str]:
 
 
 def say(message: str, *, needed: bool = False) -> None:
-    """A line of talk; --quiet leaves out what is not needed."""
-    if needed or not Talk.quiet:
-        typer.echo(visible(message), err=True)
+    """A line of talk; --quiet leaves out what is not needed, and no warning."""
+    if Talk.quiet and not needed:
+        message = "\n".join(line for line in message.splitlines() if line.startswith("Warning: "))
+        if not message:
+            return
+    typer.echo(visible(message), err=True)
 
 
 def print_text(text: str) -> None:
