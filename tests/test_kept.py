@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ from trajstore.view.kept import ROWS_SHOWN, kept_analyses
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from trajstore.store.findings import Finding
 
 STEPS = [0, *(2**power for power in range(14))]
 COMMANDS = {
@@ -113,6 +116,21 @@ def test_what_cannot_be_shown_is_said_and_the_rest_stays(own: Store, tmp_path: P
     assert shown["spikes"].charts == ()
     assert shown["compare"].charts
     write_report(own, tmp_path / "r.html", groups=["every_token"])
+
+
+def test_a_finding_with_other_facts_is_said_and_the_rest_stays(own: Store, monkeypatch: pytest.MonkeyPatch):
+    """As where another version wrote it."""
+    usual = Store.findings
+
+    def older(self: Store, kind: str | None = None) -> list[Finding]:
+        return [replace(each, facts={"model": "a", "datasets": ["d"]}) for each in usual(self, kind)]
+
+    monkeypatch.setattr(Store, "findings", older)
+    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a"], ["d"], [])}
+    assert shown.keys() == COMMANDS.keys()
+    for each in shown.values():
+        assert "its facts are not those that this version writes (KeyError" in each.text, each
+    assert shown["spikes"].tables[0].rows
 
 
 def test_contexts_of_the_token_view_are_chosen(own: Store, tmp_path: Path):

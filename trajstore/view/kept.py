@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event
 from trajstore.analysis.trajectories import Comparison
-from trajstore.errors import TrajstoreError, listed
+from trajstore.errors import TrajstoreError, listed, told
 from trajstore.store.excerpts import with_context
 from trajstore.view import compared, components, differences, gather, shapes
 from trajstore.view.charts import Mark
@@ -116,6 +116,11 @@ def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis
         charts = list(parts.charts(store, finding, marks))
     except TrajstoreError as error:
         text += f" {'Its charts' if tables else 'It'} cannot be shown: {error}"
+    except (LookupError, TypeError, ValueError) as error:
+        text += (
+            f" {'Its charts' if tables else 'It'} cannot be shown: its facts are not those that this version writes "
+            f"({told(error)}). Compute it again, with --replace."
+        )
     return Analysis(f"{finding.kind}: {finding.name}", text, tuple(charts), tables)
 
 
