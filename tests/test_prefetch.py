@@ -157,10 +157,11 @@ def test_closing_stops_reading(
     ahead: Ahead, local: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = threading.Event()
-    monkeypatch.setattr(prefetch, "_PIECE", 1)  # a byte at a time, so that reading takes long
+    monkeypatch.setattr(prefetch, "_PIECE", 1)  # a byte at a time, so that it does not end at once
     whole = prefetch._Work._read
 
     def read(self: prefetch._Work, files: list[Path]) -> None:
+        assert self._stopped.wait(30)  # else it might be done before it is closed
         try:
             whole(self, files)
         except Stopped:
