@@ -247,6 +247,18 @@ def test_another_run_from_some_step_on(store: Store) -> None:
     assert f"from step {STEPS[24]} on the losses lie elsewhere" in found.what
 
 
+@pytest.mark.parametrize("fall", [0.0, 2.0])
+def test_what_training_learns_at_once_is_no_break(store: Store, fall: float) -> None:
+    """One dataset's tokens are rearranged at the step from which on the other's mean loss is lower, or is not."""
+    suite = Suite(store)
+    shift = np.random.default_rng(1).normal(0, 1, store.dataset("d").n_losses).astype(np.float32)
+    shift -= shift.mean()
+    for step in STEPS[24:]:
+        suite.losses["d", step] = suite.losses["d", step] + shift
+        suite.losses["e", step] = suite.losses["e", step] - np.float32(fall)
+    assert [each.finding for each in audit(suite.write())] == ([] if fall else ["break"])
+
+
 def test_a_run_in_bits_is_seen_by_its_first_guess(store: Store) -> None:
     suite = Suite(store)
     guess = np.log2(store.dataset("d").tokenizer.size)

@@ -31,7 +31,7 @@ def whole(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         words = store.add_dataset("words", new_dataset([WORDS, ["a", " b"]]))
         for step in (0, 512):
             losses = [step + n / 2 for n in range(words.n_losses)]
-            store.append(model="m", dataset="words", step=step, losses=losses)
+            store.append(model="m", dataset="words", step=step, losses=losses, allow_large=True)
         store.append(model="other", dataset="words", step=7, losses=[[3.0]], contexts=[1])
         store.groups.add("even", "FROM tokens WHERE position % 2 = 0 AND dataset IN ('d', 'e')", "Even.")
         store.groups.add("fourths", "FROM tokens WHERE position = 4 AND dataset = 'words'")

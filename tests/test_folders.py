@@ -124,7 +124,7 @@ def test_the_folder_around_a_store_stands_for_it(store: Store) -> None:
     around = store.path.parent
     store.add_dataset("d", random_dataset())
     store.groups.add("g", "SELECT dataset, context, position FROM tokens")
-    assert f"{store.path}: 0 models, 1 datasets" in command("status", "-s", around).stderr
+    assert f"{store.path}: 0 models, 1 dataset," in command("status", "-s", around).stderr
     for words in (["check"], ["dataset", "list"], ["group", "list"], ["migrate", "--list"], ["rebuild"]):
         command(*words, "-s", around)
     counted = command("sql", "SELECT count(*) AS n FROM tokens", "--format", "csv", "-s", around).stdout

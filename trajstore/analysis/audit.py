@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from trajstore.analysis.continuity import sudden_falls
 from trajstore.analysis.oddities import Oddities, oddities
 from trajstore.analysis.shared import shared_losses, shared_weights
 from trajstore.errors import listed, runs
@@ -111,6 +112,7 @@ def _wrong_steps(
         for name, those in by_dataset.items()
     }
     odd = {name: oddities(on, [*weights, *losses.get(name, [])]) for name, on in courses.items()}
+    odd = _without_transitions(odd, courses)
     named = _Named(model)
     named.twins(_same_weights(model, own, weights, odd))
     named.twins(_equal(model, EQUAL_LOSSES, "that are equal to the bit", losses, odd))
@@ -164,6 +166,18 @@ class _Named:
             said = what if len(steps) == 1 else what.replace("its ", "their ")
             self.found.append(Finding(kind, self.model, tuple(sorted(names)), steps, said))
         self.done.update(step for steps in sets for step in steps)
+
+
+def _without_transitions(odd: Mapping[str, Oddities], courses: Mapping[str, Course]) -> dict[str, Oddities]:
+    """The same without steps off their path and breaks at which the mean loss of any dataset falls suddenly."""
+    falls = [fall for each in courses.values() for fall in sudden_falls(each)]
+
+    def kept(steps: Sequence[int]) -> tuple[int, ...]:
+        return tuple(step for step in steps if not any(first <= step <= last for first, last in falls))
+
+    return {
+        name: replace(each, unlike=kept(each.unlike), breaks=kept(each.breaks)) for name, each in odd.items()
+    }
 
 
 def _grouped(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str]) -> dict[str, list[SliceFacts]]:

@@ -36,6 +36,8 @@ _MOVED = 0.2
 _BREAKS = {1: 1.5, 2: 1.6, 3: 1.55}
 """How much farther than around, by the number of steps on either side."""
 _WIDTH = 4
+_SUDDEN, _SHARE = 4.0, 0.3
+"""A sudden fall of the mean loss is more than so many times the moves around it, and than this share of the way."""
 _LN2 = math.log(2)
 
 
@@ -204,6 +206,24 @@ def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -
         )
         if len(sides) == 2 and usual > 0 and moved[t] ** 2 < _MOVED**2 * across:
             found[t] = np.sqrt(across / usual)
+    return found
+
+
+def sudden_falls(course: Course) -> list[tuple[int, int]]:
+    """(first, last) steps around each sudden fall of the mean loss, from two before it to two after it.
+
+    A fall is sudden where it is much of the distance between its two steps, and by doubling of the step several times
+    the moves of the mean around it: training has learned something at once, such as to copy, which moves the losses of
+    other texts as well.
+    """
+    steps, falls = course.steps, -np.diff(course.means)
+    rates = falls / np.diff(np.log2(1 + np.asarray(steps, dtype=float)))
+    found = []
+    for t, fall in enumerate(falls):
+        around = np.abs(np.delete(rates[max(0, t - _WIDTH) : t + _WIDTH + 1], min(t, _WIDTH)))
+        usual = float(np.median(around)) if len(around) else np.inf
+        if rates[t] > _SUDDEN * usual and fall > _SHARE * course.apart[t, t + 1]:
+            found.append((steps[max(0, t - 1)], steps[min(len(steps) - 1, t + 3)]))
     return found
 
 
