@@ -149,3 +149,58 @@ def test_a_sweep_from_the_hub_with_known_bad_checkpoints_under_a_limit(
         assert store.steps(name, "d") == [39_000, 40_000, 41_000]
         marked = [store.slice_facts(name, "d", step).provenance.known_bad for step in store.steps(name, "d")]
     assert [each is not None for each in marked] == [False, True, False]
+
+
+def test_tokens_per_step_are_noted_where_nothing_is_to_be_scored(path: Path, run_folder: Path) -> None:
+    score(path, run_folder, "-d", "d")
+    told = score(path, run_folder, "-d", "d", "--tokens-per-step", "1024", "--dry-run").stderr
+    assert "noted" not in told
+    told = score(path, run_folder, "-d", "d", "--tokens-per-step", "1024").stderr
+    assert "0 slices to score" in told
+    assert "run: 1,024 training tokens a step noted." in told
+    with trajstore.open(path) as store:
+        known = store.model("run")
+    assert known is not None
+    assert (known.tokens_per_step, known.family, known.repo) == (1024, "gpt_neox", str(run_folder))
+    assert "noted" not in score(path, run_folder, "-d", "d", "--tokens-per-step", "1024").stderr
+    result = score(path, run_folder, "-d", "d", "--tokens-per-step", "512", code=1)
+    assert "has 1,024 tokens a step, not 512" in result.stderr
+
+
+def test_the_tokens_of_a_backfill_are_noted_too(path: Path, run_folder: Path) -> None:
+    score(path, run_folder, "-d", "d", "--steps", "0")
+    score(
+        path,
+        run_folder,
+        "-d",
+        "d",
+        "--steps",
+        "0",
+        "--columns",
+        "rank",
+        "--backfill",
+        "--tokens-per-step",
+        "9",
+    )
+    with trajstore.open(path) as store:
+        known = store.model("run")
+    assert known is not None
+    assert known.tokens_per_step == 9
+
+
+def test_nothing_is_noted_of_a_model_of_which_nothing_is_scored(path: Path, run_folder: Path) -> None:
+    for step in STEPS:
+        (run_folder / f"step{step}" / "config.json").write_text('{"model_')
+    result = score(path, run_folder, "-d", "d", "--tokens-per-step", "9", code=1)
+    assert "config.json cannot be read: it is cut off, or no JSON" in result.stderr
+    with trajstore.open(path) as store:
+        assert store.model("run") is None
+
+
+def test_weights_that_are_cut_off_are_called_so(path: Path, run_folder: Path) -> None:
+    file = run_folder / "step3" / "model.safetensors"
+    for length in (0, 7, 100, 5000):
+        file.write_bytes((run_folder / "step1" / "model.safetensors").read_bytes()[:length])
+        told = score(path, run_folder, "-d", "d", code=1).stderr
+        assert f"{file} cannot be read: it is cut off, with {length:,} bytes of at least " in told
+        assert "parameters" not in told

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import plant
 
+from trajstore.errors import DamagedFile
 from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
 from trajstore.store import checks, datasets, digests, grouptables, lifecycle
 from trajstore.store.measures import Measure
@@ -262,3 +263,27 @@ def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytes
     assert again.former_files_sha256 == before
     assert all(digests.problem(file) is None for file in again.folder.iterdir())
     assert DIGEST_KEY.encode() in pq.read_metadata(again.folder / "contexts.parquet").metadata
+
+
+def test_a_file_that_is_cut_off_is_called_so(path: Path) -> None:
+    cut = [each for each in of_each_kind(path) if each.suffix == ".parquet"]
+    assert len(cut) >= 9
+    for each in cut:
+        data = each.read_bytes()
+        for length in (0, 3, len(data) // 2):
+            each.write_bytes(data[:length])
+            assert digests.problem(each) == digests.CUT_OFF
+    assert digests.MISSING not in found(path).values()
+
+
+def test_a_slice_that_is_cut_off_is_called_so_by_both_checks(path: Path) -> None:
+    file = next(path.glob("losses/*/*/*/slice.parquet"))
+    file.write_bytes(file.read_bytes()[:-100])
+    inside = str(file.relative_to(path))
+    assert found(path) == {inside: digests.CUT_OFF}
+    assert "Parquet magic bytes not found in footer" in found(path, deep=False)[inside]
+
+
+def test_the_reason_of_a_damage_ends_with_one_stop() -> None:
+    for reason in ("it is no parquet file.", "no database file!", "it is cut off"):
+        assert f"{DamagedFile('x', reason)}".startswith(f"x is damaged: {reason.rstrip('.!')}. Remove")

@@ -30,7 +30,7 @@ from trajstore.errors import (
     StoreUnusable,
     UnknownName,
 )
-from trajstore.store import catalog
+from trajstore.store import catalog, digests
 from trajstore.store.lifecycle import migrate_store
 from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
@@ -357,3 +357,13 @@ def test_definitions_of_a_newer_version_are_not_older(store: Store) -> None:
         connection.execute("UPDATE definitions SET sha256 = 'of the future', trajstore = '99.0.0'")
     with pytest.raises(StoreTooNew, match="definitions of 99.0.0"):
         trajstore.open(store.path)
+
+
+def test_facts_that_are_not_known_are_added_and_known_ones_stay(planted: Store) -> None:
+    planted.publish_model(ModelFacts("a", n_params=300, repo="somewhere"))
+    held = planted.publish_model(ModelFacts("a", n_params=300, tokens_per_step=1024, parent="b"))
+    assert held == ModelFacts("a", n_params=300, repo="somewhere", tokens_per_step=1024)
+    assert planted.publish_model(ModelFacts("a", n_params=300, tokens_per_step=7, seed=1)) == held
+    assert planted.publish_model(ModelFacts("a", repo="elsewhere", seed=1)) == held
+    assert planted.model("a") == held
+    assert digests.problem(planted.path / "models" / "a.json") is None

@@ -338,7 +338,7 @@ class DamagedFile(TrajstoreError):
 
     def __init__(self, path: object, reason: str, mend: str = "") -> None:
         self.path = Path(str(path))
-        self.reason = reason = shortened(reason)
+        self.reason = reason = shortened(reason.rstrip(".! "))
         super().__init__(
             f"{path} is damaged: {reason}. "
             + (mend or "Remove the file and score that checkpoint again: trajstore score")

@@ -244,6 +244,10 @@ def score(
             foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=bars())
             if dry_run:
                 print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
+            else:
+                from trajstore.scoring.facts import record_facts
+
+                record_facts(opened, plan, bars())
             _say_foreseen(foreseen)
             return
         if executor == "ray":

@@ -18,7 +18,7 @@ from trajstore.scoring import hub
 from trajstore.scoring.plausible import check_config, check_parameters, read_config
 from trajstore.scoring.quiet import quiet
 from trajstore.scoring.suites import known_run
-from trajstore.scoring.weightfiles import fingerprint, weight_files
+from trajstore.scoring.weightfiles import check_not_cut_off, fingerprint, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,7 @@ def load(
 
     folder = checkpoint.folder()
     files = weight_files(folder)
+    check_not_cut_off(files)
     check_config(folder, files)
     with quiet():
         check_parameters(folder, files, trust_remote_code=trust_remote_code)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from trajstore.errors import ExecutorError
 from trajstore.scoring.driver import Driver
+from trajstore.scoring.facts import record_facts
 from trajstore.scoring.job import Report, RunOptions, check_plan, settings_of
 from trajstore.scoring.pace import Budget
 from trajstore.scoring.workers import Worker
@@ -51,6 +52,7 @@ def run_on_ray(
     budget = Budget(options.pop("budget", None))
     settings = settings_of({**options, "device": "cpu"})  # workers have the device
     tokenizers = check_plan(store, plan, settings, progress)
+    record_facts(store, plan, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
     with _cluster(address) as ray:

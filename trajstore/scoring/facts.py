@@ -1,4 +1,4 @@
-"""What a loaded model says of itself: parameters, layers, kind of positions."""
+"""Facts of a model beside its losses: parameters, layers, kind of positions; the training tokens of a step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from trajstore.brief import count
+from trajstore.errors import ModelMismatch
 from trajstore.store.models import ModelFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from trajstore.scoring.planning import Plan
+    from trajstore.store.progress import Progress
+    from trajstore.store.store import Store
+
+
+def record_facts(store: Store, plan: Plan, progress: Progress) -> None:
+    """Keep the training tokens of a step, if given or published, of a model with slices that lacks them, and say so.
+
+    The first slice brings them for a new model. Raises `ModelMismatch` where another job has meanwhile given others.
+    """
+    given, known = plan.tokens_per_step, store.model(plan.model)
+    if given is None or plan.model not in store.model_names():
+        return
+    if known is None or known.tokens_per_step is None:
+        held = store.publish_model(ModelFacts(plan.model, tokens_per_step=given)).tokens_per_step
+        if held != given:
+            raise ModelMismatch(f"{plan.model} has {held:,} tokens a step, not {given:,}.")
+        progress.say(f"{plan.model}: {count(given, 'training token')} a step noted.")
 
 
 def model_facts(

@@ -31,6 +31,7 @@ from trajstore.errors import (
 from trajstore.scoring.backfill import check_columns_there, is_to_do
 from trajstore.scoring.cachelimit import CacheLimit
 from trajstore.scoring.checkpoints import load
+from trajstore.scoring.facts import record_facts
 from trajstore.scoring.fitting import check_tokenizers, unfit_datasets
 from trajstore.scoring.identity import check_same_weights
 from trajstore.scoring.kernels import kernel_warning
@@ -173,6 +174,7 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
     budget = Budget(options.get("budget"))
     settings = settings_of(options)
     tokenizers = check_plan(store, plan, settings, progress)
+    record_facts(store, plan, progress)
     if not plan.pending:
         return Report(0, plan.present, [], 0, 0.0)
     if options.get("timeout") is None:

@@ -59,8 +59,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise CheckpointError(f"{path} cannot be read: {said}.") from error
+        said = error.strerror if isinstance(error, OSError) else f"it is cut off, or no JSON ({error})"
+        raise CheckpointError(
+            f"{path} cannot be read: {said}. Download or save that checkpoint again."
+        ) from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} holds no configuration: a {type(config).__name__} and no object.")
     return config

@@ -11,6 +11,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any
 
+from trajstore.brief import count
 from trajstore.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -117,6 +118,27 @@ def safetensors_end(file: Path, header: dict[str, Any]) -> int | None:
         return 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     except (LookupError, TypeError):
         return None
+
+
+def check_not_cut_off(files: Iterable[Path]) -> None:
+    """Raises `CheckpointError` for a safetensors file that is shorter than its start says."""
+    for file in files:
+        size = file.stat().st_size
+        if file.suffix == ".safetensors" and (length := _least_length(file)) is not None and size < length:
+            raise CheckpointError(
+                f"{file} cannot be read: it is cut off, with {count(size, 'byte')} of at least {length:,}. Download or "
+                "save that checkpoint again."
+            )
+
+
+def _least_length(file: Path) -> int | None:
+    """Bytes that a safetensors file must have, by its header or the header's length; None where its start is none."""
+    if (header := safetensors_header(file)) is not None:
+        return safetensors_end(file, header)
+    with file.open("rb") as start:
+        first = start.read(8)
+    length = int.from_bytes(first, "little")
+    return 8 + length if length <= _LONGEST_HEADER or len(first) < 8 else None
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -252,8 +252,8 @@ def _table(path: Path, schema: pa.Schema, rows: int, columns: Sequence[str] | No
 def _require_digest(path: Path) -> None:
     """Raise `DamagedFile` where a file has another digest than it carries."""
     with _sound(path):
-        if digests.problem(path) == digests.CHANGED:
-            raise ValueError(digests.CHANGED)
+        if (what := digests.problem(path)) not in (None, digests.MISSING):
+            raise ValueError(what)
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -25,12 +25,15 @@ CHANGED = "its bytes are not those that were written (digest of the file)"
 """What is said of a file that has another digest."""
 MISSING = "it carries no digest of itself, so that a change in it would not be seen"
 """What is said of a file that has none."""
+CUT_OFF = "it is cut off, or no Parquet file: the mark with which every such file ends is not there"
+"""What is said of a Parquet file without its end, and so without a digest."""
 
 JSON_FIELD = "sha256"
 
 # How near to a file's end its digest stands.
 _WITHIN = 1 << 14
 _BLOCK = 1 << 20
+_MAGIC = b"PAR1"
 _JSON = re.compile(rb'"sha256": "([0-9a-f]{64})"\n\}\n\Z')
 _SQL = re.compile(rb"(?:\A|\n)-- sha256 of this file: ([0-9a-f]{64})\n\Z")
 # As one's own editor may leave it.
@@ -123,11 +126,11 @@ def has_digest(path: Path) -> bool:
 
 
 def problem(path: Path) -> str | None:
-    """`CHANGED`, `MISSING` or None for a file that is what was written; reads all of it, a block at a time."""
+    """`CHANGED`, `CUT_OFF`, `MISSING`, or None for a file as it was written; reads all of it, a block at a time."""
     with path.open("rb") as file:
         at = _find(file, path.suffix)
         if at is None:
-            return MISSING
+            return CUT_OFF if path.suffix == ".parquet" and not _has_end(file) else MISSING
         file.seek(0)
         digest = hashlib.sha256()
         left = at
@@ -139,6 +142,12 @@ def problem(path: Path) -> str | None:
         while block := file.read(_BLOCK):
             digest.update(block)
     return None if digest.hexdigest().encode() == written else CHANGED
+
+
+def _has_end(file: BinaryIO) -> bool:
+    """Whether an open Parquet file ends as one."""
+    file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
+    return file.read() == _MAGIC
 
 
 def _find(file: BinaryIO, suffix: str) -> int | None:

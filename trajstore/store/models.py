@@ -1,4 +1,7 @@
-"""What a store knows of each model beside its losses: `models/M.json`, published once; only a renaming changes it."""
+"""What a store knows of each model beside its losses: `models/M.json`.
+
+It is published once. What it says stays, but for the names in a renaming; what it does not know may be added.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from trajstore.errors import BadName, DamagedFile
 from trajstore.schema import is_name
-from trajstore.store import digests, layout
+from trajstore.store import digests, layout, turns
 
 STAND_IN = Path(".odels/none.json")
 """File inside a store that lets views exist before the first model."""
@@ -44,9 +47,47 @@ class ModelFacts:
 
 
 def publish(root: Path, facts: ModelFacts) -> ModelFacts:
-    """Write a model's facts unless they are there; returns what the store holds."""
-    layout.publish(root, layout.model_path(root, facts.model), encode(asdict(facts)))
+    """Write a model's facts, or add those that the store does not know yet; returns what it holds.
+
+    Nothing is added where a fact that it knows differs: that is another run. Nor is a repository or a parent, which
+    say which run it is.
+    """
+    if not layout.publish(root, layout.model_path(root, facts.model), encode(asdict(facts))):
+        _complete(root, facts)
     return read(root, facts.model) or facts
+
+
+def whole(root: Path, model: str) -> dict[str, object]:
+    """All that a model's file says, other versions' fields too; raises `DamagedFile` where it is not as written."""
+    path = layout.model_path(root, model)
+    read(root, model)
+    if changed := digests.problem(path):
+        raise DamagedFile(path, changed, "See what mends it: trajstore check")
+    facts: dict[str, object] = json.loads(path.read_bytes())
+    return facts
+
+
+def _complete(root: Path, facts: ModelFacts) -> None:
+    """Add facts to a model's file that it lacks; writes only where there are any."""
+    if _lacking(root, facts):
+        with turns.turn(root):
+            if lacking := _lacking(root, facts):
+                data = encode({**whole(root, facts.model), **lacking})
+                layout.publish(root, layout.model_path(root, facts.model), data, replace=True)
+
+
+def _lacking(root: Path, facts: ModelFacts) -> dict[str, object]:
+    """Those of the facts that the store does not know; none where it has no such model, or knows another run."""
+    if (known := read(root, facts.model)) is None:
+        return {}
+    given = {name: value for name, value in asdict(facts).items() if value is not None}
+    own = asdict(known)
+    if any(own[name] not in (None, value) for name, value in given.items()):
+        return {}
+    return {name: value for name, value in given.items() if own[name] is None and name not in _WHICH_RUN}
+
+
+_WHICH_RUN = ("repo", "parent")
 
 
 def encode(facts: Mapping[str, object]) -> bytes:

@@ -61,8 +61,8 @@ def rename(root: Path, old: str, new: str, progress: Progress = SILENT) -> Renam
     with turns.turn(root):
         require_possible(root, old, new)
         # All of these are read before anything is written.
-        own = _facts(root, old) if layout.model_path(root, old).exists() else {}
-        children = {name: _facts(root, name) for name in models.children(root, old)}
+        own = models.whole(root, old) if layout.model_path(root, old).exists() else {}
+        children = {name: models.whole(root, name) for name in models.children(root, old)}
         if models.old_name(root, new) != old:
             begun = models.encode({**own, "model": new, models.RENAMED_FROM: old})
             if not layout.publish(root, layout.model_path(root, new), begun):
@@ -78,16 +78,6 @@ def rename(root: Path, old: str, new: str, progress: Progress = SILENT) -> Renam
         _finish(root, old, new)
         left = sum(len(coverage.steps(root, old, name)) for name in coverage.dataset_names(root, old))
         return Renamed(models.children(root, new), damaged, left)
-
-
-def _facts(root: Path, model: str) -> dict[str, object]:
-    """All that a model's file says; raises `DamagedFile` where it is not what was written."""
-    path = layout.model_path(root, model)
-    models.read(root, model)
-    if changed := digests.problem(path):
-        raise DamagedFile(path, changed, "See what mends it: trajstore check")
-    facts: dict[str, object] = json.loads(path.read_bytes())
-    return facts
 
 
 def _move(root: Path, source: Path, target: Path) -> None:
@@ -152,7 +142,7 @@ def _finish(root: Path, old: str, new: str) -> None:
     if models.old_name(root, new) != old:  # the same call elsewhere was quicker
         return
     path = layout.model_path(root, new)
-    facts = {key: value for key, value in _facts(root, new).items() if key != models.RENAMED_FROM}
+    facts = {key: value for key, value in models.whole(root, new).items() if key != models.RENAMED_FROM}
     if facts.keys() <= {"model", digests.JSON_FIELD}:
         path.unlink()
         layout.sync_folder(path.parent)

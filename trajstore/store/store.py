@@ -197,7 +197,10 @@ class Store:
         return models.read(self.path, name)
 
     def publish_model(self, facts: ModelFacts) -> ModelFacts:
-        """Keep a model's facts unless the store has some; returns what it has."""
+        """Keep a model's facts; where the store has some, those that it does not know. Returns what it has.
+
+        Where a fact that it knows differs, nothing is added. A repository or parent is kept only with the first facts.
+        """
         return models.publish(self.path, facts)
 
     def model_summaries(self) -> list[ModelSummary]:
