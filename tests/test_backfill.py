@@ -74,8 +74,9 @@ def test_backfill_adds_columns_and_leaves_the_losses_and_how_they_came_about(
         (step, "d", 39) for step in STEPS
     ]
     said = command(scored, run, *words).stderr
-    assert "3 slices there already: scored again for rank, entropy; the losses stay." in said
-    assert "run: 3 slices written, 0 there already" in said
+    planned = "run: 0 slices to score, 3 to score again for rank, entropy (117 tokens) at 3 checkpoints, 0"
+    assert f"{planned} there already.\nWhat is scored again keeps its losses.\n" in said
+    assert "run: 3 slices given rank, entropy, 0 there with them already" in said
     assert held(scored) == [("rank", "entropy")] * 3
     assert held(scored, "e") == [()] * 3
     ids = scored.dataset("d").ids()
@@ -119,7 +120,7 @@ def test_losses_that_are_not_the_checkpoints_own_get_no_columns(store: Store, ru
             model="run", dataset="d", step=step, losses=losses, provenance=Provenance(source="x.npy")
         )
     said = command(store, run, "--columns", "rank", "--backfill", "--steps", "0,1", code=1).stderr
-    assert "run: 1 slice written" in said
+    assert "run: 1 slice given rank" in said
     assert "step 1 was not scored: run on d at step 1: scored again, losses differ by up to" in said
     assert store.slice_columns("run", "d", 0) == ("rank",)
     assert store.slice_columns("run", "d", 1) == ()

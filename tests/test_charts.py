@@ -22,6 +22,7 @@ from trajstore.view.charts import (
     Panel,
     Series,
     band_alpha,
+    bars_range,
     is_even,
     mark_rows,
     palette,
@@ -32,6 +33,7 @@ from trajstore.view.charts import (
 from trajstore.view.save import save_chart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PYTHIA = [0, *(2**i for i in range(10)), *range(1000, 144_000, 1000)]
@@ -370,3 +372,17 @@ def test_formulas_and_signs_in_names_are_drawn_as_they_stand(tmp_path: Path):
     strange = Chart("$x$ & <y>", "step", "loss", (Panel("$", (one,)),), marks=(Mark(1, "$5"),))
     save_chart(strange, tmp_path / "a.png")
     save_chart(strange, tmp_path / "a.html")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ends"), [([1], (-1.1, 3.1)), ([1, 2], (-0.6, 3.6)), (range(1, 7), (0.4, 6.6))]
+)
+def test_an_axis_of_bars_names_those_that_are_there(
+    numbers: Sequence[int], ends: tuple[float, float]
+) -> None:
+    one = Series("share", tuple(map(float, numbers)), tuple(0.1 for _ in numbers), mode="bars")
+    drawn = Chart("t", "component", "share", (Panel("", (one,)),), step_axis=False)
+    assert bars_range([float(number) for number in numbers]) == pytest.approx(ends)
+    axis = plotly_charts.figure(drawn).layout.xaxis
+    assert list(axis.tickvals) == list(numbers)
+    assert axis.range == pytest.approx(ends)

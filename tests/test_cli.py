@@ -286,5 +286,19 @@ def test_one_is_singular(path: Path, tmp_path: Path) -> None:
     table.write_text("model,step,context,position,token,loss\nc,5,0,1,0,1.0\n")
     failed = CliRunner().invoke(app, ["ingest", str(table), "-d", "d", "-s", str(path)])
     assert failed.exit_code == 1
-    assert "1 was not taken; everything else was." in failed.stderr
+    assert "1 was not taken; nothing else was there." in failed.stderr
     assert "1 row read" in failed.stderr
+
+
+def test_a_named_query_without_rows_says_what_was_asked(path: Path) -> None:
+    done = run("query", "in_context_learning", "-p", "early=7", "-s", path)
+    asked = "in_context_learning where late=500, early=7, models=*, datasets=*."
+    assert f"Nothing in this store answers {asked}" in done.stderr
+    assert "trajstore query in_context_learning --explain" in done.stderr
+    done = run("query", "in_context_learning", "-p", "early=7", "--json", "-s", path)
+    assert json.loads(done.stdout) == []
+    assert "late=500" in done.stderr
+    assert (
+        "Nothing"
+        not in run("query", "in_context_learning", "-p", "early=1", "-p", "late=2", "-s", path).stderr
+    )

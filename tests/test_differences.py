@@ -28,6 +28,7 @@ from trajstore.store import checks
 from trajstore.store.measures import Measure
 from trajstore.store.progress import Progress
 from trajstore.store.store import Store
+from trajstore.view import differences as view
 from trajstore.view.changed import Asked, default_name, keep
 from trajstore.view.differences import How, differences
 from trajstore.view.gather import Selection
@@ -510,3 +511,22 @@ def test_a_group_chosen_by_the_losses_is_said_to_be(path: Path) -> None:
     assert "chosen by losses" not in run(*words).stderr
     done = run(*words, "-g", "improved('a', 8, 64, 0.1)")
     assert "improved('a', 8, 64, 0.1) was chosen by losses of a" in done.stderr
+
+
+def test_a_relative_chart_says_what_it_divides_by(planted: Store, prompted: Store) -> None:
+    def label(store: Store, asked: Asked) -> tuple[str, str]:
+        found = differences(store, asked.chosen(store), asked.how)
+        made = view.chart(found.summary, relative=asked.how.scale.relative, level=0.95)
+        return made.title.partition(" of ")[0], made.y_label
+
+    how = How(Scale(relative=True))
+    of_a = Selection(["d"], ["a"], "0,8")
+    assert label(planted, Asked("steps", (), (), of_a, how)) == (
+        "Relative difference in loss",
+        "difference / loss before",
+    )
+    of_both = Asked("models", ("a", "b"), (), Selection(["d"], None, "8"), how)
+    assert label(planted, of_both) == ("Relative difference in loss", "difference / loss of a")
+    items = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), how, True)
+    assert label(prompted, items)[1] == "difference / loss on zero"
+    assert label(planted, replace(of_both, how=How()))[1] == "difference (nats a token)"

@@ -778,7 +778,7 @@ def test_the_command_says_what_it_did(store: Store, tmp_path: Path) -> None:
 def test_many_failures_are_cut(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [row for step in range(30) for row in rows(step=step)[:3]])
     lines = run(store, path, "-d", "d").stderr.splitlines()
-    assert lines[-1] == "30 were not taken; everything else was. 10 more are like these."
+    assert lines[-1] == "30 were not taken; nothing else was there. 10 more are like these."
     assert sum(line.startswith("m on d at step") for line in lines) == 20
 
 
@@ -990,3 +990,35 @@ def test_long_to_slices_to_matrix_to_long(
         store.drop(store.chosen_slices("x") + store.chosen_slices("y"))
         assert ingest(store, folder / "m.npy", dataset="d").written == 2 * len(steps)
         assert there(store) == expected
+
+
+@pytest.mark.parametrize("name", ["m.npy", "m.npz", "m.parquet", "m.arrow"])
+def test_an_export_of_one_model_is_taken_under_another_name(
+    planted: Store, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    command = ["matrix", str(file), "-d", "d", "-s", str(planted.path), "-m"]
+    assert CliRunner().invoke(app, [*command, "a"]).exit_code == 0
+    result = run(planted, file, "-d", "d", "-m", "copy")
+    assert result.exit_code == 0, result.stderr
+    assert f"The losses of a in {file} are taken as those of copy." in result.stderr
+    assert planted.steps("copy", "d") == planted.steps("a", "d") != []
+    step = planted.steps("a", "d")[-1]
+    np.testing.assert_array_equal(
+        planted.slice_losses("copy", "d", step), planted.slice_losses("a", "d", step)
+    )
+    assert CliRunner().invoke(app, [*command, "a,b", "--steps", "8"]).exit_code == 0
+    result = run(planted, file, "-d", "d", "-m", "other")
+    assert result.exit_code == 1
+    assert "has losses of a, b, and none of other" in result.stderr
+    assert "other" not in planted.model_names()
+
+
+def test_of_several_matrices_the_model_asked_for_is_taken(planted: Store, tmp_path: Path) -> None:
+    for model in ("a", "b"):
+        command = ["matrix", str(tmp_path / f"{model}.npz"), "-d", "d", "-s", str(planted.path), "-m", model]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    result = run(planted, tmp_path / "a.npz", tmp_path / "b.npz", "-d", "d", "-m", "a")
+    assert result.exit_code == 0
+    assert "0 slices written" in result.stderr
+    assert "of other datasets, models or steps" in result.stderr

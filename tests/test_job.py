@@ -213,7 +213,7 @@ def test_progress_counts_the_tokens_and_is_taken_away(scored: Store, runs: Path)
     assert (watch.total, watch.done, watch.unit, watch.running) == (5 * 53, 4 * 53, "tokens", False)
     assert len(watch.said) == 2
     assert watch.said[0].startswith("run: no tokenizer beside the weights")
-    assert "run at step 2: " in watch.said[1]
+    assert "step 2 was not scored: " in watch.said[1]
 
 
 # What goes wrong with single checkpoints

@@ -154,3 +154,12 @@ def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
     wrong = CliRunner().invoke(app, [*words, "--mark", "mix changes"])
     assert wrong.exit_code == 2
     assert "STEP=TEXT" in wrong.output
+
+
+def test_differences_are_told_in_a_sentence(own: Store):
+    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a"], ["d"], [])}
+    row = own.finding("diff", "mine").table("groups").row(-1, named=True)
+    said = shown["diff"].text
+    start = f"second_half of a on d at step {row['step']} less step {row['minus_step']}: {row['mean']:+.3g} ("
+    assert start in said
+    assert said.endswith("nats a token.")

@@ -123,3 +123,13 @@ def test_ctrl_c_keeps_what_is_finished(path: Path, folder: Path, tmp_path: Path,
     again = score(path, folder)
     assert (again.exit_code, "2 there already" in again.stderr) == (0, True)
     assert steps(path) == list(STEPS)
+
+
+def test_each_failure_is_said_once_and_others_only_where_there_are_any(path: Path, folder: Path) -> None:
+    for step in STEPS:
+        (folder / f"step{step}" / "model.safetensors").write_bytes(b"")
+    told = score(path, folder).stderr
+    assert told.count("is cut off") == len(STEPS)
+    assert "The others are done" not in told
+    quiet = CliRunner().invoke(app, ["-q", "score", str(folder), "-d", "d", "-s", str(path)]).stderr
+    assert quiet.count("is cut off") == len(STEPS)

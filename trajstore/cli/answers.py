@@ -72,8 +72,8 @@ def answer(
     kind: str,
     out: Path | None,
     files: Sequence[Path] | None = None,
-) -> None:
-    """Print or write a query's answer in a format of `chosen_format`; Ctrl-C stops the query."""
+) -> int:
+    """Print or write a query's answer in a format of `chosen_format`, and give its rows; Ctrl-C stops the query."""
     from trajstore.store import query as answers
     from trajstore.store.files import check_target, whole_file
 
@@ -87,10 +87,11 @@ def answer(
             frame, rows = answers.frame(store, query, _SHOWN, *asked)
             _print(frame.columns, frame.rows(), rows)
         else:
-            answers.write(store, query, sys.stdout.buffer, kind, *asked)
+            rows = answers.write(store, query, sys.stdout.buffer, kind, *asked)
     except KeyboardInterrupt:
         say("Stopped: the query was interrupted" + ("." if out is None else f", and {out} was not written."))
         raise typer.Exit(Exit.FAILED) from None
+    return rows
 
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> None:

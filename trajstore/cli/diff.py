@@ -53,7 +53,9 @@ Groups = Annotated[
 Relative = Annotated[
     bool,
     typer.Option(
-        "--relative", help="Divide each difference by the loss before, or by --least where that is less."
+        "--relative",
+        help="Divide each difference by the loss that is subtracted (the step before's, A's, ZERO's), or by --least "
+        "where that is less.",
     ),
 ]
 Least = Annotated[

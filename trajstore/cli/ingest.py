@@ -27,7 +27,12 @@ def ingest(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="The dataset that the losses are on.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model, where the files name none; else the one to take."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model, where the files name none; else the one to take. One matrix of one model is taken "
+            "under this name, whatever its own.",
+        ),
     ] = None,
     step: Annotated[
         str | None,
@@ -192,7 +197,8 @@ def _say_report(report: Report, dataset: str) -> None:
         more = f" {rest} more {'is' if rest == 1 else 'are'} like these." if rest > 0 else ""
         number = len(report.failures)
         were = "was" if number == 1 else "were"
-        say(f"{number:,} {were} not taken; everything else was.{more}", needed=True)
+        rest_was = "everything else was" if report.written or report.skipped else "nothing else was there"
+        say(f"{number:,} {were} not taken; {rest_was}.{more}", needed=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from trajstore.store.progress import Progress
     from trajstore.store.store import Store
     from trajstore.view.charts import Chart
 
@@ -245,6 +244,8 @@ class Bars:
     def __init__(self) -> None:
         self._bar: Any = None
         self._plain: _Lines | None = None
+        self.said: set[str] = set()
+        """Lines of talk that were shown."""
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Begin a bar of `total` units."""
@@ -295,6 +296,8 @@ class Bars:
 
     def say(self, message: str) -> None:
         """A line of talk, above the bar."""
+        if not Talk.quiet:
+            self.said.add(message)
         if self._bar is not None and not Talk.quiet:
             self._bar.console.print(visible(message), markup=False, highlight=False)
         else:
@@ -332,6 +335,6 @@ def short(number: float) -> str:
     return f"{number:.1f}G"
 
 
-def bars() -> Progress:
+def bars() -> Bars:
     """The command line's progress."""
     return Bars()

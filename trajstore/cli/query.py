@@ -22,9 +22,12 @@ from trajstore.cli.output import (
     print_json,
     print_table,
     print_text,
+    say,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trajstore.store.named import NamedQuery
 
 
@@ -61,7 +64,17 @@ def query(
         return
     chosen = chosen_format(kind, out, as_json)
     with open_store(store) as opened:
-        answer(opened, found.sql, named.bind(opened, found, given(parameter)), chosen, out)
+        values = given(parameter)
+        rows = answer(opened, found.sql, named.bind(opened, found, values), chosen, out)
+    if not rows:
+        say(_asked_in_vain(found, values))
+
+
+def _asked_in_vain(query: NamedQuery, values: Mapping[str, str]) -> str:
+    """With which parameters a query has no rows."""
+    asked = [f"{each.name}={values.get(each.name, each.default)}" for each in query.parameters]
+    why = f" where {', '.join(asked)}" if asked else ""
+    return f"Nothing in this store answers {query.name}{why}. What they mean: trajstore query {query.name} --explain"
 
 
 def _list(queries: list[NamedQuery], as_json: bool) -> None:

@@ -24,6 +24,8 @@ from trajstore.errors import BadOption, runs
 from trajstore.scoring.pace import duration, parse_duration, recorded_pace
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from trajstore.scoring.job import Report, RunOptions
     from trajstore.scoring.pace import Pace
     from trajstore.scoring.planning import Plan
@@ -201,6 +203,7 @@ def score(
         "timeout": None if timeout is None else _positive(timeout, "--timeout"),
         "budget": None if budget is None else parse_duration(budget),
     }
+    progress = bars()
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
         if watch:
@@ -217,10 +220,10 @@ def score(
                 every=10.0 if every is None else parse_duration(every, "--every"),
                 idle=None if idle is None else parse_duration(idle, "--idle"),
                 until=until,
-                progress=bars(),
+                progress=progress,
                 **options,
             )
-            _end(name or Path(model).resolve().name, report)
+            _end(name or Path(model).resolve().name, report, progress.said)
             return
         plan = make_plan(
             opened,
@@ -241,28 +244,28 @@ def score(
         if dry_run or not plan.pending:
             from trajstore.scoring.foreseeing import foresee
 
-            foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=bars())
+            foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=progress)
             if dry_run:
                 print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             else:
                 from trajstore.scoring.facts import record_facts
 
-                record_facts(opened, plan, bars())
+                record_facts(opened, plan, progress)
             _say_foreseen(foreseen)
             return
         if executor == "ray":
             from trajstore.scoring.executors import run_on_ray
 
             report = run_on_ray(
-                opened, plan, address=address, num_cpus=num_cpus or 1, progress=bars(), **options
+                opened, plan, address=address, num_cpus=num_cpus or 1, progress=progress, **options
             )
         else:
             from trajstore.scoring import job
             from trajstore.scoring.device import device_message
 
             say(device_message(device, dtype, threads))
-            report = job.run(opened, plan, progress=bars(), **options)
-    _end(plan.model, report)
+            report = job.run(opened, plan, progress=progress, **options)
+    _end(plan.model, report, progress.said, plan)
 
 
 def _positive(asked: str, option: str) -> float:
@@ -275,14 +278,14 @@ def _positive(asked: str, option: str) -> float:
 
 def _say_plan(plan: Plan) -> None:
     """What there is to do, before it is done."""
+    again = f", {plan.backfilled:,} to score again for {', '.join(plan.backfill)}" if plan.backfilled else ""
     say(
-        f"{plan.model}: {count(plan.slices, 'slice')} to score ({count(plan.tokens, 'token')}) at "
+        f"{plan.model}: {count(plan.slices, 'slice')} to score{again} ({count(plan.tokens, 'token')}) at "
         f"{count(len(plan.pending), 'checkpoint')}, "
         f"{plan.present} there already."
     )
     if plan.backfilled:
-        again = count(plan.backfilled, "slice")
-        say(f"{again} there already: scored again for {', '.join(plan.backfill)}; the losses stay.")
+        say("What is scored again keeps its losses.")
     if plan.source.unreachable:
         say(f"Only revisions on this disk are seen: {plan.source.unreachable}")
     if plan.downloads:
@@ -316,11 +319,16 @@ def _say_time(plan: Plan, pace: Pace | None) -> None:
     )
 
 
-def _end(model: str, report: Report) -> None:
-    """Say what was done, what went wrong and what is left; exits with 1 where something was not scored."""
+def _end(model: str, report: Report, said: Container[str], plan: Plan | None = None) -> None:
+    """Say what was done, what is left, and what went wrong unless that was `said`; exits with 1 where anything did."""
     rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
+    done, there = "written", "there already"
+    if plan is not None and plan.backfilled:
+        columns = ", ".join(plan.backfill)
+        done = f"written or given {columns}" if plan.slices else f"given {columns}"
+        there = f"there with {'it' if len(plan.backfill) == 1 else 'them'} already"
     say(
-        f"{model}: {count(report.written, 'slice')} written, {report.skipped} there already, "
+        f"{model}: {count(report.written, 'slice')} {done}, {report.skipped} {there}, "
         f"in {report.seconds:.1f} s{rate}."
     )
     if report.left:
@@ -332,8 +340,9 @@ def _end(model: str, report: Report) -> None:
         say(f"step {step} was scored, but {reason}", needed=True)
     if report.failures:
         for step, reason in report.failures:
-            say(f"step {step} was not scored: {reason}", needed=True)
-        others = "" if report.left else "The others are done. "
+            if (line := f"step {step} was not scored: {reason}") not in said:
+                say(line, needed=True)
+        others = "The others are done. " if report.written + report.skipped and not report.left else ""
         say(f"{others}The same command again scores only what is missing.")
     if report.failures or report.unmeasured:
         raise typer.Exit(Exit.FAILED)

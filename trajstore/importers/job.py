@@ -151,7 +151,7 @@ class _Job:
         for path, kind in files:
             try:
                 if matrices.is_matrix(path, kind):
-                    self._read_matrix(path, kind)
+                    self._read_matrix(path, kind, alone=len(files) == 1)
                 else:
                     self._read_table(path, kind, tables)
             except TrajstoreError as error:
@@ -222,9 +222,15 @@ class _Job:
             raise
         return not (np.isnan(have) & ~np.isnan(values)).any()
 
-    def _read_matrix(self, path: Path, kind: str) -> None:
+    def _read_matrix(self, path: Path, kind: str, *, alone: bool) -> None:
+        """Publish a matrix; one that comes `alone` may have been of a model of another name."""
+        request = matrices.under_name(path, kind, self.request) if alone else self.request
+        if request.renamed:
+            self.progress.say(
+                f"The losses of {request.renamed} in {path} are taken as those of {request.model}."
+            )
         advance = self._advancing(path, 4 * self.sites.dataset.n_losses)
-        for found in matrices.read(path, kind, self.store.path, self.sites, self.request, self.tally):
+        for found in matrices.read(path, kind, self.store.path, self.sites, request, self.tally):
             self.take(found)
             advance(1)
 

@@ -12,7 +12,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -85,6 +85,42 @@ def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tall
             flat[columns.sites] = losses[columns.take]
             where = f"row {number} (from 0) of {path}: {problem}"
             yield Found(model, step, str(path), None if problem else flat, where if problem else "")
+
+
+def under_name(path: Path, kind: str, request: Request) -> Request:
+    """The request, with the one model that a matrix is of renamed to the one asked for.
+
+    Raises `BadSource` where the matrix is of several models, and not of that one.
+    """
+    with _readable(path, kind):
+        models = _models(path, kind)
+    if request.model is None or not models or request.model in models:
+        return request
+    if len(models) > 1:
+        raise BadSource(
+            f"{path} has losses of {listed(models)}, and none of {request.model}: give one of them with --model. Only "
+            "a matrix of one model can be taken under another name."
+        )
+    return replace(request, renamed=models[0])
+
+
+def _models(path: Path, kind: str) -> list[str]:
+    """The models that a matrix, or the labels beside it, name, in order of name; none where they do not."""
+    beside = path.with_suffix(".rows.parquet")
+    if kind == "npz":
+        with zipfile.ZipFile(path) as archive:
+            named = "models.npy" in archive.namelist()
+            found = _unpacked(archive, "models").tolist() if named else []
+    elif kind == "npy":
+        found = (
+            pl.read_parquet(beside, hive_partitioning=False)["model"].to_list() if beside.is_file() else []
+        )
+    elif "model" not in _schema(path, kind).names:
+        found = []
+    else:
+        batches = _parquet_batches(path, ["model"]) if kind == "parquet" else _arrow_batches(path)
+        found = [model for batch in batches for model in batch.column("model").to_pylist()]
+    return sorted({str(model) for model in found if model is not None})
 
 
 def _problem(
@@ -310,7 +346,7 @@ def _label(path: Path, model: object, step: object, request: Request) -> Label:
     """The label of a row; raises `BadSource` where the model is said nowhere, or the step is no whole number."""
     if not isinstance(step, int):
         raise BadSource(f"{path} has a row whose step is {step}; a step is a whole number.")
-    name = request.model if model is None else model
+    name = request.model if model is None or model == request.renamed else model
     if name is None:
         raise BadSource(f"{path} does not say which model its losses are of: --model M")
     return str(name), step

@@ -52,6 +52,8 @@ class Request:
     unit: str = "nats"
     dtype: str = "float32"
     """Of the forward pass: it decides how far below zero rounding can lead."""
+    renamed: str | None = None
+    """A model of the files whose rows are taken as those of `model`."""
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""

@@ -222,7 +222,7 @@ class Driver:
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""
         self.failures.append((step, reason))
-        self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+        self.progress.say(f"step {step} was not scored: {reason}")
 
 
 def _first_line(error: Exception) -> str:

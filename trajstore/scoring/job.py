@@ -446,4 +446,4 @@ class Job:
 
     def _note_failure(self, step: int, reason: str) -> None:
         self.failures.append((step, reason))
-        self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+        self.progress.say(f"step {step} was not scored: {reason}")

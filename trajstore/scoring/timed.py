@@ -114,7 +114,7 @@ class TimedJob:
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""
         self._add(Report(0, 0, [(step, reason)], 0, 0.0))
-        self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+        self.progress.say(f"step {step} was not scored: {reason}")
 
     def _add(self, report: Report) -> None:
         total = self._total

@@ -251,6 +251,13 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [i * width for i in range(math.ceil(low / width - 1e-9), math.floor(high / width + 1e-9) + 1)]
 
 
+def bars_range(numbers: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis of numbered bars in ascending order; few stand in its middle, no wider than four would be."""
+    half = max((numbers[-1] - numbers[0]) / 2 + 0.6, 2.1)
+    middle = (numbers[0] + numbers[-1]) / 2
+    return middle - half, middle + half
+
+
 def step_label(step: float) -> str:
     """A step, or a number of tokens or operations, in few characters: 0, 512, 1448, 2.5k, 143k, 1M, 300B, 2e18."""
     if step >= 10**12:

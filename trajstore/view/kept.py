@@ -261,7 +261,7 @@ def _compare_tables(store: Store, finding: Finding) -> Tables:
         if row["pearson"] is not None
     )
     groups = finding.table("groups").filter(pl.col("p_adjusted") < 0.05).sort("p_adjusted")
-    return f"{said}." if said else "", (
+    return f"{said or 'Their losses at the last step have no correlation'}.", (
         Table.of("Correlations of losses at the last step", last),
         Table.of("Groups over-represented among the largest differences", groups),
     )
@@ -288,7 +288,26 @@ def _diff_tables(store: Store, finding: Finding) -> Tables:
         *("minus_loss", "loss", "difference"),
         pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
     )
-    return "", (Table.of("The largest differences of single tokens", largest),)
+    groups = finding.table("groups")
+    said = "" if groups.is_empty() else _difference_sentence(groups)
+    return said, (Table.of("The largest differences of single tokens", largest),)
+
+
+def _difference_sentence(groups: pl.DataFrame) -> str:
+    """The mean difference of the first group at the last pair."""
+    row = groups.filter(group_name=groups["group_name"][0]).row(-1, named=True)
+    than = [f"on {row['minus_dataset']}"] if row["dataset"] != row["minus_dataset"] else []
+    than += [row["minus_model"]] if row["model"] != row["minus_model"] else []
+    than += [f"step {row['minus_step']}"] if row["step"] != row["minus_step"] else []
+    unit = "of the loss subtracted" if row["mean_of"] == "relative" else "nats a token"
+    mean, low, high = (
+        "none" if row[each] is None else f"{row[each]:+.3g}" for each in ("mean", "low", "high")
+    )
+    interval = "" if row["low"] is None or row["high"] is None else f" ({low} to {high})"
+    return (
+        f"{row['group_name']} of {row['model']} on {row['dataset']} at step {row['step']} less {' '.join(than)}: "
+        f"{mean}{interval} {unit}."
+    )
 
 
 def _diff_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:

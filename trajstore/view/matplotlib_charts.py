@@ -11,6 +11,7 @@ from trajstore.view.charts import (
     FEW_POINTS,
     MOST_MARKERS,
     band_alpha,
+    bars_range,
     density_scale,
     is_right,
     mark_rows,
@@ -240,7 +241,7 @@ def _set_axes(
     elif any(series.mode == "bars" for series in panel.series):
         numbers = sorted({x for series in panel.series for x in series.x})
         axes.set_xticks(numbers)
-        axes.set_xlim(numbers[0] - 0.6, max(numbers[-1], numbers[0] + 3) + 0.6)
+        axes.set_xlim(*bars_range(numbers))
 
 
 def _draw_marks(axes: Axes, chart: Chart, axis: StepAxis, rows: Sequence[int], labelled: bool) -> None:

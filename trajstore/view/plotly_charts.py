@@ -15,6 +15,7 @@ from trajstore.view.charts import (
     FEW_POINTS,
     MOST_MARKERS,
     band_alpha,
+    bars_range,
     density_scale,
     is_right,
     mark_rows,
@@ -243,8 +244,8 @@ def _set_axes(
         ticks = {"tickvals": list(range(1, len(chart.names) + 1)), "ticktext": list(map(_text, chart.names))}
         made.update_xaxes(range=[0.5, len(chart.names) + 0.5], tickangle=-30, **ticks, **cell)
     elif any(series.mode == "bars" for series in panel.series):
-        last = max(x for series in panel.series for x in series.x)
-        made.update_xaxes(dtick=1, range=[0.4, max(last, 4) + 0.6], **cell)
+        numbers = sorted({x for series in panel.series for x in series.x})
+        made.update_xaxes(tickvals=numbers, range=list(bars_range(numbers)), **cell)
         made.update_yaxes(rangemode="tozero", **cell)
 
 
