@@ -240,7 +240,7 @@ def test_a_failure_is_tried_again_when_its_files_change(ready: Store, finished: 
     heard = Heard()
 
     def mend() -> None:
-        while "at step 10" not in heard:
+        while "step 10 was not scored" not in heard:
             time.sleep(EVERY)
         time.sleep(4 * EVERY)  # not tried again as long as nothing changes
         config = (finished / "checkpoint-20" / "config.json").read_bytes()
@@ -251,7 +251,7 @@ def test_a_failure_is_tried_again_when_its_files_change(ready: Store, finished: 
     report = watch(ready, finished, ["d"], every=EVERY, idle=20 * EVERY, progress=heard)
     mending.join()
     assert (report.written, report.failures) == (3, [])
-    assert sum("at step 10" in line for line in heard.said) == 1
+    assert sum("step 10 was not scored" in line for line in heard.said) == 1
 
 
 def test_a_failure_that_stays_is_in_the_report(ready: Store, finished: Path) -> None:
