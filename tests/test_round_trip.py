@@ -154,7 +154,13 @@ def _same(
 
 def test_a_matrix_of_another_model_is_not_taken_in_silence(planted: Store, tmp_path: Path) -> None:
     out, at = tmp_path / "a.npy", ["-d", "d", "-s", str(planted.path)]
-    assert CliRunner().invoke(app, ["matrix", str(out), "-m", "a", *at]).exit_code == 0
+    assert CliRunner().invoke(app, ["matrix", str(out), "-m", "a", "-m", "b", *at]).exit_code == 0
     done = CliRunner().invoke(app, ["ingest", str(out), "-m", "copy", *at])
     assert done.exit_code == 1
-    assert "So nothing was taken: ask for the model" in done.stderr
+    assert "a matrix of one model can be taken under another name" in done.stderr
+    assert "copy" not in planted.model_names()
+    assert CliRunner().invoke(app, ["matrix", str(out), "-m", "a", *at]).exit_code == 0
+    done = CliRunner().invoke(app, ["ingest", str(out), "-m", "copy", *at])
+    assert done.exit_code == 0
+    assert "copy" in done.stderr
+    np.testing.assert_array_equal(planted.matrix("d", "copy").values, planted.matrix("d", "a").values)
