@@ -28,7 +28,7 @@ browser:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver; } || \
 	  echo "No chromium and chromedriver: the browser tests will be skipped."
 
-test: .venv/.dev browser  ## the tests (under 10 minutes on two cores)
+test: .venv/.dev browser  ## the tests (12 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile
 
 test-all: .venv/.dev browser  ## the tests, slow ones too
