@@ -172,12 +172,17 @@ def _without_transitions(odd: Mapping[str, Oddities], courses: Mapping[str, Cour
     """The same without steps off their path and breaks at which the mean loss of any dataset falls suddenly."""
     falls = [fall for each in courses.values() for fall in sudden_falls(each)]
 
-    def kept(steps: Sequence[int]) -> tuple[int, ...]:
-        return tuple(step for step in steps if not any(first <= step <= last for first, last in falls))
+    def is_learned(step: int) -> bool:
+        return any(first <= step <= last for first, last in falls)
 
-    return {
-        name: replace(each, unlike=kept(each.unlike), breaks=kept(each.breaks)) for name, each in odd.items()
-    }
+    def kept(each: Oddities) -> Oddities:
+        unlike = tuple(step for step in each.unlike if not is_learned(step))
+        # Breaks begin and end a stretch by turns: one that has another cause at either end stays as it is.
+        ends = (each.breaks[first : first + 2] for first in range(0, len(each.breaks), 2))
+        breaks = tuple(step for pair in ends if not all(map(is_learned, pair)) for step in pair)
+        return replace(each, unlike=unlike, breaks=breaks)
+
+    return {name: kept(each) for name, each in odd.items()}
 
 
 def _grouped(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str]) -> dict[str, list[SliceFacts]]:
