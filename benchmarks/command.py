@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import page
 from trajstore.errors import TrajstoreError
-from trajstore.store.files import check_target
+from trajstore.output_files import check_target
 
 
 def say(message: str) -> None:

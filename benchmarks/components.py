@@ -27,7 +27,7 @@ from benchmarks.peers import THREADS
 from benchmarks.subprocesses import apart, peak
 from benchmarks.synthetic import HOW, Size, dataset_of, losses_of
 from benchmarks.timing import WrongAnswer, show
-from trajstore.analysis.gram import Precision, Treatment
+from trajstore.analysis.components.gram import Precision, Treatment
 from trajstore.store.store import Store
 
 COMPONENTS = 10
@@ -106,8 +106,8 @@ def from_slices(store: Path, datasets: list[str], precision: Precision) -> Fit:
     """trajstore's components, from the slices."""
     import scipy.linalg  # noqa: F401  # its import would be on the clock
 
-    from trajstore.analysis.methods import Method
-    from trajstore.view.components import components
+    from trajstore.analysis.components.methods import Method
+    from trajstore.pipelines.components.pca import components
 
     method = Method(components=COMPONENTS, treatment=Treatment(precision=precision))
     with Store(store) as opened:
@@ -121,7 +121,7 @@ def in_memory(npy: Path, precision: Precision) -> Fit:
     """trajstore's, of the matrix in memory; its reading is not on the clock."""
     import scipy.linalg  # noqa: F401
 
-    from trajstore.analysis.pca import PCA
+    from trajstore.analysis.components.pca import PCA
 
     values = np.load(npy)
     start = time.perf_counter()

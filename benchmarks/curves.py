@@ -15,8 +15,8 @@ from benchmarks.peers import THREADS, bare_means, close_to, means
 from benchmarks.subprocesses import apart
 from benchmarks.synthetic import DATASET, MODEL, Family, Group
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
+from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.store.catalog import quoted
-from trajstore.view.gather import Selection, trajectories
 
 _BARE = "DuckDB, mean by step of all tokens, no group"
 

@@ -13,8 +13,8 @@ import polars as pl
 from benchmarks.folder import working_folder
 from benchmarks.passes import ENTRIES, Shape, contexts
 from benchmarks.timing import WrongAnswer
-from trajstore.scoring.quiet import quiet
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.checkpoints.library_output import quiet
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
 DATASET = "random"
@@ -60,7 +60,7 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> Job:
 
     with Store.create(path) as store:
         store.add_dataset(DATASET, _dataset(n))
-        with patch("trajstore.scoring.publishing.token_scores", timed):
+        with patch("trajstore.scoring.publish.token_scores", timed):
             start = time.perf_counter()
             report = score(store, str(run), [DATASET], device="cpu")
             wall = time.perf_counter() - start

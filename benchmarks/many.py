@@ -16,9 +16,9 @@ from benchmarks.bulk import copy_model, copy_names
 from benchmarks.peers import Right, close_to, equal_to, plain_duckdb, read_slices
 from benchmarks.synthetic import DATASET, Family, Size, make_family
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
+from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.store.catalog import quoted
 from trajstore.store.store import Store
-from trajstore.view.gather import Selection, trajectories
 
 _CONTEXTS, _TOKENS = 2, 33
 

@@ -15,7 +15,7 @@ from benchmarks import machine
 from benchmarks.synthetic import HOW, Family
 from benchmarks.timing import HEADER, Row, show
 from benchmarks.works import WORKS
-from trajstore.store.files import write_whole
+from trajstore.output_files import write_whole
 
 if TYPE_CHECKING:
     from benchmarks.scale import Grown, Shape

@@ -25,11 +25,11 @@ from benchmarks.peers import THREADS
 from benchmarks.subprocesses import apart, peak
 from benchmarks.synthetic import SUITE
 from benchmarks.timing import WrongAnswer, show
-from trajstore.analysis.ar1 import simulate, whiten
-from trajstore.analysis.choice import KINDS, choose
-from trajstore.analysis.forms import Bases
-from trajstore.analysis.schedule import Schedule
-from trajstore.analysis.shapes import SAMPLE, Shaper
+from trajstore.analysis.shapes.forms import Bases
+from trajstore.analysis.shapes.model_choice import KINDS, choose
+from trajstore.analysis.shapes.shapes import SAMPLE, Shaper
+from trajstore.analysis.statistics.ar1 import simulate, whiten
+from trajstore.analysis.statistics.log_steps import Schedule
 
 RHO, NOISE = 0.7, 0.2
 _PEERS = 100

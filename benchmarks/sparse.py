@@ -23,7 +23,7 @@ from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
 from benchmarks.subprocesses import apart, peak
 from benchmarks.synthetic import SEED, SUITE, VOCABULARY
-from trajstore.analysis.sparse_pca import sparse_pca
+from trajstore.analysis.components.sparse_pca import sparse_pca
 
 COMPONENTS, ALPHA, TOL = 10, 5.0, 1e-6
 _WIDTH = 1 << 14

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
 MODEL, DATASET = "synthetic", "zipf"

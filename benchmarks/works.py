@@ -17,10 +17,11 @@ import scipy.special  # noqa: F401  # a trajectory's first use of it would be on
 from benchmarks.subprocesses import Cost, peak
 from benchmarks.synthetic import DATASET, MODEL
 from benchmarks.timing import WrongAnswer
-from trajstore.store import checks, query
+from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.store import checks
 from trajstore.store.catalog import quoted
+from trajstore.store.queries import query
 from trajstore.store.store import Store
-from trajstore.view.gather import Selection, trajectories
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
+    from tests.loopback_hub import LoopbackHub
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def plant(store: Store) -> Store:
 @pytest.fixture
 def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """An empty Hub on this machine, at which the Hub's client is pointed, and an empty cache in tmp_path/cache."""
-    from loopback_hub import running
+    from tests.loopback_hub import running
 
     with running(monkeypatch, tmp_path / "cache") as hub:
         yield hub

@@ -261,7 +261,7 @@ def running(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[LoopbackHu
     for waiting in ("huggingface_hub.file_download", "huggingface_hub.utils._http"):
         monkeypatch.setattr(f"{waiting}.time", SimpleNamespace(sleep=hub.waits.append))
     monkeypatch.setattr(
-        "trajstore.scoring.patience.pause", lambda seconds, stopped: hub.waits.append(seconds)
+        "trajstore.checkpoints.retry.pause", lambda seconds, stopped: hub.waits.append(seconds)
     )
     try:
         yield hub

@@ -17,7 +17,7 @@ import polars as pl
 from trajstore import sqlfiles
 from trajstore.errors import StoreTooOld
 from trajstore.sqlfiles import SqlFile
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.lifecycle import migrate_store, migrations
 from trajstore.store.store import Store
 

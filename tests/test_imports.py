@@ -94,7 +94,7 @@ def test_reading_losses_loads_no_pandas(planted: Store) -> None:
     """Arrow imports it on the way to numpy unless that way is avoided, which takes longer than most reads."""
     code = (
         "import trajstore\n"
-        "from trajstore.view.gather import trajectories\n"
+        "from trajstore.pipelines.trajectories import trajectories\n"
         f"store = trajstore.open({str(planted.path)!r})\n"
         "assert store.matrix('d').values.shape == (16, 97)\n"
         "assert trajectories(store, ['every_token']).height == 32\n"

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS
 from typer.testing import CliRunner
 
 import trajstore
+from tests.conftest import PLANTED_STEPS
 from trajstore.analysis import pca, sparse_pca
-from trajstore.analysis.spike_tokens import Tolerance
+from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.cli import app
 from trajstore.errors import QueryError, UnknownName, reason
-from trajstore.store.findings import _by_view
-from trajstore.store.findingtables import TABLES
+from trajstore.pipelines import spikes
+from trajstore.pipelines.components import pca as components
+from trajstore.pipelines.trajectories import trajectories
+from trajstore.store.files.finding_tables import TABLES
+from trajstore.store.files.findings import _by_view
 from trajstore.store.store import Store
-from trajstore.view import components, spikes
-from trajstore.view.gather import trajectories
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def test_dotted_paths_of_the_readme_are_there_after_importing_the_package() -> N
 
 def test_the_readme_has_dotted_paths() -> None:
     assert len(PATHS) > 12
-    assert "trajstore.view.gather.trajectories" in PATHS
+    assert "trajstore.pipelines.trajectories.trajectories" in PATHS
 
 
 def test_dir_shows_what_is_offered() -> None:
@@ -80,9 +81,11 @@ def test_what_is_not_there_is_an_attribute_error(name: str) -> None:
 
 
 def test_an_import_that_fails_inside_a_module_says_so() -> None:
-    code = "import sys, trajstore\nsys.modules['trajstore.analysis.gram'] = None\ntrajstore.analysis"
+    code = (
+        "import sys, trajstore\nsys.modules['trajstore.analysis.components.gram'] = None\ntrajstore.analysis"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ModuleNotFoundError: import of trajstore.analysis.gram halted" in done.stderr
+    assert "ModuleNotFoundError: import of trajstore.analysis.components.gram halted" in done.stderr
 
 
 def test_parameters_come_second(opened: trajstore.Store) -> None:
@@ -159,7 +162,7 @@ def test_trajectory_is_that_of_the_command(opened: trajstore.Store, tmp_path: Pa
         "every_token", "first_half", models="a", datasets="d", steps="log", resamples=200
     )
     chosen = trajstore.Selection(["d"], ["a"], "log")
-    interval = trajstore.analysis.bootstrap.Interval(resamples=200)
+    interval = trajstore.analysis.statistics.bootstrap.Interval(resamples=200)
     again = trajectories(opened, ["every_token", "first_half"], chosen, interval=interval)
     assert found.frame.equals(again)
     assert "2 groups (every_token, first_half), 1 dataset (d), 1 model (a), 8 steps (0 to 64)" in repr(found)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from forked import processes
 
-from trajstore.store import catalog, files, scratch
+from tests.forked import processes
+from trajstore import output_files, scratch
+from trajstore.store import catalog
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -33,7 +34,7 @@ def spill(place: str, store: str, pipe: Connection) -> None:
 
 def write_slowly(path: str, pipe: Connection) -> None:
     """An output that is half written."""
-    with files.whole_file(Path(path)) as file:
+    with output_files.whole_file(Path(path)) as file:
         file.write(bytes(1000))
         file.flush()
         pipe.send("half")
@@ -98,11 +99,11 @@ def test_a_half_written_output_goes_with_the_next_one_in_its_folder(tmp_path: Pa
     alive, _ = begun(write_slowly, str(tmp_path / "b.csv"))
     end(killed, signal.SIGKILL)
     assert len(list(tmp_path.iterdir())) == 2
-    files.write_whole(tmp_path / "c.csv", b"c")
+    output_files.write_whole(tmp_path / "c.csv", b"c")
     left = sorted(path.name.partition(".csv")[0] for path in tmp_path.iterdir())
     assert left == [".b", "c"], "that of a process that lives stays"
     end(alive, signal.SIGKILL)
-    files.write_together([(tmp_path / "d.rows", b"d"), (tmp_path / "d.npy", b"d")])
+    output_files.write_together([(tmp_path / "d.rows", b"d"), (tmp_path / "d.npy", b"d")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "d.npy", "d.rows"]
 
 
@@ -111,7 +112,7 @@ def test_an_output_whose_writing_fails_leaves_what_was_there(tmp_path: Path) -> 
     target.write_text("before")
 
     def fail() -> None:
-        with files.whole_file(target) as file:
+        with output_files.whole_file(target) as file:
             file.write(b"after")
             raise KeyboardInterrupt
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trajstore.store import headers
-from trajstore.store.headers import Column, Parameter
+from trajstore import sql_headers
+from trajstore.sql_headers import Column, Parameter
 
 TEXT = """What it
 is.
@@ -18,7 +18,7 @@ e.g. trajstore query x -p late=3"""
 
 
 def test_every_form_is_read() -> None:
-    found = headers.parse(TEXT)
+    found = sql_headers.parse(TEXT)
     assert found.description == "What it\nis."
     assert found.parameters == (
         Parameter("models", "models", "", "*", "models to look at"),
@@ -36,7 +36,7 @@ def test_every_form_is_read() -> None:
 
 def test_a_plain_comment_is_all_description() -> None:
     text = "The losses at one step: FROM loss_at(512).\nCosts $5 -> nothing."
-    assert headers.parse(text) == headers.Header(text, (), (), "")
+    assert sql_headers.parse(text) == sql_headers.Header(text, (), (), "")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_plain_comment_is_all_description() -> None:
 )
 def test_a_line_that_nearly_has_a_form_is_an_error(line: str) -> None:
     with pytest.raises(ValueError, match="is not"):
-        headers.parse(f"What it is.\n{line}")
+        sql_headers.parse(f"What it is.\n{line}")
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_line_that_nearly_has_a_form_is_an_error(line: str) -> None:
     ],
 )
 def test_units_stand_last(comment: str, meaning: str, unit: str) -> None:
-    assert headers.split_unit(comment) == (meaning, unit)
+    assert sql_headers.split_unit(comment) == (meaning, unit)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajstore.store.text import escape_stray_bytes, join_around, join_pieces, shown
+from trajstore.text import escape_stray_bytes, join_around, join_pieces, shown
 
 
 def test_half_characters_are_shown_and_joined() -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,34 +1,47 @@
 """trajstore: per-token losses of language-model checkpoints in a folder of Parquet slices and a DuckDB catalog.
 
 `trajstore.open(path)` gives a `Store`: `.sql()`, `.matrix()`, `.trajectory()`, `.groups`, `.append()`. Modules are
-there under their dotted paths, as `trajstore.view.audit`. Importing this package loads neither torch nor scikit-learn,
-and nothing heavy before it is asked for.
+there under their dotted paths, as `trajstore.pipelines.audit`. Importing this package loads neither torch nor
+scikit-learn, and nothing heavy before it is asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trajstore.lazy import on_demand
+from trajstore.lazy_imports import on_demand
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
     import os
 
     from trajstore.api import Store
-    from trajstore.store.matrix import LossMatrix
-    from trajstore.store.slices import Provenance
-    from trajstore.view.gather import Selection
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.files.slices import Provenance
+    from trajstore.store.matrix.matrix import LossMatrix
 
 __all__ = ["LossMatrix", "Provenance", "Selection", "Store", "__version__", "open"]
 
 _NAMES = {
-    "LossMatrix": "trajstore.store.matrix",
-    "Provenance": "trajstore.store.slices",
-    "Selection": "trajstore.view.gather",
+    "LossMatrix": "trajstore.store.matrix.matrix",
+    "Provenance": "trajstore.store.files.slices",
+    "Selection": "trajstore.pipelines.trajectories",
     "Store": "trajstore.api",
 }
-_PACKAGES = ("analysis", "errors", "groupfunctions", "importers", "scoring", "store", "view")
+_PACKAGES = (
+    "analysis",
+    "checkpoints",
+    "datasets",
+    "errors",
+    "forward",
+    "groupfunctions",
+    "importers",
+    "measures",
+    "pipelines",
+    "scoring",
+    "store",
+    "view",
+)
 _on_demand = on_demand(__name__, _NAMES)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from trajstore.brief import Brief, count
-from trajstore.spelling import also_named
+from trajstore.argument_names import also_named
+from trajstore.display import Brief, count
+from trajstore.progress import SILENT, Progress
 from trajstore.store import store as base
-from trajstore.store.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.store.matrix import Align
-    from trajstore.view.figures import X
-    from trajstore.view.trajectory import Trajectory
+    from trajstore.pipelines.trajectory_result import Trajectory
+    from trajstore.store.matrix.matrix import Align
+    from trajstore.view.figures.trajectories import X
 
 
 class Store(base.Store, Brief):
@@ -45,12 +45,12 @@ class Store(base.Store, Brief):
         """Mean losses of groups, by default of every token, by step: `.frame` with intervals, `.plot()`, `.caveats`.
 
         The arguments are the options of the command `trajectory`: `minus` and `minus_model` are subtracted, `by` says
-        what is pooled, `x` is step, tokens or flops. Raises as `trajstore.view.gather.trajectories`.
+        what is pooled, `x` is step, tokens or flops. Raises as `trajstore.pipelines.trajectories.trajectories`.
         """
-        from trajstore.analysis.bootstrap import Interval
+        from trajstore.analysis.statistics.bootstrap import Interval
         from trajstore.analysis.trajectories import Comparison
-        from trajstore.view.gather import Selection
-        from trajstore.view.trajectory import trajectory
+        from trajstore.pipelines.trajectories import Selection
+        from trajstore.pipelines.trajectory_result import trajectory
 
         return trajectory(
             self,

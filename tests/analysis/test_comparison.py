@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.bootstrap import Draws, Interval
 from trajstore.analysis.comparison import STATISTICS, Alike, alike, log_frequency, outliers, statistics
+from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.errors import BadOption
 
 NO_INTERVAL = Draws(Interval(kind="none"))

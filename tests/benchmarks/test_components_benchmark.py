@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from test_benchmarks import run, table
+from tests.benchmarks.test_benchmarks import run, table
 
 
 def test_the_table_is_whole_and_the_folder_is_removed(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tiny_models import cache_run, neox
 
+from tests.tiny_models import cache_run, neox
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.cache_limit import CacheLimit, hold, parse_size, used_bytes
+from trajstore.checkpoints.loading import Checkpoint, load
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.weight_files import fingerprint
 from trajstore.errors import BadOption
-from trajstore.scoring import hub
-from trajstore.scoring.cachelimit import CacheLimit, hold, parse_size, used_bytes
-from trajstore.scoring.checkpoints import Checkpoint, load
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.weightfiles import fingerprint
 
 if TYPE_CHECKING:
-    from loopback_hub import LoopbackHub
+    from tests.loopback_hub import LoopbackHub
 
 STEPS = (0, 1, 2, 3)
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tiny_models import neox, random_dataset, save_run, save_tokenizer
 from typer.testing import CliRunner
 
+from tests.tiny_models import neox, random_dataset, save_run, save_tokenizer
+from trajstore.checkpoints import config_check
+from trajstore.checkpoints.completeness import why_incomplete
+from trajstore.checkpoints.config_check import check_config, check_parameters
+from trajstore.checkpoints.loading import load
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.weight_files import weight_files
 from trajstore.cli import app
+from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import CheckpointError, TrajstoreError
-from trajstore.scoring import plausible, score
-from trajstore.scoring.checkpoints import load
-from trajstore.scoring.complete import why_incomplete
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.plausible import check_config, check_parameters
-from trajstore.scoring.vocabulary import load_tokenizer
-from trajstore.scoring.weightfiles import weight_files
+from trajstore.scoring import score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ def test_a_tokenizers_folder_is_looked_through_first(tmp_path: Path) -> None:
 def test_sizes_that_the_files_do_not_hold_are_refused_before_anything_is_built(
     run: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plausible, "_parameters", None)  # is not come to
+    monkeypatch.setattr(config_check, "_parameters", None)  # is not come to
     configure(run, **changes)
     with pytest.raises(
         CheckpointError, match=r"config\.json says \w+ = [0-9,]+, but the files beside it hold"
@@ -158,11 +159,11 @@ def test_more_parameters_than_the_files_hold_are_counted_without_memory(run: Pat
 
 
 def test_parameters_are_counted_once_for_a_sweep(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plausible._parameters.cache_clear()
+    config_check._parameters.cache_clear()
     for step in (0, 1, 2):
         folder = run / f"step{step}"
         check_parameters(folder, weight_files(folder), trust_remote_code=False)
-    assert plausible._parameters.cache_info().misses == 1
+    assert config_check._parameters.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
@@ -194,7 +195,7 @@ def test_a_header_that_claims_much_counts_no_more_than_its_bytes(run: Path) -> N
     file.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 64)
     configure(run, hidden_size=10**9)
     with pytest.raises(CheckpointError, match="but the files beside it hold 157 numbers"):
-        plausible.check_config(run / "step1", [file])
+        config_check.check_config(run / "step1", [file])
     with pytest.raises(
         CheckpointError, match=r"it is cut off, with 157 bytes of at least 4,000,000,000,093\."
     ):
@@ -251,7 +252,7 @@ def test_what_is_no_configuration_is_told_in_a_sentence(
 
 @pytest.mark.parametrize("text_config", ["x", 3, ["y"], None])
 def test_the_own_dtype_is_read_whatever_stands_beside_it(run: Path, text_config: Any) -> None:
-    from trajstore.scoring.device import own_dtype
+    from trajstore.forward.device import own_dtype
 
     configure(run, text_config=text_config, dtype="bfloat16")
     assert own_dtype(run / "step1") == "bfloat16"

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.tiny_models import neox, random_dataset, save_run
+from trajstore.checkpoints.revisions import likely_pattern
+from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.cli import app
 from trajstore.errors import BadOption, CheckpointError, StoreNotFound
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.revisions import likely_pattern
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
-
+    from tests.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from loopback_hub import git_hash
-from tiny_models import cache_run, neox, save_tokenizer
 
+from tests.loopback_hub import git_hash
+from tests.tiny_models import cache_run, neox, save_tokenizer
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.loading import load, weights_fingerprint
+from trajstore.checkpoints.retry import WAITS
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import CheckpointError, TokenizerNotFound
-from trajstore.scoring import hub
-from trajstore.scoring.checkpoints import load, weights_fingerprint
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.patience import WAITS
-from trajstore.scoring.vocabulary import load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
+    from tests.loopback_hub import LoopbackHub
 
 WEIGHTS = "model.safetensors"
 
@@ -240,7 +240,7 @@ def test_a_process_killed_within_a_download_leaves_no_checkpoint(
     org_run: LoopbackHub, tmp_path: Path
 ) -> None:
     org_run.fail(f"stored/.*{WEIGHTS}", delay=60)
-    ask = "from trajstore.scoring.finding import find_checkpoints as f; f('org/run').checkpoints[1].folder()"
+    ask = "from trajstore.checkpoints.runs import find_checkpoints as f; f('org/run').checkpoints[1].folder()"
     environment = {"HF_ENDPOINT": org_run.endpoint, "HF_HUB_CACHE": str(tmp_path / "cache"), "PATH": ""}
     process = subprocess.Popen([sys.executable, "-c", ask], env=environment)
     while not any(f"stored/org/run/{'8' * 40}/{WEIGHTS}" in each for each in list(org_run.requests)):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import VOCABULARY, cache_run, neox, save_run
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tests.tiny_models import VOCABULARY, cache_run, neox, save_run
+from trajstore.checkpoints.loading import Checkpoint, load, weights_fingerprint
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.weight_files import fingerprint, weight_files, weight_names
 from trajstore.errors import CheckpointError
-from trajstore.scoring.checkpoints import Checkpoint, load, weights_fingerprint
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.weightfiles import fingerprint, weight_files, weight_names
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,23 +8,22 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import neox, save_run
 
+from tests.tiny_models import neox, save_run
+from trajstore.checkpoints import prefetch
+from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.prefetch import Ahead, Stopped
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.weight_files import fingerprint, weight_files
 from trajstore.errors import CheckpointError
-from trajstore.scoring import prefetch
-from trajstore.scoring.cachelimit import CacheLimit, used_bytes
-from trajstore.scoring.finding import find_checkpoints
-from trajstore.scoring.prefetch import Ahead, Stopped
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.weightfiles import fingerprint, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
-
-    from trajstore.scoring.checkpoints import Checkpoint
+    from tests.loopback_hub import LoopbackHub
+    from trajstore.checkpoints.loading import Checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from trajstore.scoring import patience
+from trajstore.checkpoints import retry
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits that were taken; none takes time."""
     taken: list[float] = []
-    monkeypatch.setattr(patience, "pause", lambda seconds, stopped: taken.append(seconds))
-    monkeypatch.setattr(patience, "_answered", set())
-    monkeypatch.setattr(patience, "_failing", set())
+    monkeypatch.setattr(retry, "pause", lambda seconds, stopped: taken.append(seconds))
+    monkeypatch.setattr(retry, "_answered", set())
+    monkeypatch.setattr(retry, "_failing", set())
     return taken
 
 
@@ -37,40 +37,40 @@ class Asked:
 def test_a_hub_that_never_answered_is_asked_once(waits: list[float]) -> None:
     ask = Asked(ConnectionRefusedError("refused"))
     with pytest.raises(ConnectionRefusedError):
-        patience.patiently(ask)
+        retry.patiently(ask)
     assert (ask.times, waits) == (1, [])
 
 
 def test_one_that_answered_is_asked_again(waits: list[float]) -> None:
-    assert patience.patiently(Asked()) == "answer"
+    assert retry.patiently(Asked()) == "answer"
     ask = Asked(ConnectionResetError("reset"), TimeoutError("no answer"))
-    assert patience.patiently(ask) == "answer"
-    assert (ask.times, waits) == (3, list(patience.WAITS[:2]))
+    assert retry.patiently(ask) == "answer"
+    assert (ask.times, waits) == (3, list(retry.WAITS[:2]))
 
 
 def test_tries_are_bounded(waits: list[float]) -> None:
-    patience.patiently(Asked())
+    retry.patiently(Asked())
     ask = Asked(*(ConnectionResetError(str(number)) for number in range(9)))
     with pytest.raises(ConnectionResetError, match="4"):
-        patience.patiently(ask)
-    assert (ask.times, waits) == (5, list(patience.WAITS))
+        retry.patiently(ask)
+    assert (ask.times, waits) == (5, list(retry.WAITS))
 
 
 def test_one_that_was_asked_in_vain_to_the_end_is_asked_less_until_it_answers(waits: list[float]) -> None:
     def failing() -> Asked:
         return Asked(*(ConnectionResetError("reset") for _ in range(9)))
 
-    patience.patiently(Asked())
-    for asked, waited in [(5, list(patience.WAITS)), (2, [patience.WAITS[0]]), (2, [patience.WAITS[0]])]:
+    retry.patiently(Asked())
+    for asked, waited in [(5, list(retry.WAITS)), (2, [retry.WAITS[0]]), (2, [retry.WAITS[0]])]:
         waits.clear()
         ask = failing()
         with pytest.raises(ConnectionResetError):
-            patience.patiently(ask)
+            retry.patiently(ask)
         assert (ask.times, waits) == (asked, waited)
-    patience.patiently(Asked(ConnectionResetError("reset")))
+    retry.patiently(Asked(ConnectionResetError("reset")))
     ask = failing()
     with pytest.raises(ConnectionResetError):
-        patience.patiently(ask)
+        retry.patiently(ask)
     assert ask.times == 5
 
 
@@ -78,22 +78,22 @@ def test_one_that_was_asked_in_vain_to_the_end_is_asked_less_until_it_answers(wa
     "error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError("no"), ValueError("no")]
 )
 def test_what_waiting_does_not_mend_is_raised_at_once(waits: list[float], error: Exception) -> None:
-    patience.patiently(Asked())
+    retry.patiently(Asked())
     with pytest.raises(type(error)):
-        patience.patiently(Asked(error))
+        retry.patiently(Asked(error))
     assert waits == []
 
 
 def test_the_cause_of_an_error_counts(waits: list[float]) -> None:
-    patience.patiently(Asked())
+    retry.patiently(Asked())
     outer = FileNotFoundError("not in the cache")
     outer.__cause__ = ConnectionResetError("reset")
-    assert patience.patiently(Asked(outer)) == "answer"
+    assert retry.patiently(Asked(outer)) == "answer"
 
 
 def test_a_wait_ends_when_nobody_waits_any_more() -> None:
     started = time.monotonic()
-    patience.pause(0.1, lambda: False)
+    retry.pause(0.1, lambda: False)
     assert 0.1 <= time.monotonic() - started < 5
-    patience.pause(60, lambda: time.monotonic() - started > 0.2)
+    retry.pause(60, lambda: time.monotonic() - started > 0.2)
     assert time.monotonic() - started < 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trajstore.scoring.revisions import Revision, Tokens, parse_revision, tokens_seen
+from trajstore.checkpoints.revisions import Revision, Tokens, parse_revision, tokens_seen
 
 BILLION = 10**9
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import cache_run, neox
 
+from tests.tiny_models import cache_run, neox
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.errors import CheckpointError
-from trajstore.scoring import hub
-from trajstore.scoring.finding import find_checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
+    from tests.loopback_hub import LoopbackHub
 
 
 # Folders

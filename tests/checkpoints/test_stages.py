@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from trajstore.checkpoints.revisions import Tokens, parse_revision
+from trajstore.checkpoints.stages import Stages
+from trajstore.checkpoints.suites import known_run
 from trajstore.errors import CheckpointError
-from trajstore.scoring.revisions import Tokens, parse_revision
-from trajstore.scoring.stages import Stages
-from trajstore.scoring.suites import known_run
 
 
 def stages(*names: str, complete: bool = True) -> Stages:

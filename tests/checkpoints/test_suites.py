@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trajstore.checkpoints.suites import KnownRun, find, known_bad, known_run, run_named, suites
 from trajstore.errors import UnknownName
-from trajstore.scoring.suites import KnownRun, find, known_bad, known_run, run_named, suites
 
 PYTHIA_SIZES = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS, new_dataset
 from typer.testing import CliRunner, Result
 
+from tests.conftest import PLANTED_STEPS, new_dataset
 from trajstore.cli import app, output
 from trajstore.store.store import Store
 

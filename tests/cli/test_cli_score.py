@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
-from trajstore.store.slices import Provenance
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
-    from loopback_hub import LoopbackHub
-
+    from tests.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 STEPS = [0, 1, 3, 7]

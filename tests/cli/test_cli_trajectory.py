@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import path, run
 
+from tests.cli.test_cli import path, run
 from trajstore.store.store import Store
 
 __all__ = ["path"]

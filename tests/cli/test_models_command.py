@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ragged
-from forked import processes
-from test_faults import _die_at
-from test_replacing import table
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import ragged
+from tests.faults.test_faults import _die_at
+from tests.faults.test_replacing import table
+from tests.forked import processes
 from trajstore.cli import app
 from trajstore.errors import (
     BadName,
@@ -26,11 +26,14 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownName,
 )
-from trajstore.store import checks, footers, layout, models, renaming
-from trajstore.store.findingtables import TABLES
-from trajstore.store.measures import Measure
-from trajstore.store.models import ModelFacts
-from trajstore.store.slices import Provenance
+from trajstore.store import checks
+from trajstore.store import rename as renaming
+from trajstore.store.disk import footers
+from trajstore.store.files import layout, models
+from trajstore.store.files.finding_tables import TABLES
+from trajstore.store.files.measures import Measure
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
 
 STEPS = (0, 8, 512)

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_docs import COMMANDS
 from typer.testing import CliRunner, Result
 
-from trajstore.analysis.bootstrap import Interval
+from tests.test_docs import COMMANDS
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.cli import app
-from trajstore.cli.names import split_names
+from trajstore.cli.name_lists import split_names
 from trajstore.errors import BadOption, BadSteps, UnknownStep
 from trajstore.store.store import Store
 

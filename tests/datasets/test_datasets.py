@@ -36,18 +36,19 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
+from trajstore.checkpoints import hub
+from trajstore.datasets import build
+from trajstore.datasets.build import build_dataset, from_ids
+from trajstore.datasets.sampling import windows_of
+from trajstore.datasets.sources import Document
+from trajstore.datasets.token_bytes import token_bytes
+from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, TokenizerNotFound
-from trajstore.scoring import datasets, hub
-from trajstore.scoring.datasets import build_dataset, from_ids
-from trajstore.scoring.drawing import windows_of
-from trajstore.scoring.pieces import token_bytes
-from trajstore.scoring.sources import Document
-from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
-from trajstore.store.datasets import CONTEXT_COLUMNS
-from trajstore.store.text import join_pieces
+from trajstore.store.files.datasets import CONTEXT_COLUMNS
+from trajstore.text import join_pieces
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import NewDataset
+    from trajstore.store.files.datasets import NewDataset
 
 TEXT = topics["integers"] + topics["strings"] + topics["numbers"]
 """About 14 thousand bytes of Python's own documentation."""
@@ -207,7 +208,7 @@ def test_only_documents_that_come_up_are_tokenised(
             return super().__call__(text, **options)
 
     tokenizer = Counting.from_pretrained(tokenizer_folder)
-    monkeypatch.setattr(datasets, "load_tokenizer", lambda name: tokenizer)
+    monkeypatch.setattr(build, "load_tokenizer", lambda name: tokenizer)
     build_dataset(str(tmp_path), tokenizer_folder, contexts=7)
     assert len(calls) == 7
 
@@ -598,7 +599,7 @@ ASK_HUB = """
 import json, sys
 import datasets, huggingface_hub
 from trajstore.errors import TrajstoreError
-from trajstore.scoring.datasets import build_dataset
+from trajstore.datasets.build import build_dataset
 
 answers = []
 for options in json.loads(sys.argv[2]):

@@ -17,9 +17,9 @@ import sympy
 from scipy import stats
 from sympy.parsing.sympy_parser import parse_expr, rationalize, standard_transformations
 
+from trajstore.datasets import generated_mathematics
+from trajstore.datasets.generated_mathematics import CATEGORIES, draw
 from trajstore.errors import BadDataset
-from trajstore.scoring import mathematics
-from trajstore.scoring.mathematics import CATEGORIES, draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_a_seed_fixes_the_problems_for_good() -> None:
         for problem in draw(category):
             digest.update(f"{category}\n{problem.text}\n".encode())
     # Whoever changes what is drawn raises GENERATOR with it: stores hold the problems of older ones.
-    assert (mathematics.GENERATOR, digest.hexdigest()[:16]) == (1, "ed5546d3482ac2f8")
+    assert (generated_mathematics.GENERATOR, digest.hexdigest()[:16]) == (1, "ed5546d3482ac2f8")
 
 
 def test_more_problems_add_to_the_end_and_none_comes_twice() -> None:
@@ -65,7 +65,9 @@ def test_more_problems_add_to_the_end_and_none_comes_twice() -> None:
 
 
 def test_an_exhausted_category(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(mathematics._MAKERS, "algebra__linear_1d", lambda rng: (str(rng.randint(1, 4)), ""))
+    monkeypatch.setitem(
+        generated_mathematics._MAKERS, "algebra__linear_1d", lambda rng: (str(rng.randint(1, 4)), "")
+    )
     with pytest.raises(BadDataset, match="algebra__linear_1d gave 4 different problems; 5 were asked for"):
         draw("algebra__linear_1d", 5)
 

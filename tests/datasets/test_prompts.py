@@ -12,13 +12,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import ragged
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from trajstore.analysis.pca import pca
+from tests.conftest import ragged
+from trajstore.analysis.components.pca import pca
 from trajstore.cli import app
+from trajstore.datasets.generated_mathematics import CATEGORIES, draw, mathematics_dataset
+from trajstore.datasets.prompts import Problem, prompt_dataset
+from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import (
     BadDataset,
     MissingSlices,
@@ -27,13 +30,10 @@ from trajstore.errors import (
     TrajstoreError,
 )
 from trajstore.importers import ingest
+from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.scoring import token_losses
-from trajstore.scoring.mathematics import CATEGORIES, draw, mathematics_dataset
-from trajstore.scoring.prompting import Problem, prompt_dataset
-from trajstore.scoring.vocabulary import load_tokenizer
-from trajstore.store.datasets import NewDataset
-from trajstore.store.export import save_matrix
-from trajstore.view.gather import Selection, trajectories
+from trajstore.store.files.datasets import NewDataset
+from trajstore.store.matrix.export import save_matrix
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
+from trajstore.datasets import token_bytes as pieces
+from trajstore.datasets.token_bytes import encode, piece_texts, token_bytes
 from trajstore.errors import BadDataset
-from trajstore.scoring import pieces
-from trajstore.scoring.pieces import encode, piece_texts, token_bytes
-from trajstore.store.text import join_pieces
+from trajstore.text import join_pieces
 
 MIXED = "naïve café — 東京へ行く 🙂🙃 e\u0301\r\n\ttabs  and   spaces\n\n👩‍👩‍👧 <0xE2> Ġ ▁ end"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trajstore.demo.findings import changed_most, event, repeats_learned
-from trajstore.store.progress import SILENT
+from trajstore.demo.sentences import changed_most, event, repeats_learned
+from trajstore.progress import SILENT
 
 STEPS = [0, 100, 200, 400, 600, 800, 1000]
 

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from trajstore.analysis import phases, spikes
-from trajstore.analysis.schedule import LEAST_STEPS
+from trajstore.analysis.phases import phases
+from trajstore.analysis.spikes import spikes
+from trajstore.analysis.statistics.log_steps import LEAST_STEPS
 from trajstore.demo import corpus as corpora
-from trajstore.demo import fit, train
+from trajstore.demo import train_model, train_suite
 from trajstore.demo.recipe import Mix, Recipe, suite_recipes
-from trajstore.demo.train import find_trained, train_models
+from trajstore.demo.train_suite import find_trained, train_models
 from trajstore.errors import BadDataset, TrainingFailed
-from trajstore.store.progress import SILENT
+from trajstore.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,8 @@ def weights(folder: Path, name: str = "tiny-2l-seed0") -> dict[str, str]:
 def _tokenised_once() -> Iterator[None]:
     """Make the tokenizer and the training text once for all tests: two to four seconds each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train_tokenizer", cache(train.train_tokenizer))
-        patch.setattr(train, "training_text", cache(train.training_text))
+        patch.setattr(train_suite, "train_tokenizer", cache(train_suite.train_tokenizer))
+        patch.setattr(train_suite, "training_text", cache(train_suite.training_text))
         yield
 
 
@@ -172,7 +173,7 @@ def test_mix_shares_are_drawn_as_the_recipe_says() -> None:
     assert (recipe.mix(600), recipe.mix(601)) == (recipe.mix_before, recipe.mix_after)
     rng = np.random.default_rng(0)
     for mix, repeated in ((recipe.mix_before, 0.88), (recipe.mix_after, 0.30)):
-        drawn = fit.draw_sources(rng, mix, 20_000)
+        drawn = train_model.draw_sources(rng, mix, 20_000)
         wanted = {"repeats": repeated} | dict.fromkeys(corpora.KINDS, (1 - repeated) / 3)
         for source, share in wanted.items():
             four_sigma = 4 * (share * (1 - share) / 20_000) ** 0.5
@@ -180,22 +181,22 @@ def test_mix_shares_are_drawn_as_the_recipe_says() -> None:
 
 
 def test_training_repeats_have_periods_of_16_to_64() -> None:
-    rng, text = np.random.default_rng(0), fit.TrainingText({}, {}, "")
+    rng, text = np.random.default_rng(0), train_model.TrainingText({}, {}, "")
     periods = set()
     for _ in range(2000):
-        ids = fit.draw_context(rng, "repeats", text, Recipe())
+        ids = train_model.draw_context(rng, "repeats", text, Recipe())
         assert ids.shape == (128,)
         periods.add(next(p for p in range(1, 128) if np.array_equal(ids[p:], ids[:-p])))
     assert periods == set(range(16, 65))
 
 
 def test_text_contexts_lie_within_one_training_document() -> None:
-    tokenizer, rng = train.train_tokenizer(), np.random.default_rng(0)
-    text = train.training_text(tokenizer)
+    tokenizer, rng = train_suite.train_tokenizer(), np.random.default_rng(0)
+    text = train_suite.training_text(tokenizer)
     for kind in corpora.KINDS:
         documents = corpora.corpus().training[kind].values()
         for _ in range(10):
-            ids = fit.draw_context(rng, kind, text, Recipe())
+            ids = train_model.draw_context(rng, kind, text, Recipe())
             assert len(ids) == 128
             inner = tokenizer.decode(ids).strip("\ufffd")  # a slice may begin or end within a character
             assert any(inner in document for document in documents)
@@ -217,8 +218,8 @@ def test_the_suite_and_quick_as_its_first_part() -> None:
 
 
 def test_muon_takes_the_matrices_of_the_layers_and_rates_warm_up() -> None:
-    model = fit._new_model(TINY)
-    (muon, adamw), schedules = fit._optimizers(model, replace(TINY, warmup_steps=4))
+    model = train_model._new_model(TINY)
+    (muon, adamw), schedules = train_model._optimizers(model, replace(TINY, warmup_steps=4))
     names = {id(weights): name for name, weights in model.named_parameters()}
     by = [[names[id(p)] for group in o.param_groups for p in group["params"]] for o in (muon, adamw)]
     assert len(by[0]) == 4 * TINY.n_layer
@@ -253,7 +254,7 @@ def test_checkpoints_load_and_are_what_the_recipe_says(suite: Path) -> None:
         assert torch.isfinite(model(ids, labels=ids).loss)
         modes = {path.stat().st_mode for path in (suite / name / "step4").iterdir()}
         assert len(modes) == 1, "the weights can be read by whoever can read their folder"
-    initial = fit._new_model(TINY).gpt_neox.embed_in.weight
+    initial = train_model._new_model(TINY).gpt_neox.embed_in.weight
     start = AutoModelForCausalLM.from_pretrained(str(suite / "tiny-2l-seed0" / "step0"))
     assert torch.equal(start.gpt_neox.embed_in.weight, initial)
 
@@ -299,7 +300,7 @@ def test_a_complete_model_is_reused_and_an_interrupted_one_trained_again(
     assert not any(folder.exists() for folder in stale)
     assert (home / "notes.txt").read_text() == "mine"
 
-    monkeypatch.setattr("trajstore.demo.train.train_model", None)
+    monkeypatch.setattr("trajstore.demo.train_suite.train_model", None)
     (reused,) = train_models(tmp_path, [TINY], SILENT)
     assert reused == replace(trained, reused=True, seconds=reused.seconds)
 

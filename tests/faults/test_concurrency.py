@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pytest
-from conftest import ragged
-from forked import processes
 
 import trajstore
+from tests.conftest import ragged
+from tests.forked import processes
 from trajstore.errors import MissingSlices, QueryError, SliceExists
-from trajstore.store import query
+from trajstore.store.queries import query
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

@@ -12,13 +12,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import plant
 
+from tests.conftest import plant
 from trajstore.errors import DamagedFile
 from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
-from trajstore.store import checks, datasets, digests, grouptables, lifecycle
-from trajstore.store.measures import Measure
-from trajstore.store.models import ModelFacts
+from trajstore.store import checks, lifecycle
+from trajstore.store.disk import digests
+from trajstore.store.files import datasets
+from trajstore.store.files.measures import Measure
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.groups import tables
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -232,15 +235,15 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
         new = store.dataset("d")
         assert new.former_files_sha256 not in (None, new.files_sha256)
         store.groups.add_python("even", "mine:even", datasets=["d"])
-        made = grouptables.read(path, "even")
+        made = tables.read(path, "even")
         part = made.parts["d"]
-        as_before = grouptables.Made(
+        as_before = tables.Made(
             **{
                 **vars(made),
-                "parts": {"d": grouptables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
+                "parts": {"d": tables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
             }
         )
-        assert grouptables.changed(as_before, {"d": new}) == []
+        assert tables.changed(as_before, {"d": new}) == []
 
 
 def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

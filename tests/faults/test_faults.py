@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
-from forked import processes
-from tiny_models import random_dataset, save_run, save_tokenizer
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import ragged
+from tests.forked import processes
+from tests.tiny_models import random_dataset, save_run, save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
-from trajstore.store import checks, grouptables, layout, lifecycle
-from trajstore.store.models import ModelFacts
+from trajstore.store import checks, lifecycle
+from trajstore.store.files import layout
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.groups import tables
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def contents(path: Path) -> dict[str, str]:
         for file in [*path.glob("models/*"), *path.glob("groups/*.sql")]:
             found[str(file.relative_to(path))] = file.read_text()
         for file in path.glob("groups/*.parquet"):
-            found[str(file.relative_to(path))] = grouptables.read(path, file.stem).sites_sha256
+            found[str(file.relative_to(path))] = tables.read(path, file.stem).sites_sha256
         views = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
         found |= {f"view {name}": "" for (name,) in views}
     return found

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import plant
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import plant
 from trajstore.cli import app
+from trajstore.datasets import token_bytes
 from trajstore.errors import (
     BadDataset,
     BadSource,
@@ -29,9 +30,10 @@ from trajstore.errors import (
 )
 from trajstore.importers.request import kind_of
 from trajstore.schema import CATALOG, META_KEY
-from trajstore.scoring import pieces
-from trajstore.store import checks, digests, groupsizes, lifecycle
-from trajstore.store.models import ModelFacts
+from trajstore.store import checks, lifecycle
+from trajstore.store.disk import digests
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.groups import sizes
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -197,7 +199,7 @@ def test_sizes_in_the_cache_are_told_by_what_they_are_of(path: Path) -> None:
         expected = store.groups.show("every_token").sizes
     cache = path / "cache" / "group_sizes.json"
     entries = json.loads(cache.read_bytes())
-    assert all(groupsizes._is_of(key, entry) for key, entry in entries.items())
+    assert all(sizes._is_of(key, entry) for key, entry in entries.items())
     cache.write_text(json.dumps({key: [n + 1, both] for key, (n, both) in entries.items()}))
     with Store(path) as store:
         assert store.groups.show("every_token").sizes == expected
@@ -317,26 +319,26 @@ def test_a_long_text_is_encoded_in_parts_whatever_stands_between_words(
     monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
     """The parts' tokens are those of the whole, and no part is much longer than it should be."""
-    from test_pieces import byte_level, encoded
+    from tests.datasets.test_token_bytes import byte_level, encoded
 
     tokenizer = byte_level()
     text = between.join(f"word{number % 97} café" for number in range(4_000))
     whole = encoded(tokenizer, text)
-    monkeypatch.setattr(pieces, "LONG", 2_000)
-    monkeypatch.setattr(pieces, "_LONGEST", 8_000)
-    parts = list(pieces._parts(tokenizer, text))
+    monkeypatch.setattr(token_bytes, "LONG", 2_000)
+    monkeypatch.setattr(token_bytes, "_LONGEST", 8_000)
+    parts = list(token_bytes._parts(tokenizer, text))
     assert "".join(parts) == text
     assert max(map(len, parts)) < 4_500
-    assert pieces.encode(tokenizer, text).ids.tolist() == whole
+    assert token_bytes.encode(tokenizer, text).ids.tolist() == whole
 
 
 def test_a_text_that_cannot_be_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_pieces import byte_level
+    from tests.datasets.test_token_bytes import byte_level
 
-    monkeypatch.setattr(pieces, "LONG", 2_000)
-    monkeypatch.setattr(pieces, "_LONGEST", 8_000)
-    monkeypatch.setattr(pieces, "_seams", lambda text, start: iter(()))
+    monkeypatch.setattr(token_bytes, "LONG", 2_000)
+    monkeypatch.setattr(token_bytes, "_LONGEST", 8_000)
+    monkeypatch.setattr(token_bytes, "_seams", lambda text, start: iter(()))
     tokenizer = byte_level()
-    assert len("".join(pieces._parts(tokenizer, "a" * 7_999))) == 7_999
+    assert len("".join(token_bytes._parts(tokenizer, "a" * 7_999))) == 7_999
     with pytest.raises(BadDataset, match="no place in 8,000 characters where it could be cut"):
-        list(pieces._parts(tokenizer, "a" * 9_000))
+        list(token_bytes._parts(tokenizer, "a" * 9_000))

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from forked import processes
-from test_faults import _die_at
 from typer.testing import CliRunner
 
 import trajstore
+from tests.faults.test_faults import _die_at
+from tests.forked import processes
 from trajstore.cli import app
 from trajstore.errors import UnknownName
-from trajstore.store import checks, exchange, findings, layout
-from trajstore.store.export import save_matrix
-from trajstore.store.findingtables import TABLES
+from trajstore.store import checks
+from trajstore.store.disk import exchange
+from trajstore.store.files import findings, layout
+from trajstore.store.files.finding_tables import TABLES
+from trajstore.store.matrix.export import save_matrix
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

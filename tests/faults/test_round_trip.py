@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.conftest import ragged
 from trajstore.cli import app
 from trajstore.errors import MissingSlices, NothingChosen
 from trajstore.importers import ingest
 from trajstore.store import checks
-from trajstore.store.matrix import LossMatrix
+from trajstore.store.matrix.matrix import LossMatrix
 from trajstore.store.store import Store
 
 Cell = tuple[str, int, str, int, int]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import ragged
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import ragged
 from trajstore.cli import app
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
-from trajstore.store.models import STAND_IN, ModelFacts
+from trajstore.store.files.models import STAND_IN, ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

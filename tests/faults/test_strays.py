@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS
 from typer.testing import CliRunner, Result
 
+from tests.conftest import PLANTED_STEPS
 from trajstore.cli import app
 from trajstore.errors import PassedOver
 from trajstore.schema import is_name, step_of
 from trajstore.store import checks, strays
-from trajstore.store.models import ModelFacts
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_all_files_of_a_store_have_their_place(planted: Store) -> None:
 def add_finding(store: Store, name: str) -> None:
     with store.add_finding("diff", name, {"of": "a"}) as writer:
         for table in ("groups", "tokens", "slices"):
-            from trajstore.store.findingtables import TABLES
+            from trajstore.store.files.finding_tables import TABLES
 
             writer.add(table, pl.DataFrame(TABLES["diff"][table].empty_table()))
 

@@ -10,10 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from forked import processes
-from tiny_models import random_dataset, save_run
 
 import trajstore
+from tests.forked import processes
+from tests.tiny_models import random_dataset, save_run
 from trajstore.store import checks
 
 if TYPE_CHECKING:

@@ -16,14 +16,17 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
 from typer.testing import CliRunner, Result
 
 import trajstore
-from trajstore import sqlfiles
+from tests.conftest import ragged
+from trajstore import scratch, sqlfiles
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
-from trajstore.store import catalog, layout, lifecycle, query, scratch, statements
+from trajstore.store import catalog, lifecycle
+from trajstore.store import read_only as statements
+from trajstore.store.files import layout
+from trajstore.store.queries import query
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ragged
-from forked import processes
 
 import trajstore
+from tests.conftest import ragged
+from tests.forked import processes
 from trajstore.errors import DamagedFile, GroupError, StoreUnusable, TrajstoreError
-from trajstore.store import checks, lifecycle, turns
+from trajstore.store import catalog_lock, checks, lifecycle
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def create(path: Path, _: str, __: int) -> None:
 
 def hold(path: Path, begun: multiprocessing.synchronize.Event) -> None:
     """Have a turn for ever."""
-    with turns.turn(path):
+    with catalog_lock.turn(path):
         begun.set()
         time.sleep(600)
 
@@ -130,7 +130,7 @@ def test_a_turn_ends_with_the_process_that_has_it(ready: Path, monkeypatch: pyte
     assert begun.wait(60)
     with trajstore.open(ready) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(turns, "_PATIENCE", 0.3)
+            patch.setattr(catalog_lock, "_PATIENCE", 0.3)
             with pytest.raises(StoreUnusable, match="Another job has been changing the catalog of"):
                 store.groups.add("mine", "FROM groups.digits")
         assert not (ready / "groups" / "mine.sql").exists()
@@ -144,13 +144,13 @@ def test_threads_take_turns_and_a_turn_holds_others(ready: Path) -> None:
     seen: list[str] = []
 
     def wait() -> None:
-        with turns.turn(ready):
+        with catalog_lock.turn(ready):
             seen.append("second")
 
-    with turns.turn(ready):
+    with catalog_lock.turn(ready):
         other = threading.Thread(target=wait)
         other.start()
-        with turns.turn(ready):
+        with catalog_lock.turn(ready):
             time.sleep(0.2)
             seen.append("first")
     other.join()
@@ -163,17 +163,17 @@ def test_a_lock_that_is_taken_away_meanwhile(ready: Path) -> None:
     holder = processes.Process(target=hold, args=(ready, begun))
     holder.start()
     assert begun.wait(60)
-    timer = threading.Timer(0.3, lambda: ((ready / turns.FILE).unlink(), holder.kill()))
+    timer = threading.Timer(0.3, lambda: ((ready / catalog_lock.FILE).unlink(), holder.kill()))
     timer.start()
-    with turns.turn(ready):
-        assert os.path.samestat(os.stat(turns._held[ready]), os.stat(ready / turns.FILE))  # noqa: PTH116
+    with catalog_lock.turn(ready):
+        assert os.path.samestat(os.stat(catalog_lock._held[ready]), os.stat(ready / catalog_lock.FILE))  # noqa: PTH116
     timer.join()
     holder.join()
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_a_strange_thing_in_the_place_of_the_lock(ready: Path, tmp_path: Path, kind: str) -> None:
-    lock, outside = ready / turns.FILE, tmp_path / "outside"
+    lock, outside = ready / catalog_lock.FILE, tmp_path / "outside"
     lock.unlink(missing_ok=True)
     {"link": lambda: lock.symlink_to(outside), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
     with pytest.raises((DamagedFile, StoreUnusable), match="catalog.lock"):
@@ -207,7 +207,7 @@ def test_a_catalog_is_not_put_aside_under_a_program_that_has_it_open(
         assert other.stdout is not None
         assert other.stdout.readline() == "open\n"
         with monkeypatch.context() as patch:
-            patch.setattr(turns, "_PATIENCE", 0.2)
+            patch.setattr(catalog_lock, "_PATIENCE", 0.2)
             with pytest.raises(StoreUnusable, match="held open by another program"):
                 lifecycle.rebuild(ready)
         other.stdin.write("x")
@@ -222,18 +222,18 @@ def test_a_group_is_not_dropped_from_under_one_that_came_meanwhile(
 ) -> None:
     with trajstore.open(ready) as store:
         store.groups.add("base", "FROM groups.every_token")
-        real = turns.turn
+        real = catalog_lock.turn
 
         @contextlib.contextmanager
         def late(root: Path):  # type: ignore[no-untyped-def]
             """Another job has its turn first."""
-            monkeypatch.setattr(turns, "turn", real)
+            monkeypatch.setattr(catalog_lock, "turn", real)
             with trajstore.open(root) as other:
                 other.groups.add("user", "FROM groups.base")
             with real(root):
                 yield
 
-        monkeypatch.setattr(turns, "turn", late)
+        monkeypatch.setattr(catalog_lock, "turn", late)
         with pytest.raises(GroupError, match="is used by user. Drop those first"):
             store.groups.drop("base")
         lifecycle.rebuild(ready)

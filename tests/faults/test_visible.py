@@ -14,18 +14,18 @@ import numpy as np
 import polars as pl
 import pytest
 import rich.console
-from conftest import new_dataset
-from test_docs import COMMANDS
 from typer.testing import CliRunner, Result
 
+from tests.conftest import new_dataset
+from tests.test_docs import COMMANDS
 from trajstore.cli import app, output
 from trajstore.cli.streams import VisibleStream, visible_streams
 from trajstore.store import catalog
-from trajstore.store.datasets import NewDataset, TokenizerFacts
-from trajstore.store.models import ModelFacts
-from trajstore.store.slices import Provenance
+from trajstore.store.files.datasets import NewDataset, TokenizerFacts
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
-from trajstore.store.text import shown, visible, visible_json
+from trajstore.text import shown, visible, visible_json
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202etxt\u2066\r\x08[/x][bold]z"
 IN_A_NAME = EVIL.replace("/", "")

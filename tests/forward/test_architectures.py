@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import by_definition, ragged
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
+from tests.architectures import by_definition, ragged
 from trajstore.scoring import token_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # imports and builds thirty models

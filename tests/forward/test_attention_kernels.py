@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from architectures import KINDS, ragged, tiny
-from tiny_models import random_dataset
 from transformers import FalconConfig, FalconForCausalLM
 from typer.testing import CliRunner
 
+from tests.architectures import KINDS, ragged, tiny
+from tests.tiny_models import random_dataset
 from trajstore.cli import app
-from trajstore.scoring.kernels import _twin, kernel_warning
-from trajstore.scoring.losses import token_losses
+from trajstore.forward.attention_kernels import _twin, kernel_warning
+from trajstore.forward.losses import token_losses
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajstore.errors import DeviceError
-from trajstore.scoring import batching
-from trajstore.scoring.batching import in_batches
+from trajstore.forward import batching
+from trajstore.forward.batching import in_batches
 
 CPU = torch.device("cpu")
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from architectures import KINDS, UNKNOWN, ragged, tiny
-from tiny_models import neox, random_dataset
 from transformers import AutoConfig, T5Config, T5ForConditionalGeneration
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from tests.architectures import KINDS, UNKNOWN, ragged, tiny
+from tests.tiny_models import neox, random_dataset
 from trajstore.cli import app
 from trajstore.errors import NotCausal
 from trajstore.scoring import score, token_losses, token_scores
-from trajstore.scoring.workers import Worker
+from trajstore.scoring.executors.worker import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,8 +144,8 @@ def test_score_refuses_it_with_a_sentence_and_writes_nothing(kind: str, store: S
 
 
 def test_a_worker_says_it_in_words(store: Store, tmp_path: Path) -> None:
-    from trajstore.scoring.fitting import Tokenizers
-    from trajstore.scoring.planning import plan
+    from trajstore.scoring.plan import plan
+    from trajstore.scoring.tokenizer_check import Tokenizers
 
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(saved(tmp_path / "run", model_of("xlnet"))), ["d"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trajstore.errors import DeviceError
-from trajstore.scoring import device
+from trajstore.forward import device
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, cuda: str | None, works: bool = False) -> None:

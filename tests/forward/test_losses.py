@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import KINDS, UNKNOWN, exact, ragged, tiny, watched
 
+from tests.architectures import KINDS, UNKNOWN, exact, ragged, tiny, watched
 from trajstore.errors import DeviceError, UnfitContext
-from trajstore.scoring import forward, losses
-from trajstore.scoring.forward import Forward
-from trajstore.scoring.losses import Scores, token_losses, token_scores
-from trajstore.scoring.tiles import Tile
+from trajstore.forward import losses, model_pass
+from trajstore.forward.losses import Scores, token_losses, token_scores
+from trajstore.forward.model_pass import Forward
+from trajstore.forward.tiled_head import Tile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -331,7 +331,7 @@ def test_a_model_with_an_unknown_head_makes_no_more_logits_than_it_must(
     if not takes_positions:
         plain = model.forward
         model.forward = lambda ids, use_cache: plain(ids, use_cache=use_cache)
-    monkeypatch.setattr(forward, "MOST_LOGITS", 17 * 5000)
+    monkeypatch.setattr(model_pass, "MOST_LOGITS", 17 * 5000)
     with watched(model) as seen:
         pieces = token_scores(model, contexts, columns=BOTH)
     assert not pieces.tiled

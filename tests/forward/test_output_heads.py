@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import KINDS, UNKNOWN, ragged, tiny
 
-from trajstore.scoring.heads import Head, find_head
+from tests.architectures import KINDS, UNKNOWN, ragged, tiny
+from trajstore.forward.output_heads import Head, find_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

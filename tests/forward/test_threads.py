@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner
 
+from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
-from trajstore.scoring import score, threads
-from trajstore.scoring.threads import AGAIN, Threads
+from trajstore.forward import threads
+from trajstore.forward.threads import AGAIN, Threads
+from trajstore.scoring import score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,15 +111,15 @@ def test_nothing_is_timed_where_there_is_no_choice(monkeypatch: pytest.MonkeyPat
 def test_score_takes_the_threads_asked_for_and_puts_back_what_there_was(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trajstore.scoring import publishing
+    from trajstore.scoring import publish
 
-    seen, whole = [], publishing.token_scores
+    seen, whole = [], publish.token_scores
 
     def looking(*arguments: Any, **options: Any) -> Any:
         seen.append(torch.get_num_threads())
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(publishing, "token_scores", looking)
+    monkeypatch.setattr(publish, "token_scores", looking)
     store.add_dataset("d", random_dataset())
     run = save_run(tmp_path / "run", [1])
     words = ["score", str(run), "-d", "d", "-s", str(store.path), "--threads", "1"]

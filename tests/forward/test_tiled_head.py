@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from architectures import by_definition
 
-from trajstore.scoring import tiles
-from trajstore.scoring.heads import Head
-from trajstore.scoring.tiles import Tile, of_logits, tiled
+from tests.architectures import by_definition
+from trajstore.forward import tiled_head
+from trajstore.forward.output_heads import Head
+from trajstore.forward.tiled_head import Tile, of_logits, tiled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,7 +26,7 @@ def problem(n: int = 70, width: int = 24, rows: int = 500) -> tuple[torch.Tensor
     return torch.randint(-4, 5, (n, width)) / 8.0, weight, torch.randint(0, rows, (n,))
 
 
-def assert_by_definition(found: tiles.Columns, logits: torch.Tensor, targets: torch.Tensor) -> None:
+def assert_by_definition(found: tiled_head.Columns, logits: torch.Tensor, targets: torch.Tensor) -> None:
     wanted = by_definition(
         np.vstack([logits.double().numpy(), np.zeros((1, logits.shape[1]))]), np.r_[0, targets.numpy()]
     )
@@ -53,14 +53,14 @@ def test_a_target_whose_logit_came_out_otherwise_before_is_counted_again(
 ) -> None:
     hidden, weight, targets = problem()
     again = []
-    first, second = tiles.TiledHead._logits_at, tiles.TiledHead._higher
-    monkeypatch.setattr(tiles.TiledHead, "_logits_at", lambda *args: first(*args) * (1 - 1e-7) - 1e-6)
+    first, second = tiled_head.TiledHead._logits_at, tiled_head.TiledHead._higher
+    monkeypatch.setattr(tiled_head.TiledHead, "_logits_at", lambda *args: first(*args) * (1 - 1e-7) - 1e-6)
 
     def counted(*args: torch.Tensor) -> torch.Tensor:
         again.append(len(args[1]))
         return second(*args)
 
-    monkeypatch.setattr(tiles.TiledHead, "_higher", counted)
+    monkeypatch.setattr(tiled_head.TiledHead, "_higher", counted)
     found = tiled(hidden, Head(weight), targets, Tile(32, 64), ALL)
     assert again == [32, 32, 6]
     assert_by_definition(found, (hidden.double() @ weight[:50].double().T).repeat(1, 10), targets)
@@ -77,7 +77,7 @@ def test_the_targets_logits_are_those_of_the_tiles_so_that_one_pass_is_enough(
         torch.randn(2096, width),
         torch.randint(0, 2096, (300,)),
     )
-    monkeypatch.delattr(tiles.TiledHead, "_higher")
+    monkeypatch.delattr(tiled_head.TiledHead, "_higher")
     assert tiled(hidden, Head(weight), targets, Tile(), ["rank"]).rank is not None
 
 

@@ -14,18 +14,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ragged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_models import save_tokenizer
 from typer.testing import CliRunner
 
+from tests.conftest import ragged
+from tests.tiny_models import save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import BadDataset, BadName, BadSource, TrajstoreError, UnknownName
 from trajstore.importers import Report, ingest
 from trajstore.importers.request import steps_in
 from trajstore.store import checks
-from trajstore.store.export import save_matrix
+from trajstore.store.matrix.export import save_matrix
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -894,9 +894,9 @@ def test_rows_that_do_not_fit_in_memory_are_spilled(store: Store, tmp_path: Path
 
 def test_batches_meet_slices_anywhere(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first bad row is named though others of its slice came before it and after it in other batches."""
-    from trajstore.store import foreign
+    from trajstore.store.files import foreign_tables
 
-    monkeypatch.setattr(foreign, "BATCH", 2048)  # DuckDB's vectors are no shorter
+    monkeypatch.setattr(foreign_tables, "BATCH", 2048)  # DuckDB's vectors are no shorter
     store.add_dataset("wide", ragged([3000]))
     table = [
         {"model": m, "step": 1, "context": 0, "position": p, "loss": p / 700}
@@ -914,9 +914,9 @@ def test_batches_meet_slices_anywhere(store: Store, tmp_path: Path, monkeypatch:
 
 
 def test_too_many_slices_are_a_mistake(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajstore.importers import long
+    from trajstore.importers import long_tables
 
-    monkeypatch.setattr(long, "_MOST_SLICES", 5)
+    monkeypatch.setattr(long_tables, "_MOST_SLICES", 5)
     path = write(tmp_path / "x.csv", rows())
     report = ingest(store, path, dataset="d", columns={"step": "", "token": "step"})
     assert (

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import VOCABULARY, neox, random_dataset, save_run
 from typer.testing import CliRunner
 
+from tests.tiny_models import VOCABULARY, neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import DeviceError
-from trajstore.scoring import publishing
+from trajstore.forward.losses import token_scores
+from trajstore.measures.noise import in_dtype, measure_noise
+from trajstore.scoring import publish
 from trajstore.scoring.job import score
-from trajstore.scoring.losses import token_scores
-from trajstore.scoring.noise import in_dtype, measure_noise
-from trajstore.scoring.settings import choose_settings
+from trajstore.scoring.options import choose_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,13 +173,13 @@ def test_losses_are_kept_where_their_noise_cannot_be_measured(
 ) -> None:
     store.add_dataset("d", random_dataset())
     run = save_run(tmp_path / "run", [0, 8])
-    whole = publishing.measure_noise
+    whole = publish.measure_noise
 
     def once(*arguments: Any) -> Any:
-        monkeypatch.setattr(publishing, "measure_noise", whole)
+        monkeypatch.setattr(publish, "measure_noise", whole)
         raise DeviceError("no room")
 
-    monkeypatch.setattr(publishing, "measure_noise", once)
+    monkeypatch.setattr(publish, "measure_noise", once)
     words = ["score", str(run), "-d", "d", "--device", "cpu", "--repeat-noise", "2", "-s", str(store.path)]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import ragged
-from test_imports import loaded
 from typer.testing import CliRunner
 
+from tests.conftest import ragged
+from tests.test_imports import loaded
 from trajstore.cli import app
 from trajstore.errors import UnknownName
-from trajstore.store.models import ModelFacts
-from trajstore.store.slices import Provenance
-from trajstore.view.audit import audit
+from trajstore.pipelines.audit import audit
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trajstore.analysis.audit import Finding
+    from trajstore.analysis.audit.audit import Finding
     from trajstore.store.store import Store
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 60_001, 2000)]
@@ -389,4 +389,4 @@ def test_a_model_without_a_slice_that_can_be_compared(store: Store) -> None:
 
 
 def test_it_loads_no_model_library() -> None:
-    assert loaded("import trajstore.view.audit") & {"torch", "transformers", "sklearn"} == set()
+    assert loaded("import trajstore.pipelines.audit") & {"torch", "transformers", "sklearn"} == set()

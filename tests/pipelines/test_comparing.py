@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
 from scipy import stats
-from test_cli import path, run
 
-from trajstore.analysis.bootstrap import Interval
+from tests.cli.test_cli import path, run
+from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import (
     BadOption,
     FindingExists,
@@ -21,16 +21,16 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownStep,
 )
-from trajstore.store.matrix import choose_sites
-from trajstore.store.slices import Provenance
+from trajstore.pipelines.comparison.comparison import Question, compare, density
+from trajstore.pipelines.comparison.finding import charts, default_name, group_names, keep, keep_groups
+from trajstore.pipelines.groups.enrichment import enriched, memberships
+from trajstore.pipelines.trajectories import Selection
+from trajstore.store.files.slices import Provenance
+from trajstore.store.matrix.matrix import choose_sites
 from trajstore.store.store import Store
-from trajstore.view.charts import Chart, Density, Panel, Series
-from trajstore.view.compared import charts, default_name, group_names, keep, keep_groups
-from trajstore.view.comparison import Question, compare, density
-from trajstore.view.enriched import enriched, memberships
-from trajstore.view.gather import Selection
-from trajstore.view.matplotlib_charts import picture
-from trajstore.view.plotly_charts import figure
+from trajstore.view.charts.chart import Chart, Density, Panel, Series
+from trajstore.view.charts.matplotlib import picture
+from trajstore.view.charts.plotly import figure
 
 __all__ = ["path"]
 

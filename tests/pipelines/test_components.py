@@ -10,24 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLANTED_STEPS, ragged
 from sklearn.decomposition import PCA
 from typer.testing import CliRunner
 
-from trajstore.analysis.gram import ArrayBlocks, Rows, Treatment, of_centred, prepared, products
-from trajstore.analysis.methods import Method, Residual, Sparsity
-from trajstore.analysis.pca import PCAResult, fit, pca
-from trajstore.analysis.sparse_pca import sparse_pca
+from tests.conftest import PLANTED_STEPS, ragged
+from trajstore.analysis.components.gram import ArrayBlocks, Rows, Treatment, of_centred, prepared, products
+from trajstore.analysis.components.methods import Method, Residual, Sparsity
+from trajstore.analysis.components.pca import PCAResult, fit, pca
+from trajstore.analysis.components.sparse_pca import sparse_pca
 from trajstore.cli import app
 from trajstore.errors import BadOption, FindingExists, MissingSlices, TrajstoreError
-from trajstore.store import checks, slices
-from trajstore.store.models import ModelFacts
+from trajstore.pipelines.components.groups import component_groups
+from trajstore.pipelines.components.pca import Fitted, along, components, keep, subject
+from trajstore.pipelines.components.update import Changes, update
+from trajstore.pipelines.trajectories import Selection
+from trajstore.store import checks
+from trajstore.store.files import slices
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
-from trajstore.view.componentgroups import component_groups
-from trajstore.view.components import Fitted, along, components, keep, subject
-from trajstore.view.figures import pca_charts
-from trajstore.view.gather import Selection
-from trajstore.view.updates import Changes, update
+from trajstore.view.figures.trajectories import pca_charts
 
 LIMIT = 4 * 16 * 30
 """Bytes of a block of thirty columns of the planted store."""
@@ -210,7 +211,7 @@ def test_only_what_is_new_is_read_for_dot_products(
         seen.append(Counter(reads))
         raise TrajstoreError("stop before the loadings")
 
-    monkeypatch.setattr("trajstore.view.updates.finish", stop)
+    monkeypatch.setattr("trajstore.pipelines.components.update.finish", stop)
     # The matrix for the loadings is read when their pass begins.
     with pytest.raises(TrajstoreError, match="stop before"):
         update(noisy, "grows", changes, limit=1 << 9)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from scipy import stats
-from test_cli import path, run
 
-from trajstore.analysis.bootstrap import Interval
+from tests.cli.test_cli import path, run
+from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, stepwise
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import (
     BadOption,
     FindingExists,
@@ -24,15 +24,15 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownName,
 )
+from trajstore.pipelines.differences import differences as view
+from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
+from trajstore.pipelines.differences.differences import How, differences
+from trajstore.pipelines.differences.finding import Asked, default_name, keep
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import Progress
 from trajstore.store import checks
-from trajstore.store.measures import Measure
-from trajstore.store.progress import Progress
+from trajstore.store.files.measures import Measure
 from trajstore.store.store import Store
-from trajstore.view import differences as view
-from trajstore.view.changed import Asked, default_name, keep
-from trajstore.view.differences import How, differences
-from trajstore.view.gather import Selection
-from trajstore.view.pairs import of_models, of_prompts, of_steps
 
 __all__ = ["path"]
 

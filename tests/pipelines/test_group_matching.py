@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import new_dataset, ragged
 from typer.testing import CliRunner
 
-from trajstore.analysis.balance import cells, match
+from tests.conftest import new_dataset, ragged
+from trajstore.analysis.statistics.matching import cells, match
 from trajstore.cli import app
 from trajstore.errors import BadOption, GroupError, UnknownName
-from trajstore.store.groups import Groups
+from trajstore.pipelines.groups.matching import balance_groups
+from trajstore.store.groups.groups import Groups
 from trajstore.store.store import Store
-from trajstore.view.balance import balance_groups
 
 Site = tuple[str, int, int]
 

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ragged
 from typer.testing import CliRunner
 
-from trajstore.analysis.ar1 import simulate
-from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.changes import find_changes
-from trajstore.analysis.phases import Curve, Event, Settings, events, induction
-from trajstore.analysis.schedule import Schedule
+from tests.conftest import ragged
+from trajstore.analysis.phases.change_points import find_changes
+from trajstore.analysis.phases.phases import Curve, Event, Settings, events, induction
+from trajstore.analysis.statistics.ar1 import simulate
+from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import BadOption, TrajstoreError, UnknownName
+from trajstore.pipelines.phases import Asked, Induction, keep, phases
+from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
-from trajstore.store.measures import Measure
+from trajstore.store.files.measures import Measure
 from trajstore.store.store import Store
-from trajstore.view.gather import Selection
-from trajstore.view.phase_charts import phase_charts
-from trajstore.view.phases import Asked, Induction, keep, phases
+from trajstore.view.figures.phases import phase_charts
 
 PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 60_001, 1000)])
 DEMO = np.array(

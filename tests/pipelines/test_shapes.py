@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
 from scipy.linalg import toeplitz
 from scipy.optimize import curve_fit
 from scipy.stats import f as f_distribution
@@ -16,17 +15,18 @@ from scipy.stats import kstest
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner
 
-from trajstore.analysis.ar1 import RHOS, Noise, simulate, whiten
-from trajstore.analysis.choice import DECIDED, SINGLES, choose
-from trajstore.analysis.compounds import COMPOUNDS
-from trajstore.analysis.forms import WIDTH, Bases
-from trajstore.analysis.schedule import Schedule
-from trajstore.analysis.shapes import S_SHAPED, SHAPES, Shaper
+from tests.conftest import ragged
+from trajstore.analysis.shapes.forms import WIDTH, Bases
+from trajstore.analysis.shapes.model_choice import DECIDED, SINGLES, choose
+from trajstore.analysis.shapes.shapes import S_SHAPED, SHAPES, Shaper
+from trajstore.analysis.shapes.two_changes import COMPOUNDS
+from trajstore.analysis.statistics.ar1 import RHOS, Noise, simulate, whiten
+from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import FindingExists, TrajstoreError
-from trajstore.view.gather import Selection
-from trajstore.view.shape_charts import shape_charts
-from trajstore.view.shapes import Asked, agreement, keep_shapes, shares
+from trajstore.pipelines.shapes import Asked, agreement, keep_shapes, shares
+from trajstore.pipelines.trajectories import Selection
+from trajstore.view.figures.shapes import shape_charts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

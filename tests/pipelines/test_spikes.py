@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
 from typer.testing import CliRunner
 
-from trajstore.analysis.bootstrap import Draws, Ratio, Stratum
-from trajstore.analysis.gram import ArrayBlocks
-from trajstore.analysis.spike_tokens import (
+from tests.conftest import ragged
+from trajstore.analysis.components.gram import ArrayBlocks
+from trajstore.analysis.spikes.spikes import Window, find_spikes, heights, noise, placebos
+from trajstore.analysis.spikes.tokens import (
     Tolerance,
     change,
     classify,
@@ -23,14 +23,10 @@ from trajstore.analysis.spike_tokens import (
     own_taus,
     shares,
 )
-from trajstore.analysis.spikes import Window, find_spikes, heights, noise, placebos
+from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum
 from trajstore.cli import app
 from trajstore.errors import BadOption, FindingExists, GroupError, TrajstoreError, UnknownStep
-from trajstore.store import checks
-from trajstore.store.store import Store
-from trajstore.view.gather import Selection
-from trajstore.view.spike_charts import spike_charts
-from trajstore.view.spikes import (
+from trajstore.pipelines.spikes import (
     Search,
     group_names,
     keep,
@@ -39,6 +35,10 @@ from trajstore.view.spikes import (
     spikes,
     tokens_in_context,
 )
+from trajstore.pipelines.trajectories import Selection
+from trajstore.store import checks
+from trajstore.store.store import Store
+from trajstore.view.figures.spikes import spike_charts
 
 STEPS = np.array([0, *(2**k for k in range(10)), *range(1000, 40001, 1000)])
 AT = int(np.flatnonzero(STEPS == 20_000)[0])

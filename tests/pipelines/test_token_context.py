@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import new_dataset, ragged
 from typer.testing import CliRunner, Result
 
+from tests.conftest import new_dataset, ragged
 from trajstore.cli import app
 from trajstore.errors import BadOption, GroupError, NotScored, QueryError, UnknownName, UnknownStep
-from trajstore.store.excerpts import examples, with_context
+from trajstore.pipelines.token_context import examples, with_context
 from trajstore.store.store import Store
 
 WORDS = ["The", " cat", "\n", " s", "<0xE2>", "<0x82>", "<0xAC>", "\x1b[31m", " end"]

@@ -7,17 +7,17 @@ import pytest
 
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import TrajstoreError
-from trajstore.store.models import ModelFacts
-from trajstore.store.slices import Provenance
+from trajstore.pipelines import trajectories
+from trajstore.pipelines.training_progress import with_training
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
-from trajstore.view import gather
-from trajstore.view.training import with_training
 
 
 def placed(store: Store, x: str, models: list[str], **comparison: object) -> list[tuple[object, ...]]:
     """(model, step, x) of each row."""
-    selection, asked = gather.Selection(["d"], models, "0,4:16"), Comparison(**comparison)  # type: ignore[arg-type]
-    frame = gather.trajectories(store, ["every_token"], selection, comparison=asked)
+    selection, asked = trajectories.Selection(["d"], models, "0,4:16"), Comparison(**comparison)  # type: ignore[arg-type]
+    frame = trajectories.trajectories(store, ["every_token"], selection, comparison=asked)
     frame = with_training(store, frame, x, selection, asked)  # type: ignore[arg-type]
     assert frame.columns.index("tokens_seen" if x == "tokens" else "flops") == frame.columns.index("step") + 1
     return frame.select("model", "step", "^(tokens_seen|flops)$").rows()

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS, new_dataset, ragged
 
-from trajstore.analysis.bootstrap import Interval
+from tests.conftest import PLANTED_LENGTHS, new_dataset, ragged
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, group_trajectory
 from trajstore.errors import (
     GroupError,
@@ -20,16 +20,16 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.store.datasets import CONTEXT_COLUMNS
-from trajstore.store.models import ModelFacts
+from trajstore.pipelines import trajectories
+from trajstore.pipelines.caveats import caveats
+from trajstore.store.files.datasets import CONTEXT_COLUMNS
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
-from trajstore.view import gather
-from trajstore.view.caveats import caveats
 
 
 def test_means_are_those_of_sql(planted: Store) -> None:
     planted.groups.add("some", "FROM tokens WHERE token % 3 = 0")
-    frame = gather.trajectories(planted, ["some", "every_token"])
+    frame = trajectories.trajectories(planted, ["some", "every_token"])
     assert frame.height == 2 * 2 * 2 * 8
     for group in ("some", "every_token"):
         macro = planted.sql(f"FROM trajectory('{group}')").pl()
@@ -55,12 +55,12 @@ def test_missing_steps_are_absent(planted: Store) -> None:
 
 def test_nothing_to_show(store: Store, planted: Store) -> None:
     with pytest.raises(TrajstoreError, match="No token of digits in d, e"):
-        gather.trajectories(planted, ["digits"])
+        trajectories.trajectories(planted, ["digits"])
 
 
 def curves(store: Store, groups: list[str], **options: object) -> set[tuple[str, str, str]]:
     """(group, model, dataset) of the curves there are."""
-    frame = gather.trajectories(store, groups, gather.Selection(**options))  # type: ignore[arg-type]
+    frame = trajectories.trajectories(store, groups, trajectories.Selection(**options))  # type: ignore[arg-type]
     return set(frame.select("group", "model", "dataset").rows())
 
 
@@ -78,7 +78,7 @@ def test_without_datasets_each_shows_what_it_has(planted: Store) -> None:
     assert curves(planted, ["every_token"], contexts="4:") == {x for x in everything if x[2] != "f"}
     assert curves(planted, ["every_token"], steps="7") == {("every_token", "c", "f")}
     assert curves(planted, ["every_token"] * 2, datasets=["d", "d"]) == {x for x in everything if x[2] == "d"}
-    frame = gather.trajectories(planted, ["every_token"] * 2, gather.Selection(["d", "d"]))
+    frame = trajectories.trajectories(planted, ["every_token"] * 2, trajectories.Selection(["d", "d"]))
     assert frame.height == 16
 
 
@@ -123,16 +123,16 @@ class Watch:
 def test_the_bar_counts_slices_once_the_groups_exist(planted: Store) -> None:
     watch = Watch()
     with pytest.raises(UnknownName, match="no group 'digit'"):
-        gather.trajectories(planted, ["every_token", "digit"], progress=watch)
+        trajectories.trajectories(planted, ["every_token", "digit"], progress=watch)
     assert watch.started == []
-    gather.trajectories(planted, ["every_token", "digits"], progress=watch)
+    trajectories.trajectories(planted, ["every_token", "digits"], progress=watch)
     assert watch.started == [("trajectories", 32, "slices")]
     assert watch.advanced == 32
 
 
 def test_an_empty_store_says_how_to_go_on(store: Store) -> None:
     with pytest.raises(TrajstoreError, match="no losses yet. Score a model"):
-        gather.trajectories(store, ["digits"])
+        trajectories.trajectories(store, ["digits"])
 
 
 # Differences and pooling
@@ -148,8 +148,10 @@ CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
 POSITION = np.concatenate([np.arange(1, n) for n in PLANTED_LENGTHS])
 
 
-def ask(store: Store, groups: list[str], selection: gather.Selection, **comparison: object) -> pl.DataFrame:
-    return gather.trajectories(store, groups, selection, comparison=Comparison(**comparison))  # type: ignore[arg-type]
+def ask(
+    store: Store, groups: list[str], selection: trajectories.Selection, **comparison: object
+) -> pl.DataFrame:
+    return trajectories.trajectories(store, groups, selection, comparison=Comparison(**comparison))  # type: ignore[arg-type]
 
 
 def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
@@ -158,7 +160,7 @@ def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
         "early", "SELECT dataset, context, position FROM tokens WHERE position BETWEEN 1 AND 3"
     )
     planted.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position > 5")
-    frame = ask(planted, ["late"], gather.Selection(["d"], ["a"]), minus="early")
+    frame = ask(planted, ["late"], trajectories.Selection(["d"], ["a"]), minus="early")
     both = np.isin(CONTEXT, (0, 2, 3, 5))
     expected = means(planted, "d", "a", both & (POSITION > 5)) - means(
         planted, "d", "a", both & (POSITION <= 3)
@@ -170,7 +172,7 @@ def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
 
 
 def test_the_in_context_learning_score_is_that_of_the_query(planted: Store) -> None:
-    frame = ask(planted, ["position_is(16)"], gather.Selection(), minus="position_is(8)")
+    frame = ask(planted, ["position_is(16)"], trajectories.Selection(), minus="position_is(8)")
     query = planted.query("in_context_learning", late=16, early=8).pl()
     both = frame.join(query, on=["model", "dataset", "step"])
     assert both.height == frame.height == query.height == 32
@@ -181,23 +183,23 @@ def test_the_in_context_learning_score_is_that_of_the_query(planted: Store) -> N
 def test_a_dataset_without_what_is_subtracted_is_left_out(planted: Store) -> None:
     planted.groups.add("on_d", "FROM tokens WHERE dataset = 'd'")
     watch = Watch()
-    frame = gather.trajectories(
-        planted, ["every_token"], gather.Selection(models=["a"]), watch, Comparison(minus="on_d")
+    frame = trajectories.trajectories(
+        planted, ["every_token"], trajectories.Selection(models=["a"]), watch, Comparison(minus="on_d")
     )
     assert frame["dataset"].unique().to_list() == ["d"]
     assert watch.said == ["on_d has no token with a loss on e, which is left out."]
 
 
 def test_a_group_less_itself_is_nothing_for_certain(planted: Store) -> None:
-    frame = ask(planted, ["every_token"], gather.Selection(["d"]), minus="every_token")
+    frame = ask(planted, ["every_token"], trajectories.Selection(["d"]), minus="every_token")
     assert frame.select("mean", "low", "high").unique().rows() == [(0.0, 0.0, 0.0)]
 
 
 def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
     planted.drop([("b", "d", 4), ("a", "d", 64)])
     watch = Watch()
-    frame = gather.trajectories(
-        planted, ["every_token"], gather.Selection(["d"], ["a"]), watch, Comparison(minus_model="b")
+    frame = trajectories.trajectories(
+        planted, ["every_token"], trajectories.Selection(["d"], ["a"]), watch, Comparison(minus_model="b")
     )
     steps = [0, 1, 2, 8, 16, 32]
     assert frame["step"].to_list() == steps
@@ -211,7 +213,7 @@ def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
 
 def test_minus_model_and_minus_go_together(planted: Store) -> None:
     planted.groups.add("early", "SELECT dataset, context, position FROM tokens WHERE position < 2")
-    frame = ask(planted, ["every_token"], gather.Selection(["d"]), minus="early", minus_model="b")
+    frame = ask(planted, ["every_token"], trajectories.Selection(["d"]), minus="early", minus_model="b")
     first = POSITION < 2
     expected = (
         means(planted, "d", "a")
@@ -223,7 +225,7 @@ def test_minus_model_and_minus_go_together(planted: Store) -> None:
 
 def test_by_model_pools_the_tokens_of_datasets(planted: Store) -> None:
     planted.drop([("a", "e", 2)])
-    frame = ask(planted, ["every_token", "digits"], gather.Selection(models=["a"]), by="model")
+    frame = ask(planted, ["every_token", "digits"], trajectories.Selection(models=["a"]), by="model")
     assert frame["step"].to_list() == [0, 1, 4, 8, 16, 32, 64]
     assert frame.select("dataset", "tokens", "contexts", "units").unique().rows() == [
         ("2 datasets", 194, 12, 12)
@@ -236,7 +238,7 @@ def test_by_model_pools_the_tokens_of_datasets(planted: Store) -> None:
 
 
 def test_by_dataset_is_the_mean_of_the_models(planted: Store) -> None:
-    frame = ask(planted, ["every_token"], gather.Selection(), by="dataset")
+    frame = ask(planted, ["every_token"], trajectories.Selection(), by="dataset")
     assert frame.select("model", "dataset").unique(maintain_order=True).rows() == [
         ("mean of 2 models", "d"),
         ("mean of 2 models", "e"),
@@ -249,27 +251,27 @@ def test_what_cannot_be_compared_is_said(planted: Store) -> None:
     planted.groups.add("first", "FROM tokens WHERE context = 0")
     planted.groups.add("second", "FROM tokens WHERE context = 2")
     with pytest.raises(NothingChosen, match="No context has tokens with a loss of both the group and second"):
-        ask(planted, ["first"], gather.Selection(), minus="second")
+        ask(planted, ["first"], trajectories.Selection(), minus="second")
     planted.append(model="c", dataset="d", step=5, losses=np.ones(97))
     with pytest.raises(NothingChosen, match="No other model asked for has a step in common with c"):
-        ask(planted, ["first"], gather.Selection(models=["a"]), minus_model="c")
+        ask(planted, ["first"], trajectories.Selection(models=["a"]), minus_model="c")
     with pytest.raises(UnknownName, match="no model 'z'"):
-        ask(planted, ["first"], gather.Selection(), minus_model="z")
+        ask(planted, ["first"], trajectories.Selection(), minus_model="z")
     with pytest.raises(UnknownName, match="no group 'third'"):
-        ask(planted, ["first"], gather.Selection(), minus="third")
+        ask(planted, ["first"], trajectories.Selection(), minus="third")
     with pytest.raises(TrajstoreError, match="Cannot read by="):
         Comparison(by="step")  # type: ignore[arg-type]
 
 
 def test_calls_that_are_no_group(planted: Store) -> None:
     with pytest.raises(QueryError, match="position_is"):
-        ask(planted, ["position_iz(3)"], gather.Selection())
+        ask(planted, ["position_iz(3)"], trajectories.Selection())
     with pytest.raises(
         GroupError, match=r"noise_floor.*is no group: one gives the columns dataset, context, position"
     ):
-        ask(planted, ["noise_floor(0, 1)"], gather.Selection())
+        ask(planted, ["noise_floor(0, 1)"], trajectories.Selection())
     with pytest.raises(QueryError):
-        ask(planted, ["position_is((DROP VIEW losses))"], gather.Selection())
+        ask(planted, ["position_is((DROP VIEW losses))"], trajectories.Selection())
 
 
 def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
@@ -287,7 +289,9 @@ def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
         )
         store.add_dataset(name, replace(new_dataset([["a", "b"]] * 120), contexts=contexts))
         store.append(model="m", dataset=name, step=0, losses=losses.astype(np.float32))
-        (found[name],) = gather.trajectories(store, ["every_token"], gather.Selection([name])).to_dicts()
+        (found[name],) = trajectories.trajectories(
+            store, ["every_token"], trajectories.Selection([name])
+        ).to_dicts()
     alone, twice = found["alone"], found["twice"]
     assert (alone["unit"], alone["units"], twice["unit"], twice["units"]) == ("context", 120, "document", 60)
     assert alone["mean"] == twice["mean"]
@@ -296,7 +300,7 @@ def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
 
 
 def test_no_intervals_where_none_are_asked(planted: Store) -> None:
-    frame = gather.trajectories(planted, ["every_token"], interval=Interval("none"))
+    frame = trajectories.trajectories(planted, ["every_token"], interval=Interval("none"))
     assert frame["low"].null_count() == frame["high"].null_count() == frame.height
     assert frame["interval"].unique().to_list() == ["none"]
 
@@ -318,8 +322,8 @@ def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
     for model in ("skewed", "alike"):
         for how in ("bootstrap", "studentised"):
             interval = Interval(how)  # type: ignore[arg-type]
-            frame = gather.trajectories(
-                store, ["every_token"], gather.Selection(["d"], [model]), interval=interval
+            frame = trajectories.trajectories(
+                store, ["every_token"], trajectories.Selection(["d"], [model]), interval=interval
             )
             frames[model, how], said[model, how] = frame, " ".join(caveats(frame, interval))
     assert "by percentiles of resampled means" in said["alike", "bootstrap"]
@@ -328,5 +332,7 @@ def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
     assert "weigh far more" not in said["alike", "bootstrap"] + said["alike", "studentised"]
     assert frames["skewed", "studentised"]["interval"].to_list() == ["studentised"]
     assert frames["skewed", "studentised"]["high"][0] > frames["skewed", "bootstrap"]["high"][0]
-    few = gather.trajectories(store, ["every_token"], gather.Selection(["d"], ["alike"], contexts="0:12"))
+    few = trajectories.trajectories(
+        store, ["every_token"], trajectories.Selection(["d"], ["alike"], contexts="0:12")
+    )
     assert "which no interval can tell" in " ".join(caveats(few, Interval()))

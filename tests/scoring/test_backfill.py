@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tiny_models import neox, random_dataset, save_run, save_tokenizer
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.tiny_models import neox, random_dataset, save_run, save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import SlicesDiffer
 from trajstore.scoring import score, token_scores
-from trajstore.store.slices import Provenance
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path

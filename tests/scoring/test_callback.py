@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import VOCABULARY, neox, random_dataset, save_tokenizer
 from transformers import AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
+from tests.tiny_models import VOCABULARY, neox, random_dataset, save_tokenizer
 from trajstore.errors import (
     BadDataset,
     ModelMismatch,
@@ -23,7 +23,7 @@ from trajstore.errors import (
     UnknownStep,
 )
 from trajstore.scoring import TrajectoryCallback, callback, score
-from trajstore.scoring.undisturbed import undisturbed
+from trajstore.scoring.training_state import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -391,7 +391,7 @@ def test_a_model_that_reads_ahead_is_refused_before_the_first_step(ready: Store,
 def test_what_depends_on_the_attention_kernel_is_logged_once(
     ready: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from test_kernels import falcon
+    from tests.forward.test_attention_kernels import falcon
 
     scoring = TrajectoryCallback(ready, ["d", "e"], model="run", every=4)
     train(tmp_path / "run", scoring, model=falcon(alibi=True))

@@ -18,15 +18,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_models import random_dataset, save_run
 
+from tests.tiny_models import random_dataset, save_run
+from trajstore.checkpoints import loading, prefetch, weight_files
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
-from trajstore.scoring import checkpoints, driver, executors, job, prefetch, publishing, weightfiles
-from trajstore.scoring import workers as workers_module
-from trajstore.scoring.executors import run_on_ray
+from trajstore.progress import SILENT
+from trajstore.scoring import job, publish
+from trajstore.scoring.executors import driver
+from trajstore.scoring.executors import ray as executors
+from trajstore.scoring.executors import worker as workers_module
+from trajstore.scoring.executors.ray import run_on_ray
 from trajstore.scoring.job import plan, score
-from trajstore.scoring.pace import Budget
-from trajstore.store.progress import SILENT
+from trajstore.scoring.time_budget import Budget
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -341,13 +344,13 @@ def test_every_checkpoint_is_handed_out_and_read_once_in_one_run(
     fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the worker that has it ready."""
-    read, whole = [], weightfiles.fingerprint
+    read, whole = [], weight_files.fingerprint
 
     def counted(files: Any) -> str:
         read.append(files)
         return whole(files)
 
-    for module in (prefetch, checkpoints):
+    for module in (prefetch, loading):
         monkeypatch.setattr(module, "fingerprint", counted)
     report = run_on_ray(ready, plan(ready, str(run), ["d", "e"]))
     assert (report.written, report.skipped, report.failures, report.left) == (12, 0, [], 0)
@@ -486,7 +489,7 @@ def test_noise_that_cannot_be_measured_is_told_and_keeps_no_losses(
     def unmeasurable(*_: Any) -> Any:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(publishing, "measure_noise", unmeasurable)
+    monkeypatch.setattr(publish, "measure_noise", unmeasurable)
     heard = Heard()
     report = run_on_ray(ready, plan(ready, str(run), ["d"]), repeat_noise=1, progress=heard)
     assert (report.written, report.failures) == (6, [])

@@ -15,9 +15,14 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
+from tests.tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
+from trajstore.checkpoints import hub, prefetch
+from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
+from trajstore.checkpoints.prefetch import Ahead
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import (
     BadDataset,
     BadName,
@@ -32,24 +37,21 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.scoring import hub, job, planning, prefetch, publishing, token_losses
-from trajstore.scoring.cachelimit import CacheLimit, used_bytes
-from trajstore.scoring.finding import find_checkpoints
+from trajstore.scoring import job, token_losses
+from trajstore.scoring import plan as planning
+from trajstore.scoring import publish as publishing
 from trajstore.scoring.job import plan, run, score
-from trajstore.scoring.pace import Budget
-from trajstore.scoring.prefetch import Ahead
-from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
-from trajstore.store import layout
+from trajstore.scoring.time_budget import Budget
+from trajstore.store.files import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loopback_hub import LoopbackHub
-
-    from trajstore.scoring.checkpoints import Checkpoint
-    from trajstore.scoring.finding import Source
-    from trajstore.scoring.prefetch import Ready
-    from trajstore.store.datasets import NewDataset
+    from tests.loopback_hub import LoopbackHub
+    from trajstore.checkpoints.loading import Checkpoint
+    from trajstore.checkpoints.prefetch import Ready
+    from trajstore.checkpoints.runs import Source
+    from trajstore.store.files.datasets import NewDataset
     from trajstore.store.store import Store
 
 STEPS = [0, 1, 2, 4, 8]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trajstore.errors import CheckpointError, DeviceError
-from trajstore.scoring.settings import choose_settings
+from trajstore.scoring.options import choose_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from forked import processes
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.forked import processes
+from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.store import checks
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajstore.errors import BadOption
-from trajstore.scoring.ordering import coarse_to_fine, in_order
+from trajstore.scoring.step_order import coarse_to_fine, in_order
 
 PYTHIA = [0, *(2**power for power in range(10)), *range(1000, 144_000, 1000)]
 ascending = st.lists(st.integers(0, 200_000), unique=True, max_size=60).map(sorted)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import ragged
 
+from tests.conftest import ragged
 from trajstore.errors import BadOption
-from trajstore.scoring.pace import Budget, Pace, duration, parse_duration, recorded_pace
-from trajstore.store.slices import Provenance
+from trajstore.scoring.time_budget import Budget, Pace, duration, parse_duration, recorded_pace
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner, Result
 
+from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
-from trajstore.scoring import score, timed, token_losses
-from trajstore.scoring.fitting import Tokenizers
-from trajstore.scoring.planning import plan
-from trajstore.store.progress import SILENT
+from trajstore.progress import SILENT
+from trajstore.scoring import score, token_losses
+from trajstore.scoring.executors import timeout
+from trajstore.scoring.plan import plan
+from trajstore.scoring.tokenizer_check import Tokenizers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,5 +127,5 @@ def test_a_process_that_cannot_open_the_store_says_so(store: Store, run: Path) -
     with pytest.raises(
         ScoringStopped, match="process of its own, which cannot begin. There is no store"
     ) as said:
-        timed._Child(arguments, SILENT)
+        timeout._Child(arguments, SILENT)
     assert "cluster" not in str(said.value)

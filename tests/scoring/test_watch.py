@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner
 
+from tests.tiny_models import neox, random_dataset, save_run
+from trajstore.checkpoints.completeness import MARKER, why_incomplete
 from trajstore.cli import app
 from trajstore.errors import ModelMismatch, TrajstoreError, UnfitContext, UnknownName
-from trajstore.scoring import watching
-from trajstore.scoring.complete import MARKER, why_incomplete
+from trajstore.progress import SILENT
+from trajstore.scoring import watch as watching
 from trajstore.scoring.job import score
-from trajstore.scoring.watching import watch
-from trajstore.store.progress import SILENT
+from trajstore.scoring.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

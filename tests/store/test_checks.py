@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import PLANTED_STEPS
 from typer.testing import CliRunner
 
+from tests.conftest import PLANTED_STEPS
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, StoreNotFound, UnknownName
-from trajstore.store import checks, digests, lifecycle, slices
-from trajstore.store.datasets import Dataset
-from trajstore.store.models import ModelFacts
+from trajstore.store import checks, lifecycle
+from trajstore.store.disk import digests
+from trajstore.store.files import slices
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

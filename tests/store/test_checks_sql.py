@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ragged
 
+from tests.conftest import ragged
 from trajstore import sqlfiles
 from trajstore.store.store import Store
 

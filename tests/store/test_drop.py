@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import PLANTED_STEPS, ragged
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.cli import app
 from trajstore.errors import BadSteps, DatasetInUse, NotScored, UnknownName, UnknownStep
-from trajstore.store import checks, dropping, layout
-from trajstore.store.models import ModelFacts
+from trajstore.store import checks, drop
+from trajstore.store.files import layout
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -266,13 +267,13 @@ def test_losses_on_a_dataset_that_is_gone_say_what_to_do(planted: Store) -> None
 
 def test_two_drop_one_dataset(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.add_dataset("new", ragged((5, 6)))
-    slices_on = dropping.slices_on
+    slices_on = drop.slices_on
 
-    def both(root: Path, name: str) -> list[dropping.Slice]:
+    def both(root: Path, name: str) -> list[drop.Slice]:
         found = slices_on(root, name)
         layout.remove_folder(root, layout.dataset_path(root, name))
         return found
 
-    monkeypatch.setattr(dropping, "slices_on", both)
+    monkeypatch.setattr(drop, "slices_on", both)
     planted.drop_dataset("new")
     assert planted.dataset_names() == ["d", "e"]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ragged
 from typer.testing import CliRunner
 
+from tests.conftest import ragged
 from trajstore.cli import app
 from trajstore.errors import BadLosses
 from trajstore.importers import ingest
-from trajstore.store.datasets import NewDataset, TokenizerFacts
-from trajstore.store.limits import hardly_nats, largest, possible
-from trajstore.store.slices import Provenance
+from trajstore.store.files.datasets import NewDataset, TokenizerFacts
+from trajstore.store.files.slices import Provenance
+from trajstore.store.loss_limits import hardly_nats, largest, possible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +62,9 @@ def test_a_confident_model_that_is_wrong_is_nats() -> None:
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 0.5), ("float16", 0.5), ("bfloat16", 1.0)])
 def test_losses_of_models_with_large_weights_are_nats(dtype: str, size: float) -> None:
     import torch
-    from tiny_models import VOCABULARY, neox
 
-    from trajstore.scoring.losses import token_losses
+    from tests.tiny_models import VOCABULARY, neox
+    from trajstore.forward.losses import token_losses
 
     model = neox(vocabulary=VOCABULARY)
     with torch.no_grad():
@@ -188,8 +188,8 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
 def test_what_is_scored_here_is_nats_however_large(store: Store, tmp_path: Path) -> None:
     """The weights of a head a thousand times too large give losses that append would refuse from elsewhere."""
     import torch
-    from tiny_models import VOCABULARY, neox, random_dataset
 
+    from tests.tiny_models import VOCABULARY, neox, random_dataset
     from trajstore.scoring.job import score
 
     store.add_dataset("d", random_dataset([20, 20]))

@@ -14,10 +14,10 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS, ragged
 from typer.testing import CliRunner
 
 import trajstore
+from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.cli import app
 from trajstore.errors import (
     BadName,
@@ -30,9 +30,10 @@ from trajstore.errors import (
     StoreUnusable,
     UnknownName,
 )
-from trajstore.store import catalog, digests
+from trajstore.store import catalog
+from trajstore.store.disk import digests
+from trajstore.store.files.models import ModelFacts
 from trajstore.store.lifecycle import migrate_store
-from trajstore.store.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def test_changed_tokens_are_noticed(store: Store) -> None:
 
 
 def test_hash_of_tokens_tells_contexts_apart() -> None:
-    from trajstore.store.datasets import hash_tokens
+    from trajstore.store.files.datasets import hash_tokens
 
     one = [np.array([1, 2, 3, 4])]
     two = [np.array([1, 2]), np.array([3, 4])]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from trajstore.errors import BadTarget, PlotError
-from trajstore.view import matplotlib_charts, plotly_charts
-from trajstore.view.charts import (
+from trajstore.view.charts import matplotlib, plotly
+from trajstore.view.charts.chart import (
     MOST_DISTINCT,
     MOST_MARKERS,
     Chart,
@@ -30,7 +30,7 @@ from trajstore.view.charts import (
     step_axis,
     step_label,
 )
-from trajstore.view.save import save_chart
+from trajstore.view.charts.save import save_chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,7 @@ def test_long_titles_labels_and_legends_stay_on_the_picture():
     series = tuple(Series(f"{LONG}-{n}" if n % 4 == 0 else f"m{n}", (0, 1, 10), (n, 1, 2)) for n in range(12))
     panels = tuple(Panel(f"at 3:4 of {LONG}", series) for _ in range(3))
     drawn = Chart(f"Loss of {LONG} on {LONG} and {LONG}", f"x of {LONG}, {LONG}", f"y {LONG} {LONG}", panels)
-    made = matplotlib_charts.figure([drawn])
+    made = matplotlib.figure([drawn])
     made.canvas.draw()
     part, renderer = made.subfigs[0], made.canvas.get_renderer()
     texts = [part._suptitle, part.legends[0]]
@@ -181,18 +181,18 @@ def test_long_titles_labels_and_legends_stay_on_the_picture():
         assert box.x1 <= made.bbox.x1, text
         assert box.y0 >= 0, text
         assert box.y1 <= made.bbox.y1 + 1, text
-    shown = plotly_charts.figure(drawn)
+    shown = plotly.figure(drawn)
     assert shown.layout.title.text.count("<br>") >= 2
     assert "<br>" in shown.layout.xaxis.title.text
-    assert shown.layout.margin.t > plotly_charts.figure(chart()).layout.margin.t
+    assert shown.layout.margin.t > plotly.figure(chart()).layout.margin.t
 
 
 def test_kinds_have_names_in_place_of_numbers():
     one = Series("a", (1.0, 2.0, 3.0), (5, 6, 7), mode="markers")
     kinds = Chart("t", "kind", "%", (Panel("", (one,)),), step_axis=False, names=("flat", "<rise>", "fall"))
-    axes = matplotlib_charts.figure([kinds]).subfigs[0].axes[0]
+    axes = matplotlib.figure([kinds]).subfigs[0].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["flat", "<rise>", "fall"]
-    made = plotly_charts.figure(kinds)
+    made = plotly.figure(kinds)
     assert list(made.layout.xaxis.ticktext) == ["flat", "&lt;rise&gt;", "fall"]
     assert list(made.layout.xaxis.tickvals) == [1, 2, 3]
 
@@ -200,9 +200,9 @@ def test_kinds_have_names_in_place_of_numbers():
 def test_the_interval_of_a_single_point_is_a_line():
     one = Series("a", (1000,), (2.0,), (1.5,), (2.25,))
     lonely = Chart("t", "step", "y", (Panel("", (one,)),))
-    (line,) = matplotlib_charts.figure([lonely]).subfigs[0].axes[0].collections
+    (line,) = matplotlib.figure([lonely]).subfigs[0].axes[0].collections
     assert [list(end) for end in line.get_segments()[0]] == [[1000, 1.5], [1000, 2.25]]
-    (trace,) = plotly_charts.figure(lonely).data
+    (trace,) = plotly.figure(lonely).data
     assert (list(trace.error_y.array), list(trace.error_y.arrayminus)) == ([0.25], [0.5])
 
 
@@ -240,7 +240,7 @@ def test_grid_of_panels():
 
 def test_plotly_draws_positions_and_shows_steps():
     drawn = chart(marks=(Mark(100, "mix changes"),))
-    made = plotly_charts.figure(drawn)
+    made = plotly.figure(drawn)
     axis = drawn.axis()
     curves = [trace for trace in made.data if trace.name == "model-a"]
     assert len(curves) == 2
@@ -258,7 +258,7 @@ def test_plotly_draws_positions_and_shows_steps():
 
 
 def test_plotly_band_goes_along_the_lower_ends_and_back_along_the_upper():
-    band = plotly_charts.figure(chart()).data[0]
+    band = plotly.figure(chart()).data[0]
     assert band.fill == "toself"
     assert list(band.y) == [8.5, 7.5, 6.5, 5.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5]
 
@@ -266,13 +266,13 @@ def test_plotly_band_goes_along_the_lower_ends_and_back_along_the_upper():
 def test_unknown_intervals_leave_no_band():
     nan = (math.nan, math.nan)
     one = Series("a", (0, 1), (2.0, 1.0), nan, nan)
-    made = plotly_charts.figure(Chart("t", "step", "y", (Panel("", (one,)),)))
+    made = plotly.figure(Chart("t", "step", "y", (Panel("", (one,)),)))
     assert [trace.fill for trace in made.data] == [None]
 
 
 def test_plotly_text_cannot_be_markup_or_a_template():
     one = Series("<b>x</b> %{y}", (0, 1), (2.0, 1.0))
-    made = plotly_charts.figure(Chart("<i>t</i>", "step", "y", (Panel("", (one,)),)))
+    made = plotly.figure(Chart("<i>t</i>", "step", "y", (Panel("", (one,)),)))
     assert made.data[0].name == "&lt;b&gt;x&lt;/b&gt; %&#123;y}"
     assert "<i>" not in made.layout.title.text
 
@@ -280,7 +280,7 @@ def test_plotly_text_cannot_be_markup_or_a_template():
 def test_long_lines_have_no_markers():
     n = MOST_MARKERS + 1
     one = Series("a", tuple(range(n)), (1.0,) * n)
-    assert plotly_charts.figure(Chart("t", "step", "y", (Panel("", (one,)),))).data[0].mode == "lines"
+    assert plotly.figure(Chart("t", "step", "y", (Panel("", (one,)),))).data[0].mode == "lines"
 
 
 # matplotlib
@@ -288,7 +288,7 @@ def test_long_lines_have_no_markers():
 
 def test_matplotlib_draws_the_same():
     drawn = chart(marks=(Mark(100, "mix changes"),))
-    part = matplotlib_charts.figure([drawn]).subfigs[0]
+    part = matplotlib.figure([drawn]).subfigs[0]
     axes = part.axes[0]
     axis = drawn.axis()
     assert len(part.axes) == 2
@@ -383,6 +383,6 @@ def test_an_axis_of_bars_names_those_that_are_there(
     one = Series("share", tuple(map(float, numbers)), tuple(0.1 for _ in numbers), mode="bars")
     drawn = Chart("t", "component", "share", (Panel("", (one,)),), step_axis=False)
     assert bars_range([float(number) for number in numbers]) == pytest.approx(ends)
-    axis = plotly_charts.figure(drawn).layout.xaxis
+    axis = plotly.figure(drawn).layout.xaxis
     assert list(axis.tickvals) == list(numbers)
     assert axis.range == pytest.approx(ends)

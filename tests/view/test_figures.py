@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trajstore.analysis.pca import PCAResult, pca
+from trajstore.analysis.components.pca import PCAResult, pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.errors import PlotError
-from trajstore.view import Mark, matplotlib_charts, pca_charts, plotly_charts, save_chart, trajectory_chart
-from trajstore.view.charts import palette
+from trajstore.view import Mark, pca_charts, save_chart, trajectory_chart
+from trajstore.view.charts import matplotlib, plotly
+from trajstore.view.charts.chart import palette
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,9 +108,9 @@ def test_a_difference_has_its_axis_and_a_line_at_zero(tmp_path: Path):
     assert (chart.zero, chart.y_label) == (True, "difference (nats a token)")
     assert chart.title == "Difference in loss of g0 by step on d0: m0, m1"
     assert not trajectory_chart(frame(1, 2, 1)).zero
-    shown = plotly_charts.figure(chart).layout.shapes
+    shown = plotly.figure(chart).layout.shapes
     assert [(line.y0, line.y1) for line in shown] == [(0, 0)]
-    axes = matplotlib_charts.figure([chart]).subfigs[0].axes[0]
+    axes = matplotlib.figure([chart]).subfigs[0].axes[0]
     assert any(list(line.get_ydata()) == [0, 0] for line in axes.lines)
 
 
@@ -139,9 +140,9 @@ def test_the_note_says_what_the_band_is():
 def test_a_long_note_has_room_in_lines_of_its_own():
     notes = ["A group was chosen by losses of a model with a name."] * 4
     short, long = (trajectory_chart(frame(1, 1, 1), notes=each) for each in ([], notes))
-    tops = [plotly_charts.figure(chart).layout.margin.t for chart in (short, long)]
+    tops = [plotly.figure(chart).layout.margin.t for chart in (short, long)]
     assert tops[1] > tops[0]
-    pictures = [matplotlib_charts.figure([chart]) for chart in (short, long)]
+    pictures = [matplotlib.figure([chart]) for chart in (short, long)]
     assert pictures[1].get_size_inches()[1] > pictures[0].get_size_inches()[1]
     words = [" ".join(text.get_text().split()) for text in pictures[1].subfigs[0].texts]
     assert long.note in words
@@ -239,7 +240,7 @@ def test_a_group_that_lies_in_one_dataset_leaves_no_empty_panel():
     made = trajectory_chart(full.filter((pl.col("group") == "g0") | (pl.col("dataset") == "d1")))
     assert [panel.title for panel in made.panels] == ["g0 · d0", "g0 · d1", "g1 · d1"]
     assert all(series.x for panel in made.panels for series in panel.series)
-    axes = matplotlib_charts.figure([made]).subfigs[0].axes
+    axes = matplotlib.figure([made]).subfigs[0].axes
     assert [bool(each.lines) for each in axes if each.get_visible() and each.axison] == [True] * 3
     unknown = full.with_columns(mean=pl.when(pl.col("dataset") == "d0").then(None).otherwise("mean"))
     assert [panel.title for panel in trajectory_chart(unknown).panels] == ["g0 · d1", "g1 · d1"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from trajstore.view.charts import Chart, Panel, Series
-from trajstore.view.text_charts import HEIGHT, text
+from trajstore.view.charts.chart import Chart, Panel, Series
+from trajstore.view.charts.text import HEIGHT, text
 
 
 def chart(*series: Series, zero: bool = False) -> Chart:

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from trajstore.analysis.pca import PCA, PCAResult, pca
-from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
+from trajstore.analysis.components.pca import PCA, PCAResult, pca
+from trajstore.analysis.components.sparse_pca import SparseFit, SparsePCA, sparse_pca
 from trajstore.analysis.trajectories import group_trajectory
-from trajstore.lazy import on_demand
+from trajstore.lazy_imports import on_demand
 
 __all__ = ["PCA", "PCAResult", "SparseFit", "SparsePCA", "group_trajectory", "pca", "sparse_pca"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.bootstrap import FEWEST, Draws, expanded_tail, student
+from trajstore.analysis.statistics.bootstrap import FEWEST, Draws, expanded_tail, student
 from trajstore.errors import BadOption
 
 STATISTICS = ("pearson", "partial", "rms", "difference")

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum, estimate, resampled
+from trajstore.analysis.statistics.bootstrap import Draws, Interval, Ratio, Stratum, estimate, resampled
 from trajstore.errors import BadOption, TrajstoreError, listed
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.sums import ContextSums, Units
+from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.context_sums import ContextSums, Units
 
 if TYPE_CHECKING:
-    from trajstore.store.matrix import LossMatrix
+    from trajstore.store.matrix.matrix import LossMatrix
 
 By = Literal["dataset", "model"]
 

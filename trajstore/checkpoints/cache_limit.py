@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.weight_files import weight_names
 from trajstore.errors import BadOption
-from trajstore.scoring import hub
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.weightfiles import weight_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from trajstore.scoring.checkpoints import Checkpoint
+    from trajstore.checkpoints.loading import Checkpoint
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([kKMGT])(i?)B?")
 _PART = re.compile(r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)")

@@ -12,14 +12,14 @@ import os
 import zipfile
 from typing import TYPE_CHECKING
 
-from trajstore.errors import CheckpointError, listed
-from trajstore.scoring.weightfiles import (
+from trajstore.checkpoints.weight_files import (
     INDEX_FILES,
     check_all_regular,
     safetensors_end,
     safetensors_header,
     weight_files,
 )
+from trajstore.errors import CheckpointError, listed
 
 if TYPE_CHECKING:
     from pathlib import Path

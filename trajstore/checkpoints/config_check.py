@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from trajstore.checkpoints.weight_files import check_regular, safetensors_header
 from trajstore.errors import CheckpointError
-from trajstore.scoring.weightfiles import check_regular, safetensors_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -163,7 +163,7 @@ def _parameters(text: str, folder: str, trust_remote_code: bool) -> int | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from trajstore.store import scratch
+    from trajstore import scratch
 
     try:
         with tempfile.TemporaryDirectory(prefix="config-", dir=scratch.folder()) as made:

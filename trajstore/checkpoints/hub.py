@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.retry import patiently
+from trajstore.checkpoints.weight_files import INDEX_FILES, TOKENIZER_FILES, weight_names
 from trajstore.errors import CheckpointError, listed
-from trajstore.scoring.patience import patiently
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.weightfiles import INDEX_FILES, TOKENIZER_FILES, weight_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

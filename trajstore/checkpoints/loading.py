@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.config_check import check_config, check_parameters, read_config
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.suites import known_run
+from trajstore.checkpoints.weight_files import check_not_cut_off, fingerprint, weight_files
 from trajstore.errors import CheckpointError, NotCausal, listed
-from trajstore.scoring import hub
-from trajstore.scoring.plausible import check_config, check_parameters, read_config
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.suites import known_run
-from trajstore.scoring.weightfiles import check_not_cut_off, fingerprint, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

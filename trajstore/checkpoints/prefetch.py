@@ -13,15 +13,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from trajstore.scoring import hub
-from trajstore.scoring.cachelimit import hold
-from trajstore.scoring.weightfiles import fingerprint, weight_files
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.cache_limit import hold
+from trajstore.checkpoints.weight_files import fingerprint, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trajstore.scoring.cachelimit import CacheLimit
-    from trajstore.scoring.checkpoints import Checkpoint
+    from trajstore.checkpoints.cache_limit import CacheLimit
+    from trajstore.checkpoints.loading import Checkpoint
 
 _PIECE = 1 << 24
 _TURN = 0.2

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajstore.errors import CheckpointError, listed, nearest
-from trajstore.scoring import hub
-from trajstore.scoring.checkpoints import Checkpoint
-from trajstore.scoring.revisions import (
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.loading import Checkpoint
+from trajstore.checkpoints.revisions import (
     STAGE,
     STEP_NAMES,
     Revision,
@@ -22,8 +21,9 @@ from trajstore.scoring.revisions import (
     step_pattern,
     tokens_seen,
 )
-from trajstore.scoring.stages import Stages
-from trajstore.scoring.suites import KnownRun, known_bad, run_named, suites
+from trajstore.checkpoints.stages import Stages
+from trajstore.checkpoints.suites import KnownRun, known_bad, run_named, suites
+from trajstore.errors import CheckpointError, listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from trajstore.checkpoints.revisions import STAGE, Revision, Tokens, tokens_seen
 from trajstore.errors import CheckpointError, listed, nearest
-from trajstore.scoring.revisions import STAGE, Revision, Tokens, tokens_seen
 
 if TYPE_CHECKING:
-    from trajstore.scoring.suites import KnownRun, Stage
+    from trajstore.checkpoints.suites import KnownRun, Stage
 
 
 @dataclass(frozen=True)

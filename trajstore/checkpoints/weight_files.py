@@ -11,7 +11,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any
 
-from trajstore.brief import count
+from trajstore.display import count
 from trajstore.errors import CheckpointError
 
 if TYPE_CHECKING:

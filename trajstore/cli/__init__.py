@@ -9,32 +9,24 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli import (
-    analysis,
+from trajstore.cli import demo
+from trajstore.cli.analyses import (
     audit,
     compare,
-    dataset,
-    demo,
     diff,
     finding,
-    group,
-    ingest,
-    model,
+    matrix,
     pca,
     phases,
-    query,
     report,
-    schema,
-    score,
     shapes,
-    shell,
     spikes,
-    sql,
-    store,
-    suite,
     trajectory,
 )
+from trajstore.cli.data import dataset, ingest, model, score, store, suite
+from trajstore.cli.groups import group
 from trajstore.cli.output import CommandGroup, be_quiet
+from trajstore.cli.queries import query, schema, shell, sql
 from trajstore.cli.streams import make_visible
 from trajstore.version import __version__
 
@@ -89,7 +81,7 @@ for module in (
     shell,
     group,
     trajectory,
-    analysis,
+    matrix,
     diff,
     compare,
     pca,

@@ -19,14 +19,14 @@ from typer.core import TyperGroup
 
 from trajstore.cli.streams import stream_behind, visible_streams
 from trajstore.errors import BadOption, CommandLine, PassedOver, StaleGroup, TrajstoreError, bounded
-from trajstore.store.text import shown, visible, visible_json
+from trajstore.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from trajstore.store.store import Store
-    from trajstore.view.charts import Chart
+    from trajstore.view.charts.chart import Chart
 
 
 class Exit(enum.IntEnum):
@@ -223,7 +223,7 @@ def has_colors() -> bool:
 
 def print_chart(chart: Chart) -> None:
     """A chart in characters, as wide as the terminal up to 100 columns."""
-    from trajstore.view.text_charts import text
+    from trajstore.view.charts.text import text
 
     stdout = console()
     stdout.print(text(chart, min(stdout.width, 100)), soft_wrap=True, highlight=False)

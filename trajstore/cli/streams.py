@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
-from trajstore.store.text import visible
+from trajstore.text import visible
 
 _BAR = re.compile(r"\n*(?:\x1b\[A)*\Z|\r")
 """What a library's progress bar writes to draw itself anew: the way up, or back to the start of the line."""

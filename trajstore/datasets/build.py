@@ -16,19 +16,19 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from trajstore.datasets import sources
+from trajstore.datasets.sampling import draw
+from trajstore.datasets.token_bytes import keep_spaces_in_offsets, piece_texts
+from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, listed
-from trajstore.scoring import sources
-from trajstore.scoring.drawing import draw
-from trajstore.scoring.pieces import keep_spaces_in_offsets, piece_texts
-from trajstore.scoring.vocabulary import load_tokenizer, tokenizer_facts
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset
-from trajstore.store.progress import SILENT
+from trajstore.progress import SILENT
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from trajstore.store.datasets import Source
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.store.files.datasets import Source
 
 VOCABULARY_MULTIPLE = 512
 """Models' vocabularies are at most their tokenizer's, rounded up to a multiple of this."""

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.datasets.build import from_ids
+from trajstore.datasets.token_bytes import encode, piece_texts
+from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import BadDataset
-from trajstore.scoring.datasets import from_ids
-from trajstore.scoring.pieces import encode, piece_texts
-from trajstore.scoring.vocabulary import load_tokenizer
-from trajstore.store.datasets import ITEM_COLUMNS, NewDataset
-from trajstore.store.progress import SILENT
+from trajstore.progress import SILENT
+from trajstore.store.files.datasets import ITEM_COLUMNS, NewDataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from trajstore.store.datasets import Source
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.store.files.datasets import Source
 
 Prompting = Literal["zero", "few"]
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.datasets.sources import SOURCES
+from trajstore.datasets.token_bytes import encode
 from trajstore.errors import BadDataset
-from trajstore.scoring.pieces import encode
-from trajstore.scoring.sources import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from transformers import PreTrainedTokenizerBase
 
-    from trajstore.scoring.sources import Document
-    from trajstore.store.progress import Progress
+    from trajstore.datasets.sources import Document
+    from trajstore.progress import Progress
 
 
 @dataclass(frozen=True)

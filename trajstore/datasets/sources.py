@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.hub import first_line
 from trajstore.errors import BadDataset, listed
-from trajstore.scoring import hub
-from trajstore.scoring.hub import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
 
 SOURCES = (
     "SOURCE is a .txt file (one document), a .jsonl or .parquet file (a document a row), a folder of text "

@@ -1,7 +1,7 @@
 """What tokens stand for: their exact bytes, their text for people to read, and their place in a document.
 
 A token need not be a whole character. Its text shows whole UTF-8 characters as they are and every other
-byte as `<0xE2>`, so nothing is lost; `trajstore.store.text.join_pieces` puts the bytes of neighbours
+byte as `<0xE2>`, so nothing is lost; `trajstore.text.join_pieces` puts the bytes of neighbours
 together again. Three families of tokenizers are told apart by how they decode: byte-level BPE (GPT-2,
 GPT-NeoX, Llama 3), SentencePiece-like (Llama 2, T5, Gemma), and all others (WordPiece, word level), whose
 own `decode` is asked.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajstore.errors import BadDataset
-from trajstore.store.text import escape_stray_bytes
+from trajstore.text import escape_stray_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

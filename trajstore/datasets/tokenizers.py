@@ -12,26 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
-from trajstore.scoring import hub
-from trajstore.scoring.plausible import CONFIG, check_config
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.revisions import parse_revision
-from trajstore.scoring.suites import run_named
-from trajstore.scoring.weightfiles import (
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.config_check import CONFIG, check_config
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.revisions import parse_revision
+from trajstore.checkpoints.suites import run_named
+from trajstore.checkpoints.weight_files import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
     check_all_regular,
     fingerprint,
     weight_names,
 )
-from trajstore.store.datasets import TokenizerFacts
+from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
+from trajstore.store.files.datasets import TokenizerFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from trajstore.scoring.checkpoints import Checkpoint
-    from trajstore.store.datasets import Dataset
+    from trajstore.checkpoints.loading import Checkpoint
+    from trajstore.store.files.datasets import Dataset
 
 # Facts by the content of the tokenizer's files: the checkpoints of a run hold the same ones.
 _known: dict[str, TokenizerFacts] = {}

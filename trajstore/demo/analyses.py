@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from trajstore.analysis.shapes import S_SHAPED
-from trajstore.store.progress import Progress
+from trajstore.analysis.shapes.shapes import S_SHAPED
+from trajstore.pipelines import phases as phase_views
+from trajstore.pipelines import shapes, spikes
+from trajstore.pipelines.comparison import finding
+from trajstore.pipelines.comparison.comparison import Question, compare
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import Progress
 from trajstore.store.store import Store
-from trajstore.view import compared, shapes, spikes
-from trajstore.view import phases as phase_views
-from trajstore.view.comparison import Question, compare
-from trajstore.view.gather import Selection
 
 NAME = "demo"
 """Of the findings."""
@@ -94,7 +95,7 @@ def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
     """How alike two seeds are token by token, by step."""
     question, selection = Question(), Selection(list(_TEXTS))
     found = compare(store, models, question, selection, progress)
-    compared.keep(store, NAME, found, question, selection, replace=True)
+    finding.keep(store, NAME, found, question, selection, replace=True)
     pairs = found.of_pairs().filter(dataset=_TEXTS[1]).sort("step")
     first, last = pairs.row(0, named=True), pairs.row(-1, named=True)
     return (

@@ -13,24 +13,24 @@ from pathlib import Path
 
 import polars as pl
 
-from trajstore.analysis.pca import PCAResult
+from trajstore.analysis.components.pca import PCAResult
 from trajstore.analysis.trajectories import Comparison
+from trajstore.datasets.build import build_dataset
 from trajstore.demo.analyses import analyse
 from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
-from trajstore.demo.findings import changed_most, repeats_learned
-from trajstore.demo.fit import TrainedModel
 from trajstore.demo.recipe import Recipe
-from trajstore.demo.train import train_suite
+from trajstore.demo.sentences import changed_most, repeats_learned
+from trajstore.demo.train_model import TrainedModel
+from trajstore.demo.train_suite import train_suite
+from trajstore.pipelines import trajectories as gather
+from trajstore.pipelines.components.pca import components
+from trajstore.progress import Progress
 from trajstore.scoring import job
-from trajstore.scoring.datasets import build_dataset
-from trajstore.store.progress import Progress
 from trajstore.store.store import Store
-from trajstore.view import gather
-from trajstore.view.charts import Chart, Mark
-from trajstore.view.components import components
-from trajstore.view.figures import pca_charts, trajectory_chart
-from trajstore.view.report import write_report
-from trajstore.view.save import save_chart
+from trajstore.view.charts.chart import Chart, Mark
+from trajstore.view.charts.save import save_chart
+from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.report.report import write_report
 
 _CONTEXTS = 64
 _HALF = CONTEXT // 2

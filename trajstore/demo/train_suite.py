@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.demo.corpus import corpus, train_tokenizer
-from trajstore.demo.fit import FACTS, TrainedModel, train_model, training_text
 from trajstore.demo.recipe import suite_recipes
+from trajstore.demo.train_model import FACTS, TrainedModel, train_model, training_text
 from trajstore.errors import TrainingFailed
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from ctypes import Array, c_longlong
     from pathlib import Path
 
-    from trajstore.demo.fit import TrainingText
     from trajstore.demo.recipe import Recipe
-    from trajstore.store.progress import Progress
+    from trajstore.demo.train_model import TrainingText
+    from trajstore.progress import Progress
 
 _WORKERS = 2
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trajstore.scoring.losses import token_losses
-from trajstore.scoring.quiet import quiet
+from trajstore.checkpoints.library_output import quiet
+from trajstore.forward.losses import token_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.losses import Ids
+    from trajstore.forward.losses import Ids
 
 PLAIN = "eager"
 """The kernel that transformers writes out in torch's own operations."""

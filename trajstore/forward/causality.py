@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.forward import Forward, Ids
+    from trajstore.forward.model_pass import Forward, Ids
 
 MOST_TOKENS = 24
 """Of a context, for the check."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trajstore.checkpoints.config_check import read_config
 from trajstore.errors import DeviceError
-from trajstore.scoring.plausible import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,20 +23,20 @@ import torch
 from torch import Tensor
 
 from trajstore.errors import UnfitContext
-from trajstore.scoring.batching import in_batches
-from trajstore.scoring.causality import check_causal
-from trajstore.scoring.columns import check_columns
-from trajstore.scoring.device import exact_products
-from trajstore.scoring.forward import Forward
-from trajstore.scoring.tiles import CPU_TILE, GPU_TILE, Columns, Tile
-from trajstore.store.progress import SILENT
+from trajstore.forward.batching import in_batches
+from trajstore.forward.causality import check_causal
+from trajstore.forward.columns import check_columns
+from trajstore.forward.device import exact_products
+from trajstore.forward.model_pass import Forward
+from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, Tile
+from trajstore.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
 
 Ids = npt.NDArray[np.integer[Any]]
 Losses = npt.NDArray[np.float32]

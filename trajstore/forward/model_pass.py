@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trajstore.scoring.heads import Head, build, find_head
-from trajstore.scoring.tiles import Columns, Tile, TiledHead, joined, of_logits, tiled
+from trajstore.forward.output_heads import Head, build, find_head
+from trajstore.forward.tiled_head import Columns, Tile, TiledHead, joined, of_logits, tiled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trajstore.scoring.losses import token_losses
+from trajstore.forward.losses import token_losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.losses import Ids
-    from trajstore.store.progress import Progress
+    from trajstore.forward.losses import Ids
+    from trajstore.progress import Progress
 
 LEAST_TOKENS = 4096
 """Tokens of a job under which the threads are left as they are: looking would not pay."""

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from trajstore.scoring.heads import Head
+    from trajstore.forward.output_heads import Head
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ of the same length: which of these tokens are in the group.
 
 from typing import TYPE_CHECKING
 
-from trajstore.lazy import on_demand
+from trajstore.lazy_imports import on_demand
 
 if not TYPE_CHECKING:
     __getattr__ = on_demand(__name__)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajstore.errors import GroupError
-from trajstore.store.text import piece_bytes
+from trajstore.text import piece_bytes
 
 if TYPE_CHECKING:
     import polars as pl

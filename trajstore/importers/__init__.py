@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from trajstore.importers.job import Failure, Report, ingest
-from trajstore.lazy import on_demand
+from trajstore.importers.ingest import Failure, Report, ingest
+from trajstore.lazy_imports import on_demand
 
 __all__ = ["Failure", "Report", "ingest"]
 

@@ -18,17 +18,17 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, SliceExists, TrajstoreError
 from trajstore.importers import matrices
-from trajstore.importers.long import LongFiles
+from trajstore.importers.long_tables import LongFiles
 from trajstore.importers.request import Found, Request, Tally, kind_of
-from trajstore.importers.sites import Sites
-from trajstore.importers.tokens import token_ids
+from trajstore.importers.site_index import Sites
+from trajstore.importers.token_tables import token_ids
+from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_name
-from trajstore.store.appending import check_agreement
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.slices import Provenance
+from trajstore.store.files.append import check_agreement
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import NewDataset
+    from trajstore.store.files.datasets import NewDataset
     from trajstore.store.store import Store
 
 MakeDataset = Callable[[list[np.ndarray]], "NewDataset"]

@@ -14,14 +14,14 @@ import numpy as np
 
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import Found, Request, Tally, choose_columns
-from trajstore.importers.rows import NOTHING, RECORD, Key, Rows, check, reason
-from trajstore.store import foreign
-from trajstore.store.spill import Spill
+from trajstore.importers.row_checks import NOTHING, RECORD, Key, Rows, check, reason
+from trajstore.store.disk.spill import Spill
+from trajstore.store.files import foreign_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trajstore.importers.sites import Sites
+    from trajstore.importers.site_index import Sites
 
 _LABELS = ("model", "dataset", "step")
 _MOST_SLICES = 200_000
@@ -41,11 +41,11 @@ class LongFiles:
 
     def read(self, path: Path, kind: str, advance: Callable[[int], None]) -> None:
         """Check and sort the rows of a file; raises `BadSource` where it cannot be read or has no row asked for."""
-        columns = choose_columns(path, foreign.column_names(path, kind), self._request)
+        columns = choose_columns(path, foreign_tables.column_names(path, kind), self._request)
         self._files.append((self._rows, path))
         others: dict[str, set[object]] = {}
         taken = 0
-        for batch in foreign.batches(path, kind, columns, self._request.unit):
+        for batch in foreign_tables.batches(path, kind, columns, self._request.unit):
             rows = self._labelled(batch, others)
             taken += len(rows.row)
             self._sort(rows)

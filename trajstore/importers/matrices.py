@@ -21,14 +21,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trajstore import brief
+from trajstore import display
 from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import Found, Request, Tally
-from trajstore.store import limits
-from trajstore.store.spill import nameless_file
+from trajstore.store import loss_limits
+from trajstore.store.disk.spill import nameless_file
 
 if TYPE_CHECKING:
-    from trajstore.importers.sites import Sites
+    from trajstore.importers.site_index import Sites
 
 Label = tuple[str, int]
 """(model, step) of a row."""
@@ -72,7 +72,7 @@ def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tall
                 continue
             if len(values) != columns.count:
                 raise BadSource(
-                    f"{path} has {brief.count(len(values), 'loss', 'losses')} in row {number} (from 0), "
+                    f"{path} has {display.count(len(values), 'loss', 'losses')} in row {number} (from 0), "
                     f"{columns.count} in others."
                 )
             losses = _nats(values, request.unit)
@@ -134,11 +134,11 @@ def _problem(
             f"column {column} is of a position 0, which has no loss (0 or NaN), and holds {padding[bad[0]]!s}"
         )
     taken = losses[columns.take]
-    if (bad := np.flatnonzero(~np.isnan(taken) & ~limits.possible(taken, request.dtype))).size:
+    if (bad := np.flatnonzero(~np.isnan(taken) & ~loss_limits.possible(taken, request.dtype))).size:
         context, position = sites.place(int(columns.sites[bad[0]]))
         return (
-            f"{brief.count(len(bad), 'loss', 'losses')} cannot be right; the first is {taken[bad[0]]!s} at context "
-            f"{context}, position {position} ({limits.rule(request.dtype, taken[bad[0]])})"
+            f"{display.count(len(bad), 'loss', 'losses')} cannot be right; the first is {taken[bad[0]]!s} at context "
+            f"{context}, position {position} ({loss_limits.rule(request.dtype, taken[bad[0]])})"
         )
     return ""
 
@@ -290,14 +290,14 @@ def _row_labels(
     else:
         if own is None and request.steps is None:
             raise BadSource(
-                f"{path} has {brief.count(count, 'row')}, does not say of which steps, and there is no {beside.name} "
+                f"{path} has {display.count(count, 'row')}, does not say of which steps, and there is no {beside.name} "
                 "beside it. Give them in order: --step 0,1,2,4 or --steps-file FILE"
             )
         rows = own if own is not None else [(None, step) for step in request.steps or ()]
         labels = [_label(path, model, step, request) for model, step in rows]
     if len(labels) != count:
         raise BadSource(
-            f"{path} has {brief.count(count, 'row')}; given are {brief.count(len(labels), 'step')}."
+            f"{path} has {display.count(count, 'row')}; given are {display.count(len(labels), 'step')}."
         )
     return labels
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
-from trajstore.store.foreign import KINDS
+from trajstore.store.files.foreign_tables import KINDS
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.store import foreign, limits
+from trajstore.store import loss_limits
+from trajstore.store.files import foreign_tables
 
 if TYPE_CHECKING:
     from trajstore.importers.request import Request
-    from trajstore.importers.sites import Sites
+    from trajstore.importers.site_index import Sites
 
 Key = tuple[str | None, int | None]
 """(model, step) of a slice; None where a row has none."""
@@ -65,7 +66,7 @@ def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.nd
     if rows.token is not None:
         other = rows.token != sites.tokens(context, position)
         wrong[other & (rows.token != NOTHING)] = Wrong.TOKEN
-    sound = limits.possible(loss, request.dtype)
+    sound = loss_limits.possible(loss, request.dtype)
     # The gravest last, since it is what is said.
     wrong[~first & ~sound] = Wrong.LOSS
     wrong[first & ~(np.isnan(loss) | (loss == 0))] = Wrong.PADDING
@@ -99,7 +100,7 @@ def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request
             return f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
         case Wrong.LOSS:
             said = "NaN or no number" if loss == "nan" else loss
-            return f"the loss at {at} is {said}; {limits.rule(request.dtype, rows.loss[i])}"
+            return f"the loss at {at} is {said}; {loss_limits.rule(request.dtype, rows.loss[i])}"
     return _other_token(rows, bad[wrong[bad] == Wrong.TOKEN], sites)
 
 
@@ -109,7 +110,7 @@ def _other_token(rows: Rows, bad: np.ndarray, sites: Sites) -> str:
     context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
     place = f"context {context[0]}, position {position[0]}"
     have = sites.tokens(context[:1], position[:1])[0]
-    if token[0] == foreign.UNREADABLE:
+    if token[0] == foreign_tables.UNREADABLE:
         return f"the token at {place} is no whole number; {sites.dataset.name} has {have} there"
     said = f"the token at {place} is {token[0]}; {sites.dataset.name} has {have} there"
     inner = sites.has_position(context, position + 1)

@@ -10,7 +10,7 @@ import numpy as np
 from trajstore.errors import BadLosses, runs
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
 
 
 class Sites:

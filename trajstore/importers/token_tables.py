@@ -13,7 +13,7 @@ import polars as pl
 
 from trajstore.errors import BadDataset, runs
 from trajstore.importers.request import Request, choose_columns
-from trajstore.store import foreign
+from trajstore.store.files import foreign_tables
 
 _SITE = ("context", "position", "token")
 
@@ -28,15 +28,15 @@ def token_ids(
     """
     seen = pl.DataFrame(schema=dict.fromkeys(_SITE, pl.Int64))
     for path, kind in files:
-        columns = choose_columns(path, foreign.column_names(path, kind), request)
+        columns = choose_columns(path, foreign_tables.column_names(path, kind), request)
         if "token" not in columns:
             raise BadDataset(
                 f"{path} has no column 'token', so no dataset can be made of it. Name the one that holds it: "
                 "--map THEIRS=token"
             )
         wanted = {name: theirs for name, theirs in columns.items() if name in (*_SITE, "dataset")}
-        for batch in foreign.batches(path, kind, wanted):
-            frame = pl.DataFrame(batch).with_columns(pl.col("token").replace(foreign.UNREADABLE, None))
+        for batch in foreign_tables.batches(path, kind, wanted):
+            frame = pl.DataFrame(batch).with_columns(pl.col("token").replace(foreign_tables.UNREADABLE, None))
             if "dataset" in frame.columns:
                 frame = frame.filter(dataset=request.dataset)
             seen = pl.concat([seen, frame.select(_SITE)]).unique()

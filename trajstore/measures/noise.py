@@ -16,16 +16,16 @@ import numpy as np
 import torch
 
 from trajstore.errors import DeviceError
-from trajstore.scoring.losses import token_losses
-from trajstore.store.measures import Measure
+from trajstore.forward.losses import token_losses
+from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.losses import Ids, Scores
-    from trajstore.scoring.settings import Settings
+    from trajstore.forward.losses import Ids, Scores
+    from trajstore.scoring.options import Settings
 
 NOISE = "noise"
 """The computation's name; its measures begin with it."""

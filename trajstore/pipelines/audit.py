@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.analysis.audit import ADVICE, DAMAGED, Finding
-from trajstore.analysis.audit import audit as judge
-from trajstore.analysis.courses import Course, course
+from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Finding
+from trajstore.analysis.audit.audit import audit as judge
+from trajstore.analysis.audit.step_summaries import Course, course
+from trajstore.checkpoints.revisions import parse_revision
+from trajstore.checkpoints.suites import known_bad, run_named
 from trajstore.errors import DamagedFile, UnknownName
-from trajstore.scoring.revisions import parse_revision
-from trajstore.scoring.suites import known_bad, run_named
-from trajstore.store import coverage
-from trajstore.store.limits import guess_in_bits, hardly_nats
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files import coverage
+from trajstore.store.loss_limits import guess_in_bits, hardly_nats
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
-    from trajstore.store.slices import SliceFacts
+    from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.slices import SliceFacts
     from trajstore.store.store import Store
 
 SITES = 1 << 14

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.bootstrap import FEWEST, SKEWED, Interval
+from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Interval
 from trajstore.errors import listed
-from trajstore.store.selected import selected_by
-from trajstore.view.figures import plural
+from trajstore.store.groups.chosen_by_losses import selected_by
+from trajstore.view.figures.trajectories import plural
 
 if TYPE_CHECKING:
     from trajstore.analysis.trajectories import Comparison
+    from trajstore.pipelines.trajectories import Selection
     from trajstore.store.store import Store
-    from trajstore.view.gather import Selection
 
 
 _METHODS = {

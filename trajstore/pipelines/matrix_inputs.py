@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from trajstore.brief import Brief, count, of_checkpoints, of_names
+from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NotScored, UnknownName
-from trajstore.store.blocks import SliceBlocks
-from trajstore.store.matrix import Align, Missing, Sites, choose_sites, require_sites
-from trajstore.store.progress import Progress
-from trajstore.store.selection import checkpoints
+from trajstore.progress import Progress
+from trajstore.store.matrix.blocks import SliceBlocks
+from trajstore.store.matrix.checkpoints import checkpoints
+from trajstore.store.matrix.matrix import Align, Missing, Sites, choose_sites, require_sites
 
 if TYPE_CHECKING:
+    from trajstore.pipelines.trajectories import Selection
     from trajstore.store.store import Store
-    from trajstore.view.gather import Selection
 
 
 @dataclass(frozen=True)

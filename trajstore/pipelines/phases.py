@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.changes import FALSE_ALARMS
-from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
+from trajstore.analysis.phases.change_points import FALSE_ALARMS
+from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.brief import Brief
+from trajstore.display import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
-from trajstore.store.calls import is_call
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.steps import resolve
-from trajstore.view.enough import Enough
-from trajstore.view.gather import Selection, resampled_trajectories
-from trajstore.view.naming import finding_name
+from trajstore.pipelines.finding_names import finding_name
+from trajstore.pipelines.too_few_checkpoints import Enough
+from trajstore.pipelines.trajectories import Selection, resampled_trajectories
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.groups.macro_calls import is_call
+from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

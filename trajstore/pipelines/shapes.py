@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.choice import DECIDED
-from trajstore.analysis.schedule import LEAST_STEPS, Schedule
-from trajstore.analysis.shapes import SAMPLE, Shaper
-from trajstore.brief import Brief, count, of_checkpoints
-from trajstore.store.blocks import SliceBlocks
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.store.matrix import Sites, choose_sites, column_labels, pull, require_sites
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.selection import checkpoints
-from trajstore.view.enough import Enough
-from trajstore.view.gather import Selection
-from trajstore.view.inputs import hash_columns, hashes_read
-from trajstore.view.naming import finding_name, one_or_many
+from trajstore.analysis.shapes.model_choice import DECIDED
+from trajstore.analysis.shapes.shapes import SAMPLE, Shaper
+from trajstore.analysis.statistics.log_steps import LEAST_STEPS, Schedule
+from trajstore.display import Brief, count, of_checkpoints
+from trajstore.pipelines.finding_names import finding_name, one_or_many
+from trajstore.pipelines.matrix_inputs import hash_columns, hashes_read
+from trajstore.pipelines.too_few_checkpoints import Enough
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.matrix.blocks import SliceBlocks
+from trajstore.store.matrix.checkpoints import checkpoints
+from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, require_sites
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Draws, Interval, Ratio, Stratum
-from trajstore.analysis.enrichment import SCHEMA as GROUPS
-from trajstore.analysis.enrichment import enrichment
-from trajstore.analysis.spike_tokens import CLASSES, Classes, Tolerance, classify, shares
-from trajstore.analysis.spikes import CHANCE, ENOUGH, Noise, Power, Spike, Window, find_spikes, heights, power
-from trajstore.brief import Brief
+from trajstore.analysis.spikes.spikes import (
+    CHANCE,
+    ENOUGH,
+    Noise,
+    Power,
+    Spike,
+    Window,
+    find_spikes,
+    heights,
+    power,
+)
+from trajstore.analysis.spikes.tokens import CLASSES, Classes, Tolerance, classify, shares
+from trajstore.analysis.statistics.bootstrap import Draws, Interval, Ratio, Stratum
+from trajstore.analysis.statistics.enrichment import SCHEMA as GROUPS
+from trajstore.analysis.statistics.enrichment import enrichment
+from trajstore.display import Brief
 from trajstore.errors import BadOption, UnknownStep
-from trajstore.store.excerpts import with_context
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.store.matrix import column_labels
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.sums import Units, context_sums
-from trajstore.view.enriched import Memberships, memberships
-from trajstore.view.gather import Selection
-from trajstore.view.inputs import Asked, Inputs, hash_columns, resolve
-from trajstore.view.naming import (
+from trajstore.pipelines.finding_names import (
     ADDED,
     NewGroup,
     add_groups,
@@ -35,6 +36,15 @@ from trajstore.view.naming import (
     require_groups_free,
     slug,
 )
+from trajstore.pipelines.groups.enrichment import Memberships, memberships
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, resolve
+from trajstore.pipelines.token_context import with_context
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.matrix.context_sums import Units, context_sums
+from trajstore.store.matrix.matrix import column_labels
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

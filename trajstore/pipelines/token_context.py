@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.brief import Brief
+from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
-from trajstore.store import layout, named, query
-from trajstore.store.matrix import Align, check_align
-from trajstore.store.steps import resolve
-from trajstore.store.text import join_around
+from trajstore.store.files import layout
+from trajstore.store.matrix.matrix import Align, check_align
+from trajstore.store.matrix.steps import resolve
+from trajstore.store.queries import named_queries, query
+from trajstore.text import join_around
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -57,9 +58,9 @@ def examples(
     check_align(align)
     if n < 1 or width < 0:
         raise BadOption("-n and --width", f"{n}, {width}", "at least one token, and no negative width")
-    draw = named.find("group_examples")
+    draw = named_queries.find("group_examples")
     given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
-    rows, _ = query.frame(store, draw.sql, parameters=named.bind(store, draw, given))
+    rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, draw, given))
     sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
     drawn = rows.drop("tokens").drop_nulls()
     for dataset, context, position in drawn.iter_rows():

@@ -6,7 +6,7 @@ Counts checkpoints and nothing else; how many it takes is the analysis's to say.
 from __future__ import annotations
 
 from trajstore.errors import TrajstoreError, listed
-from trajstore.store.progress import Progress
+from trajstore.progress import Progress
 
 
 class Enough:

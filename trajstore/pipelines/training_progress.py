@@ -13,14 +13,14 @@ import polars as pl
 
 from trajstore.analysis.trajectories import Comparison, model_label
 from trajstore.errors import BadOption, TrajstoreError
-from trajstore.store.matrix import row_labels
-from trajstore.store.selection import checkpoints
-from trajstore.view.gather import Selection
+from trajstore.pipelines.trajectories import Selection
+from trajstore.store.matrix.checkpoints import checkpoints
+from trajstore.store.matrix.matrix import row_labels
 
 if TYPE_CHECKING:
+    from trajstore.pipelines.matrix_inputs import Asked
     from trajstore.store.store import Store
-    from trajstore.view.figures import X
-    from trajstore.view.inputs import Asked
+    from trajstore.view.figures.trajectories import X
 
 
 def check_x(x: str) -> None:

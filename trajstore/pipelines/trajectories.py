@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, ResampledCurve, group_label
 from trajstore.analysis.trajectories import resampled_trajectories as resampled_curves
 from trajstore.analysis.trajectories import trajectories as curves
+from trajstore.argument_names import also_named
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep, listed
-from trajstore.spelling import also_named
-from trajstore.store.calls import called_members, check_call, is_call
-from trajstore.store.matrix import Align, Sites, check_align, choose_sites, context_range
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.selection import Scored, checkpoints, named
-from trajstore.store.sums import ContextSums, context_sums
+from trajstore.progress import SILENT, Progress
+from trajstore.store.groups.macro_calls import called_members, check_call, is_call
+from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
+from trajstore.store.matrix.context_sums import ContextSums, context_sums
+from trajstore.store.matrix.matrix import Align, Sites, check_align, choose_sites, context_range
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 

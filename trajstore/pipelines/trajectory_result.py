@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.brief import Brief, of_checkpoints, of_names
-from trajstore.store.progress import SILENT, Progress
-from trajstore.view.caveats import caveats, chosen_by_losses
-from trajstore.view.figures import X, trajectory_chart
-from trajstore.view.gather import Selection, trajectories
-from trajstore.view.save import Plot
-from trajstore.view.training import check_x, with_training
+from trajstore.display import Brief, of_checkpoints, of_names
+from trajstore.pipelines.caveats import caveats, chosen_by_losses
+from trajstore.pipelines.training_progress import check_x, with_training
+from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.progress import SILENT, Progress
+from trajstore.view.charts.save import Plot
+from trajstore.view.figures.trajectories import X, trajectory_chart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trajstore.store.store import Store
-    from trajstore.view.charts import Chart
+    from trajstore.view.charts.chart import Chart
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trajstore.lazy import on_demand
+from trajstore.lazy_imports import on_demand
 
 if TYPE_CHECKING:
+    from trajstore.forward.losses import token_losses, token_scores
     from trajstore.scoring.callback import TrajectoryCallback
     from trajstore.scoring.job import score
-    from trajstore.scoring.losses import token_losses, token_scores
 
 __all__ = ["TrajectoryCallback", "score", "token_losses", "token_scores"]
 
@@ -20,8 +20,8 @@ __all__ = ["TrajectoryCallback", "score", "token_losses", "token_scores"]
 _NAMES = {
     "TrajectoryCallback": "trajstore.scoring.callback",
     "score": "trajstore.scoring.job",
-    "token_losses": "trajstore.scoring.losses",
-    "token_scores": "trajstore.scoring.losses",
+    "token_losses": "trajstore.forward.losses",
+    "token_scores": "trajstore.forward.losses",
 }
 if not TYPE_CHECKING:
     __getattr__ = on_demand(__name__, _NAMES)

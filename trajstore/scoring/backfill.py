@@ -16,9 +16,9 @@ from trajstore.errors import DamagedFile, LossesDisagree, SlicesDiffer, UnknownN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.scoring.losses import Scores
-    from trajstore.scoring.planning import Pending, Plan
-    from trajstore.store.datasets import Dataset
+    from trajstore.forward.losses import Scores
+    from trajstore.scoring.plan import Pending, Plan
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 ROUNDING = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}

@@ -18,29 +18,29 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError, told
+from trajstore.forward.attention_kernels import kernel_warning
+from trajstore.forward.losses import token_scores
 from trajstore.schema import check_name
-from trajstore.scoring.facts import model_facts
-from trajstore.scoring.fitting import unfit_datasets
-from trajstore.scoring.identity import check_same_architecture, check_same_weights
+from trajstore.scoring.compatibility import check_same_architecture, check_same_weights
 from trajstore.scoring.job import Report
-from trajstore.scoring.kernels import kernel_warning
-from trajstore.scoring.losses import token_scores
-from trajstore.scoring.present import check_same_format, check_same_tokens
-from trajstore.scoring.settings import Settings, choose_settings
-from trajstore.scoring.undisturbed import fingerprint_in_memory, undisturbed
-from trajstore.scoring.vocabulary import check_tokenizer, tokenizer_facts
-from trajstore.store.appending import flat_losses
-from trajstore.store.steps import resolve
+from trajstore.scoring.model_facts import model_facts
+from trajstore.scoring.options import Settings, choose_settings
+from trajstore.scoring.slice_compatibility import check_same_format, check_same_tokens
+from trajstore.scoring.tokenizer_check import unfit_datasets
+from trajstore.scoring.training_state import fingerprint_in_memory, undisturbed
+from trajstore.store.files.append import flat_losses
+from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from trajstore.store.datasets import Dataset
-    from trajstore.store.models import ModelFacts
-    from trajstore.store.slices import Provenance
+    from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.models import ModelFacts
+    from trajstore.store.files.slices import Provenance
     from trajstore.store.store import Store
 
 _log = logging.getLogger(__name__)

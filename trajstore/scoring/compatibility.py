@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trajstore.checkpoints.loading import weights_fingerprint
+from trajstore.checkpoints.revisions import parse_revision
 from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch
-from trajstore.scoring.checkpoints import weights_fingerprint
-from trajstore.scoring.revisions import parse_revision
 
 if TYPE_CHECKING:
-    from trajstore.scoring.finding import Source
-    from trajstore.store.models import ModelFacts
+    from trajstore.checkpoints.runs import Source
+    from trajstore.store.files.models import ModelFacts
     from trajstore.store.store import Store
 
 _CHOOSE = "Give this run a name of its own: --name NAME"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trajstore.scoring.complete import why_incomplete
+from trajstore.checkpoints.completeness import why_incomplete
 from trajstore.scoring.job import check_plan, settings_of
 
 if TYPE_CHECKING:
+    from trajstore.progress import Progress
     from trajstore.scoring.job import RunOptions
-    from trajstore.scoring.planning import Plan
-    from trajstore.store.progress import Progress
+    from trajstore.scoring.plan import Plan
     from trajstore.store.store import Store
 
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 
+from trajstore.checkpoints.cache_limit import CacheLimit
+from trajstore.checkpoints.loading import load
+from trajstore.checkpoints.prefetch import Ahead
 from trajstore.errors import (
     BadLosses,
     CheckpointError,
@@ -28,30 +31,27 @@ from trajstore.errors import (
     UnfitContext,
     told,
 )
+from trajstore.forward.attention_kernels import kernel_warning
+from trajstore.forward.threads import Threads
+from trajstore.progress import SILENT
 from trajstore.scoring.backfill import check_columns_there, is_to_do
-from trajstore.scoring.cachelimit import CacheLimit
-from trajstore.scoring.checkpoints import load
-from trajstore.scoring.facts import record_facts
-from trajstore.scoring.fitting import check_tokenizers, unfit_datasets
-from trajstore.scoring.identity import check_same_weights
-from trajstore.scoring.kernels import kernel_warning
-from trajstore.scoring.pace import Budget
-from trajstore.scoring.planning import Pending, Plan, plan
-from trajstore.scoring.prefetch import Ahead
-from trajstore.scoring.present import check_same_format
-from trajstore.scoring.publishing import Publisher
-from trajstore.scoring.settings import Settings, choose_settings
-from trajstore.scoring.threads import Threads
-from trajstore.store.progress import SILENT
+from trajstore.scoring.compatibility import check_same_weights
+from trajstore.scoring.model_facts import record_facts
+from trajstore.scoring.options import Settings, choose_settings
+from trajstore.scoring.plan import Pending, Plan, plan
+from trajstore.scoring.publish import Publisher
+from trajstore.scoring.slice_compatibility import check_same_format
+from trajstore.scoring.time_budget import Budget
+from trajstore.scoring.tokenizer_check import check_tokenizers, unfit_datasets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
-    from trajstore.scoring.fitting import Tokenizers
-    from trajstore.scoring.prefetch import Ready
-    from trajstore.scoring.timed import TimedJob
-    from trajstore.store.progress import Progress
+    from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
+    from trajstore.checkpoints.prefetch import Ready
+    from trajstore.progress import Progress
+    from trajstore.scoring.executors.timeout import TimedJob
+    from trajstore.scoring.tokenizer_check import Tokenizers
     from trajstore.store.store import Store
 
 __all__ = ["Job", "Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
@@ -180,7 +180,7 @@ def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unp
     if options.get("timeout") is None:
         job: Job | TimedJob = Job(store, plan, settings, tokenizers, options, progress)
     else:
-        from trajstore.scoring.timed import TimedJob
+        from trajstore.scoring.executors.timeout import TimedJob
 
         job = TimedJob(store, plan, settings.provenance.run, tokenizers, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")

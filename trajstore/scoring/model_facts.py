@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trajstore.brief import count
+from trajstore.display import count
 from trajstore.errors import ModelMismatch
-from trajstore.store.models import ModelFacts
+from trajstore.store.files.models import ModelFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.planning import Plan
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.scoring.plan import Plan
     from trajstore.store.store import Store
 
 

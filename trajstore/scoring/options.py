@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from trajstore.errors import DeviceError
-from trajstore.scoring.columns import check_columns
-from trajstore.scoring.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
-from trajstore.store.slices import Provenance
+from trajstore.forward.columns import check_columns
+from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
+from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__
 
 VOCABS = ("full", "tokenizer")

@@ -8,23 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.checkpoints import hub
+from trajstore.checkpoints.runs import Source, find_checkpoints
 from trajstore.errors import BadDataset, ModelMismatch
+from trajstore.forward.columns import check_columns
 from trajstore.schema import check_name
-from trajstore.scoring import hub
 from trajstore.scoring.backfill import lacking_columns
-from trajstore.scoring.columns import check_columns
-from trajstore.scoring.finding import Source, find_checkpoints
-from trajstore.scoring.identity import check_same_run
-from trajstore.scoring.ordering import in_order
-from trajstore.scoring.present import check_same_tokens
-from trajstore.store.steps import resolve
+from trajstore.scoring.compatibility import check_same_run
+from trajstore.scoring.slice_compatibility import check_same_tokens
+from trajstore.scoring.step_order import in_order
+from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.scoring.checkpoints import Checkpoint
-    from trajstore.store.datasets import Dataset
-    from trajstore.store.models import ModelFacts
+    from trajstore.checkpoints.loading import Checkpoint
+    from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.models import ModelFacts
     from trajstore.store.store import Store
 
 

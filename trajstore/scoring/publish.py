@@ -6,26 +6,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trajstore.errors import StoreUnusable, told
+from trajstore.forward.losses import token_scores
+from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.scoring.backfill import add_columns
-from trajstore.scoring.facts import model_facts
-from trajstore.scoring.identity import check_same_architecture, check_same_run
-from trajstore.scoring.losses import token_scores
-from trajstore.scoring.noise import NOISE, measure_noise
-from trajstore.scoring.present import check_same_format
-from trajstore.store.appending import flat_losses
+from trajstore.scoring.compatibility import check_same_architecture, check_same_run
+from trajstore.scoring.model_facts import model_facts
+from trajstore.scoring.slice_compatibility import check_same_format
+from trajstore.store.files.append import flat_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.checkpoints import Checkpoint, LoadedCheckpoint
-    from trajstore.scoring.losses import Ids, Scores
-    from trajstore.scoring.planning import Plan
-    from trajstore.scoring.settings import Settings
-    from trajstore.store.datasets import Dataset
-    from trajstore.store.models import ModelFacts
-    from trajstore.store.progress import Progress
+    from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
+    from trajstore.forward.losses import Ids, Scores
+    from trajstore.progress import Progress
+    from trajstore.scoring.options import Settings
+    from trajstore.scoring.plan import Plan
+    from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.models import ModelFacts
     from trajstore.store.store import Store
 
 

@@ -13,8 +13,8 @@ from trajstore.errors import DamagedFile, SlicesDiffer, UnknownName, runs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trajstore.store.datasets import Dataset
-    from trajstore.store.slices import Provenance, SliceFacts
+    from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.slices import Provenance, SliceFacts
     from trajstore.store.store import Store
 
 

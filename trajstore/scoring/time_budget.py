@@ -17,7 +17,7 @@ from trajstore.errors import BadOption, DamagedFile, UnknownName
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trajstore.store.slices import Provenance
+    from trajstore.store.files.slices import Provenance
     from trajstore.store.store import Store
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)")

@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_of
 from trajstore.errors import CheckpointError, TokenizerMismatch, TrajstoreError, UnfitContext
-from trajstore.scoring.losses import check_contexts
-from trajstore.scoring.vocabulary import check_tokenizer, tokenizer_of
+from trajstore.forward.losses import check_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel
 
-    from trajstore.scoring.losses import Ids
-    from trajstore.scoring.planning import Plan
-    from trajstore.store.datasets import Dataset
+    from trajstore.forward.losses import Ids
+    from trajstore.scoring.plan import Plan
+    from trajstore.store.files.datasets import Dataset
 
 
 @dataclass(frozen=True)

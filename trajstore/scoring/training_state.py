@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trajstore.scoring.quiet import quiet
-from trajstore.scoring.weightfiles import fingerprint, weight_files
-from trajstore.store import scratch
+from trajstore import scratch
+from trajstore.checkpoints.library_output import quiet
+from trajstore.checkpoints.weight_files import fingerprint, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

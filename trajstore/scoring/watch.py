@@ -12,20 +12,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from trajstore.checkpoints.completeness import Look, look, why_incomplete
+from trajstore.checkpoints.revisions import step_pattern
+from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.errors import BadOption, CheckpointError, TrajstoreError, UnfitContext, UnknownStep
+from trajstore.progress import SILENT
 from trajstore.schema import check_name
-from trajstore.scoring.complete import Look, look, why_incomplete
-from trajstore.scoring.finding import find_checkpoints
 from trajstore.scoring.job import Report, RunOptions, run
-from trajstore.scoring.planning import Plan, plan
-from trajstore.scoring.revisions import step_pattern
-from trajstore.store.progress import SILENT
-from trajstore.store.steps import parts, resolve
+from trajstore.scoring.plan import Plan, plan
+from trajstore.store.matrix.steps import parts, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
     from trajstore.store.store import Store
 
 SETTLE = 1.0

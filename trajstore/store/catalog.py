@@ -20,9 +20,10 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore import scratch
 from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
-from trajstore.store import scratch, statements, turns
+from trajstore.store import catalog_lock, read_only
 
 _PATIENCE = 30.0
 """Seconds for which a locked catalog is tried again; a write takes milliseconds."""
@@ -104,7 +105,7 @@ def _check_size(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 def check_definitions(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Raise `DamagedFile` unless all that a copied or attached catalog can run only reads."""
     try:
-        statements.check_definitions(connection)
+        read_only.check_definitions(connection)
     except QueryError as error:
         raise DamagedFile(root / CATALOG, str(error), REBUILD) from error
 
@@ -132,7 +133,7 @@ def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises `StoreUnusable` where the file cannot be written, or stays with others too long.
     """
     with (
-        turns.turn(root),
+        catalog_lock.turn(root),
         _in_process,
         _written(root / CATALOG),
         contextlib.closing(empty_session(root)) as connection,

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore import scratch
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, groupfiles, grouptables, groupviews, lifecycle, migrate, scratch
+from trajstore.store import catalog, lifecycle, migrate
+from trajstore.store.files import group_files
+from trajstore.store.groups import tables
+from trajstore.store.groups import views as groupviews
 
 Texts = dict[str, str]
 """Text of each view and macro by its full name."""
@@ -45,9 +49,9 @@ def meant(root: Path) -> Texts:
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         empty = Path(folder).resolve()
         lifecycle.stand_ins(empty)
-        for name, group in groupfiles.own(root).items():
+        for name, group in group_files.own(root).items():
             if group.is_table:
-                grouptables.publish_empty(empty, name)
+                tables.publish_empty(empty, name)
         with catalog.empty_session(empty, [root]) as session:
             migrate.migrate(session, root)
             return _texts(session, empty)

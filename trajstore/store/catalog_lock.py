@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trajstore.errors import StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import layout
+from trajstore.store.files import layout
 
 FILE = "catalog.lock"
 

@@ -13,28 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore import sqlfiles
-from trajstore.brief import count
+from trajstore.display import count
 from trajstore.errors import DamagedFile, TrajstoreError
+from trajstore.progress import SILENT, Progress
 from trajstore.schema import CATALOG
-from trajstore.store import (
-    coverage,
-    definitions,
-    digests,
-    findings,
-    groupfiles,
-    grouptables,
-    layout,
-    lifecycle,
-    measures,
-    models,
-    query,
-    slices,
-    strays,
-)
-from trajstore.store.progress import SILENT, Progress
+from trajstore.store import catalog_check, lifecycle, strays
+from trajstore.store.disk import digests
+from trajstore.store.files import coverage, findings, group_files, layout, measures, models, slices
+from trajstore.store.groups import tables as grouptables
+from trajstore.store.queries import query
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 _SCORE = "trajstore score writes it again once the file is gone (check --deep --quarantine moves it)"
@@ -172,18 +162,18 @@ def _foreign(root: Path) -> Iterator[Problem]:
 def _definition_problems(store: Store) -> Iterator[Problem]:
     """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        there = definitions.there(store.path)
+        there = catalog_check.there(store.path)
     except DamagedFile as error:
         yield Problem(CATALOG, error.reason, _REBUILD)
         return
     try:
-        meant = definitions.meant(store.path)
+        meant = catalog_check.meant(store.path)
     except TrajstoreError as error:
         yield Problem("groups", str(error), "mend or remove that file")
         return
-    for path, what in definitions.differences(there, meant):
+    for path, what in catalog_check.differences(there, meant):
         yield Problem(path, what, _REBUILD)
-    for name in groupfiles.announced(store.path):
+    for name in group_files.announced(store.path):
         what = "putting it in place was cut short, so the group is as before"
         yield Problem(f"groups/{name}.sql", what, f"give it again (trajstore group add), or: {_REBUILD}")
 
@@ -252,7 +242,7 @@ def _finding_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
 def _table_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
     """Tables of groups that are not as they were written, are not there, or are no group's."""
     try:
-        own = groupfiles.own(store.path)
+        own = group_files.own(store.path)
     except DamagedFile:  # named among the definitions
         return
     there = {path.stem for path in store.path.glob("groups/*.parquet")}

@@ -15,20 +15,10 @@ import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import (
-    catalog,
-    datasets,
-    digests,
-    findings,
-    groupwrites,
-    layout,
-    measures,
-    migrate,
-    models,
-    sealing,
-    slices,
-    turns,
-)
+from trajstore.store import catalog, catalog_lock, migrate
+from trajstore.store.disk import add_digests, digests
+from trajstore.store.files import datasets, findings, layout, measures, models, slices
+from trajstore.store.groups import writes
 from trajstore.store.migrate import Migration
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
@@ -36,7 +26,7 @@ _STAND_INS = (".osses", ".okens", ".odels", ".easures", ".indings")
 _OURS = {
     CATALOG,
     f"{CATALOG}.wal",
-    turns.FILE,
+    catalog_lock.FILE,
     *_FOLDERS,
     *_STAND_INS,
     "measures",
@@ -104,7 +94,7 @@ def create(path: StorePath) -> Path:
         layout.check_links(root)
         for name in _FOLDERS:
             (root / name).mkdir(exist_ok=True)
-        with turns.turn(root):
+        with catalog_lock.turn(root):
             if not (root / CATALOG).exists():  # another job may have made it
                 _put_catalog(root)
     return root
@@ -115,7 +105,7 @@ def rebuild(path: StorePath) -> Path:
     root = _or_inside(checked(path), "losses")
     if not (root / "losses").is_dir():
         raise StoreNotFound(path)
-    with turns.turn(root):
+    with catalog_lock.turn(root):
         _put_catalog(root)
     return root
 
@@ -145,11 +135,11 @@ def migrate_store(path: StorePath) -> list[str]:
     """Bring a store's catalog up to this version; returns what was applied."""
     root = existing(path)
     stand_ins(root)
-    sealing.add_digests(root)
+    add_digests.add_digests(root)
     with catalog.maintaining(root) as connection:
         done = migrate.migrate(connection, root)
-        sealing.add_group_digests(root)  # of those that work
-        groupwrites.take_back(connection, root)
+        add_digests.add_group_digests(root)  # of those that work
+        writes.take_back(connection, root)
     layout.sweep_temporaries(root)
     return done
 
@@ -163,17 +153,17 @@ def migrations(path: StorePath) -> list[Migration]:
 def _put_catalog(root: Path) -> None:
     """Make a catalog aside and publish it whole, in the place of one that is there."""
     stand_ins(root)
-    sealing.add_digests(root)
+    add_digests.add_digests(root)
     fresh = layout.temporary(root, ".duckdb")
     try:
         with catalog.creating(root, fresh) as connection:
             migrate.migrate(connection, root)
-        sealing.add_group_digests(root)  # of those that work
-        with turns.put_aside(root):
+        add_digests.add_group_digests(root)  # of those that work
+        with catalog_lock.put_aside(root):
             # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
             (root / f"{CATALOG}.wal").unlink(missing_ok=True)
             layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=True)
-        groupwrites.forget_announced(root)
+        writes.forget_announced(root)
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -17,7 +17,9 @@ from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store import catalog, groupfiles, groupviews, statements
+from trajstore.store import catalog, read_only
+from trajstore.store.files import group_files
+from trajstore.store.groups import views
 from trajstore.version import __version__
 
 DEFINITIONS = "views, macros and groups"
@@ -139,10 +141,10 @@ def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
             connection.execute(file.text)
         if kind == "macros":
             connection.execute(_commented(file))
-    for _, cause in groupviews.create_views(connection, groupfiles.shipped().values()):
+    for _, cause in views.create_views(connection, group_files.shipped().values()):
         raise cause
-    groupviews.create_all(connection, root)
-    statements.check_definitions(connection)
+    views.create_all(connection, root)
+    read_only.check_definitions(connection)
     connection.execute("DELETE FROM definitions")
     connection.execute(
         "INSERT INTO definitions SELECT ?, ?, now() AT TIME ZONE 'UTC'", [_digest(), __version__]

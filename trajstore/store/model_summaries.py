@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile, PassedOver
-from trajstore.store import coverage, findings, groupfiles, measures, models
-from trajstore.store.findings import Finding
-from trajstore.store.findingtables import TABLES
-from trajstore.store.models import ModelFacts
+from trajstore.store.files import coverage, findings, group_files, measures, models
+from trajstore.store.files.finding_tables import TABLES
+from trajstore.store.files.findings import Finding
+from trajstore.store.files.models import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _summary(root: Path, name: str) -> ModelSummary:
 def mentions(root: Path, name: str) -> ModelMentions:
     """Where else a model is named."""
     named = re.compile(rf"'(?:[^']*[^'A-Za-z0-9._-])?{re.escape(name)}(?:[^'A-Za-z0-9._-][^']*)?'")
-    groups = [group for group, each in groupfiles.own(root).items() if named.search(each.sql)]
+    groups = [group for group, each in group_files.own(root).items() if named.search(each.sql)]
     of_it = [each for each in findings.all_of(root) if _is_of(each, name)]
     return ModelMentions(models.children(root, name), [(each.kind, each.name) for each in of_it], groups)
 

@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile, ModelExists, RenamingUnfinished, UnknownName
+from trajstore.progress import SILENT, Progress
 from trajstore.schema import META_KEY, check_name
-from trajstore.store import appending, coverage, digests, footers, layout, measures, models, strays, turns
-from trajstore.store.progress import SILENT, Progress
+from trajstore.store import catalog_lock, strays
+from trajstore.store.disk import digests, footers
+from trajstore.store.files import append, coverage, layout, measures, models
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def rename(root: Path, old: str, new: str, progress: Progress = SILENT) -> Renam
 
     No job may be scoring the model. The catalog's turn is held while folders and facts change, not while footers do.
     """
-    with turns.turn(root):
+    with catalog_lock.turn(root):
         require_possible(root, old, new)
         # All of these are read before anything is written.
         own = models.whole(root, old) if layout.model_path(root, old).exists() else {}
@@ -74,7 +76,7 @@ def rename(root: Path, old: str, new: str, progress: Progress = SILENT) -> Renam
         _move(root, measures.folder_of(root, old), measures.folder_of(root, new))
         layout.remove(root, layout.model_path(root, old))
     damaged = _change_footers(root, old, new, progress)
-    with turns.turn(root):
+    with catalog_lock.turn(root):
         _finish(root, old, new)
         left = sum(len(coverage.steps(root, old, name)) for name in coverage.dataset_names(root, old))
         return Renamed(models.children(root, new), damaged, left)
@@ -132,7 +134,7 @@ def _change_footer(root: Path, path: Path, old: str, new: str) -> None:
     metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
     facts = json.loads(metadata.get(META_KEY.encode(), b"{}"))
     if facts.get("model") == old:
-        with appending.held(path):
+        with append.held(path):
             made = footers.with_model(path.read_bytes(), new)
             layout.publish(root, path, memoryview(made), replace=True)
 

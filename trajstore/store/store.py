@@ -14,35 +14,26 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from trajstore.argument_names import also_named
 from trajstore.errors import DatasetExists, PassedOver, TrajstoreError, UnknownName, listed
+from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
-from trajstore.spelling import also_named
-from trajstore.store import (
-    appending,
-    catalog,
-    coverage,
-    datasets,
-    dropping,
-    findings,
-    groupviews,
-    layout,
-    lifecycle,
-    measures,
-    migrate,
-    models,
-    modelsummary,
-    named,
-    renaming,
-    selection,
-    slices,
-    strays,
-)
-from trajstore.store.datasets import Dataset, NewDataset
-from trajstore.store.findings import Finding, Replace, Writer
-from trajstore.store.groupfiles import Definition
-from trajstore.store.groups import Groups
-from trajstore.store.items import align_items, stack
-from trajstore.store.matrix import (
+from trajstore.store import catalog, lifecycle, migrate, rename, strays
+from trajstore.store import drop as dropping
+from trajstore.store import model_summaries as modelsummary
+from trajstore.store.files import append as appending
+from trajstore.store.files import coverage, datasets, findings, layout, measures, models, slices
+from trajstore.store.files.datasets import Dataset, NewDataset
+from trajstore.store.files.findings import Finding, Replace, Writer
+from trajstore.store.files.group_files import Definition
+from trajstore.store.files.measures import Measure
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.files.slices import Provenance, SliceFacts
+from trajstore.store.groups import views
+from trajstore.store.groups.groups import Groups
+from trajstore.store.matrix import checkpoints
+from trajstore.store.matrix.items import align_items, stack
+from trajstore.store.matrix.matrix import (
     Align,
     LossMatrix,
     Missing,
@@ -50,13 +41,10 @@ from trajstore.store.matrix import (
     pull,
     require_sites,
 )
-from trajstore.store.measures import Measure
-from trajstore.store.models import ModelFacts
-from trajstore.store.modelsummary import ModelMentions, ModelSummary
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.query import Parameters, connect, select
-from trajstore.store.renaming import Renamed
-from trajstore.store.slices import Provenance, SliceFacts
+from trajstore.store.model_summaries import ModelMentions, ModelSummary
+from trajstore.store.queries import named_queries
+from trajstore.store.queries.query import Parameters, connect, select
+from trajstore.store.rename import Renamed
 
 
 class Store:
@@ -107,7 +95,7 @@ class Store:
             if not self._checked:
                 layout.check_small_files(self.path)
                 catalog.check_definitions(self._copy, self.path)
-                groupviews.settle(self._copy, self.path)
+                views.settle(self._copy, self.path)
                 layout.put_back(self.path)
                 self._checked = True
         return self._copy
@@ -128,13 +116,13 @@ class Store:
         self.groups.notice(query)
         return select(self.connection(files), query, parameters)
 
-    def query(self, name: str, /, **parameters: named.Value) -> duckdb.DuckDBPyRelation:
+    def query(self, name: str, /, **parameters: named_queries.Value) -> duckdb.DuckDBPyRelation:
         """The relation of a named query, as `sql` gives it: `store.query("coverage", models="tiny-*")`.
 
         Raises `UnknownName`, `UnknownStep`, `MissingParameter` or `BadOption` for what it does not take.
         """
-        found = named.find(name)
-        return self.sql(found.sql, named.bind(self, found, parameters))
+        found = named_queries.find(name)
+        return self.sql(found.sql, named_queries.bind(self, found, parameters))
 
     def connection(self, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the session, with the registered frames; no statement on it is checked."""
@@ -148,7 +136,7 @@ class Store:
 
     def define(self, groups: Sequence[Definition]) -> None:
         """Make the views of groups in this session, and there alone; raises the error of the first that fails."""
-        for _, cause in groupviews.create_views(self._session, groups):
+        for _, cause in views.create_views(self._session, groups):
             raise cause
 
     def register(self, name: str, frame: pl.DataFrame | Any) -> None:
@@ -217,7 +205,7 @@ class Store:
         No job may be scoring it. Findings and groups that name it stay as they are. Raises `UnknownName`, `BadName`,
         `ModelExists` where the new name is taken, `RenamingUnfinished` and `DamagedFile`, all before it begins.
         """
-        return renaming.rename(self.path, old, new, progress)
+        return rename.rename(self.path, old, new, progress)
 
     # slices
 
@@ -326,7 +314,7 @@ class Store:
         `steps` are resolved as for `matrix`. Raises `UnknownName`, `NotScored`, `UnknownStep`, `BadSteps`.
         """
         on = [datasets] if isinstance(datasets, str) else datasets
-        return selection.chosen_slices(self.scored(models), on, models, steps)
+        return checkpoints.chosen_slices(self.scored(models), on, models, steps)
 
     def drop(self, slices: Sequence[tuple[str, str, int]], models: Sequence[str] = ()) -> None:
         """Remove slices (model, dataset, step) and the measures that belong to them, for good.
@@ -457,4 +445,4 @@ class Store:
         spec: str | int | Sequence[int],
     ) -> list[tuple[str, int]]:
         """(model, step) of a matrix's rows, in order."""
-        return selection.checkpoints(self.scored(models), dataset_names, models, spec)
+        return checkpoints.checkpoints(self.scored(models), dataset_names, models, spec)

@@ -6,11 +6,11 @@
 
 from typing import TYPE_CHECKING
 
-from trajstore.lazy import on_demand
-from trajstore.view.charts import Chart, Mark, Panel, Series
-from trajstore.view.figures import pca_charts, trajectory_chart
-from trajstore.view.report import write_report
-from trajstore.view.save import save_chart
+from trajstore.lazy_imports import on_demand
+from trajstore.view.charts.chart import Chart, Mark, Panel, Series
+from trajstore.view.charts.save import save_chart
+from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.report.report import write_report
 
 __all__ = [
     "Chart",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from trajstore.analysis.placing import FEWEST, distances, out_of_place
+from trajstore.analysis.audit.misplaced import FEWEST, distances, out_of_place
 
 PYTHIA = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
 
@@ -127,9 +127,9 @@ def test_of_few_steps_nothing_is_said() -> None:
 def test_a_real_training_run() -> None:
     """A tiny model learns a fixed text, and its noise at a high constant rate is that of training."""
     import torch
-    from tiny_models import neox
 
-    from trajstore.scoring.losses import token_losses
+    from tests.tiny_models import neox
+    from trajstore.forward.losses import token_losses
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

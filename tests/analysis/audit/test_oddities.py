@@ -6,7 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from honest_runs import (
+
+from tests.honest_runs import (
     DENSE,
     HONEST,
     LOG,
@@ -20,9 +21,8 @@ from honest_runs import (
     nearly_a_copy,
     other_seed_once,
 )
-
-from trajstore.analysis.courses import course
-from trajstore.analysis.oddities import Oddities, oddities
+from trajstore.analysis.audit.oddities import Oddities, oddities
+from trajstore.analysis.audit.step_summaries import course
 
 TWENTY = DENSE[::3]
 SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.75)}
@@ -145,9 +145,9 @@ def test_of_a_few_steps_only_copies_are_named() -> None:
 def trained(seed: int, schedule: str) -> Run:
     """A tiny model that learns texts in which each token follows from the one before with a probability of 0.8."""
     import torch
-    from tiny_models import neox
 
-    from trajstore.scoring.losses import token_losses
+    from tests.tiny_models import neox
+    from trajstore.forward.losses import token_losses
 
     rng = np.random.default_rng(seed)
     following = rng.permutation(64)

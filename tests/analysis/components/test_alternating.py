@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from test_projection import Streamed
 
-from trajstore.analysis.alternating import Descent, _better_directions, _revive, descend
-from trajstore.analysis.gram import ArrayBlocks
+from tests.analysis.components.test_projection import Streamed
+from trajstore.analysis.components.alternating import Descent, _better_directions, _revive, descend
+from trajstore.analysis.components.gram import ArrayBlocks
 
 
 def trajectories(

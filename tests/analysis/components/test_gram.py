@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from trajstore.analysis.gram import (
+from trajstore.analysis.components.gram import (
     _ELEMENTS,
     _WIDTH,
     ArrayBlocks,

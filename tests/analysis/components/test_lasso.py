@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
 
-from trajstore.analysis import lasso as module
-from trajstore.analysis.lasso import lasso
+from trajstore.analysis.components import lasso as module
+from trajstore.analysis.components.lasso import lasso
 
 
 def directions(rows: int, k: int, alike: float, seed: int = 0) -> np.ndarray:

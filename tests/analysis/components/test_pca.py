@@ -11,11 +11,11 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 import trajstore.analysis
-from trajstore.analysis.gram import _WIDTH
-from trajstore.analysis.pca import PCA as PCAClass
-from trajstore.analysis.pca import pca
+from trajstore.analysis.components.gram import _WIDTH
+from trajstore.analysis.components.pca import PCA as PCAClass
+from trajstore.analysis.components.pca import pca
 from trajstore.errors import TrajstoreError
-from trajstore.store.matrix import LossMatrix
+from trajstore.store.matrix.matrix import LossMatrix
 from trajstore.store.store import Store
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from trajstore.analysis import projection
-from trajstore.analysis.gram import ArrayBlocks
-from trajstore.analysis.projection import project
+from trajstore.analysis.components import projection
+from trajstore.analysis.components.gram import ArrayBlocks
+from trajstore.analysis.components.projection import project
 from trajstore.errors import TrajstoreError
 
 

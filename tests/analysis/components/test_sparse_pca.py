@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import SparsePCA as ScikitSparsePCA
-from test_alternating import trajectories
-from test_projection import Streamed
 
 from benchmarks.synthetic import Size, _losses
-from trajstore.analysis.methods import Method, Sparsity
-from trajstore.analysis.sparse_pca import SparseFit, SparsePCA, sparse_pca
-from trajstore.cli.pca import pca as command_of_pca
+from tests.analysis.components.test_alternating import trajectories
+from tests.analysis.components.test_projection import Streamed
+from trajstore.analysis.components.methods import Method, Sparsity
+from trajstore.analysis.components.sparse_pca import SparseFit, SparsePCA, sparse_pca
+from trajstore.cli.analyses.pca import pca as command_of_pca
 from trajstore.errors import TrajstoreError
-from trajstore.store.matrix import LossMatrix
+from trajstore.store.matrix.matrix import LossMatrix
 
 
 def synthetic(rows: int = 60, columns: int = 380) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_the_objective_by_definition_and_the_conditions_of_a_minimum() -> None:
 def test_finished_on_the_matrix_it_is_as_good_as_run_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     values = synthetic(100)
     projected = sparse_pca(values, 4)
-    monkeypatch.setattr(importlib.import_module("trajstore.analysis.sparse_pca"), "_BASIS", 100)
+    monkeypatch.setattr(importlib.import_module("trajstore.analysis.components.sparse_pca"), "_BASIS", 100)
     whole = sparse_pca(values, 4)
     assert projected.objective[-1] == pytest.approx(whole.objective[-1], rel=1e-5)
     np.testing.assert_allclose(matched(projected.components, whole.components), whole.components, atol=0.02)

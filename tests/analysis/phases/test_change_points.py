@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.changes import FALSE_ALARMS
-from trajstore.analysis.phases import Curve, Settings, events
+from trajstore.analysis.phases.change_points import FALSE_ALARMS
+from trajstore.analysis.phases.phases import Curve, Settings, events
 
 PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 143_001, 1000)])
 FEW = np.array([0, *np.unique(np.round(np.geomspace(1, 143_000, 20)).astype(int))])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from simulated_shapes import CURVES, LOG12, LOG20, PYTHIA, losses
 from typer.testing import CliRunner
 
-from trajstore.analysis.schedule import Schedule
-from trajstore.analysis.shapes import Shaper
+from tests.simulated_shapes import CURVES, LOG12, LOG20, PYTHIA, losses
+from trajstore.analysis.shapes.shapes import Shaper
+from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_a_mean_loss_whose_noise_is_small_is_no_sigmoid() -> None:
 
 
 def test_the_command_on_scaling_laws(store: Store) -> None:
-    from conftest import ragged
+    from tests.conftest import ragged
 
     dataset = store.add_dataset("laws", ragged((90, 70, 40)))
     values = losses("scaling law", LOG20, dataset.n_losses, 0.1, 0.0)

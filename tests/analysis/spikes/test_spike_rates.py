@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.bootstrap import Draws
-from trajstore.analysis.gram import ArrayBlocks
-from trajstore.analysis.spike_tokens import Tolerance, classify, shares
-from trajstore.analysis.spikes import Window, find_spikes, noise, power
+from trajstore.analysis.components.gram import ArrayBlocks
+from trajstore.analysis.spikes.spikes import Window, find_spikes, noise, power
+from trajstore.analysis.spikes.tokens import Tolerance, classify, shares
+from trajstore.analysis.statistics.bootstrap import Draws
 
 PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 143_001, 1000)])
 """154 steps."""

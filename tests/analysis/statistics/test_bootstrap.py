@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.bootstrap import FEWEST, SKEWED, Draws, Interval, Ratio, Stratum, estimate
+from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Draws, Interval, Ratio, Stratum, estimate
 from trajstore.errors import BadOption
 
 
@@ -75,7 +75,7 @@ def test_the_bootstrap_is_that_of_a_plain_loop(signs: list[int], datasets: int) 
 def test_a_large_dataset_is_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     strata = [made(np.random.default_rng(1), "d", 80, 80, 4, 1)]
     whole = estimate(strata, [1], Draws())
-    monkeypatch.setattr("trajstore.analysis.bootstrap._BLOCK", 80 * 33)
+    monkeypatch.setattr("trajstore.analysis.statistics.bootstrap._BLOCK", 80 * 33)
     pieces = estimate(strata, [1], Draws())
     np.testing.assert_allclose(pieces.low, whole.low, rtol=1e-13)
 

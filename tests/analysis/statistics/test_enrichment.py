@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.enrichment import SCHEMA, design_effect, enrichment, holm
+from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.analysis.statistics.enrichment import SCHEMA, design_effect, enrichment, holm
 
 
 def table(tokens: int, of_group: int, marked: int, both: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from trajstore.cli import app
 from trajstore.errors import BadName, DamagedFile, FindingExists, UnknownName
-from trajstore.store import checks, findings
+from trajstore.store import checks
+from trajstore.store.files import findings
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

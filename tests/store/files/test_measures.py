@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_STEPS, ragged
 
+from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist, StoreTooOld, UnknownName
-from trajstore.store import catalog, checks, measures, migrate
+from trajstore.store import catalog, checks, migrate
+from trajstore.store.files import measures
+from trajstore.store.files.measures import Measure
 from trajstore.store.lifecycle import migrate_store
-from trajstore.store.measures import Measure
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import PLANTED_LENGTHS, ragged
-from tiny_models import neox, random_dataset, save_run
 from typer.testing import CliRunner
 
-from trajstore.analysis.pca import pca
+from tests.conftest import PLANTED_LENGTHS, ragged
+from tests.tiny_models import neox, random_dataset, save_run
+from trajstore.analysis.components.pca import pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.cli import app
 from trajstore.errors import (
@@ -27,17 +27,18 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownName,
 )
+from trajstore.pipelines import trajectories
+from trajstore.pipelines.components.pca import components
 from trajstore.scoring import job, token_losses
-from trajstore.store import appending, checks, slices
-from trajstore.store.slices import Provenance
-from trajstore.view import gather
-from trajstore.view.components import components
+from trajstore.store import checks
+from trajstore.store.files import append, slices
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 LENGTHS = (5, 2, 9, 4)
@@ -210,14 +211,14 @@ def test_a_slice_completed_meanwhile_is_not_made_partial(
 ) -> None:
     """Another job completes the slice between our look and our lock."""
     add(store, 0)
-    held = appending.held
+    held = append.held
 
     def late(path: Path) -> object:
-        monkeypatch.setattr(appending, "held", held)
+        monkeypatch.setattr(append, "held", held)
         store.append(model="m", dataset="d", step=7, losses=ALL)
         return held(path)
 
-    monkeypatch.setattr(appending, "held", late)
+    monkeypatch.setattr(append, "held", late)
     with pytest.raises(SliceExists):
         add(store, 1)
     assert store.has_slice("m", "d", 7)
@@ -227,14 +228,14 @@ def test_a_slice_dropped_meanwhile_is_made_anew(
     store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(store, 0)
-    held = appending.held
+    held = append.held
 
     def late(path: Path) -> object:
-        monkeypatch.setattr(appending, "held", held)
+        monkeypatch.setattr(append, "held", held)
         store.drop([("m", "d", 7)])
         return held(path)
 
-    monkeypatch.setattr(appending, "held", late)
+    monkeypatch.setattr(append, "held", late)
     add(store, 1)
     assert np.flatnonzero(~np.isnan(store.slice_losses("m", "d", 7))).tolist() == [4]
 
@@ -305,9 +306,9 @@ def test_columns_that_are_all_there_are_no_miss(torn: Store) -> None:
 
 def test_curves_and_components_never_take_a_part_for_the_whole(torn: Store) -> None:
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        gather.trajectories(torn, ["every_token"], gather.Selection(["d"], ["b"], "0:8"))
+        trajectories.trajectories(torn, ["every_token"], trajectories.Selection(["d"], ["b"], "0:8"))
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        components(torn, ["d"], gather.Selection(models=["b"], steps="0:8"))
+        components(torn, ["d"], trajectories.Selection(models=["b"], steps="0:8"))
     matrix = torn.matrix("d", models="b", missing="nan", steps="0:8")
     assert group_trajectory(matrix)["step"].to_list() == [0, 1, 2, 4]
     with pytest.raises(TrajstoreError, match="1 of 5 checkpoints have none in its column"):

@@ -14,16 +14,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ragged
 
+from tests.conftest import ragged
 from trajstore.errors import BadLosses, BadName, DamagedFile, SliceExists, UnknownName
-from trajstore.store import checks, digests, layout, slices
-from trajstore.store.slices import Provenance
+from trajstore.store import checks
+from trajstore.store.disk import digests
+from trajstore.store.files import layout, slices
+from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 LENGTHS = (5, 2, 9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trajstore.errors import UnknownName
-from trajstore.store.selected import selected_by
+from trajstore.store.groups.chosen_by_losses import selected_by
 from trajstore.store.store import Store
 
 SITES = "SELECT dataset, context, position"

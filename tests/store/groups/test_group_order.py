@@ -6,12 +6,13 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import new_dataset
 
 import trajstore
+from tests.conftest import new_dataset
 from trajstore.errors import GroupError
-from trajstore.store import checks, foundations, lifecycle
-from trajstore.store.groupfiles import Definition
+from trajstore.store import checks, lifecycle
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import dependencies
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_a_name_that_is_mentioned_is_not_stood_on() -> None:
         Definition("a", "SELECT dataset, context, position FROM tokens WHERE text = 'the'", ""),
         Definition("b", "SELECT dataset, context, position FROM tokens", "Not the group a."),
     ]
-    assert [group.name for group in foundations.ordered(groups)] == ["b", "a", "the"]
+    assert [group.name for group in dependencies.ordered(groups)] == ["b", "a", "the"]
 
 
 def test_groups_that_stand_on_each_other_are_named(lettered: Store) -> None:

@@ -13,14 +13,16 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import new_dataset
-from forked import processes
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import new_dataset
+from tests.forked import processes
 from trajstore.cli import app
 from trajstore.errors import BadName, GroupError, StaleGroup, StoreUnusable, TrajstoreError, UnknownName
-from trajstore.store import catalog, checks, groupsizes, grouptrials
+from trajstore.store import catalog, checks
+from trajstore.store.groups import sizes as groupsizes
+from trajstore.store.groups import trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,15 +174,15 @@ def test_a_writer_killed_between_file_and_view_harms_nothing(lettered: Store) ->
 
 def test_racing_definitions_have_one_winner(lettered: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another job adds the name between our look and our write."""
-    real = grouptrials.tried
+    real = trial.tried
 
     def late(*group: Any) -> dict[str, int]:
-        monkeypatch.setattr(grouptrials, "tried", real)
+        monkeypatch.setattr(trial, "tried", real)
         with trajstore.open(lettered.path) as other:
             other.groups.add("bs", B + " AND position > 1")
         return real(*group)
 
-    monkeypatch.setattr(grouptrials, "tried", late)
+    monkeypatch.setattr(trial, "tried", late)
     with pytest.raises(GroupError, match="another definition"):
         lettered.groups.add("bs", B)
     assert lettered.groups.show("bs").sizes == {"d": 1}

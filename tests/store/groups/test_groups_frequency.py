@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import new_dataset
-from test_groups_text import context, members, read, sentencepiece_tokenizer
 
-from trajstore.scoring.pieces import encode, piece_texts
+from tests.conftest import new_dataset
+from tests.store.groups.test_groups_text import context, members, read, sentencepiece_tokenizer
+from trajstore.datasets.token_bytes import encode, piece_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

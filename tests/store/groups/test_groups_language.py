@@ -9,16 +9,16 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-from conftest import new_dataset
-from test_groups_text import sentencepiece_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from tests.conftest import new_dataset
+from tests.store.groups.test_groups_text import sentencepiece_tokenizer
+from trajstore.datasets.token_bytes import encode, piece_texts
 from trajstore.errors import GroupError
 from trajstore.groupfunctions import languages
 from trajstore.groupfunctions.languages import ENOUGH, continuing, not_english
-from trajstore.scoring.pieces import encode, piece_texts
 from trajstore.store.store import Store
-from trajstore.store.text import escape_stray_bytes
+from trajstore.text import escape_stray_bytes
 
 __all__ = ["sentencepiece_tokenizer"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from conftest import ragged
 
+from tests.conftest import ragged
 from trajstore.errors import GroupError, QueryError
 from trajstore.store.store import Store
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import test_groups_frequency
-import test_groups_repetition
-import test_groups_text
-from conftest import new_dataset
 
+from tests.conftest import new_dataset
+from tests.store.groups import test_groups_frequency, test_groups_repetition, test_groups_text
 from trajstore import sqlfiles
 
 if TYPE_CHECKING:

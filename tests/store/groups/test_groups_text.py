@@ -15,15 +15,15 @@ import numpy as np
 import polars as pl
 import pytest
 import sentencepiece
-from conftest import new_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from tests.conftest import new_dataset
+from trajstore.datasets.token_bytes import encode, piece_texts, token_bytes
 from trajstore.errors import GroupError
-from trajstore.scoring.pieces import encode, piece_texts, token_bytes
-from trajstore.store.datasets import ITEM_COLUMNS, NewDataset
-from trajstore.store.text import escape_stray_bytes, join_pieces
+from trajstore.store.files.datasets import ITEM_COLUMNS, NewDataset
+from trajstore.text import escape_stray_bytes, join_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from conftest import new_dataset
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.conftest import new_dataset
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, StaleGroup, UnknownName
-from trajstore.store import checks, grouptables, lifecycle, pythongroups
+from trajstore.store import checks, lifecycle
+from trajstore.store.groups import python_functions, tables
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def test_what_the_function_gets(lettered: Store, monkeypatch: pytest.MonkeyPatch
         seen.append(tokens)
         return [position % 2 == 1 for position in tokens["position"]]
 
-    monkeypatch.setattr(pythongroups, "_BATCH", 5)
+    monkeypatch.setattr(python_functions, "_BATCH", 5)
     dataset = lettered.dataset("d")
-    (found,) = pythongroups.find(every_second, "g", [dataset], trajstore.store.progress.SILENT)
+    (found,) = python_functions.find(every_second, "g", [dataset], trajstore.progress.SILENT)
     frame = pl.concat(seen)
     assert [len(each) for each in seen] == [4, 2, 3]
     assert frame.columns == [
@@ -233,8 +234,10 @@ def test_it_is_said_once_in_a_session(with_bs: Store, recwarn: pytest.WarningsRe
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The datasets that functions are run over from now on."""
     done: list[str] = []
-    real = pythongroups._find_in
-    monkeypatch.setattr(pythongroups, "_find_in", lambda *args: (done.append(args[2].name), real(*args))[1])
+    real = python_functions._find_in
+    monkeypatch.setattr(
+        python_functions, "_find_in", lambda *args: (done.append(args[2].name), real(*args))[1]
+    )
     return done
 
 
@@ -319,15 +322,15 @@ def test_refresh_of_other_groups(with_bs: Store) -> None:
 def test_two_refresh_at_once(with_bs: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another job finds it anew between our look and our write: ours gives way."""
     write(MODULE.replace('"b"', '"c"'))
-    real = pythongroups.find
+    real = python_functions.find
 
     def late(*given: object) -> object:
-        monkeypatch.setattr(pythongroups, "find", real)
+        monkeypatch.setattr(python_functions, "find", real)
         with trajstore.open(with_bs.path) as other:
             other.groups.refresh()
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pythongroups, "find", late)
+    monkeypatch.setattr(python_functions, "find", late)
     with pytest.raises(GroupError, match="was changed by another job meanwhile"):
         with_bs.groups.refresh()
     assert with_bs.groups.show("bs").sizes == {"d": 2}
@@ -435,9 +438,9 @@ def test_any_flipped_bit_is_found(with_bs: Store) -> None:
         data = bytearray(whole)
         data[at // 8] ^= 1 << (at % 8)
         path.write_bytes(data)
-        assert grouptables.problem(with_bs.path, "bs", deep=True) is not None, at
+        assert tables.problem(with_bs.path, "bs", deep=True) is not None, at
     path.write_bytes(whole)
-    assert grouptables.problem(with_bs.path, "bs", deep=True) is None
+    assert tables.problem(with_bs.path, "bs", deep=True) is None
 
 
 def test_a_table_under_another_name(with_bs: Store) -> None:

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import new_dataset
-from test_report import read_data
 from typer.testing import CliRunner
 
+from tests.conftest import new_dataset
+from tests.view.report.test_report import read_data
 from trajstore.cli import app
 from trajstore.errors import BadOption, NothingChosen, QueryError, TrajstoreError
-from trajstore.store import query
-from trajstore.store.excerpts import examples
-from trajstore.store.matrix import Align
+from trajstore.pipelines import trajectories
+from trajstore.pipelines.token_context import examples
+from trajstore.store.matrix.matrix import Align
+from trajstore.store.queries import query
 from trajstore.store.store import Store
-from trajstore.view import gather
-from trajstore.view.report import write_report
+from trajstore.view.report.report import write_report
 
 CONTEXTS = [["Mr", " Smith", " said", " Mrs", " Smith"], [" Smith", " left"], ["a", " b", " c"]]
 LOSSES = {
@@ -202,7 +202,7 @@ def test_after_the_last_token_is_nothing(surnames: Store) -> None:
     with pytest.raises(NothingChosen):
         surnames.matrix("d", group="last_tokens", align="after")
     with pytest.raises(NothingChosen):
-        gather.trajectories(surnames, ["last_tokens"], gather.Selection(align="after"))
+        trajectories.trajectories(surnames, ["last_tokens"], trajectories.Selection(align="after"))
 
 
 def test_after_every_token_is_every_loss(surnames: Store) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from trajstore.errors import MissingSlices
-from trajstore.store.blocks import SliceBlocks
-from trajstore.store.matrix import choose_sites
-from trajstore.store.progress import Progress
+from trajstore.progress import Progress
+from trajstore.store.matrix.blocks import SliceBlocks
+from trajstore.store.matrix.matrix import choose_sites
 from trajstore.store.store import Store
 
 ROWS = [(model, step) for model in ("a", "b") for step in (0, 1, 2, 4, 8, 16, 32, 64)]

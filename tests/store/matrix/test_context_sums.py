@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS, new_dataset
 from polars.testing import assert_frame_equal
 
+from tests.conftest import PLANTED_LENGTHS, new_dataset
 from trajstore.analysis.trajectories import SCHEMA, group_trajectory, trajectories
 from trajstore.errors import MissingSlices
-from trajstore.store.datasets import CONTEXT_COLUMNS, NewDataset
-from trajstore.store.matrix import Align, Sites, choose_sites
+from trajstore.pipelines import trajectories as gather
+from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
+from trajstore.store.matrix.context_sums import Units, context_sums
+from trajstore.store.matrix.matrix import Align, Sites, choose_sites
 from trajstore.store.store import Store
-from trajstore.store.sums import Units, context_sums
-from trajstore.view import gather
 
 CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
 """Of each row of a slice."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
 
+from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
 from trajstore.errors import (
     BadSteps,
     BadTarget,
@@ -19,9 +19,9 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.store.export import save_matrix
-from trajstore.store.matrix import LossMatrix
-from trajstore.store.models import ModelFacts
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.matrix.export import save_matrix
+from trajstore.store.matrix.matrix import LossMatrix
 from trajstore.store.store import Store
 
 LOSSES = sum(PLANTED_LENGTHS) - len(PLANTED_LENGTHS)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trajstore.errors import BadSteps, UnknownStep
-from trajstore.store.steps import log_steps, resolve
+from trajstore.store.matrix.steps import log_steps, resolve
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 143001, 1000)]
 

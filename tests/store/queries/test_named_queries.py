@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PLANTED_STEPS, new_dataset, plant
 
+from tests.conftest import PLANTED_STEPS, new_dataset, plant
 from trajstore.errors import BadOption, MissingParameter, TrajstoreError, UnknownName, UnknownStep
-from trajstore.store import named
+from trajstore.store.queries import named_queries
 from trajstore.store.store import Store
 
 MODELS, DATASETS = ("a", "b"), ("d", "e")
@@ -79,7 +79,7 @@ def numbers(whole: Store) -> dict[str, Numbers]:
 def ask(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:
     """The answer as records, once its columns are those of the header."""
     relation = store.query(name, **parameters)
-    assert relation.columns == [column.name for column in named.find(name).columns]
+    assert relation.columns == [column.name for column in named_queries.find(name).columns]
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 
@@ -292,7 +292,7 @@ def test_positions_are_one_more_than_indices_of_losses(store: Store) -> None:
         assert (row["late_loss"], row["early_loss"]) == (losses[late - 1], losses[early - 1])
     (row,) = store.query("in_context_learning").pl().iter_rows(named=True)
     assert row["late_loss"] == losses[499]
-    described = named.find("in_context_learning")
+    described = named_queries.find("in_context_learning")
     assert "position 500 at [499]" in described.description
     assert "count from 0" in described.description
 
@@ -364,9 +364,9 @@ def test_biggest_jumps(whole: Store, numbers: dict[str, Numbers]) -> None:
 # the files
 
 
-@pytest.mark.parametrize("name", named.shipped())
+@pytest.mark.parametrize("name", named_queries.shipped())
 def test_parameters_are_those_of_the_statement(name: str) -> None:
-    query = named.find(name)
+    query = named_queries.find(name)
     assert set(re.findall(r"\$(\w+)", query.sql)) == {each.name for each in query.parameters}
     assert len(query.description) > 20
     assert query.columns
@@ -386,7 +386,7 @@ def test_every_query_is_tested() -> None:
         "shape_shares",  # in test_shapes.py, as is the next
         "shape_agreement",
     }
-    assert tested == set(named.shipped())
+    assert tested == set(named_queries.shipped())
     assert "list" not in tested
 
 

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from trajstore.errors import MissingParameter, QueryError, UnknownName
-from trajstore.store import query
+from trajstore.store.queries import query
 from trajstore.store.store import Store
 
 ASK = "SELECT i, 'a\"b' AS s, i / 2.0 AS f FROM range(3) t(i)"

@@ -10,8 +10,9 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
-from trajstore.cli import answers, app
-from trajstore.store import named
+from trajstore.cli import app
+from trajstore.cli.queries import query_output
+from trajstore.store.queries import named_queries
 from trajstore.store.store import Store
 
 
@@ -98,9 +99,9 @@ def test_query(planted: Store, tmp_path: Path) -> None:
 
 def test_queries_are_listed_and_explained(tmp_path: Path) -> None:
     listed = json.loads(run("query", "list", "--json").stdout)
-    assert [each["query"] for each in listed] == list(named.shipped())
+    assert [each["query"] for each in listed] == list(named_queries.shipped())
     assert "from_step to_step=last models=*" in run("query", "list").stdout
-    for name, query in named.shipped().items():
+    for name, query in named_queries.shipped().items():
         shown = run("query", name, "--explain").stdout
         assert shown.startswith(query.description)
         assert shown.rstrip().endswith(query.sql)
@@ -118,12 +119,12 @@ def width(names: list[str], rows: list[list[object]]) -> int:
 
 
 def test_a_table_that_fits_is_left_alone() -> None:
-    assert answers.cut(NAMES, ROWS, 200) == (NAMES, ROWS, [])
+    assert query_output.cut(NAMES, ROWS, 200) == (NAMES, ROWS, [])
 
 
 @pytest.mark.parametrize("room", [80, 60, 44])
 def test_long_texts_are_cut_first_and_numbers_never(room: int) -> None:
-    names, rows, left = answers.cut(NAMES, ROWS, room)
+    names, rows, left = query_output.cut(NAMES, ROWS, room)
     assert (names, left) == (NAMES, [])
     assert width(names, rows) <= room
     assert rows[0][1] == 12345
@@ -133,20 +134,20 @@ def test_long_texts_are_cut_first_and_numbers_never(room: int) -> None:
 
 
 def test_then_columns_go_and_are_named() -> None:
-    names, rows, left = answers.cut(NAMES, ROWS, 28)
+    names, rows, left = query_output.cut(NAMES, ROWS, 28)
     assert names == ["long", "number"]
     assert left == ["text", "wide"]
     assert width(names, rows) <= 28
-    assert answers.cut(NAMES, ROWS, 3)[0] == ["long"]
+    assert query_output.cut(NAMES, ROWS, 3)[0] == ["long"]
 
 
 def test_no_rows_are_cut_too() -> None:
-    assert answers.cut(NAMES, [], 14) == (["long", "number"], [], ["text", "wide"])
+    assert query_output.cut(NAMES, [], 14) == (["long", "number"], [], ["text", "wide"])
 
 
 def test_the_rest_is_said_on_a_terminal(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_width", lambda: 24)
-    monkeypatch.setattr(answers, "_on_terminal", lambda: True)
+    monkeypatch.setattr(query_output, "_width", lambda: 24)
+    monkeypatch.setattr(query_output, "_on_terminal", lambda: True)
     result = run("sql", "FROM raw_losses", "-s", planted.path)
     assert "The first 200 of 3,104 rows." in result.stderr
     assert "3 more columns have no room: context, position, loss." in result.stderr

@@ -8,18 +8,19 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from trajstore import sqlfiles
+from trajstore import sql_headers, sqlfiles
 from trajstore.cli import app
 from trajstore.errors import UnknownName
-from trajstore.store import grouptables, headers, reference
-from trajstore.store.reference import ColumnFacts
+from trajstore.store.groups import tables
+from trajstore.store.queries import schema_reference
+from trajstore.store.queries.schema_reference import ColumnFacts
 from trajstore.store.store import Store
 
 UNITS = {"", "nats", "tokens", "bytes", "nats²"}
 
 
 def test_every_relation_is_there_with_its_columns(store: Store) -> None:
-    found = {each.name: each for each in reference.relations(store)}
+    found = {each.name: each for each in schema_reference.relations(store)}
     in_catalog = store.sql(
         "SELECT CASE table_schema WHEN 'main' THEN '' ELSE table_schema || '.' END || table_name, "
         "list(column_name ORDER BY ordinal_position) FROM information_schema.columns GROUP BY ALL"
@@ -36,7 +37,7 @@ def test_every_relation_is_there_with_its_columns(store: Store) -> None:
 
 
 def test_everything_is_explained(store: Store) -> None:
-    for each in reference.relations(store):
+    for each in schema_reference.relations(store):
         assert len(each.description) > 20, each.name
         for column in each.columns:
             assert column.meaning, f"{each.name}.{column.name} has no comment"
@@ -47,7 +48,7 @@ def test_everything_is_explained(store: Store) -> None:
 
 @pytest.mark.parametrize("file", sqlfiles.load("macros"), ids=lambda file: file.name)
 def test_headers_of_macros_are_what_they_take_and_give(store: Store, file: sqlfiles.SqlFile) -> None:
-    header = headers.parse(file.description)
+    header = sql_headers.parse(file.description)
     (parameters,) = store.sql(
         f"SELECT parameters FROM duckdb_functions() WHERE function_name = '{file.name}'"
     ).fetchall()[0]
@@ -55,13 +56,13 @@ def test_headers_of_macros_are_what_they_take_and_give(store: Store, file: sqlfi
     if not header.columns:
         assert not re.search(r"\bAS\s+TABLE\b", file.body, re.IGNORECASE), "a table macro names its columns"
         return
-    grouptables.publish_empty(store.path, "every_token")  # for kept_sites, which reads a table of that name
+    tables.publish_empty(store.path, "every_token")  # for kept_sites, which reads a table of that name
     call = ", ".join("'every_token'" if each.kind == "group" else "NULL" for each in header.parameters)
     assert store.sql(f"FROM {file.name}({call})").columns == [each.name for each in header.columns]
 
 
 def test_a_column_means_the_same_wherever_it_stands(store: Store) -> None:
-    found = {each.name: {c.name: c for c in each.columns} for each in reference.relations(store)}
+    found = {each.name: {c.name: c for c in each.columns} for each in schema_reference.relations(store)}
     assert found["losses"]["loss"] == found["raw_losses"]["loss"]
     assert found["losses"]["loss"] == ColumnFacts(
         "loss", "FLOAT", "nats", "−log p(token given earlier tokens), float32"
@@ -74,11 +75,11 @@ def test_a_column_means_the_same_wherever_it_stands(store: Store) -> None:
 
 def test_ones_own_are_there_too(planted: Store) -> None:
     planted.groups.add("mine", "-- What is mine.\nSELECT dataset, context, position FROM tokens")
-    mine = reference.relation(planted, "mine")
+    mine = schema_reference.relation(planted, "mine")
     assert (mine.name, mine.kind, mine.description) == ("groups.mine", "group", "What is mine.")
-    assert mine == reference.relation(planted, "groups.mine")
+    assert mine == schema_reference.relation(planted, "groups.mine")
     with pytest.raises(UnknownName, match="no table, view or macro 'losess' .* Did you mean losses"):
-        reference.relation(planted, "losess")
+        schema_reference.relation(planted, "losess")
 
 
 def test_the_command(store: Store) -> None:
@@ -97,4 +98,4 @@ def test_the_command(store: Store) -> None:
     (macro,) = json.loads(run("trajectory", "--json"))
     assert macro["call"] == "trajectory(group_name, align)"
     assert [column["name"] for column in macro["columns"]] == ["model", "dataset", "step", "tokens", "mean"]
-    assert len(json.loads(run("--json"))) == len(reference.relations(store))
+    assert len(json.loads(run("--json"))) == len(schema_reference.relations(store))

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from trajstore.cli import app
 from trajstore.errors import QueryError, ShellUnavailable
-from trajstore.store import shell
+from trajstore.store.queries import shell
 from trajstore.store.store import Store
 
 pytest.importorskip("duckdb_cli", reason="the package duckdb-cli is not installed")

@@ -11,17 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import ragged
-from tests.test_report import read_data
+from tests.view.report.test_report import read_data
 from trajstore.cli import app
 from trajstore.store.store import Store
 from trajstore.view import write_report
-from trajstore.view.kept import ROWS_SHOWN, kept_analyses
+from trajstore.view.report.kept_findings import ROWS_SHOWN, kept_analyses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trajstore.store.findings import Finding
+    from trajstore.store.files.findings import Finding
 
 STEPS = [0, *(2**power for power in range(14))]
 COMMANDS = {

@@ -12,11 +12,12 @@ import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, PlotError, TrajstoreError, UnknownName
-from trajstore.store.models import ModelFacts
-from trajstore.view import Mark, report, write_report
-from trajstore.view.charts import step_axis
-from trajstore.view.content import only
-from trajstore.view.tokens import MISSING, joined, pack, spread
+from trajstore.store.files.models import ModelFacts
+from trajstore.view import Mark, write_report
+from trajstore.view.charts.chart import step_axis
+from trajstore.view.report import report
+from trajstore.view.report.content import only
+from trajstore.view.report.tokens import MISSING, joined, pack, spread
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trajstore.analysis.continuity import sudden_falls
-from trajstore.analysis.oddities import Oddities, oddities
-from trajstore.analysis.shared import shared_losses, shared_weights
+from trajstore.analysis.audit.continuity import sudden_falls
+from trajstore.analysis.audit.model_pairs import shared_losses, shared_weights
+from trajstore.analysis.audit.oddities import Oddities, oddities
 from trajstore.errors import listed, runs
 
 if TYPE_CHECKING:
-    from trajstore.analysis.courses import Course
-    from trajstore.store.slices import SliceFacts
+    from trajstore.analysis.audit.step_summaries import Course
+    from trajstore.store.files.slices import SliceFacts
 
 SAME_WEIGHTS = "same weights"
 EQUAL_LOSSES = "equal losses"

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trajstore.analysis.courses import Course
+from trajstore.analysis.audit.step_summaries import Course
 
 FEWEST = 8
 """Steps below which only near copies are looked for."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from trajstore.analysis.courses import Course
-    from trajstore.store.slices import SliceFacts
+    from trajstore.analysis.audit.step_summaries import Course
+    from trajstore.store.files.slices import SliceFacts
 
 Shared = dict[tuple[str, str], tuple[tuple[str, ...], list[tuple[int, int]]]]
 """By (model, other model): datasets, and the pairs of their steps."""

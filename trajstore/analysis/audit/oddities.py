@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis import continuity
-from trajstore.analysis.courses import Course
-from trajstore.analysis.placing import Misplaced, out_of_place
+from trajstore.analysis.audit import continuity
+from trajstore.analysis.audit.misplaced import Misplaced, out_of_place
+from trajstore.analysis.audit.step_summaries import Course
 
 _RAISED = 0.25
 _SPIKE = 0.35

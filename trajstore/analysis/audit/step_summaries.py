@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.placing import distances
+from trajstore.analysis.audit.misplaced import distances
 
 SKETCH = 512
 """Sites of the losses that are kept to compare runs with each other."""

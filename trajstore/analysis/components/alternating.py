@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.gram import Blocks
-from trajstore.analysis.lasso import lasso
+from trajstore.analysis.components.gram import Blocks
+from trajstore.analysis.components.lasso import lasso
 
 _PATIENCE = 10
 """Iterations without progress after which components that keep dying are let go."""

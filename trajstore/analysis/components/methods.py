@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
-from trajstore.analysis.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
-from trajstore.analysis.sparse_pca import SparseFit, sparse_pca
+from trajstore.analysis.components.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
+from trajstore.analysis.components.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
+from trajstore.analysis.components.sparse_pca import SparseFit, sparse_pca
 from trajstore.errors import BadOption
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
 
 Kind = Literal["full", "sparse", "hybrid"]
 

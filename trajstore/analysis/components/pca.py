@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.gram import (
+from trajstore.analysis.components.gram import (
     ArrayBlocks,
     Axes,
     Bands,
@@ -28,11 +28,11 @@ from trajstore.analysis.gram import (
     prepared,
     products,
 )
-from trajstore.brief import Brief, count, of_checkpoints
+from trajstore.display import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
 
 if TYPE_CHECKING:
-    from trajstore.store.matrix import LossMatrix
+    from trajstore.store.matrix.matrix import LossMatrix
 
 COMPONENTS = 10
 """Components that are kept unless asked otherwise."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.gram import Blocks
+from trajstore.analysis.components.gram import Blocks
 from trajstore.errors import TrajstoreError
 
 _WIDTH = 1 << 12

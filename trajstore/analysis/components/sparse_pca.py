@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.analysis.alternating import Descent, descend
-from trajstore.analysis.gram import ArrayBlocks, Blocks
-from trajstore.analysis.projection import Centred, Projection, project
-from trajstore.brief import Brief
+from trajstore.analysis.components.alternating import Descent, descend
+from trajstore.analysis.components.gram import ArrayBlocks, Blocks
+from trajstore.analysis.components.projection import Centred, Projection, project
+from trajstore.display import Brief
 from trajstore.errors import TrajstoreError
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from trajstore.store.matrix import LossMatrix
+    from trajstore.store.matrix.matrix import LossMatrix
 
 _BASIS = 64
 """Directions that descents run in, at least: what is held is this × columns, float64."""

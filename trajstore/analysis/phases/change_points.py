@@ -21,9 +21,9 @@ from functools import cache
 
 import numpy as np
 
-from trajstore.analysis.ar1 import simulate, whiten
-from trajstore.analysis.schedule import Schedule
-from trajstore.analysis.smooth import Form, best_tangents, forms, independent, without
+from trajstore.analysis.statistics.ar1 import simulate, whiten
+from trajstore.analysis.statistics.log_steps import Schedule
+from trajstore.analysis.statistics.monotone_curves import Form, best_tangents, forms, independent, without
 
 LEAST = 3
 """Checkpoints on either side of a change, and between two."""

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.changes import TURN_CHANCE, Course, find_changes, redrawn
-from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
+from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.errors import BadOption, TrajstoreError
 
 FEWEST_CHECKPOINTS = 12

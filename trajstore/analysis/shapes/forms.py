@@ -32,8 +32,8 @@ from functools import cached_property
 
 import numpy as np
 
-from trajstore.analysis.ar1 import whiten
-from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.statistics.ar1 import whiten
+from trajstore.analysis.statistics.log_steps import Schedule
 
 WIDTH = 2 * float(np.log(9))
 """10 to 90 % of a sigmoid's way, in units of w."""

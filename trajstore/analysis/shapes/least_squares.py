@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from trajstore.analysis.ar1 import whiten
-from trajstore.analysis.forms import EXPONENTS, LAW_EXPONENTS, Bases, falling, powered
+from trajstore.analysis.shapes.forms import EXPONENTS, LAW_EXPONENTS, Bases, falling, powered
+from trajstore.analysis.statistics.ar1 import whiten
 
 Kind = Literal[
     "constant",

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtri
 
-from trajstore.analysis.compounds import COMPOUNDS, PARAMETERS, fit_compounds, saved
-from trajstore.analysis.forms import ROUNDING, Bases
-from trajstore.analysis.refinement import Fit, Kind, evaluate, refine
+from trajstore.analysis.shapes.forms import ROUNDING, Bases
+from trajstore.analysis.shapes.least_squares import Fit, Kind, evaluate, refine
+from trajstore.analysis.shapes.two_changes import COMPOUNDS, PARAMETERS, fit_compounds, saved
 
 SINGLES: Mapping[Kind, int] = {
     "constant": 1,

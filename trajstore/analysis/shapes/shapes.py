@@ -8,7 +8,8 @@ widths doublings of the step. Opens no store.
 
 On simulated trajectories at noise of 0.1 and 0.3 nats, ρ 0 and 0.8 (400 tokens each, Pythia's 154 steps and 20 evenly
 on a log axis), 0.2 % at most of scaling laws are called S-shaped, 1.5 % of flat curves, power laws and humps, and of
-sigmoids 79 to 99 %; of a fall with a later hump up to 12 and 23 % at 0.3 nats (tests/test_shape_rates.py).
+sigmoids 79 to 99 %; of a fall with a later hump up to 12 and 23 % at 0.3 nats
+(tests/analysis/shapes/test_shape_rates.py).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.ar1 import RHOS, Noise
-from trajstore.analysis.choice import KINDS, Choice, choose
-from trajstore.analysis.compounds import COMPOUNDS
-from trajstore.analysis.forms import WIDTH, Bases
-from trajstore.analysis.refinement import Kind
-from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.shapes.forms import WIDTH, Bases
+from trajstore.analysis.shapes.least_squares import Kind
+from trajstore.analysis.shapes.model_choice import KINDS, Choice, choose
+from trajstore.analysis.shapes.two_changes import COMPOUNDS
+from trajstore.analysis.statistics.ar1 import RHOS, Noise
+from trajstore.analysis.statistics.log_steps import Schedule
 
 Shape = Literal[
     "constant",

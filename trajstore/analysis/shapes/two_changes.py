@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trajstore.analysis.forms import Bases
-from trajstore.analysis.refinement import Fit, Kind, evaluate, refine
+from trajstore.analysis.shapes.forms import Bases
+from trajstore.analysis.shapes.least_squares import Fit, Kind, evaluate, refine
 
 COMPOUNDS: Mapping[Kind, tuple[str, str]] = {
     "law_sigmoid": ("law", "sigmoid"),

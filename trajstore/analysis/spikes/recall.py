@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.bootstrap import FEWEST, Draws, Stratum, resampled
-from trajstore.analysis.spikes import FEWEST_PLACEBOS, NORMAL, Window
+from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, NORMAL, Window
+from trajstore.analysis.statistics.bootstrap import FEWEST, Draws, Stratum, resampled
 
 LEAST_MOVE = 2.5
 """Times its noise that a token must move to be one of those whose share found is the recall."""

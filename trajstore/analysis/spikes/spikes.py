@@ -32,8 +32,8 @@ from functools import cache
 
 import numpy as np
 
-from trajstore.analysis.ar1 import simulate
-from trajstore.analysis.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.analysis.statistics.ar1 import simulate
+from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.errors import TrajstoreError
 
 CHANCE = 0.05

@@ -24,10 +24,10 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Draws, Ratio, Stratum, estimate
-from trajstore.analysis.gram import Blocks
-from trajstore.analysis.spike_recall import Moves, TokenNoise, recalls
-from trajstore.analysis.spikes import FEWEST_PLACEBOS, Window, placebos
+from trajstore.analysis.components.gram import Blocks
+from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
+from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
+from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.errors import BadOption, TrajstoreError
 
 RATE = 0.001

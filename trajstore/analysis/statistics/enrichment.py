@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import FEWEST, Draws, Interval, expanded_tail, student
+from trajstore.analysis.statistics.bootstrap import FEWEST, Draws, Interval, expanded_tail, student
 
 SCHEMA = {
     "group": pl.String,

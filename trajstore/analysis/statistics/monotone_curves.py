@@ -18,8 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from trajstore.analysis.ar1 import whiten
-from trajstore.analysis.schedule import Schedule
+from trajstore.analysis.statistics.ar1 import whiten
+from trajstore.analysis.statistics.log_steps import Schedule
 
 NARROWEST = 1.0
 """Least w of a sigmoid, doublings."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.analysis import AnyDatasets, Models
+from trajstore.cli.analyses.matrix import AnyDatasets, Models
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -17,6 +16,7 @@ from trajstore.cli.output import (
     print_rows,
     say,
 )
+from trajstore.display import count
 from trajstore.errors import listed
 
 
@@ -39,7 +39,7 @@ def audit(
     Example:
       trajstore audit -m 'pythia-*' --json
     """
-    from trajstore.view.audit import audit as look
+    from trajstore.pipelines.audit import audit as look
 
     with open_store(store) as opened:
         findings = look(opened, model, dataset, bars())

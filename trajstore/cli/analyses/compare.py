@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
     CiOption,
@@ -18,7 +17,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     kept_as,
 )
-from trajstore.cli.names import complete_models, several
+from trajstore.cli.name_lists import complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -29,14 +28,15 @@ from trajstore.cli.output import (
     print_table,
     say,
 )
+from trajstore.display import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import polars as pl
 
+    from trajstore.pipelines.comparison.comparison import Compared
     from trajstore.store.store import Store
-    from trajstore.view.comparison import Compared
 
 
 def compare(
@@ -125,17 +125,17 @@ def compare(
       trajstore compare tiny-2l-seed0 tiny-2l-seed1 -d docs --step 512 --plot seeds.png
       trajstore compare 'pythia-14m-seed*' -d pile-github --steps all
     """
-    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.caveats import chosen_by_losses
+    from trajstore.pipelines.comparison import finding
+    from trajstore.pipelines.comparison.comparison import Question, named_models
+    from trajstore.pipelines.comparison.comparison import compare as find
+    from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
-    from trajstore.store import findings
-    from trajstore.store.files import check_target
-    from trajstore.view import compared
-    from trajstore.view.caveats import chosen_by_losses
-    from trajstore.view.comparison import Question, named_models
-    from trajstore.view.comparison import compare as find
-    from trajstore.view.gather import Selection
-    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.store.files import findings
+    from trajstore.view.charts.save import SUFFIXES, save_chart
 
     if ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
@@ -150,18 +150,18 @@ def compare(
         named = named_models(opened, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
-        kept = name or compared.default_name(named, question, selection)
+        kept = name or finding.default_name(named, question, selection)
         if keep and not replace:
-            compared.check_groups_free(opened, named, question, selection, prefix, kept)
+            finding.check_groups_free(opened, named, question, selection, prefix, kept)
         there = not replace and findings.is_there(
             opened.path,
-            compared.KIND,
+            finding.KIND,
             kept,
-            {"asked": compared.asked_facts(question, selection), "models": named},
+            {"asked": finding.asked_facts(question, selection), "models": named},
         )
         found = find(opened, models, question, selection, bars())
-        sizes = compared.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
-        compared.keep(
+        sizes = finding.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
+        finding.keep(
             opened, kept, found, question, selection, replace=replace or ("same" if there else False)
         )
         shown = _in_context(opened, found, top)
@@ -177,7 +177,7 @@ def compare(
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say(f"{kept_as(kept, there)}: trajstore finding show compare {kept}")
     if plot is not None:
-        save_chart(compared.charts(found, question), plot)
+        save_chart(finding.charts(found, question), plot)
         say(f"Drew {plot}.")
 
 
@@ -185,7 +185,7 @@ def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:
     """The largest outliers of either winner in their context."""
     import polars as pl
 
-    from trajstore.store.excerpts import with_context
+    from trajstore.pipelines.token_context import with_context
 
     first = [found.outliers.filter(winner=winner).head(top) for winner in found.models[:2]]
     return with_context(store, pl.concat(first))

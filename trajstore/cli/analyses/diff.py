@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
     Contexts,
@@ -20,7 +19,7 @@ from trajstore.cli.analysis import (
     Steps,
     kept_as,
 )
-from trajstore.cli.names import complete_datasets, complete_groups, complete_models, several
+from trajstore.cli.name_lists import complete_datasets, complete_groups, complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -33,12 +32,13 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.display import count
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.view.changed import Asked
-    from trajstore.view.differences import Differences, How
+    from trajstore.pipelines.differences.differences import Differences, How
+    from trajstore.pipelines.differences.finding import Asked
 
 Groups = Annotated[
     list[str] | None,
@@ -126,8 +126,8 @@ def steps(
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.view.changed import Asked
-    from trajstore.view.gather import Selection
+    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, model, spec, contexts, align)  # type: ignore[arg-type]
@@ -173,8 +173,8 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.view.changed import Asked
-    from trajstore.view.gather import Selection
+    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, None, spec, contexts, align)  # type: ignore[arg-type]
@@ -227,8 +227,8 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.view.changed import Asked
-    from trajstore.view.gather import Selection
+    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     asked = Asked("prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how, all_items)
@@ -246,10 +246,10 @@ def _how(
     seed: int,
     out: Path | None,
 ) -> How:
-    from trajstore.analysis.bootstrap import Interval
     from trajstore.analysis.differences import Scale
-    from trajstore.view.changed import KEPT
-    from trajstore.view.differences import How
+    from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.pipelines.differences.differences import How
+    from trajstore.pipelines.differences.finding import KEPT
 
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
     return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)  # type: ignore[arg-type]
@@ -267,14 +267,14 @@ def _run(
 ) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.store import findings
-    from trajstore.store.export import check_matrix_target, save_matrix
-    from trajstore.store.files import check_target
-    from trajstore.view.caveats import caveats, chosen_by_losses
-    from trajstore.view.changed import KIND, default_name, keep
-    from trajstore.view.differences import chart, differences
-    from trajstore.view.gather import Selection
-    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.caveats import caveats, chosen_by_losses
+    from trajstore.pipelines.differences.differences import chart, differences
+    from trajstore.pipelines.differences.finding import KIND, default_name, keep
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.files import findings
+    from trajstore.store.matrix.export import check_matrix_target, save_matrix
+    from trajstore.view.charts.save import SUFFIXES, save_chart
 
     if out is not None:
         check_matrix_target(out)

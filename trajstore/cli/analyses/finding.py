@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AnyGroups
+from trajstore.cli.analyses.matrix import AnyGroups
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -89,7 +89,7 @@ def groups(
     Example:
       trajstore finding groups first --component 3
     """
-    from trajstore.view.componentgroups import component_groups
+    from trajstore.pipelines.components.groups import component_groups
 
     with open_store(store) as opened:
         found = component_groups(opened, name, group, component, bars())

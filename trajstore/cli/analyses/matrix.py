@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import (
+from trajstore.cli.name_lists import (
     complete_datasets,
     complete_groups,
     complete_models,
@@ -23,9 +22,10 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.display import count
 
 if TYPE_CHECKING:
-    from trajstore.view.charts import Mark
+    from trajstore.view.charts.chart import Mark
 
 Models = Annotated[
     list[str] | None,
@@ -113,7 +113,7 @@ GroupOption = Annotated[
 
 def marks(given: Sequence[str] | None) -> list[Mark]:
     """Marks for charts from STEP=TEXT; raises `typer.BadParameter`."""
-    from trajstore.view.charts import Mark
+    from trajstore.view.charts.chart import Mark
 
     found = []
     for each in given or ():
@@ -161,7 +161,7 @@ def matrix(
       trajstore matrix losses.npy -d code -m 'tiny-*' --steps log --contexts 0:50
       trajstore matrix prompts.npy -d dm-zero -d dm-few --align item
     """
-    from trajstore.store.export import check_matrix_target, save_matrix
+    from trajstore.store.matrix.export import check_matrix_target, save_matrix
 
     check_matrix_target(out)
     with open_store(store) as opened:

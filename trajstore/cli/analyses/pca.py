@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
     Contexts,
@@ -27,11 +26,12 @@ from trajstore.cli.output import (
     print_table,
     say,
 )
+from trajstore.display import count
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.view.components import Fitted
+    from trajstore.pipelines.components.pca import Fitted
 
 
 def pca(
@@ -130,20 +130,20 @@ def pca(
       trajstore pca -d code -d docs --components 3 --name first --plot components.html
       trajstore pca --update first -d arithmetic
     """
-    from trajstore.analysis.gram import Treatment
-    from trajstore.analysis.methods import Method, Sparsity
-    from trajstore.analysis.pca import COMPONENTS
-    from trajstore.store import findings
-    from trajstore.store.files import check_target
-    from trajstore.view.components import KIND, along, default_name, keep, subject, top_tokens
-    from trajstore.view.components import components as compute
-    from trajstore.view.figures import pca_charts
-    from trajstore.view.gather import Selection
-    from trajstore.view.inputs import Asked, scored_datasets
-    from trajstore.view.save import SUFFIXES, save_chart
-    from trajstore.view.training import require_known
-    from trajstore.view.updates import Changes
-    from trajstore.view.updates import update as bring_up_to_date
+    from trajstore.analysis.components.gram import Treatment
+    from trajstore.analysis.components.methods import Method, Sparsity
+    from trajstore.analysis.components.pca import COMPONENTS
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.components.pca import KIND, along, default_name, keep, subject, top_tokens
+    from trajstore.pipelines.components.pca import components as compute
+    from trajstore.pipelines.components.update import Changes
+    from trajstore.pipelines.components.update import update as bring_up_to_date
+    from trajstore.pipelines.matrix_inputs import Asked, scored_datasets
+    from trajstore.pipelines.training_progress import require_known
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.files import findings
+    from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.trajectories import pca_charts
 
     if plot is not None:
         check_target(plot, SUFFIXES)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
     Contexts,
@@ -18,7 +18,7 @@ from trajstore.cli.analysis import (
     Steps,
     kept_as,
 )
-from trajstore.cli.names import complete_groups, several
+from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -103,16 +103,16 @@ def phases(
       trajstore phases digits stopword -m 'tiny-*' -d code --plot phases.png
       trajstore phases --induction repeated_half --late 'position_is(100)' --early 'position_is(20)' -d repeats
     """
-    from trajstore.analysis.bootstrap import Interval
-    from trajstore.analysis.changes import FALSE_ALARMS, PROMISE
+    from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
+    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.store import findings
-    from trajstore.store.files import check_target
-    from trajstore.view.gather import Selection
-    from trajstore.view.phase_charts import phase_charts
-    from trajstore.view.phases import KIND, Asked, Induction, default_name, keep
-    from trajstore.view.phases import phases as find
-    from trajstore.view.save import SUFFIXES, save_chart
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.phases import KIND, Asked, Induction, default_name, keep
+    from trajstore.pipelines.phases import phases as find
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.files import findings
+    from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.phases import phase_charts
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import AlignOption, AnyDatasets, AnyGroups, MarkOption, Models, marks
+from trajstore.cli.analyses.matrix import AlignOption, AnyDatasets, AnyGroups, MarkOption, Models, marks
 from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
 
 
@@ -41,7 +41,7 @@ def report(
       trajstore report report.html -m 'tiny-*' -d code
       trajstore report worst.html --worst 20 --mark 600="training mix changes"
     """
-    from trajstore.view.report import write_report
+    from trajstore.view.report.report import write_report
 
     with open_store(store) as opened:
         write_report(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     Contexts,
     Datasets,
@@ -17,7 +17,7 @@ from trajstore.cli.analysis import (
     Steps,
     kept_as,
 )
-from trajstore.cli.names import complete_groups, require_datasets, several
+from trajstore.cli.name_lists import complete_groups, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -78,12 +78,12 @@ def shapes(
       trajstore shapes -m 'tiny-2l-*' -d code -d docs --name first --plot shapes.png
       trajstore shapes -m tiny-2l-seed0 -d code -g stopword -g digits
     """
-    from trajstore.store import findings
-    from trajstore.store.files import check_target
-    from trajstore.view.gather import Selection
-    from trajstore.view.save import SUFFIXES, save_chart
-    from trajstore.view.shape_charts import shape_charts
-    from trajstore.view.shapes import KIND, Asked, agreement, keep_shapes, shares
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.shapes import KIND, Asked, agreement, keep_shapes, shares
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.files import findings
+    from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.shapes import shape_charts
 
     if plot is not None:
         check_target(plot, SUFFIXES)
@@ -111,7 +111,7 @@ def shapes(
 
 def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:
     """Shares, medians, and agreement."""
-    from trajstore.analysis.shapes import SHAPES
+    from trajstore.analysis.shapes.shapes import SHAPES
 
     columns = ["S-shaped", *(shape.replace("_", " ") for shape in SHAPES)]
     rows = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     Contexts,
     Datasets,
@@ -17,7 +17,7 @@ from trajstore.cli.analysis import (
     Steps,
     kept_as,
 )
-from trajstore.cli.names import complete_models, require_datasets
+from trajstore.cli.name_lists import complete_models, require_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -32,8 +32,8 @@ from trajstore.cli.output import (
 if TYPE_CHECKING:
     import polars as pl
 
+    from trajstore.pipelines.spikes import Spikes, Told
     from trajstore.store.store import Store
-    from trajstore.view.spikes import Spikes, Told
 
 _GROUPS_SHOWN = 5
 _RECALL = (
@@ -118,16 +118,11 @@ def spikes(
       trajstore spikes -m tiny-2l-seed0 -d code -d docs --plot spikes.png
       trajstore spikes -m pythia-70m -d pile-github --window 30000:31000:33000 --keep --name third
     """
-    from trajstore.analysis.bootstrap import Interval
-    from trajstore.analysis.spike_tokens import Tolerance
-    from trajstore.schema import check_group_name
-    from trajstore.store import findings
-    from trajstore.store.files import check_target
-    from trajstore.view.gather import Selection
-    from trajstore.view.inputs import Asked
-    from trajstore.view.save import SUFFIXES, save_chart
-    from trajstore.view.spike_charts import spike_charts
-    from trajstore.view.spikes import (
+    from trajstore.analysis.spikes.tokens import Tolerance
+    from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.matrix_inputs import Asked
+    from trajstore.pipelines.spikes import (
         KIND,
         PREFIX,
         Search,
@@ -136,8 +131,13 @@ def spikes(
         keep_groups,
         not_found,
     )
-    from trajstore.view.spikes import keep as keep_finding
-    from trajstore.view.spikes import spikes as find
+    from trajstore.pipelines.spikes import keep as keep_finding
+    from trajstore.pipelines.spikes import spikes as find
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.schema import check_group_name
+    from trajstore.store.files import findings
+    from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.spikes import spike_charts
 
     if plot is not None:
         check_target(plot, SUFFIXES)
@@ -189,7 +189,7 @@ def _window(text: str | None) -> tuple[int, int, int] | None:
 
 def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
     """Spikes, shares, groups and tokens as records."""
-    from trajstore.view.spikes import tokens_in_context
+    from trajstore.pipelines.spikes import tokens_in_context
 
     told: dict[str, Any] = {"model": found.model, "verdict": found.verdict, "spikes": _heads(found)}
     told["power"] = found.facts["power"]
@@ -294,7 +294,7 @@ def _print_inverse(store: Store, found: Spikes, told: Told, top: int) -> None:
     """The tokens that go furthest against the spike, in their context."""
     import polars as pl
 
-    from trajstore.view.spikes import tokens_in_context
+    from trajstore.pipelines.spikes import tokens_in_context
 
     tokens = tokens_in_context(store, found, told, "inverse", top)
     if tokens.height:

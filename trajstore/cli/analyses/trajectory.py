@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analysis import (
+from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
     Contexts,
@@ -17,7 +17,7 @@ from trajstore.cli.analysis import (
     ResamplesOption,
     Steps,
 )
-from trajstore.cli.names import complete_groups, several
+from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -102,13 +102,13 @@ def trajectory(
       trajstore trajectory 'position_is(100)' --minus 'position_is(20)' -d docs --text
       trajstore trajectory digits -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --by model
     """
-    from trajstore.analysis.bootstrap import Interval
+    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.store.files import check_target
-    from trajstore.view.gather import Selection
-    from trajstore.view.save import SUFFIXES
-    from trajstore.view.training import check_x
-    from trajstore.view.trajectory import trajectory as compute
+    from trajstore.output_files import check_target
+    from trajstore.pipelines.training_progress import check_x
+    from trajstore.pipelines.trajectories import Selection
+    from trajstore.pipelines.trajectory_result import trajectory as compute
+    from trajstore.view.charts.save import SUFFIXES
 
     check_x(x)
     if plot is not None:

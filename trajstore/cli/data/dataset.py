@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import complete_datasets
+from trajstore.cli.name_lists import complete_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -20,6 +19,7 @@ from trajstore.cli.output import (
     print_table,
     say,
 )
+from trajstore.display import count
 from trajstore.errors import listed
 
 
@@ -72,8 +72,8 @@ def add(
 
     with open_store(store) as opened:
         check_name("dataset", name)
-        from trajstore.scoring.datasets import build_dataset
-        from trajstore.scoring.mathematics import SOURCE, mathematics_dataset
+        from trajstore.datasets.build import build_dataset
+        from trajstore.datasets.generated_mathematics import SOURCE, mathematics_dataset
 
         if source == SOURCE:
             if prompting is None or contexts or column != "text" or split or config or revision or stream:
@@ -147,7 +147,7 @@ def show(
     Example:
       trajstore dataset show pile-github
     """
-    from trajstore.store.text import join_pieces
+    from trajstore.text import join_pieces
 
     with open_store(store) as opened:
         made = opened.dataset(name)

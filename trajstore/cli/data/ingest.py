@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.brief import count
 from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
+from trajstore.display import count
 
 if TYPE_CHECKING:
     import numpy as np
 
     from trajstore.importers import Report
-    from trajstore.importers.job import MakeDataset
-    from trajstore.store.datasets import NewDataset
+    from trajstore.importers.ingest import MakeDataset
+    from trajstore.store.files.datasets import NewDataset
 
 _SHOWN = 20
 
@@ -154,8 +154,8 @@ def _maker(tokenizer: str, paths: list[Path], bos: int | None) -> MakeDataset:
     """What makes a dataset of token ids."""
 
     def make(ids: list[np.ndarray]) -> NewDataset:
-        from trajstore.scoring.datasets import from_ids
-        from trajstore.scoring.vocabulary import load_tokenizer
+        from trajstore.datasets.build import from_ids
+        from trajstore.datasets.tokenizers import load_tokenizer
 
         source = ", ".join(map(str, paths))
         return from_ids(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import complete_models
+from trajstore.cli.name_lists import complete_models
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -21,10 +20,11 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.display import count
 from trajstore.errors import UnknownName, listed
 
 if TYPE_CHECKING:
-    from trajstore.store.modelsummary import ModelMentions, ModelSummary
+    from trajstore.store.model_summaries import ModelMentions, ModelSummary
     from trajstore.store.store import Store
 
 Name = Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name.")]
@@ -68,7 +68,7 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
     Example:
       trajstore model show tiny-2l-seed0
     """
-    from trajstore.store import coverage
+    from trajstore.store.files import coverage
 
     with open_store(store) as opened:
         if name not in (known := coverage.model_names(opened.path)):
@@ -99,7 +99,7 @@ def _measured(store: Store, name: str) -> list[dict[str, Any]]:
     """How many steps have each measure of a model, on each dataset, and how many values."""
     import polars as pl
 
-    from trajstore.store import measures
+    from trajstore.store.files import measures
 
     frame = measures.frame(store.path, [name]).group_by("name", "dataset")
     counts = frame.agg(pl.col("step").n_unique().alias("steps"), pl.len().alias("values"))
@@ -121,7 +121,8 @@ def rename(
     Example:
       trajstore model rename tiny-2l-seed0 tiny-2l-first
     """
-    from trajstore.store import coverage, renaming
+    from trajstore.store import rename as renaming
+    from trajstore.store.files import coverage
 
     with open_store(store) as opened:
         renaming.require_possible(opened.path, old, new)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import complete_datasets, require_datasets, several
+from trajstore.cli.name_lists import complete_datasets, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -20,15 +19,16 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.display import count
 from trajstore.errors import BadOption, runs
-from trajstore.scoring.pace import duration, parse_duration, recorded_pace
+from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from trajstore.scoring.job import Report, RunOptions
-    from trajstore.scoring.pace import Pace
-    from trajstore.scoring.planning import Plan
+    from trajstore.scoring.plan import Plan
+    from trajstore.scoring.time_budget import Pace
 
 
 def score(
@@ -170,8 +170,8 @@ def score(
       trajstore score runs/new -d docs --watch --idle 30m
       trajstore score pythia-1b -d pile-github --executor ray --address auto
     """
-    from trajstore.scoring.cachelimit import parse_size
-    from trajstore.scoring.planning import plan as make_plan
+    from trajstore.checkpoints.cache_limit import parse_size
+    from trajstore.scoring.plan import plan as make_plan
 
     if executor not in ("local", "ray"):
         raise BadOption("--executor", executor, "local or ray")
@@ -207,7 +207,7 @@ def score(
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
         if watch:
-            from trajstore.scoring.watching import watch as follow
+            from trajstore.scoring.watch import watch as follow
 
             report = follow(
                 opened,
@@ -242,26 +242,26 @@ def score(
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:
-            from trajstore.scoring.foreseeing import foresee
+            from trajstore.scoring.dry_run import foresee
 
             foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=progress)
             if dry_run:
                 print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             else:
-                from trajstore.scoring.facts import record_facts
+                from trajstore.scoring.model_facts import record_facts
 
                 record_facts(opened, plan, progress)
             _say_foreseen(foreseen)
             return
         if executor == "ray":
-            from trajstore.scoring.executors import run_on_ray
+            from trajstore.scoring.executors.ray import run_on_ray
 
             report = run_on_ray(
                 opened, plan, address=address, num_cpus=num_cpus or 1, progress=progress, **options
             )
         else:
+            from trajstore.forward.device import device_message
             from trajstore.scoring import job
-            from trajstore.scoring.device import device_message
 
             say(device_message(device, dtype, threads))
             report = job.run(opened, plan, progress=progress, **options)

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import complete_datasets, complete_models, several
+from trajstore.cli.name_lists import complete_datasets, complete_models, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     Exit,
@@ -20,6 +19,7 @@ from trajstore.cli.output import (
     say,
     size,
 )
+from trajstore.display import count
 
 
 def init(store: StoreOption = DEFAULT_STORE) -> None:

@@ -11,7 +11,7 @@ from trajstore.cli.output import CommandGroup, JsonOption, print_json, print_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.scoring.suites import KnownBad, KnownRun, Suite
+    from trajstore.checkpoints.suites import KnownBad, KnownRun, Suite
 
 
 def list_(as_json: JsonOption = False) -> None:
@@ -21,7 +21,7 @@ def list_(as_json: JsonOption = False) -> None:
     Example:
       trajstore suite list
     """
-    from trajstore.scoring.suites import suites
+    from trajstore.checkpoints.suites import suites
 
     rows = [
         {
@@ -49,7 +49,7 @@ def show(
       trajstore suite show pythia
       trajstore suite show pythia-2.8b --json
     """
-    from trajstore.scoring.suites import find
+    from trajstore.checkpoints.suites import find
 
     suite, runs = find(name)
     bad = [each for each in suite.known_bad if {run.repo for run in runs} & set(each.repos)]

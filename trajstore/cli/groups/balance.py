@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.brief import count
-from trajstore.cli.names import complete_groups
+from trajstore.cli.name_lists import complete_groups
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -17,6 +16,7 @@ from trajstore.cli.output import (
     print_rows,
     say,
 )
+from trajstore.display import count
 
 
 def balance(
@@ -53,7 +53,7 @@ def balance(
     Example:
       trajstore group balance closing_bracket opening_bracket --on position,frequency --position-bins 8
     """
-    from trajstore.view.balance import balance_groups
+    from trajstore.pipelines.groups.matching import balance_groups
 
     with open_store(store) as opened:
         made = balance_groups(

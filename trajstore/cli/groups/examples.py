@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analysis import AlignOption
-from trajstore.cli.names import complete_datasets, complete_groups, several
+from trajstore.cli.analyses.matrix import AlignOption
+from trajstore.cli.name_lists import complete_datasets, complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -20,7 +20,7 @@ from trajstore.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from trajstore.store.excerpts import Examples
+    from trajstore.pipelines.token_context import Examples
 
 
 def examples(
@@ -57,7 +57,7 @@ def examples(
     Example:
       trajstore group examples induction_bigram -n 5 -d code --loss tiny-2l-seed0@1448
     """
-    from trajstore.store.excerpts import examples as draw
+    from trajstore.pipelines.token_context import examples as draw
 
     with open_store(store) as opened:
         found = draw(opened, name, n, dataset, width, seed, align, loss)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def _print(found: Examples) -> None:
     """A line for each token."""
     from rich.text import Text
 
-    from trajstore.store.text import shown
+    from trajstore.text import shown
 
     colored = has_colors()
     rows: list[list[Any]] = []

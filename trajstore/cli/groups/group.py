@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli import groupbalance, groupexamples
-from trajstore.cli.names import complete_datasets, complete_groups, several
+from trajstore.cli.groups import balance, examples
+from trajstore.cli.name_lists import complete_datasets, complete_groups, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
     CommandGroup,
@@ -25,7 +25,7 @@ from trajstore.cli.output import (
 from trajstore.errors import GroupError, reason
 
 if TYPE_CHECKING:
-    from trajstore.store.groups import Group
+    from trajstore.store.groups.groups import Group
 
 Name = Annotated[str, typer.Argument(help="The group's name.")]
 Existing = Annotated[str, typer.Argument(autocompletion=complete_groups, help="The group's name.")]
@@ -266,6 +266,6 @@ def register(app: typer.Typer) -> None:
     family.command("show")(show)
     family.command("refresh")(refresh)
     family.command("drop")(drop)
-    groupexamples.register(family)
-    groupbalance.register(family)
+    examples.register(family)
+    balance.register(family)
     app.add_typer(family, name="group")

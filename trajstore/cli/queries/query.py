@@ -6,14 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.answers import (
-    FormatOption,
-    OutputOption,
-    ParameterOption,
-    answer,
-    chosen_format,
-    given,
-)
 from trajstore.cli.output import (
     DEFAULT_STORE,
     JsonOption,
@@ -24,11 +16,19 @@ from trajstore.cli.output import (
     print_text,
     say,
 )
+from trajstore.cli.queries.query_output import (
+    FormatOption,
+    OutputOption,
+    ParameterOption,
+    answer,
+    chosen_format,
+    given,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trajstore.store.named import NamedQuery
+    from trajstore.store.queries.named_queries import NamedQuery
 
 
 def query(
@@ -53,19 +53,19 @@ def query(
       trajstore query in_context_learning -p late=100 -p early=20 -o score.csv
       trajstore query loss_by_frequency --explain
     """
-    from trajstore.store import named
+    from trajstore.store.queries import named_queries
 
     if name == "list":
-        _list(list(named.shipped().values()), as_json)
+        _list(list(named_queries.shipped().values()), as_json)
         return
-    found = named.find(name)
+    found = named_queries.find(name)
     if explain:
         _explain(found, as_json)
         return
     chosen = chosen_format(kind, out, as_json)
     with open_store(store) as opened:
         values = given(parameter)
-        rows = answer(opened, found.sql, named.bind(opened, found, values), chosen, out)
+        rows = answer(opened, found.sql, named_queries.bind(opened, found, values), chosen, out)
     if not rows:
         say(_asked_in_vain(found, values))
 
@@ -93,7 +93,7 @@ def _usage(query: NamedQuery) -> list[str]:
 
 def _explain(query: NamedQuery, as_json: bool) -> None:
     """All of one query."""
-    from trajstore.store.headers import KINDS
+    from trajstore.sql_headers import KINDS
 
     if as_json:
         print_json({**_as_json(query), "sql": query.sql})

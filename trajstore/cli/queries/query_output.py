@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.brief import count
 from trajstore.cli.output import Exit, console, print_table, say
+from trajstore.display import count
 from trajstore.errors import BadOption
-from trajstore.store.text import shown
+from trajstore.text import shown
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -74,8 +74,8 @@ def answer(
     files: Sequence[Path] | None = None,
 ) -> int:
     """Print or write a query's answer in a format of `chosen_format`, and give its rows; Ctrl-C stops the query."""
-    from trajstore.store import query as answers
-    from trajstore.store.files import check_target, whole_file
+    from trajstore.output_files import check_target, whole_file
+    from trajstore.store.queries import query as answers
 
     asked = (files or (), parameters)
     try:

@@ -16,10 +16,10 @@ from trajstore.cli.output import (
     print_table,
     print_text,
 )
-from trajstore.store.headers import KINDS
+from trajstore.sql_headers import KINDS
 
 if TYPE_CHECKING:
-    from trajstore.store.reference import Relation
+    from trajstore.store.queries.schema_reference import Relation
 
 
 def schema(
@@ -36,10 +36,14 @@ def schema(
       trajstore schema
       trajstore schema losses
     """
-    from trajstore.store import reference
+    from trajstore.store.queries import schema_reference
 
     with open_store(store) as opened:
-        found = reference.relations(opened) if table is None else [reference.relation(opened, table)]
+        found = (
+            schema_reference.relations(opened)
+            if table is None
+            else [schema_reference.relation(opened, table)]
+        )
     if as_json:
         print_json([{**asdict(each), "call": each.call} for each in found])
     elif table is None:

@@ -34,8 +34,8 @@ def shell(files: FilesOption = None, store: StoreOption = DEFAULT_STORE) -> None
       trajstore shell
       echo "FROM groups.digits LIMIT 5;" | trajstore shell
     """
-    from trajstore.store import scratch
-    from trajstore.store import shell as duckdb
+    from trajstore import scratch
+    from trajstore.store.queries import shell as duckdb
 
     with tempfile.TemporaryDirectory(prefix="shell-", dir=scratch.folder()) as folder:
         terminal = sys.stdin.isatty() and sys.stdout.isatty()

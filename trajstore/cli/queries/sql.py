@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trajstore.cli.answers import (
+from trajstore.cli.output import DEFAULT_STORE, FilesOption, JsonOption, StoreOption, open_store
+from trajstore.cli.queries.query_output import (
     FormatOption,
     OutputOption,
     ParameterOption,
@@ -17,7 +18,6 @@ from trajstore.cli.answers import (
     chosen_format,
     given,
 )
-from trajstore.cli.output import DEFAULT_STORE, FilesOption, JsonOption, StoreOption, open_store
 from trajstore.errors import QueryError, reason
 
 

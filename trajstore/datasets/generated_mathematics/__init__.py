@@ -16,8 +16,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from trajstore.errors import BadDataset
-from trajstore.scoring.mathematics import (
+from trajstore.datasets.generated_mathematics import (
     algebra,
     arithmetic,
     calculus,
@@ -27,12 +26,13 @@ from trajstore.scoring.mathematics import (
     polynomials,
     probability,
 )
-from trajstore.scoring.prompting import Problem, Prompting, prompt_dataset
-from trajstore.store.progress import SILENT
+from trajstore.datasets.prompts import Problem, Prompting, prompt_dataset
+from trajstore.errors import BadDataset
+from trajstore.progress import SILENT
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import NewDataset, Source
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.store.files.datasets import NewDataset, Source
 
 SOURCE = "dm-mathematics"
 """What `dataset add` calls it."""

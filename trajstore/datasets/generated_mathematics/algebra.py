@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.given import evaluated, given, given_function, linear_sides
-from trajstore.scoring.mathematics.writing import (
+from trajstore.datasets.generated_mathematics.composed import evaluated, given, given_function, linear_sides
+from trajstore.datasets.generated_mathematics.notation import (
     Polynomial,
     listed,
     names,

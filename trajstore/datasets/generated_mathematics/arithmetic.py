@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.writing import (
+from trajstore.datasets.generated_mathematics.notation import (
     bracketed,
     decimal,
     expression,

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-from trajstore.scoring.mathematics.given import given_function
-from trajstore.scoring.mathematics.writing import Polynomial, monomials, names, polynomial, summed, whole
+from trajstore.datasets.generated_mathematics.composed import given_function
+from trajstore.datasets.generated_mathematics.notation import (
+    Polynomial,
+    monomials,
+    names,
+    polynomial,
+    summed,
+    whole,
+)
 
 Text = tuple[str, str]
 """Question and answer."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.given import substituted
-from trajstore.scoring.mathematics.writing import decimal, finite_decimal, listed, names, whole
+from trajstore.datasets.generated_mathematics.composed import substituted
+from trajstore.datasets.generated_mathematics.notation import decimal, finite_decimal, listed, names, whole
 
 Text = tuple[str, str]
 """Question and answer."""

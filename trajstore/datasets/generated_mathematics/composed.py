@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from trajstore.scoring.mathematics.writing import (
+from trajstore.datasets.generated_mathematics.notation import (
     Polynomial,
     combine,
     expression,

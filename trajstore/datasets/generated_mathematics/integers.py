@@ -7,9 +7,16 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.arithmetic import in_base
-from trajstore.scoring.mathematics.given import coprime, substituted
-from trajstore.scoring.mathematics.writing import bracketed, decimal, finite_decimal, names, positive, whole
+from trajstore.datasets.generated_mathematics.arithmetic import in_base
+from trajstore.datasets.generated_mathematics.composed import coprime, substituted
+from trajstore.datasets.generated_mathematics.notation import (
+    bracketed,
+    decimal,
+    finite_decimal,
+    names,
+    positive,
+    whole,
+)
 
 Text = tuple[str, str]
 """Question and answer."""

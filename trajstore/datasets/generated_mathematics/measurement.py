@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.writing import decimal, finite_decimal, positive
+from trajstore.datasets.generated_mathematics.notation import decimal, finite_decimal, positive
 
 Text = tuple[str, str]
 """Question and answer."""

@@ -7,7 +7,7 @@ from collections import Counter
 from fractions import Fraction
 from random import Random
 
-from trajstore.scoring.mathematics.writing import LETTERS, listed
+from trajstore.datasets.generated_mathematics.notation import LETTERS, listed
 
 Text = tuple[str, str]
 """Question and answer."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Draws, Interval
 from trajstore.analysis.comparison import (
     STATISTICS,
     Alike,
@@ -25,19 +24,20 @@ from trajstore.analysis.comparison import (
     ranked,
 )
 from trajstore.analysis.differences import pairs_of_models
-from trajstore.analysis.enrichment import SCHEMA as ENRICHMENT
-from trajstore.analysis.enrichment import enrichment, holm
-from trajstore.brief import Brief
+from trajstore.analysis.statistics.bootstrap import Draws, Interval
+from trajstore.analysis.statistics.enrichment import SCHEMA as ENRICHMENT
+from trajstore.analysis.statistics.enrichment import enrichment, holm
+from trajstore.display import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
-from trajstore.store.matrix import Missing, Sites, column_labels
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.steps import near
-from trajstore.store.sums import Units
-from trajstore.view.charts import Density
-from trajstore.view.differences import Chosen, How, Part, differences, read
-from trajstore.view.enriched import Memberships, memberships
-from trajstore.view.gather import Selection, check_groups, sites_by_group
-from trajstore.view.pairs import EVERY, contexts_of, shared_steps
+from trajstore.pipelines.differences.checkpoint_pairs import EVERY, contexts_of, shared_steps
+from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
+from trajstore.pipelines.groups.enrichment import Memberships, memberships
+from trajstore.pipelines.trajectories import Selection, check_groups, sites_by_group
+from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.context_sums import Units
+from trajstore.store.matrix.matrix import Missing, Sites, column_labels
+from trajstore.store.matrix.steps import near
+from trajstore.view.charts.chart import Density
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -11,12 +11,8 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import GroupError, listed
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.view.charts import Chart, Panel, Series
-from trajstore.view.comparison import pairs_of
-from trajstore.view.figures import NAMED, trajectory_chart
-from trajstore.view.naming import (
+from trajstore.pipelines.comparison.comparison import pairs_of
+from trajstore.pipelines.finding_names import (
     ADDED,
     NewGroup,
     add_groups,
@@ -25,11 +21,15 @@ from trajstore.view.naming import (
     require_groups_free,
     slug,
 )
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.view.charts.chart import Chart, Panel, Series
+from trajstore.view.figures.trajectories import NAMED, trajectory_chart
 
 if TYPE_CHECKING:
+    from trajstore.pipelines.comparison.comparison import Compared, Question
+    from trajstore.pipelines.trajectories import Selection
     from trajstore.store.store import Store
-    from trajstore.view.comparison import Compared, Question
-    from trajstore.view.gather import Selection
 
 KIND = "compare"
 """Of the findings."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.errors import BadOption
-from trajstore.store.progress import SILENT, Progress
-from trajstore.view.components import KIND
+from trajstore.pipelines.components.pca import KIND
+from trajstore.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.gram import Rows, products
-from trajstore.analysis.methods import Found, Kind, Method, find
-from trajstore.analysis.pca import PCAResult, check_shape
+from trajstore.analysis.components.gram import Rows, products
+from trajstore.analysis.components.methods import Found, Kind, Method, find
+from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
-from trajstore.brief import Brief
+from trajstore.display import Brief
 from trajstore.errors import listed
-from trajstore.store.blocks import BLOCK_BYTES, SliceBlocks
-from trajstore.store.excerpts import with_context
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.store.matrix import column_labels, row_labels
-from trajstore.store.progress import SILENT, Progress
-from trajstore.view.gather import Selection
-from trajstore.view.inputs import Asked, Inputs, hash_columns, hashes_read, resolve
-from trajstore.view.naming import finding_name, one_or_many
-from trajstore.view.training import with_training
+from trajstore.pipelines.finding_names import finding_name, one_or_many
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_read, resolve
+from trajstore.pipelines.token_context import with_context
+from trajstore.pipelines.training_progress import with_training
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
+from trajstore.store.matrix.matrix import column_labels, row_labels
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
-    from trajstore.view.figures import X
+    from trajstore.view.figures.trajectories import X
 
 KIND = "pca"
 """Of the findings."""

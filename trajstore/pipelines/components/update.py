@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.analysis.gram import Rows, Treatment, products, products_of
-from trajstore.analysis.methods import Method
+from trajstore.analysis.components.gram import Rows, Treatment, products, products_of
+from trajstore.analysis.components.methods import Method
 from trajstore.errors import BadOption, TrajstoreError, listed
-from trajstore.store.blocks import BLOCK_BYTES
-from trajstore.store.matrix import Sites
-from trajstore.store.progress import SILENT, Progress
-from trajstore.view.components import KIND, Fitted, bar, finish
-from trajstore.view.inputs import Asked, Inputs, hash_columns, hashes_now, resolve, sites_of
+from trajstore.pipelines.components.pca import KIND, Fitted, bar, finish
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_now, resolve, sites_of
+from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.blocks import BLOCK_BYTES
+from trajstore.store.matrix.matrix import Sites
 
 if TYPE_CHECKING:
-    from trajstore.store.findings import Finding
+    from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
 
 

@@ -10,14 +10,8 @@ import polars as pl
 
 from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
-from trajstore.store.items import align_items
-from trajstore.store.matrix import Sites, choose_sites, column_labels
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.selection import checkpoints
-from trajstore.store.steps import resolve
-from trajstore.store.sums import Units
-from trajstore.view.differences import Chosen, Part
-from trajstore.view.gather import (
+from trajstore.pipelines.differences.differences import Chosen, Part
+from trajstore.pipelines.trajectories import (
     Selection,
     check_groups,
     checkpoints_by_dataset,
@@ -25,6 +19,12 @@ from trajstore.view.gather import (
     nothing_in,
     sites_by_group,
 )
+from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.checkpoints import checkpoints
+from trajstore.store.matrix.context_sums import Units
+from trajstore.store.matrix.items import align_items
+from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels
+from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, sums_by_context
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import trajectories
-from trajstore.brief import Brief
+from trajstore.display import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
-from trajstore.store.excerpts import with_context
-from trajstore.store.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_with_facts
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.sums import ContextSums, Units
-from trajstore.view.figures import trajectory_chart
-from trajstore.view.inputs import SLICES
+from trajstore.pipelines.matrix_inputs import SLICES
+from trajstore.pipelines.token_context import with_context
+from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.context_sums import ContextSums, Units
+from trajstore.store.matrix.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_with_facts
+from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
-    from trajstore.view.charts import Chart
+    from trajstore.view.charts.chart import Chart
 
 _KEYS = ("model", "step", "minus_model", "minus_step")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from trajstore.store.findings import Replace
-from trajstore.store.foundations import Foundations
-from trajstore.store.progress import SILENT, Progress
-from trajstore.view import pairs
-from trajstore.view.differences import Chosen, Differences, How
-from trajstore.view.gather import Selection
-from trajstore.view.naming import finding_name, one_or_many
+from trajstore.pipelines.differences import checkpoint_pairs
+from trajstore.pipelines.differences.differences import Chosen, Differences, How
+from trajstore.pipelines.finding_names import finding_name, one_or_many
+from trajstore.pipelines.trajectories import Selection
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.findings import Replace
+from trajstore.store.groups.dependencies import Foundations
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -46,14 +46,14 @@ class Asked:
 
     def chosen(self, store: Store, progress: Progress = SILENT) -> Chosen:
         """What that comes to; raises as `pairs.of_steps`, `of_models` and `of_prompts`."""
-        groups: Sequence[str] = self.groups or pairs.EVERY
+        groups: Sequence[str] = self.groups or checkpoint_pairs.EVERY
         if self.kind == "steps":
-            return pairs.of_steps(store, groups, self.selection)
+            return checkpoint_pairs.of_steps(store, groups, self.selection)
         first, second = self.between
         if self.kind == "models":
-            return pairs.of_models(store, first, second, groups, self.selection, progress)
+            return checkpoint_pairs.of_models(store, first, second, groups, self.selection, progress)
         selection = self.selection
-        return pairs.of_prompts(
+        return checkpoint_pairs.of_prompts(
             store, first, second, groups, selection.models, selection.steps, self.all_items, progress
         )
 

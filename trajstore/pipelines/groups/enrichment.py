@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.enrichment import enrichment
+from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.analysis.statistics.enrichment import enrichment
 from trajstore.errors import GroupError, listed
-from trajstore.store.foundations import Foundations
-from trajstore.store.matrix import Align, Sites, choose_sites
-from trajstore.store.progress import SILENT, Progress
-from trajstore.store.selected import selected_by
-from trajstore.store.sums import Units
-from trajstore.view.naming import ADDED
+from trajstore.pipelines.finding_names import ADDED
+from trajstore.progress import SILENT, Progress
+from trajstore.store.groups.chosen_by_losses import selected_by
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.matrix.context_sums import Units
+from trajstore.store.matrix.matrix import Align, Sites, choose_sites
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.balance import FEATURES, cells, check_features, match
-from trajstore.brief import Brief
+from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
+from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
-from trajstore.view.naming import NewGroup, add_groups
+from trajstore.pipelines.finding_names import NewGroup, add_groups
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

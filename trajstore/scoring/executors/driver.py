@@ -15,10 +15,10 @@ from trajstore.scoring.backfill import is_to_do
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trajstore.scoring.pace import Budget
-    from trajstore.scoring.planning import Pending, Plan
-    from trajstore.scoring.workers import Outcome
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.scoring.executors.worker import Outcome
+    from trajstore.scoring.plan import Pending, Plan
+    from trajstore.scoring.time_budget import Budget
     from trajstore.store.store import Store
 
 ATTEMPTS = 3

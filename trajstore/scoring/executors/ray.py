@@ -14,18 +14,18 @@ import time
 from typing import TYPE_CHECKING, Any, Unpack
 
 from trajstore.errors import ExecutorError
-from trajstore.scoring.driver import Driver
-from trajstore.scoring.facts import record_facts
+from trajstore.progress import SILENT
+from trajstore.scoring.executors.driver import Driver
+from trajstore.scoring.executors.worker import Worker
 from trajstore.scoring.job import Report, RunOptions, check_plan, settings_of
-from trajstore.scoring.pace import Budget
-from trajstore.scoring.workers import Worker
-from trajstore.store.progress import SILENT
+from trajstore.scoring.model_facts import record_facts
+from trajstore.scoring.time_budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trajstore.scoring.planning import Plan
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.scoring.plan import Plan
     from trajstore.store.store import Store
 
 

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import NotCausal, ScoringStopped, UnfitContext
 from trajstore.scoring.backfill import is_to_do
+from trajstore.scoring.executors.worker import Outcome, Worker
 from trajstore.scoring.job import Report
-from trajstore.scoring.pace import duration
-from trajstore.scoring.workers import Outcome, Worker
+from trajstore.scoring.time_budget import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
-    from trajstore.scoring.fitting import Tokenizers
+    from trajstore.progress import Progress
     from trajstore.scoring.job import RunOptions
-    from trajstore.scoring.pace import Budget
-    from trajstore.scoring.planning import Pending, Plan
-    from trajstore.store.progress import Progress
+    from trajstore.scoring.plan import Pending, Plan
+    from trajstore.scoring.time_budget import Budget
+    from trajstore.scoring.tokenizer_check import Tokenizers
     from trajstore.store.store import Store
 
 START = 600.0

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
+from trajstore.progress import SILENT
 from trajstore.scoring.job import Job, Report, RunOptions, settings_of
-from trajstore.store.progress import SILENT
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
-    from trajstore.scoring.fitting import Tokenizers
-    from trajstore.scoring.planning import Pending, Plan
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.scoring.plan import Pending, Plan
+    from trajstore.scoring.tokenizer_check import Tokenizers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from trajstore.errors import DamagedFile
-from trajstore.store import coverage, datasets, digests, groupfiles, layout, models
+from trajstore.store.disk import digests
+from trajstore.store.files import coverage, datasets, group_files, layout, models
 
 
 def add_digests(root: Path) -> None:
@@ -28,7 +29,7 @@ def add_digests(root: Path) -> None:
 def add_group_digests(root: Path) -> None:
     """Give the definitions of groups their digests; to be called while the catalog is held."""
     with contextlib.suppress(DamagedFile):
-        for name in groupfiles.own(root):
+        for name in group_files.own(root):
             path = layout.group_path(root, name)
             if not digests.has_digest(path):
                 text = digests.without_line(path.read_bytes().decode())

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.schema import META_KEY
-from trajstore.store import digests
+from trajstore.store.disk import digests
 
 _MAGIC = b"PAR1"
 # Thrift's compact protocol: a text is its length, seven bits a byte, and its bytes; 0x18 says that one follows.

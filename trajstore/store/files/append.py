@@ -19,9 +19,10 @@ import numpy as np
 
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
 from trajstore.schema import LOWEST_LOSS
-from trajstore.store import layout, limits, slices
-from trajstore.store.datasets import Dataset
-from trajstore.store.slices import Provenance, SliceFacts
+from trajstore.store import loss_limits
+from trajstore.store.files import layout, slices
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.files.slices import Provenance, SliceFacts
 
 
 def append(
@@ -51,10 +52,10 @@ def append(
     what = f"{model} on {dataset.name} at step {step}"
     chosen = None if contexts is None else _ascending(contexts, dataset, what)
     flat = flat_losses(losses, dataset, provenance.dtype, what, chosen)
-    if not allow_large and (large := limits.hardly_nats(flat, dataset.tokenizer.size)) is not None:
+    if not allow_large and (large := loss_limits.hardly_nats(flat, dataset.tokenizer.size)) is not None:
         raise BadLosses(
-            f"{what}: these losses are hardly nats: {large}. Nothing was written: {limits.OTHER_UNITS}, and losses "
-            "that are right as they are want --allow-large (in Python allow_large=True)."
+            f"{what}: these losses are hardly nats: {large}. Nothing was written: {loss_limits.OTHER_UNITS}, and "
+            "losses that are right as they are want --allow-large (in Python allow_large=True)."
         )
     if provenance.time is None:
         provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -116,11 +117,11 @@ def flat_losses(
         )
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
         flat = flat.astype(np.float32)
-    if (bad := np.flatnonzero(~limits.possible(flat, dtype))).size:
+    if (bad := np.flatnonzero(~loss_limits.possible(flat, dtype))).size:
         context, position = site(wanted, int(bad[0]))
         raise BadLosses(
             f"{what}: {len(bad)} of {len(flat)} losses cannot be right; the first is {flat[bad[0]]!s} at context "
-            f"{numbers[context]}, position {position} ({limits.rule(dtype, flat[bad[0]])}). Nothing was written."
+            f"{numbers[context]}, position {position} ({loss_limits.rule(dtype, flat[bad[0]])}). Nothing was written."
         )
     return flat
 

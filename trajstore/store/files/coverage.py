@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trajstore.errors import UnknownName
 from trajstore.schema import is_name, step_of
-from trajstore.store import datasets, layout, slices
+from trajstore.store.files import datasets, layout, slices
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 from polars.testing import assert_frame_equal
 
 from trajstore import sqlfiles
-from trajstore.brief import Brief, of_names
+from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
-from trajstore.store import digests, layout
-from trajstore.store.findingtables import TABLES
+from trajstore.store.disk import digests
+from trajstore.store.files import layout
+from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__
 
 _AGAIN = "Remove the finding (trajstore finding drop) and compute it again"

@@ -16,8 +16,9 @@ from pathlib import Path
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, reason
 from trajstore.schema import GROUP_NAME
-from trajstore.store import digests, layout
 from trajstore.store.catalog import quoted
+from trajstore.store.disk import digests
+from trajstore.store.files import layout
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trajstore.errors import DamagedFile, StoreUnusable
 from trajstore.schema import check_name, check_step
-from trajstore.store.exchange import exchange
+from trajstore.store.disk.exchange import exchange
 
 STALE_SECONDS = 24 * 3600.0
 """Age after which a temporary file is the leftover of a dead writer (no write takes a day)."""

@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
-from trajstore.store import digests, layout, models, strays
+from trajstore.store import strays
+from trajstore.store.disk import digests
+from trajstore.store.files import layout, models
 
 _SCHEMA = pa.schema(
     [

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from trajstore.errors import BadName, DamagedFile
 from trajstore.schema import is_name
-from trajstore.store import digests, layout, turns
+from trajstore.store import catalog_lock
+from trajstore.store.disk import digests
+from trajstore.store.files import layout
 
 STAND_IN = Path(".odels/none.json")
 """File inside a store that lets views exist before the first model."""
@@ -70,7 +72,7 @@ def whole(root: Path, model: str) -> dict[str, object]:
 def _complete(root: Path, facts: ModelFacts) -> None:
     """Add facts to a model's file that it lacks; writes only where there are any."""
     if _lacking(root, facts):
-        with turns.turn(root):
+        with catalog_lock.turn(root):
             if lacking := _lacking(root, facts):
                 data = encode({**whole(root, facts.model), **lacking})
                 layout.publish(root, layout.model_path(root, facts.model), data, replace=True)

@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
-from trajstore.store import digests, layout, limits, models
-from trajstore.store.datasets import Dataset, numbers
+from trajstore.store import loss_limits
+from trajstore.store.disk import digests
+from trajstore.store.files import layout, models
+from trajstore.store.files.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
 """What a slice may hold beside the loss: the target's rank (0 is likeliest), the prediction's entropy (nats)."""
@@ -314,8 +316,8 @@ def _extremes(metadata: pq.FileMetaData) -> tuple[float, float] | None:
 def _require_possible(path: Path, extremes: tuple[float, float] | None, facts: SliceFacts) -> None:
     """Raise `DamagedFile` where losses are lower than rounding explains, or higher than logits can span."""
     for loss in extremes or ():
-        if not limits.possible(np.array(loss), facts.provenance.dtype):
-            rule = limits.rule(facts.provenance.dtype, loss)
+        if not loss_limits.possible(np.array(loss), facts.provenance.dtype):
+            rule = loss_limits.rule(facts.provenance.dtype, loss)
             raise DamagedFile(path, f"it holds a loss of {loss:g} nats, and {rule}")
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trajstore import sqlfiles
-from trajstore.store import coverage, headers
-from trajstore.store.calls import is_call
-from trajstore.store.foundations import Foundations
-from trajstore.store.groupfiles import Definition
+from trajstore import sql_headers, sqlfiles
+from trajstore.store.files import coverage
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.groups.macro_calls import is_call
 
 if TYPE_CHECKING:
     import duckdb
@@ -135,5 +135,5 @@ def _macros_of_several() -> frozenset[str]:
     return frozenset(
         file.name
         for file in sqlfiles.load("macros")
-        if any(each.kind == "models" for each in headers.parse(file.description).parameters)
+        if any(each.kind == "models" for each in sql_headers.parse(file.description).parameters)
     )

@@ -19,8 +19,9 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import GroupError
-from trajstore.store import groupfiles, grouptables
-from trajstore.store.groupfiles import Definition
+from trajstore.store.files import group_files
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import tables
 
 _TOKENS = {"tokens", "contexts", "datasets"}
 """Views of the datasets' own files, on which every other thing about tokens stands."""
@@ -68,7 +69,7 @@ class Foundations:
     @classmethod
     def of(cls, root: Path) -> Foundations:
         """Read the store's definitions; raises `DamagedFile`."""
-        shipped, own = groupfiles.shipped(), groupfiles.own(root)
+        shipped, own = group_files.shipped(), group_files.own(root)
         return cls(root, {**shipped, **own}, frozenset(shipped.keys() - own.keys()))
 
     def direct(self, name: str) -> list[str]:
@@ -157,7 +158,7 @@ class Foundations:
         """What stands for a definition in the hash."""
         group = self._group(key)
         if group and self.definitions[group].is_table:
-            made = grouptables.read(self.root, group)
+            made = tables.read(self.root, group)
             return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
         return self._query(key) or ""
 

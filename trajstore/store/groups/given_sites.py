@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import BadSource, GroupError
-from trajstore.store import foreign
-from trajstore.store.datasets import Dataset
-from trajstore.store.grouptables import Sites
+from trajstore.store.files import foreign_tables
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.groups.tables import Sites
 
 COLUMNS = ("dataset", "context", "position")
 
@@ -30,11 +30,14 @@ def read(path: Path) -> pl.DataFrame:
         raise BadSource(f"Cannot tell what {path.name} holds: sites are read from .csv and .parquet files.")
     if not path.is_file():
         raise BadSource(f"There is no file {path}.")
-    _require_columns(str(path), foreign.column_names(path, kind))
+    _require_columns(str(path), foreign_tables.column_names(path, kind))
     return pl.concat(
         [
             pl.DataFrame(schema={"dataset": pl.String, "context": pl.Int64, "position": pl.Int64}),
-            *(pl.DataFrame(batch) for batch in foreign.batches(path, kind, {name: name for name in COLUMNS})),
+            *(
+                pl.DataFrame(batch)
+                for batch in foreign_tables.batches(path, kind, {name: name for name in COLUMNS})
+            ),
         ]
     )
 

@@ -29,30 +29,21 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownName,
 )
+from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_group_name
-from trajstore.store import (
-    catalog,
-    groupfiles,
-    grouprefresh,
-    groupsites,
-    groupsizes,
-    grouptables,
-    grouptrials,
-    groupwrites,
-    layout,
-    pythongroups,
-    statements,
-    turns,
-)
-from trajstore.store.foundations import Foundations
-from trajstore.store.groupfiles import Definition
-from trajstore.store.groupsizes import Counted
-from trajstore.store.grouptables import Code, Made, Sites
-from trajstore.store.groupwrites import Table
-from trajstore.store.progress import SILENT, Progress
+from trajstore.store import catalog, catalog_lock, read_only
+from trajstore.store.files import group_files, layout
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import given_sites, python_functions, tables, trial, writes
+from trajstore.store.groups import refresh as grouprefresh
+from trajstore.store.groups import sizes as groupsizes
+from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.groups.sizes import Counted
+from trajstore.store.groups.tables import Code, Made, Sites
+from trajstore.store.groups.writes import Table
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 Origin = Literal["trajstore", "sql", "macro", "python", "sites"]
@@ -98,7 +89,7 @@ class Groups:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen = groupfiles.signature(store.path)
+        self._seen = group_files.signature(store.path)
         self._warned: set[str] = set()
         self._known: tuple[frozenset[tuple[str, int, int]], Foundations] | None = None
 
@@ -107,7 +98,7 @@ class Groups:
 
     def names(self) -> builtins.list[str]:
         """All groups, sorted; reads files only."""
-        return sorted({**groupfiles.shipped(), **groupfiles.own(self._store.path)})
+        return sorted({**group_files.shipped(), **group_files.own(self._store.path)})
 
     def list(self, *, sizes: bool = True, progress: Progress = SILENT) -> builtins.list[Group]:
         """All groups with their size in each dataset, or with `sizes` False without.
@@ -127,7 +118,7 @@ class Groups:
         self.definition(name)
         foundations = self._foundations()
         counted = groupsizes.count(self._store, [name], foundations, ready=self.current)[name]
-        return self._describe(name, foundations, counted, grouptrials.users(self._store.path, name))
+        return self._describe(name, foundations, counted, trial.users(self._store.path, name))
 
     def add(self, name: str, definition: str | Any, description: str = "", *, replace: bool = False) -> Group:
         """Add a group from a query that gives dataset, context, position, or from a frame of sites that has them.
@@ -139,26 +130,26 @@ class Groups:
         """
         self._check_free(name)
         if not isinstance(definition, str):
-            found = groupsites.check(groupsites.frame_of(definition), self._store.dataset)
+            found = given_sites.check(given_sites.frame_of(definition), self._store.dataset)
             return self._add_table(name, description, found, None, every=False, replace=replace)
-        header, body = groupfiles.parse(definition)
+        header, body = group_files.parse(definition)
         new = Definition(name, body, (description or header).strip())
         if new.is_table:
             raise GroupError(
                 f"{body} is how a kept table is read, and no definition. Give its sites: --sites FILE or --python "
                 "MODULE:FUNCTION."
             )
-        other = groupfiles.own(self._store.path).get(name)
+        other = group_files.own(self._store.path).get(name)
         if other is not None and not replace:
-            groupwrites.refuse_another(self._store.path, other, new, None)
+            writes.refuse_another(self._store.path, other, new, None)
             new = other
         # Whoever was killed may have left no view, another one, or a table that nothing reads any more.
-        left_over = grouptables.path_of(self._store.path, name).exists()
-        left_over |= name in groupfiles.announced(self._store.path)
+        left_over = tables.path_of(self._store.path, name).exists()
+        left_over |= name in group_files.announced(self._store.path)
         if other != new or left_over or not self._is_current(name):
             users = self._user_definitions(name) if other is not None else []
-            sizes = grouptrials.tried(self._store, new, users)
-            groupwrites.put(self._store.path, new, None, replace=replace)
+            sizes = trial.tried(self._store, new, users)
+            writes.put(self._store.path, new, None, replace=replace)
             self._store.refresh()
             return self._added(name, sizes)
         return self._added(name)
@@ -184,7 +175,7 @@ class Groups:
         self, name: str, file: str | os.PathLike[str], description: str = "", *, replace: bool = False
     ) -> Group:
         """Add a group from a .csv or .parquet file of sites, as `add` does from a frame; raises also `BadSource`."""
-        return self.add(name, groupsites.read(Path(file)), description, replace=replace)
+        return self.add(name, given_sites.read(Path(file)), description, replace=replace)
 
     def add_python(
         self,
@@ -205,7 +196,7 @@ class Groups:
         as `add`; then nothing is written. See `refresh` for what makes it stale.
         """
         self._check_free(name)
-        run, code = pythongroups.load(function)
+        run, code = python_functions.load(function)
         asked = self._store.dataset_names() if datasets is None else dict.fromkeys(datasets)
         chosen = [self._store.dataset(each) for each in asked]
         description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]
@@ -214,7 +205,7 @@ class Groups:
             same = {each.name: each.files_sha256 for each in chosen} == there
             if same and made.every_dataset == (datasets is None) and made.description == description:
                 return self._added(name)
-        found = pythongroups.find(run, name, chosen, progress)
+        found = python_functions.find(run, name, chosen, progress)
         return self._add_table(name, description, found, code, every=datasets is None, replace=replace)
 
     def refresh(
@@ -226,7 +217,7 @@ class Groups:
         when a dataset came later and it was made for all of them. If the code changed all datasets are run over again,
         else only those that changed or came. Raises `GroupError` for a group of another kind, and as `add_python`.
         """
-        own = groupfiles.own(self._store.path)
+        own = group_files.own(self._store.path)
         every = [name for name, each in own.items() if each.is_table and self._made(name).code is not None]
         datasets = self._datasets()
         done = []
@@ -244,15 +235,15 @@ class Groups:
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
-        with turns.turn(self._store.path):
-            cut_short = name not in self.names() and grouptables.path_of(self._store.path, name).exists()
+        with catalog_lock.turn(self._store.path):
+            cut_short = name not in self.names() and tables.path_of(self._store.path, name).exists()
             if not cut_short:
                 self.definition(name)
-            if name in groupfiles.shipped():
+            if name in group_files.shipped():
                 raise GroupError(f"The group {name!r} comes with trajstore and stays.")
-            if not cut_short and (users := grouptrials.users(self._store.path, name)):
+            if not cut_short and (users := trial.users(self._store.path, name)):
                 raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
-            groupwrites.remove(self._store.path, name)
+            writes.remove(self._store.path, name)
         self._store.refresh()
 
     def members(self, name: str, dataset: Dataset) -> np.ndarray:
@@ -276,7 +267,7 @@ class Groups:
             raise _broken(name, error) from error
         context = np.ma.filled(found["context"], -1).astype(np.int64)
         position = np.ma.filled(found["position"], -1).astype(np.int64)
-        known = groupsites.exists(dataset, context, position)
+        known = given_sites.exists(dataset, context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
             raise GroupError(
@@ -288,7 +279,7 @@ class Groups:
 
     def definition(self, name: str) -> Definition:
         """A group's definition, read from its file alone; raises `UnknownName`."""
-        known = {**groupfiles.shipped(), **groupfiles.own(self._store.path)}
+        known = {**group_files.shipped(), **group_files.own(self._store.path)}
         if name not in known:
             raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
         return known[name]
@@ -299,7 +290,7 @@ class Groups:
         Another process may have added or changed it since the session began, or died before the catalog had it. Warns
         of what is stale under it. Raises `UnknownName`, `DamagedFile`, and `GroupError` where it no longer works.
         """
-        if (seen := groupfiles.signature(self._store.path)) != self._seen:
+        if (seen := group_files.signature(self._store.path)) != self._seen:
             self._store.refresh()
             self._seen = seen
         definition = self.definition(name)
@@ -315,7 +306,7 @@ class Groups:
 
     def notice(self, query: str) -> None:
         """Warn of the stale groups that a query names; takes next to nothing where no group is kept as a table."""
-        if any(file.endswith(".parquet") for file, _, _ in groupfiles.signature(self._store.path)):
+        if any(file.endswith(".parquet") for file, _, _ in group_files.signature(self._store.path)):
             foundations = self._foundations()
             for name in foundations.definitions.keys() & set(re.findall(r"\w+", query)):
                 for table in foundations.tables_under(name):
@@ -326,7 +317,7 @@ class Groups:
     def _check_free(self, name: str) -> None:
         """Raise `BadName` or `GroupError` for a name that no group of one's own may bear."""
         check_group_name(name)
-        if name in groupfiles.shipped():
+        if name in group_files.shipped():
             raise GroupError(f"The group {name!r} comes with trajstore. Choose another name.")
         if name in self._store.relations():
             raise GroupError(
@@ -344,15 +335,15 @@ class Groups:
         replace: bool,
     ) -> Group:
         """Keep sites as a group's table."""
-        new = Definition(name, groupfiles.table_query(name), description.strip())
-        table = Table(*grouptables.encode(name, new.description, found, code, every_dataset=every))
-        other = groupfiles.own(self._store.path).get(name)
+        new = Definition(name, group_files.table_query(name), description.strip())
+        table = Table(*tables.encode(name, new.description, found, code, every_dataset=every))
+        other = group_files.own(self._store.path).get(name)
         if other is not None and not replace:
-            groupwrites.refuse_another(self._store.path, other, new, table)
+            writes.refuse_another(self._store.path, other, new, table)
             if self._is_current(name) and not self._why_stale(name):
                 return self._added(name)
             new = other
-        groupwrites.put(self._store.path, new, table, replace=replace)
+        writes.put(self._store.path, new, table, replace=replace)
         self._store.refresh()
         return self._added(name)
 
@@ -367,7 +358,7 @@ class Groups:
             raise GroupError(
                 f"The group {name!r} was added, and another job has dropped it meanwhile."
             ) from error
-        users = grouptrials.users(self._store.path, name)
+        users = trial.users(self._store.path, name)
         return self._describe(name, self._foundations(), Counted(sizes), users)
 
     def _is_current(self, name: str) -> bool:
@@ -382,8 +373,8 @@ class Groups:
 
     def _user_definitions(self, name: str) -> builtins.list[Definition]:
         """The definitions of the groups that stand on one."""
-        own = groupfiles.own(self._store.path)
-        return [own[user] for user in grouptrials.users(self._store.path, name)]
+        own = group_files.own(self._store.path)
+        return [own[user] for user in trial.users(self._store.path, name)]
 
     # what there is
 
@@ -431,11 +422,11 @@ class Groups:
 
     def _made(self, name: str) -> Made:
         """How a group's table was made; raises `DamagedFile`."""
-        return grouptables.read(self._store.path, name)
+        return tables.read(self._store.path, name)
 
     def _table(self, name: str) -> Made | None:
         """How a group's table was made, or None for one that is not kept as a table, or is not there."""
-        definition = groupfiles.own(self._store.path).get(name)
+        definition = group_files.own(self._store.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None
 
     def _tables_under(self, name: str) -> builtins.list[str]:
@@ -444,7 +435,7 @@ class Groups:
 
     def _foundations(self) -> Foundations:
         """What the groups stand on, read anew when one of their files has changed."""
-        seen = groupfiles.signature(self._store.path)
+        seen = group_files.signature(self._store.path)
         if self._known is None or self._known[0] != seen:
             self._known = seen, Foundations.of(self._store.path)
         return self._known[1]
@@ -465,4 +456,4 @@ class Groups:
 
 
 def _broken(name: str, error: Exception) -> GroupError:
-    return GroupError(f"The group {name!r} cannot be computed: {statements.explained(error)}")
+    return GroupError(f"The group {name!r} cannot be computed: {read_only.explained(error)}")

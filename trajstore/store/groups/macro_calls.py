@@ -9,10 +9,10 @@ import duckdb
 import numpy as np
 
 from trajstore.errors import GroupError
-from trajstore.store import catalog, statements
+from trajstore.store import catalog, read_only
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 _CALL = re.compile(r"\s*[A-Za-z_]\w*\s*\(.*\)\s*", re.DOTALL)
@@ -41,6 +41,6 @@ def called_members(store: Store, call: str, dataset: Dataset) -> np.ndarray:
             f"SELECT DISTINCT context, position FROM (FROM {call}) WHERE dataset = {asked}"
         ).fetchnumpy()
     except duckdb.Error as error:
-        raise GroupError(f"{call} cannot be computed: {statements.explained(error)}") from error
+        raise GroupError(f"{call} cannot be computed: {read_only.explained(error)}") from error
     starts = np.cumsum(dataset.lengths) - dataset.lengths
     return np.sort(starts[found["context"]] + found["position"])

@@ -24,9 +24,9 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import GroupError, told
-from trajstore.store.datasets import Dataset
-from trajstore.store.grouptables import Code, Sites
-from trajstore.store.progress import Progress
+from trajstore.progress import Progress
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.groups.tables import Code, Sites
 
 Function = Callable[[pl.DataFrame], Any]
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trajstore.errors import GroupError
-from trajstore.store import grouptables, groupwrites, pythongroups
-from trajstore.store.datasets import Dataset
-from trajstore.store.grouptables import Code, Made, Sites
-from trajstore.store.groupwrites import Table
-from trajstore.store.progress import Progress
+from trajstore.progress import Progress
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.groups import python_functions, tables, writes
+from trajstore.store.groups.tables import Code, Made, Sites
+from trajstore.store.groups.writes import Table
 
 
 def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
@@ -23,8 +23,8 @@ def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
 
     A module that is not here has not changed.
     """
-    reasons = [f"{name} has changed" for name in grouptables.changed(made, datasets)]
-    reasons += [f"{name} came later" for name in grouptables.added(made, datasets)]
+    reasons = [f"{name} has changed" for name in tables.changed(made, datasets)]
+    reasons += [f"{name} came later" for name in tables.added(made, datasets)]
     if made.code is not None and (now := _code_now(made.code)).module_sha256 != made.code.module_sha256:
         itself = now.function_sha256 != made.code.function_sha256
         what = made.code.function if itself else f"the module of {made.code.function}"
@@ -42,25 +42,25 @@ def mend(name: str, made: Made) -> str:
 def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], progress: Progress) -> bool:
     """Find anew what is stale of a table by a function; whether anything was."""
     assert made.code is not None
-    changed, added = grouptables.changed(made, datasets), grouptables.added(made, datasets)
-    run, code = pythongroups.load(made.code.function)
+    changed, added = tables.changed(made, datasets), tables.added(made, datasets)
+    run, code = python_functions.load(made.code.function)
     kept = [each for each in made.parts if each in datasets and each not in changed]
     if code.module_sha256 != made.code.module_sha256:
         changed, kept = [*changed, *kept], []
     if not changed and not added:
         return False
-    found = pythongroups.find(run, name, [datasets[each] for each in (*changed, *added)], progress)
+    found = python_functions.find(run, name, [datasets[each] for each in (*changed, *added)], progress)
     if kept:
-        before = grouptables.sites(root, name)
+        before = tables.sites(root, name)
         found += [Sites(datasets[each], *before[each]) for each in kept]
-    fresh = grouptables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
-    groupwrites.change_table(root, name, made, Table(*fresh))
+    fresh = tables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
+    writes.change_table(root, name, made, Table(*fresh))
     return True
 
 
 def _code_now(code: Code) -> Code:
     """The hashes of a function as it is now; those given where its module is not here."""
     try:
-        return pythongroups.code_of(code.function)
+        return python_functions.code_of(code.function)
     except GroupError:
         return code

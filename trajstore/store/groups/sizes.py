@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from trajstore.errors import DamagedFile, GroupError, QueryError, TrajstoreError, UnknownName
-from trajstore.store import catalog, grouptables, layout, statements
-from trajstore.store.foundations import Foundations
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
+from trajstore.store import catalog, read_only
+from trajstore.store.files import layout
+from trajstore.store.groups import tables
+from trajstore.store.groups.dependencies import Foundations
 
 if TYPE_CHECKING:
-    from trajstore.store.datasets import Dataset
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 Sizes = dict[str, int]
@@ -84,7 +86,7 @@ def _count(store: Store, name: str, datasets: Sequence[str] | None) -> Sizes:
     try:
         return {str(dataset): int(n) for dataset, n in store.sql(ask).fetchall()}
     except (duckdb.Error, QueryError) as error:
-        raise GroupError(f"The group {name!r} cannot be computed: {statements.explained(error)}") from error
+        raise GroupError(f"The group {name!r} cannot be computed: {read_only.explained(error)}") from error
 
 
 class _Cache:
@@ -102,7 +104,7 @@ class _Cache:
     def known(self, name: str) -> Sizes | None:
         """A group's sizes, or None where one of them is not known."""
         if self._foundations.definitions[name].is_table:
-            parts = grouptables.read(self._root, name).parts
+            parts = tables.read(self._root, name).parts
             here = {
                 dataset: parts[dataset].sites
                 for dataset, each in self._datasets.items()

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from trajstore.errors import GroupError, QueryError, TrajstoreError
-from trajstore.store import catalog, groupfiles, groupviews, statements
-from trajstore.store.groupfiles import Definition
-from trajstore.store.groupsites import COLUMNS
+from trajstore.store import catalog, read_only
+from trajstore.store.files import group_files
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import views
+from trajstore.store.groups.given_sites import COLUMNS
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 def users(root: Path, name: str) -> list[str]:
     """Own groups of the store that stand on a group's view, at any remove."""
     with catalog.open_session(root) as session:
-        others = [other for other in groupfiles.own(root) if other != name]
+        others = [other for other in group_files.own(root) if other != name]
         bound = [other for other in others if _binds(session, other)]
         session.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
         return [other for other in bound if not _binds(session, other)]
@@ -38,15 +40,15 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
     with catalog.open_session(store.path) as session:
         view = f"groups.{catalog.identifier(group.name)}"
         try:
-            groupviews.create_view(session, group)
-            statements.check_definitions(session)
+            views.create_view(session, group)
+            read_only.check_definitions(session)
             ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
             sizes = {str(dataset): int(n) for dataset, n in session.execute(ask).fetchall()}
         except (duckdb.Error, QueryError) as error:
             raise GroupError(
-                f"The group {group.name!r} was not added: {statements.explained(error)}"
+                f"The group {group.name!r} was not added: {read_only.explained(error)}"
             ) from error
-        if broken := groupviews.create_views(session, users):
+        if broken := views.create_views(session, users):
             names = ", ".join(user.name for user, _ in broken)
             raise GroupError(
                 f"The group {group.name!r} was not replaced: {names} would no longer work: {broken[0][1]}"

@@ -11,9 +11,11 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError, QueryError
-from trajstore.store import foundations, groupfiles, layout, statements
+from trajstore.store import read_only
 from trajstore.store.catalog import identifier, quoted
-from trajstore.store.groupfiles import Definition
+from trajstore.store.files import group_files, layout
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import dependencies
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
@@ -21,7 +23,7 @@ def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> Non
 
     Raises `QueryError` for a definition that does more than read, and DuckDB's errors.
     """
-    statements.check_reading(connection, group.sql)
+    read_only.check_reading(connection, group.sql)
     name = f"groups.{identifier(group.name)}"
     # The line ends keep a comment at the query's end from swallowing the bracket.
     connection.execute(
@@ -39,7 +41,7 @@ def create_views(
     Raises `GroupError` for groups that stand on each other.
     """
     failed: list[tuple[Definition, Exception]] = []
-    for group in foundations.ordered(groups):
+    for group in dependencies.ordered(groups):
         try:
             create_view(connection, group)
         except (duckdb.Error, QueryError) as error:
@@ -52,8 +54,8 @@ def settle(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 
     Changes what the connection holds, a session's copy or the catalog itself, and no file.
     """
-    names = groupfiles.announced(root)
-    own = groupfiles.own(root) if names else {}
+    names = group_files.announced(root)
+    own = group_files.own(root) if names else {}
     for name in names:
         try:
             if name in own:
@@ -66,9 +68,9 @@ def settle(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 
 def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
-    own = groupfiles.own(root)
+    own = group_files.own(root)
     for name in own:
-        if name.lower() in statements.views_of_the_store():
+        if name.lower() in read_only.views_of_the_store():
             raise GroupError(
                 f"{layout.group_path(root, name)} defines a group of the name of a view of the store, on which groups "
                 "stand. Remove it, or give it another name."

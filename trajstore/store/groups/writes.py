@@ -15,9 +15,11 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError
-from trajstore.store import catalog, groupfiles, grouptables, grouptrials, groupviews, layout, turns
-from trajstore.store.groupfiles import Definition
-from trajstore.store.grouptables import Made
+from trajstore.store import catalog, catalog_lock
+from trajstore.store.files import group_files, layout
+from trajstore.store.files.group_files import Definition
+from trajstore.store.groups import tables, trial, views
+from trajstore.store.groups.tables import Made
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ def put(root: Path, new: Definition, table: Table | None, *, replace: bool) -> N
     Raises `GroupError` where it is there with another definition, unless `replace`, and where one that stands on it
     would no longer work.
     """
-    path, rows = layout.group_path(root, new.name), grouptables.path_of(root, new.name)
-    with turns.turn(root):
+    path, rows = layout.group_path(root, new.name), tables.path_of(root, new.name)
+    with catalog_lock.turn(root):
         # Whoever has the turn has the definitions: another job may have added one since.
-        own = groupfiles.own(root)
+        own = group_files.own(root)
         other = own.get(new.name)
-        users = [own[user] for user in grouptrials.users(root, new.name)] if other is not None else []
+        users = [own[user] for user in trial.users(root, new.name)] if other is not None else []
         with catalog.maintaining(root) as connection:
             take_back(connection, root)
             if other is not None and not replace:
@@ -48,7 +50,7 @@ def put(root: Path, new: Definition, table: Table | None, *, replace: bool) -> N
                 if table is not None:
                     layout.publish(root, rows, table.data, replace=True)
                 with catalog.transaction(connection):
-                    for broken, cause in groupviews.create_views(connection, [new, *users]):
+                    for broken, cause in views.create_views(connection, [new, *users]):
                         raise GroupError(f"The group {broken.name!r} cannot be made: {cause}") from cause
                 announced.replace(path)
                 layout.sync_folder(path.parent)
@@ -63,7 +65,7 @@ def _announced(connection: duckdb.DuckDBPyConnection, root: Path, new: Definitio
     While it is there the catalog may have either view, and sessions make the old one themselves. If the block fails the
     old one is put back.
     """
-    announced = groupfiles.announced_path(root, new.name)
+    announced = group_files.announced_path(root, new.name)
     layout.publish(root, announced, new.file, replace=True)
     try:
         yield announced
@@ -76,18 +78,18 @@ def _announced(connection: duckdb.DuckDBPyConnection, root: Path, new: Definitio
 
 def take_back(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Undo in the catalog what writers that died have begun and not ended; for whoever has the turn."""
-    groupviews.settle(connection, root)
+    views.settle(connection, root)
     forget_announced(root)
 
 
 def forget_announced(root: Path) -> None:
     """Remove the files of definitions that never got their view, for whoever has the turn and has seen to the views."""
-    names = groupfiles.announced(root)
-    own = groupfiles.own(root) if names else {}
+    names = group_files.announced(root)
+    own = group_files.own(root) if names else {}
     for name in names:
         if name not in own or not own[name].is_table:
-            layout.remove(root, grouptables.path_of(root, name))
-        layout.remove(root, groupfiles.announced_path(root, name))
+            layout.remove(root, tables.path_of(root, name))
+        layout.remove(root, group_files.announced_path(root, name))
 
 
 def refuse_another(root: Path, other: Definition, new: Definition, table: Table | None) -> None:
@@ -95,7 +97,7 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
     same_words = other.description == new.description or not new.description
     same = other.sql == new.sql
     if same and table is not None:
-        have = grouptables.read(root, new.name)
+        have = tables.read(root, new.name)
         same = (have.sites_sha256, have.code) == (table.made.sites_sha256, table.made.code)
     if same and same_words:
         return
@@ -110,12 +112,12 @@ def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
     """Put a newer table in the place of the one that was `seen`; raises `GroupError` where another job has done so."""
     with catalog.maintaining(root) as connection:
         take_back(connection, root)
-        definition = groupfiles.own(root).get(name)
-        if definition is None or not definition.is_table or grouptables.read(root, name) != seen:
+        definition = group_files.own(root).get(name)
+        if definition is None or not definition.is_table or tables.read(root, name) != seen:
             raise GroupError(
                 f"The group {name!r} was changed by another job meanwhile, and was left as it is."
             )
-        layout.publish(root, grouptables.path_of(root, name), table.data, replace=True)
+        layout.publish(root, tables.path_of(root, name), table.data, replace=True)
 
 
 def remove(root: Path, name: str) -> None:
@@ -126,4 +128,4 @@ def remove(root: Path, name: str) -> None:
             connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
         layout.remove(root, layout.group_path(root, name))
         # The table goes last: a definition without it would be a broken group.
-        layout.remove(root, grouptables.path_of(root, name))
+        layout.remove(root, tables.path_of(root, name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trajstore.errors import NotScored, UnknownName, UnknownStep, listed
-from trajstore.store.steps import parts, resolve
+from trajstore.store.matrix.steps import parts, resolve
 
 Scored = Mapping[str, Mapping[str, Sequence[int]]]
 """Steps by dataset by model, of the models meant, in order."""

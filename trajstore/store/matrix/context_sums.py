@@ -13,9 +13,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trajstore.store.datasets import Dataset
-from trajstore.store.matrix import Job, Missing, Sites, choose_sites, each_slice, row_labels, take_losses
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.matrix.matrix import (
+    Job,
+    Missing,
+    Sites,
+    choose_sites,
+    each_slice,
+    row_labels,
+    take_losses,
+)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 
 from trajstore.errors import BadTarget
-from trajstore.store.files import check_target, write_together
-from trajstore.store.matrix import LossMatrix
+from trajstore.output_files import check_target, write_together
+from trajstore.store.matrix.matrix import LossMatrix
 
 FORMATS = (".npy", ".npz", ".parquet", ".arrow")
 _LABELS = (".rows.parquet", ".columns.parquet")

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import NotAligned, NothingChosen
-from trajstore.store.datasets import Dataset
-from trajstore.store.matrix import LossMatrix, Sites
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.matrix.matrix import LossMatrix, Sites
 
 _KEY = ("item", "item_position")
 

@@ -16,11 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.brief import Brief, of_checkpoints, of_names
+from trajstore.display import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs, typed
-from trajstore.store import layout, slices
-from trajstore.store.datasets import Dataset
-from trajstore.store.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress
+from trajstore.store.files import layout, slices
+from trajstore.store.files.datasets import Dataset
 
 Align = Literal["predict", "after"]
 Missing = Literal["error", "nan"]

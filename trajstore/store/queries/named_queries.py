@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, get_args
 
-from trajstore import sqlfiles
+from trajstore import sql_headers, sqlfiles
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
-from trajstore.store import coverage, findings, headers, layout
-from trajstore.store.headers import Column, Parameter
-from trajstore.store.matrix import Align
-from trajstore.store.steps import resolve
+from trajstore.sql_headers import Column, Parameter
+from trajstore.store.files import coverage, findings, layout
+from trajstore.store.matrix.matrix import Align
+from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -49,7 +49,7 @@ def shipped() -> dict[str, NamedQuery]:
     """All of them, by name."""
     found = {}
     for file in sqlfiles.load("queries"):
-        header = headers.parse(file.description)
+        header = sql_headers.parse(file.description)
         parts = (header.description, header.parameters, header.columns, header.example)
         found[file.name] = NamedQuery(file.name, *parts, file.body)
     return found
@@ -124,7 +124,7 @@ def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
 
 def _align(parameter: Parameter, value: Value) -> str:
     if value not in get_args(Align):
-        raise BadOption(f"-p {parameter.name}", str(value), headers.KINDS[parameter.kind])
+        raise BadOption(f"-p {parameter.name}", str(value), sql_headers.KINDS[parameter.kind])
     return str(value)
 
 
@@ -133,7 +133,7 @@ def _number(parameter: Parameter, value: Value) -> int | float:
     try:
         return int(str(value)) if parameter.kind == "integer" else float(str(value))
     except ValueError:
-        raise BadOption(f"-p {parameter.name}", str(value), headers.KINDS[parameter.kind]) from None
+        raise BadOption(f"-p {parameter.name}", str(value), sql_headers.KINDS[parameter.kind]) from None
 
 
 def _slices(store: Store, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:

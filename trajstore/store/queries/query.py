@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trajstore.brief import count
+from trajstore.display import count
 from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
-from trajstore.store import catalog, layout, statements
-from trajstore.store.text import shown, visible_json
+from trajstore.store import catalog, read_only
+from trajstore.store.files import layout
+from trajstore.text import shown, visible_json
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -57,15 +58,15 @@ def select(
     DuckDB before 2.0 holds the whole answer of a query with parameters.
     """
     try:
-        statements.check_reading(connection, query)
+        read_only.check_reading(connection, query)
         _check_parameters(connection, query, parameters or {})
     except duckdb.Error as error:
-        raise QueryError(statements.explained(error)) from error
+        raise QueryError(read_only.explained(error)) from error
     try:
         relation = connection.sql(query, params=parameters or None)
     except duckdb.Error as error:
         placed = _with_place(connection, query, parameters, error)
-        raise QueryError(statements.explained(placed) + _near_column(connection, str(error))) from error
+        raise QueryError(read_only.explained(placed) + _near_column(connection, str(error))) from error
     if relation is None:
         raise QueryError(
             "This statement gives no rows; ask with SELECT, FROM, DESCRIBE, SUMMARIZE or EXPLAIN."
@@ -75,7 +76,7 @@ def select(
 
 def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> None:
     """Raise `UnknownName`, `MissingParameter` or `QueryError` unless each parameter has a value, and no other."""
-    wanted = {name for each in statements.extracted(connection, query) for name in each.named_parameters}
+    wanted = {name for each in read_only.extracted(connection, query) for name in each.named_parameters}
     if not isinstance(parameters, Mapping):
         if isinstance(parameters, str) or len(parameters) != len(wanted):
             named = f" ({', '.join(f'${name}' for name in sorted(wanted))})" if wanted else ""
@@ -229,7 +230,7 @@ def answering() -> Iterator[None]:
     except pl.exceptions.DuplicateError as error:
         raise QueryError("Two columns of the answer have one name; tell them apart with AS.") from error
     except (duckdb.Error, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        raise QueryError(statements.explained(error)) from error
+        raise QueryError(read_only.explained(error)) from error
     except OSError as error:
         # Arrow's words for what DuckDB raised between two batches; an error of the disk has a number.
         if error.errno is not None:

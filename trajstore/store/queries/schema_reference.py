@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore import sql_headers
 from trajstore.errors import UnknownName
-from trajstore.store import headers
-from trajstore.store.headers import Parameter
+from trajstore.sql_headers import Parameter
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -82,7 +82,7 @@ def relations(store: Store) -> list[Relation]:
     """Views, tables, groups and macros, in this order and by name."""
     columns: dict[str, list[ColumnFacts]] = {}
     for schema, table, name, kind, comment in store.sql(_COLUMNS).fetchall():
-        meaning, unit = headers.split_unit(comment or "")
+        meaning, unit = sql_headers.split_unit(comment or "")
         columns.setdefault(_full(schema, table), []).append(ColumnFacts(name, kind, unit, meaning))
     of_losses, of_tokens = (
         {each.name: each for each in columns.get(view, []) if each.meaning} for view in _SHARED
@@ -123,9 +123,9 @@ def _explained(column: ColumnFacts, words: Mapping[str, ColumnFacts]) -> ColumnF
 def _macro(name: str, parameters: list[str], comment: str, words: Mapping[str, ColumnFacts]) -> Relation:
     """A macro from its header; one without a header of our form keeps its comment as it is."""
     try:
-        header = headers.parse(comment)
+        header = sql_headers.parse(comment)
     except ValueError:
-        header = headers.Header(comment, (), (), "")
+        header = sql_headers.Header(comment, (), (), "")
     documented = {each.name: each for each in header.parameters}
     columns = [ColumnFacts(each.name, "", each.unit, each.meaning) for each in header.columns]
     return Relation(

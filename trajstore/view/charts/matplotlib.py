@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from trajstore.view.charts import (
+from trajstore.view.charts.chart import (
     FEW_POINTS,
     MOST_MARKERS,
     band_alpha,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from trajstore.view.charts import Chart, Density, Panel, Series, StepAxis
+    from trajstore.view.charts.chart import Chart, Density, Panel, Series, StepAxis
 
 DPI = 150
 """Pixels an inch."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.view.charts import (
+from trajstore.view.charts.chart import (
     FEW_POINTS,
     MOST_MARKERS,
     band_alpha,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from trajstore.view.charts import Chart, Density, Panel, Series, StepAxis
+    from trajstore.view.charts.chart import Chart, Density, Panel, Series, StepAxis
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore.errors import PlotError
-from trajstore.store.files import check_target, write_whole
-from trajstore.view.charts import Chart
+from trajstore.output_files import check_target, write_whole
+from trajstore.view.charts.chart import Chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Plot:
         return f"Plot({'; '.join(chart.title for chart in self.charts)})"
 
     def _repr_png_(self) -> bytes:
-        from trajstore.view.matplotlib_charts import picture
+        from trajstore.view.charts.matplotlib import picture
 
         return picture(self.charts)
 
@@ -46,9 +46,9 @@ def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
     if not any(panel.series for one in charts for panel in one.panels):
         raise PlotError(f"There is nothing to draw, so {target} was not written.")
     if target.suffix.lower() == ".html":
-        from trajstore.view.plotly_charts import page
+        from trajstore.view.charts.plotly import page
 
         return write_whole(target, page(charts).encode())
-    from trajstore.view.matplotlib_charts import picture
+    from trajstore.view.charts.matplotlib import picture
 
     return write_whole(target, picture(charts, target.suffix.lower().removeprefix(".")))

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trajstore.store.text import shown
-from trajstore.view.charts import step_axis, step_label
+from trajstore.text import shown
+from trajstore.view.charts.chart import step_axis, step_label
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from trajstore.view.charts import Chart, Panel, Series, StepAxis
+    from trajstore.view.charts.chart import Chart, Panel, Series, StepAxis
 
 HEIGHT = 10
 """Lines of a panel's plot."""

@@ -6,15 +6,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trajstore.errors import listed
-from trajstore.view.charts import Chart, Panel, Series
-from trajstore.view.figures import NAMED
+from trajstore.view.charts.chart import Chart, Panel, Series
+from trajstore.view.figures.trajectories import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trajstore.analysis.phases import Curve, Event
-    from trajstore.view.charts import Symbol
-    from trajstore.view.phases import Phases
+    from trajstore.analysis.phases.phases import Curve, Event
+    from trajstore.pipelines.phases import Phases
+    from trajstore.view.charts.chart import Symbol
 
 _SYMBOLS: dict[str, tuple[Symbol, str]] = {
     "change": ("diamond", "changes"),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.shapes import S_SHAPED, SHAPES
+from trajstore.analysis.shapes.shapes import S_SHAPED, SHAPES
 from trajstore.errors import PlotError, listed
-from trajstore.store.excerpts import with_context
-from trajstore.store.text import shown
-from trajstore.view.charts import Chart, Panel, Series
-from trajstore.view.figures import NAMED
-from trajstore.view.shapes import Asked, Part
+from trajstore.pipelines.shapes import Asked, Part
+from trajstore.pipelines.token_context import with_context
+from trajstore.text import shown
+from trajstore.view.charts.chart import Chart, Panel, Series
+from trajstore.view.figures.trajectories import NAMED
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trajstore.analysis.spike_tokens import CLASSES
+from trajstore.analysis.spikes.tokens import CLASSES
 from trajstore.errors import listed
-from trajstore.view.charts import Chart, Mark, Panel, Series, step_label
-from trajstore.view.spikes import not_found
+from trajstore.pipelines.spikes import not_found
+from trajstore.view.charts.chart import Chart, Mark, Panel, Series, step_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
 
-    from trajstore.view.charts import Symbol
-    from trajstore.view.spikes import Spikes, Told
+    from trajstore.pipelines.spikes import Spikes, Told
+    from trajstore.view.charts.chart import Symbol
 
 _NEAR = 12
 """Checkpoints shown on either side of a spike's window."""

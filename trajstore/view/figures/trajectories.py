@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from trajstore.errors import PlotError, listed
-from trajstore.view.charts import MOST_DISTINCT, Chart, Panel, Series
+from trajstore.view.charts.chart import MOST_DISTINCT, Chart, Panel, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import polars as pl
 
-    from trajstore.view.charts import Mark, Symbol
+    from trajstore.view.charts.chart import Mark, Symbol
 
 X = Literal["step", "tokens", "flops"]
 

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from trajstore.analysis.pca import pca
+from trajstore.analysis.components.pca import pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.errors import TrajstoreError
-from trajstore.store.excerpts import with_context
-from trajstore.store.matrix import Align, LossMatrix, choose_sites
-from trajstore.store.sums import Units
-from trajstore.view.charts import palette
-from trajstore.view.figures import pca_charts, trajectory_chart
-from trajstore.view.kept import Table, kept_analyses
-from trajstore.view.plotly_charts import CONFIG, figure
-from trajstore.view.tokens import ContextChoice, TokenView, chosen_contexts, token_view
+from trajstore.pipelines.token_context import with_context
+from trajstore.store.matrix.context_sums import Units
+from trajstore.store.matrix.matrix import Align, LossMatrix, choose_sites
+from trajstore.view.charts.chart import palette
+from trajstore.view.charts.plotly import CONFIG, figure
+from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.report.kept_findings import Table, kept_analyses
+from trajstore.view.report.tokens import ContextChoice, TokenView, chosen_contexts, token_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.analysis.pca import PCAResult
-    from trajstore.store.coverage import Coverage
-    from trajstore.store.progress import Progress
+    from trajstore.analysis.components.pca import PCAResult
+    from trajstore.progress import Progress
+    from trajstore.store.files.coverage import Coverage
     from trajstore.store.store import Store
-    from trajstore.view.charts import Chart, Mark
+    from trajstore.view.charts.chart import Chart, Mark
 
 _TOP_COMPONENTS = 5
 _TOP_TOKENS = 8

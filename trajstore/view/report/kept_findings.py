@@ -13,25 +13,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.bootstrap import Interval
-from trajstore.analysis.phases import FEWEST_CHECKPOINTS, Curve, Event
+from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import TrajstoreError, listed, told
-from trajstore.store.excerpts import with_context
-from trajstore.view import compared, components, differences, gather, shapes
-from trajstore.view.charts import Mark
-from trajstore.view.comparison import pairs_of
-from trajstore.view.figures import NAMED, pca_charts, trajectory_chart
-from trajstore.view.gather import Selection
-from trajstore.view.phase_charts import event_charts
-from trajstore.view.shape_charts import shape_charts
-from trajstore.view.spike_charts import share_chart
-from trajstore.view.spikes import not_found
+from trajstore.pipelines import shapes, trajectories
+from trajstore.pipelines.comparison import finding as compared
+from trajstore.pipelines.comparison.comparison import pairs_of
+from trajstore.pipelines.components import pca
+from trajstore.pipelines.differences import differences
+from trajstore.pipelines.spikes import not_found
+from trajstore.pipelines.token_context import with_context
+from trajstore.pipelines.trajectories import Selection
+from trajstore.view.charts.chart import Mark
+from trajstore.view.figures.phases import event_charts
+from trajstore.view.figures.shapes import shape_charts
+from trajstore.view.figures.spikes import share_chart
+from trajstore.view.figures.trajectories import NAMED, pca_charts, trajectory_chart
 
 if TYPE_CHECKING:
-    from trajstore.store.findings import Finding
+    from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts import Chart
+    from trajstore.view.charts.chart import Chart
 
 ROWS_SHOWN = 50
 """Rows of a finding's table that the page holds."""
@@ -160,7 +163,7 @@ def _pca_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterat
     del store
     shares = finding.table("components")
     stored = _Components(finding.table("scores"), shares.drop("zeros"), shares["zeros"].to_list())
-    yield from pca_charts(stored, marks, subject=components.subject(finding.facts))
+    yield from pca_charts(stored, marks, subject=pca.subject(finding.facts))
 
 
 def _spike_tables(store: Store, finding: Finding) -> Tables:
@@ -188,7 +191,9 @@ def _spike_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iter
     chosen = Selection(
         asked["datasets"], [finding.facts["model"]], asked["steps"], asked["contexts"], asked["align"]
     )
-    frame = gather.trajectories(store, [asked["group"] or _EVERY], chosen, comparison=Comparison(by="model"))
+    frame = trajectories.trajectories(
+        store, [asked["group"] or _EVERY], chosen, comparison=Comparison(by="model")
+    )
     yield trajectory_chart(frame, [*marks, *spikes])
     shares = finding.table("shares")
     for step in found["at_step"]:
@@ -240,7 +245,7 @@ def _curves(
     store: Store, groups: Sequence[str], selection: Mapping[str, Any], how: Comparison
 ) -> Iterator[Curve]:
     """Mean losses of groups by step, with no resamples."""
-    frame = gather.trajectories(
+    frame = trajectories.trajectories(
         store, groups, Selection(**selection), comparison=how, interval=Interval("none")
     )
     places = ["group", "model", "dataset"]

@@ -13,20 +13,20 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from trajstore.errors import PlotError
-from trajstore.store.files import check_target, write_whole
-from trajstore.store.progress import SILENT
+from trajstore.output_files import check_target, write_whole
+from trajstore.progress import SILENT
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from trajstore.store.coverage import Coverage
-    from trajstore.store.matrix import Align
-    from trajstore.store.progress import Progress
+    from trajstore.progress import Progress
+    from trajstore.store.files.coverage import Coverage
+    from trajstore.store.matrix.matrix import Align
     from trajstore.store.store import Store
-    from trajstore.view.charts import Mark
-    from trajstore.view.content import Content, Subject
-    from trajstore.view.tokens import ContextChoice
+    from trajstore.view.charts.chart import Mark
+    from trajstore.view.report.content import Content, Subject
+    from trajstore.view.report.tokens import ContextChoice
 
 _ASSETS = Path(__file__).parent / "assets"
 _FIRST_GROUP = "every_token"
@@ -58,9 +58,9 @@ def write_report(
     Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
     written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
-    from trajstore.store.matrix import check_align
-    from trajstore.view.content import gather
-    from trajstore.view.tokens import ContextChoice
+    from trajstore.store.matrix.matrix import check_align
+    from trajstore.view.report.content import gather
+    from trajstore.view.report.tokens import ContextChoice
 
     target = check_target(out, (".html",))
     check_align(align)
@@ -86,7 +86,7 @@ def _choose(
     contexts: ContextChoice,
 ) -> Subject:
     """Resolves names, and leaves out what has no slice."""
-    from trajstore.view.content import Subject
+    from trajstore.view.report.content import Subject
 
     asked = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset or store.dataset_names()))
     facts = {name: store.dataset(name) for name in asked}
@@ -125,7 +125,7 @@ def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
 def _page(store: Store, subject: Subject, title: str, findings: Sequence[str], content: Content) -> str:
     from plotly.offline import get_plotlyjs
 
-    from trajstore.view.plotly_charts import OFFLINE
+    from trajstore.view.charts.plotly import OFFLINE
 
     slices = sum(len(each.steps) for each in subject.coverage)
     counts = ((len(subject.models), "model"), (len(subject.datasets), "dataset"), (slices, "slice"))

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.store.text import join_pieces
-from trajstore.view.charts import Chart, Panel, Series, step_axis
+from trajstore.text import join_pieces
+from trajstore.view.charts.chart import Chart, Panel, Series, step_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trajstore.store.matrix import LossMatrix
-    from trajstore.view.charts import Mark, StepAxis
+    from trajstore.store.matrix.matrix import LossMatrix
+    from trajstore.view.charts.chart import Mark, StepAxis
 
 MISSING = 65535
 """Packed value of a loss that is not there."""
@@ -190,7 +190,7 @@ def _shared(texts: Sequence[str]) -> int:
 
 def _axis_layout(models: Sequence[ModelSteps], marks: Sequence[Mark]) -> dict[str, Any]:
     """Plotly's layout with the step axis and marks; the curves are the page's."""
-    from trajstore.view.plotly_charts import figure
+    from trajstore.view.charts.plotly import figure
 
     empty = tuple(
         Series(name=model.name, x=tuple(map(float, model.steps)), y=(math.nan,) * len(model.steps))

@@ -1,0 +1,1 @@
+"""Commands on what a store holds: the store itself, datasets, models, suites, scoring and ingest."""

@@ -1,0 +1,1 @@
+"""Commands on token groups."""

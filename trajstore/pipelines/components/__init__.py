@@ -1,0 +1,8 @@
+"""Principal components of a store: computed, brought up to date, and by group."""
+
+from typing import TYPE_CHECKING
+
+from trajstore.lazy_imports import on_demand
+
+if not TYPE_CHECKING:
+    __getattr__ = on_demand(__name__)
