@@ -13,9 +13,9 @@ from trajstore.store import store as base
 if TYPE_CHECKING:
     import polars as pl
 
+    from trajstore.pipelines.training_progress import X
     from trajstore.pipelines.trajectory_result import Trajectory
     from trajstore.store.matrix.matrix import Align
-    from trajstore.view.figures.trajectories import X
 
 
 class Store(base.Store, Brief):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import html
+import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trajstore.errors import listed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.save import Plot
 
 _ROWS = 10
 """Rows of a table that are shown in a notebook."""
@@ -45,6 +52,34 @@ class Brief:
 def count(number: int, noun: str, nouns: str = "") -> str:
     """A number of things: «1 step», «2 steps»."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+class Drawn(Brief):
+    """A result that can be drawn, by a function of the package `view` that is loaded when something is drawn."""
+
+    drawn_by: ClassVar[str]
+    """MODULE:FUNCTION, which takes the result and returns its charts."""
+
+    def charts(self) -> list[Chart]:
+        """Descriptions of its charts; raises `PlotError` where there is nothing to draw."""
+        module, _, function = self.drawn_by.partition(":")
+        made: list[Chart] = getattr(importlib.import_module(module), function)(self)
+        return made
+
+    def plot(self, path: Path | str | None = None) -> Plot:
+        """The charts, which a notebook shows; with `path` written to that file too, by the suffixes of `save_chart`.
+
+        Raises `BadTarget` and `PlotError`.
+        """
+        drawn: Plot = importlib.import_module("trajstore.view.charts.save").Plot(tuple(self.charts()))
+        if path is not None:
+            drawn.save(path)
+        return drawn
+
+
+def plural(unit: str) -> str:
+    """Several of what is resampled: contexts, documents, categories; of several kinds, units of text."""
+    return {"category": "categories", "unit": "units of text"}.get(unit, f"{unit}s")
 
 
 def of_checkpoints(checkpoints: Iterable[Sequence[Any]]) -> str:

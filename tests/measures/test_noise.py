@@ -36,8 +36,7 @@ def _one_thread() -> None:
 
 def noise_of(model: PreTrainedModel, contexts: int) -> dict[str, Any]:
     """Values and params of the measures."""
-    settings = choose_settings("cpu", "float32", None, None, repeat_noise=contexts)
-    found = measure_noise(model, CONTEXTS, token_scores(model, CONTEXTS), settings, 50)
+    found = measure_noise(model, CONTEXTS, token_scores(model, CONTEXTS), contexts)
     return {measure.name: (measure.value, dict(measure.params)) for measure in found}
 
 
@@ -70,7 +69,6 @@ def test_against_the_model_itself_in_float64(dtype: torch.dtype) -> None:
 
 def test_the_same_contexts_at_every_step() -> None:
     """Those that were drawn, and only those: noise put into all others is not seen."""
-    settings = choose_settings("cpu", "float32", None, None, repeat_noise=5)
     drawn: list[set[int]] = []
     for seed in (0, 1):
         model = neox(seed)
@@ -80,7 +78,7 @@ def test_the_same_contexts_at_every_step() -> None:
             loss = list(scores.loss)
             loss[number] = loss[number] + np.float32(1)
             changed = type(scores)(loss, None, None, scores.batch_tokens, scores.tiled)
-            if measure_noise(model, CONTEXTS, changed, settings, 50)[0].value > 0.5:
+            if measure_noise(model, CONTEXTS, changed, 5)[0].value > 0.5:
                 seen.add(number)
         drawn.append(seen)
     assert drawn[0] == drawn[1]
@@ -91,16 +89,14 @@ def test_the_same_softmax() -> None:
     """Over the tokenizer's entries alone, the losses are others, and the repeat's as well."""
     model = neox(1)
     ids = [context % 50 for context in CONTEXTS]
-    settings = choose_settings("cpu", "float32", None, None, vocab="tokenizer", repeat_noise=4)
     scores = token_scores(model, ids, vocabulary=50)
-    assert measure_noise(model, ids, scores, settings, 50)[0].value < 1e-4
+    assert measure_noise(model, ids, scores, 4, vocabulary=50)[0].value < 1e-4
 
 
 def test_other_batches_where_contexts_ran_singly() -> None:
     model = neox()
-    settings = choose_settings("cpu", "float32", 16, None, repeat_noise=6)
     scores = token_scores(model, CONTEXTS, batch_tokens=16)
-    params = measure_noise(model, CONTEXTS, scores, settings, 50)[0].params
+    params = measure_noise(model, CONTEXTS, scores, 6)[0].params
     assert params["batch_tokens"] == 16
     assert int(str(params["repeat_batch_tokens"])) >= 4 * 8
 
@@ -131,7 +127,6 @@ def test_the_model_is_as_it_was_to_the_bit(dtype: torch.dtype) -> None:
 
 def test_what_cannot_be_repeated() -> None:
     model = neox()
-    settings = choose_settings("cpu", "float32", None, None, repeat_noise=2)
     scores = token_scores(model, CONTEXTS)
 
     def no_float64(*_: object) -> None:
@@ -139,7 +134,7 @@ def test_what_cannot_be_repeated() -> None:
 
     hook = model.gpt_neox.layers[0].register_forward_pre_hook(no_float64)
     with pytest.raises(DeviceError, match="again in float64, so leave out --repeat-noise: not implemented"):
-        measure_noise(model, CONTEXTS, scores, settings, 50)
+        measure_noise(model, CONTEXTS, scores, 2)
     hook.remove()
     assert {each.dtype for each in model.parameters()} == {torch.float32}
     with pytest.raises(DeviceError, match="--repeat-noise"):

@@ -12,6 +12,7 @@ from scipy import stats
 
 from tests.cli.test_cli import path, run
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
+from trajstore.analysis.comparison import Density
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import (
     BadOption,
@@ -22,15 +23,16 @@ from trajstore.errors import (
     UnknownStep,
 )
 from trajstore.pipelines.comparison.comparison import Question, compare, density
-from trajstore.pipelines.comparison.finding import charts, default_name, group_names, keep, keep_groups
+from trajstore.pipelines.comparison.finding import default_name, group_names, keep, keep_groups
 from trajstore.pipelines.groups.enrichment import enriched, memberships
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.slices import Provenance
 from trajstore.store.matrix.matrix import choose_sites
 from trajstore.store.store import Store
-from trajstore.view.charts.chart import Chart, Density, Panel, Series
+from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.charts.matplotlib import picture
 from trajstore.view.charts.plotly import figure
+from trajstore.view.figures.comparison import comparison_charts
 
 __all__ = ["path"]
 
@@ -172,7 +174,7 @@ def test_any_number_of_models(planted: Store) -> None:
         assert row["pearson"] == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found.outliers.is_empty()
     assert "Left out on d, as not all have them: steps 1, 2, 4, 16, 32 of a." in said.lines
-    (chart,) = charts(found, Question())
+    (chart,) = comparison_charts(found, Question())
     assert [len(panel.series) for panel in chart.panels] == [2]
 
 

@@ -28,7 +28,7 @@ from trajstore.store import checks
 from trajstore.store.files import slices
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
-from trajstore.view.figures.trajectories import pca_charts
+from trajstore.view.figures.pca import pca_charts
 
 LIMIT = 4 * 16 * 30
 """Bytes of a block of thirty columns of the planted store."""

@@ -24,7 +24,6 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownName,
 )
-from trajstore.pipelines.differences import differences as view
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
 from trajstore.pipelines.differences.differences import How, differences
 from trajstore.pipelines.differences.finding import Asked, default_name, keep
@@ -33,6 +32,7 @@ from trajstore.progress import Progress
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
 from trajstore.store.store import Store
+from trajstore.view.figures.differences import difference_chart
 
 __all__ = ["path"]
 
@@ -516,7 +516,7 @@ def test_a_group_chosen_by_the_losses_is_said_to_be(path: Path) -> None:
 def test_a_relative_chart_says_what_it_divides_by(planted: Store, prompted: Store) -> None:
     def label(store: Store, asked: Asked) -> tuple[str, str]:
         found = differences(store, asked.chosen(store), asked.how)
-        made = view.chart(found.summary, relative=asked.how.scale.relative, level=0.95)
+        made = difference_chart(found.summary, relative=asked.how.scale.relative, level=0.95)
         return made.title.partition(" of ")[0], made.y_label
 
     how = How(Scale(relative=True))

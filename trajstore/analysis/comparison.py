@@ -182,3 +182,17 @@ def outliers(difference: np.ndarray, share: float) -> np.ndarray:
     least = size[ordered[min(count, len(ordered)) - 1]]
     found: np.ndarray = ordered[size[ordered] >= least]
     return found
+
+
+@dataclass(frozen=True)
+class Density:
+    """How many points lie in each cell of a grid, for more points than can be told apart."""
+
+    x: tuple[float, ...]
+    """Edges of the columns, ascending."""
+    y: tuple[float, ...]
+    """Edges of the rows, ascending."""
+    counts: tuple[tuple[int, ...], ...]
+    """By row, then column; a cell of no point is left empty, the others are coloured by the logarithm."""
+    unit: str
+    """What is counted."""

@@ -29,7 +29,8 @@ from trajstore.scoring import job
 from trajstore.store.store import Store
 from trajstore.view.charts.chart import Chart, Mark
 from trajstore.view.charts.save import save_chart
-from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.figures.pca import pca_charts
+from trajstore.view.figures.trajectories import trajectory_chart
 from trajstore.view.report.report import write_report
 
 _CONTEXTS = 64

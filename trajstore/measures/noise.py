@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trajstore.forward.losses import Ids, Scores
-    from trajstore.scoring.options import Settings
 
 NOISE = "noise"
 """The computation's name; its measures begin with it."""
@@ -35,28 +34,28 @@ def measure_noise(
     model: PreTrainedModel,
     ids: Sequence[Ids],
     scores: Scores,
-    settings: Settings,
-    tokenizer_size: int,
+    contexts: int,
+    vocabulary: int | None = None,
     seed: int = 0,
 ) -> list[Measure]:
-    """The noise of a dataset's losses from a repeat of `settings.repeat_noise` of its contexts, drawn with `seed`.
+    """The noise of a dataset's losses from a repeat of so many of its `contexts`, drawn with `seed`.
 
-    `scores` are what the model, in the dtype that it has now, gave for all contexts `ids` under `settings`;
-    `tokenizer_size` are the entries of the dataset's tokenizer. No measures where no contexts are asked for. The model
-    is the same afterwards. Raises as `token_losses`, and `DeviceError` where the other dtype cannot be had.
+    `scores` are what the model, in the dtype that it has now, gave for all contexts `ids`, its softmax over the ids
+    below `vocabulary`. No measures where no contexts are asked for. The model is the same afterwards. Raises as
+    `token_losses`, and `DeviceError` where the other dtype cannot be had.
     """
-    if not settings.repeat_noise:
+    if not contexts:
         return []
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(ids))[: settings.repeat_noise])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(ids))[:contexts])
     chosen = [ids[i] for i in drawn]
     kept = np.concatenate([scores.loss[i] for i in drawn])
     longest = max(map(len, chosen))
     budget = longest if scores.batch_tokens >= 2 * longest else 4 * longest
-    own = next(model.parameters()).dtype
-    other = more_exact(own, settings.device)
+    first = next(model.parameters())
+    own = first.dtype
+    other = more_exact(own, first.device)
     try:
         with in_dtype(model, other):
-            vocabulary = settings.vocabulary(tokenizer_size)
             again = np.concatenate(token_losses(model, chosen, batch_tokens=budget, vocabulary=vocabulary))
     except RuntimeError as error:  # no memory for it, or a kernel that does not know the dtype
         raise DeviceError(

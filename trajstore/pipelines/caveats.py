@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Interval
+from trajstore.display import plural
 from trajstore.errors import listed
 from trajstore.store.groups.chosen_by_losses import selected_by
-from trajstore.view.figures.trajectories import plural
 
 if TYPE_CHECKING:
     from trajstore.analysis.trajectories import Comparison

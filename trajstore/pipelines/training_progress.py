@@ -7,7 +7,7 @@ twice that backward.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -20,7 +20,10 @@ from trajstore.store.matrix.matrix import row_labels
 if TYPE_CHECKING:
     from trajstore.pipelines.matrix_inputs import Asked
     from trajstore.store.store import Store
-    from trajstore.view.figures.trajectories import X
+
+
+X = Literal["step", "tokens", "flops"]
+"""Where a checkpoint stands on an axis."""
 
 
 def check_x(x: str) -> None:

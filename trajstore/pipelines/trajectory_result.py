@@ -10,24 +10,21 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.display import Brief, of_checkpoints, of_names
+from trajstore.display import Drawn, of_checkpoints, of_names
 from trajstore.pipelines.caveats import caveats, chosen_by_losses
-from trajstore.pipelines.training_progress import check_x, with_training
+from trajstore.pipelines.training_progress import X, check_x, with_training
 from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.progress import SILENT, Progress
-from trajstore.view.charts.save import Plot
-from trajstore.view.figures.trajectories import X, trajectory_chart
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
 
 
 @dataclass(frozen=True, repr=False)
-class Trajectory(Brief):
+class Trajectory(Drawn):
     """Mean losses of groups by step, or differences of them, with their intervals."""
+
+    drawn_by = "trajstore.view.figures.trajectories:charts_of_trajectory"
 
     frame: pl.DataFrame
     """The columns of `gather.trajectories`; along tokens or FLOPs with `tokens_seen` or `flops` after step."""
@@ -38,22 +35,6 @@ class Trajectory(Brief):
     x: X
     difference: bool
     level: float
-
-    def chart(self) -> Chart:
-        """A description of the chart of it; raises `PlotError` where there is nothing to draw."""
-        return trajectory_chart(
-            self.frame, x=self.x, difference=self.difference, level=self.level, notes=self.chosen
-        )
-
-    def plot(self, path: Path | str | None = None) -> Plot:
-        """The chart, which a notebook shows; with `path` written to that file as well, by the suffixes of `save_chart`.
-
-        Raises `BadTarget` and `PlotError`.
-        """
-        drawn = Plot((self.chart(),))
-        if path is not None:
-            drawn.save(path)
-        return drawn
 
     def brief(self) -> str:
         """Groups, datasets, models and steps."""

@@ -87,7 +87,9 @@ class Publisher:
         losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
         noise, unmeasured = [], None
         try:
-            noise = measure_noise(loaded.model, ids, scores, settings, dataset.tokenizer.size)
+            noise = measure_noise(
+                loaded.model, ids, scores, settings.repeat_noise, settings.vocabulary(dataset.tokenizer.size)
+            )
         except Exception as error:
             unmeasured = f"the noise of the losses on {dataset.name} could not be measured: {told(error)}"
         check_same_format(self._store, model, dataset.name, provenance, first_only=True)

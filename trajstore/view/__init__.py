@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from trajstore.lazy_imports import on_demand
 from trajstore.view.charts.chart import Chart, Mark, Panel, Series
 from trajstore.view.charts.save import save_chart
-from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.figures.pca import pca_charts
+from trajstore.view.figures.trajectories import trajectory_chart
 from trajstore.view.report.report import write_report
 
 __all__ = [

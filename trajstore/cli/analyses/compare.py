@@ -136,6 +136,7 @@ def compare(
     from trajstore.schema import check_group_name
     from trajstore.store.files import findings
     from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.comparison import comparison_charts
 
     if ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
@@ -177,7 +178,7 @@ def compare(
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say(f"{kept_as(kept, there)}: trajstore finding show compare {kept}")
     if plot is not None:
-        save_chart(finding.charts(found, question), plot)
+        save_chart(comparison_charts(found, question), plot)
         say(f"Drew {plot}.")
 
 

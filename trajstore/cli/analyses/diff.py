@@ -269,12 +269,13 @@ def _run(
     from trajstore.analysis.trajectories import Comparison
     from trajstore.output_files import check_target
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
-    from trajstore.pipelines.differences.differences import chart, differences
+    from trajstore.pipelines.differences.differences import differences
     from trajstore.pipelines.differences.finding import KIND, default_name, keep
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.files import findings
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
     from trajstore.view.charts.save import SUFFIXES, save_chart
+    from trajstore.view.figures.differences import difference_chart
 
     if out is not None:
         check_matrix_target(out)
@@ -304,7 +305,9 @@ def _run(
         what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
         say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
     if plot is not None:
-        drawn = chart(found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level)
+        drawn = difference_chart(
+            found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level
+        )
         save_chart(drawn, plot)
         say(f"Drew {plot}.")
 

@@ -143,7 +143,7 @@ def pca(
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.files import findings
     from trajstore.view.charts.save import SUFFIXES, save_chart
-    from trajstore.view.figures.trajectories import pca_charts
+    from trajstore.view.figures.pca import pca_charts
 
     if plot is not None:
         check_target(plot, SUFFIXES)

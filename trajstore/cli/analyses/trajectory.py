@@ -121,7 +121,7 @@ def trajectory(
     with open_store(store) as opened:
         found = compute(opened, groups, selection, comparison, interval, x, bars())  # type: ignore[arg-type]
     if text:
-        print_chart(found.chart())
+        print_chart(*found.charts())
     elif as_json or plot is None:
         print_rows((found.frame if as_json else found.frame.drop(_DETAILS)).to_dicts(), as_json)
     for line in found.caveats:

@@ -17,6 +17,7 @@ import polars as pl
 from trajstore.analysis.comparison import (
     STATISTICS,
     Alike,
+    Density,
     alike,
     check_share,
     log_frequency,
@@ -37,7 +38,6 @@ from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Missing, Sites, column_labels
 from trajstore.store.matrix.steps import near
-from trajstore.view.charts.chart import Density
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -1,4 +1,4 @@
-"""A comparison of models kept in the store: as a finding, its outliers as groups; and drawn."""
+"""A comparison of models kept in the store: as a finding, and its outliers as groups."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from trajstore.errors import GroupError, listed
-from trajstore.pipelines.comparison.comparison import pairs_of
 from trajstore.pipelines.finding_names import (
     ADDED,
     NewGroup,
@@ -23,8 +21,6 @@ from trajstore.pipelines.finding_names import (
 )
 from trajstore.store.files.findings import Replace
 from trajstore.store.groups.dependencies import Foundations
-from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.trajectories import NAMED, trajectory_chart
 
 if TYPE_CHECKING:
     from trajstore.pipelines.comparison.comparison import Compared, Question
@@ -161,147 +157,3 @@ def keep_groups(
             new.append(NewGroup(name, sites, described))
     add_groups(store, new, replace=replace)
     return {group.name: group.sites.height for group in new}
-
-
-def charts(found: Compared, question: Question) -> list[Chart]:
-    """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
-    of = question.group or "all tokens"
-    drawn = stored_charts(
-        found.models,
-        of,
-        found.correlations,
-        found.followed,
-        found.against,
-        [ground.step for ground in found.grounds],
-        question.interval.level,
-    )
-    if len(found.models) > 2:
-        return drawn
-    on = listed((ground.dataset for ground in found.grounds), NAMED)
-    return [_scatter(found, f"{of} on {on}"), *drawn]
-
-
-def stored_charts(
-    models: Sequence[str],
-    of: str,
-    correlations: pl.DataFrame,
-    followed: pl.DataFrame,
-    against: Sequence[tuple[str, int, str]],
-    chosen_at: Sequence[int],
-    level: float,
-) -> list[Chart]:
-    """Correlations by step, and what becomes of the outliers: the charts of what a finding's tables hold.
-
-    `of` says which tokens are compared, `chosen_at` at which steps outliers were looked for; the frames and `against`
-    are those of `Compared`.
-    """
-    datasets = list(dict.fromkeys(correlations["dataset"]))
-    subject = f"{of} on {listed(datasets, NAMED)}"
-    same = pairs_of(models, correlations)
-    if len(models) > 2:
-        return [_pairs_chart(models, datasets, same, subject)]
-    drawn = [_by_step(models, datasets, correlations, same, against, subject)]
-    if not followed.is_empty():
-        drawn.append(_outlier_chart(models, followed, chosen_at, subject, level))
-    return drawn
-
-
-def _outlier_chart(
-    models: Sequence[str], followed: pl.DataFrame, chosen_at: Sequence[int], of: str, level: float
-) -> Chart:
-    """The difference of two models on the outliers, by step."""
-    a, b = models
-    renamed = followed.rename({"winner": "group"}).with_columns(
-        pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"),
-        pl.lit(f"{a} − {b}").alias("model"),
-    )
-    made = trajectory_chart(renamed, difference=True, level=level)
-    steps = listed(dict.fromkeys(chosen_at))
-    chosen = f"Chosen at step {steps}, where the difference is as large as it is by the choice as well."
-    winners = followed["winner"].unique().to_list()
-    won = f"All are won by {winners[0]}. " if len(winners) == 1 else ""
-    return dataclasses.replace(made, title=f"{a} − {b}: outliers of {of}", note=f"{won}{made.note} {chosen}")
-
-
-def _scatter(found: Compared, of: str) -> Chart:
-    """Losses of two models against each other."""
-    a, b = found.models
-    panels = []
-    for ground, density in zip(found.grounds, found.densities, strict=True):
-        ends = (density.x[0], density.x[-1])
-        title = f"{ground.dataset}, step {ground.step}"
-        panels.append(Panel(title, (Series("the same loss", ends, ends, mode="lines"),), density=density))
-    at = "" if len({ground.step for ground in found.grounds}) > 1 else f" at step {found.grounds[0].step}"
-    return Chart(
-        title=f"{a} and {b}{at}: {of}",
-        x_label=f"loss of {a} (nats)",
-        y_label=f"loss of {b} (nats)",
-        panels=tuple(panels),
-        step_axis=False,
-        note=f"Below the line {b} wins, above it {a}.",
-        share_y=False,
-    )
-
-
-def _by_step(
-    models: Sequence[str],
-    datasets: Sequence[str],
-    correlations: pl.DataFrame,
-    same: pl.DataFrame,
-    against: Sequence[tuple[str, int, str]],
-    of: str,
-) -> Chart:
-    """The correlations of two models by step, as letters, since names are long."""
-    a, b = models
-    panels = []
-    for name in datasets:
-        here = correlations.filter(dataset=name)
-        both = same.filter(dataset=name).sort("step")
-        series = [_line("A with B", both, "pearson"), _line("given frequency", both, "partial")]
-        for model, step, dataset in against:
-            if dataset == name:
-                with_it = here.filter(model=a, other=model, other_step=step).unique("step").sort("step")
-                letter = {a: "A", b: "B"}.get(model, model)
-                series.append(_line(f"A with {letter} at {step}", with_it, "pearson"))
-        panels.append(Panel(name if len(datasets) > 1 else "", tuple(series)))
-    return Chart(
-        title=f"Correlation of losses by step: {a} and {b}, {of}",
-        x_label="step",
-        y_label="correlation",
-        panels=tuple(panels),
-        note=f"A: {a}, B: {b}. Bands: intervals over contexts. Given frequency: A with B, the log of a token's share "
-        "in the dataset taken out.",
-    )
-
-
-def _line(name: str, frame: pl.DataFrame, column: str) -> Series:
-    """A correlation by step with its interval."""
-    x = tuple(map(float, frame["step"]))
-    y, low, high = (
-        tuple(float("nan") if value is None else float(value) for value in frame[f"{column}{end}"])
-        for end in ("", "_low", "_high")
-    )
-    return Series(name, x, y, low, high)
-
-
-def _pairs_chart(models: Sequence[str], datasets: Sequence[str], same: pl.DataFrame, of: str) -> Chart:
-    """Correlations of each two of several models by step."""
-    panels = []
-    for dataset in datasets:
-        here = same.filter(dataset=dataset).group_by("step")
-        series = []
-        for column, name in (("pearson", "correlation"), ("partial", "given frequency")):
-            by_step = here.agg(
-                pl.col(column).mean().alias("y"),
-                pl.col(column).min().alias("y_low"),
-                pl.col(column).max().alias("y_high"),
-            ).sort("step")
-            series.append(_line(name, by_step, "y"))
-        panels.append(Panel(dataset if len(datasets) > 1 else "", tuple(series)))
-    return Chart(
-        title=f"Correlation of losses of {len(models)} models by step: {of}",
-        x_label="step",
-        y_label="correlation",
-        panels=tuple(panels),
-        note=f"Mean of each two of {listed(models, 4)}; band: lowest to highest.",
-    )

@@ -32,8 +32,8 @@ from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
 
 if TYPE_CHECKING:
+    from trajstore.pipelines.training_progress import X
     from trajstore.store.store import Store
-    from trajstore.view.figures.trajectories import X
 
 KIND = "pca"
 """Of the findings."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from trajstore.analysis.comparison import Density
+
 Mode = Literal["lines", "markers", "lines+markers", "bars"]
 Symbol = Literal["dot", "ring", "square", "diamond"]
 
@@ -85,20 +87,6 @@ class Series:
     def color_key(self) -> str:
         """What is coloured."""
         return self.key or self.name
-
-
-@dataclass(frozen=True)
-class Density:
-    """How many points lie in each cell of a grid, for more points than can be told apart."""
-
-    x: tuple[float, ...]
-    """Edges of the columns, ascending."""
-    y: tuple[float, ...]
-    """Edges of the rows, ascending."""
-    counts: tuple[tuple[int, ...], ...]
-    """By row, then column; a cell of no point is left empty, the others are coloured by the logarithm."""
-    unit: str
-    """What is counted."""
 
 
 @dataclass(frozen=True)

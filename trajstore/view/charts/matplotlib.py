@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from trajstore.view.charts.chart import Chart, Density, Panel, Series, StepAxis
+    from trajstore.analysis.comparison import Density
+    from trajstore.view.charts.chart import Chart, Panel, Series, StepAxis
 
 DPI = 150
 """Pixels an inch."""

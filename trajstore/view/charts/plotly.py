@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from trajstore.view.charts.chart import Chart, Density, Panel, Series, StepAxis
+    from trajstore.analysis.comparison import Density
+    from trajstore.view.charts.chart import Chart, Panel, Series, StepAxis
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {

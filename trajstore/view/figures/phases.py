@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trajstore.errors import listed
 from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.trajectories import NAMED
+from trajstore.view.figures.axes import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

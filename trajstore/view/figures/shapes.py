@@ -14,7 +14,7 @@ from trajstore.pipelines.shapes import Asked, Part
 from trajstore.pipelines.token_context import with_context
 from trajstore.text import shown
 from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.trajectories import NAMED
+from trajstore.view.figures.axes import NAMED
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

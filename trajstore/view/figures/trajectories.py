@@ -1,28 +1,25 @@
-"""From results to charts: group trajectories with their intervals, and a PCA of checkpoints.
+"""Group trajectories with their intervals as charts.
 
 Frames in, charts out: nothing is computed that the frames do not hold, and nothing is drawn here.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
+from trajstore.display import plural
 from trajstore.errors import PlotError, listed
 from trajstore.view.charts.chart import MOST_DISTINCT, Chart, Panel, Series
+from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import polars as pl
 
-    from trajstore.view.charts.chart import Mark, Symbol
-
-X = Literal["step", "tokens", "flops"]
-
-SCORES_SHOWN = 3
-"""Components whose scores are drawn."""
+    from trajstore.pipelines.training_progress import X
+    from trajstore.pipelines.trajectory_result import Trajectory
+    from trajstore.view.charts.chart import Mark
 
 _TRAJECTORY_COLUMNS = (
     "group",
@@ -36,17 +33,20 @@ _TRAJECTORY_COLUMNS = (
     "low",
     "high",
 )
-_X = {
-    "step": ("step", "step"),
-    "tokens": ("tokens_seen", "tokens seen in training"),
-    "flops": ("flops", "FLOPs (6 · parameters outside embeddings · tokens seen)"),
-}
-"""Column and axis title by what x is."""
-_ALONG = {"step": "step", "tokens": "tokens seen", "flops": "FLOPs"}
-_SCORE = "score (nats)"
 _WIDEST_GRID = 4
-NAMED = 4
-"""Models, datasets or groups that a title names, before it counts the rest."""
+
+
+def charts_of_trajectory(trajectory: Trajectory) -> list[Chart]:
+    """The chart of a trajectory; raises `PlotError` where there is nothing to draw."""
+    return [
+        trajectory_chart(
+            trajectory.frame,
+            x=trajectory.x,
+            difference=trajectory.difference,
+            level=trajectory.level,
+            notes=trajectory.chosen,
+        )
+    ]
 
 
 def trajectory_chart(
@@ -68,7 +68,7 @@ def trajectory_chart(
     for charts that stand together; `level` is that of the intervals, and `notes` are sentences for under the title.
     Raises `PlotError` for a frame without rows.
     """
-    column, x_label = _X[x]
+    column, x_label = X_COLUMNS[x]
     missing = [name for name in _TRAJECTORY_COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"a frame of trajectories lacks the columns {', '.join(missing)}")
@@ -76,7 +76,7 @@ def trajectory_chart(
         raise PlotError(
             "There is nothing to draw: no trajectory has a step. See what is scored: trajstore status"
         )
-    groups, names, datasets = (_distinct(frame, column) for column in ("group", "model", "dataset"))
+    groups, names, datasets = (distinct(frame, column) for column in ("group", "model", "dataset"))
     by_model = len(names) > 1 or not 1 < len(groups) <= MOST_DISTINCT
     colored = "model" if by_model else "group"
     panels = []
@@ -106,26 +106,16 @@ def _title(
     groups: Sequence[str], datasets: Sequence[str], models: Sequence[str], x: X, difference: bool
 ) -> str:
     of, on, who = (listed(names, NAMED) for names in (groups, datasets, models))
-    return f"{'Difference in loss' if difference else 'Loss'} of {of} by {_ALONG[x]} on {on}: {who}"
+    return f"{'Difference in loss' if difference else 'Loss'} of {of} by {ALONG[x]} on {on}: {who}"
 
 
 def _how_to_read(frame: pl.DataFrame, level: float) -> str:
     """What the curve and its band are."""
     if frame["low"].null_count() == frame.height:
         return "Mean of the tokens."
-    units = _distinct(frame.filter(frame["low"].is_not_null()), "unit")
+    units = distinct(frame.filter(frame["low"].is_not_null()), "unit")
     over = plural(units[0] if len(units) == 1 else "unit")
     return f"Mean of the tokens; band: {100 * level:.3g} % interval over {over}, for the choice of text, not of seed."
-
-
-def plural(unit: str) -> str:
-    """Several of what is resampled: contexts, documents, categories; of several kinds, units of text."""
-    return {"category": "categories", "unit": "units of text"}.get(unit, f"{unit}s")
-
-
-def _distinct(frame: pl.DataFrame, column: str) -> list[str]:
-    """A column's values in order of appearance."""
-    return list(dict.fromkeys(frame[column].to_list()))
 
 
 def _trajectories(part: pl.DataFrame, colored: str, x: str) -> tuple[Series, ...]:
@@ -134,170 +124,23 @@ def _trajectories(part: pl.DataFrame, colored: str, x: str) -> tuple[Series, ...
     `x` is the column of its x values.
     """
     series = []
-    for name in _distinct(part, colored):
+    for name in distinct(part, colored):
         mine = part.filter(part[colored] == name, part["mean"].is_finite()).sort("step")
         series.append(
             Series(
                 name=name,
-                x=_numbers(mine[x]),
-                y=_numbers(mine["mean"]),
-                low=_numbers(mine["low"]),
-                high=_numbers(mine["high"]),
-                steps=_numbers(mine["step"]) if x != "step" else (),
+                x=numbers(mine[x]),
+                y=numbers(mine["mean"]),
+                low=numbers(mine["low"]),
+                high=numbers(mine["high"]),
+                steps=numbers(mine["step"]) if x != "step" else (),
                 note=f"{_range(mine['tokens'])} tokens in {_range(mine['contexts'])} contexts",
             )
         )
     return tuple(series)
 
 
-def _numbers(column: pl.Series) -> tuple[float, ...]:
-    """A column as floats, NaN for null."""
-    return tuple(math.nan if value is None else float(value) for value in column.to_list())
-
-
 def _range(column: pl.Series) -> str:
     """The one number in a column, or its smallest and largest."""
     values = sorted({int(value) for value in column.drop_nulls().to_list()}) or [0]
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
-
-
-class Components(Protocol):
-    """Principal components as charts need them: a `PCAResult`, or those of a finding."""
-
-    @property
-    def scores(self) -> pl.DataFrame:
-        """model, step, component, score."""
-
-    @property
-    def variance(self) -> pl.DataFrame:
-        """component, variance, ratio."""
-
-    @property
-    def zeros(self) -> Sequence[float]:
-        """Share of each component's loadings that are exactly zero."""
-
-
-def pca_charts(
-    result: Components,
-    marks: Iterable[Mark] = (),
-    models: Sequence[str] = (),
-    *,
-    x: X = "step",
-    subject: str = "",
-) -> list[Chart]:
-    """A PCA of checkpoints as charts: scores by step, pairs of components as paths, shares of variance.
-
-    Scores are drawn for the first three components. A path joins a model's checkpoints in order of step, from a
-    ring at the first to a square at the last, with a diamond at the first checkpoint at or after a mark.
-    `models` fixes the order of colours. For another `x` than the step, the scores have a column tokens_seen or flops,
-    and no marks are drawn over it. `subject` says for the titles what was fitted, to which they add the models where
-    there are several. Raises `PlotError` where there are no scores.
-    """
-    if result.scores.is_empty():
-        raise PlotError("There is nothing to draw: the PCA has no scores.")
-    shares = {
-        int(component): 100 * float(ratio)
-        for component, ratio in result.variance.sort("component").select("component", "ratio").iter_rows()
-    }
-    shown = min(SCORES_SHOWN, len(shares))
-    zeros = result.zeros
-    labels = [_named(c + 1, shares[c + 1], zeros[c]) for c in range(shown)]
-    scores = _by_model(result.scores, shown)
-    along = scores if x == "step" else _by_model(result.scores, shown, _X[x][0])
-    charts = [_scores_chart(along, labels, tuple(marks) if x == "step" else (), tuple(models), x)]
-    if len(shares) > 1:
-        charts.append(_paths_chart(scores, labels, tuple(marks), tuple(models)))
-    of = f": {subject}" if subject else ""
-    if subject and len(scores) > 1:
-        of += f", {listed(scores, NAMED)}"
-    return [replace(chart, title=f"{chart.title}{of}") for chart in [*charts, _variance_chart(shares)]]
-
-
-_Scores = dict[str, tuple[tuple[float, ...], list[tuple[float, ...]]]]
-"""By model: its steps in order (or tokens seen, or FLOPs), and the scores there by component."""
-
-
-def _by_model(scores: pl.DataFrame, count: int, x: str = "step") -> _Scores:
-    found: _Scores = {}
-    for model in _distinct(scores, "model"):
-        parts = [scores.filter(model=model, component=c).sort("step") for c in range(1, count + 1)]
-        found[model] = _numbers(parts[0][x]), [_numbers(part["score"]) for part in parts]
-    return found
-
-
-def _named(component: int, share: float, zeros: float) -> str:
-    sparse = f", {100 * zeros:.3g} % zeros" if zeros > 0 else ""
-    return f"component {component} ({share:.3g} % of variance{sparse})"
-
-
-def _count(scores: _Scores) -> int:
-    return len(next(iter(scores.values()))[1])
-
-
-def _scores_chart(
-    scores: _Scores, labels: Sequence[str], marks: tuple[Mark, ...], models: tuple[str, ...], x: X
-) -> Chart:
-    panels = []
-    for c in range(_count(scores)):
-        series = tuple(Series(model, steps, values[c]) for model, (steps, values) in scores.items())
-        panels.append(Panel(labels[c], series))
-    return Chart(
-        title=f"Principal components by {_ALONG[x]}",
-        x_label=_X[x][1],
-        y_label=_SCORE,
-        panels=tuple(panels),
-        marks=marks,
-        note="Where each checkpoint lies along a component, whose sign is such that its largest loading is positive.",
-        share_y=False,
-        keys=models,
-    )
-
-
-def _paths_chart(
-    scores: _Scores, labels: Sequence[str], marks: tuple[Mark, ...], models: tuple[str, ...]
-) -> Chart:
-    panels = []
-    for c in range(_count(scores) - 1):
-        series: list[Series] = []
-        for model, (steps, values) in scores.items():
-            series += _path(model, steps, values[c], values[c + 1], marks)
-        panels.append(Panel(f"components {c + 1} and {c + 2}", tuple(series), labels[c], labels[c + 1]))
-    changes = "".join(f" Diamond: {mark.label} (step {mark.step:.15g})." for mark in marks)
-    return Chart(
-        title="Paths through training",
-        x_label=_SCORE,
-        y_label=_SCORE,
-        panels=tuple(panels),
-        step_axis=False,
-        note=f"Scores in nats, joined in order of step. Ring: first step. Square: last step.{changes}",
-        share_y=False,
-        keys=models,
-    )
-
-
-def _path(
-    model: str, steps: tuple[float, ...], x: tuple[float, ...], y: tuple[float, ...], marks: tuple[Mark, ...]
-) -> list[Series]:
-    """A model's path, its ends, and its first checkpoint at or after each mark."""
-    places: list[tuple[Symbol, int]] = [("ring", 0), ("square", len(steps) - 1)]
-    for mark in marks:
-        after = [i for i, step in enumerate(steps) if step >= mark.step]
-        places += [("diamond", after[0])] if after else []
-    path = [Series(model, x, y, steps=steps)]
-    for symbol, i in places:
-        one = slice(i, i + 1)
-        path.append(
-            Series(model, x[one], y[one], mode="markers", symbol=symbol, steps=steps[one], in_legend=False)
-        )
-    return path
-
-
-def _variance_chart(shares: dict[int, float]) -> Chart:
-    bars = Series("share of variance", tuple(map(float, shares)), tuple(shares.values()), mode="bars")
-    return Chart(
-        title="Share of variance",
-        x_label="component",
-        y_label="share of variance (%)",
-        panels=(Panel("", (bars,)),),
-        step_axis=False,
-    )

@@ -19,7 +19,8 @@ from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Align, LossMatrix, choose_sites
 from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
-from trajstore.view.figures.trajectories import pca_charts, trajectory_chart
+from trajstore.view.figures.pca import pca_charts
+from trajstore.view.figures.trajectories import trajectory_chart
 from trajstore.view.report.kept_findings import Table, kept_analyses
 from trajstore.view.report.tokens import ContextChoice, TokenView, chosen_contexts, token_view
 

@@ -18,18 +18,20 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import TrajstoreError, listed, told
 from trajstore.pipelines import shapes, trajectories
-from trajstore.pipelines.comparison import finding as compared
 from trajstore.pipelines.comparison.comparison import pairs_of
 from trajstore.pipelines.components import pca
-from trajstore.pipelines.differences import differences
 from trajstore.pipelines.spikes import not_found
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.trajectories import Selection
 from trajstore.view.charts.chart import Mark
+from trajstore.view.figures.axes import NAMED
+from trajstore.view.figures.comparison import stored_comparison_charts
+from trajstore.view.figures.differences import difference_chart
+from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.phases import event_charts
 from trajstore.view.figures.shapes import shape_charts
 from trajstore.view.figures.spikes import share_chart
-from trajstore.view.figures.trajectories import NAMED, pca_charts, trajectory_chart
+from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -275,7 +277,7 @@ def _compare_tables(store: Store, finding: Finding) -> Tables:
 def _compare_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:
     del store, marks
     facts = finding.facts
-    yield from compared.stored_charts(
+    yield from stored_comparison_charts(
         facts["models"],
         facts["asked"]["group"] or "all tokens",
         finding.table("correlations"),
@@ -320,7 +322,7 @@ def _diff_charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Itera
     groups = finding.table("groups")
     relative = bool((groups["mean_of"] == "relative").any())
     level = finding.facts["asked"]["interval"]["level"]
-    yield differences.chart(groups.rename({"group_name": "group"}), relative=relative, level=level)
+    yield difference_chart(groups.rename({"group_name": "group"}), relative=relative, level=level)
 
 
 @dataclass(frozen=True)
