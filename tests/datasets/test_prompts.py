@@ -131,7 +131,7 @@ def test_zero_and_few_of_all_categories(tokenizer: str, made: tuple[NewDataset, 
     items = tokens(few).drop_nulls("item").group_by("context").agg(pl.col("item").n_unique()).sort("context")
     assert few.contexts["shot"].to_list() == (items["item"] - 1).to_list()
     assert max(few.contexts["shot"]) == 9
-    facts = {"source": "dm-mathematics", "problems": 10, "seed": 0, "generator": 1, "length": 512}
+    facts = {"source": "generated-mathematics", "problems": 10, "seed": 0, "generator": 1, "length": 512}
     assert zero.source == facts | {"prompting": "zero"}
     assert few.source == facts | {"prompting": "few"}
 
@@ -473,10 +473,13 @@ def test_commands(tmp_path: Path, merging_folder: str) -> None:
         assert done.exit_code == 0, done.output
         contexts = 112 if name == "zero" else 56
         assert f"Dataset {name} added: {contexts} contexts" in done.stderr
-    again = run.invoke(app, ["dataset", "add", "few", "dm-mathematics", "--prompting", "few", *options])
-    assert "was there already" in again.stderr
+    for source in ("dm-mathematics", "generated-mathematics"):  # an alias of the other where it has no path
+        again = run.invoke(app, ["dataset", "add", "few", source, "--prompting", "few", *options])
+        assert "was there already, with the same tokens" in again.stderr
+        assert ("not the published ones" in again.stderr) == (source == "dm-mathematics")
     shown = json.loads(run.invoke(app, ["dataset", "show", "few", "-s", store, "--json"]).stdout)
-    assert (shown["prompting"], shown["problems"], shown["generator"]) == ("few", 2, 1)
+    assert (shown["source"], shown["prompting"]) == ("generated-mathematics", "few")
+    assert (shown["problems"], shown["generator"]) == (2, 1)
 
     from trajstore.store.store import Store
 

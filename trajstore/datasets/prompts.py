@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -79,7 +78,7 @@ def prompt_dataset(
 ) -> NewDataset:
     """The problems as contexts of at most `length` tokens; item k is `problems[k]`.
 
-    `prompting` is "zero", a context a problem, or "few", a context for each run of problems of one category. What
+    `prompting` is "zero", a context a problem, or "few", a context a category, with its problems in their order. What
     does not fit into a context is cut off, and `progress` says how much that is. A context's `category` is its
     problems', its `shot` the number of problems before its last one. Raises `BadDataset`, also for a tokenizer that
     keeps no line breaks, and `TokenizerNotFound`.
@@ -92,8 +91,10 @@ def prompt_dataset(
     parts = _encoded(problems, loaded)
     runs = [[part] for part in parts]
     if prompting == "few":
-        pairs = zip(problems, parts, strict=True)
-        runs = [[part for _, part in run] for _, run in groupby(pairs, key=lambda pair: pair[0].category)]
+        by_category: dict[str, list[_Part]] = {}
+        for problem, part in zip(problems, parts, strict=True):
+            by_category.setdefault(problem.category, []).append(part)
+        runs = list(by_category.values())
     separator = _Part(_line_break(loaded), -1)
     contexts = [_cut(_joined(run, separator), length) for run in runs]
     kept = [[part for part in context if part.item >= 0] for context in contexts]

@@ -28,10 +28,15 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help=".txt, .jsonl or .parquet file, folder of text files, Hugging Face dataset, or dm-mathematics."
+            help=".txt, .jsonl or .parquet file, folder of text files, Hugging Face dataset, dm-mathematics with "
+            "its PATH, or generated-mathematics."
         ),
     ],
     tokenizer: Annotated[str, typer.Option(help="Repository or folder of the tokenizer.")],
+    path: Annotated[
+        str | None,
+        typer.Argument(help="dm-mathematics: a published file, or a folder of them.", show_default=False),
+    ] = None,
     contexts: Annotated[int | None, typer.Option(min=1, help="Contexts to draw [default: 512].")] = None,
     length: Annotated[int, typer.Option(min=2, help="Tokens of a context, at most.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
@@ -48,48 +53,63 @@ def add(
         str | None,
         typer.Option(
             metavar="zero|few",
-            help="dm-mathematics: a problem a context, or a category's problems one after another.",
+            help="Of problems: one a context, or those of a category one after another.",
         ),
     ] = None,
     problems: Annotated[
-        int | None, typer.Option(min=1, help="dm-mathematics: problems of each category [default: 10].")
+        int | None,
+        typer.Option(min=1, help="Problems of each category [default: 10; of a .jsonl file all]."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Draw contexts from a source and keep their tokens, their text and a hash over them.
 
     A document is drawn, then a slice of at most --length tokens inside it; the same seed draws the same. Rows of a
-    .jsonl or .parquet file that has the column input_ids are taken as they are. The source dm-mathematics is school
-    mathematics, question and answer, in 56 categories; --seed and --problems give the same items under both promptings.
+    .jsonl or .parquet file that has the column input_ids are taken as they are.
+
+    With --prompting a .jsonl file holds problems, with the fields category, question and answer. dm-mathematics PATH
+    reads DeepMind's published text files, and generated-mathematics makes problems of the same 56 categories.
+    The same --seed and --problems give the same items under both promptings.
 
     \b
     Example:
       trajstore dataset add pile-github timaeus/pile-github --tokenizer EleutherAI/pythia-70m
       trajstore dataset add notes notes.txt --tokenizer runs/tiny --contexts 100 --length 128
-      trajstore dataset add dm-few dm-mathematics --prompting few --tokenizer EleutherAI/pythia-70m
+      trajstore dataset add quiz quiz.jsonl --prompting few --tokenizer runs/tiny
+      trajstore dataset add dm dm-mathematics dm-v1.0/interpolate --prompting zero --tokenizer runs/tiny
     """
     from trajstore.schema import check_name
 
     with open_store(store) as opened:
         check_name("dataset", name)
         from trajstore.datasets.build import build_dataset
-        from trajstore.datasets.generated_mathematics import SOURCE, mathematics_dataset
+        from trajstore.datasets.problems import GENERATED, PUBLISHED, is_problem_source, problem_dataset
 
-        if source == SOURCE:
+        if is_problem_source(source) or (prompting is not None and source.endswith(".jsonl")):
             if prompting is None or contexts or column != "text" or split or config or revision or stream:
                 raise typer.BadParameter(
-                    f"{SOURCE} takes --prompting zero or few, --problems, --length and --seed, and no others"
+                    f"problems ({source}) take --prompting zero or few, --problems, --length and --seed, and no others"
                 )
-            new = mathematics_dataset(
+            if source == PUBLISHED and path is None:
+                say(
+                    f"{PUBLISHED} without a PATH is {GENERATED}: problems of trajstore's own making, "
+                    "not the published ones."
+                )
+            new = problem_dataset(
+                source,
                 tokenizer,
                 prompting,  # type: ignore[arg-type]
-                problems=problems or 10,
+                path=path,
+                problems=problems,
                 length=length,
                 seed=seed,
                 progress=bars(),
             )
-        elif prompting or problems:
-            raise typer.BadParameter(f"--prompting and --problems are for the source {SOURCE}")
+        elif prompting or problems or path is not None:
+            raise typer.BadParameter(
+                f"--prompting and --problems are for problems: a .jsonl file of them, {PUBLISHED} PATH or {GENERATED}; "
+                f"a PATH goes with {PUBLISHED}"
+            )
         else:
             new = build_dataset(
                 source,

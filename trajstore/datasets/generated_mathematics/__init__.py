@@ -26,6 +26,7 @@ from trajstore.datasets.generated_mathematics import (
     polynomials,
     probability,
 )
+from trajstore.datasets.problems import GENERATED
 from trajstore.datasets.prompts import Problem, Prompting, prompt_dataset
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
@@ -33,9 +34,6 @@ from trajstore.progress import SILENT
 if TYPE_CHECKING:
     from trajstore.progress import Progress
     from trajstore.store.files.datasets import NewDataset, Source
-
-SOURCE = "dm-mathematics"
-"""What `dataset add` calls it."""
 
 GENERATOR = 1
 """Version of the generators: the same one gives the same problems for a seed."""
@@ -78,7 +76,7 @@ def mathematics_dataset(
     if problems < 1 or seed < 0:
         raise BadDataset(f"{problems} problems with seed {seed}: --problems is 1 or more, --seed 0 or more.")
     made = [problem for category in CATEGORIES for problem in draw(category, problems, seed)]
-    source: Source = {"source": SOURCE, "problems": problems, "seed": seed, "generator": GENERATOR}
+    source: Source = {"source": GENERATED, "problems": problems, "seed": seed, "generator": GENERATOR}
     return prompt_dataset(made, tokenizer, prompting, length=length, source=source, progress=progress)
 
 
