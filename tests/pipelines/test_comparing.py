@@ -23,7 +23,7 @@ from trajstore.errors import (
     UnknownStep,
 )
 from trajstore.pipelines.comparison.comparison import Question, compare, density
-from trajstore.pipelines.comparison.finding import default_name, group_names, keep, keep_groups
+from trajstore.pipelines.comparison.finding import group_names, keep, keep_groups, request
 from trajstore.pipelines.groups.enrichment import enriched, memberships
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.slices import Provenance
@@ -195,9 +195,9 @@ def test_what_cannot_be_compared(planted: Store) -> None:
 def test_it_is_kept_as_a_finding_and_groups(seeds: Store) -> None:
     question = Question(step="1", outliers=0.02)
     found = compare(seeds, ["one", "two"], question, ON_D)
-    name = default_name(found.models, question, ON_D)
+    name = request(found.models, question, ON_D).default_name
     assert name.startswith("one-vs-two-1-")
-    assert name != default_name(found.models, Question(step="1"), ON_D)
+    assert name != request(found.models, Question(step="1"), ON_D).default_name
     keep(seeds, name, found, question, ON_D)
     with pytest.raises(FindingExists):
         keep(seeds, name, found, question, ON_D)

@@ -152,7 +152,7 @@ def test_an_update_is_a_fit_from_scratch(noisy: Store, what: str, center: str) -
     asked = updated.inputs.asked
     chosen = Selection(models=asked.models, steps=asked.steps, contexts=asked.contexts)
     same(updated, components(noisy, asked.datasets, chosen, method=method))
-    keep(noisy, "grows", updated, overwrite=True)
+    keep(noisy, "grows", updated, replace=True)
     same(update(noisy, "grows"), updated)
 
 

@@ -26,7 +26,7 @@ from trajstore.errors import (
 )
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
 from trajstore.pipelines.differences.differences import How, differences
-from trajstore.pipelines.differences.finding import Asked, default_name, keep
+from trajstore.pipelines.differences.finding import Asked, keep, request
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
 from trajstore.store import checks
@@ -374,11 +374,11 @@ def test_they_are_kept_as_a_finding(planted: Store) -> None:
     asked = Asked("steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6))
     chosen = asked.chosen(planted)
     found = differences(planted, chosen, asked.how)
-    name = default_name(asked, chosen)
+    name = request(asked, chosen).default_name
     assert name.startswith("steps-a-1-8-64-2-groups-")
-    assert name != default_name(replace(asked, how=How(Scale(relative=True))), chosen)
+    assert name != request(replace(asked, how=How(Scale(relative=True))), chosen).default_name
     many = replace(asked, selection=Selection(["d"], ["a"], ",".join(map(str, range(1000)))))
-    assert len(default_name(many, chosen)) < 80
+    assert len(request(many, chosen).default_name) < 80
     keep(planted, name, asked, chosen, found)
     with pytest.raises(FindingExists):
         keep(planted, name, asked, chosen, found)
@@ -455,7 +455,7 @@ def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
     asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
     chosen = asked.chosen(prompted)
     keep(prompted, "p", asked, chosen, differences(prompted, chosen, asked.how))
-    assert default_name(asked, chosen).startswith("prompts-zero-vs-few-1-")
+    assert request(asked, chosen).default_name.startswith("prompts-zero-vs-few-1-")
     zero, few = losses(prompted, "a", 1, "zero"), losses(prompted, "a", 1, "few")[[0, 1, 4, 5, 6, 7, 10, 11]]
     (row,) = prompted.sql("SELECT dataset, minus_dataset, mean_of, mean FROM diff_groups").fetchall()
     assert row[:3] == ("few", "zero", "relative")

@@ -587,7 +587,7 @@ def test_groups_and_alignment_choose_the_tokens(store: Store) -> None:
     left = store.sql(f"SELECT count(*) FROM shapes ANTI JOIN {union} USING (dataset, context, position)")
     assert left.fetchall() == [(0,)]
     assert (shares(store, "some", asked.groups, "after")["tokens"] > 0).all()
-    assert asked.default_name.startswith("d-2-groups-")
+    assert asked.request.default_name.startswith("d-2-groups-")
 
 
 def test_the_command(store: Store, tmp_path: Path) -> None:

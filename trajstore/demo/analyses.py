@@ -40,7 +40,7 @@ def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress
 def _spikes(store: Store, model: str, progress: Progress) -> str:
     """Whether the mean loss on text rises and falls back, and what single tokens do then."""
     found = spikes.spikes(store, _TEXTS, Selection(models=[model]), progress=progress)
-    spikes.keep(store, NAME, found, overwrite=True)
+    spikes.keep(store, NAME, found, replace=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
     text = spikes.not_found(found.facts)
     told = []
@@ -81,7 +81,7 @@ def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
         selection=Selection(["repeats"], list(models)),
     )
     found = phase_views.phases(store, asked, progress)
-    phase_views.keep(store, NAME, found, overwrite=True)
+    phase_views.keep(store, NAME, found, replace=True)
     told = [
         f"{event.model} between steps {event.low} and {event.high}"
         for event in found.events

@@ -15,12 +15,11 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.display import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
-from trajstore.pipelines.finding_names import finding_name
+from trajstore.pipelines.finding_facts import Request, finding_name, group_hashes, versions
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.groups.macro_calls import is_call
 from trajstore.store.matrix.steps import resolve
 
@@ -121,16 +120,16 @@ def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
     )
 
 
-def default_name(asked: Asked) -> str:
-    """A finding's name where none is given: what it is of, and six digits of a hash of all that was asked for."""
+def request(asked: Asked) -> Request:
+    """The finding of phases; its default name has the first group or measure."""
     plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
     first = plain[0] if plain else ("induction" if asked.induction else "calls")
-    return finding_name([first], asked.facts)
+    return Request(KIND, finding_name([first], asked.facts), asked.facts)
 
 
-def keep(store: Store, name: str, found: Phases, *, overwrite: Replace = False) -> None:
-    """Put events into the store as a finding; raises `FindingExists` unless `overwrite`."""
-    with store.add_finding(KIND, name, found.facts, replace=overwrite) as writer:
+def keep(store: Store, name: str, found: Phases, *, replace: Replace = False) -> None:
+    """Put events into the store as a finding; raises `FindingExists` unless `replace`."""
+    with store.add_finding(KIND, name, found.facts, replace=replace) as writer:
         writer.add("events", found.table.rename({"kind": "event"}))
 
 
@@ -201,13 +200,9 @@ def _of_measures(store: Store, asked: Asked, long: Enough) -> list[Curve]:
 
 def _facts(store: Store, asked: Asked, curves: Sequence[Curve]) -> dict[str, Any]:
     """What a finding is made of and how."""
-    import scipy
-
     of = asked.induction
     names = [*asked.groups, *([of.repeated, of.late, of.early] if of else []), asked.comparison.minus]
-    groups = sorted({name for name in names if name is not None and not is_call(name)})
     datasets = asked.selection.datasets or sorted({curve.dataset for curve in curves})
-    foundations = Foundations.of(store.path)
     return {
         **asked.facts,
         "models": list(dict.fromkeys(curve.model for curve in curves)),
@@ -215,6 +210,6 @@ def _facts(store: Store, asked: Asked, curves: Sequence[Curve]) -> dict[str, Any
             name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()
         },
         "false_alarms": FALSE_ALARMS,
-        "groups_sha256": {name: foundations.sha256(name) for name in groups},
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+        "groups_sha256": group_hashes(store, sorted({name for name in names if name})),
+        "versions": versions("numpy", "scipy"),
     }

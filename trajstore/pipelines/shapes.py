@@ -13,13 +13,19 @@ from trajstore.analysis.shapes.model_choice import DECIDED
 from trajstore.analysis.shapes.shapes import SAMPLE, Shaper
 from trajstore.analysis.statistics.log_steps import LEAST_STEPS, Schedule
 from trajstore.display import Brief, count, of_checkpoints
-from trajstore.pipelines.finding_names import finding_name, one_or_many
-from trajstore.pipelines.matrix_inputs import hash_columns, hashes_read
+from trajstore.pipelines.finding_facts import (
+    Request,
+    facts_of_sites,
+    finding_name,
+    group_hashes,
+    one_or_many,
+    versions,
+)
+from trajstore.pipelines.matrix_inputs import hashes_read
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, require_sites
@@ -68,12 +74,11 @@ class Asked:
         )
 
     @property
-    def default_name(self) -> str:
-        """A finding's name where none is given: the dataset or how many, the groups, and six digits of a hash of all
-        that is asked for.
-        """
+    def request(self) -> Request:
+        """The finding; its default name has the dataset or how many, and the groups."""
         through = [one_or_many(self.groups, "groups")] if self.groups else []
-        return finding_name([one_or_many(self.datasets, "datasets"), *through], asdict(self))
+        name = finding_name([one_or_many(self.datasets, "datasets"), *through], asdict(self))
+        return Request(KIND, name, {"asked": asdict(self)})
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,27 +190,19 @@ def _frames(
 
 def _facts(store: Store, asked: Asked, found: Sequence[Part]) -> dict[str, Any]:
     """What a finding is made of and how."""
-    foundations = Foundations.of(store.path)
     of_datasets = {part.sites.dataset.name: part.sites for part in found}
     steps: dict[str, dict[str, list[int]]] = {}
     for part in found:
         steps.setdefault(part.model, {})[part.sites.dataset.name] = part.schedule.steps.tolist()
     return {
-        "asked": asdict(asked),
+        **asked.request.facts,
         "models": list(steps),
         "steps": steps,
-        "datasets": {
-            name: {
-                "tokens_sha256": sites.dataset.tokens_sha256,
-                "columns": len(sites.tokens),
-                "columns_sha256": hash_columns(sites),
-            }
-            for name, sites in of_datasets.items()
-        },
-        "groups_sha256": {group: foundations.sha256(group) for group in asked.groups},
+        "datasets": facts_of_sites(of_datasets.values()),
+        "groups_sha256": group_hashes(store, asked.groups),
         "decided": DECIDED,
         "sample": SAMPLE,
-        "versions": {"numpy": np.__version__},
+        "versions": versions("numpy"),
     }
 
 

@@ -26,23 +26,28 @@ from trajstore.analysis.statistics.enrichment import SCHEMA as GROUPS
 from trajstore.analysis.statistics.enrichment import enrichment
 from trajstore.display import Brief
 from trajstore.errors import BadOption, UnknownStep
-from trajstore.pipelines.finding_names import (
+from trajstore.pipelines.finding_facts import (
+    Request,
+    facts_of_sites,
+    finding_name,
+    group_hashes,
+    one_or_many,
+    versions,
+)
+from trajstore.pipelines.groups.added_groups import (
     ADDED,
     NewGroup,
     add_groups,
-    finding_name,
     of_finding,
-    one_or_many,
     require_groups_free,
     slug,
 )
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, resolve
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, resolve
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.matrix.context_sums import Units, context_sums
 from trajstore.store.matrix.matrix import column_labels
 
@@ -218,14 +223,12 @@ def not_found(facts: Mapping[str, Any]) -> str:
     return f"{unsure}, but {height}, {least} at {ENOUGH:.0%}."
 
 
-def default_name(asked: Asked, search: Search) -> str:
-    """A finding's name where none is given.
-
-    Its model, its dataset or how many, its group, and six digits of a hash of all that was asked for.
-    """
+def request(asked: Asked, search: Search) -> Request:
+    """The finding of spikes; its default name has the model, the dataset or how many, and the group."""
     models = asked.models or ("model",)
     parts = [models[0], one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
-    return finding_name(parts, [asked.facts, search.facts])
+    facts = {**search.facts, "asked": asked.facts}
+    return Request(KIND, finding_name(parts, [asked.facts, search.facts]), facts)
 
 
 def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: int = 10) -> pl.DataFrame:
@@ -244,11 +247,11 @@ def group_names(step: int, prefix: str = PREFIX) -> tuple[str, str]:
     return f"{prefix}_{step}_follow", f"{prefix}_{step}_inverse"
 
 
-def keep(store: Store, name: str, found: Spikes, *, overwrite: Replace = False) -> None:
-    """Put spikes into the store as a finding; raises `FindingExists` unless `overwrite`."""
+def keep(store: Store, name: str, found: Spikes, *, replace: Replace = False) -> None:
+    """Put spikes into the store as a finding; raises `FindingExists` unless `replace`."""
     model = pl.lit(found.model).alias("model")
     heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in found.found]
-    with store.add_finding(KIND, name, found.facts, replace=overwrite) as writer:
+    with store.add_finding(KIND, name, found.facts, replace=replace) as writer:
         writer.add("spikes", pl.DataFrame(heads, schema=_SPIKES, orient="row").with_columns(model))
         with (
             writer.stream("shares") as put_shares,
@@ -384,23 +387,13 @@ def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
 
 def _facts(store: Store, inputs: Inputs, how: Search, noise: Noise | None) -> dict[str, Any]:
     """What a finding is made of and how."""
-    import scipy
-
     group = inputs.asked.group
     return {
-        **how.facts,
-        "asked": inputs.asked.facts,
+        **request(inputs.asked, how).facts,
         "model": inputs.checkpoints[0][0],
         "steps": [step for _, step in inputs.checkpoints],
         "noise": None if noise is None or not np.isfinite(noise.size) else noise.size,
-        "datasets": {
-            chosen.dataset.name: {
-                "tokens_sha256": chosen.dataset.tokens_sha256,
-                "columns": len(chosen.tokens),
-                "columns_sha256": hash_columns(chosen),
-            }
-            for chosen in inputs.sites
-        },
-        "group_sha256": None if group is None else Foundations.of(store.path).sha256(group),
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+        "datasets": facts_of_sites(inputs.sites),
+        "group_sha256": group_hashes(store, [group]).get(group or ""),
+        "versions": versions("numpy", "scipy"),
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
@@ -15,7 +16,6 @@ from trajstore.cli.analyses.matrix import (
     LevelOption,
     PlotOption,
     ResamplesOption,
-    kept_as,
 )
 from trajstore.cli.name_lists import complete_models, several
 from trajstore.cli.output import (
@@ -127,21 +127,17 @@ def compare(
     """
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.output_files import check_target
     from trajstore.pipelines.caveats import chosen_by_losses
     from trajstore.pipelines.comparison import finding
     from trajstore.pipelines.comparison.comparison import Question, named_models
     from trajstore.pipelines.comparison.comparison import compare as find
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
-    from trajstore.store.files import findings
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.comparison import comparison_charts
 
     if ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     if prefix is not None and check_group_name(prefix) and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
@@ -151,20 +147,14 @@ def compare(
         named = named_models(opened, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
-        kept = name or finding.default_name(named, question, selection)
+        request = finding.request(named, question, selection)
+        kept = name or request.default_name
         if keep and not replace:
             finding.check_groups_free(opened, named, question, selection, prefix, kept)
-        there = not replace and findings.is_there(
-            opened.path,
-            finding.KIND,
-            kept,
-            {"asked": finding.asked_facts(question, selection), "models": named},
-        )
+        place = request.place(opened, name, replace=replace)
         found = find(opened, models, question, selection, bars())
         sizes = finding.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
-        finding.keep(
-            opened, kept, found, question, selection, replace=replace or ("same" if there else False)
-        )
+        finding.keep(opened, kept, found, question, selection, replace=place.replace)
         shown = _in_context(opened, found, top)
         asked = [group] if group else []
         by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
@@ -176,10 +166,9 @@ def compare(
         say(line)
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
-    say(f"{kept_as(kept, there)}: trajstore finding show compare {kept}")
+    say_kept(place, f"trajstore finding show compare {kept}")
     if plot is not None:
-        save_chart(comparison_charts(found, question), plot)
-        say(f"Drew {plot}.")
+        draw(comparison_charts(found, question), plot)
 
 
 def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:

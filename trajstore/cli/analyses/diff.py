@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
@@ -17,7 +18,6 @@ from trajstore.cli.analyses.matrix import (
     ReplaceOption,
     ResamplesOption,
     Steps,
-    kept_as,
 )
 from trajstore.cli.name_lists import complete_datasets, complete_groups, complete_models, several
 from trajstore.cli.output import (
@@ -267,38 +267,33 @@ def _run(
 ) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.output_files import check_target
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
     from trajstore.pipelines.differences.differences import differences
-    from trajstore.pipelines.differences.finding import KIND, default_name, keep
+    from trajstore.pipelines.differences.finding import keep, request
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.store.files import findings
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.differences import difference_chart
 
     if out is not None:
         check_matrix_target(out)
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     with open_store(store) as opened:
         progress = bars()
         chosen = asked.chosen(opened, progress)
-        kept = name or default_name(asked, chosen)
-        there = not replace and findings.is_there(opened.path, KIND, kept, {"asked": asked.facts})
+        place = request(asked, chosen).place(opened, name, replace=replace)
         found = differences(opened, chosen, asked.how, progress)
-        keep(opened, kept, asked, chosen, found, replace=replace or ("same" if there else False))
+        keep(opened, place.name, asked, chosen, found, replace=place.replace)
         by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
     changes = found.changes.group_by("end", maintain_order=True).head(top)
     if as_json:
         frames = {"summary": found.summary, "changes": changes}
-        print_json({"finding": kept, **{key: frame.to_dicts() for key, frame in frames.items()}})
+        print_json({"finding": place.name, **{key: frame.to_dicts() for key, frame in frames.items()}})
     elif plot is None and out is None:
         _print(found.summary, changes)
     _say_what_it_is(found, asked.how)
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
         say(line)
-    say(f"{kept_as(kept, there)}: FROM diff_groups WHERE finding = '{kept}'")
+    say_kept(place, f"FROM diff_groups WHERE finding = '{place.name}'")
     if out is not None and found.matrix is not None:
         save_matrix(found.matrix, out)
         rows, columns = found.matrix.values.shape
@@ -308,8 +303,7 @@ def _run(
         drawn = difference_chart(
             found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level
         )
-        save_chart(drawn, plot)
-        say(f"Drew {plot}.")
+        draw(drawn, plot)
 
 
 def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:

@@ -26,7 +26,7 @@ Name = Annotated[str, typer.Argument(help="The finding's name.")]
 
 
 def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the findings: kind, name, when each was made.
+    """List the findings: kind, name, when each was made, and of which models, datasets, groups and steps.
 
     \b
     Example:
@@ -34,8 +34,10 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     """
     with open_store(store) as opened:
         found = opened.findings()
-    rows = [{"kind": each.kind, "finding": each.name, "made": each.made} for each in found]
-    print_rows(rows, as_json, ["kind", "finding", "made"])
+    rows = [
+        {"kind": one.kind, "finding": one.name, "made": one.made, "of": str(one.subject)} for one in found
+    ]
+    print_rows(rows, as_json, ["kind", "finding", "made", "of"])
 
 
 def show(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:

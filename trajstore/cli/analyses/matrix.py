@@ -124,11 +124,6 @@ def marks(given: Sequence[str] | None) -> list[Mark]:
     return found
 
 
-def kept_as(name: str, there: bool) -> str:
-    """How a command says where its finding is, whether it made it or a run before it did."""
-    return f"{'There already, and the same: the' if there else 'Kept as the'} finding {name}"
-
-
 def matrix(
     out: Annotated[Path, typer.Argument(help="File to write: .npy, .npz, .parquet or .arrow.")],
     dataset: Datasets = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
@@ -14,7 +15,6 @@ from trajstore.cli.analyses.matrix import (
     Models,
     PlotOption,
     ReplaceOption,
-    kept_as,
 )
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -133,20 +133,17 @@ def pca(
     from trajstore.analysis.components.gram import Treatment
     from trajstore.analysis.components.methods import Method, Sparsity
     from trajstore.analysis.components.pca import COMPONENTS
-    from trajstore.output_files import check_target
-    from trajstore.pipelines.components.pca import KIND, along, default_name, keep, subject, top_tokens
+    from trajstore.pipelines.components.pca import KIND, along, keep, request, subject, top_tokens
     from trajstore.pipelines.components.pca import components as compute
     from trajstore.pipelines.components.update import Changes
     from trajstore.pipelines.components.update import update as bring_up_to_date
+    from trajstore.pipelines.finding_facts import Place
     from trajstore.pipelines.matrix_inputs import Asked, scored_datasets
     from trajstore.pipelines.training_progress import require_known
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.store.files import findings
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.pca import pca_charts
 
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     if update is not None:
         _refuse_with_update(ctx)
     if plot is None and x != "step":
@@ -157,32 +154,29 @@ def pca(
         require_known(opened, x, datasets, model, steps, before)  # type: ignore[arg-type]
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
-            there = False
+            place = Place(update, replace=True)
             found = bring_up_to_date(opened, update, changes, bars())
-            kept = update
         else:
             selection = Selection(None, model, steps or "all", contexts, align)  # type: ignore[arg-type]
             treatment = Treatment(center, scale, missing, precision)  # type: ignore[arg-type]
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
-            asked = Asked.of(datasets, selection, group)
-            kept = name or default_name(asked, how)
-            there = not replace and findings.is_there(
-                opened.path, KIND, kept, {**how.facts, "asked": asked.facts}
-            )
+            place = request(Asked.of(datasets, selection, group), how).place(opened, name, replace=replace)
             found = compute(opened, datasets, selection, group, how, bars())
         shown = along(opened, found, x)  # type: ignore[arg-type]
-        overwrite = replace or update is not None
-        keep(opened, kept, found, overwrite=overwrite or ("same" if there else False))
+        keep(opened, place.name, found, replace=place.replace)
         tokens = top_tokens(opened, found.result, top)
     if as_json:
-        _print_json(kept, found, tokens)
+        _print_json(place.name, found, tokens)
     elif plot is None:
         _print_components(found, tokens)
-    _say_what_was_made(kept, found, there)
+    _say_what_was_made(found)
+    say_kept(
+        place,
+        f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}",
+    )
     if plot is not None:
-        save_chart(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
-        say(f"Drew {plot}.")
+        draw(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
 
 
 _OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")
@@ -239,8 +233,8 @@ def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
     print_table(chosen.columns, chosen.rows(), right=["before"])
 
 
-def _say_what_was_made(name: str, found: Fitted, there: bool) -> None:
-    """What the numbers are of, and where they are kept."""
+def _say_what_was_made(found: Fitted) -> None:
+    """What the numbers are of."""
     facts = found.facts
     say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")
     asked = facts["components"] * (2 if facts["method"] == "hybrid" else 1)
@@ -259,9 +253,6 @@ def _say_what_was_made(name: str, found: Fitted, there: bool) -> None:
         say(f"Left out: {facts['columns_left_out']:,} of the tokens (--missing {facts['missing']}).")
     elif facts["missing"] != "error":
         say(f"No token was left out (--missing {facts['missing']}).")
-    say(
-        f"{kept_as(name, there)}: FROM pca_loadings WHERE finding = '{name}'; trajstore finding show pca {name}"
-    )
 
 
 def _too_sparse(empty: int, components: int, alpha: float, limit: float) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
@@ -16,7 +17,6 @@ from trajstore.cli.analyses.matrix import (
     ReplaceOption,
     ResamplesOption,
     Steps,
-    kept_as,
 )
 from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.output import (
@@ -106,18 +106,14 @@ def phases(
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.output_files import check_target
-    from trajstore.pipelines.phases import KIND, Asked, Induction, default_name, keep
+    from trajstore.pipelines.phases import Asked, Induction, keep, request
     from trajstore.pipelines.phases import phases as find
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.store.files import findings
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.phases import phase_charts
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     asked = Asked(
         tuple(dict.fromkeys(groups or ())),
         tuple(dict.fromkeys(measure or ())),
@@ -128,14 +124,17 @@ def phases(
         changes,
     )
     with open_store(store) as opened:
-        kept = name or default_name(asked)
-        there = not replace and findings.is_there(opened.path, KIND, kept, asked.facts)
+        place = request(asked).place(opened, name, replace=replace)
         found = find(opened, asked, bars())
-        keep(opened, kept, found, overwrite=replace or ("same" if there else False))
+        keep(opened, place.name, found, replace=place.replace)
     rows = found.table.to_dicts()
     if as_json:
         print_json(
-            {"finding": kept, "events": rows, "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE}}
+            {
+                "finding": place.name,
+                "events": rows,
+                "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE},
+            }
         )
     elif plot is None:
         print_rows(rows, False, found.table.columns)
@@ -144,9 +143,8 @@ def phases(
     for of_model, on in found.without:
         say(f"No induction bump in {of_model} on {on}.")
     if plot is not None:
-        save_chart(phase_charts(found), plot)
-        say(f"Drew {plot}.")
-    say(f"{kept_as(kept, there)}: FROM events WHERE finding = '{kept}'")
+        draw(phase_charts(found), plot)
+    say_kept(place, f"FROM events WHERE finding = '{place.name}'")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     Contexts,
@@ -15,7 +15,6 @@ from trajstore.cli.analyses.matrix import (
     PlotOption,
     ReplaceOption,
     Steps,
-    kept_as,
 )
 from trajstore.cli.name_lists import complete_groups, require_datasets, several
 from trajstore.cli.output import (
@@ -78,21 +77,17 @@ def shapes(
       trajstore shapes -m 'tiny-2l-*' -d code -d docs --name first --plot shapes.png
       trajstore shapes -m tiny-2l-seed0 -d code -g stopword -g digits
     """
-    from trajstore.output_files import check_target
-    from trajstore.pipelines.shapes import KIND, Asked, agreement, keep_shapes, shares
+    from trajstore.pipelines.shapes import Asked, agreement, keep_shapes, shares
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.store.files import findings
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.shapes import shape_charts
 
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     selection = Selection(None, model, steps, contexts, align)  # type: ignore[arg-type]
     with open_store(store) as opened:
         asked = Asked.of(require_datasets(opened, dataset), selection, group or (), seed)
-        kept = name or asked.default_name
-        there = not replace and findings.is_there(opened.path, KIND, kept, {"asked": asdict(asked)})
-        parts = keep_shapes(opened, kept, asked, bars(), replace=replace or ("same" if there else False))
+        place = asked.request.place(opened, name, replace=replace)
+        kept = place.name
+        parts = keep_shapes(opened, kept, asked, bars(), replace=place.replace)
         found = shares(opened, kept, asked.groups, align)
         pairs = agreement(opened, kept)
         charts = [] if plot is None else shape_charts(opened, kept, asked, parts, found)
@@ -103,10 +98,9 @@ def shapes(
     for each in asked.groups:
         if each not in found["group"]:
             say(f"{each} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
-    say(f"{kept_as(kept, there)}: FROM shapes WHERE finding = '{kept}'")
+    say_kept(place, f"FROM shapes WHERE finding = '{kept}'")
     if plot is not None:
-        save_chart(charts, plot)
-        say(f"Drew {plot}.")
+        draw(charts, plot)
 
 
 def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     Contexts,
@@ -15,7 +16,6 @@ from trajstore.cli.analyses.matrix import (
     PlotOption,
     ResamplesOption,
     Steps,
-    kept_as,
 )
 from trajstore.cli.name_lists import complete_models, require_datasets
 from trajstore.cli.output import (
@@ -120,27 +120,22 @@ def spikes(
     """
     from trajstore.analysis.spikes.tokens import Tolerance
     from trajstore.analysis.statistics.bootstrap import Interval
-    from trajstore.output_files import check_target
     from trajstore.pipelines.matrix_inputs import Asked
     from trajstore.pipelines.spikes import (
-        KIND,
         PREFIX,
         Search,
         check_groups_free,
-        default_name,
         keep_groups,
         not_found,
+        request,
     )
     from trajstore.pipelines.spikes import keep as keep_finding
     from trajstore.pipelines.spikes import spikes as find
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
-    from trajstore.store.files import findings
-    from trajstore.view.charts.save import SUFFIXES, save_chart
     from trajstore.view.figures.spikes import spike_charts
 
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     if check_group_name(prefix) != PREFIX and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     interval = Interval(level=level, resamples=resamples, seed=seed)
@@ -149,10 +144,8 @@ def spikes(
         selection = Selection(None, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
         datasets = require_datasets(opened, dataset)
         asked = Asked.of(datasets, selection, group)
-        kept = name or default_name(asked, search)
-        there = not replace and findings.is_there(
-            opened.path, KIND, kept, {**search.facts, "asked": asked.facts}
-        )
+        place = request(asked, search).place(opened, name, replace=replace)
+        kept = place.name
         if keep and not replace and search.window is not None:
             check_groups_free(opened, kept, model, [search.window[1]], prefix)
         found = find(opened, datasets, selection, group, search, bars())
@@ -160,18 +153,17 @@ def spikes(
             check_groups_free(opened, kept, model, [each.steps[1] for each in found.found], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
-        keep_finding(opened, kept, found, overwrite=replace or ("same" if there else False))
+        keep_finding(opened, kept, found, replace=place.replace)
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         elif plot is None:
             _print(opened, found, top)
     say(_RECALL if found.found else not_found(found.facts))
     if plot is not None:
-        save_chart(spike_charts(found), plot)
-        say(f"Drew {plot}.")
+        draw(spike_charts(found), plot)
     for each in added:
         say(f"Added the group {each}.")
-    say(f"{kept_as(kept, there)}: FROM spike_tokens WHERE finding = '{kept}'")
+    say_kept(place, f"FROM spike_tokens WHERE finding = '{kept}'")
 
 
 def _window(text: str | None) -> tuple[int, int, int] | None:

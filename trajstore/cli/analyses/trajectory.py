@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli.analyses.kept import check_plot, draw
 from trajstore.cli.analyses.matrix import (
     AlignOption,
     AnyDatasets,
@@ -104,15 +105,12 @@ def trajectory(
     """
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.output_files import check_target
     from trajstore.pipelines.training_progress import check_x
     from trajstore.pipelines.trajectories import Selection
     from trajstore.pipelines.trajectory_result import trajectory as compute
-    from trajstore.view.charts.save import SUFFIXES
 
     check_x(x)
-    if plot is not None:
-        check_target(plot, SUFFIXES)
+    check_plot(plot)
     if text and as_json:
         raise typer.BadParameter("give --text or --json, and not both")
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
@@ -127,8 +125,7 @@ def trajectory(
     for line in found.caveats:
         say(line)
     if plot is not None:
-        found.plot(plot)
-        say(f"Drew {plot}.")
+        draw(found.charts(), plot)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trajstore.errors import GroupError, listed
-from trajstore.pipelines.finding_names import (
+from trajstore.pipelines.finding_facts import Request, finding_name, group_hashes, name_part, versions
+from trajstore.pipelines.groups.added_groups import (
     ADDED,
     NewGroup,
     add_groups,
-    finding_name,
     of_finding,
     require_groups_free,
     slug,
 )
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 
 if TYPE_CHECKING:
     from trajstore.pipelines.comparison.comparison import Compared, Question
@@ -31,19 +27,11 @@ KIND = "compare"
 """Of the findings."""
 
 
-def default_name(models: Sequence[str], question: Question, selection: Selection) -> str:
-    """A finding's name where none is given: the two models or how many, the step, the group, and six digits of a hash
-    of all that was asked for.
-    """
+def request(models: Sequence[str], question: Question, selection: Selection) -> Request:
+    """The finding of a comparison; its default name has the two models or how many, the step, and the group."""
     who = "-vs-".join(models) if len(models) == 2 else f"{len(models)}-models"
     parts = [who, question.step, *([question.group] if question.group else [])]
-    clean = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts]
-    return finding_name(clean, [list(models), asked_facts(question, selection)])
-
-
-def asked_facts(question: Question, selection: Selection) -> dict[str, Any]:
-    """What was asked for, as JSON."""
-    return {
+    asked = {
         **dataclasses.asdict(question),
         "against": list(question.against),
         "datasets": None if selection.datasets is None else list(selection.datasets),
@@ -51,6 +39,8 @@ def asked_facts(question: Question, selection: Selection) -> dict[str, Any]:
         "contexts": selection.contexts,
         "align": selection.align,
     }
+    name = finding_name([name_part(part, None) for part in parts], [list(models), asked])
+    return Request(KIND, name, {"asked": asked, "models": list(models)})
 
 
 def keep(
@@ -73,19 +63,14 @@ def keep(
 
 def _facts(store: Store, found: Compared, question: Question, selection: Selection) -> dict[str, Any]:
     """What a comparison is made of and how."""
-    import scipy
-
     slices = {
         ground.dataset: {
             model: store.slice_facts(model, ground.dataset, ground.step).loss_sha256 for model in found.models
         }
         for ground in found.grounds
     }
-    group = question.group
-    of_group = group if group in store.groups.names() else None
     return {
-        "asked": asked_facts(question, selection),
-        "models": list(found.models),
+        **request(found.models, question, selection).facts,
         "datasets": {
             ground.dataset: {
                 "tokens_sha256": ground.sites.dataset.tokens_sha256,
@@ -96,9 +81,9 @@ def _facts(store: Store, found: Compared, question: Question, selection: Selecti
             }
             for ground in found.grounds
         },
-        "group_sha256": None if of_group is None else Foundations.of(store.path).sha256(of_group),
+        "group_sha256": group_hashes(store, [question.group]).get(question.group or ""),
         "against": [list(each) for each in found.against],
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+        "versions": versions("numpy", "scipy"),
     }
 
 

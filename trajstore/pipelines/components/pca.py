@@ -20,14 +20,20 @@ from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
 from trajstore.display import Brief
 from trajstore.errors import listed
-from trajstore.pipelines.finding_names import finding_name, one_or_many
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_read, resolve
+from trajstore.pipelines.finding_facts import (
+    Request,
+    facts_of_sites,
+    finding_name,
+    group_hashes,
+    one_or_many,
+    versions,
+)
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, hashes_read, resolve
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.training_progress import with_training
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
 
@@ -128,19 +134,17 @@ def subject(facts: Mapping[str, Any]) -> str:
     return f"{group} of {listed(facts['datasets'], 4)}" + (f", {models[0]}" if len(models) == 1 else "")
 
 
-def default_name(asked: Asked, method: Method) -> str:
-    """A finding's name where none is given.
-
-    Its method, its dataset or how many, its group, and six digits of a hash of all that was asked for.
-    """
+def request(asked: Asked, method: Method) -> Request:
+    """The finding of components; its default name has the method, the dataset or how many, and the group."""
     parts = [method.kind, one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
-    return finding_name(parts, [asked.facts, method.facts])
+    facts = {**method.facts, "asked": asked.facts}
+    return Request(KIND, finding_name(parts, [asked.facts, method.facts]), facts)
 
 
-def keep(store: Store, name: str, fitted: Fitted, *, overwrite: Replace = False) -> None:
-    """Put components into the store as a finding; raises `FindingExists` unless `overwrite`."""
+def keep(store: Store, name: str, fitted: Fitted, *, replace: Replace = False) -> None:
+    """Put components into the store as a finding; raises `FindingExists` unless `replace`."""
     result = fitted.result
-    with store.add_finding(KIND, name, fitted.facts, replace=overwrite) as writer:
+    with store.add_finding(KIND, name, fitted.facts, replace=replace) as writer:
         writer.add("components", result.variance.with_columns(zeros=pl.Series(result.zeros)))
         writer.add("scores", result.scores)
         with writer.stream("loadings") as put:
@@ -167,8 +171,6 @@ def _gram_table(fitted: Fitted) -> pl.DataFrame:
 
 def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Found) -> dict[str, Any]:
     """What a finding is made of and how."""
-    import scipy
-
     group = inputs.asked.group
     return {
         **method.facts,
@@ -178,19 +180,12 @@ def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Foun
         "rows": len(inputs.checkpoints),
         "columns": sum(len(chosen.tokens) for chosen in inputs.sites),
         "columns_left_out": found.left_out,
-        "datasets": {
-            chosen.dataset.name: {
-                "tokens_sha256": chosen.dataset.tokens_sha256,
-                "columns": len(chosen.tokens),
-                "columns_sha256": hash_columns(chosen),
-            }
-            for chosen in inputs.sites
-        },
-        "group_sha256": None if group is None else Foundations.of(store.path).sha256(group),
+        "datasets": facts_of_sites(inputs.sites),
+        "group_sha256": group_hashes(store, [group]).get(group or ""),
         "reference": list(inputs.checkpoints[rows.reference]),
         "zeros": found.result.zeros,
         "explained": "; ".join(VARIANCE[part] for part in _explained(method.kind)),
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
+        "versions": versions("numpy", "scipy"),
     }
 
 

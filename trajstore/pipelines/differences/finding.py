@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import polars as pl
 
 from trajstore.pipelines.differences import checkpoint_pairs
 from trajstore.pipelines.differences.differences import Chosen, Differences, How
-from trajstore.pipelines.finding_names import finding_name, one_or_many
+from trajstore.pipelines.finding_facts import (
+    Request,
+    finding_name,
+    group_hashes,
+    name_part,
+    one_or_many,
+    versions,
+)
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.dependencies import Foundations
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -25,8 +29,6 @@ KIND = "diff"
 """Of the findings."""
 KEPT = 1000
 """Largest differences at either end that a finding has, at least."""
-_LONGEST = 40
-"""Of a part of a finding's name: a list of steps may be of any length, the name of a folder may not."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,13 @@ class Asked:
         return {**of, **selection, **how, **items}
 
 
-def default_name(asked: Asked, chosen: Chosen) -> str:
-    """A finding's name where none is given: the kind, the two or the models, the steps, the groups, and six digits of a
-    hash of all that was asked for.
-    """
+def request(asked: Asked, chosen: Chosen) -> Request:
+    """The finding of differences; its default name has the kind, the two or the models, the steps, and the groups."""
     who = "-vs-".join(asked.between) or one_or_many(chosen.models, "models")
     through = [one_or_many(asked.groups, "groups")] if asked.groups else []
     parts = [asked.kind, who, asked.selection.steps, *through]
-    clean = [re.sub(r"[^A-Za-z0-9._]+", "-", part)[:_LONGEST].strip("-") for part in parts]
-    return finding_name(filter(None, clean), asked.facts)
+    name = finding_name(filter(None, map(name_part, parts)), asked.facts)
+    return Request(KIND, name, {"asked": asked.facts})
 
 
 def keep(
@@ -106,10 +106,9 @@ def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
 
 def _facts(store: Store, asked: Asked, chosen: Chosen, found: Differences) -> dict[str, Any]:
     """What differences are made of and how."""
-    foundations, known = Foundations.of(store.path), store.groups.names()
     sites = [each for part in chosen.parts for each in (part.sites, part.minus)]
     return {
-        "asked": asked.facts,
+        **request(asked, chosen).facts,
         "models": chosen.models,
         "pairs": len({pair for part in chosen.parts for pair in part.pairs}),
         "slices": found.slices.height,
@@ -117,6 +116,6 @@ def _facts(store: Store, asked: Asked, chosen: Chosen, found: Differences) -> di
             each.dataset.name: {"tokens_sha256": each.dataset.tokens_sha256, "columns": len(each.tokens)}
             for each in sites
         },
-        "groups_sha256": {name: foundations.sha256(name) for name in chosen.groups if name in known},
-        "versions": {"numpy": np.__version__},
+        "groups_sha256": group_hashes(store, chosen.groups),
+        "versions": versions("numpy"),
     }

@@ -12,7 +12,7 @@ import polars as pl
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import enrichment
 from trajstore.errors import GroupError, listed
-from trajstore.pipelines.finding_names import ADDED
+from trajstore.pipelines.groups.added_groups import ADDED
 from trajstore.progress import SILENT, Progress
 from trajstore.store.groups.chosen_by_losses import selected_by
 from trajstore.store.groups.dependencies import Foundations

@@ -11,7 +11,7 @@ import polars as pl
 from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
-from trajstore.pipelines.finding_names import NewGroup, add_groups
+from trajstore.pipelines.groups.added_groups import NewGroup, add_groups
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

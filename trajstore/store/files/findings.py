@@ -31,6 +31,7 @@ from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
 from trajstore.store.disk import digests
 from trajstore.store.files import layout
+from trajstore.store.files.finding_subjects import Subject
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__
 
@@ -51,17 +52,14 @@ class Finding(Brief):
 
     def brief(self) -> str:
         """Kind, name, when it was made, and of which models and datasets."""
-        of = [of_names(told, noun) for noun in ("model", "dataset") if (told := self._told(noun))]
-        return ", ".join([f"{self.kind} {self.name!r}", *of, f"made {self.made}"])
+        of = (("model", self.subject.models), ("dataset", self.subject.datasets))
+        named = [of_names(names, noun) for noun, names in of if names]
+        return ", ".join([f"{self.kind} {self.name!r}", *named, f"made {self.made}"])
 
-    def _told(self, noun: str) -> list[object]:
-        """The models or datasets that the facts name."""
-        asked = self.facts.get("asked")
-        for facts in (self.facts, asked if isinstance(asked, dict) else {}):
-            for key in (f"{noun}s", noun):
-                if found := facts.get(key):
-                    return [found] if isinstance(found, str) else list(found)
-        return []
+    @property
+    def subject(self) -> Subject:
+        """Which losses it is of."""
+        return Subject.of(self.facts)
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Its tables; raises `DamagedFile`."""
@@ -70,10 +68,16 @@ class Finding(Brief):
 
     def table(self, name: str) -> pl.DataFrame:
         """One of its tables, by its name or that of its view in SQL; raises `UnknownName` and `DamagedFile`."""
-        name = name if name in TABLES[self.kind] else _by_view(self.kind).get(name, name)
-        if name not in TABLES[self.kind]:
-            raise UnknownName(f"table of a {self.kind} finding", name, list(TABLES[self.kind]))
-        return pl.DataFrame(_read(self.folder / f"{name}.parquet", TABLES[self.kind][name]))
+        table = table_named(self.kind, name)
+        return pl.DataFrame(_read(self.folder / f"{table}.parquet", TABLES[self.kind][table]))
+
+
+def table_named(kind: str, name: str) -> str:
+    """The table of a kind of finding by its name or that of its view in SQL; raises `UnknownName`."""
+    table = name if name in TABLES[kind] else _by_view(kind).get(name, name)
+    if table not in TABLES[kind]:
+        raise UnknownName(f"table of a {kind} finding", name, list(TABLES[kind]))
+    return table
 
 
 @cache

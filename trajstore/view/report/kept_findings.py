@@ -98,20 +98,12 @@ def kept_analyses(
 
 
 def _is_of(finding: Finding, models: Collection[str], datasets: Collection[str]) -> bool:
-    return not set(_models(finding)).isdisjoint(models) and not set(_datasets(finding)).isdisjoint(datasets)
-
-
-def _models(finding: Finding) -> list[str]:
-    facts = finding.facts
-    return [facts["model"]] if "model" in facts else list(facts.get("models", []))
-
-
-def _datasets(finding: Finding) -> list[str]:
-    return list(finding.facts.get("datasets") or finding.facts.get("tokens_sha256", {}))
+    subject = finding.subject
+    return not set(subject.models).isdisjoint(models) and not set(subject.datasets).isdisjoint(datasets)
 
 
 def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis:
-    who, on = listed(_models(finding), NAMED), listed(_datasets(finding), NAMED)
+    who, on = (listed(names, NAMED) for names in (finding.subject.models, finding.subject.datasets))
     head = f"{who} on {on}, made on {finding.made[:10]}." if on else f"{who}, made on {finding.made[:10]}."
     text, tables, charts = head, tuple[Table, ...](), list["Chart"]()
     parts = _PARTS[finding.kind]

@@ -1,0 +1,67 @@
+"""Findings of every analysis: names that stay what they were, and what `finding list` says that each is of."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from trajstore.analysis.components.methods import Method
+from trajstore.pipelines import phases, shapes, spikes
+from trajstore.pipelines.comparison import finding as comparison
+from trajstore.pipelines.comparison.comparison import Question
+from trajstore.pipelines.components import pca
+from trajstore.pipelines.differences import finding as differences
+from trajstore.pipelines.differences.differences import Chosen
+from trajstore.pipelines.finding_facts import Request
+from trajstore.pipelines.matrix_inputs import Asked
+from trajstore.pipelines.trajectories import Selection
+from trajstore.store.files.finding_subjects import Subject
+
+SELECTION = Selection(["d", "e"], ["a"], "log")
+ASKED = Asked.of(["d", "e"], SELECTION, "digits")
+NOTHING = Chosen([], pl.DataFrame())
+NAMES = {
+    "full-2-datasets-digits-9c0b88": pca.request(ASKED, Method()),
+    "a-2-datasets-digits-d50859": spikes.request(ASKED, spikes.Search()),
+    "d-digits-74c8b6": shapes.Asked.of(["d"], SELECTION, ["digits"]).request,
+    "digits-19700e": phases.request(phases.Asked(("digits",), selection=SELECTION)),
+    "a-vs-b-last-position_is-3-7c3ec9": comparison.request(
+        ["a", "b"], Question(group="position_is(3)"), SELECTION
+    ),
+    "models-a-vs-b-log-digits-93ca54": differences.request(
+        differences.Asked("models", ("a", "b"), ("digits",), SELECTION), NOTHING
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_default_name_is_that_of_earlier_versions(name: str) -> None:
+    """Another name for the same request would compute and keep it twice."""
+    assert NAMES[name].default_name == name
+
+
+@pytest.mark.parametrize("request_", NAMES.values(), ids=lambda one: one.kind)
+def test_a_subject_is_read_from_what_is_asked_of_each_analysis(request_: Request) -> None:
+    subject = Subject.of(request_.facts)
+    assert subject.steps == "log"
+    assert set(subject.datasets) <= {"d", "e"}
+    assert subject.groups == (("position_is(3)",) if request_.kind == "compare" else ("digits",))
+
+
+def test_a_subject_is_said_in_a_line() -> None:
+    facts = {
+        "asked": {"groups": [], "group": None, "steps": "all"},
+        "models": list("abcde"),
+        "datasets": {"d": {}},
+    }
+    assert str(Subject.of(facts)) == "a, b, c and 2 more on d"
+    phased = {
+        "groups": ["digits"],
+        "measures": ["noise"],
+        "induction": {"repeated": "repeated_half"},
+        "models": ["a"],
+        "selection": {"steps": "1:8"},
+        "tokens_sha256": {"d": "sha256:0", "e": "sha256:1"},
+    }
+    assert str(Subject.of(phased)) == "a on d, e; digits, noise, repeated_half; steps 1:8"
+    assert str(Subject.of({"models": 5, "asked": [], "datasets": None})) == ""

@@ -1,0 +1,38 @@
+"""How the commands of analyses begin and end: a chart's file that can be written, what was drawn, and what is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trajstore.cli.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trajstore.pipelines.finding_facts import Place
+    from trajstore.view.charts.chart import Chart
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raise `BadTarget` before long work where a chart could not be written."""
+    from trajstore.output_files import check_target
+    from trajstore.view.charts.save import SUFFIXES
+
+    if plot is not None:
+        check_target(plot, SUFFIXES)
+
+
+def draw(charts: Chart | Sequence[Chart], plot: Path) -> None:
+    """Write charts to a file, and say so."""
+    from trajstore.view.charts.save import save_chart
+
+    save_chart(charts, plot)
+    say(f"Drew {plot}.")
+
+
+def say_kept(place: Place, where: str) -> None:
+    """Say where a finding is, whether this command made it or one before it did."""
+    say(
+        f"{'There already, and the same: the' if place.there else 'Kept as the'} finding {place.name}: {where}"
+    )

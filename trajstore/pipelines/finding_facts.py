@@ -1,0 +1,101 @@
+"""Findings as analyses make them: their default names, and facts on what was read and computed with what.
+
+A finding is known again by these facts: datasets by the hash of their tokens, columns by that of their sites, groups by
+that of their definition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trajstore.pipelines.matrix_inputs import hash_columns
+from trajstore.store.files import findings
+from trajstore.store.groups.dependencies import Foundations
+
+if TYPE_CHECKING:
+    from trajstore.store.files.findings import Replace
+    from trajstore.store.matrix.matrix import Sites
+    from trajstore.store.store import Store
+
+_LONGEST = 40
+"""Of a part of a name: a list of steps may be of any length, the name of a folder may not."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a finding goes."""
+
+    name: str
+    replace: Replace
+    """As `Store.add_finding` takes it."""
+
+    @property
+    def there(self) -> bool:
+        """Whether a finding that was made of the same request is there, and stays if it holds the same."""
+        return self.replace == "same"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An analysis before it is computed: which finding it would make."""
+
+    kind: str
+    default_name: str
+    """The name of a finding that is given none."""
+    facts: Mapping[str, Any]
+    """Those of the finding's facts that say what was asked for, by which the same request is known again."""
+
+    def place(self, store: Store, name: str | None = None, *, replace: bool = False) -> Place:
+        """Where its finding goes, to be asked before long work.
+
+        Raises `FindingExists` where a finding of another request has the name, unless `replace`.
+        """
+        chosen = name or self.default_name
+        if not replace and findings.is_there(store.path, self.kind, chosen, self.facts):
+            return Place(chosen, "same")
+        return Place(chosen, replace)
+
+
+def finding_name(parts: Iterable[str], options: object) -> str:
+    """The parts and six digits of a hash of all options, which are JSON, joined by hyphens."""
+    digits = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:6]
+    return "-".join([*parts, digits])
+
+
+def one_or_many(names: Sequence[str], noun: str) -> str:
+    """The name where there is one, else how many: `docs`, `3-datasets`."""
+    return names[0] if len(names) == 1 else f"{len(names)}-{noun}"
+
+
+def name_part(text: str, longest: int | None = _LONGEST) -> str:
+    """A text as part of a finding's name, which may be empty: letters, digits, `.`, `_` and `-`."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:longest].strip("-")
+
+
+def facts_of_sites(sites: Iterable[Sites]) -> dict[str, dict[str, Any]]:
+    """By dataset: the hash of its tokens, and how many and which of them are columns."""
+    return {
+        chosen.dataset.name: {
+            "tokens_sha256": chosen.dataset.tokens_sha256,
+            "columns": len(chosen.tokens),
+            "columns_sha256": hash_columns(chosen),
+        }
+        for chosen in sites
+    }
+
+
+def group_hashes(store: Store, groups: Iterable[str | None]) -> dict[str, str]:
+    """By group: the hash of its definition and all that it stands on; what is no group of the store has none."""
+    known, foundations = store.groups.names(), Foundations.of(store.path)
+    return {group: foundations.sha256(group) for group in groups if group is not None and group in known}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of the packages that computed a finding."""
+    return {package: str(importlib.import_module(package).__version__) for package in packages}
