@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-all lint format docs bench bench-quick bench-scale bench-scoring browser clean
+.PHONY: help demo demo-quick test test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,14 +39,24 @@ lint: .venv/.dev  ## ruff, mypy, import contracts, generated docs
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/cog --check README.md
+	.venv/bin/cog --check docs/reference/*.md
 
 format: .venv/.dev  ## put the code in form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: .venv/.dev  ## write the generated parts of README.md
-	.venv/bin/cog -r README.md
+reference: .venv/.dev  ## write the generated parts of docs/reference
+	.venv/bin/cog -r docs/reference/*.md
+
+docs: .venv/.dev  ## build the pages of docs/ as a site in site/, links checked
+	.venv/bin/pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build -q
+
+picture: demo  ## draw the README's picture from the demo's store
+	.venv/bin/trajstore trajectory repeated_half fresh_half -s demo/store -d repeats --plot docs/images/induction.png
+
+examples: demo  ## run the examples of README.md and docs/ on the demo's store and write their outputs
+	.venv/bin/python docs/run_examples.py demo
 
 bench: .venv/.dev  ## the benchmarks, into benchmarks/RESULTS.md
 	.venv/bin/python -m benchmarks.run
@@ -61,4 +71,4 @@ bench-scoring: .venv/.dev  ## the scoring pass beside other ways, into benchmark
 	.venv/bin/python -m benchmarks.scoring
 
 clean:  ## remove what was set up and built
-	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site

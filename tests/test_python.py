@@ -30,8 +30,11 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-PATHS = sorted(set(re.findall(r"\btrajstore(?:\.[A-Za-z_]+)+(?![\w/@-])", README)) - {"trajstore.open"})
+ROOT = Path(__file__).parent.parent
+PAGES = "\n".join(
+    path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+)
+PATHS = sorted(set(re.findall(r"\btrajstore(?:\.[A-Za-z_]+)+(?![\w/@-])", PAGES)) - {"trajstore.open"})
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ for path in {PATHS}:
 """
 
 
-def test_dotted_paths_of_the_readme_are_there_after_importing_the_package() -> None:
+def test_dotted_paths_of_the_docs_are_there_after_importing_the_package() -> None:
     done = subprocess.run([sys.executable, "-c", WALK], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
