@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests import killed
 from tests.conftest import ragged
-from tests.faults.test_faults import _die_at
 from tests.faults.test_replacing import table
-from tests.forked import processes
 from trajstore.cli import app
 from trajstore.errors import (
     BadName,
@@ -359,14 +357,8 @@ def test_killed_anywhere_the_same_again_ends_it(full: Store, tmp_path: Path, eve
     calm = Path(shutil.copytree(full.path, tmp_path / "calm"))
     rename(calm, calm)
     expected = everything(calm)
-    for number in range(1, 500, every):
-        copy = Path(shutil.copytree(full.path, tmp_path / f"killed{number}"))
-        worker = processes.Process(target=_die_at, args=(rename, copy, number))
-        worker.start()
-        worker.join(60)
-        assert worker.exitcode in (0, -signal.SIGKILL)
-        if worker.exitcode == 0:
-            assert number > 40
+    for copy, was_killed in killed.before_each_change(full.path, tmp_path, rename, every=every, least=40):
+        if not was_killed:
             assert everything(copy) == expected
             return
         with trajstore.open(copy) as store:
@@ -382,8 +374,6 @@ def test_killed_anywhere_the_same_again_ends_it(full: Store, tmp_path: Path, eve
         assert everything(copy) == expected
         with trajstore.open(copy) as store:
             assert checks.check(store, deep=True) == []
-        shutil.rmtree(copy)
-    raise AssertionError("it never ended")
 
 
 def test_two_at_once_end_the_same_renaming(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import killed
 from tests.conftest import plant
 from trajstore.errors import DamagedFile
 from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import digests
-from trajstore.store.files import datasets
+from trajstore.store.files import coverage, datasets, group_files, models
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.groups import tables
@@ -26,7 +28,6 @@ from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 def fill(store: Store) -> Store:
@@ -290,3 +291,49 @@ def test_a_slice_that_is_cut_off_is_called_so_by_both_checks(path: Path) -> None
 def test_the_reason_of_a_damage_ends_with_one_stop() -> None:
     for reason in ("it is no parquet file.", "no database file!", "it is cut off"):
         assert f"{DamagedFile('x', reason)}".startswith(f"x is damaged: {reason.rstrip('.!')}. Remove")
+
+
+def migrate(path: Path, _: Path) -> None:
+    lifecycle.migrate_store(path)
+
+
+def held(path: Path) -> dict[str, object]:
+    """What a store's files say, by name, whether they carry digests or not."""
+    said: dict[str, object] = {}
+    for name in datasets.names(path):
+        dataset = datasets.read(path, name)
+        former = dataset.former_files_sha256 or dataset.files_sha256
+        said[f"dataset {name}"] = (
+            dataset.tokens_sha256,
+            former,
+            dataset.frame().rows(),
+            dataset.belonging.rows(),
+        )
+    said |= {f"model {name}": models.read(path, name) for name in coverage.model_names(path)}
+    said |= {f"group {group.name}": group for group in group_files.own(path).values()}
+    others = [*path.glob("losses/*/*/*/*"), *path.glob("measures/*/*/*"), *path.glob("findings/*/*/*")]
+    return said | {str(each.relative_to(path)): each.read_bytes() for each in others}
+
+
+@pytest.mark.parametrize("every", [31, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_a_migration_that_is_killed_is_ended_by_the_same_again(
+    path: Path, tmp_path: Path, every: int
+) -> None:
+    """Before each change: nothing of what the files say is lost, and in the end they are those of a calm one."""
+    without_digests(path)
+    before = held(path)
+    calm = Path(shutil.copytree(path, tmp_path / "calm"))
+    migrate(calm, calm)
+    expected = {str(file.relative_to(calm)): file.read_bytes() for file in own_files(calm)}
+    assert held(calm) == before
+    stand_ins = {file.relative_to(path) for file in path.glob(".*/**/*.parquet")}
+    assert len(stand_ins) > 20
+    for copy, was_killed in killed.before_each_change(path, tmp_path, migrate, every=every):
+        assert held(copy) == before
+        assert all((copy / file).is_file() for file in stand_ins), "without them no view works"
+        if was_killed:
+            migrate(copy, copy)
+        assert {str(file.relative_to(copy)): file.read_bytes() for file in own_files(copy)} == expected
+        assert [line.name for line in lifecycle.migrations(copy) if not line.applied_at] == []
+        assert found(copy) == {}
+        assert lifecycle.migrate_store(copy) == []

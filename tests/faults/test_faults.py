@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
+from tests import killed
 from tests.conftest import ragged
 from tests.forked import processes
 from tests.tiny_models import random_dataset, save_run, save_tokenizer
@@ -28,6 +29,7 @@ from trajstore.cli import app
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks, lifecycle
 from trajstore.store.files import layout
+from trajstore.store.files.group_files import Definition
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.groups import tables
 from trajstore.store.store import Store
@@ -97,7 +99,10 @@ def group(store: Path, _: Path) -> None:
             opened.groups.drop("passing")
 
 
-PASSING = {"view passing": "", "groups/passing.sql": "FROM groups.digits\n"}
+PASSING = {
+    "view passing": "",
+    "groups/passing.sql": Definition("passing", "FROM groups.digits", "").file.decode(),
+}
 WORK: dict[str, Work] = {"score": score, "ingest": ingest, "group": group}
 
 
@@ -200,25 +205,7 @@ def test_killed_and_started_again(ready: Path, source: Path, tmp_path: Path, kin
     assert list((ready / "tmp").iterdir()) == [], "leftovers go with the next write, once they are old"
 
 
-# kill -9 before each change that Python makes to the store's files
-
-_CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
-
-
-def _die_at(work: Work, store: Path, number: int) -> None:
-    """Work, and be killed before the change of that number."""
-    left = number
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        writes = event == "open" and set(str(arguments[1] or "")) & set("wxa+")
-        if (writes or event in _CHANGES) and os.fspath(store) in str(arguments[:2]):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    work(store, store)
+# kill -9 before each change of the store's files
 
 
 def append(store: Path, _: Path) -> None:
@@ -307,19 +294,20 @@ def rebuild(store: Path, _: Path) -> None:
     lifecycle.rebuild(store)
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+SOME: list[Work] = [append, add_group, replace_by_table]
+OTHERS: list[Work] = [
+    *(append_again, drop, drop_dataset, add_dataset, publish_model, drop_group, rebuild),
+    *(drop_table, add_table, replace_group, replace_table, replace_table_by_sql),
+]
+
+
 @pytest.mark.parametrize(
-    "work",
+    ("work", "every"),
     [
-        append,
-        add_group,
-        replace_by_table,
+        *((work, 5) for work in SOME),
         *(
-            pytest.param(work, marks=pytest.mark.slow)
-            for work in (
-                *(append_again, drop, drop_dataset, add_dataset, publish_model, drop_group, rebuild),
-                *(drop_table, add_table, replace_group, replace_table, replace_table_by_sql),
-            )
+            pytest.param(work, 1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+            for work in SOME + OTHERS
         ),
     ],
 )
@@ -335,17 +323,10 @@ def test_killed_before_any_change(ready: Path, tmp_path: Path, work: Work, every
     shutil.copytree(ready, after)
     work(after, after)
     expected = contents(after)
-    for number in range(1, 100, every):
-        copy = tmp_path / f"killed{number}"
-        shutil.copytree(ready, copy)
-        worker = processes.Process(target=_die_at, args=(work, copy, number))
-        worker.start()
-        worker.join(60)
-        assert worker.exitcode in (0, -signal.SIGKILL)
-        if worker.exitcode == 0:
-            assert number > 1
+    for copy, was_killed in killed.before_each_change(ready, tmp_path, work, every=every):
+        if not was_killed:
             assert contents(copy) == expected
-            break
+            return
         found = contents(copy)
         for name, content in found.items():
             assert content in (before.get(name), expected.get(name)), name
@@ -359,17 +340,12 @@ def test_killed_before_any_change(ready: Path, tmp_path: Path, work: Work, every
 
 @pytest.mark.parametrize("every", [25, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_killed_while_it_is_made(tmp_path: Path, every: int) -> None:
-    for number in range(2, 200, every):
-        place = tmp_path / f"killed{number}"
-        place.mkdir()
-        worker = processes.Process(target=_die_at, args=(create, place, number))
-        worker.start()
-        worker.join(60)
+    begin = tmp_path / "begin"
+    begin.mkdir()
+    for place, _ in killed.before_each_change(begin, tmp_path, create, every=every):
         with Store.create(place / "inner") as store:
             assert store.sql("FROM losses").fetchall() == []
         assert problems(place / "inner") == []
-        if worker.exitcode == 0:
-            break
 
 
 # Leftovers in tmp/

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import trajstore
-from tests.faults.test_faults import _die_at
-from tests.forked import processes
+from tests import killed
 from trajstore.cli import app
 from trajstore.errors import UnknownName
 from trajstore.store import checks
@@ -93,28 +91,19 @@ def test_a_finding_whose_replacement_is_killed(
     ready: Path, tmp_path: Path, work: Callable[[Path, Path], None], every: int
 ) -> None:
     """Before each change of the file system: the old or the new is there, and the same again ends it."""
-    for number in range(every, 100, every):
-        copy = tmp_path / f"killed{number}"
-        shutil.copytree(ready, copy)
-        worker = processes.Process(target=_die_at, args=(work, copy, number))
-        worker.start()
-        worker.join(60)
-        assert worker.exitcode in (0, -signal.SIGKILL)
+    for copy, was_killed in killed.before_each_change(ready, tmp_path, work, every=every, least=5):
         assert number_of(copy) in (1, 2)
         with trajstore.open(copy) as store:
             assert len(store.sql("SELECT DISTINCT finding FROM pca_components").fetchall()) == 1
         work(copy, copy)
         assert number_of(copy) == 2
         assert not (copy / layout.SET_ASIDE).exists()
-        if worker.exitcode == 0:
-            assert number > 5
+        if not was_killed:
             with trajstore.open(copy) as store:
                 assert checks.check(store, deep=True) == []
                 store.drop_finding(KIND, NAME)
                 with pytest.raises(UnknownName):
                     store.finding(KIND, NAME)
-            return
-    raise AssertionError("it never ended")
 
 
 def test_a_finding_that_was_set_aside_is_not_back_after_it_was_dropped(ready: Path) -> None:
@@ -220,8 +209,16 @@ def kept(path: Path) -> dict[str, object]:
         return {**own, **{f"{each.kind}/{each.name}": "" for each in store.findings()}}
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
-@pytest.mark.parametrize("work", [compare, spikes, pytest.param(balance, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("work", "every"),
+    [
+        *((work, 11) for work in (compare, spikes)),
+        *(
+            pytest.param(work, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
+            for work in (compare, spikes, balance)
+        ),
+    ],
+)
 def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
     planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int
 ) -> None:
@@ -232,15 +229,8 @@ def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
     work(calm, calm)
     expected = kept(calm)
     assert len(expected) >= 4
-    for number in range(every, 200, every):
-        copy = tmp_path / f"killed{number}"
-        shutil.copytree(planted.path, copy)
-        worker = processes.Process(target=_die_at, args=(work, copy, number))
-        worker.start()
-        worker.join(120)
-        assert worker.exitcode in (0, -signal.SIGKILL)
-        if worker.exitcode == 0:
-            assert number > every
+    for copy, was_killed in killed.before_each_change(planted.path, tmp_path, work, every=every, first=every):
+        if not was_killed:
             assert kept(copy) == expected
             return
         assert kept(copy).items() <= expected.items()
@@ -248,7 +238,6 @@ def test_an_analysis_that_is_killed_while_it_keeps_its_groups(
         assert kept(copy) == expected
         with trajstore.open(copy) as store:
             assert checks.check(store) == []
-    raise AssertionError("it never ended")
 
 
 def test_a_group_of_another_finding_is_not_taken_for_a_beginning(planted: Store) -> None:
@@ -286,8 +275,16 @@ def state(place: Path) -> dict[str, object]:
     return {**found, **exported, "damaged": damaged}
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
-@pytest.mark.parametrize("work", [export, pytest.param(refresh, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("work", "every"),
+    [
+        (export, 4),
+        *(
+            pytest.param(work, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
+            for work in (export, refresh)
+        ),
+    ],
+)
 def test_what_is_killed_is_ended_by_the_same_again(
     planted: Store, tmp_path: Path, work: Callable[[Path, Path], None], every: int
 ) -> None:
@@ -304,18 +301,10 @@ def test_what_is_killed_is_ended_by_the_same_again(
     work(calm, calm)
     expected = state(calm)
     assert expected["damaged"] == []
-    for number in range(every, 200, every):
-        copy = tmp_path / f"killed{number}"
-        shutil.copytree(begin, copy)
-        worker = processes.Process(target=_die_at, args=(work, copy, number))
-        worker.start()
-        worker.join(120)
-        assert worker.exitcode in (0, -signal.SIGKILL)
-        if worker.exitcode == 0:
+    for copy, was_killed in killed.before_each_change(begin, tmp_path, work, every=every):
+        if not was_killed:
             assert state(copy) == expected
-            assert number > every
             return
         work(copy, copy)
         assert state(copy) == expected
         assert not list(copy.glob(".*")), "no half of an export"
-    raise AssertionError("it never ended")

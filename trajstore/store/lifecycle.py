@@ -174,13 +174,13 @@ def stand_ins(root: Path) -> None:
     Raises `DamagedFile` for a pipe, socket or device, on which making the views would wait.
     """
     layout.check_small_files(root)
-    for path, _ in damaged_stand_ins(root):
-        layout.plain(layout.unlinked(path)).unlink()
     slices.publish_empty(root)
     datasets.publish_empty(root)
     models.publish_empty(root)
     measures.publish_empty(root)
     findings.publish_empty(root)
+    for path, _ in damaged_stand_ins(root):  # of other names, which the views would read as well
+        layout.plain(layout.unlinked(path)).unlink()
 
 
 def damaged_stand_ins(root: Path) -> Iterator[tuple[Path, str]]:

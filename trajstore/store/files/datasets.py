@@ -416,4 +416,4 @@ def publish_empty(root: Path) -> None:
     """The stand-in of zero rows, outside `tokens/`, that lets views exist before the first dataset."""
     folder = root / ".okens" / "dataset=_"
     for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):
-        layout.publish(root, folder / file, digests.parquet(schema.empty_table()))
+        layout.ensure(root, folder / file, digests.parquet(schema.empty_table()))

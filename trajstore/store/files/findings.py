@@ -330,4 +330,4 @@ def publish_empty(root: Path) -> None:
     for kind, tables in TABLES.items():
         for table, schema in tables.items():
             path = root / ".indings" / f"kind={kind}" / "finding=_" / f"{table}.parquet"
-            layout.publish(root, path, digests.parquet(schema.empty_table()))
+            layout.ensure(root, path, digests.parquet(schema.empty_table()))

@@ -207,6 +207,17 @@ def publish(root: Path, path: Path, data: bytes | memoryview, *, replace: bool =
     return True
 
 
+def ensure(root: Path, path: Path, data: bytes) -> None:
+    """Put a file under its name unless it is there with these bytes; whoever looks finds no gap between two versions.
+
+    Raises `DamagedFile` where a link or no file is in its place.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if plain(unlinked(path)).read_bytes() == data:
+            return
+    publish(root, path, data, replace=True)
+
+
 @contextlib.contextmanager
 def restoring(root: Path, path: Path) -> Iterator[None]:
     """What is at a path now, a file or nothing, is there again if the block fails; for writers that take turns."""

@@ -237,4 +237,4 @@ def folder_of(root: Path, model: str) -> Path:
 def publish_empty(root: Path) -> None:
     """The stand-in of zero rows, outside `measures/`, that lets the view exist before the first measure."""
     path = root / ".easures" / "model=_" / "step=0" / "none.parquet"
-    layout.publish(root, path, digests.parquet(_SCHEMA.empty_table()))
+    layout.ensure(root, path, digests.parquet(_SCHEMA.empty_table()))

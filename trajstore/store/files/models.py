@@ -151,4 +151,4 @@ def _facts(model: str, raw: object) -> ModelFacts:
 
 def publish_empty(root: Path) -> None:
     """The stand-in without models, outside `models/`, that lets views exist before the first model."""
-    layout.publish(root, root / STAND_IN, NONE)
+    layout.ensure(root, root / STAND_IN, NONE)

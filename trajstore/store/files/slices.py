@@ -336,4 +336,4 @@ def publish_empty(root: Path) -> None:
     """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
     folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
     for name, columns in (("slice.parquet", ()), ("columns.parquet", COLUMNS)):
-        layout.publish(root, folder / name, digests.parquet(_schema(columns).empty_table()))
+        layout.ensure(root, folder / name, digests.parquet(_schema(columns).empty_table()))
