@@ -12,8 +12,7 @@ from pathlib import Path
 
 from benchmarks.synthetic import DATASET, MODEL
 from trajstore.schema import DIGEST_KEY
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import digests, layout
 from trajstore.store.store import Store
 
 _DIGEST = re.compile(re.escape(DIGEST_KEY.encode()) + rb"..([0-9a-f]{64})", re.DOTALL)

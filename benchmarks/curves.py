@@ -16,7 +16,7 @@ from benchmarks.subprocesses import apart
 from benchmarks.synthetic import DATASET, MODEL, Family, Group
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
 from trajstore.pipelines.trajectories import Selection, trajectories
-from trajstore.store.catalog import quoted
+from trajstore.store.quoting import quoted
 
 _BARE = "DuckDB, mean by step of all tokens, no group"
 

@@ -17,7 +17,7 @@ from benchmarks.peers import Right, close_to, equal_to, plain_duckdb, read_slice
 from benchmarks.synthetic import DATASET, Family, Size, make_family
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
 from trajstore.pipelines.trajectories import Selection, trajectories
-from trajstore.store.catalog import quoted
+from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
 
 _CONTEXTS, _TOKENS = 2, 33

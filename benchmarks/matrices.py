@@ -15,7 +15,7 @@ from benchmarks.peers import THREADS, Right, equal_to, plain_duckdb, read_slices
 from benchmarks.subprocesses import PivotJob, apart, matrix_pull, polars_pivot, save_zarr, zarr_read
 from benchmarks.synthetic import DATASET, MODEL, Family
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
-from trajstore.store.catalog import quoted
+from trajstore.store.quoting import quoted
 
 
 def matrix_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.synthetic import DATASET, MODEL, Family
 from benchmarks.timing import clocked
-from trajstore.store.catalog import quoted
+from trajstore.store.quoting import quoted
 
 Right = Callable[[np.ndarray], bool]
 """Whether an answer is the expected one."""

@@ -12,8 +12,8 @@ from benchmarks.peers import THREADS, plain_duckdb, read_slices
 from benchmarks.subprocesses import Cost, apart, peak, start_peak
 from benchmarks.synthetic import Family
 from benchmarks.timing import Row, Say, WrongAnswer
-from trajstore.store.catalog import quoted
 from trajstore.store.queries import query
+from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
 
 _KINDS = ("parquet", "csv")

@@ -19,8 +19,8 @@ from benchmarks.synthetic import DATASET, MODEL
 from benchmarks.timing import WrongAnswer
 from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.store import checks
-from trajstore.store.catalog import quoted
 from trajstore.store.queries import query
+from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.forked import processes
-from trajstore.store import catalog
+from trajstore.store.catalog import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ import pytest
 
 from tests.forked import processes
 from trajstore import output_files, scratch
-from trajstore.store import catalog
+from trajstore.store.catalog import catalog
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -26,8 +26,8 @@ from trajstore.errors import (
 )
 from trajstore.store import checks
 from trajstore.store import rename as renaming
-from trajstore.store.disk import footers
-from trajstore.store.files import layout, models
+from trajstore.store.disk import footers, layout
+from trajstore.store.files import models
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts

@@ -20,10 +20,9 @@ from trajstore.errors import DamagedFile
 from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import digests
-from trajstore.store.files import coverage, datasets, group_files, models
+from trajstore.store.files import coverage, datasets, group_files, group_tables, models
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
-from trajstore.store.groups import tables
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -236,15 +235,15 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
         new = store.dataset("d")
         assert new.former_files_sha256 not in (None, new.files_sha256)
         store.groups.add_python("even", "mine:even", datasets=["d"])
-        made = tables.read(path, "even")
+        made = group_tables.read(path, "even")
         part = made.parts["d"]
-        as_before = tables.Made(
+        as_before = group_tables.Made(
             **{
                 **vars(made),
-                "parts": {"d": tables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
+                "parts": {"d": group_tables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
             }
         )
-        assert tables.changed(as_before, {"d": new}) == []
+        assert group_tables.changed(as_before, {"d": new}) == []
 
 
 def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ from tests.tiny_models import random_dataset, save_run, save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks, lifecycle
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
+from trajstore.store.files import group_tables
 from trajstore.store.files.group_files import Definition
 from trajstore.store.files.models import ModelFacts
-from trajstore.store.groups import tables
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def contents(path: Path) -> dict[str, str]:
         for file in [*path.glob("models/*"), *path.glob("groups/*.sql")]:
             found[str(file.relative_to(path))] = file.read_text()
         for file in path.glob("groups/*.parquet"):
-            found[str(file.relative_to(path))] = tables.read(path, file.stem).sites_sha256
+            found[str(file.relative_to(path))] = group_tables.read(path, file.stem).sites_sha256
         views = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
         found |= {f"view {name}": "" for (name,) in views}
     return found
@@ -550,7 +550,7 @@ def test_a_catalog_that_cannot_be_committed(ready: Path, monkeypatch: pytest.Mon
     """The same where no small file system can be had."""
     import duckdb
 
-    from trajstore.store import catalog
+    from trajstore.store.catalog import catalog
 
     @contextlib.contextmanager
     def fails(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:

@@ -16,8 +16,8 @@ from tests import killed
 from trajstore.cli import app
 from trajstore.errors import UnknownName
 from trajstore.store import checks
-from trajstore.store.disk import exchange
-from trajstore.store.files import findings, layout
+from trajstore.store.disk import exchange, layout
+from trajstore.store.files import findings
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.matrix.export import save_matrix
 from trajstore.store.store import Store

@@ -23,10 +23,12 @@ from tests.conftest import ragged
 from trajstore import scratch, sqlfiles
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
-from trajstore.store import catalog, lifecycle
-from trajstore.store import read_only as statements
-from trajstore.store.files import layout
+from trajstore.store import lifecycle
+from trajstore.store.catalog import catalog
+from trajstore.store.catalog import read_only as statements
+from trajstore.store.disk import layout
 from trajstore.store.queries import query
+from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -285,7 +287,7 @@ def tree(text: str) -> str:
     """A statement as DuckDB's JSON, in an SQL literal: a function runs such a text wherever it stands."""
     with duckdb.connect() as connection:
         found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
-    return catalog.quoted(found[0][0])
+    return quoted(found[0][0])
 
 
 WRITES = "WITH w AS (COPY (SELECT 1) TO '{to}') FROM w" if WITH_MAY_WRITE else "SELECT 1"

@@ -21,7 +21,8 @@ import trajstore
 from tests.conftest import ragged
 from tests.forked import processes
 from trajstore.errors import DamagedFile, GroupError, StoreUnusable, TrajstoreError
-from trajstore.store import catalog_lock, checks, lifecycle
+from trajstore.store import checks, lifecycle
+from trajstore.store.disk import catalog_lock
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tests.conftest import new_dataset
 from tests.test_docs import COMMANDS
 from trajstore.cli import app, output
 from trajstore.cli.streams import VisibleStream, visible_streams
-from trajstore.store import catalog
+from trajstore.store.catalog import catalog
 from trajstore.store.files.datasets import NewDataset, TokenizerFacts
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.files.slices import Provenance

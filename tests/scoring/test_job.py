@@ -42,7 +42,7 @@ from trajstore.scoring import plan as planning
 from trajstore.scoring import publish as publishing
 from trajstore.scoring.job import plan, run, score
 from trajstore.scoring.time_budget import Budget
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
 
 if TYPE_CHECKING:
     from pathlib import Path

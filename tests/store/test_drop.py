@@ -18,7 +18,7 @@ from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.cli import app
 from trajstore.errors import BadSteps, DatasetInUse, NotScored, UnknownName, UnknownStep
 from trajstore.store import checks, drop
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 

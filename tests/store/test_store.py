@@ -30,7 +30,7 @@ from trajstore.errors import (
     StoreUnusable,
     UnknownName,
 )
-from trajstore.store import catalog
+from trajstore.store.catalog import catalog
 from trajstore.store.disk import digests
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.lifecycle import migrate_store

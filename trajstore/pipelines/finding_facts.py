@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trajstore.pipelines.matrix_inputs import hash_columns
+from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import findings
-from trajstore.store.groups.dependencies import Foundations
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Replace

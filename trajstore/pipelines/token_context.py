@@ -11,7 +11,7 @@ import polars as pl
 
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
 from trajstore.store.matrix.matrix import Align, check_align
 from trajstore.store.matrix.steps import resolve
 from trajstore.store.queries import named_queries, query

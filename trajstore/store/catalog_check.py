@@ -15,10 +15,10 @@ import duckdb
 
 from trajstore import scratch
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, lifecycle, migrate
-from trajstore.store.files import group_files
-from trajstore.store.groups import tables
-from trajstore.store.groups import views as groupviews
+from trajstore.store import lifecycle
+from trajstore.store.catalog import catalog, group_views, migrate
+from trajstore.store.files import group_files, group_tables
+from trajstore.store.quoting import quoted
 
 Texts = dict[str, str]
 """Text of each view and macro by its full name."""
@@ -37,7 +37,7 @@ def there(root: Path) -> Texts:
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         place = Path(folder).resolve()
         with catalog.open_session(root, [place]) as session:
-            groupviews.settle(session, root)
+            group_views.settle(session, root)
             return _texts(session, place)
 
 
@@ -51,7 +51,7 @@ def meant(root: Path) -> Texts:
         lifecycle.stand_ins(empty)
         for name, group in group_files.own(root).items():
             if group.is_table:
-                tables.publish_empty(empty, name)
+                group_tables.publish_empty(empty, name)
         with catalog.empty_session(empty, [root]) as session:
             migrate.migrate(session, root)
             return _texts(session, empty)
@@ -79,7 +79,7 @@ def _texts(session: duckdb.DuckDBPyConnection, place: Path) -> Texts:
 
 def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[str, str]]:
     """(full name, parameters with their defaults) of each macro in the schema main, which no table of DuckDB's has."""
-    session.execute(f"EXPORT DATABASE memory TO {catalog.quoted(str(place / 'export'))}")
+    session.execute(f"EXPORT DATABASE memory TO {quoted(str(place / 'export'))}")
     text = (place / "export" / "schema.sql").read_bytes().decode()
     for name, parameters in _HEAD.findall(text):
         yield f"main.{name}", parameters

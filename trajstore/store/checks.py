@@ -18,9 +18,8 @@ from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import CATALOG
 from trajstore.store import catalog_check, lifecycle, strays
-from trajstore.store.disk import digests
-from trajstore.store.files import coverage, findings, group_files, layout, measures, models, slices
-from trajstore.store.groups import tables as grouptables
+from trajstore.store.disk import digests, layout
+from trajstore.store.files import coverage, findings, group_files, group_tables, measures, models, slices
 from trajstore.store.queries import query
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _table_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
             )
         elif name not in there:
             yield Problem(path, "it is not there", _AGAIN)
-        elif (what := grouptables.problem(store.path, name, deep=deep)) is not None:
+        elif (what := group_tables.problem(store.path, name, deep=deep)) is not None:
             yield Problem(path, what, _AGAIN)
 
 

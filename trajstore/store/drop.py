@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trajstore.errors import DamagedFile, DatasetInUse, UnknownName
-from trajstore.store.files import coverage, datasets, layout, measures, models
+from trajstore.store.disk import layout
+from trajstore.store.files import coverage, datasets, measures, models
 
 Slice = tuple[str, str, int]
 """model, dataset, step"""

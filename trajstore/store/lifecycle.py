@@ -15,11 +15,10 @@ import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store import catalog, catalog_lock, migrate
-from trajstore.store.disk import add_digests, digests
-from trajstore.store.files import datasets, findings, layout, measures, models, slices
-from trajstore.store.groups import writes
-from trajstore.store.migrate import Migration
+from trajstore.store.catalog import catalog, group_views, migrate
+from trajstore.store.catalog.migrate import Migration
+from trajstore.store.disk import catalog_lock, digests, layout
+from trajstore.store.files import add_digests, datasets, findings, measures, models, slices
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
 _STAND_INS = (".osses", ".okens", ".odels", ".easures", ".indings")
@@ -139,7 +138,7 @@ def migrate_store(path: StorePath) -> list[str]:
     with catalog.maintaining(root) as connection:
         done = migrate.migrate(connection, root)
         add_digests.add_group_digests(root)  # of those that work
-        writes.take_back(connection, root)
+        group_views.take_back(connection, root)
     layout.sweep_temporaries(root)
     return done
 
@@ -163,7 +162,7 @@ def _put_catalog(root: Path) -> None:
             # A log left by a writer that died belongs to the old catalog, and would be played into the new one.
             (root / f"{CATALOG}.wal").unlink(missing_ok=True)
             layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=True)
-        writes.forget_announced(root)
+        group_views.forget_announced(root)
     finally:
         fresh.unlink(missing_ok=True)
 

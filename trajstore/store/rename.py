@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from trajstore.errors import DamagedFile, ModelExists, RenamingUnfinished, UnknownName
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import META_KEY, check_name
-from trajstore.store import catalog_lock, strays
-from trajstore.store.disk import digests, footers
-from trajstore.store.files import append, coverage, layout, measures, models
+from trajstore.store import strays
+from trajstore.store.disk import catalog_lock, digests, footers, layout
+from trajstore.store.files import append, coverage, measures, models
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,18 @@ from trajstore.argument_names import also_named
 from trajstore.errors import DatasetExists, PassedOver, TrajstoreError, UnknownName, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
-from trajstore.store import catalog, lifecycle, migrate, rename, strays
 from trajstore.store import drop as dropping
-from trajstore.store import model_summaries as modelsummary
+from trajstore.store import lifecycle, model_summaries, rename, strays
+from trajstore.store.catalog import catalog, group_views, migrate
+from trajstore.store.disk import layout
 from trajstore.store.files import append as appending
-from trajstore.store.files import coverage, datasets, findings, layout, measures, models, slices
+from trajstore.store.files import coverage, datasets, findings, measures, models, slices
 from trajstore.store.files.datasets import Dataset, NewDataset
 from trajstore.store.files.findings import Finding, Replace, Writer
 from trajstore.store.files.group_files import Definition
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.files.slices import Provenance, SliceFacts
-from trajstore.store.groups import views
 from trajstore.store.groups.groups import Groups
 from trajstore.store.matrix import checkpoints
 from trajstore.store.matrix.items import align_items, stack
@@ -95,7 +95,7 @@ class Store:
             if not self._checked:
                 layout.check_small_files(self.path)
                 catalog.check_definitions(self._copy, self.path)
-                views.settle(self._copy, self.path)
+                group_views.settle(self._copy, self.path)
                 layout.put_back(self.path)
                 self._checked = True
         return self._copy
@@ -136,7 +136,7 @@ class Store:
 
     def define(self, groups: Sequence[Definition]) -> None:
         """Make the views of groups in this session, and there alone; raises the error of the first that fails."""
-        for _, cause in views.create_views(self._session, groups):
+        for _, cause in group_views.create_views(self._session, groups):
             raise cause
 
     def register(self, name: str, frame: pl.DataFrame | Any) -> None:
@@ -193,11 +193,11 @@ class Store:
 
     def model_summaries(self) -> list[ModelSummary]:
         """A line of each model: facts, steps by dataset, size on disk; warns of facts that cannot be read."""
-        return modelsummary.summaries(self.path)
+        return model_summaries.summaries(self.path)
 
     def model_mentions(self, name: str) -> ModelMentions:
         """Where else a model is named: models whose parent it is, findings, groups."""
-        return modelsummary.mentions(self.path, name)
+        return model_summaries.mentions(self.path, name)
 
     def rename_model(self, old: str, new: str, progress: Progress = SILENT) -> Renamed:
         """Give a model another name, with its losses and measures; killed midway, the same call does the rest.

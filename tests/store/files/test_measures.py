@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist, StoreTooOld, UnknownName
-from trajstore.store import catalog, checks, migrate
+from trajstore.store import checks
+from trajstore.store.catalog import catalog, migrate
 from trajstore.store.files import measures
 from trajstore.store.files.measures import Measure
 from trajstore.store.lifecycle import migrate_store

@@ -18,8 +18,8 @@ import torch
 from tests.conftest import ragged
 from trajstore.errors import BadLosses, BadName, DamagedFile, SliceExists, UnknownName
 from trajstore.store import checks
-from trajstore.store.disk import digests
-from trajstore.store.files import layout, slices
+from trajstore.store.disk import digests, layout
+from trajstore.store.files import slices
 from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:

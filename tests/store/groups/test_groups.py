@@ -20,7 +20,8 @@ from tests.conftest import new_dataset
 from tests.forked import processes
 from trajstore.cli import app
 from trajstore.errors import BadName, GroupError, StaleGroup, StoreUnusable, TrajstoreError, UnknownName
-from trajstore.store import catalog, checks
+from trajstore.store import checks
+from trajstore.store.catalog import catalog
 from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups import trial
 

@@ -20,7 +20,8 @@ from tests.conftest import new_dataset
 from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, StaleGroup, UnknownName
 from trajstore.store import checks, lifecycle
-from trajstore.store.groups import python_functions, tables
+from trajstore.store.files import group_tables
+from trajstore.store.groups import python_functions
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -438,9 +439,9 @@ def test_any_flipped_bit_is_found(with_bs: Store) -> None:
         data = bytearray(whole)
         data[at // 8] ^= 1 << (at % 8)
         path.write_bytes(data)
-        assert tables.problem(with_bs.path, "bs", deep=True) is not None, at
+        assert group_tables.problem(with_bs.path, "bs", deep=True) is not None, at
     path.write_bytes(whole)
-    assert tables.problem(with_bs.path, "bs", deep=True) is None
+    assert group_tables.problem(with_bs.path, "bs", deep=True) is None
 
 
 def test_a_table_under_another_name(with_bs: Store) -> None:

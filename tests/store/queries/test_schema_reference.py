@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from trajstore import sql_headers, sqlfiles
 from trajstore.cli import app
 from trajstore.errors import UnknownName
-from trajstore.store.groups import tables
+from trajstore.store.files import group_tables
 from trajstore.store.queries import schema_reference
 from trajstore.store.queries.schema_reference import ColumnFacts
 from trajstore.store.store import Store
@@ -56,7 +56,7 @@ def test_headers_of_macros_are_what_they_take_and_give(store: Store, file: sqlfi
     if not header.columns:
         assert not re.search(r"\bAS\s+TABLE\b", file.body, re.IGNORECASE), "a table macro names its columns"
         return
-    tables.publish_empty(store.path, "every_token")  # for kept_sites, which reads a table of that name
+    group_tables.publish_empty(store.path, "every_token")  # for kept_sites, which reads a table of that name
     call = ", ".join("'every_token'" if each.kind == "group" else "NULL" for each in header.parameters)
     assert store.sql(f"FROM {file.name}({call})").columns == [each.name for each in header.columns]
 

@@ -14,8 +14,8 @@ from trajstore.analysis.statistics.enrichment import enrichment
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import ADDED
 from trajstore.progress import SILENT, Progress
+from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.groups.chosen_by_losses import selected_by
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Align, Sites, choose_sites
 

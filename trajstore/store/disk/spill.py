@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
 
 
 def nameless_file(root: Path) -> IO[bytes]:

@@ -20,7 +20,8 @@ import numpy as np
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
 from trajstore.schema import LOWEST_LOSS
 from trajstore.store import loss_limits
-from trajstore.store.files import layout, slices
+from trajstore.store.disk import layout
+from trajstore.store.files import slices
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.files.slices import Provenance, SliceFacts
 

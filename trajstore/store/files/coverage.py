@@ -11,7 +11,8 @@ from pathlib import Path
 
 from trajstore.errors import UnknownName
 from trajstore.schema import is_name, step_of
-from trajstore.store.files import datasets, layout, slices
+from trajstore.store.disk import layout
+from trajstore.store.files import datasets, slices
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, DamagedFile
 from trajstore.schema import FORMAT, META_KEY, is_name
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import digests, layout
 
 Source = dict[str, str | int | float | bool | None]
 """How a dataset was drawn: the options of the command that made it."""

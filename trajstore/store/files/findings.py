@@ -29,8 +29,7 @@ from trajstore import sqlfiles
 from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import digests, layout
 from trajstore.store.files.finding_subjects import Subject
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from trajstore.errors import BadSource, shortened
-from trajstore.store.catalog import identifier, quoted
+from trajstore.store.quoting import identifier, quoted
 
 KINDS = ("parquet", "csv", "jsonl", "arrow")
 

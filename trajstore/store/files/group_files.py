@@ -1,9 +1,9 @@
 """Group definitions as files.
 
 `STORE/groups/NAME.sql` is the truth: leading `--` lines describe the group, the last line holds the file's
-digest, the rest is its query. The view in the catalog's schema `groups` follows from it (see `groupviews`), so a lost
-catalog loses no group. The query of a group that is kept as a table reads `STORE/groups/NAME.parquet` (see
-`grouptables`).
+digest, the rest is its query. The view in the catalog's schema `groups` follows from it (see `group_views` in
+`trajstore.store.catalog`), so a lost catalog loses no group. The query of a group that is kept as a table reads
+`STORE/groups/NAME.parquet` (see `group_tables`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, reason
 from trajstore.schema import GROUP_NAME
-from trajstore.store.catalog import quoted
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import digests, layout
+from trajstore.store.quoting import quoted
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
 from trajstore.store import strays
-from trajstore.store.disk import digests
-from trajstore.store.files import layout, models
+from trajstore.store.disk import digests, layout
+from trajstore.store.files import models
 
 _SCHEMA = pa.schema(
     [

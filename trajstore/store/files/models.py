@@ -13,9 +13,7 @@ from pathlib import Path
 
 from trajstore.errors import BadName, DamagedFile
 from trajstore.schema import is_name
-from trajstore.store import catalog_lock
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import catalog_lock, digests, layout
 
 STAND_IN = Path(".odels/none.json")
 """File inside a store that lets views exist before the first model."""

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
 from trajstore.store import loss_limits
-from trajstore.store.disk import digests
-from trajstore.store.files import layout, models
+from trajstore.store.disk import digests, layout
+from trajstore.store.files import models
 from trajstore.store.files.datasets import Dataset, numbers
 
 COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}

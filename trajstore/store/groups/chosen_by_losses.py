@@ -15,9 +15,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trajstore import sql_headers, sqlfiles
+from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.groups.macro_calls import is_call
 
 if TYPE_CHECKING:

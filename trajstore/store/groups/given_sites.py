@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.errors import BadSource, GroupError
 from trajstore.store.files import foreign_tables
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.groups.tables import Sites
+from trajstore.store.files.group_tables import Sites
 
 COLUMNS = ("dataset", "context", "position")
 

@@ -31,16 +31,18 @@ from trajstore.errors import (
 )
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_group_name
-from trajstore.store import catalog, catalog_lock, read_only
-from trajstore.store.files import group_files, layout
+from trajstore.store.catalog import read_only
+from trajstore.store.catalog.dependencies import Foundations
+from trajstore.store.disk import catalog_lock, layout
+from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import given_sites, python_functions, tables, trial, writes
+from trajstore.store.files.group_tables import Code, Made, Sites
+from trajstore.store.groups import given_sites, python_functions, trial, writes
 from trajstore.store.groups import refresh as grouprefresh
 from trajstore.store.groups import sizes as groupsizes
-from trajstore.store.groups.dependencies import Foundations
 from trajstore.store.groups.sizes import Counted
-from trajstore.store.groups.tables import Code, Made, Sites
 from trajstore.store.groups.writes import Table
+from trajstore.store.quoting import identifier, quoted
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
@@ -144,7 +146,7 @@ class Groups:
             writes.refuse_another(self._store.path, other, new, None)
             new = other
         # Whoever was killed may have left no view, another one, or a table that nothing reads any more.
-        left_over = tables.path_of(self._store.path, name).exists()
+        left_over = group_tables.path_of(self._store.path, name).exists()
         left_over |= name in group_files.announced(self._store.path)
         if other != new or left_over or not self._is_current(name):
             users = self._user_definitions(name) if other is not None else []
@@ -236,7 +238,7 @@ class Groups:
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
         with catalog_lock.turn(self._store.path):
-            cut_short = name not in self.names() and tables.path_of(self._store.path, name).exists()
+            cut_short = name not in self.names() and group_tables.path_of(self._store.path, name).exists()
             if not cut_short:
                 self.definition(name)
             if name in group_files.shipped():
@@ -259,7 +261,7 @@ class Groups:
             if part is not None and part.tokens_sha256 != dataset.tokens_sha256:
                 mend = grouprefresh.mend(table, made)
                 raise GroupError(f"The group {name!r} was made when {dataset.name} had other tokens. {mend}")
-        view, literal = catalog.identifier(name), catalog.quoted(dataset.name)
+        view, literal = identifier(name), quoted(dataset.name)
         rows = self._store.sql(f"SELECT context, position FROM groups.{view} WHERE dataset = {literal}")
         try:
             found = rows.fetchnumpy()
@@ -336,7 +338,7 @@ class Groups:
     ) -> Group:
         """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
-        table = Table(*tables.encode(name, new.description, found, code, every_dataset=every))
+        table = Table(*group_tables.encode(name, new.description, found, code, every_dataset=every))
         other = group_files.own(self._store.path).get(name)
         if other is not None and not replace:
             writes.refuse_another(self._store.path, other, new, table)
@@ -368,7 +370,7 @@ class Groups:
 
     def _has_view(self, name: str) -> bool:
         """Whether the session has a view for the group."""
-        there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {catalog.quoted(name)}"
+        there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
         return bool(self._store.sql(there).fetchall())
 
     def _user_definitions(self, name: str) -> builtins.list[Definition]:
@@ -422,7 +424,7 @@ class Groups:
 
     def _made(self, name: str) -> Made:
         """How a group's table was made; raises `DamagedFile`."""
-        return tables.read(self._store.path, name)
+        return group_tables.read(self._store.path, name)
 
     def _table(self, name: str) -> Made | None:
         """How a group's table was made, or None for one that is not kept as a table, or is not there."""

@@ -9,7 +9,8 @@ import duckdb
 import numpy as np
 
 from trajstore.errors import GroupError
-from trajstore.store import catalog, read_only
+from trajstore.store.catalog import read_only
+from trajstore.store.quoting import quoted
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
@@ -35,7 +36,7 @@ def check_call(store: Store, call: str) -> None:
 
 def called_members(store: Store, call: str, dataset: Dataset) -> np.ndarray:
     """Rows of the dataset's tokens.parquet that a call gives, int64, ascending, each once."""
-    asked = catalog.quoted(dataset.name)
+    asked = quoted(dataset.name)
     try:
         found = store.sql(
             f"SELECT DISTINCT context, position FROM (FROM {call}) WHERE dataset = {asked}"

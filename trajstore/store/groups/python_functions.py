@@ -26,7 +26,7 @@ import polars as pl
 from trajstore.errors import GroupError, told
 from trajstore.progress import Progress
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.groups.tables import Code, Sites
+from trajstore.store.files.group_tables import Code, Sites
 
 Function = Callable[[pl.DataFrame], Any]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from trajstore.errors import GroupError
 from trajstore.progress import Progress
+from trajstore.store.files import group_tables
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.groups import python_functions, tables, writes
-from trajstore.store.groups.tables import Code, Made, Sites
+from trajstore.store.files.group_tables import Code, Made, Sites
+from trajstore.store.groups import python_functions, writes
 from trajstore.store.groups.writes import Table
 
 
@@ -23,8 +24,8 @@ def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
 
     A module that is not here has not changed.
     """
-    reasons = [f"{name} has changed" for name in tables.changed(made, datasets)]
-    reasons += [f"{name} came later" for name in tables.added(made, datasets)]
+    reasons = [f"{name} has changed" for name in group_tables.changed(made, datasets)]
+    reasons += [f"{name} came later" for name in group_tables.added(made, datasets)]
     if made.code is not None and (now := _code_now(made.code)).module_sha256 != made.code.module_sha256:
         itself = now.function_sha256 != made.code.function_sha256
         what = made.code.function if itself else f"the module of {made.code.function}"
@@ -42,7 +43,7 @@ def mend(name: str, made: Made) -> str:
 def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], progress: Progress) -> bool:
     """Find anew what is stale of a table by a function; whether anything was."""
     assert made.code is not None
-    changed, added = tables.changed(made, datasets), tables.added(made, datasets)
+    changed, added = group_tables.changed(made, datasets), group_tables.added(made, datasets)
     run, code = python_functions.load(made.code.function)
     kept = [each for each in made.parts if each in datasets and each not in changed]
     if code.module_sha256 != made.code.module_sha256:
@@ -51,9 +52,9 @@ def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], 
         return False
     found = python_functions.find(run, name, [datasets[each] for each in (*changed, *added)], progress)
     if kept:
-        before = tables.sites(root, name)
+        before = group_tables.sites(root, name)
         found += [Sites(datasets[each], *before[each]) for each in kept]
-    fresh = tables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
+    fresh = group_tables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
     writes.change_table(root, name, made, Table(*fresh))
     return True
 

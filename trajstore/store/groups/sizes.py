@@ -19,10 +19,11 @@ import duckdb
 
 from trajstore.errors import DamagedFile, GroupError, QueryError, TrajstoreError, UnknownName
 from trajstore.progress import SILENT, Progress
-from trajstore.store import catalog, read_only
-from trajstore.store.files import layout
-from trajstore.store.groups import tables
-from trajstore.store.groups.dependencies import Foundations
+from trajstore.store.catalog import read_only
+from trajstore.store.catalog.dependencies import Foundations
+from trajstore.store.disk import layout
+from trajstore.store.files import group_tables
+from trajstore.store.quoting import identifier, quoted
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
@@ -81,8 +82,8 @@ def count(
 
 def _count(store: Store, name: str, datasets: Sequence[str] | None) -> Sizes:
     """The sizes of a group in these datasets, or in all."""
-    only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(catalog.quoted, datasets))})"
-    ask = f"SELECT dataset, count(*) FROM groups.{catalog.identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
+    only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
+    ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:
         return {str(dataset): int(n) for dataset, n in store.sql(ask).fetchall()}
     except (duckdb.Error, QueryError) as error:
@@ -104,7 +105,7 @@ class _Cache:
     def known(self, name: str) -> Sizes | None:
         """A group's sizes, or None where one of them is not known."""
         if self._foundations.definitions[name].is_table:
-            parts = tables.read(self._root, name).parts
+            parts = group_tables.read(self._root, name).parts
             here = {
                 dataset: parts[dataset].sites
                 for dataset, each in self._datasets.items()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from trajstore.errors import GroupError, QueryError, TrajstoreError
-from trajstore.store import catalog, read_only
+from trajstore.store.catalog import catalog, group_views, read_only
 from trajstore.store.files import group_files
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import views
 from trajstore.store.groups.given_sites import COLUMNS
+from trajstore.store.quoting import identifier
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -27,7 +27,7 @@ def users(root: Path, name: str) -> list[str]:
     with catalog.open_session(root) as session:
         others = [other for other in group_files.own(root) if other != name]
         bound = [other for other in others if _binds(session, other)]
-        session.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
+        session.execute(f"DROP VIEW IF EXISTS groups.{identifier(name)}")
         return [other for other in bound if not _binds(session, other)]
 
 
@@ -38,9 +38,9 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
     """
     _check_columns(store, group)
     with catalog.open_session(store.path) as session:
-        view = f"groups.{catalog.identifier(group.name)}"
+        view = f"groups.{identifier(group.name)}"
         try:
-            views.create_view(session, group)
+            group_views.create_view(session, group)
             read_only.check_definitions(session)
             ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
             sizes = {str(dataset): int(n) for dataset, n in session.execute(ask).fetchall()}
@@ -48,7 +48,7 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
             raise GroupError(
                 f"The group {group.name!r} was not added: {read_only.explained(error)}"
             ) from error
-        if broken := views.create_views(session, users):
+        if broken := group_views.create_views(session, users):
             names = ", ".join(user.name for user, _ in broken)
             raise GroupError(
                 f"The group {group.name!r} was not replaced: {names} would no longer work: {broken[0][1]}"
@@ -76,7 +76,7 @@ def _check_columns(store: Store, group: Definition) -> None:
 
 def _binds(session: duckdb.DuckDBPyConnection, name: str) -> bool:
     try:
-        session.execute(f"SELECT 1 FROM groups.{catalog.identifier(name)} LIMIT 0")
+        session.execute(f"SELECT 1 FROM groups.{identifier(name)} LIMIT 0")
     except duckdb.Error:
         return False
     return True

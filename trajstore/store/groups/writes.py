@@ -15,11 +15,13 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError
-from trajstore.store import catalog, catalog_lock
-from trajstore.store.files import group_files, layout
+from trajstore.store.catalog import catalog, group_views
+from trajstore.store.disk import catalog_lock, layout
+from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import tables, trial, views
-from trajstore.store.groups.tables import Made
+from trajstore.store.files.group_tables import Made
+from trajstore.store.groups import trial
+from trajstore.store.quoting import identifier
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,21 @@ def put(root: Path, new: Definition, table: Table | None, *, replace: bool) -> N
     Raises `GroupError` where it is there with another definition, unless `replace`, and where one that stands on it
     would no longer work.
     """
-    path, rows = layout.group_path(root, new.name), tables.path_of(root, new.name)
+    path, rows = layout.group_path(root, new.name), group_tables.path_of(root, new.name)
     with catalog_lock.turn(root):
         # Whoever has the turn has the definitions: another job may have added one since.
         own = group_files.own(root)
         other = own.get(new.name)
         users = [own[user] for user in trial.users(root, new.name)] if other is not None else []
         with catalog.maintaining(root) as connection:
-            take_back(connection, root)
+            group_views.take_back(connection, root)
             if other is not None and not replace:
                 refuse_another(root, other, new, table)
             with layout.restoring(root, rows), _announced(connection, root, new) as announced:
                 if table is not None:
                     layout.publish(root, rows, table.data, replace=True)
                 with catalog.transaction(connection):
-                    for broken, cause in views.create_views(connection, [new, *users]):
+                    for broken, cause in group_views.create_views(connection, [new, *users]):
                         raise GroupError(f"The group {broken.name!r} cannot be made: {cause}") from cause
                 announced.replace(path)
                 layout.sync_folder(path.parent)
@@ -72,24 +74,8 @@ def _announced(connection: duckdb.DuckDBPyConnection, root: Path, new: Definitio
     except BaseException:
         # The failure is told, and not that of putting back: whoever comes next does that.
         with contextlib.suppress(duckdb.Error, OSError):
-            take_back(connection, root)
+            group_views.take_back(connection, root)
         raise
-
-
-def take_back(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Undo in the catalog what writers that died have begun and not ended; for whoever has the turn."""
-    views.settle(connection, root)
-    forget_announced(root)
-
-
-def forget_announced(root: Path) -> None:
-    """Remove the files of definitions that never got their view, for whoever has the turn and has seen to the views."""
-    names = group_files.announced(root)
-    own = group_files.own(root) if names else {}
-    for name in names:
-        if name not in own or not own[name].is_table:
-            layout.remove(root, tables.path_of(root, name))
-        layout.remove(root, group_files.announced_path(root, name))
 
 
 def refuse_another(root: Path, other: Definition, new: Definition, table: Table | None) -> None:
@@ -97,7 +83,7 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
     same_words = other.description == new.description or not new.description
     same = other.sql == new.sql
     if same and table is not None:
-        have = tables.read(root, new.name)
+        have = group_tables.read(root, new.name)
         same = (have.sites_sha256, have.code) == (table.made.sites_sha256, table.made.code)
     if same and same_words:
         return
@@ -111,21 +97,21 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
 def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
     """Put a newer table in the place of the one that was `seen`; raises `GroupError` where another job has done so."""
     with catalog.maintaining(root) as connection:
-        take_back(connection, root)
+        group_views.take_back(connection, root)
         definition = group_files.own(root).get(name)
-        if definition is None or not definition.is_table or tables.read(root, name) != seen:
+        if definition is None or not definition.is_table or group_tables.read(root, name) != seen:
             raise GroupError(
                 f"The group {name!r} was changed by another job meanwhile, and was left as it is."
             )
-        layout.publish(root, tables.path_of(root, name), table.data, replace=True)
+        layout.publish(root, group_tables.path_of(root, name), table.data, replace=True)
 
 
 def remove(root: Path, name: str) -> None:
     """Take a group's view and files away; the same call again ends what was cut short."""
     with catalog.maintaining(root) as connection:
-        take_back(connection, root)
+        group_views.take_back(connection, root)
         with catalog.transaction(connection):
-            connection.execute(f"DROP VIEW IF EXISTS groups.{catalog.identifier(name)}")
+            connection.execute(f"DROP VIEW IF EXISTS groups.{identifier(name)}")
         layout.remove(root, layout.group_path(root, name))
         # The table goes last: a definition without it would be a broken group.
-        layout.remove(root, tables.path_of(root, name))
+        layout.remove(root, group_tables.path_of(root, name))

@@ -19,7 +19,8 @@ import polars as pl
 from trajstore.display import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs, typed
 from trajstore.progress import SILENT, Progress
-from trajstore.store.files import layout, slices
+from trajstore.store.disk import layout
+from trajstore.store.files import slices
 from trajstore.store.files.datasets import Dataset
 
 Align = Literal["predict", "after"]

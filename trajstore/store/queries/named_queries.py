@@ -15,7 +15,8 @@ from trajstore import sql_headers, sqlfiles
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
 from trajstore.sql_headers import Column, Parameter
-from trajstore.store.files import coverage, findings, layout
+from trajstore.store.disk import layout
+from trajstore.store.files import coverage, findings
 from trajstore.store.matrix.matrix import Align
 from trajstore.store.matrix.steps import resolve
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from trajstore.display import count
 from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
-from trajstore.store import catalog, read_only
-from trajstore.store.files import layout
+from trajstore.store.catalog import catalog, read_only
+from trajstore.store.disk import layout
 from trajstore.text import shown, visible_json
 
 if TYPE_CHECKING:

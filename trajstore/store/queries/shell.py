@@ -18,8 +18,9 @@ import duckdb
 
 from trajstore.errors import ShellUnavailable
 from trajstore.schema import CATALOG_STORAGE
-from trajstore.store import catalog, lifecycle, migrate
-from trajstore.store.catalog import quoted
+from trajstore.store import lifecycle
+from trajstore.store.catalog import catalog, migrate
+from trajstore.store.quoting import quoted
 
 _OLDEST = (1, 5)
 """The first DuckDB that reads the catalog's storage version."""

@@ -11,7 +11,7 @@ import pytest
 
 from trajstore import sqlfiles
 from trajstore.sqlfiles import SqlFile
-from trajstore.store import catalog, migrate
+from trajstore.store.catalog import catalog, migrate
 from trajstore.store.lifecycle import migrate_store, migrations
 from trajstore.store.store import Store
 

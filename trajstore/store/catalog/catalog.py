@@ -23,23 +23,15 @@ import duckdb
 from trajstore import scratch
 from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
-from trajstore.store import catalog_lock, read_only
+from trajstore.store.catalog import read_only
+from trajstore.store.disk import catalog_lock
+from trajstore.store.quoting import identifier, quoted
 
 _PATIENCE = 30.0
 """Seconds for which a locked catalog is tried again; a write takes milliseconds."""
 
 _in_process = threading.RLock()
 """DuckDB refuses to open a file twice in one process with different modes, so threads take turns."""
-
-
-def quoted(text: str) -> str:
-    """A text as an SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """A name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def open_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:

@@ -11,8 +11,8 @@ import trajstore
 from tests.conftest import new_dataset
 from trajstore.errors import GroupError
 from trajstore.store import checks, lifecycle
+from trajstore.store.catalog import dependencies
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import dependencies
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

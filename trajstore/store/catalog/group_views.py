@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError, QueryError
-from trajstore.store import read_only
-from trajstore.store.catalog import identifier, quoted
-from trajstore.store.files import group_files, layout
+from trajstore.store.catalog import dependencies, read_only
+from trajstore.store.disk import layout
+from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import dependencies
+from trajstore.store.quoting import identifier, quoted
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, group: Definition) -> None:
@@ -64,6 +64,22 @@ def settle(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
         except (duckdb.Error, QueryError):
             pass  # no view is made where it is asked for, with the cause
         connection.execute(f"DROP VIEW IF EXISTS groups.{identifier(name)}")
+
+
+def take_back(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Undo in the catalog what writers that died have begun and not ended; for whoever has the turn."""
+    settle(connection, root)
+    forget_announced(root)
+
+
+def forget_announced(root: Path) -> None:
+    """Remove the files of definitions that never got their view, for whoever has the turn and has seen to the views."""
+    names = group_files.announced(root)
+    own = group_files.own(root) if names else {}
+    for name in names:
+        if name not in own or not own[name].is_table:
+            layout.remove(root, group_tables.path_of(root, name))
+        layout.remove(root, group_files.announced_path(root, name))
 
 
 def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:

@@ -17,9 +17,9 @@ from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store import catalog, read_only
+from trajstore.store.catalog import catalog, group_views, read_only
 from trajstore.store.files import group_files
-from trajstore.store.groups import views
+from trajstore.store.quoting import identifier, quoted
 from trajstore.version import __version__
 
 DEFINITIONS = "views, macros and groups"
@@ -141,9 +141,9 @@ def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
             connection.execute(file.text)
         if kind == "macros":
             connection.execute(_commented(file))
-    for _, cause in views.create_views(connection, group_files.shipped().values()):
+    for _, cause in group_views.create_views(connection, group_files.shipped().values()):
         raise cause
-    views.create_all(connection, root)
+    group_views.create_all(connection, root)
     read_only.check_definitions(connection)
     connection.execute("DELETE FROM definitions")
     connection.execute(
@@ -154,4 +154,4 @@ def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 def _commented(file: SqlFile) -> str:
     """The statement that keeps a macro's header comment in the catalog."""
     kind = "MACRO TABLE" if re.search(r"\bAS\s+TABLE\b", file.body, re.IGNORECASE) else "MACRO"
-    return f"COMMENT ON {kind} {catalog.identifier(file.name)} IS {catalog.quoted(file.description)}"
+    return f"COMMENT ON {kind} {identifier(file.name)} IS {quoted(file.description)}"

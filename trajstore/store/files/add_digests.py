@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from trajstore.errors import DamagedFile
-from trajstore.store.disk import digests
-from trajstore.store.files import coverage, datasets, group_files, layout, models
+from trajstore.store.disk import digests, layout
+from trajstore.store.files import coverage, datasets, group_files, models
 
 
 def add_digests(root: Path) -> None:

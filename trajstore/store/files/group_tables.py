@@ -21,8 +21,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
-from trajstore.store.disk import digests
-from trajstore.store.files import layout
+from trajstore.store.disk import digests, layout
 from trajstore.store.files.datasets import Dataset, numbers
 
 _SCHEMA = pa.schema(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trajstore.errors import StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.store.files import layout
+from trajstore.store.disk import layout
 
 FILE = "catalog.lock"
 

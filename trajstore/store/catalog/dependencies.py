@@ -19,9 +19,8 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import GroupError
-from trajstore.store.files import group_files
+from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups import tables
 
 _TOKENS = {"tokens", "contexts", "datasets"}
 """Views of the datasets' own files, on which every other thing about tokens stands."""
@@ -158,7 +157,7 @@ class Foundations:
         """What stands for a definition in the hash."""
         group = self._group(key)
         if group and self.definitions[group].is_table:
-            made = tables.read(self.root, group)
+            made = group_tables.read(self.root, group)
             return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
         return self._query(key) or ""
 
