@@ -15,6 +15,7 @@ from tests.honest_runs import (
     SPOILED,
     Run,
     Spoil,
+    bits_from_there_on,
     final_here_and_there,
     final_under_many,
     honest,
@@ -25,10 +26,8 @@ from trajstore.analysis.audit.oddities import Oddities, oddities
 from trajstore.analysis.audit.step_summaries import course
 
 TWENTY = DENSE[::3]
-SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.75)}
-"""Steps, and the share of spoiled runs that is named at least.
-
-Of 21 steps a spike or the steep beginning is one in ten, and what is wrong just there cannot be told from them."""
+SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.95)}
+"""Steps, and the share of spoiled runs that is named at least."""
 
 
 def odd(run: Run) -> Oddities:
@@ -77,6 +76,35 @@ def test_many_honest_runs_have_nothing_odd(steps: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda each: each.__name__)
 def test_what_spoils_a_run_is_named(spoil: Spoil) -> None:
     assert share_named(spoil, DENSE, 5) == 1
+
+
+@pytest.mark.parametrize("spoil", SPOILED, ids=lambda each: each.__name__)
+def test_what_spoils_a_run_of_21_steps_is_named(spoil: Spoil) -> None:
+    assert share_named(spoil, TWENTY, 20, first=301) >= 0.95
+
+
+def test_a_late_part_in_bits_is_seen_at_a_step_per_octave() -> None:
+    """Where learning moves tokens farther from step to step than the unit does."""
+    assert share_named(bits_from_there_on, LOG, 20) >= 0.8
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 10])
+def test_a_run_that_begins_in_bits(at: int) -> None:
+    """Up to a step; the guess at the beginning is judged by its vocabulary."""
+    run = honest(TWENTY)
+    run.losses[: at + 1] /= np.float32(np.log(2))
+    assert set(odd(run).bits) == set(TWENTY[1 : at + 1])
+
+
+def test_a_spike_beside_bits_and_a_spike_in_bits() -> None:
+    """Bits before, at and after the spike, each named alone."""
+    for seed in range(3, 23, 5):
+        run = honest(TWENTY, text=seed, seed=seed, spike=True)
+        spike = int(np.diff(run.losses.mean(axis=1)).argmax()) + 1
+        for at in (spike - 1, spike, spike + 1):
+            spoiled = Run(run.steps, run.losses.copy())
+            spoiled.losses[at] /= np.float32(np.log(2))
+            assert odd(spoiled).bits == (TWENTY[at],), (seed, at - spike)
 
 
 @pytest.mark.slow

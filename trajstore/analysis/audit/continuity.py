@@ -7,9 +7,10 @@ neither the noise of a high learning rate nor its end under a cosine counts. Wit
 - of the end: a stretch of steps as near to the last as its own neighbours are, where the step before lies well
   outside and later ones do again (a loss spike does not: what stands before it comes near by degrees);
 - unlike its neighbours: the excess of a step, [d²(a, t) + d²(t, b) − d²(a, b)] / 2 for steps a before and b after it,
-  is what its own noise adds to a smooth path. It is compared with the excess of the steps around;
+  is what its own noise adds to a smooth path. It is compared with the excess of the steps around, but for the largest;
 - breaks: two neighbours far apart, where on either side steps lie close, measured between single steps and between
-  means of two and three on either side, and corrected for how far apart the steps are.
+  means of two and three on either side, and corrected for how far apart the steps are; and between the medians of five
+  on either side, less those within them, so that noise drops out, where they are less than an octave apart.
 
 The last two leave out what moves the mean loss: a spike is far from its neighbours, but raises it, and the fast
 learning of a run's beginning lowers it. What hides: another seed's weights where steps are so far apart, as with a step
@@ -18,7 +19,6 @@ per octave, or noise so high, that seeds differ no more than neighbours do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,17 +28,23 @@ from trajstore.analysis.audit.step_summaries import Course
 FEWEST = 8
 """Steps below which only near copies are looked for."""
 _COPY = 0.05
+_FAR = 0.6
+"""Octaves between the steps before and after one above which what is learned differs much from step to step."""
 _INSIDE = 1.3
 _OUTSIDE = 2.0
-_EXCESS = 1.55
+_EXCESS, _MORE, _FEW = 1.43, 0.06, 21
+"""The largest of more steps is larger by chance, by so much in every doubling of a few."""
 _RAISED = 0.25
-_MOVED = 0.2
+_MOVED, _WIDE_MOVED = 0.2, 0.3
 _BREAKS = {1: 1.5, 2: 1.6, 3: 1.55}
 """How much farther than around, by the number of steps on either side."""
+_WIDE, _WIDE_BREAK = 5, 2.0
+"""Steps on either side by which a break is seen through the noise, and how much farther than around."""
+_NOISE = 0.3
+"""Part of the noise of a step (as a square) that counts as the usual distance at least."""
 _WIDTH = 4
 _SUDDEN, _SHARE = 4.0, 0.3
 """A sudden fall of the mean loss is more than so many times the moves around it, and than this share of the way."""
-_LN2 = math.log(2)
 
 
 def near_copies(apart: np.ndarray) -> list[list[int]]:
@@ -111,28 +117,29 @@ def excess(apart: np.ndarray) -> np.ndarray:
     squares, n = apart**2, len(apart)
     found = np.full(n, np.nan)
     for t in range(1, n - 1):
-        found[t] = min(
+        of_pairs = sorted(
             (squares[a, t] + squares[t, b] - squares[a, b]) / 2
             for a in (t - 1, t - 2)
             if a >= 0
             for b in (t + 1, t + 2)
             if b < n
         )
+        found[t] = of_pairs[(len(of_pairs) - 1) // 2]  # one of the four neighbours may be odd itself
     return found
 
 
-def exceeding(apart: np.ndarray) -> np.ndarray:
+def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
     """How many times the excess of the rows around each row's own is, as a root, (rows,); 0 at both ends."""
     own = np.nan_to_num(excess(apart))
-    usual = _usual(own, apart)
+    usual = _usual(steps, own, apart)
     ratio = np.divide(np.maximum(own, 0), usual, out=np.zeros(len(own)), where=usual > 0)
     found: np.ndarray = np.sqrt(ratio)
     return found
 
 
-def _usual(own: np.ndarray, apart: np.ndarray) -> np.ndarray:
+def _usual(steps: Sequence[int], own: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """The excess that rows around each row have, nats², (rows,); 0 where too few are."""
-    n = len(apart)
+    n, octaves = len(apart), np.log2(1 + np.asarray(steps, dtype=float))
     found = np.zeros(n)
     for t in range(1, n - 1):
         nearby = [own[s] for s in range(max(1, t - _WIDTH), min(n - 1, t + _WIDTH + 1)) if s != t]
@@ -142,22 +149,28 @@ def _usual(own: np.ndarray, apart: np.ndarray) -> np.ndarray:
             if s not in (t - 1, t)
         ]
         if len(nearby) > 1 and paces:
-            # Of noise alone, the excess is half the square of a pace.
-            found[t] = max(float(np.sort(nearby)[-2]), 0.4 * float(np.median(paces)))
+            # One neighbour may be odd itself, and with it two paces. Steps far apart also differ by what is learned.
+            nearby.sort()
+            high, pace = float(np.mean(nearby[-4:-1])), float(np.sort(paces)[(len(paces) - 1) // 2])
+            if octaves[t + 1] - octaves[t - 1] > _FAR:
+                high, pace = nearby[-2], float(np.median(paces))
+            found[t] = max(high, 0.5 * pace)  # of noise alone, the excess is half the square of a pace
     return found
 
 
-def unlike_neighbours(apart: np.ndarray, means: np.ndarray) -> list[int]:
+def unlike_neighbours(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:
     """Rows that lie off the path of those around them without a raised mean, the clearest first."""
     rows = list(range(len(apart)))
+    least = _EXCESS + _MORE * np.log2(max(1.0, len(rows) / _FEW))
     found: list[int] = []
     while len(rows) >= FEWEST:
         part, level = apart[np.ix_(rows, rows)], means[rows]
-        ratio, off = exceeding(part), np.sqrt(np.maximum(np.nan_to_num(excess(part)), 0))
+        ratio = exceeding([steps[row] for row in rows], part)
+        off = np.sqrt(np.maximum(np.nan_to_num(excess(part)), 0))
         raised = level[1:-1] - np.maximum(level[:-2], level[2:])
         ratio[1:-1][raised > _RAISED * off[1:-1]] = 0
         worst = int(ratio.argmax())
-        if ratio[worst] < _EXCESS:
+        if ratio[worst] < least:
             break
         found.append(rows.pop(worst))
     return found
@@ -175,7 +188,53 @@ def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[i
         at = int(clear.argmax())
         found.append(at + 1)
         clear[max(0, at - 3) : at + 4] = 0  # wider windows see it beside its place
+    for at in _wide_breaks(steps, apart, means):
+        if all(abs(at - each) > _WIDE for each in found):
+            found.append(at)
     return sorted(found)
+
+
+def _wide_breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:
+    """Breaks by the medians of distances among up to `_WIDE` steps on either side, which noise adds nothing to."""
+    n, squares = len(steps), apart**2
+    axes = np.asarray(steps, dtype=float), np.log2(1 + np.asarray(steps, dtype=float))
+    spans, peaks, noise = (np.full(n, np.nan) for _ in range(3))
+    widths = np.ones((2, n))
+    level = np.zeros(n, bool)
+    places = range(2, n - 3)
+    for t in places:
+        each = min(_WIDE, t + 1, n - 1 - t)
+        before, after = slice(t - each + 1, t + 1), slice(t + 1, t + 1 + each)
+        pairs, across = np.triu_indices(each, 1), squares[before, after]
+        sides = [squares[part, part][pairs] for part in (before, after)]
+        within = float(np.mean([np.median(side) for side in sides]))
+        spans[t] = np.median(across) - within
+        peaks[t] = across.mean() - np.mean([side.mean() for side in sides])
+        noise[t] = within / 2
+        widths[:, t] = [axis[after].mean() - axis[before].mean() for axis in axes]
+        moves = means[t + 1] - means[t], np.median(means[after][:3]) - np.median(means[before][-3:])
+        # Over more than an octave, what is learned moves tokens as far as another seed does.
+        level[t] = max(abs(moves[0]), abs(moves[1])) ** 2 < _WIDE_MOVED**2 * spans[t] and widths[1, t] < 1
+    clear = np.zeros(n)
+    for t in (t for t in places if level[t]):
+        around = []
+        for side in (range(t - _WIDE - 2, t - _WIDE + 2), range(t + _WIDE - 1, t + _WIDE + 3)):
+            scaled = [
+                spans[u] * max(1.0, float((widths[:, t] / widths[:, u]).min())) ** 2
+                for u in side
+                if u in places
+            ]
+            around.append(float(np.median(scaled)) if scaled else 0)
+        # What spoils the distances on both sides leaves nothing to judge by.
+        if max(around) > 0:
+            clear[t] = np.sqrt(spans[t] / max(*around, _NOISE * noise[t])) / _WIDE_BREAK
+    found = []
+    while clear.max(initial=0) >= 1:
+        at = int(clear.argmax())
+        near = [t for t in range(at - 2, at + 3) if t in places]
+        found.append(max(near, key=lambda t: float(peaks[t])) + 1)
+        clear[max(0, at - _WIDE) : at + _WIDE + 1] = 0
+    return found
 
 
 def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -> np.ndarray:
@@ -225,37 +284,6 @@ def sudden_falls(course: Course) -> list[tuple[int, int]]:
         if rates[t] > _SUDDEN * usual and fall > _SHARE * course.apart[t, t + 1]:
             found.append((steps[max(0, t - 1)], steps[min(len(steps) - 1, t + 3)]))
     return found
-
-
-def in_bits(course: Course) -> list[int]:
-    """Rows whose losses are those of their neighbours in bits: single ones, and stretches with an edge of that size."""
-    n, apart, products = len(course.steps), course.apart, course.products
-    nats, alike = course.scaled(_LN2), course.alike()
-    usual = _usual(np.nan_to_num(excess(apart)), apart)
-    found = set()
-    for t in range(1, n - 1):
-        beside = np.ix_((t - 1, t + 1), (t - 1, t + 1))
-        factor = products[t, [t - 1, t + 1]].mean() / products[beside].mean()
-        turned = (nats[t, t - 1] ** 2 + nats[t, t + 1] ** 2 - apart[t - 1, t + 1] ** 2) / 2
-        own = (apart[t - 1, t] ** 2 + apart[t, t + 1] ** 2 - apart[t - 1, t + 1] ** 2) / 2
-        large = own > _EXCESS**2 * usual[t]
-        # A spike that is as high changes the order of tokens as well.
-        outer = alike[t - 1, t + 1]
-        same = min(alike[t, t - 1], alike[t, t + 1]) > outer - 0.2 * (1 - outer)
-        if large and same and turned < min(0.12 * own, 1.5 * usual[t]) and abs(factor * _LN2 - 1) < 0.05:
-            found.add(t)
-    start = 0
-    for t in range(n - 1):
-        low, high = (t + 1, t) if start else (t, t + 1)  # of an edge, in nats and in bits
-        size = products[low, high] / products[low, low] if products[low, low] > 0 else 0
-        around = [alike[s, s + 1] for s in (t - 1, t + 1) if 0 <= s < n - 1]
-        same = alike[t, t + 1] > min(around, default=1.0) - 0.02
-        if same and abs(size * _LN2 - 1) < 0.06 and nats[high, low] < 0.6 * apart[high, low]:
-            found.update(range(start, t + 1) if start else ())
-            start = 0 if start else t + 1
-    if start and (start + 1 == n or nats[start + 1, start - 1] < 0.6 * apart[start + 1, start - 1]):
-        found.update(range(start, n))  # a spike would be gone again
-    return sorted(found)
 
 
 def perplexities(course: Course) -> list[int]:

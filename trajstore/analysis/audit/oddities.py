@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.audit import continuity
+from trajstore.analysis.audit import continuity, units
 from trajstore.analysis.audit.misplaced import Misplaced, out_of_place
 from trajstore.analysis.audit.step_summaries import Course
 
@@ -49,7 +49,7 @@ def oddities(course: Course, twins: Sequence[Sequence[int]]) -> Oddities:
     groups = joined([*twins, *copies], steps)
     shuffled = set(continuity.shuffled(course))
     logarithms = set(continuity.perplexities(course)) - shuffled
-    bits = set(continuity.in_bits(course)) - shuffled - logarithms
+    bits = set(units.in_bits(course)) - shuffled - logarithms
     copied = {place[step] for group in groups for step in group}
     bits -= copied
     logarithms -= copied
@@ -59,9 +59,9 @@ def oddities(course: Course, twins: Sequence[Sequence[int]]) -> Oddities:
     rows = [row for row in rows if row not in {place[each.step] for each in placed}]
     end = _taken(rows, continuity.of_the_end(_part(course, rows)))
     rows = [row for row in rows if row not in end and row not in _second(groups, place)]
-    unlike = _taken(rows, continuity.unlike_neighbours(_part(course, rows), course.means[rows]))
+    unlike = _taken(rows, continuity.unlike_neighbours(*_path(course, rows)))
     rows = [row for row in rows if row not in unlike]
-    breaks = continuity.breaks([steps[row] for row in rows], _part(course, rows), course.means[rows])
+    breaks = continuity.breaks(*_path(course, rows))
 
     def named(found: Iterable[int]) -> tuple[int, ...]:
         return tuple(steps[row] for row in sorted(found))
@@ -93,6 +93,11 @@ def joined(groups: Iterable[Sequence[int]], steps: Sequence[int]) -> list[list[i
 def _part(course: Course, rows: Sequence[int]) -> np.ndarray:
     """The distances of these rows."""
     return course.apart[np.ix_(rows, rows)]
+
+
+def _path(course: Course, rows: Sequence[int]) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Steps, distances and means of these rows."""
+    return [course.steps[row] for row in rows], _part(course, rows), course.means[rows]
 
 
 def _taken(rows: Sequence[int], found: Iterable[int]) -> set[int]:
