@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
-from trajstore.errors import BadTarget, PlotError, TrajstoreError, UnknownName
+from trajstore.errors import BadTarget, NothingChosen, PlotError, TrajstoreError, UnknownName
 from trajstore.store.files.models import ModelFacts
+from trajstore.store.matrix.matrix import LossMatrix, pull
 from trajstore.view import Mark, write_report
 from trajstore.view.charts.chart import step_axis
-from trajstore.view.report import report
-from trajstore.view.report.content import only
+from trajstore.view.report import content, report
 from trajstore.view.report.tokens import MISSING, joined, pack, spread
 
 if TYPE_CHECKING:
@@ -118,17 +118,41 @@ def test_the_page_holds_the_components_and_their_tokens(planted: Store, tmp_path
         assert len(component["high"]) <= 8
 
 
-def test_one_select_of_groups_agrees_with_the_stores_own(planted: Store):
-    dataset = planted.dataset("d")
-    matrix = planted.matrix("d")
+def test_every_groups_trajectory_is_the_mean_of_its_matrix(planted: Store, tmp_path: Path):
+    data = read_data(write_report(planted, tmp_path / "r.html", dataset="d"))
+    shown = {group["name"]: group["figure"]["data"] for group in data["groups"]}
+    seen = 0
     for group in planted.groups.names():
-        members = dataset.frame()[planted.groups.members(group, dataset)]
-        part = only(matrix, members)
-        if not part.columns.height:
+        try:
+            matrix = planted.matrix("d", "b", group)
+        except NothingChosen:
+            assert group not in shown
             continue
-        expected = planted.matrix("d", group=group)
-        np.testing.assert_array_equal(part.values, expected.values)
-        assert part.columns.equals(expected.columns)
+        curve = next(trace for trace in shown[group] if trace.get("name") == "b")
+        drawn = np.frombuffer(base64.b64decode(curve["y"]["bdata"]), curve["y"]["dtype"])
+        np.testing.assert_allclose(drawn, matrix.values.mean(axis=1, dtype=np.float64), rtol=1e-12)
+        seen += 1
+    assert seen > 8
+
+
+def test_no_whole_matrix_is_pulled(planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Losses are pulled of the contexts and steps that are shown alone, and components go through blocks."""
+    pulled = []
+
+    def counted(*args: Any, **kwargs: Any) -> LossMatrix:
+        pulled.append(matrix := pull(*args, **kwargs))
+        return matrix
+
+    monkeypatch.setattr(content, "pull", counted)
+    monkeypatch.setattr(content, "_BLOCK_BYTES", 16 * 4 * 10)
+    monkeypatch.setattr(planted, "matrix", None)
+    whole = read_data(write_report(planted, tmp_path / "a.html", contexts=2, worst=True))
+    assert [each.columns["context"].n_unique() for each in pulled] == [2, 2]
+    monkeypatch.undo()
+    assert (
+        read_data(write_report(planted, tmp_path / "b.html", contexts=2, worst=True))["tokens"]
+        == whole["tokens"]
+    )
 
 
 def test_texts_from_the_data_cannot_break_the_page(store: Store, tmp_path: Path):

@@ -1,38 +1,50 @@
 """What the report shows, as data for its page: trajectories, principal components, tokens with their losses.
 
-One pull of each dataset's losses serves all groups, the components and the tokens. Figures are plotly's, as JSON.
+No dataset's matrix is ever held: groups are summed by context while slices are read, components go through blocks of
+columns, and of the tokens only the contexts and steps that the page shows are pulled. Figures are plotly's, as JSON.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.pca import pca
-from trajstore.analysis.trajectories import group_trajectory
+from trajstore.analysis.components.gram import Rows, Treatment, products
+from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
+from trajstore.analysis.trajectories import trajectories
 from trajstore.errors import TrajstoreError
 from trajstore.pipelines.token_context import with_context
-from trajstore.store.matrix.context_sums import Units
-from trajstore.store.matrix.matrix import Align, LossMatrix, choose_sites
+from trajstore.store.matrix.blocks import SliceBlocks
+from trajstore.store.matrix.checkpoints import checkpoints
+from trajstore.store.matrix.context_sums import context_sums
+from trajstore.store.matrix.matrix import Align, Sites, choose_sites, column_labels, pull, row_labels
 from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
 from trajstore.view.report.kept_findings import Table, kept_analyses
-from trajstore.view.report.tokens import ContextChoice, TokenView, chosen_contexts, token_view
+from trajstore.view.report.tokens import ContextChoice, TokenView, model_steps, token_view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from trajstore.analysis.components.pca import PCAResult
     from trajstore.progress import Progress
     from trajstore.store.files.coverage import Coverage
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Chart, Mark
 
+Checkpoints = Sequence[tuple[str, int]]
+"""(model, step) of rows."""
+
+_BLOCK_BYTES = 128 << 20
+"""Most memory of a block of columns while components are computed."""
 _TOP_COMPONENTS = 5
 _TOP_TOKENS = 8
 
@@ -117,39 +129,36 @@ class Content:
 
 
 def gather(store: Store, subject: Subject, progress: Progress) -> Content:
-    """Reads and computes what the page shows. A group without a token anywhere is left out."""
+    """Read and compute what the page shows. A group without a token anywhere is left out."""
     after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
     described = {name: store.groups.definition(name).description + after for name in subject.groups}
     colors = dict(zip(subject.models, palette(len(subject.models)), strict=True))
-    trajectories: dict[str, list[pl.DataFrame]] = {name: [] for name in subject.groups}
+    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in subject.groups}
     fits: list[FitPart] = []
     views: list[TokenView] = []
     for name in subject.datasets:
-        dataset = store.dataset(name)
-        tokens = dataset.frame()
-        matrix = _complete(store, name, subject)
-        if matrix is None:
+        rows = _complete(store, name, subject)
+        if not rows:
             continue
-        units = Units.of(dataset)
-        for group, frames in trajectories.items():
-            members = store.groups.members(group, dataset)
-            sites = choose_sites(dataset, members, None, subject.align, pad_first=False)
-            part = only(matrix, tokens[sites.tokens])
-            if part.columns.height:
-                frame = group_trajectory(part, units={name: units})
-                frames.append(frame.select(pl.lit(group).alias("group"), pl.all()))
-        fits += _fit(store, matrix, name, subject, progress)
-        contexts = chosen_contexts(matrix, subject.contexts)
-        views.append(token_view(matrix, tokens, colors, contexts, subject.step_limit, subject.marks))
+        dataset = store.dataset(name)
+        for group, frame in _trajectories(store, dataset, rows, subject):
+            frames[group].append(frame)
+        every = choose_sites(dataset, None, None, "predict", pad_first=False)
+        fits += _fit(store, every, rows, subject, progress)
+        contexts = _contexts(store, every, rows, subject.contexts)
+        models = model_steps(rows, colors, subject.step_limit, subject.marks)
+        shown = [(model.name, step) for model in models for step in model.steps]
+        matrix = pull(store.path, shown, [_sites_of(dataset, contexts)])
+        views.append(token_view(matrix, dataset.frame(), models, contexts, subject.marks))
         progress.advance(1, name)
     groups = [
         GroupPart(
             group,
-            f"{described[group]} {_where(frames)}",
-            as_json(trajectory_chart(pl.concat(frames), subject.marks, subject.models), titled=False),
+            f"{described[group]} {_where(parts)}",
+            as_json(trajectory_chart(pl.concat(parts), subject.marks, subject.models), titled=False),
         )
-        for group, frames in trajectories.items()
-        if any(frame.height for frame in frames)
+        for group, parts in frames.items()
+        if any(frame.height for frame in parts)
     ]
     analyses = [
         AnalysisPart(each.title, each.text, [as_json(chart) for chart in each.charts], each.tables)
@@ -158,36 +167,59 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     return Content(CONFIG, subject.marks, groups, fits, analyses, views)
 
 
+def _trajectories(
+    store: Store, dataset: Dataset, rows: Checkpoints, subject: Subject
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(group, its trajectories on a dataset) of each group that has a token with a loss there."""
+    sites = {
+        group: choose_sites(
+            dataset, store.groups.members(group, dataset), None, subject.align, pad_first=False
+        )
+        for group in subject.groups
+    }
+    chosen = {group: each for group, each in sites.items() if len(each.tokens)}
+    if chosen:
+        for group, sums in context_sums(store.path, rows, chosen).items():
+            yield group, trajectories({(group, dataset.name): sums}, [group])
+
+
 def _where(frames: Sequence[pl.DataFrame]) -> str:
     """How many tokens of a group have a loss in each dataset, as a sentence."""
     counts = pl.concat(frames).group_by("dataset", maintain_order=True).agg(pl.col("tokens").max())
     return f"Tokens: {', '.join(f'{tokens:,} of {dataset}' for dataset, tokens in counts.rows())}."
 
 
-def _complete(store: Store, name: str, subject: Subject) -> LossMatrix | None:
-    """The complete slices on a dataset, which alone can be set beside each other; None where there are none."""
+def _complete(store: Store, name: str, subject: Subject) -> list[tuple[str, int]]:
+    """(model, step) of the complete slices on a dataset, which alone can be set beside each other."""
     there = {each.model: each for each in subject.coverage if each.dataset == name}
     models = [
         model
         for model in subject.models
         if model in there and len(there[model].partial) < len(there[model].steps)
     ]
-    if not models:
-        return None
-    if not any(there[model].partial for model in models):
-        return store.matrix(name, models)
-    matrix = store.matrix(name, models, missing="nan")
-    kept = [step not in there[model].partial for model, step in matrix.rows.iter_rows()]
-    return LossMatrix(matrix.values[kept], matrix.rows.filter(pl.Series(kept)), matrix.columns)
+    rows = checkpoints(store.scored(models), [name], models, "all") if models else []
+    return [(model, step) for model, step in rows if step not in there[model].partial]
 
 
-def only(matrix: LossMatrix, members: pl.DataFrame) -> LossMatrix:
-    """The columns of one dataset's matrix that are among `members` (context, position), in their order."""
-    numbered = matrix.columns.select("context", "position").with_row_index("column")
-    chosen = numbered.join(members, on=["context", "position"], how="semi")["column"].sort().to_numpy()
-    if len(chosen) == matrix.columns.height:
-        return matrix
-    return LossMatrix(matrix.values[:, chosen], matrix.rows, matrix.columns[chosen])
+def _contexts(store: Store, every: Sites, rows: Checkpoints, choice: ContextChoice) -> list[int]:
+    """Numbers of the contexts that the page shows of a dataset, whose sites with a loss are `every`.
+
+    Each model counts alike for the worst: the mean of its last step's losses, of all tokens in a context.
+    """
+    if not choice.worst:
+        return [int(number) for number in np.flatnonzero(every.dataset.lengths > 1)[: choice.count]]
+    last = [(model, step) for model, step in {model: (model, step) for model, step in rows}.values()]
+    sums = context_sums(store.path, last, {"": every})[""]
+    means = pl.DataFrame({"context": sums.contexts, "loss": sums.sums.mean(axis=0) / sums.tokens})
+    ranked = means.sort("loss", "context", descending=[True, False])
+    return [int(number) for number in ranked["context"].head(choice.count)]
+
+
+def _sites_of(dataset: Dataset, contexts: Sequence[int]) -> Sites:
+    """The sites of some contexts of a dataset."""
+    context = np.repeat(np.arange(dataset.n_contexts), dataset.lengths)
+    members = np.flatnonzero(np.isin(context, np.asarray(contexts, dtype=np.int64)))
+    return choose_sites(dataset, members, None, "predict", pad_first=False)
 
 
 def as_json(chart: Chart, titled: bool = True) -> dict[str, Any]:
@@ -196,22 +228,30 @@ def as_json(chart: Chart, titled: bool = True) -> dict[str, Any]:
     return made
 
 
-def _fit(store: Store, matrix: LossMatrix, name: str, subject: Subject, progress: Progress) -> list[FitPart]:
+def _fit(
+    store: Store, every: Sites, rows: Checkpoints, subject: Subject, progress: Progress
+) -> list[FitPart]:
     """The joint PCA of one dataset's checkpoints; empty, with a word of why, where there is none."""
+    name = every.dataset.name
+    blocks = SliceBlocks(store.path, rows, [every], limit=_BLOCK_BYTES)
+    treatment, of_rows = Treatment(), Rows.of([model for model, _ in rows], "all")
     try:
-        fit = pca(matrix)
+        check_shape(blocks, COMPONENTS)
+        gram = products(blocks, of_rows, treatment)
+        fitted = fit(blocks, of_rows, treatment, gram, COMPONENTS)
     except TrajstoreError as error:
         progress.say(f"No principal components of {name}: {error}")
         return []
-    shown = min(3, fit.variance.height)
-    models = ", ".join(matrix.rows["model"].unique(maintain_order=True))
+    result = fitted.result(row_labels(rows), column_labels(every))
+    shown = min(3, result.variance.height)
+    models = ", ".join(dict.fromkeys(model for model, _ in rows))
     text = (
-        f"{matrix.rows.height} checkpoints of {models}; {matrix.columns.height:,} tokens of {name}. "
+        f"{len(rows)} checkpoints of {models}; {len(every.tokens):,} tokens of {name}. "
         f"The first {f'{shown} components hold' if shown > 1 else 'component holds'} "
-        f"{100 * fit.variance['ratio'][:shown].sum():.3g} % of the variance."
+        f"{100 * result.variance['ratio'][:shown].sum():.3g} % of the variance."
     )
-    figures = [as_json(chart) for chart in pca_charts(fit, subject.marks, subject.models)]
-    return [FitPart(name, text, figures, _top_tokens(store, fit))]
+    figures = [as_json(chart) for chart in pca_charts(result, subject.marks, subject.models)]
+    return [FitPart(name, text, figures, _top_tokens(store, result))]
 
 
 def _top_tokens(store: Store, fit: PCAResult) -> list[ComponentTokens]:

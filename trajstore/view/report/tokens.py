@@ -72,20 +72,6 @@ class ContextChoice:
     """Those of highest mean loss at the models' last steps, highest first; else the first ones."""
 
 
-def chosen_contexts(matrix: LossMatrix, choice: ContextChoice) -> list[int]:
-    """Numbers of the contexts chosen from one dataset's whole matrix.
-
-    Each model counts alike for the worst: the mean of its last step's losses, of all tokens in a context.
-    """
-    numbers = matrix.columns["context"].unique(maintain_order=True).to_list()
-    if not choice.worst:
-        return numbers[: choice.count]
-    last = matrix.rows.with_row_index("row").group_by("model").agg(pl.col("row").last())["row"].to_numpy()
-    means = matrix.columns.select("context", loss=matrix.values[last].mean(axis=0, dtype=np.float64))
-    ranked = means.group_by("context").mean().sort("loss", "context", descending=[True, False])
-    return ranked["context"].head(choice.count).to_list()
-
-
 @dataclass(frozen=True)
 class TokenView:
     """What the page shows of one dataset token by token."""
@@ -100,35 +86,39 @@ class TokenView:
     contexts: list[ContextTokens]
 
 
+def model_steps(
+    checkpoints: Sequence[tuple[str, int]], colors: dict[str, str], limit: int, marks: Sequence[Mark] = ()
+) -> list[ModelSteps]:
+    """Of each model among `checkpoints` (model, step) at most `limit` steps, evenly spread over the axis."""
+    axis = step_axis([step for _, step in checkpoints], [mark.step for mark in marks])
+    models = []
+    for model in dict.fromkeys(model for model, _ in checkpoints):
+        steps = [step for name, step in checkpoints if name == model]
+        kept = [steps[number] for number in spread(steps, limit, axis)]
+        places = [axis.position(step) for step in kept]
+        models.append(ModelSteps(model, colors[model], kept, len(steps), places))
+    return models
+
+
 def token_view(
     matrix: LossMatrix,
     tokens: pl.DataFrame,
-    colors: dict[str, str],
+    models: list[ModelSteps],
     numbers: Sequence[int],
-    step_limit: int,
     marks: Sequence[Mark] = (),
 ) -> TokenView:
-    """Contexts of one dataset by their numbers, from its whole matrix and all its tokens (`Dataset.frame()`).
+    """Contexts of one dataset by their numbers; `tokens` are all of the dataset's (`Dataset.frame()`).
 
-    `colors` by model; of each model at most `step_limit` steps are kept, evenly spread over the axis.
+    The matrix has the losses of these contexts, its rows the steps of `models`, one model after another.
     """
-    axis = step_axis(matrix.rows["step"].to_list(), [mark.step for mark in marks])
-    rows, models = [], []
-    for model in matrix.rows["model"].unique(maintain_order=True):
-        at = np.flatnonzero((matrix.rows["model"] == model).to_numpy())
-        steps = matrix.rows["step"].to_numpy()[at]
-        kept = spread(steps.tolist(), step_limit, axis)
-        rows.append(at[kept])
-        chosen = [int(step) for step in steps[kept]]
-        models.append(
-            ModelSteps(model, colors[model], chosen, len(steps), [axis.position(step) for step in chosen])
-        )
-    inside = matrix.columns["context"].is_in(numbers).to_numpy()
-    values = matrix.values[:, inside][np.concatenate(rows)]
+    ends = np.cumsum([len(model.steps) for model in models])
+    rows = [slice(end - len(model.steps), end) for model, end in zip(models, ends, strict=True)]
     contexts = []
     for number in numbers:
-        losses = [matrix.values[np.ix_(at, _columns(matrix, number))] for at in rows]
+        columns = _columns(matrix, number)
+        losses = [matrix.values[at, columns] for at in rows]
         contexts.append(_context(number, tokens.filter(context=number), losses))
+    values = matrix.values
     top = math.ceil(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1
     name = str(matrix.columns["dataset"][0])
     return TokenView(name, float(max(top, 1)), _axis_layout(models, marks), models, contexts)
