@@ -28,7 +28,7 @@ from trajstore.errors import (
     StoreUnusable,
     shortened,
 )
-from trajstore.importers.request import kind_of
+from trajstore.importers.formats import format_of
 from trajstore.schema import CATALOG, META_KEY
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import digests
@@ -308,7 +308,7 @@ def test_a_compressed_file_is_read_or_called_so(path: Path, tmp_path: Path) -> N
     assert run("ingest", tmp_path / "long.csv.gz", "-d", "d", "-s", path).exit_code == 0
     (tmp_path / "m.npy").write_bytes(packed)
     with pytest.raises(BadSource, match="compressed"):
-        kind_of(tmp_path / "m.npy", "auto")
+        format_of(tmp_path / "m.npy", "auto")
 
 
 # long texts

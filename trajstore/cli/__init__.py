@@ -23,7 +23,7 @@ from trajstore.cli.analyses import (
     spikes,
     trajectory,
 )
-from trajstore.cli.data import dataset, ingest, model, score, store, suite
+from trajstore.cli.data import dataset, ingest, measure, model, score, store, suite
 from trajstore.cli.groups import group
 from trajstore.cli.output import CommandGroup, be_quiet
 from trajstore.cli.queries import query, schema, shell, sql
@@ -74,6 +74,7 @@ for module in (
     model,
     suite,
     score,
+    measure,
     ingest,
     sql,
     query,

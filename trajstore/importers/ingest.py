@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, SliceExists, TrajstoreError
 from trajstore.importers import matrices
+from trajstore.importers.formats import Format, format_of
 from trajstore.importers.long_tables import LongFiles
-from trajstore.importers.request import Found, Request, Tally, kind_of
+from trajstore.importers.request import Found, Request, Tally
 from trajstore.importers.site_index import Sites
 from trajstore.importers.token_tables import token_ids
 from trajstore.progress import SILENT, Progress
@@ -87,10 +88,11 @@ def ingest(
     """Take the losses of files into a store, on one dataset.
 
     Tables in the long format (parquet, csv, jsonl, arrow) have columns model, step, context, position, token, loss,
-    and maybe dataset. `model` and `step` stand for those that are not there, and choose rows where they are.
-    `columns` gives the long format's name for each of theirs, empty for one to leave unread. Matrices (npy, npz, or
-    Parquet with lists) have a row a checkpoint; see `matrices`. Tables are read to the end before slices of theirs
-    are published, so that a slice may be spread over files.
+    and maybe dataset. `format` is auto, by the files' names, or one of `formats.names()`. `model` and `step` stand for
+    those that are not there, and choose rows where they are. `columns` gives the long format's name for each of
+    theirs, empty for one to leave unread. Matrices (npy, npz, or Parquet with lists) have a row a checkpoint; see
+    `matrices`. Tables are read to the end before slices of theirs are published, so that a slice may be spread over
+    files.
 
     `partial` allows slices that lack whole contexts, `replace` overwrites losses that differ. `unit` is nats, bits
     or perplexity, `dtype` that of the forward pass. `allow_large` takes losses that are too large to be nats for the
@@ -106,9 +108,9 @@ def ingest(
     if model is not None:
         check_name("model", model)
     one = isinstance(paths, str | Path)
-    files = [(path, kind_of(path, format)) for path in map(Path, [paths] if one else paths)]  # type: ignore[arg-type]
+    files = [(path, format_of(path, format)) for path in map(Path, [paths] if one else paths)]  # type: ignore[arg-type]
     if make_dataset is not None:
-        if any(matrices.is_matrix(path, kind) for path, kind in files):
+        if any(matrices.is_matrix(path, form.name) for path, form in files):
             raise BadDataset(
                 "A matrix holds no tokens, so no dataset can be made of it: trajstore dataset add"
             )
@@ -145,15 +147,15 @@ class _Job:
         self._run = f"ingest-{secrets.token_hex(6)}"
         self._there: dict[str, set[int]] = {}
 
-    def read(self, files: Sequence[tuple[Path, str]], tables: LongFiles) -> None:
+    def read(self, files: Sequence[tuple[Path, Format]], tables: LongFiles) -> None:
         """Publish the rows of matrices, and sort those of tables."""
         self.progress.start("reading", sum(path.stat().st_size for path, _ in files), "bytes")
-        for path, kind in files:
+        for path, form in files:
             try:
-                if matrices.is_matrix(path, kind):
-                    self._read_matrix(path, kind, alone=len(files) == 1)
+                if matrices.is_matrix(path, form.name):
+                    self._read_matrix(path, form.name, alone=len(files) == 1)
                 else:
-                    self._read_table(path, kind, tables)
+                    tables.read(path, form, self._advancing(path, _bytes_a_row(path, form.name)))
             except TrajstoreError as error:
                 self._fail(str(path), str(error).removeprefix(f"{path} "))
 
@@ -233,9 +235,6 @@ class _Job:
         for found in matrices.read(path, kind, self.store.path, self.sites, request, self.tally):
             self.take(found)
             advance(1)
-
-    def _read_table(self, path: Path, kind: str, tables: LongFiles) -> None:
-        tables.read(path, kind, self._advancing(path, _bytes_a_row(path, kind)))
 
     def _advancing(self, path: Path, per_row: float) -> Callable[[int], None]:
         """What moves the bar over a file by rows, of about this many bytes, and not beyond it."""

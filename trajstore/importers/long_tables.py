@@ -21,6 +21,7 @@ from trajstore.store.files import foreign_tables
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trajstore.importers.formats import Format
     from trajstore.importers.site_index import Sites
 
 _LABELS = ("model", "dataset", "step")
@@ -39,13 +40,14 @@ class LongFiles:
         self._keys: set[Key] = set()
         self._problems: dict[Key, tuple[str, int]] = {}
 
-    def read(self, path: Path, kind: str, advance: Callable[[int], None]) -> None:
+    def read(self, path: Path, form: Format, advance: Callable[[int], None]) -> None:
         """Check and sort the rows of a file; raises `BadSource` where it cannot be read or has no row asked for."""
-        columns = choose_columns(path, foreign_tables.column_names(path, kind), self._request)
+        names = foreign_tables.column_names(path, form.name, form.reader)
+        columns = choose_columns(path, names, self._request)
         self._files.append((self._rows, path))
         others: dict[str, set[object]] = {}
         taken = 0
-        for batch in foreign_tables.batches(path, kind, columns, self._request.unit):
+        for batch in foreign_tables.batches(path, form.name, columns, self._request.unit, form.reader):
             rows = self._labelled(batch, others)
             taken += len(rows.row)
             self._sort(rows)

@@ -1,4 +1,4 @@
-"""What is to be ingested: which files of which kind, whose losses they are, and how their columns are named."""
+"""What is to be ingested: whose losses files hold, and how their columns are named."""
 
 from __future__ import annotations
 
@@ -10,32 +10,12 @@ import numpy as np
 
 from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
-from trajstore.store.files.foreign_tables import KINDS
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""
 
-FORMATS = (*KINDS, "npy", "npz")
 UNITS = ("nats", "bits", "perplexity")
 """Of the losses in files; the perplexity of a token is e to its loss."""
-
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".npy": "npy",
-    ".npz": "npz",
-}
-_COMPRESSED = (".gz", ".zst")
-_READ_PACKED = {"gzip": ".gz", "zstd": ".zst"}
-"""What DuckDB unpacks of CSV and JSON lines as it reads, by the endings of their names."""
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 
 @dataclass(frozen=True)
@@ -104,44 +84,6 @@ class Found:
     """float32 (n_losses,) in canonical order, nats, NaN where the files have none; None where there is a problem."""
     problem: str = ""
     """Where and why it cannot be taken."""
-
-
-def kind_of(path: Path, asked: str) -> str:
-    """The kind of a file, by its name unless asked; raises `BadSource`."""
-    if asked not in ("auto", *FORMATS):
-        raise TrajstoreError(f"--format {asked!r}: there is auto, {', '.join(FORMATS)}.")
-    if path.is_dir():
-        raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
-    if not path.is_file():
-        raise BadSource(f"There is no file {path}.")
-    if packed := _compressed(path):
-        raise BadSource(f"{path} is {packed}")
-    if asked != "auto":
-        return asked
-    suffix = next((s.lower() for s in reversed(path.suffixes) if s.lower() not in _COMPRESSED), "")
-    if suffix not in _SUFFIXES:
-        raise BadSource(
-            f"Cannot tell from the name {path.name!r} what it holds: it ends in none of {', '.join(_SUFFIXES)}. "
-            f"Say it: --format {'|'.join(FORMATS)}"
-        )
-    return _SUFFIXES[suffix]
-
-
-def _compressed(path: Path) -> str:
-    """How a file is compressed that cannot be read so, and what to do; "" for any other."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    packed = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
-    text = next(
-        (s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")), ".csv"
-    )
-    if not packed or (path.suffix.lower() == _READ_PACKED.get(packed) and path.suffixes[-2:-1] != []):
-        return ""
-    ending = _READ_PACKED.get(packed)
-    as_it_is = (
-        f", or, if it holds such text, name it {path.stem.split('.')[0]}{text}{ending}" if ending else ""
-    )
-    return f"compressed ({packed}). Unpack it first{as_it_is}."
 
 
 def steps_in(path: Path) -> list[int]:

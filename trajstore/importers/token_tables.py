@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import BadDataset, runs
+from trajstore.importers.formats import Format
 from trajstore.importers.request import Request, choose_columns
 from trajstore.store.files import foreign_tables
 
@@ -19,23 +20,23 @@ _SITE = ("context", "position", "token")
 
 
 def token_ids(
-    files: Iterable[tuple[Path, str]], request: Request, bos: int | None = None
+    files: Iterable[tuple[Path, Format]], request: Request, bos: int | None = None
 ) -> list[np.ndarray]:
-    """The ids of each context, int32, from (path, kind) of every file.
+    """The ids of each context, int32, from (path, format) of every file.
 
     `bos` stands at position 0 of contexts without a row for it. Raises `BadDataset` for ids that are missing or
     contradict each other, and `BadSource`.
     """
     seen = pl.DataFrame(schema=dict.fromkeys(_SITE, pl.Int64))
-    for path, kind in files:
-        columns = choose_columns(path, foreign_tables.column_names(path, kind), request)
+    for path, form in files:
+        columns = choose_columns(path, foreign_tables.column_names(path, form.name, form.reader), request)
         if "token" not in columns:
             raise BadDataset(
                 f"{path} has no column 'token', so no dataset can be made of it. Name the one that holds it: "
                 "--map THEIRS=token"
             )
         wanted = {name: theirs for name, theirs in columns.items() if name in (*_SITE, "dataset")}
-        for batch in foreign_tables.batches(path, kind, wanted):
+        for batch in foreign_tables.batches(path, form.name, wanted, reader=form.reader):
             frame = pl.DataFrame(batch).with_columns(pl.col("token").replace(foreign_tables.UNREADABLE, None))
             if "dataset" in frame.columns:
                 frame = frame.filter(dataset=request.dataset)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
+def _complete_formats(incomplete: str) -> list[str]:
+    """The formats that begin so, for the shell."""
+    from trajstore.importers.formats import names
+
+    return [name for name in ("auto", *names()) if name.startswith(incomplete)]
+
+
 def ingest(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH", help="Files; a slice may be spread over several.")
@@ -45,7 +52,12 @@ def ingest(
         Path | None, typer.Option(help="The same from a file: .npy, or numbers in text.")
     ] = None,
     kind: Annotated[
-        str, typer.Option("--format", help="auto (by the name), parquet, csv, jsonl, arrow, npy or npz.")
+        str,
+        typer.Option(
+            "--format",
+            autocompletion=_complete_formats,
+            help="auto (by the name), parquet, csv, jsonl, arrow, npy, npz, or one that an installed package adds.",
+        ),
     ] = "auto",
     mapped: Annotated[
         list[str] | None,

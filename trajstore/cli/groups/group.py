@@ -50,7 +50,8 @@ def add(
         str | None,
         typer.Option(
             metavar="MODULE:FUNCTION",
-            help="Function that gets a context's tokens as a Polars frame and gives a bool for each.",
+            help="Function that gets a context's tokens as a Polars frame and gives a bool for each; or a name of "
+            "group list --available.",
         ),
     ] = None,
     sites: Annotated[
@@ -130,6 +131,12 @@ def list_(
             help="A column for each of these; commas join them [default: for each of four at most, else the sum].",
         ),
     ] = None,
+    available: Annotated[
+        bool,
+        typer.Option(
+            "--available", help="Instead, the named functions that group add --python can make one of."
+        ),
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,7 +148,11 @@ def list_(
     Example:
       trajstore group list
       trajstore group list --no-sizes
+      trajstore group list --available
     """
+    if available:
+        _list_available(as_json)
+        return
     with open_store(store) as opened:
         groups = opened.groups.list(sizes=sizes, progress=bars())
         every = opened.dataset_names() if sizes else []
@@ -165,6 +176,18 @@ def list_(
     print_rows(rows, False)
     if len(every) > _WIDEST and not datasets:
         say(f"tokens: in all {len(every)} datasets together; -d DATASET shows one, --json all.")
+
+
+def _list_available(as_json: bool) -> None:
+    """The named group functions, and why those that cannot be used cannot."""
+    from trajstore.store.groups.named_functions import available
+
+    functions = available()
+    columns = ("name", "function", "description", "package")
+    print_rows([{name: getattr(each, name) for name in columns} for each in functions], as_json, columns)
+    for each in functions:
+        if each.problem:
+            say(f"{each.name} of the package {each.package} cannot be used: {each.problem}", needed=True)
 
 
 def _noted(group: Group) -> str:

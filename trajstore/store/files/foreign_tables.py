@@ -1,7 +1,8 @@
-"""Tables of losses computed elsewhere, read in batches: Parquet, CSV, JSON lines and Arrow files of any size.
+"""Tables of losses computed elsewhere, read in batches: Parquet, CSV and JSON lines of any size, and Arrow batches.
 
 A private DuckDB connection reads one file and nothing of the store; it streams, so that memory does not grow with the
-file. Values are cast to the types of the long format, and what cannot be cast is null. Nothing is checked here.
+file. Of formats that DuckDB does not read, a function gives Arrow batches of whatever columns and types. Values are
+cast to the types of the long format, and what cannot be cast is null. Nothing is checked here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import csv
 import glob
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import pyarrow as pa
 from trajstore.errors import BadSource, shortened
 from trajstore.store.quoting import identifier, quoted
 
-KINDS = ("parquet", "csv", "jsonl", "arrow")
+Reader = Callable[[Path], pa.RecordBatchReader]
+"""Opens a file as Arrow batches, anew with each call."""
 
 TEXT = ("model", "dataset")
 """Columns of the long format that hold text; `loss` holds float32, all others whole numbers."""
@@ -30,9 +32,8 @@ BATCH = 1 << 17
 _TABLES = {
     "parquet": "read_parquet({}, hive_partitioning = false)",
     "jsonl": "read_json({}, format = 'newline_delimited')",
-    "arrow": "foreign_table",
 }
-_ARROW = _TABLES["arrow"]
+_ARROW = "foreign_table"
 _MEMORY = "256MB"
 _THREADS = 2
 
@@ -42,11 +43,14 @@ UNREADABLE = -(2**63 - 1)
 """A token that is there and is no whole number."""
 
 
-def column_names(path: Path, kind: str) -> list[str]:
-    """The columns of a file; raises `BadSource` where it cannot be read as what it is said to be."""
+def column_names(path: Path, kind: str, reader: Reader | None = None) -> list[str]:
+    """The columns of a file; raises `BadSource` where it cannot be read as what it is said to be.
+
+    `kind` is parquet, csv or jsonl, which DuckDB reads, or the name of what `reader` opens.
+    """
     with _reading(path, kind):
-        if kind == "arrow":
-            return list(_arrow_reader(path).schema.names)
+        if reader is not None:
+            return list(reader(path).schema.names)
         with _connection() as connection:
             if kind == "csv":
                 return _header(connection, path)[0]
@@ -56,9 +60,9 @@ def column_names(path: Path, kind: str) -> list[str]:
 
 
 def batches(
-    path: Path, kind: str, columns: Mapping[str, str], unit: str = "nats"
+    path: Path, kind: str, columns: Mapping[str, str], unit: str = "nats", reader: Reader | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a file in its order, in batches with the columns asked for.
+    """The rows of a file in its order, in batches with the columns asked for; `kind` and `reader` as above.
 
     `columns` gives the file's name for each column of the long format. Text is utf8, whole numbers are int64, the loss
     is float32 in nats whatever the `unit`: "bits" are multiplied by ln 2, and of a "perplexity" the logarithm is taken.
@@ -67,9 +71,10 @@ def batches(
     texts = kind in ("csv", "jsonl")
     chosen = ", ".join(f"{_cast(ours, theirs, unit, texts)} AS {ours}" for ours, theirs in columns.items())
     with _reading(path, kind), _connection() as connection:
-        if kind == "arrow":
-            connection.register(_ARROW, _arrow_reader(path))
-        source = _source(connection, path, kind, list(columns.values()))
+        if reader is None:
+            source = _source(connection, path, kind, list(columns.values()))
+        else:
+            connection.register(source := _ARROW, reader(path))
         yield from connection.sql(f"SELECT {chosen} FROM {source}").arrow(BATCH)
 
 
@@ -144,7 +149,7 @@ def _literal(path: Path) -> str:
     return quoted(glob.escape(text))
 
 
-def _arrow_reader(path: Path) -> pa.RecordBatchReader:
+def arrow_reader(path: Path) -> pa.RecordBatchReader:
     """An Arrow file (Feather) or stream, mapped rather than read."""
     try:
         file = pa.ipc.open_file(pa.memory_map(str(path)))

@@ -37,7 +37,7 @@ from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
 from trajstore.store.files.group_tables import Code, Made, Sites
-from trajstore.store.groups import given_sites, python_functions, trial, writes
+from trajstore.store.groups import given_sites, named_functions, python_functions, trial, writes
 from trajstore.store.groups import refresh as grouprefresh
 from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups.sizes import Counted
@@ -189,7 +189,7 @@ class Groups:
         replace: bool = False,
         progress: Progress = SILENT,
     ) -> Group:
-        """Add a group from MODULE:FUNCTION, run over every context of these datasets, by default of all.
+        """Add a group from MODULE:FUNCTION, or a named function, run over each context of these datasets, or of all.
 
         The function gets one context's tokens as a Polars frame (dataset, context, position, token, text, item,
         item_position, role; a row a token, position 0 included) and returns a list, numpy array or Polars series of as
@@ -198,7 +198,7 @@ class Groups:
         as `add`; then nothing is written. See `refresh` for what makes it stale.
         """
         self._check_free(name)
-        run, code = python_functions.load(function)
+        run, code = python_functions.load(named_functions.resolve(function))
         asked = self._store.dataset_names() if datasets is None else dict.fromkeys(datasets)
         chosen = [self._store.dataset(each) for each in asked]
         description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]

@@ -53,6 +53,17 @@ def code_of(function: str) -> Code:
     return _code(source, name)
 
 
+def first_line(function: str) -> str:
+    """The first line of the docstring of MODULE:FUNCTION, from its file; runs nothing of it. Raises `GroupError`."""
+    module, name = _split(function)
+    with _working_folder():
+        source = _find(module)
+    for each in _statements(source):
+        if isinstance(each, ast.FunctionDef) and each.name == name:
+            return (ast.get_docstring(each) or "").partition("\n")[0]
+    return ""
+
+
 def load(function: str) -> tuple[Function, Code]:
     """The function of MODULE:FUNCTION, from its file as it is now; raises `GroupError`."""
     module, name = _split(function)
@@ -160,7 +171,7 @@ def _split(function: str) -> tuple[str, str]:
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise GroupError(
             f"{function!r} names no function. It takes MODULE:FUNCTION, as in mygroups:rhymes for the function rhymes "
-            "in mygroups.py, in the working folder or installed."
+            "in mygroups.py, in the working folder or installed, or a name that trajstore group list --available shows."
         )
     return module, name
 
@@ -228,17 +239,21 @@ def _run(source: Source) -> ModuleType:
 
 def _code(source: Source, name: str) -> Code:
     """The hashes of a module's file and of a function's lines in it."""
-    try:
-        statements = ast.parse(source.text).body
-    except (SyntaxError, ValueError) as error:
-        raise GroupError(f"{source.path} cannot be imported: {error}") from error
     own = ""
-    for each in statements:
+    for each in _statements(source):
         if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name == name:
             lines = source.text.splitlines(keepends=True)
             first = min([each.lineno, *(decorator.lineno for decorator in each.decorator_list)])
             own = _hash(b"".join(lines[first - 1 : each.end_lineno]))
     return Code(f"{source.module}:{name}", _hash(source.text), own)
+
+
+def _statements(source: Source) -> list[ast.stmt]:
+    """The statements of a module's file; raises `GroupError`."""
+    try:
+        return ast.parse(source.text).body
+    except (SyntaxError, ValueError) as error:
+        raise GroupError(f"{source.path} cannot be imported: {error}") from error
 
 
 def _hash(data: bytes) -> str:

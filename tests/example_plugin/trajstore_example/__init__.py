@@ -1,0 +1,1 @@
+"""What a package adds to trajstore: two measures, a group function and an importer."""

@@ -1,0 +1,45 @@
+"""measure list: what can be measured of a checkpoint beside its losses."""
+
+from __future__ import annotations
+
+import typer
+
+from trajstore.cli.output import CommandGroup, JsonOption, print_rows, say
+
+
+def list_(as_json: JsonOption = False) -> None:
+    """List the measures, trajstore's own and those that installed packages add.
+
+    \b
+    Example:
+      trajstore measure list
+    """
+    from trajstore.measures.definitions import available
+
+    measures, problems = available()
+    rows = [
+        {
+            "measure": each.definition.name,
+            "formula": each.definition.formula,
+            "unit": each.definition.unit,
+            "axes": ", ".join(each.definition.axes),
+            "score with": each.definition.option or f"--measures {each.definition.name}",
+            "package": each.package,
+        }
+        for each in measures
+    ]
+    print_rows(rows, as_json)
+    for problem in problems:
+        say(str(problem), needed=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's command."""
+    family = typer.Typer(
+        cls=CommandGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Scalars of a checkpoint beside its losses.",
+    )
+    family.command("list")(list_)
+    app.add_typer(family, name="measure")
