@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.simulated_shapes import CURVES, LOG12, LOG20, PYTHIA, losses
+from trajstore.analysis.shapes.forms import Bases
+from trajstore.analysis.shapes.model_choice import choose
+from trajstore.analysis.shapes.refitting import refitted_rho
 from trajstore.analysis.shapes.shapes import Shaper
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
@@ -60,12 +63,41 @@ def test_shapes_of_one_model(count: int, deviation: float, rho: float) -> None:
     for curve in S:
         assert found[curve]["S"] >= least(deviation, rho), curve
     for curve in SEVERAL:
-        assert found[curve]["S"] <= (5 if deviation == 0.1 else 25), curve
+        assert found[curve]["S"] <= (5 if deviation == 0.1 else 10), (curve, "of 60, chance adds 5 %")
     for curve in SEVERAL[:2]:
         assert deviation == 0.3 or found[curve]["other"] >= 70, curve
     assert found["law, late drop"]["S"] <= 5
     assert deviation == 0.3 or found["law, late drop"]["late_drop"] >= (40 if count == 154 else 15)
     assert deviation == 0.3 or found["scaling law"]["power_law"] >= 75
+
+
+@pytest.mark.parametrize(("count", "rho"), [(154, 0.8), (20, 0.0)])
+def test_a_fall_with_a_later_hump_is_no_sigmoid(count: int, rho: float) -> None:
+    """Every token has a hump of 3.3 to 8.3 times the noise, so that no other tells how much of it noise is."""
+    found = rates(told(count, losses("fall, later hump", STEPS[count], 200, 0.3, rho, seed=3)))
+    assert found["S"] <= 5
+    assert found["other"] >= 45
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_rho_of_few_checkpoints_is_that_of_the_noise(rho: float) -> None:
+    """Two changes are no slow noise."""
+    bases = Bases(Schedule.of(LOG20), 0.0)
+    for curve in ("two sigmoids", "fall, later hump"):
+        values = losses(curve, LOG20, 100, 0.3, rho).T.astype(float)
+        assert refitted_rho(bases, values) == pytest.approx(rho, abs=0.25)
+
+
+@pytest.mark.parametrize("count", [154, 20])
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_noise_alone_seldom_has_a_bump(count: int, rho: float) -> None:
+    """Beside sigmoids fitted to simulated ones, a bump is as rare as is said."""
+    bases = Bases(Schedule.of(STEPS[count]), rho)
+    values = losses("sigmoid, w", STEPS[count], 600, 0.1, rho, seed=5).T.astype(float)
+    fit = choose(bases, values).fits["sigmoid"]
+    white, _ = bases.whitened(values)
+    share = (bases.bump(fit.shape, fit.left(bases, white)) > bases.largest_bump).mean()
+    assert 0.005 < share < 0.09
 
 
 def test_twelve_steps_call_no_scaling_law_s_shaped() -> None:
@@ -110,7 +142,7 @@ def test_shapes_of_models_of_one_curve(count: int, curve: str) -> None:
         elif curve in S and count > 12:
             assert found["S"] >= least(deviation, rho)
         elif curve in SEVERAL and count > 12:
-            assert found["S"] <= (5 if deviation == 0.1 else 30)
+            assert found["S"] <= 5
             assert deviation == 0.3 or found["other"] >= (0 if curve == "mean loss" else 70)
         elif count > 12:
             assert found["S"] <= 5

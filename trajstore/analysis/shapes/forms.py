@@ -18,6 +18,7 @@ is an exponential of s, as steep in log step as many a sigmoid. s₀ lies betwee
 last checkpoint but one.
 
 A free curve, a sum of cosines over log step, follows whatever is smooth; what it leaves is a token's short-range noise.
+A bump, 4S(1 − S) up or down, is looked for in what a sigmoid or step leaves after its midpoint.
 
 What is least is the weighted sum of squares of the whitened residuals (`ar1`). Linear parameters are solved for; the
 others are looked for on a grid, whose bases are the same for all tokens of one ρ, so that a grid is one matrix product,
@@ -32,7 +33,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trajstore.analysis.statistics.ar1 import whiten
+from trajstore.analysis.statistics.ar1 import simulate, whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 
 WIDTH = 2 * float(np.log(9))
@@ -63,6 +64,20 @@ ROUNDING = 1e-10
 """Variance of what float32 losses are off by, nats²; keeps ratios finite where a fit is perfect."""
 _FREE, _CHECKPOINTS_A_COSINE = 16, 3
 """Most cosines of a free curve, and checkpoints for each."""
+_BUMP_RATIO, _BUMP_SPACING = 1.6, 1.2
+"""Of neighbouring widths of bumps, and of the distance of their midpoints to w."""
+_NARROWEST_BUMP, _CHECKPOINTS_A_BUMP = 0.2, 3
+"""Least w of a bump, and checkpoints that its upper half has at least."""
+_HALF = float(np.log(3 + 2 * np.sqrt(2)))
+"""Where 4S(1 − S) is a half, in units of w from its midpoint."""
+_OWN = 0.25
+"""Share of a bump's squares that a change of the sigmoid's parameters may not explain."""
+FEW = 60
+"""Fewer checkpoints tell ρ badly, and show no more than large bumps."""
+_CHANCE, _CHANCE_OF_FEW = 0.03, 0.05
+"""How often noise alone may show a bump: the fewer the checkpoints, the more bumps it would hide."""
+_BY_CHANCE = 4000
+"""Trajectories of noise from which it is told what noise shows."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +128,14 @@ class Limits:
         nearer: np.ndarray = np.minimum(midpoints - self.places[0], self.places[-1] - midpoints)
         return nearer * (2 / WIDTH)
 
-    def grid(self, ratio: float = _RATIO, spacing: float = _SPACING) -> np.ndarray:
+    def grid(
+        self, ratio: float = _RATIO, spacing: float = _SPACING, narrowest: float | None = None
+    ) -> np.ndarray:
         """Midpoints and widths, float64 (points, 2); those that no checkpoint lies within are a step's."""
-        count = 1 + int(np.ceil(np.log(self.widest / self.narrowest) / np.log(ratio)))
+        least = min(narrowest or self.narrowest, self.widest)
+        count = 1 + int(np.ceil(np.log(self.widest / least) / np.log(ratio)))
         points = []
-        for width in np.geomspace(self.narrowest, self.widest, count):
+        for width in np.geomspace(least, self.widest, count):
             n = 2 + int((self.high - self.low) / (spacing * width))
             midpoints = np.linspace(self.low, self.high, n)
             near = np.abs(midpoints[:, None] - self.places).min(axis=1) <= WIDTH / 2 * width
@@ -240,6 +258,61 @@ class Bases:
         k, n = self._free_curve.shape
         ratio: np.ndarray = (smooth / k + ROUNDING) / (rest / (n - k) + ROUNDING)
         return ratio, (k, n - k)
+
+    @cached_property
+    def _bumps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Midpoints, and curves whitened but not weighed, of length 1, float32 (bumps, steps)."""
+        places, limits = self.schedule.places, self.limits
+        points = limits.grid(_BUMP_RATIO, _BUMP_SPACING, _NARROWEST_BUMP)
+        seen = (np.abs(points[:, :1] - places) <= _HALF * points[:, 1:]).sum(axis=1) >= _CHECKPOINTS_A_BUMP
+        points = points[seen & (points[:, 1] <= limits.reach(points[:, 0]))]
+        s = falling(places, *points.T)
+        return points[:, 0], self._plain(4 * s * (1 - s))
+
+    def _plain(self, curves: np.ndarray) -> np.ndarray:
+        """Curves (curves, steps) whitened, but not weighed, of length 1, float32; 0 where they are."""
+        white = whiten(curves, self.rho, np.ones(curves.shape[1]))
+        length = np.linalg.norm(white, axis=1, keepdims=True)
+        found: np.ndarray = (white / np.maximum(length, ROUNDING)).astype(np.float32)
+        return found
+
+    def bump(self, shape: np.ndarray, left: np.ndarray) -> np.ndarray:
+        """The largest t of a bump after the midpoint in what sigmoids leave, m and w (tokens, 2), float64 (tokens,).
+
+        `left` are whitened residuals (tokens, steps). What a change of a, d, m and w explains is no bump, and each
+        checkpoint counts as much as any. 0 where no bump has its place.
+        """
+        midpoints, bumps = self._bumps
+        if not len(bumps):
+            return np.zeros(len(left))
+        rest = (left / np.sqrt(self.weights)).astype(np.float32)
+        s = falling(self.schedule.places, *shape.T)
+        slope = s * (1 - s)
+        by_width = slope * (self.schedule.places - shape[:, :1])
+        taken: list[np.ndarray] = []
+        own = np.ones((len(left), len(bumps)), np.float32)
+        for curves in (np.ones_like(s), s, slope, by_width):
+            taken.append(_beside(self._plain(curves), taken))
+            rest = rest - _dot(rest, taken[-1]) * taken[-1]
+            own -= (taken[-1] @ bumps.T) ** 2
+        along = np.where((own > _OWN) & (midpoints > shape[:, :1]), rest @ bumps.T, 0)
+        explained = (along**2 / np.maximum(own, _OWN)).max(axis=1).astype(np.float64)
+        unexplained = np.maximum((rest**2).sum(axis=1) - explained, 0)
+        degrees = max(left.shape[1] - len(taken) - 1, 1)
+        found: np.ndarray = np.sqrt(explained / (unexplained / degrees + ROUNDING))
+        return found
+
+    @cached_property
+    def largest_bump(self) -> float:
+        """The t of a bump that noise alone exceeds in `_CHANCE` of the tokens; simulated, the same each time."""
+        rng, limits = np.random.default_rng(0), self.limits
+        noise = simulate(len(self.schedule.places), _BY_CHANCE, self.rho, rng)
+        midpoints = rng.uniform(limits.low, limits.high, _BY_CHANCE)
+        narrowest, widest = np.log([limits.narrowest, limits.widest_sigmoid]).tolist()
+        widths = np.exp(rng.uniform(narrowest, widest, _BY_CHANCE))
+        found = self.bump(np.stack([midpoints, widths], axis=1), self._white(noise))
+        chance = _CHANCE if len(self.schedule.places) >= FEW else _CHANCE_OF_FEW
+        return float(np.quantile(found, 1 - chance))
 
     @cached_property
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,10 @@ constant is a special case of all, a line of a power and a law, a power of a law
 too narrow to be seen) of each other and of a turn. A turn between two checkpoints, which they show less than half of,
 is undecided, and so is one that goes below 0, as no loss does, by a tenth of it.
 
+A sigmoid or step that leaves a bump after its midpoint, up or down, larger than noise shows by chance is undecided:
+there BIC, which sees two changes only where a second pays for three more parameters, lets pass a fall with a later
+hump that is no larger than some four times the noise.
+
 No form need fit. One that is `DECIDED` above a free curve (`forms`) or a compound leaves what the token's short-range
 noise does not explain, and is undecided.
 """
@@ -23,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtri
 
-from trajstore.analysis.shapes.forms import ROUNDING, Bases
+from trajstore.analysis.shapes.forms import FEW, ROUNDING, Bases
 from trajstore.analysis.shapes.least_squares import Fit, Kind, evaluate, refine
 from trajstore.analysis.shapes.two_changes import COMPOUNDS, PARAMETERS, fit_compounds, saved
 
@@ -67,9 +71,7 @@ FITS = 0.999
 """Quantile of the F distribution above which what a form leaves is no short-range noise (`forms`)."""
 _PROMISING, _MISFIT = 12.0, 0.95
 """Compounds are fitted where one more part, beside a form that stays as it is, saves this much of n·ln(squares) and
-all but `DECIDED` of what it costs, or where what that form leaves is above this quantile."""
-_FEW = 60
-"""Of fewer checkpoints they are fitted to all tokens."""
+all but `DECIDED` of what it costs, or where what that form leaves is above this quantile; of few checkpoints always."""
 _MOST = 4.0
 """Most that the correction for few checkpoints multiplies a penalty by."""
 
@@ -168,6 +170,7 @@ def choose(bases: Bases, values: np.ndarray) -> Choice:
     clear = np.where(rivals[best], single, np.inf).min(axis=1) - lowest
     ahead = np.where(compound, lowest - pairs, clear)
     unfit = ~compound & ((misfit > fdtri(*degrees, FITS)) | (pairs - lowest < COMPOUND))
+    unfit |= _bumpy(bases, left, fits, np.where(compound, -1, best))
     return Choice(bases, fits, bics, bics.argmin(axis=1), ahead, unfit)
 
 
@@ -194,7 +197,7 @@ def _singles(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, F
 
 def _worth_compounds(bases: Bases, left: np.ndarray, misfit: np.ndarray, bic: np.ndarray) -> np.ndarray:
     """Numbers of the tokens that compounds are fitted to, by what the best form leaves, and if it is much; int64."""
-    if len(bases.schedule.steps) < _FEW:
+    if len(bases.schedule.steps) < FEW:
         return np.arange(len(left))
     own = np.array([_penalty(bases, parameters) for parameters in SINGLES.values()])[bic.argmin(axis=1)]
     cost = _penalty(bases, PARAMETERS) - own - DECIDED
@@ -208,6 +211,19 @@ def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.nda
         tokens = np.flatnonzero(best == number)
         left[tokens] = fit.take(tokens).left(bases, white[tokens])
     return left
+
+
+def _bumpy(bases: Bases, left: np.ndarray, fits: Mapping[Kind, Fit], best: np.ndarray) -> np.ndarray:
+    """Whether what the best form, a sigmoid or a step, leaves of whitened tokens has a bump in it, bool (tokens,)."""
+    found = np.zeros(len(left), bool)
+    for number, kind in enumerate(fits):
+        if kind in ("sigmoid", "step"):
+            tokens = np.flatnonzero(best == number)
+            shape = fits[kind].shape[tokens]
+            if kind == "step":
+                shape = np.append(shape, np.full_like(shape, bases.limits.narrowest), axis=1)
+            found[tokens] = bases.bump(shape, left[tokens]) > bases.largest_bump
+    return found
 
 
 def _add_compounds(

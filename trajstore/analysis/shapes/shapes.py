@@ -7,8 +7,8 @@ steps' weights in `schedule`, the noise in `ar1`, and how one is chosen in `choi
 widths doublings of the step. Opens no store.
 
 On simulated trajectories at noise of 0.1 and 0.3 nats, ρ 0 and 0.8 (400 tokens each, Pythia's 154 steps and 20 evenly
-on a log axis), 0.2 % at most of scaling laws are called S-shaped, 1.5 % of flat curves, power laws and humps, and of
-sigmoids 79 to 99 %; of a fall with a later hump up to 12 and 23 % at 0.3 nats
+on a log axis), no scaling laws are called S-shaped, 1.8 % at most of flat curves, power laws and humps, 3 % at most of
+two sigmoids and of a fall with a hump later, 3.3 to 28 times the noise, and of sigmoids 78 to 96 %
 (tests/analysis/shapes/test_shape_rates.py).
 """
 
@@ -22,9 +22,10 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.shapes.forms import WIDTH, Bases
+from trajstore.analysis.shapes.forms import FEW, WIDTH, Bases
 from trajstore.analysis.shapes.least_squares import Kind
 from trajstore.analysis.shapes.model_choice import KINDS, Choice, choose
+from trajstore.analysis.shapes.refitting import refitted_rho
 from trajstore.analysis.shapes.two_changes import COMPOUNDS
 from trajstore.analysis.statistics.ar1 import RHOS, Noise
 from trajstore.analysis.statistics.log_steps import Schedule
@@ -77,8 +78,11 @@ class Shaper:
         """`sample` are losses (steps, tokens) of some tokens, from which the noise is told; `seed` is of `Noise`."""
         self.schedule = schedule
         self._flexible = Bases(schedule, 0.0, np.ones(len(schedule.steps)))
-        self.noise = Noise.estimate(sample.T.astype(np.float64), self._flexible.leftover, seed)
         self._bases = [Bases(schedule, rho) for rho in RHOS.tolist()]
+        values = sample.T.astype(np.float64)
+        self.noise = Noise.estimate(values, self._flexible.leftover, seed)
+        if len(schedule.steps) < FEW:
+            self.noise = self.noise.at(refitted_rho(self._bases[0], values, seed))
 
     def fit(
         self, losses: np.ndarray, done: Callable[[int], None] = lambda _: None, threads: int | None = None

@@ -13,7 +13,7 @@ over 21 checkpoints, this 3 %.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Noise:
     """Its median over tokens."""
     own: float
     """How much a token's own correlation counts beside the median, 0 to 1."""
+    misfit: float = 0.0
+    """What the median has that is no noise's, but of curves that flexible ones do not follow."""
 
     @classmethod
     def estimate(cls, sample: np.ndarray, leftover: Leftover, seed: int = 0) -> Noise:
@@ -86,11 +88,15 @@ class Noise:
     @property
     def rho(self) -> float:
         """The dataset's."""
-        return float(self._rho(np.array([self.middle]))[0])
+        return float(self._rho(np.array([self.middle - self.misfit]))[0])
+
+    def at(self, rho: float) -> Noise:
+        """The same where the dataset's ρ is known to be this."""
+        return replace(self, misfit=self.middle - float(np.interp(rho, RHOS, self.correlations)))
 
     def rhos(self, residuals: np.ndarray) -> np.ndarray:
         """Number in `RHOS` of each token's ρ, int64 (tokens,), from what the flexible curve left."""
-        drawn = self.middle + self.own * (neighbours(residuals) - self.middle)
+        drawn = self.middle - self.misfit + self.own * (neighbours(residuals) - self.middle)
         nearest: np.ndarray = np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
         return nearest
 
