@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trajstore.pipelines.matrix_inputs import hash_columns
+from trajstore.schema import is_name
 from trajstore.store.catalog.dependencies import Foundations
+from trajstore.store.catalog.expressions import is_call
 from trajstore.store.files import findings
 
 if TYPE_CHECKING:
@@ -63,9 +65,13 @@ class Request:
 
 
 def finding_name(parts: Iterable[str], options: object) -> str:
-    """The parts and six digits of a hash of all options, which are JSON, joined by hyphens."""
+    """The parts and six digits of a hash of all options, which are JSON, joined by hyphens.
+
+    Of a part that cannot stand in a name, such as a group's expression, it takes the letters and digits.
+    """
     digits = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:6]
-    return "-".join([*parts, digits])
+    plain = [part if is_name(part) else name_part(part) for part in parts]
+    return "-".join([*filter(None, plain), digits])
 
 
 def one_or_many(names: Sequence[str], noun: str) -> str:
@@ -91,9 +97,13 @@ def facts_of_sites(sites: Iterable[Sites]) -> dict[str, dict[str, Any]]:
 
 
 def group_hashes(store: Store, groups: Iterable[str | None]) -> dict[str, str]:
-    """By group: the hash of its definition and all that it stands on; what is no group of the store has none."""
-    known, foundations = store.groups.names(), Foundations.of(store.path)
-    return {group: foundations.sha256(group) for group in groups if group is not None and group in known}
+    """By group or expression: the hash of its definition and all that it stands on; a macro's call alone has none."""
+    foundations = Foundations.of(store.path)
+    return {
+        group: foundations.sha256(group)
+        for group in groups
+        if group is not None and not is_call(group) and foundations.has(group)
+    }
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -19,8 +19,8 @@ from trajstore.pipelines.finding_facts import Request, finding_name, group_hashe
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
+from trajstore.store.catalog.expressions import is_call
 from trajstore.store.files.findings import Replace
-from trajstore.store.groups.macro_calls import is_call
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:

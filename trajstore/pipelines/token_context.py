@@ -69,7 +69,7 @@ def examples(
     chosen = None if checkpoint is None or not sizes else _checkpoint(store, checkpoint, list(sizes))
     if chosen is not None:
         drawn = drawn.with_columns(_losses(store, drawn, *chosen))
-    description = store.groups.definition(group).description
+    description = store.groups.description(group)
     return Examples(group, description, sizes, align, seed, chosen, with_context(store, drawn, width))
 
 

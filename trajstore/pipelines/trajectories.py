@@ -15,15 +15,11 @@ from trajstore.analysis.trajectories import trajectories as curves
 from trajstore.argument_names import also_named
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep, listed
 from trajstore.progress import SILENT, Progress
-from trajstore.store.groups.macro_calls import called_members, check_call, is_call
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
 from trajstore.store.matrix.context_sums import ContextSums, context_sums
 from trajstore.store.matrix.matrix import Align, Sites, check_align, choose_sites, context_range
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from trajstore.store.files.datasets import Dataset
     from trajstore.store.store import Store
 
 
@@ -60,7 +56,7 @@ def trajectories(
 ) -> pl.DataFrame:
     """Mean loss by step of each group, or differences, with `group` before the columns of `trajectories.SCHEMA`.
 
-    A group may be a macro's call, `position_is(500)`. `comparison` says what is pooled and what is subtracted; a model
+    A group may be an expression, `position_is(500)`. `comparison` says what is pooled and what is subtracted; a model
     that is subtracted need not be in the selection. A dataset in which a group has no token with a loss gives no rows.
     Where no datasets are given, neither does one on which none of the models has losses, or that has none of the
     contexts, or of the steps where no model is named in full. Raises `NothingChosen` where no rows are left, otherwise
@@ -100,7 +96,7 @@ def _gathered(
     """Sums by (group, dataset) of what is compared together: a dataset's, or all; raises as `trajectories`."""
     check_align(chosen.align)
     every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
-    check_groups(store, every)
+    store.groups.check(*every)
     rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
     empty = set(every)
     reasons: list[NothingChosen] = []
@@ -155,26 +151,12 @@ def _incomparable(asked: Comparison) -> str:
     return "No step is there for all that should be pooled. See what is there: trajstore status"
 
 
-def check_groups(store: Store, groups: Sequence[str]) -> None:
-    """Raise `UnknownName` or `QueryError` for what is neither a group nor a macro's call that gives one."""
-    for group in groups:
-        if is_call(group):
-            check_call(store, group)
-        else:
-            store.groups.definition(group)
-
-
-def members(store: Store, group: str, dataset: Dataset) -> np.ndarray:
-    """Rows of the dataset's tokens.parquet that are in a group or given by a macro's call, int64, ascending."""
-    return called_members(store, group, dataset) if is_call(group) else store.groups.members(group, dataset)
-
-
 def sites_by_group(store: Store, groups: Sequence[str], dataset: str, chosen: Selection) -> dict[str, Sites]:
     """Sites in a dataset of each group that has a token with a loss there; raises `NothingChosen` where none has."""
     here = store.dataset(dataset)
     sites = {}
     for group in groups:
-        inside = members(store, group, here)
+        inside = store.groups.members(group, here)
         sites[group] = choose_sites(here, inside, chosen.contexts, chosen.align, pad_first=False)
     if not (kept := {group: each for group, each in sites.items() if len(each.tokens)}):
         raise nothing_in(groups, [dataset])

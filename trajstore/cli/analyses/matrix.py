@@ -107,7 +107,12 @@ ReplaceOption = Annotated[
 ]
 GroupOption = Annotated[
     str | None,
-    typer.Option("--group", "-g", autocompletion=complete_groups, help="Take only this group's tokens."),
+    typer.Option(
+        "--group",
+        "-g",
+        autocompletion=complete_groups,
+        help="Take only this group's tokens: a name, a call such as 'position_is(50)', or 'a & b', 'a | b', 'a - b'.",
+    ),
 ]
 
 

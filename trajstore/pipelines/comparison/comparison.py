@@ -33,7 +33,7 @@ from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownNa
 from trajstore.pipelines.differences.checkpoint_pairs import EVERY, contexts_of, shared_steps
 from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.pipelines.trajectories import Selection, check_groups, sites_by_group
+from trajstore.pipelines.trajectories import Selection, sites_by_group
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Missing, Sites, column_labels
@@ -235,7 +235,7 @@ def _grounds(
 ) -> list[Ground]:
     """Where the models can be compared."""
     groups = EVERY if asked.group is None else (asked.group,)
-    check_groups(store, groups)
+    store.groups.check(*groups)
     grounds, reasons = [], list[NothingChosen]()
     for name, steps in shared_steps(store, models, chosen, progress).items():
         dataset = store.dataset(name)

@@ -13,9 +13,7 @@ from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.differences.differences import Chosen, Part
 from trajstore.pipelines.trajectories import (
     Selection,
-    check_groups,
     checkpoints_by_dataset,
-    members,
     nothing_in,
     sites_by_group,
 )
@@ -39,7 +37,7 @@ def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection |
     Raises as `gather.trajectories`, and `NothingChosen` where no model has two of the steps.
     """
     chosen = selection or Selection()
-    check_groups(store, groups)
+    store.groups.check(*groups)
     rows = checkpoints_by_dataset(store, chosen)
     pairs = {dataset: stepwise(of_dataset) for dataset, of_dataset in rows.items()}
     if not any(pairs.values()):
@@ -66,7 +64,7 @@ def of_models(
     if first == second:
         raise TrajstoreError(f"Two models are compared here, and {first} is one.")
     chosen = selection or Selection()
-    check_groups(store, groups)
+    store.groups.check(*groups)
     pairs = {
         dataset: pairs_of_models(steps, first, second)
         for dataset, steps in shared_steps(store, [first, second], chosen, progress).items()
@@ -171,7 +169,7 @@ def of_prompts(
     texts are the larger pieces. Raises as `Store.matrix` with align "item", and `NothingChosen` where all items have
     the same tokens before them.
     """
-    check_groups(store, groups)
+    store.groups.check(*groups)
     if first == second:
         raise TrajstoreError(f"Two prompts are two datasets, and {first} is one.")
     datasets = [store.dataset(name) for name in (first, second)]
@@ -181,7 +179,7 @@ def of_prompts(
     masks = {}
     for group in groups:
         inside = [
-            np.isin(chosen.tokens, members(store, group, chosen.dataset), assume_unique=True)
+            np.isin(chosen.tokens, store.groups.members(group, chosen.dataset), assume_unique=True)
             for chosen in sites
         ]
         masks[group] = inside[0] | inside[1]

@@ -11,7 +11,9 @@ import polars as pl
 from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
-from trajstore.pipelines.groups.added_groups import NewGroup, add_groups
+from trajstore.pipelines.groups.added_groups import NewGroup, add_groups, slug
+from trajstore.store.catalog import expressions
+from trajstore.store.catalog.dependencies import Foundations
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -56,7 +58,8 @@ def balance_groups(
     check_features(on)
     if first == second:
         raise GroupError(f"Two different groups can be matched, and not {first!r} with itself.")
-    hashes = [store.groups.show(group).sha256[:19] for group in groups]
+    store.groups.check(*groups)
+    hashes = [Foundations.of(store.path).sha256(group)[:19] for group in groups]
     drawn = [
         _of_dataset(store, groups, dataset, on, position_bins, seed) for dataset in store.dataset_names()
     ]
@@ -67,7 +70,8 @@ def balance_groups(
         f"Matched on {_words(on, position_bins)} with seed {seed}, without tokens at position 0 or in both groups; "
         f"made of {first} ({hashes[0]}…) and {second} ({hashes[1]}…)."
     )
-    chosen = (names[0] or f"{first}_balanced_with_{second}", names[1] or f"{second}_balanced_with_{first}")
+    a, b = map(_as_name, groups)
+    chosen = (names[0] or f"{a}_balanced_with_{b}", names[1] or f"{b}_balanced_with_{a}")
     sites = [pl.concat(kept[side] for kept, _ in drawn) for side in (0, 1)]
     described = [f"Tokens of {a} matched with {b}. {how}" for a, b in (groups, groups[::-1])]
     add_groups(
@@ -96,6 +100,11 @@ def _of_dataset(
             counts.append((name, group, len(members), *parts))
     places = frame.select(pl.lit(name).alias("dataset"), "context", "position")
     return [places[kept] for kept in matched.kept], counts
+
+
+def _as_name(group: str) -> str:
+    """A group's name, or the letters and digits of an expression of groups as part of one."""
+    return group if expressions.is_name(group) else slug(group).strip("_")
 
 
 def _words(on: Sequence[str], position_bins: int | None) -> str:

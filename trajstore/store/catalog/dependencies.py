@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import GroupError
+from trajstore.store.catalog import expressions
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
 
@@ -71,6 +72,15 @@ class Foundations:
         shipped, own = group_files.shipped(), group_files.own(root)
         return cls(root, {**shipped, **own}, frozenset(shipped.keys() - own.keys()))
 
+    def has(self, group: str) -> bool:
+        """Whether a group is there, or all those that an expression names."""
+        return all(name in self.definitions for name in expressions.parse(group).names)
+
+    def with_expression(self, text: str) -> Foundations:
+        """These and an expression of groups, which is known by its text."""
+        expression = Definition(text, expressions.parse(text).sql, "")
+        return replace(self, definitions={**self.definitions, text: expression})
+
     def direct(self, name: str) -> list[str]:
         """What a group's query names: groups.NAME, views and MACRO(), sorted."""
         named = _names(self.definitions[name].sql)
@@ -106,8 +116,10 @@ class Foundations:
     def sha256(self, name: str) -> str:
         """`sha256:…` of a group's query with all that it stands on; its description is left out.
 
-        Raises `DamagedFile` where a table under it cannot be read.
+        It may be an expression of groups. Raises `DamagedFile` where a table under it cannot be read.
         """
+        if not expressions.is_name(name) and name not in self.definitions:
+            return self.with_expression(name).sha256(name)
         digest = hashlib.sha256()
         for key in sorted(self.all_under(name)):
             digest.update(f"{key}\0{self._text(key)}\0".encode())

@@ -15,10 +15,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trajstore import sql_headers, sqlfiles
+from trajstore.store.catalog import expressions
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
-from trajstore.store.files.group_files import Definition
-from trajstore.store.groups.macro_calls import is_call
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,15 +54,14 @@ class _Text:
 def selected_by(store: Store, group_name: str) -> frozenset[str]:
     """Models of the store by whose losses a group is defined, directly or through macros and other groups.
 
-    `group_name` may also be a macro's call, such as improved('m', 0, 8, 1.0). None for what reads no losses; all models
+    `group_name` may also be an expression, such as improved('m', 0, 8, 1.0). None for what reads no losses; all models
     where a definition reads losses and names no model, or those it leaves out. Raises `UnknownName`, `DamagedFile`.
     """
     foundations = Foundations.of(store.path)
-    if is_call(group_name):
-        call = Definition(group_name, f"FROM {group_name}", "")
-        foundations = replace(foundations, definitions={**foundations.definitions, group_name: call})
-    else:
+    if expressions.is_name(group_name):
         store.groups.definition(group_name)
+    else:
+        foundations = foundations.with_expression(group_name)
     models = coverage.model_names(store.path)
     found: set[str] = set()
     for key in foundations.all_under(group_name):

@@ -31,7 +31,7 @@ from trajstore.errors import (
 )
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_group_name
-from trajstore.store.catalog import read_only
+from trajstore.store.catalog import expressions, read_only
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
@@ -248,36 +248,59 @@ class Groups:
             writes.remove(self._store.path, name)
         self._store.refresh()
 
-    def members(self, name: str, dataset: Dataset) -> np.ndarray:
-        """Rows of the dataset's tokens.parquet that are in the group, int64, ascending.
+    def members(self, group: str, dataset: Dataset) -> np.ndarray:
+        """Rows of the dataset's tokens.parquet that are in a group, or in an expression of groups; int64, ascending.
 
-        Raises `UnknownName`, and `GroupError` where the group cannot be computed, or stands on a table that was made
+        Raises as `current`, and `GroupError` where the group cannot be computed, or stands on a table that was made
         when the dataset had other tokens.
         """
-        self.current(name)
-        for table in self._tables_under(name):
-            made = self._made(table)
-            part = made.parts.get(dataset.name)
-            if part is not None and part.tokens_sha256 != dataset.tokens_sha256:
-                mend = grouprefresh.mend(table, made)
-                raise GroupError(f"The group {name!r} was made when {dataset.name} had other tokens. {mend}")
-        view, literal = identifier(name), quoted(dataset.name)
-        rows = self._store.sql(f"SELECT context, position FROM groups.{view} WHERE dataset = {literal}")
+        view = self.current(group).name
+        for name in expressions.parse(group).names:
+            self._require_same_tokens(name, dataset)
+        here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
+        rows = self._store.sql(f"SELECT context, position FROM {here}")
         try:
             found = rows.fetchnumpy()
         except duckdb.Error as error:
-            raise _broken(name, error) from error
+            raise _broken(group, error) from error
         context = np.ma.filled(found["context"], -1).astype(np.int64)
         position = np.ma.filled(found["position"], -1).astype(np.int64)
         known = given_sites.exists(dataset, context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
             raise GroupError(
-                f"The group {name!r} names context {context[at]}, position {position[at]} of {dataset.name}, "
+                f"The group {group!r} names context {context[at]}, position {position[at]} of {dataset.name}, "
                 "which does not exist."
             )
         starts = np.cumsum(dataset.lengths) - dataset.lengths
         return np.sort(starts[context] + position)
+
+    def _require_same_tokens(self, name: str, dataset: Dataset) -> None:
+        """Raise `GroupError` where a group stands on a table that was made when the dataset had other tokens."""
+        for table in self._tables_under(name):
+            made = self._made(table)
+            part = made.parts.get(dataset.name)
+            if part is not None and part.tokens_sha256 != dataset.tokens_sha256:
+                mend = grouprefresh.mend(table, made)
+                raise GroupError(f"The group {name!r} was made when {dataset.name} had other tokens. {mend}")
+
+    def check(self, *groups: str) -> None:
+        """Raise `UnknownName`, `GroupError` or `QueryError` for what is no group and no expression of groups."""
+        read = [expressions.parse(group) for group in groups]
+        for name in (name for expression in read for name in expression.names):
+            self.definition(name)
+        for call in (call for expression in read for call in expression.calls):
+            columns = self._store.sql(f"FROM {call}").columns
+            if missing := [name for name in given_sites.COLUMNS if name not in columns]:
+                raise GroupError(
+                    f"{call} is no group: one gives the columns dataset, context, position; this gives "
+                    f"{', '.join(columns)} (without {', '.join(missing)})."
+                )
+
+    def description(self, group: str) -> str:
+        """A group's description, or that of an expression; raises `UnknownName` and `GroupError`."""
+        of_name = expressions.is_name(group)
+        return (self.definition(group) if of_name else expressions.parse(group).definition).description
 
     def definition(self, name: str) -> Definition:
         """A group's definition, read from its file alone; raises `UnknownName`."""
@@ -286,12 +309,28 @@ class Groups:
             raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
         return known[name]
 
-    def current(self, name: str) -> Definition:
-        """The group's definition, with its view in the session as the file has it now: to call before it is queried.
+    def current(self, group: str) -> Definition:
+        """The definition of a group, with its view in the session as the file has it now: to call before it is queried.
 
         Another process may have added or changed it since the session began, or died before the catalog had it. Warns
-        of what is stale under it. Raises `UnknownName`, `DamagedFile`, and `GroupError` where it no longer works.
+        of what is stale under it. An expression of groups gets a view of its own in this session alone. Raises
+        `UnknownName`, `DamagedFile`, and `GroupError` where it no longer works; for an expression also as `check`.
         """
+        if expressions.is_name(group):
+            return self._current(group)
+        self.check(group)
+        expression = expressions.parse(group)
+        for name in expression.names:
+            self._current(name)
+        if not self._has_view(expression.definition.name):
+            try:
+                self._store.define([expression.definition])
+            except (duckdb.Error, TrajstoreError) as error:
+                raise _broken(group, error) from error
+        return expression.definition
+
+    def _current(self, name: str) -> Definition:
+        """The same for a group by its name."""
         if (seen := group_files.signature(self._store.path)) != self._seen:
             self._store.refresh()
             self._seen = seen

@@ -131,7 +131,7 @@ class Content:
 def gather(store: Store, subject: Subject, progress: Progress) -> Content:
     """Read and compute what the page shows. A group without a token anywhere is left out."""
     after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
-    described = {name: store.groups.definition(name).description + after for name in subject.groups}
+    described = {name: store.groups.description(name) + after for name in subject.groups}
     colors = dict(zip(subject.models, palette(len(subject.models)), strict=True))
     frames: dict[str, list[pl.DataFrame]] = {name: [] for name in subject.groups}
     fits: list[FitPart] = []
