@@ -15,7 +15,7 @@ from tests.conftest import ragged
 from tests.test_imports import loaded
 from trajstore.cli import app
 from trajstore.errors import UnknownName
-from trajstore.pipelines.audit import audit
+from trajstore.pipelines.audit import audit, unseen
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.files.slices import Provenance
 
@@ -191,6 +191,44 @@ def test_two_models_with_nearly_the_same_losses(store: Store) -> None:
     shared = [each for each in audit(store) if each.finding == "nearly equal losses"]
     assert [(each.model, each.datasets, each.steps) for each in shared] == [("one", ("d",), (128, 9000))]
     assert "those of two at the same 2 steps" in shared[0].what
+
+
+def test_copies_of_a_model_under_other_names_are_one_finding(store: Store) -> None:
+    """Equal to the bit, as the same files ingested under three names; a fourth is nearly so."""
+    one = Suite(store, "one")
+    for name in ("one", "two", "three"):
+        copy = Suite(store, name, own=0 if name == "one" else len(name))
+        copy.losses = one.losses
+        copy.write()
+    four = Suite(store, "zero", own=9)
+    four.losses = {key: losses + np.float32(1e-5) for key, losses in one.losses.items()}
+    four.write()
+    equal, near = sorted(audit(store), key=lambda each: each.finding)
+    assert (equal.finding, equal.model, near.finding) == ("equal losses", "one", "nearly equal losses")
+    assert f"equal to the bit to those of three, two at the same {len(STEPS) - 1} steps" in equal.what
+    assert "hardly differ from those of three, two, zero" in near.what
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((0, 1, 2), "With fewer than 8 steps only copies are looked for: run."),
+        (
+            (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+            "another seed's weights, at one step or from one on, are mostly",
+        ),
+        (tuple(range(0, 2000, 100)), ""),
+    ],
+)
+def test_what_steps_are_too_few_to_show_is_said(store: Store, steps: tuple[int, ...], said: str) -> None:
+    store.add_dataset("d", ragged([20] * 30))
+    for step in steps:
+        flat = 11 - np.log1p(step) + np.random.default_rng(step).random(store.dataset("d").n_losses)
+        store.append(model="run", dataset="d", step=step, losses=flat.astype(np.float32))
+    sentences = unseen(store)
+    assert (said in sentences[0]) if said else sentences == []
+    result = CliRunner().invoke(app, ["audit", "-s", str(store.path)])
+    assert said in result.stderr
 
 
 def nearly_equal(suite: Suite) -> None:

@@ -8,19 +8,23 @@ finding; a partial one has no losses to compare. Weights are compared over the w
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Finding
 from trajstore.analysis.audit.audit import audit as judge
+from trajstore.analysis.audit.continuity import FEWEST
 from trajstore.analysis.audit.step_summaries import Course, course
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.checkpoints.suites import known_bad, run_named
-from trajstore.errors import DamagedFile, UnknownName
+from trajstore.errors import DamagedFile, UnknownName, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files import coverage
 from trajstore.store.loss_limits import guess_in_bits, hardly_nats
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 SITES = 1 << 14
+_OCTAVES = 0.5
+"""Octaves from a step to the next, in the later half of a run, above which another seed hides in what is learned."""
 
 
 def audit(
@@ -72,6 +78,31 @@ def audit(
     )
     damaged = (one for each in read for one in each.damaged())
     return sorted([*broken, *found, *damaged], key=lambda one: one.model)
+
+
+def unseen(
+    store: Store, models: str | Sequence[str] | None = None, datasets: str | Sequence[str] | None = None
+) -> list[str]:
+    """Sentences on what an audit of these models' steps cannot see, so few or so far apart as they are."""
+    few, apart = set(), set()
+    names = store.dataset_names()
+    for model in coverage.match(models, coverage.model_names(store.path), "model"):
+        for name in coverage.match(datasets, names, "dataset") if names else []:
+            if steps := sorted(store.steps(model, name)):
+                later = [math.log2(b / a) for a, b in pairwise(steps) if a > 0]
+                if len(steps) < FEWEST:
+                    few.add(model)
+                elif median(later[len(later) // 2 :]) > _OCTAVES:
+                    apart.add(model)
+    said = []
+    if few:
+        said.append(f"With fewer than {FEWEST} steps only copies are looked for: {listed(sorted(few))}.")
+    if apart:
+        said.append(
+            "Between steps so far apart another seed's weights, at one step or from one on, are mostly not seen: "
+            f"{listed(sorted(apart))}."
+        )
+    return said
 
 
 def _broken_parts(

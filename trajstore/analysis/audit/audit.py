@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trajstore.analysis.audit.continuity import sudden_falls
-from trajstore.analysis.audit.model_pairs import shared_losses, shared_weights
+from trajstore.analysis.audit.model_pairs import Shared, shared_losses, shared_weights
 from trajstore.analysis.audit.oddities import Oddities, oddities
 from trajstore.errors import listed, runs
 
@@ -286,19 +286,38 @@ def _breaks(named: _Named, odd: Odd, courses: Mapping[str, Course]) -> None:
 def _shared(
     slices: Sequence[SliceFacts], others: Sequence[SliceFacts], courses: Mapping[tuple[str, str], Course]
 ) -> Iterable[Finding]:
-    """Weights and losses that two models have in common, under the first of them by name."""
+    """Weights and losses that models have in common, under the first of them by name."""
     same = shared_weights(slices, others)
     for (model, other), (names, pairs) in same.items():
         steps = tuple(sorted({own for own, _ in pairs}))
         theirs = sorted({step for _, step in pairs})
         what = f"the same weights as {other} at {_places(steps, theirs)}"
         yield Finding(SAME_WEIGHTS, model, names, steps, what)
-    for (model, other), (names, pairs) in shared_losses(courses).items():
-        if (model, other) not in same:
-            steps = tuple(sorted({own for own, _ in pairs}))
-            theirs = sorted({step for _, step in pairs})
-            what = f"losses that hardly differ from those of {other} at {_places(steps, theirs)}"
-            yield Finding(NEARLY_EQUAL, model, names, steps, what)
+    hashes = {(each.model, each.dataset, each.step): each.loss_sha256 for each in slices}
+    shared = {key: found for key, found in shared_losses(courses).items() if key not in same}
+    yield from _shared_losses(shared, hashes)
+
+
+def _shared_losses(shared: Shared, hashes: Mapping[tuple[str, str, int], str]) -> Iterable[Finding]:
+    """One finding for all models that are alike at the same steps, and not one for each two of them."""
+    groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[list[str]]] = {}
+    for (model, other), (names, pairs) in shared.items():
+        equal = all(
+            hashes[model, name, own] == hashes[other, name, their] for name in names for own, their in pairs
+        )
+        steps = tuple(sorted({own for own, _ in pairs}))
+        theirs = tuple(sorted({their for _, their in pairs}))
+        alike = groups.setdefault((EQUAL_LOSSES if equal else NEARLY_EQUAL, names, steps, theirs), [])
+        joined = next((each for each in alike if {model, other} & {*each} and steps == theirs), None)
+        if joined is None:
+            alike.append([model, other])
+        else:
+            joined.extend(each for each in (model, other) if each not in joined)
+    for (kind, names, steps, theirs), alike in groups.items():
+        how = "are equal to the bit to" if kind == EQUAL_LOSSES else "hardly differ from"
+        for first, *rest in map(sorted, alike):
+            what = f"losses that {how} those of {listed(rest)} at {_places(steps, theirs)}"
+            yield Finding(kind, first, names, steps, what)
 
 
 def _places(steps: Sequence[int], theirs: Sequence[int]) -> str:

@@ -34,6 +34,8 @@ _INSIDE = 1.3
 _OUTSIDE = 2.0
 _EXCESS, _MORE, _FEW = 1.43, 0.06, 21
 """The largest of more steps is larger by chance, by so much in every doubling of a few."""
+_AT_ENDS = 0.93
+"""Beside the first and last step two neighbours are fewer, and chance is more."""
 _RAISED = 0.25
 _MOVED, _WIDE_MOVED = 0.2, 0.3
 _BREAKS = {1: 1.5, 2: 1.6, 3: 1.55}
@@ -166,6 +168,7 @@ def unlike_neighbours(steps: Sequence[int], apart: np.ndarray, means: np.ndarray
     while len(rows) >= FEWEST:
         part, level = apart[np.ix_(rows, rows)], means[rows]
         ratio = exceeding([steps[row] for row in rows], part)
+        ratio[[1, -2]] *= _AT_ENDS
         off = np.sqrt(np.maximum(np.nan_to_num(excess(part)), 0))
         raised = level[1:-1] - np.maximum(level[:-2], level[2:])
         ratio[1:-1][raised > _RAISED * off[1:-1]] = 0
@@ -188,10 +191,23 @@ def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[i
         at = int(clear.argmax())
         found.append(at + 1)
         clear[max(0, at - 3) : at + 4] = 0  # wider windows see it beside its place
-    for at in _wide_breaks(steps, apart, means):
-        if all(abs(at - each) > _WIDE for each in found):
+    # A spike among five steps shifts their medians too.
+    calm = [t for t in range(len(steps)) if not _is_raised(t, apart, means)]
+    wide = _wide_breaks([steps[t] for t in calm], apart[np.ix_(calm, calm)], means[calm])
+    for each in wide:
+        at, before, after = calm[each], calm[max(0, each - 3) : each], calm[each : each + 3]
+        if at - 1 not in calm and np.median(apart[at - 1, after]) < np.median(apart[at - 1, before]):
+            at -= 1
+        if all(abs(at - other) > _WIDE for other in found):
             found.append(at)
     return sorted(found)
+
+
+def _is_raised(t: int, apart: np.ndarray, means: np.ndarray) -> bool:
+    """Whether the mean of a row is above those of both neighbours by much of its distance from them."""
+    if not 0 < t < len(means) - 1:
+        return False
+    return bool(means[t] - max(means[t - 1], means[t + 1]) > _RAISED * min(apart[t, t - 1], apart[t, t + 1]))
 
 
 def _wide_breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:

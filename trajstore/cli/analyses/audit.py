@@ -40,9 +40,11 @@ def audit(
       trajstore audit -m 'pythia-*' --json
     """
     from trajstore.pipelines.audit import audit as look
+    from trajstore.pipelines.audit import unseen
 
     with open_store(store) as opened:
         findings = look(opened, model, dataset, bars())
+        unsaid = unseen(opened, model, dataset)
     if as_json:
         print_json([vars(finding) for finding in findings])
     elif findings:
@@ -57,6 +59,8 @@ def audit(
             ],
             as_json,
         )
+    for sentence in unsaid:
+        say(sentence)
     if findings:
         say(f"{count(len(findings), 'finding')}.")
         raise typer.Exit(Exit.FAILED)
