@@ -107,12 +107,13 @@ def from_slices(store: Path, datasets: list[str], precision: Precision) -> Fit:
     import scipy.linalg  # noqa: F401  # its import would be on the clock
 
     from trajstore.analysis.components.methods import Method
-    from trajstore.pipelines.components.pca import components
+    from trajstore.pipelines.components.pca import pca
+    from trajstore.pipelines.trajectories import Selection
 
     method = Method(components=COMPONENTS, treatment=Treatment(precision=precision))
     with Store(store) as opened:
         start = time.perf_counter()
-        found = components(opened, datasets, method=method)
+        found = pca(opened, Selection(datasets), method=method)
         seconds = time.perf_counter() - start
     return Fit(seconds, peak(), found.result.variance["variance"].to_numpy())
 

@@ -21,7 +21,6 @@ from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.cli import app
 from trajstore.errors import QueryError, UnknownName, reason
 from trajstore.pipelines import spikes
-from trajstore.pipelines.components import pca as components
 from trajstore.pipelines.trajectories import trajectories
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.files.findings import _by_view
@@ -125,12 +124,12 @@ def test_results_show_themselves_in_a_line(opened: trajstore.Store) -> None:
     assert repr(fit).startswith(f"PCAResult({fit.variance.height} components ({shares}")
     assert "of 2 models (a, b), 8 steps (0 to 64), 97 tokens" in repr(fit)
     sparse = sparse_pca(matrix.values.astype(float), 2)
-    fitted = components.components(opened, ["d"])
-    components.keep(opened, "mine", fitted)
+    fitted = trajstore.pca(opened, trajstore.Selection("d"))
+    fitted.keep("mine")
     found = opened.finding("pca", "mine")
     assert f"pca 'mine', 2 models (a, b), 1 dataset (d), made {found.made}" in repr(found)
     window = spikes.Search((2, 8, 32), tolerance=Tolerance(0.1), enrich=False)
-    spiky = spikes.spikes(opened, ["d"], trajstore.Selection(models=["a"]), search=window)
+    spiky = spikes.spikes(opened, trajstore.Selection(["d"], ["a"]), search=window)
     for result in (fit, sparse, fitted, found, spiky, *spiky.found, opened):
         assert "\n" not in repr(result)
         assert len(repr(result)) < 400, repr(result)
@@ -214,7 +213,7 @@ def test_one_name_may_stand_for_a_list(opened: trajstore.Store) -> None:
 
 
 def test_a_finding_s_table_goes_by_its_view_s_name_too(opened: trajstore.Store) -> None:
-    components.keep(opened, "mine", components.components(opened, ["d"]))
+    trajstore.pca(opened, trajstore.Selection("d")).keep("mine")
     found = opened.finding("pca", "mine")
     assert found.table("pca_loadings").equals(found.table("loadings"))
     with pytest.raises(UnknownName, match="no table of a pca finding 'shapes'"):

@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     import os
 
     from trajstore.api import Store
+    from trajstore.pipelines.components.pca import pca
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.files.slices import Provenance
     from trajstore.store.matrix.matrix import LossMatrix
 
-__all__ = ["LossMatrix", "Provenance", "Selection", "Store", "__version__", "open"]
+__all__ = ["LossMatrix", "Provenance", "Selection", "Store", "__version__", "open", "pca"]
 
 _NAMES = {
     "LossMatrix": "trajstore.store.matrix.matrix",
     "Provenance": "trajstore.store.files.slices",
     "Selection": "trajstore.pipelines.trajectories",
     "Store": "trajstore.api",
+    "pca": "trajstore.pipelines.components.pca",
 }
 _PACKAGES = (
     "analysis",

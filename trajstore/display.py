@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trajstore.errors import listed
+from trajstore.errors import UnknownName, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ class Brief:
     def brief(self) -> str:
         """What it is of, in a line: its fields, arrays and tables by their shape."""
         assert is_dataclass(self)
-        told = (_field(each.name, getattr(self, each.name)) for each in fields(self))
+        told = (_field(each.name, getattr(self, each.name)) for each in fields(self) if each.repr)
         return ", ".join(filter(None, told))
 
     def tables(self) -> Iterator[tuple[str, Any]]:
@@ -37,6 +37,13 @@ class Brief:
         for each in fields(self):
             if _is_frame(value := getattr(self, each.name)):
                 yield each.name, value
+
+    def table(self, name: str) -> Any:
+        """One of its tables by its name; raises `UnknownName`."""
+        known = dict(self.tables())
+        if name not in known:
+            raise UnknownName("table of this result", name, list(known))
+        return known[name]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.brief()})"

@@ -22,8 +22,9 @@ from trajstore.errors import (
     TrajstoreError,
     UnknownStep,
 )
-from trajstore.pipelines.comparison.comparison import Question, compare, density
-from trajstore.pipelines.comparison.finding import group_names, keep, keep_groups, request
+from trajstore.pipelines.comparison.comparison import compare, density
+from trajstore.pipelines.comparison.result import Question, request
+from trajstore.pipelines.comparison.winner_groups import group_names, keep_groups
 from trajstore.pipelines.groups.enrichment import enriched, memberships
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.slices import Provenance
@@ -174,7 +175,7 @@ def test_any_number_of_models(planted: Store) -> None:
         assert row["pearson"] == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found.outliers.is_empty()
     assert "Left out on d, as not all have them: steps 1, 2, 4, 16, 32 of a." in said.lines
-    (chart,) = comparison_charts(found, Question())
+    (chart,) = comparison_charts(found)
     assert [len(panel.series) for panel in chart.panels] == [2]
 
 
@@ -198,9 +199,9 @@ def test_it_is_kept_as_a_finding_and_groups(seeds: Store) -> None:
     name = request(found.models, question, ON_D).default_name
     assert name.startswith("one-vs-two-1-")
     assert name != request(found.models, Question(step="1"), ON_D).default_name
-    keep(seeds, name, found, question, ON_D)
+    found.keep(name)
     with pytest.raises(FindingExists):
-        keep(seeds, name, found, question, ON_D)
+        found.keep(name)
     facts = seeds.finding("compare", name).facts
     assert facts["datasets"]["d"]["tokens_sha256"] == seeds.dataset("d").tokens_sha256
     assert facts["datasets"]["d"]["loss_sha256"]["one"] == seeds.slice_facts("one", "d", 1).loss_sha256

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +23,14 @@ from trajstore.analysis.components.sparse_pca import sparse_pca
 from trajstore.cli import app
 from trajstore.errors import BadOption, FindingExists, MissingSlices, TrajstoreError
 from trajstore.pipelines.components.groups import component_groups
-from trajstore.pipelines.components.pca import Fitted, along, components, keep, subject
+from trajstore.pipelines.components.pca import PrincipalComponents
+from trajstore.pipelines.components.pca import pca as pca_of_store
 from trajstore.pipelines.components.update import Changes, update
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files import slices
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
-from trajstore.view.figures.pca import pca_charts
 
 LIMIT = 4 * 16 * 30
 """Bytes of a block of thirty columns of the planted store."""
@@ -49,7 +51,14 @@ def noisy(store: Store) -> Store:
     return store
 
 
-def same(one: Fitted, other: Fitted, rtol: float = 1e-8) -> None:
+def components(
+    store: Store, datasets: Sequence[str], selection: Selection | None = None, *rest: Any, **options: Any
+) -> PrincipalComponents:
+    """The components of a selection on these datasets."""
+    return pca_of_store(store, replace(selection or Selection(), datasets=datasets), *rest, **options)
+
+
+def same(one: PrincipalComponents, other: PrincipalComponents, rtol: float = 1e-8) -> None:
     """All numbers are equal but for rounding."""
     assert one.result.columns.equals(other.result.columns)
     assert one.inputs.checkpoints == other.inputs.checkpoints
@@ -89,7 +98,7 @@ def test_what_is_missing(noisy: Store, missing: str) -> None:
     np.testing.assert_allclose(streamed.result.variance["variance"], theirs.explained_variance_, rtol=1e-6)
     left_out = values.shape[1] - whole.shape[1]
     assert streamed.facts["columns_left_out"] == left_out == values.shape[1] - streamed.result.columns.height
-    keep(noisy, "holed", streamed)
+    streamed.keep("holed")
     with pytest.raises(BadOption, match="without --missing"):
         update(noisy, "holed")
 
@@ -98,9 +107,9 @@ def test_a_finding_is_in_sql_and_says_what_it_is_of(noisy: Store) -> None:
     found = components(
         noisy, ["d", "e"], Selection(models=["a"], steps="1:"), "second_half", Method(components=3)
     )
-    keep(noisy, "first", found)
+    found.keep("first")
     with pytest.raises(FindingExists):
-        keep(noisy, "first", found)
+        found.keep("first")
     facts = json.loads(noisy.sql("SELECT facts FROM findings WHERE finding = 'first'").fetchall()[0][0])
     assert facts["asked"] == {
         "datasets": ["d", "e"],
@@ -147,18 +156,18 @@ UPDATES = {
 def test_an_update_is_a_fit_from_scratch(noisy: Store, what: str, center: str) -> None:
     selection, datasets, changes = UPDATES[what]
     method = Method(components=5, treatment=Treatment(center))  # type: ignore[arg-type]
-    keep(noisy, "grows", components(noisy, datasets, selection, method=method))
+    components(noisy, datasets, selection, method=method).keep("grows")
     updated = update(noisy, "grows", changes, limit=LIMIT)
     asked = updated.inputs.asked
     chosen = Selection(models=asked.models, steps=asked.steps, contexts=asked.contexts)
     same(updated, components(noisy, asked.datasets, chosen, method=method))
-    keep(noisy, "grows", updated, replace=True)
+    updated.keep("grows", replace=True)
     same(update(noisy, "grows"), updated)
 
 
 def test_an_update_goes_on_in_the_precision_that_its_finding_was_made_in(noisy: Store) -> None:
     single = Method(components=5, treatment=Treatment(precision="single"))
-    keep(noisy, "grows", components(noisy, ["d"], method=single))
+    components(noisy, ["d"], method=single).keep("grows")
     updated = update(noisy, "grows", Changes(["e"]))
     assert updated.facts["precision"] == "single"
     exact, scratch = (components(noisy, ["d", "e"], method=how) for how in (Method(components=5), single))
@@ -203,7 +212,7 @@ def test_only_what_is_new_is_read_for_dot_products(
     selection: Selection,
     gram: dict[str, int],
 ) -> None:
-    keep(noisy, "grows", components(noisy, ["d", "e"], selection))
+    components(noisy, ["d", "e"], selection).keep("grows")
     reads.clear()
     seen: list[Counter[str]] = []
 
@@ -222,12 +231,12 @@ def test_only_what_is_new_is_read_for_dot_products(
 
 
 def test_an_update_that_cannot_be_exact_is_refused(noisy: Store) -> None:
-    keep(noisy, "first", components(noisy, ["d"], Selection(models=["a"])))
+    components(noisy, ["d"], Selection(models=["a"])).keep("first")
     with pytest.raises(TrajstoreError, match=r"would lack a at step 1, a at step 16"):
         update(noisy, "first", Changes(steps="0"))
     with pytest.raises(TrajstoreError, match="would lack contexts of d"):
         update(noisy, "first", Changes(contexts="0:1"))
-    keep(noisy, "scaled", components(noisy, ["d"], method=Method(treatment=Treatment(scale=True))))
+    components(noisy, ["d"], method=Method(treatment=Treatment(scale=True))).keep("scaled")
     with pytest.raises(BadOption, match="made without --scale"):
         update(noisy, "scaled")
     noisy.append(model="a", dataset="d", step=4, losses=np.ones(76, dtype=np.float32), replace=True)
@@ -240,7 +249,7 @@ def test_an_update_that_cannot_be_exact_is_refused(noisy: Store) -> None:
 
 def test_a_group_that_takes_in_other_tokens_is_noticed(noisy: Store) -> None:
     noisy.groups.add("mine", "SELECT dataset, context, position FROM tokens WHERE position > 5")
-    keep(noisy, "first", components(noisy, ["d"], group="mine"))
+    components(noisy, ["d"], group="mine").keep("first")
     noisy.groups.drop("mine")
     noisy.groups.add("mine", "SELECT dataset, context, position FROM tokens WHERE position > 6")
     with pytest.raises(TrajstoreError, match="the group mine takes in other tokens of d"):
@@ -281,7 +290,7 @@ def test_hybrid_is_full_and_then_sparse_of_what_is_left(noisy: Store) -> None:
 def test_sparse_components_are_kept_and_cannot_be_updated(noisy: Store) -> None:
     method = Method("sparse", 2, Treatment("model"), Sparsity(alpha=0.5))
     found = components(noisy, ["d", "e"], method=method, limit=LIMIT)
-    keep(noisy, "few", found)
+    found.keep("few")
     rows = noisy.sql("SELECT zeros, ratio FROM pca_components ORDER BY component").fetchall()
     assert [zeros for zeros, _ in rows] == pytest.approx(found.result.zeros)
     assert 0 < sum(ratio for _, ratio in rows) < 1
@@ -357,7 +366,7 @@ def test_scores_stand_along_tokens_seen(noisy: Store, tmp_path: Path) -> None:
     assert "that c had seen at step 0 are not known" in said
     assert "dot products" not in said
     found = components(noisy, ["d"], Selection(models=["a", "b"]))
-    charts = pca_charts(along(noisy, found, "tokens"), x="tokens", subject=subject(found.facts))
+    charts = found.along("tokens").charts()
     assert charts[0].title == "Principal components by tokens seen: all tokens of d, a, b"
     assert charts[0].x_label == "tokens seen in training"
     assert charts[0].panels[0].series[0].x == tuple(1000 * step for step in PLANTED_STEPS)
@@ -366,7 +375,7 @@ def test_scores_stand_along_tokens_seen(noisy: Store, tmp_path: Path) -> None:
 
 def test_groups_of_a_component(noisy: Store) -> None:
     found = components(noisy, ["d", "e"], Selection(align="after"), method=Method(components=2))
-    keep(noisy, "first", found)
+    found.keep("first")
     noisy.groups.add(
         "early", "SELECT dataset, context, position FROM tokens WHERE position < 4 AND dataset = 'd'"
     )

@@ -25,8 +25,8 @@ from trajstore.errors import (
     UnknownName,
 )
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
+from trajstore.pipelines.differences.diff import Asked, diff, diff_of, request
 from trajstore.pipelines.differences.differences import How, differences
-from trajstore.pipelines.differences.finding import Asked, keep, request
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
 from trajstore.store import checks
@@ -373,15 +373,15 @@ def test_they_are_kept_as_a_finding(planted: Store) -> None:
     planted.add_measures("noise", [Measure("noise_p99", 0.05)], model="a", step=8, dataset="d")
     asked = Asked("steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6))
     chosen = asked.chosen(planted)
-    found = differences(planted, chosen, asked.how)
+    found = diff_of(planted, asked, chosen)
     name = request(asked, chosen).default_name
     assert name.startswith("steps-a-1-8-64-2-groups-")
     assert name != request(replace(asked, how=How(Scale(relative=True))), chosen).default_name
     many = replace(asked, selection=Selection(["d"], ["a"], ",".join(map(str, range(1000)))))
     assert len(request(many, chosen).default_name) < 80
-    keep(planted, name, asked, chosen, found)
+    found.keep(name)
     with pytest.raises(FindingExists):
-        keep(planted, name, asked, chosen, found)
+        found.keep(name)
     facts = planted.finding("diff", name).facts
     assert (facts["asked"]["kind"], facts["models"], facts["pairs"], facts["slices"]) == (
         "steps",
@@ -454,7 +454,8 @@ def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
 def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
     asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
     chosen = asked.chosen(prompted)
-    keep(prompted, "p", asked, chosen, differences(prompted, chosen, asked.how))
+    how = How(Scale(relative=True))
+    diff(prompted, Selection(steps="1"), prompts=("zero", "few"), how=how, all_items=True).keep("p")
     assert request(asked, chosen).default_name.startswith("prompts-zero-vs-few-1-")
     zero, few = losses(prompted, "a", 1, "zero"), losses(prompted, "a", 1, "few")[[0, 1, 4, 5, 6, 7, 10, 11]]
     (row,) = prompted.sql("SELECT dataset, minus_dataset, mean_of, mean FROM diff_groups").fetchall()

@@ -7,10 +7,9 @@ import pytest
 
 from trajstore.analysis.components.methods import Method
 from trajstore.pipelines import phases, shapes, spikes
-from trajstore.pipelines.comparison import finding as comparison
-from trajstore.pipelines.comparison.comparison import Question
+from trajstore.pipelines.comparison import result as comparison
 from trajstore.pipelines.components import pca
-from trajstore.pipelines.differences import finding as differences
+from trajstore.pipelines.differences import diff as differences
 from trajstore.pipelines.differences.differences import Chosen
 from trajstore.pipelines.finding_facts import Request
 from trajstore.pipelines.matrix_inputs import Asked
@@ -26,7 +25,7 @@ NAMES = {
     "d-digits-74c8b6": shapes.Asked.of(["d"], SELECTION, ["digits"]).request,
     "digits-19700e": phases.request(phases.Asked(("digits",), selection=SELECTION)),
     "a-vs-b-last-position_is-3-7c3ec9": comparison.request(
-        ["a", "b"], Question(group="position_is(3)"), SELECTION
+        ["a", "b"], comparison.Question(group="position_is(3)"), SELECTION
     ),
     "models-a-vs-b-log-digits-93ca54": differences.request(
         differences.Asked("models", ("a", "b"), ("digits",), SELECTION), NOTHING

@@ -18,7 +18,7 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import BadOption, TrajstoreError, UnknownName
-from trajstore.pipelines.phases import Asked, Induction, keep, phases
+from trajstore.pipelines.phases import Asked, Induction, phases
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
@@ -166,7 +166,7 @@ def test_seeds_are_compared_in_one_table(trained: Store) -> None:
         induction=Induction("second_half", "position_between(25, 39)", "position_between(5, 15)"),
         selection=Selection(["d"]),
     )
-    found = phases(trained, asked)
+    found = phases(trained, **vars(asked))
     bumps = {event.model: (event.low, event.high) for event in found.events if event.kind == "induction"}
     assert set(bumps) == {"a", "b"}
     assert bumps["a"][0] <= 380 <= bumps["a"][1] <= 512
@@ -183,7 +183,7 @@ def test_seeds_are_compared_in_one_table(trained: Store) -> None:
     assert own.resampled is not None
     assert own.resampled.mean(axis=0) == pytest.approx(means, abs=0.02)
     assert own.resampled[:, -1].std() == pytest.approx(0.3 / np.sqrt(60), rel=0.35)
-    keep(trained, "first", found)
+    found.keep("first")
     rows = trained.sql("SELECT model, kind, step, low, high FROM events WHERE kind = 'induction' ORDER BY 1")
     assert [row[0] for row in rows.fetchall()] == ["a", "b"]
     assert trained.sql("SELECT count(*) FROM events").fetchall() == [(len(found.events),)]
@@ -198,9 +198,9 @@ def test_what_is_not_there(trained: Store) -> None:
     with pytest.raises(BadOption, match="--measure"):
         Asked()
     with pytest.raises(UnknownName, match="prefix"):
-        phases(trained, Asked(measures=("prefixes",)))
+        phases(trained, measures=("prefixes",))
     with pytest.raises(TrajstoreError, match="checkpoints"):
-        phases(trained, Asked(groups=("second_half",), selection=Selection(steps="0:64")))
+        phases(trained, "second_half", Selection(steps="0:64"))
 
 
 def test_the_command(trained: Store, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_what_has_too_few_checkpoints_is_left_out_and_said(trained: Store) -> No
 def test_changes_and_level_are_as_asked(trained: Store) -> None:
     asked = Asked(groups=("second_half",), selection=Selection(["d"], ["a"]))
     found, none, narrow = (
-        phases(trained, dataclasses.replace(asked, **other))
+        phases(trained, **(vars(asked) | other))
         for other in ({}, {"most": 0}, {"interval": Interval(level=0.2)})
     )
     assert of_kind(list(found.events), "change")
@@ -268,7 +268,7 @@ def test_changes_and_level_are_as_asked(trained: Store) -> None:
 def test_charts(trained: Store) -> None:
     """Titles say group, dataset and models; each event stands at its step and value, beside its interval."""
     asked = Asked(groups=("second_half",), measures=("prefix",), selection=Selection(["d"], ["a", "b"]))
-    found = phases(trained, asked)
+    found = phases(trained, **vars(asked))
     group, measure = phase_charts(found)
     assert group.title == "Phases of second_half on d: a, b"
     assert measure.title == "Phases of prefix, layer 1, head 0: a, b"

@@ -24,9 +24,8 @@ from trajstore.analysis.statistics.ar1 import RHOS, Noise, simulate, whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import FindingExists, TrajstoreError
-from trajstore.pipelines.shapes import Asked, agreement, keep_shapes, shares
+from trajstore.pipelines.shapes import agreement, shapes, shares
 from trajstore.pipelines.trajectories import Selection
-from trajstore.view.figures.shapes import shape_charts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -529,8 +528,10 @@ def shaped_store(store: Store, models: tuple[str, ...] = ("seed0", "seed1")) -> 
 
 def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
     shaped_store(store)
-    asked = Asked.of(["d"], Selection(models=["seed0"]), seed=3)
-    keep_shapes(store, "first", asked, limit=4 * len(SHORT) * 20)
+    shaped = shapes(store, Selection(["d"], ["seed0"]), seed=3, limit=4 * len(SHORT) * 20)
+    fitted = shaped.table("tokens")
+    assert shaped.keep("first") == "first"
+    assert shaped.table("tokens").equals(fitted)
     matrix = store.matrix("d", "seed0")
     alone = Shaper(Schedule.of(SHORT), matrix.values, 3).fit(matrix.values)
     kept = store.sql("SELECT * EXCLUDE (finding) FROM shapes ORDER BY context, position").pl()
@@ -540,14 +541,14 @@ def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
     assert facts["steps"] == {"seed0": {"d": SHORT}}
     assert facts["datasets"]["d"]["tokens_sha256"] == store.dataset("d").tokens_sha256
     with pytest.raises(FindingExists):
-        keep_shapes(store, "first", asked)
-    keep_shapes(store, "first", Asked.of(["d"], Selection()), replace=True)
+        shaped.keep("first")
+    shapes(store, Selection(["d"])).keep("first", replace=True)
     assert store.sql("SELECT count(DISTINCT model) FROM shapes").fetchall() == [(2,)]
 
 
 def test_shares_and_agreement_are_those_of_the_table(store: Store) -> None:
     shaped_store(store)
-    keep_shapes(store, "first", Asked.of(["d"], Selection()))
+    shapes(store).keep("first")
     table = store.sql("FROM shapes").pl()
     found = shares(store, "first", ["every_token", "first_half"])
     assert found["group"].to_list() == ["every_token"] * 2 + ["first_half"] * 2
@@ -581,13 +582,13 @@ def test_shares_and_agreement_are_those_of_the_table(store: Store) -> None:
 
 def test_groups_and_alignment_choose_the_tokens(store: Store) -> None:
     shaped_store(store, ("seed0",))
-    asked = Asked.of(["d"], Selection(align="after"), ["first_half", "hapax"])
-    keep_shapes(store, "some", asked)
+    shaped = shapes(store, Selection(["d"], align="after"), ["first_half", "hapax"])
+    shaped.keep("some")
     union = "(SELECT * FROM aligned('first_half', align := 'after') UNION FROM aligned('hapax', align := 'after'))"
     left = store.sql(f"SELECT count(*) FROM shapes ANTI JOIN {union} USING (dataset, context, position)")
     assert left.fetchall() == [(0,)]
-    assert (shares(store, "some", asked.groups, "after")["tokens"] > 0).all()
-    assert asked.request.default_name.startswith("d-2-groups-")
+    assert (shaped.shares()["tokens"] > 0).all()
+    assert shaped.request.default_name.startswith("d-2-groups-")
 
 
 def test_the_command(store: Store, tmp_path: Path) -> None:
@@ -634,10 +635,12 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
 def test_charts(store: Store) -> None:
     """The examples are the clearest tokens of all models; the shares reach what the table has, over all steps."""
     shaped_store(store)
-    asked = Asked.of(["d"], Selection())
-    parts = keep_shapes(store, "first", asked)
-    found = shares(store, "first")
-    examples, shown, midpoints = shape_charts(store, "first", asked, parts, found)
+    shaped = shapes(store, Selection("d"))
+    with pytest.raises(TrajstoreError, match="keep them first"):
+        shaped.charts()
+    shaped.keep("first")
+    found = shaped.shares()
+    examples, shown, midpoints = shaped.charts()
     assert all(
         chart.title.endswith(": all tokens of d, seed0, seed1") for chart in (examples, shown, midpoints)
     )

@@ -29,7 +29,6 @@ from trajstore.errors import BadOption, FindingExists, GroupError, TrajstoreErro
 from trajstore.pipelines.spikes import (
     Search,
     group_names,
-    keep,
     keep_groups,
     not_found,
     spikes,
@@ -91,7 +90,7 @@ def sides(_planted: tuple[Path, dict[str, np.ndarray]]) -> np.ndarray:
 
 def test_planted_spikes_are_found_with_their_tokens(spiky: Store, sides: np.ndarray) -> None:
     """Spikes of ten times the noise of a loss: 3 % inverse tokens with ≥ 95 % precision and recall."""
-    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]), search=Search(enrich=False), limit=1 << 19)
+    found = spikes(spiky, Selection(["d", "e"], ["spiky"]), search=Search(enrich=False), limit=1 << 19)
     (told,) = found.found
     assert told.steps == (18_000, 20_000, 22_000)
     assert told.chance is not None
@@ -116,9 +115,9 @@ def test_planted_spikes_are_found_with_their_tokens(spiky: Store, sides: np.ndar
 
 
 def test_a_model_without_a_spike_has_none(spiky: Store) -> None:
-    found = spikes(spiky, ["d", "e"], Selection(models=["calm"]))
+    found = spikes(spiky, Selection(["d", "e"], ["calm"]))
     assert found.found == ()
-    keep(spiky, "none", found)
+    found.keep("none")
     assert spiky.sql("FROM spikes").fetchall() == []
     assert spiky.finding("spikes", "none").facts["model"] == "calm"
     assert checks.check(spiky, deep=True) == []
@@ -219,7 +218,7 @@ def test_blocks_change_nothing(sides: np.ndarray) -> None:
 
 def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
     search = Search(window=(15_000, 16_000, 17_000), tolerance=Tolerance(tau=0.4), enrich=False)
-    found = spikes(spiky, ["d"], Selection(models=["spiky"]), "second_half", search)
+    found = spikes(spiky, Selection(["d"], ["spiky"]), "second_half", search)
     (told,) = found.found
     assert told.chance is None
     assert found.noise is None
@@ -231,20 +230,20 @@ def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
     by_macro = spiky.sql(f"SELECT count(*) {macro} USING (dataset, context, position) WHERE dataset = 'd'")
     assert by_macro.fetchall() == [(int(follows.sum()),)]
     with pytest.raises(UnknownStep, match="window= with 15500"):
-        spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_500, 17_000)))
+        spikes(spiky, Selection(["d"], ["spiky"]), search=Search(window=(15_000, 15_500, 17_000)))
     with pytest.raises(BadOption, match="rising"):
-        spikes(spiky, ["d"], Selection(models=["spiky"]), search=Search(window=(15_000, 15_000, 17_000)))
+        spikes(spiky, Selection(["d"], ["spiky"]), search=Search(window=(15_000, 15_000, 17_000)))
     with pytest.raises(BadOption, match="one model"):
-        spikes(spiky, ["d"])
+        spikes(spiky, Selection(["d"]))
 
 
 def test_a_finding_and_groups_are_kept(spiky: Store, sides: np.ndarray) -> None:
     for name, side in (("planted_inverse", -1), ("planted_follow", 1)):
         spiky.groups.add(name, spiky_sites(spiky, sides == side))
-    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]))
-    keep(spiky, "first", found)
+    found = spikes(spiky, Selection(["d", "e"], ["spiky"]))
+    found.keep("first")
     with pytest.raises(FindingExists):
-        keep(spiky, "first", found)
+        found.keep("first")
     assert spiky.sql("SELECT model, at_step FROM spikes").fetchall() == [("spiky", 20_000)]
     counted = "SELECT token_class, count(*) FROM spike_tokens WHERE spike = 20000 GROUP BY ALL ORDER BY ALL"
     (told,) = found.found
@@ -316,9 +315,9 @@ def test_the_command(spiky: Store, tmp_path: Path) -> None:
 
 
 def test_groups_of_another_spike_stay(spiky: Store) -> None:
-    selection = Selection(models=["spiky"])
-    one = spikes(spiky, ["d"], selection, search=Search(enrich=False))
-    other = spikes(spiky, ["d"], selection, search=Search(tolerance=Tolerance(tau=0.3), enrich=False))
+    selection = Selection(["d"], ["spiky"])
+    one = spikes(spiky, selection, search=Search(enrich=False))
+    other = spikes(spiky, selection, search=Search(tolerance=Tolerance(tau=0.3), enrich=False))
     keep_groups(spiky, "one", one)
     before = spiky.groups.members("spike_20000_follow", spiky.dataset("d")).tolist()
     with pytest.raises(GroupError):
@@ -331,8 +330,8 @@ def test_groups_of_another_spike_stay(spiky: Store) -> None:
 
 def test_tokens_in_context_are_those_that_go_furthest(spiky: Store) -> None:
     """By how many times τ they change, recomputed from the losses."""
-    found = spikes(spiky, ["d", "e"], Selection(models=["spiky"]), search=Search(enrich=False))
-    keep(spiky, "first", found)
+    found = spikes(spiky, Selection(["d", "e"], ["spiky"]), search=Search(enrich=False))
+    found.keep("first")
     (told,) = found.found
     before, at, after = spiky.matrix(["d", "e"], "spiky", steps=list(told.steps)).values
     tau = spiky.sql("SELECT tau FROM spike_tokens ORDER BY dataset, context, position").pl()["tau"].to_numpy()
@@ -355,12 +354,12 @@ def test_154_flat_checkpoints_have_none_and_21_falling_ones_cannot_tell(store: S
         for step, mean in enumerate(noisy):
             losses = mean + 0.3 * rng.normal(size=dataset.n_losses)
             store.append(model=model, dataset="d", step=step, losses=losses.astype(np.float32))
-    flat, short = (spikes(store, ["d"], Selection(models=[model])) for model in ("flat", "short"))
+    flat, short = (spikes(store, Selection(["d"], [model])) for model in ("flat", "short"))
     assert (flat.verdict, short.verdict) == ("none", "cannot tell")
     assert "There is none" in not_found(flat.facts)
     assert "Cannot tell" in not_found(short.facts)
     assert "Cannot tell" in spike_charts(short)[0].note
-    keep(store, "short", short)
+    short.keep("short")
     facts = store.finding("spikes", "short").facts
     kept = facts["power"]
     assert kept["share"] < 0.2
@@ -380,8 +379,7 @@ def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:
         for step, row in zip(STEPS.tolist(), rows, strict=True):
             store.append(model=model, dataset="d", step=step, losses=row.astype(np.float32))
     one, many = (
-        spikes(store, ["d"], Selection(models=[model]), search=Search(enrich=False))
-        for model in ("one", "many")
+        spikes(store, Selection(["d"], [model]), search=Search(enrich=False)) for model in ("one", "many")
     )
     assert one.means[AT] - one.means[AT - 1] == pytest.approx(1, abs=0.05)
     assert one.found == ()
@@ -390,7 +388,7 @@ def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:
 
 def test_charts(spiky: Store) -> None:
     """Titles say model, group and dataset; shares are those of the table; steps are on a log axis."""
-    found = spikes(spiky, ["d"], Selection(models=["spiky"]), "second_half", Search(enrich=False))
+    found = spikes(spiky, Selection(["d"], ["spiky"]), "second_half", Search(enrich=False))
     means, classes, shown = spike_charts(found)
     assert all("spiky, second_half of d" in chart.title for chart in (means, classes, shown))
     assert [mark.step for mark in means.marks] == [20_000]
@@ -405,6 +403,6 @@ def test_charts(spiky: Store) -> None:
     assert spike.low[0] < spike.y[0] < spike.high[0]
     assert len(placebo.y) == len(found.found[0].classes.placebos)
     search = Search(window=(0, 20_000, 40_000), tolerance=Tolerance(tau=0.4), enrich=False)
-    wide = spike_charts(spikes(spiky, ["d"], Selection(models=["calm"]), search=search))
+    wide = spike_charts(spikes(spiky, Selection(["d"], ["calm"]), search=search))
     assert [mark.label for mark in wide[0].marks] == ["no spike of the mean"]
     assert [series.name for series in wide[2].panels[0].series] == ["the spike"], "there is no placebo window"

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED
-from trajstore.pipelines import phases as phase_views
 from trajstore.pipelines import shapes, spikes
-from trajstore.pipelines.comparison import finding
-from trajstore.pipelines.comparison.comparison import Question, compare
+from trajstore.pipelines.comparison.comparison import compare
+from trajstore.pipelines.phases import Induction, phases
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
 from trajstore.store.store import Store
@@ -39,8 +38,8 @@ def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress
 
 def _spikes(store: Store, model: str, progress: Progress) -> str:
     """Whether the mean loss on text rises and falls back, and what single tokens do then."""
-    found = spikes.spikes(store, _TEXTS, Selection(models=[model]), progress=progress)
-    spikes.keep(store, NAME, found, replace=True)
+    found = spikes.spikes(store, Selection(_TEXTS, [model]), progress=progress)
+    found.keep(NAME, replace=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
     text = spikes.not_found(found.facts)
     told = []
@@ -57,8 +56,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
 
 def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> str:
     """How many tokens of which groups have an S-shaped course, a power law, or none that can be told."""
-    asked = shapes.Asked.of(store.dataset_names(), Selection(models=list(models)))
-    shapes.keep_shapes(store, NAME, asked, progress, replace=True)
+    shapes.shapes(store, Selection(store.dataset_names(), models), progress=progress).keep(NAME, replace=True)
     shares = shapes.shares(store, NAME, ["every_token", *groups])
     first = shares.filter(model=models[0]).with_columns(s_shaped=pl.sum_horizontal(S_SHAPED))
     ranked = first.filter(pl.col("group") != "every_token").sort("s_shaped", descending=True)
@@ -76,12 +74,9 @@ def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress
 
 def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
     """When the in-context-learning score and the loss on repeated tokens fall together, in each model."""
-    asked = phase_views.Asked(
-        induction=phase_views.Induction("repeated_half", _LATE, _EARLY),
-        selection=Selection(["repeats"], list(models)),
-    )
-    found = phase_views.phases(store, asked, progress)
-    phase_views.keep(store, NAME, found, replace=True)
+    induction = Induction("repeated_half", _LATE, _EARLY)
+    found = phases(store, (), Selection(["repeats"], models), induction=induction, progress=progress)
+    found.keep(NAME, replace=True)
     told = [
         f"{event.model} between steps {event.low} and {event.high}"
         for event in found.events
@@ -93,9 +88,8 @@ def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
 
 def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
     """How alike two seeds are token by token, by step."""
-    question, selection = Question(), Selection(list(_TEXTS))
-    found = compare(store, models, question, selection, progress)
-    finding.keep(store, NAME, found, question, selection, replace=True)
+    found = compare(store, models, selection=Selection(_TEXTS), progress=progress)
+    found.keep(NAME, replace=True)
     pairs = found.of_pairs().filter(dataset=_TEXTS[1]).sort("step")
     first, last = pairs.row(0, named=True), pairs.row(-1, named=True)
     return (

@@ -23,7 +23,7 @@ from trajstore.demo.sentences import changed_most, repeats_learned
 from trajstore.demo.train_model import TrainedModel
 from trajstore.demo.train_suite import train_suite
 from trajstore.pipelines import trajectories as gather
-from trajstore.pipelines.components.pca import components
+from trajstore.pipelines.components.pca import pca
 from trajstore.progress import Progress
 from trajstore.scoring import job
 from trajstore.store.store import Store
@@ -96,7 +96,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             trajectories = gather.trajectories(
                 store, store.groups.names(), gather.Selection(models=names), progress
             )
-            fit = components(store, store.dataset_names(), gather.Selection(models=names)).result
+            fit = pca(store, gather.Selection(store.dataset_names(), names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
             sentences += analyse(store, names, CURVES, progress)

@@ -1,4 +1,4 @@
-"""Findings as analyses make them: their default names, and facts on what was read and computed with what.
+"""Findings as analyses make them: default names, facts on what was read, and results that can be kept as findings.
 
 A finding is known again by these facts: datasets by the hash of their tokens, columns by that of their sites, groups by
 that of their definition.
@@ -10,15 +10,21 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import polars as pl
+import pyarrow as pa
+
+from trajstore.display import Drawn
 from trajstore.pipelines.matrix_inputs import hash_columns
 from trajstore.schema import is_name
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.catalog.expressions import is_call
 from trajstore.store.files import findings
+from trajstore.store.files.finding_tables import TABLES
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Replace
@@ -62,6 +68,47 @@ class Request:
         if not replace and findings.is_there(store.path, self.kind, chosen, self.facts):
             return Place(chosen, "same")
         return Place(chosen, replace)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Result(Drawn):
+    """The result of an analysis, which can be drawn, and kept as a finding of the store that it was computed from."""
+
+    summaries: ClassVar[tuple[str, ...]]
+    """The tables that a notebook shows."""
+    store: Store = field(repr=False)
+    request: Request = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    """What it was made of and how, as its finding says it."""
+
+    @abstractmethod
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of one of its finding's tables, part by part."""
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of its finding's tables, by its name or that of its view in SQL; raises `UnknownName`."""
+        table = findings.table_named(self.request.kind, name)
+        schema = TABLES[self.request.kind][table]
+        parts = [findings.converted(rows, schema) for rows in self.rows(table)]
+        return pl.DataFrame(pa.concat_tables([schema.empty_table(), *parts]))
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """The tables that a notebook shows."""
+        for name in self.summaries:
+            yield name, self.table(name)
+
+    def keep(self, name: str | None = None, *, replace: Replace = False) -> str:
+        """Keep it in its store as a finding, and return the finding's name.
+
+        Raises `FindingExists` unless `replace`; with "same" one that holds the same is left as it is.
+        """
+        kept, kind = name or self.request.default_name, self.request.kind
+        with self.store.add_finding(kind, kept, self.facts, replace=replace) as writer:
+            for table in TABLES[kind]:
+                with writer.stream(table) as put:
+                    for rows in self.rows(table):
+                        put(rows)
+        return kept
 
 
 def finding_name(parts: Iterable[str], options: object) -> str:

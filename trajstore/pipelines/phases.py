@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,16 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.phases.change_points import FALSE_ALARMS
-from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events, induction
+from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, Settings, events
+from trajstore.analysis.phases.phases import induction as induction_bump
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.display import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
-from trajstore.pipelines.finding_facts import Request, finding_name, group_hashes, versions
+from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
 from trajstore.store.catalog.expressions import is_call
-from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
@@ -69,8 +68,11 @@ class Asked:
 
 
 @dataclass(frozen=True, repr=False)
-class Phases(Brief):
+class Phases(Result):
     """The events of some curves."""
+
+    drawn_by = "trajstore.view.figures.phases:phase_charts"
+    summaries = ("events",)
 
     curves: tuple[Curve, ...]
     """Of the groups and measures, then the in-context-learning scores and the losses on repeated tokens."""
@@ -78,10 +80,14 @@ class Phases(Brief):
     """By series, model and dataset; induction last."""
     without: tuple[tuple[str, str], ...]
     """(model, dataset) of those that were looked at for induction and have none."""
-    facts: dict[str, Any]
+
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of its one table."""
+        del table
+        yield self.frame.rename({"kind": "event"})
 
     @property
-    def table(self) -> pl.DataFrame:
+    def frame(self) -> pl.DataFrame:
         """model, dataset, series, kind (String), step, low, high (Int64), value (Float64); dataset "" is null."""
         names = ["model", "dataset", "series", "kind", "step", "low", "high", "value"]
         kinds = [*[pl.String] * 4, *[pl.Int64] * 3, pl.Float64]
@@ -90,19 +96,38 @@ class Phases(Brief):
         return frame.with_columns(pl.col("dataset").replace("", None))
 
 
-def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
-    """The events of all curves asked for; nothing is written.
+def phases(
+    store: Store,
+    groups: str | Sequence[str] = (),
+    selection: Selection | None = None,
+    measures: str | Sequence[str] = (),
+    induction: Induction | None = None,
+    comparison: Comparison | None = None,
+    interval: Interval | None = None,
+    most: int = 5,
+    progress: Progress = SILENT,
+) -> Phases:
+    """The events of the curves of groups and measures, and of induction; nothing is written.
 
-    What has too few checkpoints is left out and said. Raises as `gather.trajectories`, `UnknownName` for a measure that
-    no model has, and `TrajstoreError` where all have too few checkpoints.
+    `most` changes are looked for in a curve. What has too few checkpoints is left out and said. Raises as
+    `trajectories`, `UnknownName` for a measure that no model has, and `TrajstoreError` where all have too few.
     """
+    asked = Asked(
+        names_of(groups),
+        names_of(measures),
+        induction,
+        selection or Selection(),
+        comparison or Comparison(),
+        interval or Interval(),
+        most,
+    )
     how = Settings(asked.most, asked.interval.level, asked.interval.seed)
     long = Enough(FEWEST_CHECKPOINTS, "phases")
     curves = _of_groups(store, asked.groups, asked, asked.comparison, long, progress) if asked.groups else []
     curves += _of_measures(store, asked, long)
     pairs = _for_induction(store, asked.induction, asked, long, progress) if asked.induction else []
     long.say(progress, bool(curves or pairs))
-    bumps = [(score, induction(score, repeated, how)) for score, repeated in pairs]
+    bumps = [(score, induction_bump(score, repeated, how)) for score, repeated in pairs]
     found: list[Event] = []
     if curves:
         progress.start("events", len(curves), "curves")
@@ -116,8 +141,15 @@ def phases(store: Store, asked: Asked, progress: Progress = SILENT) -> Phases:
         (*curves, *(curve for pair in pairs for curve in pair)),
         (*found, *(event for _, event in bumps if event)),
         tuple((score.model, score.dataset) for score, event in bumps if event is None),
-        _facts(store, asked, [*curves, *(score for score, _ in pairs)]),
+        store=store,
+        request=request(asked),
+        facts=_facts(store, asked, [*curves, *(score for score, _ in pairs)]),
     )
+
+
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, each once; one stands for a list of it."""
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def request(asked: Asked) -> Request:
@@ -125,12 +157,6 @@ def request(asked: Asked) -> Request:
     plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
     first = plain[0] if plain else ("induction" if asked.induction else "calls")
     return Request(KIND, finding_name([first], asked.facts), asked.facts)
-
-
-def keep(store: Store, name: str, found: Phases, *, replace: Replace = False) -> None:
-    """Put events into the store as a finding; raises `FindingExists` unless `replace`."""
-    with store.add_finding(KIND, name, found.facts, replace=replace) as writer:
-        writer.add("events", found.table.rename({"kind": "event"}))
 
 
 def _of_groups(

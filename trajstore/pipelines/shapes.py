@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,17 @@ from trajstore.analysis.shapes.model_choice import DECIDED
 from trajstore.analysis.shapes.shapes import SAMPLE, Shaper
 from trajstore.analysis.statistics.log_steps import LEAST_STEPS, Schedule
 from trajstore.display import Brief, count, of_checkpoints
+from trajstore.errors import TrajstoreError
 from trajstore.pipelines.finding_facts import (
     Request,
+    Result,
     facts_of_sites,
     finding_name,
     group_hashes,
     one_or_many,
     versions,
 )
-from trajstore.pipelines.matrix_inputs import hashes_read
+from trajstore.pipelines.matrix_inputs import hashes_read, scored_datasets
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
@@ -142,35 +145,103 @@ def _sites(store: Store, asked: Asked, name: str) -> Sites:
     return choose_sites(dataset, together, asked.contexts, asked.align, pad_first=False)  # type: ignore[arg-type]
 
 
-def keep_shapes(
-    store: Store,
-    name: str,
-    asked: Asked,
-    progress: Progress = SILENT,
-    *,
-    replace: Replace = False,
-    limit: int = BLOCK_BYTES,
-) -> list[Part]:
-    """Tell the shape of each token of each model, and keep them as a finding; returns what it is of.
+@dataclass(frozen=True, repr=False)
+class Shapes(Result):
+    """The shape of each token of each model: fitted block by block as they are read or kept, and never held at once."""
 
-    Memory holds one block of at most `limit` bytes and what is made of it. Raises `FindingExists` unless `replace`, and
-    as `parts`; then nothing is kept.
+    drawn_by = "trajstore.view.figures.shapes:charts_of_shapes"
+    summaries = ()
+
+    asked: Asked
+    parts: tuple[Part, ...]
+    limit: int = field(repr=False)
+    """Bytes of a block, at most."""
+    progress: Progress = field(repr=False)
+    _kept: list[str] = field(default_factory=list, repr=False)
+    """The name of the finding, once it is kept."""
+    _read: list[pl.DataFrame] = field(default_factory=list, repr=False)
+    """The slices that have been read, by part."""
+
+    def brief(self) -> str:
+        """Models, steps, datasets and numbers of tokens."""
+        return "; ".join(part.brief() for part in self.parts)
+
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of one of its tables, fitted unless they are kept already."""
+        if self._kept:
+            yield self.store.finding(KIND, self._kept[-1]).table(table)
+        elif table == "tokens":
+            yield from self._fitted()
+        else:
+            if not self._read:
+                collections.deque(self._fitted(), maxlen=0)
+            yield pl.concat(self._read)
+
+    def _fitted(self) -> Iterator[pl.DataFrame]:
+        """The rows of the tokens."""
+        self._read.clear()
+        self.progress.start("shapes", sum(len(part.sites.tokens) for part in self.parts), "tokens")
+        try:
+            for part in self.parts:
+                blocks = SliceBlocks(self.store.path, part.checkpoints, [part.sites], limit=self.limit)
+                yield from _frames(self.store, part, blocks, self.asked.seed, self.progress)
+                self._read.append(hashes_read(blocks))
+        finally:
+            self.progress.stop()
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Shares and agreement, once it is kept."""
+        if self._kept:
+            yield from (("shares", self.shares()), ("agreement", self.agreement()))
+
+    def keep(self, name: str | None = None, *, replace: Replace = False) -> str:
+        """Keep it in its store as a finding, and return the finding's name; raises `FindingExists` unless `replace`."""
+        self._kept.clear()
+        self._kept.append(super().keep(name, replace=replace))
+        return self._kept[-1]
+
+    @property
+    def kept_name(self) -> str:
+        """The name of the finding with which it is kept; raises `TrajstoreError` where it is not."""
+        if not self._kept:
+            raise TrajstoreError("These shapes are summed up from their finding: keep them first, by .keep()")
+        return self._kept[-1]
+
+    def shares(self) -> pl.DataFrame:
+        """`shares` of its groups, once it is kept."""
+        return shares(self.store, self.kept_name, self.asked.groups, self.asked.align)
+
+    def agreement(self) -> pl.DataFrame:
+        """`agreement` of its models, once it is kept."""
+        return agreement(self.store, self.kept_name)
+
+
+def shapes(
+    store: Store,
+    selection: Selection | None = None,
+    groups: str | Sequence[str] = (),
+    seed: int = 0,
+    progress: Progress = SILENT,
+    limit: int = BLOCK_BYTES,
+) -> Shapes:
+    """The shape of each token of each model on datasets, by default all with losses; fitted when it is read or kept.
+
+    Memory holds one block of at most `limit` bytes and what is made of it. Raises as `parts`.
     """
+    chosen = selection or Selection()
+    datasets = chosen.datasets or scored_datasets(store, chosen.models)
+    through = [groups] if isinstance(groups, str) else groups
+    asked = Asked.of(datasets, chosen, through, seed)
     found = parts(store, asked, progress)
-    progress.start("shapes", sum(len(part.sites.tokens) for part in found), "tokens")
-    try:
-        with store.add_finding(KIND, name, _facts(store, asked, found), replace=replace) as writer:
-            read = []
-            with writer.stream("tokens") as put:
-                for part in found:
-                    blocks = SliceBlocks(store.path, part.checkpoints, [part.sites], limit=limit)
-                    for frame in _frames(store, part, blocks, asked.seed, progress):
-                        put(frame)
-                    read.append(hashes_read(blocks))
-            writer.add("slices", pl.concat(read))
-    finally:
-        progress.stop()
-    return found
+    return Shapes(
+        asked,
+        tuple(found),
+        limit,
+        progress,
+        store=store,
+        request=asked.request,
+        facts=_facts(store, asked, found),
+    )
 
 
 def _frames(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from trajstore.display import Brief
 from trajstore.errors import BadOption, UnknownStep
 from trajstore.pipelines.finding_facts import (
     Request,
+    Result,
     facts_of_sites,
     finding_name,
     group_hashes,
@@ -43,11 +44,10 @@ from trajstore.pipelines.groups.added_groups import (
     slug,
 )
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, resolve
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, resolve, scored_datasets
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
-from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.context_sums import Units, context_sums
 from trajstore.store.matrix.matrix import column_labels
 
@@ -121,8 +121,11 @@ class Told(Brief):
 
 
 @dataclass(frozen=True, repr=False)
-class Spikes(Brief):
+class Spikes(Result):
     """The spikes of a model's training."""
+
+    drawn_by = "trajstore.view.figures.spikes:spike_charts"
+    summaries = ("spikes", "shares", "groups")
 
     model: str
     inputs: Inputs
@@ -135,7 +138,6 @@ class Spikes(Brief):
     power: Power | None
     """How well the means show spikes; None where one was found or the window was given."""
     found: tuple[Told, ...]
-    facts: dict[str, Any]
 
     @property
     def verdict(self) -> str:
@@ -149,18 +151,43 @@ class Spikes(Brief):
         """dataset, context, position of the tokens, in the order of `Classes`."""
         return pl.concat([column_labels(each) for each in self.inputs.sites]).drop("token", "text")
 
+    def heads(self) -> pl.DataFrame:
+        """before_step, at_step, after_step, height, low, high, chance of each spike."""
+        heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in self.found]
+        return pl.DataFrame(heads, schema=_SPIKES, orient="row")
+
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of one of its tables, spike by spike."""
+        model = pl.lit(self.model).alias("model")
+        if table == "spikes":
+            yield self.heads().with_columns(model)
+            return
+        for told in self.found:
+            spike = pl.lit(told.steps[1], pl.Int64).alias("spike")
+            rows = self._tokens(told) if table == "tokens" else getattr(told, table)
+            yield rows.with_columns(model, spike)
+
+    def _tokens(self, told: Told) -> pl.DataFrame:
+        """The class, change and τ of each token at a spike."""
+        numbers = np.select([told.classes.mask(each) for each in CLASSES], [0, 1, 2])
+        return self.columns.with_columns(
+            token_class=pl.Series(np.array(CLASSES)[numbers]),
+            change=pl.Series(told.classes.change),
+            tau=pl.Series(told.classes.tau),
+        )
+
 
 def spikes(
     store: Store,
-    datasets: Sequence[str],
     selection: Selection | None = None,
     group: str | None = None,
     search: Search | None = None,
     progress: Progress = SILENT,
     limit: int = BLOCK_BYTES,
 ) -> Spikes:
-    """The spikes of one model over datasets, whose tokens are pooled; nothing is written.
+    """The spikes of one model over datasets, by default all it has losses on; nothing is written.
 
+    Tokens of all datasets are pooled.
     Memory holds one block of at most `limit` bytes with what is made of it, and a few numbers a token. Raises as
     `Store.matrix`, `BadOption` for several models, `UnknownStep` for a window of steps that are not there, and
     `TrajstoreError` for too few checkpoints.
@@ -170,6 +197,7 @@ def spikes(
     models = store.models(chosen.models)
     if len(models) != 1:
         raise BadOption("--model", ", ".join(models), "one model, as a spike is one of its training")
+    datasets = chosen.datasets or scored_datasets(store, models)
     inputs = resolve(store, Asked.of(datasets, chosen, group))
     inputs = Inputs(inputs.asked, inputs.checkpoints, [each for each in inputs.sites if len(each.tokens)])
     steps = np.array([step for _, step in inputs.checkpoints], dtype=np.int64)
@@ -203,7 +231,18 @@ def spikes(
         place = (before, at, after)
         told.append(Told(place, height, ends[0], ends[1], spike.chance, classes, table, groups))
     facts = {**_facts(store, inputs, how, noise), "power": None if seen is None else asdict(seen)}
-    return Spikes(models[0], inputs, steps, np.asarray(means), noise, seen, tuple(told), facts)
+    return Spikes(
+        models[0],
+        inputs,
+        steps,
+        np.asarray(means),
+        noise,
+        seen,
+        tuple(told),
+        store=store,
+        request=request(inputs.asked, how),
+        facts=facts,
+    )
 
 
 def not_found(facts: Mapping[str, Any]) -> str:
@@ -245,34 +284,6 @@ def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: i
 def group_names(step: int, prefix: str = PREFIX) -> tuple[str, str]:
     """What the groups of a spike at a step are called: of tokens that follow, and of inverse tokens."""
     return f"{prefix}_{step}_follow", f"{prefix}_{step}_inverse"
-
-
-def keep(store: Store, name: str, found: Spikes, *, replace: Replace = False) -> None:
-    """Put spikes into the store as a finding; raises `FindingExists` unless `replace`."""
-    model = pl.lit(found.model).alias("model")
-    heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in found.found]
-    with store.add_finding(KIND, name, found.facts, replace=replace) as writer:
-        writer.add("spikes", pl.DataFrame(heads, schema=_SPIKES, orient="row").with_columns(model))
-        with (
-            writer.stream("shares") as put_shares,
-            writer.stream("tokens") as put_tokens,
-            writer.stream("groups") as put_groups,
-        ):
-            for told in found.found:
-                spike = pl.lit(told.steps[1], pl.Int64).alias("spike")
-                put_shares(told.shares.with_columns(model, spike))
-                of_class = np.array(CLASSES)[
-                    np.select([told.classes.mask(each) for each in CLASSES], [0, 1, 2])
-                ]
-                put_tokens(
-                    found.columns.with_columns(
-                        *(model, spike),
-                        token_class=pl.Series(of_class),
-                        change=pl.Series(told.classes.change),
-                        tau=pl.Series(told.classes.tau),
-                    )
-                )
-                put_groups(told.groups.with_columns(model, spike))
 
 
 def check_groups_free(

@@ -28,7 +28,7 @@ from trajstore.errors import (
     UnknownName,
 )
 from trajstore.pipelines import trajectories
-from trajstore.pipelines.components.pca import components
+from trajstore.pipelines.components.pca import pca as pca_of_store
 from trajstore.scoring import job, token_losses
 from trajstore.store import checks
 from trajstore.store.files import append, slices
@@ -308,7 +308,7 @@ def test_curves_and_components_never_take_a_part_for_the_whole(torn: Store) -> N
     with pytest.raises(MissingSlices, match="b on d at step 8"):
         trajectories.trajectories(torn, ["every_token"], trajectories.Selection(["d"], ["b"], "0:8"))
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        components(torn, ["d"], trajectories.Selection(models=["b"], steps="0:8"))
+        pca_of_store(torn, trajectories.Selection(["d"], ["b"], "0:8"))
     matrix = torn.matrix("d", models="b", missing="nan", steps="0:8")
     assert group_trajectory(matrix)["step"].to_list() == [0, 1, 2, 4]
     with pytest.raises(TrajstoreError, match="1 of 5 checkpoints have none in its column"):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.pipelines.comparison.comparison import Compared
+    from trajstore.pipelines.comparison.result import Compared
     from trajstore.store.store import Store
 
 
@@ -128,12 +128,12 @@ def compare(
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import chosen_by_losses
-    from trajstore.pipelines.comparison import finding
-    from trajstore.pipelines.comparison.comparison import Question, named_models
     from trajstore.pipelines.comparison.comparison import compare as find
+    from trajstore.pipelines.comparison.comparison import named_models
+    from trajstore.pipelines.comparison.result import Question, request
+    from trajstore.pipelines.comparison.winner_groups import check_groups_free, keep_groups
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
-    from trajstore.view.figures.comparison import comparison_charts
 
     if ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
@@ -147,14 +147,14 @@ def compare(
         named = named_models(opened, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
-        request = finding.request(named, question, selection)
-        kept = name or request.default_name
+        made = request(named, question, selection)
+        kept = name or made.default_name
         if keep and not replace:
-            finding.check_groups_free(opened, named, question, selection, prefix, kept)
-        place = request.place(opened, name, replace=replace)
+            check_groups_free(opened, named, question, selection, prefix, kept)
+        place = made.place(opened, name, replace=replace)
         found = find(opened, models, question, selection, bars())
-        sizes = finding.keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
-        finding.keep(opened, kept, found, question, selection, replace=place.replace)
+        sizes = keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
+        found.keep(kept, replace=place.replace)
         shown = _in_context(opened, found, top)
         asked = [group] if group else []
         by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
@@ -168,7 +168,7 @@ def compare(
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say_kept(place, f"trajstore finding show compare {kept}")
     if plot is not None:
-        draw(comparison_charts(found, question), plot)
+        draw(found, plot)
 
 
 def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:

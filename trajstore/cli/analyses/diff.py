@@ -37,8 +37,8 @@ from trajstore.display import count
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.differences.differences import Differences, How
-    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.differences.diff import Asked, Diff
+    from trajstore.pipelines.differences.differences import How
 
 Groups = Annotated[
     list[str] | None,
@@ -126,7 +126,7 @@ def steps(
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.differences.diff import Asked
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
@@ -173,7 +173,7 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.differences.diff import Asked
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
@@ -227,7 +227,7 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.pipelines.differences.finding import Asked
+    from trajstore.pipelines.differences.diff import Asked
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
@@ -248,8 +248,8 @@ def _how(
 ) -> How:
     from trajstore.analysis.differences import Scale
     from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.pipelines.differences.diff import KEPT
     from trajstore.pipelines.differences.differences import How
-    from trajstore.pipelines.differences.finding import KEPT
 
     interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
     return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)  # type: ignore[arg-type]
@@ -268,11 +268,9 @@ def _run(
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
-    from trajstore.pipelines.differences.differences import differences
-    from trajstore.pipelines.differences.finding import keep, request
+    from trajstore.pipelines.differences.diff import diff_of, request
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
-    from trajstore.view.figures.differences import difference_chart
 
     if out is not None:
         check_matrix_target(out)
@@ -281,8 +279,8 @@ def _run(
         progress = bars()
         chosen = asked.chosen(opened, progress)
         place = request(asked, chosen).place(opened, name, replace=replace)
-        found = differences(opened, chosen, asked.how, progress)
-        keep(opened, place.name, asked, chosen, found, replace=place.replace)
+        found = diff_of(opened, asked, chosen, progress)
+        found.keep(place.name, replace=place.replace)
         by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
     changes = found.changes.group_by("end", maintain_order=True).head(top)
     if as_json:
@@ -294,16 +292,13 @@ def _run(
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
         say(line)
     say_kept(place, f"FROM diff_groups WHERE finding = '{place.name}'")
-    if out is not None and found.matrix is not None:
-        save_matrix(found.matrix, out)
-        rows, columns = found.matrix.values.shape
+    if out is not None and (matrix := found.found.matrix) is not None:
+        save_matrix(matrix, out)
+        rows, columns = matrix.values.shape
         what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
         say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
     if plot is not None:
-        drawn = difference_chart(
-            found.summary, relative=asked.how.scale.relative, level=asked.how.interval.level
-        )
-        draw(drawn, plot)
+        draw(found, plot)
 
 
 def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:
@@ -337,7 +332,7 @@ def _short(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(*empty, *same)
 
 
-def _say_what_it_is(found: Differences, how: How) -> None:
+def _say_what_it_is(found: Diff, how: How) -> None:
     """What the numbers are, and beside which noise."""
     if how.scale.relative:
         least = how.scale.least

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from trajstore.cli.output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from trajstore.display import Drawn
     from trajstore.pipelines.finding_facts import Place
-    from trajstore.view.charts.chart import Chart
 
 
 def check_plot(plot: Path | None) -> None:
@@ -23,11 +22,9 @@ def check_plot(plot: Path | None) -> None:
         check_target(plot, SUFFIXES)
 
 
-def draw(charts: Chart | Sequence[Chart], plot: Path) -> None:
-    """Write charts to a file, and say so."""
-    from trajstore.view.charts.save import save_chart
-
-    save_chart(charts, plot)
+def draw(found: Drawn, plot: Path) -> None:
+    """Write a result's charts to a file, and say so."""
+    found.plot(plot)
     say(f"Drew {plot}.")
 
 

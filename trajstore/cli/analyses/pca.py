@@ -31,7 +31,7 @@ from trajstore.display import count
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.components.pca import Fitted
+    from trajstore.pipelines.components.pca import PrincipalComponents
 
 
 def pca(
@@ -133,15 +133,14 @@ def pca(
     from trajstore.analysis.components.gram import Treatment
     from trajstore.analysis.components.methods import Method, Sparsity
     from trajstore.analysis.components.pca import COMPONENTS
-    from trajstore.pipelines.components.pca import KIND, along, keep, request, subject, top_tokens
-    from trajstore.pipelines.components.pca import components as compute
+    from trajstore.pipelines.components.pca import KIND, request
+    from trajstore.pipelines.components.pca import pca as compute
     from trajstore.pipelines.components.update import Changes
     from trajstore.pipelines.components.update import update as bring_up_to_date
     from trajstore.pipelines.finding_facts import Place
     from trajstore.pipelines.matrix_inputs import Asked, scored_datasets
     from trajstore.pipelines.training_progress import require_known
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.view.figures.pca import pca_charts
 
     check_plot(plot)
     if update is not None:
@@ -157,15 +156,15 @@ def pca(
             place = Place(update, replace=True)
             found = bring_up_to_date(opened, update, changes, bars())
         else:
-            selection = Selection(None, model, steps or "all", contexts, align)  # type: ignore[arg-type]
+            selection = Selection(datasets, model, steps or "all", contexts, align)  # type: ignore[arg-type]
             treatment = Treatment(center, scale, missing, precision)  # type: ignore[arg-type]
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
             place = request(Asked.of(datasets, selection, group), how).place(opened, name, replace=replace)
-            found = compute(opened, datasets, selection, group, how, bars())
-        shown = along(opened, found, x)  # type: ignore[arg-type]
-        keep(opened, place.name, found, replace=place.replace)
-        tokens = top_tokens(opened, found.result, top)
+            found = compute(opened, selection, group, how, bars())
+        found = found.along(x)  # type: ignore[arg-type]
+        found.keep(place.name, replace=place.replace)
+        tokens = found.top_tokens(top)
     if as_json:
         _print_json(place.name, found, tokens)
     elif plot is None:
@@ -176,7 +175,7 @@ def pca(
         f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}",
     )
     if plot is not None:
-        draw(pca_charts(shown, x=x, subject=subject(found.facts)), plot)  # type: ignore[arg-type]
+        draw(found, plot)
 
 
 _OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")
@@ -196,7 +195,7 @@ def _refuse_with_update(ctx: typer.Context) -> None:
             raise typer.BadParameter(f"{option.opts[0]} is of sparse components, which have no --update")
 
 
-def _print_json(name: str, found: Fitted, tokens: pl.DataFrame) -> None:
+def _print_json(name: str, found: PrincipalComponents, tokens: pl.DataFrame) -> None:
     """The finding as JSON."""
     import polars as pl
 
@@ -205,7 +204,7 @@ def _print_json(name: str, found: Fitted, tokens: pl.DataFrame) -> None:
     print_json({"finding": name, **{key: frame.to_dicts() for key, frame in frames.items()}})
 
 
-def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
+def _print_components(found: PrincipalComponents, tokens: pl.DataFrame) -> None:
     """The three tables of a PCA."""
     import polars as pl
 
@@ -233,7 +232,7 @@ def _print_components(found: Fitted, tokens: pl.DataFrame) -> None:
     print_table(chosen.columns, chosen.rows(), right=["before"])
 
 
-def _say_what_was_made(found: Fitted) -> None:
+def _say_what_was_made(found: PrincipalComponents) -> None:
     """What the numbers are of."""
     facts = found.facts
     say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")

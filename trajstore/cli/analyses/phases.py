@@ -106,10 +106,9 @@ def phases(
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.pipelines.phases import Asked, Induction, keep, request
+    from trajstore.pipelines.phases import Asked, Induction, request
     from trajstore.pipelines.phases import phases as find
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.view.figures.phases import phase_charts
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
@@ -125,9 +124,9 @@ def phases(
     )
     with open_store(store) as opened:
         place = request(asked).place(opened, name, replace=replace)
-        found = find(opened, asked, bars())
-        keep(opened, place.name, found, replace=place.replace)
-    rows = found.table.to_dicts()
+        found = find(opened, **vars(asked), progress=bars())
+        found.keep(place.name, replace=place.replace)
+    rows = found.frame.to_dicts()
     if as_json:
         print_json(
             {
@@ -137,13 +136,13 @@ def phases(
             }
         )
     elif plot is None:
-        print_rows(rows, False, found.table.columns)
+        print_rows(rows, False, found.frame.columns)
     if groups or measure:
         say(PROMISE)
     for of_model, on in found.without:
         say(f"No induction bump in {of_model} on {on}.")
     if plot is not None:
-        draw(phase_charts(found), plot)
+        draw(found, plot)
     say_kept(place, f"FROM events WHERE finding = '{place.name}'")
 
 

@@ -77,30 +77,28 @@ def shapes(
       trajstore shapes -m 'tiny-2l-*' -d code -d docs --name first --plot shapes.png
       trajstore shapes -m tiny-2l-seed0 -d code -g stopword -g digits
     """
-    from trajstore.pipelines.shapes import Asked, agreement, keep_shapes, shares
+    from trajstore.pipelines.shapes import Asked
+    from trajstore.pipelines.shapes import shapes as fit
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.view.figures.shapes import shape_charts
 
     check_plot(plot)
-    selection = Selection(None, model, steps, contexts, align)  # type: ignore[arg-type]
     with open_store(store) as opened:
-        asked = Asked.of(require_datasets(opened, dataset), selection, group or (), seed)
+        datasets = require_datasets(opened, dataset)
+        selection = Selection(datasets, model, steps, contexts, align)  # type: ignore[arg-type]
+        asked = Asked.of(datasets, selection, group or (), seed)
         place = asked.request.place(opened, name, replace=replace)
-        kept = place.name
-        parts = keep_shapes(opened, kept, asked, bars(), replace=place.replace)
-        found = shares(opened, kept, asked.groups, align)
-        pairs = agreement(opened, kept)
-        charts = [] if plot is None else shape_charts(opened, kept, asked, parts, found)
-    if as_json:
-        print_json({"finding": kept, "shares": found.to_dicts(), "agreement": pairs.to_dicts()})
-    elif plot is None:
-        _print(found, pairs)
-    for each in asked.groups:
-        if each not in found["group"]:
-            say(f"{each} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
-    say_kept(place, f"FROM shapes WHERE finding = '{kept}'")
-    if plot is not None:
-        draw(charts, plot)
+        found = fit(opened, selection, group or (), seed, bars())
+        found.keep(place.name, replace=place.replace)
+        shares, pairs = found.shares(), found.agreement()
+        if as_json:
+            print_json({"finding": place.name, "shares": shares.to_dicts(), "agreement": pairs.to_dicts()})
+        elif plot is None:
+            _print(shares, pairs)
+        for absent in [each for each in asked.groups if each not in shares["group"]]:
+            say(f"{absent} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
+        say_kept(place, f"FROM shapes WHERE finding = '{place.name}'")
+        if plot is not None:
+            draw(found, plot)
 
 
 def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:

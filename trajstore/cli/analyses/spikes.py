@@ -129,11 +129,9 @@ def spikes(
         not_found,
         request,
     )
-    from trajstore.pipelines.spikes import keep as keep_finding
     from trajstore.pipelines.spikes import spikes as find
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
-    from trajstore.view.figures.spikes import spike_charts
 
     check_plot(plot)
     if check_group_name(prefix) != PREFIX and not keep:
@@ -141,26 +139,26 @@ def spikes(
     interval = Interval(level=level, resamples=resamples, seed=seed)
     search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
     with open_store(store) as opened:
-        selection = Selection(None, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
         datasets = require_datasets(opened, dataset)
+        selection = Selection(datasets, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
         asked = Asked.of(datasets, selection, group)
         place = request(asked, search).place(opened, name, replace=replace)
         kept = place.name
         if keep and not replace and search.window is not None:
             check_groups_free(opened, kept, model, [search.window[1]], prefix)
-        found = find(opened, datasets, selection, group, search, bars())
+        found = find(opened, selection, group, search, bars())
         if keep and not replace:
             check_groups_free(opened, kept, model, [each.steps[1] for each in found.found], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
-        keep_finding(opened, kept, found, replace=place.replace)
+        found.keep(kept, replace=place.replace)
         if as_json:
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         elif plot is None:
             _print(opened, found, top)
     say(_RECALL if found.found else not_found(found.facts))
     if plot is not None:
-        draw(spike_charts(found), plot)
+        draw(found, plot)
     for each in added:
         say(f"Added the group {each}.")
     say_kept(place, f"FROM spike_tokens WHERE finding = '{kept}'")
@@ -183,7 +181,11 @@ def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
     """Spikes, shares, groups and tokens as records."""
     from trajstore.pipelines.spikes import tokens_in_context
 
-    told: dict[str, Any] = {"model": found.model, "verdict": found.verdict, "spikes": _heads(found)}
+    told: dict[str, Any] = {
+        "model": found.model,
+        "verdict": found.verdict,
+        "spikes": found.heads().to_dicts(),
+    }
     told["power"] = found.facts["power"]
     for key in ("shares", "groups", "tokens"):
         told[key] = []
@@ -197,25 +199,10 @@ def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
     return told
 
 
-def _heads(found: Spikes) -> list[dict[str, Any]]:
-    """A record for each spike."""
-    names = ("before_step", "at_step", "after_step")
-    return [
-        {
-            **dict(zip(names, each.steps, strict=True)),
-            "height": each.height,
-            "low": each.low,
-            "high": each.high,
-            "chance": each.chance,
-        }
-        for each in found.found
-    ]
-
-
 def _print(store: Store, found: Spikes, top: int) -> None:
     """The tables of each spike."""
     columns = ["before_step", "at_step", "after_step", "height (nats)", "low", "high", "chance"]
-    print_table(columns, [list(head.values()) for head in _heads(found)])
+    print_table(columns, found.heads().rows())
     for told in found.found:
         typer.echo()
         _print_shares(told)

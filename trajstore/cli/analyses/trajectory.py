@@ -125,7 +125,7 @@ def trajectory(
     for line in found.caveats:
         say(line)
     if plot is not None:
-        draw(found.charts(), plot)
+        draw(found, plot)
 
 
 def register(app: typer.Typer) -> None:

@@ -8,162 +8,49 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from trajstore.analysis.comparison import (
-    STATISTICS,
     Alike,
     Density,
     alike,
-    check_share,
     log_frequency,
     outliers,
     ranked,
 )
 from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
-from trajstore.analysis.statistics.enrichment import SCHEMA as ENRICHMENT
 from trajstore.analysis.statistics.enrichment import enrichment, holm
-from trajstore.display import Brief
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
+from trajstore.pipelines.comparison.result import (
+    CORRELATIONS,
+    FOLLOWED,
+    GROUPS,
+    OUTLIERS,
+    Compared,
+    Ground,
+    Question,
+    facts_of,
+    request,
+)
 from trajstore.pipelines.differences.checkpoint_pairs import EVERY, contexts_of, shared_steps
 from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
 from trajstore.pipelines.trajectories import Selection, sites_by_group
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
-from trajstore.store.matrix.matrix import Missing, Sites, column_labels
+from trajstore.store.matrix.matrix import Missing, column_labels
 from trajstore.store.matrix.steps import near
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
-CORRELATIONS = {
-    "model": pl.String,
-    "step": pl.Int64,
-    "other": pl.String,
-    "other_step": pl.Int64,
-    "dataset": pl.String,
-    "tokens": pl.Int64,
-    "unit": pl.String,
-    "units": pl.Int64,
-    "interval": pl.String,
-    "spearman": pl.Float64,
-    **{f"{name}{end}": pl.Float64 for name in STATISTICS for end in ("", "_low", "_high")},
-}
-"""Columns of a frame of correlations, a row for each two slices: see `analysis.comparison.STATISTICS`; differences are
-the model's loss minus the other's."""
-
-OUTLIERS = {
-    "winner": pl.String,
-    "dataset": pl.String,
-    "step": pl.Int64,
-    "context": pl.Int32,
-    "position": pl.Int32,
-    "loss": pl.Float64,
-    "other_loss": pl.Float64,
-    "difference": pl.Float64,
-}
-"""Columns of a frame of outliers: loss is A's, other_loss B's, difference A − B, all in nats."""
-
 CELLS = 90
 """Of a density, along either axis."""
-
-GROUPS = {"winner": pl.String, **ENRICHMENT}
-"""Columns of a frame of groups among outliers."""
-
-FOLLOWED = [
-    *("winner", "dataset", "step", "tokens", "contexts", "unit", "units", "interval"),
-    *("mean", "low", "high"),
-]
-"""Columns of a frame of outliers by step: mean is that of A − B, in nats."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is to be found of two models or more."""
-
-    step: str = "last"
-    """At which outliers are looked for: one of those that all have on a dataset, or last."""
-    group: str | None = None
-    """Only this group's tokens."""
-    against: Sequence[str] = ()
-    """Checkpoints MODEL@STEP with which two models are compared at every step; by default both at their last."""
-    outliers: float = 0.01
-    """Share of the tokens with the largest differences."""
-    groups: bool = True
-    """Whether it is asked which groups are enriched among them."""
-    missing: Missing = "error"
-    """What is done about contexts that a partial slice lacks; nan leaves out what either of two lacks."""
-    interval: Interval = field(default_factory=Interval)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        check_share(self.outliers)
-
-
-@dataclass(frozen=True)
-class Ground:
-    """The tokens of a dataset on which models are compared, and the steps that all of them have."""
-
-    sites: Sites
-    units: Units
-    unit: np.ndarray
-    """Of each token, int64 (tokens,)."""
-    frequency: np.ndarray
-    """Log of each token's share in the dataset, float64 (tokens,)."""
-    step: int
-    """At which outliers are looked for."""
-    steps: Sequence[int]
-    """Those that are gone through."""
-
-    @property
-    def dataset(self) -> str:
-        """Its name."""
-        return self.sites.dataset.name
-
-
-@dataclass(frozen=True, repr=False)
-class Compared(Brief):
-    """Models compared."""
-
-    models: tuple[str, ...]
-    """A, B, and where more are compared the others."""
-    grounds: Sequence[Ground]
-    correlations: pl.DataFrame
-    """Columns of `CORRELATIONS`: each two models at each step; of two, also each at each step with `against`."""
-    outliers: pl.DataFrame
-    """Columns of `OUTLIERS`, by falling |difference|; none where more than two are compared."""
-    enriched: pl.DataFrame
-    """Columns of `GROUPS`; `p_adjusted` counts the tests of both winners."""
-    followed: pl.DataFrame
-    """Columns of `FOLLOWED`: what becomes of the outliers at the other steps."""
-    against: tuple[tuple[str, int, str], ...]
-    """(model, step, dataset) of the checkpoints that every step was compared with."""
-    densities: Sequence[Density]
-    """Of two models: A's losses (x) and B's (y) on each ground at its step, in nats."""
-
-    def at_step(self) -> pl.DataFrame:
-        """The correlations at the step at which outliers were looked for."""
-        at = pl.DataFrame(
-            [(each.dataset, each.step) for each in self.grounds], ["dataset", "step"], orient="row"
-        )
-        return self.of_pairs().join(at, on=["dataset", "step"], how="semi", maintain_order="left")
-
-    def of_pairs(self) -> pl.DataFrame:
-        """The correlations of different models at the same step, in the order of the models."""
-        return pairs_of(self.models, self.correlations)
-
-
-def pairs_of(models: Sequence[str], correlations: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `Compared.correlations` of different models at the same step, in the order of the models."""
-    pairs = pl.DataFrame(list(itertools.combinations(models, 2)), ["model", "other"], orient="row")
-    same = correlations.filter(pl.col("step") == pl.col("other_step"))
-    return same.join(pairs, on=["model", "other"], how="semi", maintain_order="left")
 
 
 def compare(
@@ -216,7 +103,20 @@ def compare(
         if asked.groups:
             groups = memberships(store, [ground.sites for ground in grounds], names, chosen.align, progress)
             enriched = _enriched(grounds, names, apart, groups, asked.interval)
-    return Compared(names, grounds, correlations, apart, enriched, followed, tuple(against), densities)
+    return Compared(
+        asked,
+        names,
+        grounds,
+        correlations,
+        apart,
+        enriched,
+        followed,
+        tuple(against),
+        densities,
+        store=store,
+        request=request(names, asked, chosen),
+        facts=facts_of(store, names, asked, chosen, grounds, against),
+    )
 
 
 def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:

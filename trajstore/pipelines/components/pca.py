@@ -7,8 +7,8 @@ them up to date.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +18,21 @@ from trajstore.analysis.components.gram import Rows, products
 from trajstore.analysis.components.methods import Found, Kind, Method, find
 from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
-from trajstore.display import Brief
 from trajstore.errors import listed
 from trajstore.pipelines.finding_facts import (
     Request,
+    Result,
     facts_of_sites,
     finding_name,
     group_hashes,
     one_or_many,
     versions,
 )
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, hashes_read, resolve
+from trajstore.pipelines.matrix_inputs import Asked, Inputs, hashes_read, resolve, scored_datasets
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.training_progress import with_training
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
-from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
 
@@ -55,34 +54,71 @@ VARIANCE = {
 
 
 @dataclass(frozen=True, repr=False)
-class Fitted(Brief):
-    """Components, and what they were made of."""
+class PrincipalComponents(Result):
+    """Principal components of losses, and what they were made of."""
+
+    drawn_by = "trajstore.view.figures.pca:charts_of_components"
+    summaries = ("components", "scores")
 
     result: PCAResult
     inputs: Inputs
-    facts: dict[str, Any]
     gram: np.ndarray | None
     """Dot products of the rows less the reference row, float64 (rows, rows), nats²; None where all are sparse."""
     slices: pl.DataFrame
     """model, step, dataset, loss_sha256 of the slices that were read."""
+    x: X = "step"
+    """Along what its charts stand."""
+    placed: PCAResult | None = field(default=None, repr=False)
+    """With tokens seen or FLOPs beside the scores, where charts stand along them."""
+
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of one of its tables; of the loadings, component by component."""
+        result = self.result
+        if table == "components":
+            yield result.variance.with_columns(zeros=pl.Series(result.zeros))
+        elif table == "scores":
+            yield result.scores
+        elif table == "gram":
+            yield _gram_table(self)
+        elif table == "slices":
+            yield self.slices
+        else:
+            for number, loadings in enumerate(result.loadings, start=1):
+                yield result.columns.select(
+                    *("dataset", "context", "position"),
+                    pl.lit(number, pl.Int32).alias("component"),
+                    pl.Series("loading", loadings, pl.Float32),
+                )
+
+    def along(self, x: X) -> PrincipalComponents:
+        """The same with charts along tokens seen or FLOPs; raises `BadOption`, and `TrajstoreError` where not known."""
+        scores = self.result.scores.with_columns(dataset=pl.lit(self.inputs.asked.datasets[0]))
+        models = list(dict.fromkeys(scores["model"]))
+        beside = with_training(self.store, scores, x, Selection(models=models), Comparison())
+        return replace(self, x=x, placed=replace(self.result, scores=beside.drop("dataset")))
+
+    def top_tokens(self, top: int = 5) -> pl.DataFrame:
+        """The highest and lowest tokens of each component with `text`, `before`, `marked` and `after`."""
+        return with_context(self.store, self.result.top_tokens(top))
 
 
-def components(
+def pca(
     store: Store,
-    datasets: Sequence[str],
     selection: Selection | None = None,
     group: str | None = None,
     method: Method | None = None,
     progress: Progress = SILENT,
     limit: int = BLOCK_BYTES,
-) -> Fitted:
-    """Components over models and datasets; nothing is written.
+) -> PrincipalComponents:
+    """Principal components over models and datasets, by default all with losses; nothing is written.
 
     Memory holds rows², one block of at most `limit` bytes, and the loadings. Raises as `Store.matrix`, and
     `TrajstoreError` where there is nothing to compare or nothing varies.
     """
     how = method or Method()
-    inputs = resolve(store, Asked.of(datasets, selection or Selection(), group))
+    chosen = selection or Selection()
+    datasets = chosen.datasets or scored_datasets(store, chosen.models)
+    inputs = resolve(store, Asked.of(datasets, chosen, group))
     rows = Rows.of([model for model, _ in inputs.checkpoints], how.treatment.center)
     blocks = inputs.blocks(store, how.treatment.missing != "error", progress, limit)
     check_shape(blocks, how.components)
@@ -101,30 +137,22 @@ def finish(
     blocks: SliceBlocks,
     gram: np.ndarray | None,
     progress: Progress,
-) -> Fitted:
+) -> PrincipalComponents:
     """The components once the Gram matrix is known."""
     labels = row_labels(inputs.checkpoints), pl.concat([column_labels(chosen) for chosen in inputs.sites])
     if method.kind != "full":
         blocks = replace(blocks, progress=SILENT)  # the solver has a bar of its own
     with bar(blocks, "loadings", blocks.band_reads if method.treatment.plain else blocks.reads):
         found = find(blocks, rows, method, gram, labels, progress)
-    return Fitted(found.result, inputs, _facts(store, inputs, method, rows, found), gram, hashes_read(blocks))
-
-
-def along(store: Store, fitted: Fitted, x: X) -> PCAResult:
-    """The components with tokens seen or FLOPs beside the scores, as `pca_charts` draws them; for step, as they are.
-
-    Raises `BadOption`, and `TrajstoreError` where they are not known.
-    """
-    scores = fitted.result.scores.with_columns(dataset=pl.lit(fitted.inputs.asked.datasets[0]))
-    models = list(dict.fromkeys(scores["model"]))
-    beside = with_training(store, scores, x, Selection(models=models), Comparison())
-    return replace(fitted.result, scores=beside.drop("dataset"))
-
-
-def top_tokens(store: Store, result: PCAResult, top: int = 5) -> pl.DataFrame:
-    """The highest and lowest tokens of each component with `text`, `before`, `marked` and `after`."""
-    return with_context(store, result.top_tokens(top))
+    return PrincipalComponents(
+        found.result,
+        inputs,
+        gram,
+        hashes_read(blocks),
+        store=store,
+        request=request(inputs.asked, method),
+        facts=_facts(store, inputs, method, rows, found),
+    )
 
 
 def subject(facts: Mapping[str, Any]) -> str:
@@ -141,26 +169,7 @@ def request(asked: Asked, method: Method) -> Request:
     return Request(KIND, finding_name(parts, [asked.facts, method.facts]), facts)
 
 
-def keep(store: Store, name: str, fitted: Fitted, *, replace: Replace = False) -> None:
-    """Put components into the store as a finding; raises `FindingExists` unless `replace`."""
-    result = fitted.result
-    with store.add_finding(KIND, name, fitted.facts, replace=replace) as writer:
-        writer.add("components", result.variance.with_columns(zeros=pl.Series(result.zeros)))
-        writer.add("scores", result.scores)
-        with writer.stream("loadings") as put:
-            for number, loadings in enumerate(result.loadings, start=1):
-                put(
-                    result.columns.select(
-                        *("dataset", "context", "position"),
-                        pl.lit(number, pl.Int32).alias("component"),
-                        pl.Series("loading", loadings, pl.Float32),
-                    )
-                )
-        writer.add("gram", _gram_table(fitted))
-        writer.add("slices", fitted.slices)
-
-
-def _gram_table(fitted: Fitted) -> pl.DataFrame:
+def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
     """model, step, products: of each row with each up to itself."""
     rows = row_labels(fitted.inputs.checkpoints)
     if fitted.gram is None:

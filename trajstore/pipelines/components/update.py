@@ -15,7 +15,7 @@ import numpy as np
 from trajstore.analysis.components.gram import Rows, Treatment, products, products_of
 from trajstore.analysis.components.methods import Method
 from trajstore.errors import BadOption, TrajstoreError, listed
-from trajstore.pipelines.components.pca import KIND, Fitted, bar, finish
+from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
 from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_now, resolve, sites_of
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.blocks import BLOCK_BYTES
@@ -46,7 +46,7 @@ def update(
     changes: Changes | None = None,
     progress: Progress = SILENT,
     limit: int = BLOCK_BYTES,
-) -> Fitted:
+) -> PrincipalComponents:
     """The components of a finding with what its selection takes in by now; nothing is written.
 
     Raises `UnknownName`, and `TrajstoreError` where an update cannot come to what a fit from scratch does: for a

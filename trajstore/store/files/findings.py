@@ -124,8 +124,13 @@ class _Put:
     schema: pa.Schema
 
     def __call__(self, rows: pl.DataFrame | pa.Table) -> None:
-        table = rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
-        self.writer.write_table(table.select(self.schema.names).cast(self.schema))
+        self.writer.write_table(converted(rows, self.schema))
+
+
+def converted(rows: pl.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows as a table has them: its columns in its order, in its types."""
+    table = rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
+    return table.select(schema.names).cast(schema)
 
 
 def path_of(root: Path, kind: str, name: str) -> Path:

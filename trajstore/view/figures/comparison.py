@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.errors import listed
-from trajstore.pipelines.comparison.comparison import pairs_of
+from trajstore.pipelines.comparison.result import pairs_of
 from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
-    from trajstore.pipelines.comparison.comparison import Compared, Question
+    from trajstore.pipelines.comparison.result import Compared
 
 
-def comparison_charts(found: Compared, question: Question) -> list[Chart]:
+def comparison_charts(found: Compared) -> list[Chart]:
     """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
+    question = found.question
     of = question.group or "all tokens"
     drawn = stored_comparison_charts(
         found.models,

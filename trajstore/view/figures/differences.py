@@ -11,7 +11,14 @@ from trajstore.errors import listed
 from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
+    from trajstore.pipelines.differences.diff import Diff
     from trajstore.view.charts.chart import Chart
+
+
+def charts_of_differences(found: Diff) -> list[Chart]:
+    """The chart of differences; raises `PlotError` where there are none."""
+    how = found.asked.how
+    return [difference_chart(found.summary, relative=how.scale.relative, level=how.interval.level)]
 
 
 def difference_chart(summary: pl.DataFrame, *, relative: bool, level: float) -> Chart:

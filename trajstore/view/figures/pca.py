@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from trajstore.errors import PlotError, listed
+from trajstore.pipelines.components import pca
 from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbers
 
@@ -37,6 +38,11 @@ class Components(Protocol):
     @property
     def zeros(self) -> Sequence[float]:
         """Share of each component's loadings that are exactly zero."""
+
+
+def charts_of_components(found: pca.PrincipalComponents) -> list[Chart]:
+    """A PCA of a store's checkpoints as charts, along what it says."""
+    return pca_charts(found.placed or found.result, x=found.x, subject=pca.subject(found.facts))
 
 
 def pca_charts(

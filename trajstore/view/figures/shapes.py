@@ -10,7 +10,7 @@ import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED, SHAPES
 from trajstore.errors import PlotError, listed
-from trajstore.pipelines.shapes import Asked, Part
+from trajstore.pipelines.shapes import Asked, Part, Shapes
 from trajstore.pipelines.token_context import with_context
 from trajstore.text import shown
 from trajstore.view.charts.chart import Chart, Panel, Series
@@ -39,6 +39,11 @@ _MIDPOINTS = """
 def words(shape: str) -> str:
     """A shape's name for people."""
     return shape.replace("_", " ")
+
+
+def charts_of_shapes(found: Shapes) -> list[Chart]:
+    """Charts of shapes that are kept; raises `TrajstoreError` where they are not, and as `shape_charts`."""
+    return shape_charts(found.store, found.kept_name, found.asked, found.parts, found.shares())
 
 
 def shape_charts(

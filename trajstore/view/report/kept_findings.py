@@ -18,7 +18,7 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import TrajstoreError, listed, told
 from trajstore.pipelines import shapes, trajectories
-from trajstore.pipelines.comparison.comparison import pairs_of
+from trajstore.pipelines.comparison.result import pairs_of
 from trajstore.pipelines.components import pca
 from trajstore.pipelines.spikes import not_found
 from trajstore.pipelines.token_context import with_context

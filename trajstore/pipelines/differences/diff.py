@@ -1,17 +1,19 @@
-"""Differences of losses as they were asked for, and kept in the store as a finding."""
+"""Differences of losses between steps, models or prompts, as a result that can be kept as a finding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from trajstore.errors import TrajstoreError
 from trajstore.pipelines.differences import checkpoint_pairs
-from trajstore.pipelines.differences.differences import Chosen, Differences, How
+from trajstore.pipelines.differences.differences import Chosen, Differences, How, differences
 from trajstore.pipelines.finding_facts import (
     Request,
+    Result,
     finding_name,
     group_hashes,
     name_part,
@@ -20,7 +22,6 @@ from trajstore.pipelines.finding_facts import (
 )
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
-from trajstore.store.files.findings import Replace
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -82,18 +83,75 @@ def request(asked: Asked, chosen: Chosen) -> Request:
     return Request(KIND, name, {"asked": asked.facts})
 
 
-def keep(
-    store: Store, name: str, asked: Asked, chosen: Chosen, found: Differences, *, replace: Replace = False
-) -> None:
-    """Put differences into the store as a finding; raises `FindingExists` unless `replace`."""
-    of = "relative" if asked.how.scale.relative else "difference"
-    nan = pl.selectors.float().fill_nan(None)
-    groups = found.summary.rename({"group": "group_name"}).with_columns(nan, mean_of=pl.lit(of))
-    tokens = found.changes.rename({"end": "change"})
-    with store.add_finding(KIND, name, _facts(store, asked, chosen, found), replace=replace) as writer:
-        writer.add("groups", _with_datasets(groups, chosen))
-        writer.add("tokens", _with_datasets(tokens, chosen))
-        writer.add("slices", found.slices)
+@dataclass(frozen=True, repr=False)
+class Diff(Result):
+    """Differences of losses between steps, models or prompts."""
+
+    drawn_by = "trajstore.view.figures.differences:charts_of_differences"
+    summaries = ("groups", "tokens")
+
+    asked: Asked = field(repr=False)
+    chosen: Chosen = field(repr=False)
+    found: Differences
+
+    @property
+    def summary(self) -> pl.DataFrame:
+        """Means by group and pair, see `Differences.summary`."""
+        return self.found.summary
+
+    @property
+    def changes(self) -> pl.DataFrame:
+        """The largest differences in context, see `Differences.changes`."""
+        return self.found.changes
+
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of one of its tables."""
+        if table == "slices":
+            yield self.found.slices
+        elif table == "tokens":
+            yield _with_datasets(self.changes.rename({"end": "change"}), self.chosen)
+        else:
+            of = "relative" if self.asked.how.scale.relative else "difference"
+            groups = self.summary.rename({"group": "group_name"})
+            groups = groups.with_columns(pl.selectors.float().fill_nan(None), mean_of=pl.lit(of))
+            yield _with_datasets(groups, self.chosen)
+
+
+def diff(
+    store: Store,
+    selection: Selection | None = None,
+    groups: str | Sequence[str] = (),
+    *,
+    models: tuple[str, str] | None = None,
+    prompts: tuple[str, str] | None = None,
+    how: How | None = None,
+    all_items: bool = False,
+    progress: Progress = SILENT,
+) -> Diff:
+    """Differences of losses between steps, or between two models or two prompts: the second minus the first.
+
+    Nothing is written. Raises as `checkpoint_pairs.of_steps`, `of_models` and `of_prompts`, and as `differences`.
+    """
+    if models and prompts:
+        raise TrajstoreError(
+            "Differences are between two models or between two prompts, and not of both at once."
+        )
+    asked = Asked(
+        "models" if models else "prompts" if prompts else "steps",
+        models or prompts or (),
+        (groups,) if isinstance(groups, str) else tuple(groups),
+        selection or Selection(),
+        how or How(top=KEPT),
+        all_items,
+    )
+    return diff_of(store, asked, asked.chosen(store, progress), progress)
+
+
+def diff_of(store: Store, asked: Asked, chosen: Chosen, progress: Progress = SILENT) -> Diff:
+    """The differences that were asked for, of what that came to; raises as `differences`."""
+    found = differences(store, chosen, asked.how, progress)
+    facts = _facts(store, asked, chosen, found)
+    return Diff(asked, chosen, found, store=store, request=request(asked, chosen), facts=facts)
 
 
 def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
