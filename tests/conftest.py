@@ -89,14 +89,14 @@ def planted(store: Store) -> Store:
     return plant(store)
 
 
-def plant(store: Store) -> Store:
-    """Give an empty store what `planted` has."""
+def plant(store: Store, steps: Sequence[int] = PLANTED_STEPS) -> Store:
+    """Give an empty store what `planted` has, at these steps."""
     rng = np.random.default_rng(5)
     for name, seed in (("d", 1), ("e", 2)):
         dataset = store.add_dataset(name, ragged(PLANTED_LENGTHS, seed))
         base, drop, bump = (rng.gamma(3, 0.5, dataset.n_losses) for _ in range(3))
         for model, speed in (("a", 1.0), ("b", 1.7)):
-            for step in PLANTED_STEPS:
+            for step in steps:
                 learned = np.log1p(step * speed)
                 losses = 9 + base - learned * drop / 5 + np.exp(-((learned - 2) ** 2)) * bump
                 store.append(model=model, dataset=name, step=step, losses=losses.astype(np.float32))

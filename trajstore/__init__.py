@@ -1,8 +1,9 @@
 """trajstore: per-token losses of language-model checkpoints in a folder of Parquet slices and a DuckDB catalog.
 
-`trajstore.open(path)` gives a `Store`: `.sql()`, `.matrix()`, `.trajectory()`, `.groups`, `.append()`. Modules are
-there under their dotted paths, as `trajstore.pipelines.audit`. Importing this package loads neither torch nor
-scikit-learn, and nothing heavy before it is asked for.
+`trajstore.open(path)` gives a `Store`: `.sql()`, `.matrix()`, `.trajectory()`, `.groups`, `.append()`. Each analysis is
+one function: `trajstore.pca(store, Selection("docs"))` and the like give a result with `.table(name)`, `.plot()` and
+`.keep()`. Modules are there under their dotted paths, as `trajstore.pipelines.audit`. Importing this package loads
+neither torch nor scikit-learn, and nothing heavy before it is asked for.
 """
 
 from __future__ import annotations
@@ -15,21 +16,74 @@ from trajstore.version import __version__
 if TYPE_CHECKING:
     import os
 
+    from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.analysis.trajectories import Comparison
     from trajstore.api import Store
+    from trajstore.forward.losses import token_losses, token_scores
+    from trajstore.importers.ingest import ingest
+    from trajstore.pipelines.audit import audit
+    from trajstore.pipelines.comparison.comparison import compare
     from trajstore.pipelines.components.pca import pca
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.pipelines.differences.diff import diff
+    from trajstore.pipelines.phases import phases
+    from trajstore.pipelines.shapes import shapes
+    from trajstore.pipelines.spikes import spikes
+    from trajstore.pipelines.trajectories import Selection, trajectories
+    from trajstore.pipelines.trajectory_result import trajectory
+    from trajstore.scoring.callback import TrajectoryCallback
+    from trajstore.scoring.job import score
+    from trajstore.store.files.measures import Measure
     from trajstore.store.files.slices import Provenance
     from trajstore.store.matrix.matrix import LossMatrix
 
-__all__ = ["LossMatrix", "Provenance", "Selection", "Store", "__version__", "open", "pca"]
-
-_NAMES = {
+_MODULES = {
+    "Comparison": "trajstore.analysis.trajectories",
+    "Interval": "trajstore.analysis.statistics.bootstrap",
     "LossMatrix": "trajstore.store.matrix.matrix",
+    "Measure": "trajstore.store.files.measures",
     "Provenance": "trajstore.store.files.slices",
     "Selection": "trajstore.pipelines.trajectories",
     "Store": "trajstore.api",
+    "TrajectoryCallback": "trajstore.scoring.callback",
+    "audit": "trajstore.pipelines.audit",
+    "compare": "trajstore.pipelines.comparison.comparison",
+    "diff": "trajstore.pipelines.differences.diff",
+    "ingest": "trajstore.importers.ingest",
     "pca": "trajstore.pipelines.components.pca",
+    "phases": "trajstore.pipelines.phases",
+    "score": "trajstore.scoring.job",
+    "shapes": "trajstore.pipelines.shapes",
+    "spikes": "trajstore.pipelines.spikes",
+    "token_losses": "trajstore.forward.losses",
+    "token_scores": "trajstore.forward.losses",
+    "trajectories": "trajstore.pipelines.trajectories",
+    "trajectory": "trajstore.pipelines.trajectory_result",
 }
+__all__ = [
+    "Comparison",
+    "Interval",
+    "LossMatrix",
+    "Measure",
+    "Provenance",
+    "Selection",
+    "Store",
+    "TrajectoryCallback",
+    "__version__",
+    "audit",
+    "compare",
+    "diff",
+    "ingest",
+    "open",
+    "pca",
+    "phases",
+    "score",
+    "shapes",
+    "spikes",
+    "token_losses",
+    "token_scores",
+    "trajectories",
+    "trajectory",
+]
 _PACKAGES = (
     "analysis",
     "checkpoints",
@@ -44,7 +98,7 @@ _PACKAGES = (
     "store",
     "view",
 )
-_on_demand = on_demand(__name__, _NAMES)
+_on_demand = on_demand(__name__, _MODULES)
 
 
 def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as sqlite3.connect or h5py.File, it opens

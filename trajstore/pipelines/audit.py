@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Finding
 from trajstore.analysis.audit.audit import audit as judge
@@ -24,6 +25,7 @@ from trajstore.analysis.audit.continuity import FEWEST
 from trajstore.analysis.audit.step_summaries import Course, course
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.checkpoints.suites import known_bad, run_named
+from trajstore.display import Brief, count
 from trajstore.errors import DamagedFile, UnknownName, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files import coverage
@@ -39,12 +41,27 @@ _OCTAVES = 0.5
 """Octaves from a step to the next, in the later half of a run, above which another seed hides in what is learned."""
 
 
+class Audit(Brief, list[Finding]):
+    """The findings of an audit, by model."""
+
+    def brief(self) -> str:
+        """How many they are."""
+        return count(len(self), "finding")
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """The findings."""
+        texts = dict.fromkeys(("finding", "model", "what", "advice"), pl.String())
+        schema = {**texts, "datasets": pl.List(pl.String), "steps": pl.List(pl.Int64)}
+        rows = [{**vars(one), "datasets": list(one.datasets), "steps": list(one.steps)} for one in self]
+        yield "findings", pl.DataFrame(rows, schema=schema)
+
+
 def audit(
     store: Store,
     models: str | Sequence[str] | None = None,
     datasets: str | Sequence[str] | None = None,
     progress: Progress = SILENT,
-) -> list[Finding]:
+) -> Audit:
     """The findings on these models (names or globs) and datasets, all by default; raises `UnknownName`."""
     broken = list(_broken_parts(store, models, datasets))
     bad = {name for each in broken for name in each.datasets}
@@ -77,7 +94,7 @@ def audit(
         {(each.model, each.dataset): each.large for each in read},
     )
     damaged = (one for each in read for one in each.damaged())
-    return sorted([*broken, *found, *damaged], key=lambda one: one.model)
+    return Audit(sorted([*broken, *found, *damaged], key=lambda one: one.model))
 
 
 def unseen(
