@@ -549,6 +549,21 @@ def test_contexts_of_one_length_may_be_an_axis(store: Store, tmp_path: Path) -> 
     assert store.matrix("box", pad_first=True).values.tolist() == values.reshape(3, 8).tolist()
 
 
+@pytest.mark.parametrize(
+    ("factor", "unit", "warns"), [(1.0, "nats", False), (1.4427, "nats", True), (1.4427, "bits", False)]
+)
+def test_a_guess_in_bits_taken_as_nats_is_noted(
+    store: Store, tmp_path: Path, factor: float, unit: str, warns: bool
+) -> None:
+    """The losses at initialisation are near ln V nats, or log2 V bits."""
+    data = store.dataset("d")
+    guess = np.log(data.tokenizer.size) + 0.1 * np.random.default_rng(0).standard_normal(data.n_losses)
+    np.save(tmp_path / "m.npy", np.array([factor * guess, factor * guess / 2], np.float32))
+    report = ingest(store, tmp_path / "m.npy", dataset="d", model="m", step=[0, 500], unit=unit)
+    assert (report.written, report.failures) == (2, [])
+    assert report.tally.like_bits.startswith("m at step 0: their mean is") is warns
+
+
 def test_matrices_that_do_not_fit(store: Store, tmp_path: Path) -> None:
     def reason(
         array: Any, labels: pl.DataFrame | None = None, step: Any = (3,), model: str | None = "m"

@@ -27,6 +27,7 @@ from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_name
 from trajstore.store.files.append import check_agreement
 from trajstore.store.files.slices import Provenance
+from trajstore.store.loss_limits import guess_in_bits
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import NewDataset
@@ -205,8 +206,16 @@ class _Job:
             self._put(key, values, source)
             return
         self._there.setdefault(model, set()).add(step)
+        self._look_for_bits(key, values)
         self.written += 1
         self.partial += not self.store.has_slice(*key)
+
+    def _look_for_bits(self, key: tuple[str, str, int], values: np.ndarray) -> None:
+        """Note how losses taken as nats look like bits; only a guess at a run's beginning can."""
+        size = self.sites.dataset.tokenizer.size
+        said = guess_in_bits(values[~np.isnan(values)], size) if self.request.unit == "nats" else None
+        if said is not None and not self.tally.like_bits:
+            self.tally.like_bits = f"{key[0]} at step {key[2]}: {said}"
 
     def _has(self, key: tuple[str, str, int], values: np.ndarray) -> bool:
         """Whether the store has all these losses; raises `LossesDiffer` where it has others, unless they may go."""

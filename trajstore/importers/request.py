@@ -69,6 +69,8 @@ class Tally:
     """Rows whose token was not given."""
     empty: int = 0
     """Rows of matrices that are NaN throughout."""
+    like_bits: str = ""
+    """How the losses of the first slice that look like bits do so, though they were taken as nats."""
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,8 @@ def _say_report(report: Report, dataset: str) -> None:
         say(
             f"{count(tally.unchecked, 'row')} {do} not say {their} token, so it was not compared with the dataset's."
         )
+    if tally.like_bits:
+        say(f"Losses look like bits, of which --unit bits makes nats. {tally.like_bits}.", needed=True)
     for failure in report.failures[:_SHOWN]:
         say(f"{failure.what}: {failure.reason}", needed=True)
     if report.failures:
