@@ -136,8 +136,8 @@ def migrate_store(path: StorePath) -> list[str]:
     stand_ins(root)
     add_digests.add_digests(root)
     with catalog.maintaining(root) as connection:
-        done = migrate.migrate(connection, root)
-        add_digests.add_group_digests(root)  # of those that work
+        # Groups get digests once their views are made, so only those that work.
+        done = migrate.migrate(connection, root, lambda: add_digests.add_group_digests(root))
         group_views.take_back(connection, root)
     layout.sweep_temporaries(root)
     return done

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,22 +53,31 @@ def check_current(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
         raise StoreTooOld(root, pending)
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, root: Path) -> list[str]:
-    """Apply what is pending to the catalog on `connection`; returns its names."""
+def migrate(
+    connection: duckdb.DuckDBPyConnection, root: Path, finish: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Apply what is pending to the catalog on `connection`; returns its names.
+
+    `finish` does the rest of it in the store's files. It runs before the last commit, so that a store whose files are
+    not done yet asks to be migrated.
+    """
     _check_not_newer(connection, root)
-    done: list[str] = []
     applied = _applied(connection)
-    for file in sqlfiles.load("migrations"):
-        if file.name not in applied:
-            with catalog.transaction(connection):
+    pending: list[SqlFile | None] = [file for file in sqlfiles.load("migrations") if file.name not in applied]
+    if _definitions_applied(connection) is None:
+        pending.append(None)
+    for number, file in enumerate(pending, start=1):
+        with catalog.transaction(connection):
+            if file is None:
+                _define(connection, root)
+            else:
                 connection.execute(file.text)
                 connection.execute("INSERT INTO migrations SELECT ?, now() AT TIME ZONE 'UTC'", [file.name])
-            done.append(file.name)
-    if _definitions_applied(connection) is None:
-        with catalog.transaction(connection):
-            _define(connection, root)
-        done.append(DEFINITIONS)
-    return done
+            if number == len(pending):
+                finish()
+    if not pending:
+        finish()
+    return [file.name if file else DEFINITIONS for file in pending]
 
 
 def _check_not_newer(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
