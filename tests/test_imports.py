@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -100,6 +102,16 @@ def test_reading_losses_loads_no_pandas(planted: Store) -> None:
         "assert trajectories(store, ['every_token']).height == 32\n"
     )
     assert loaded(code) & {"pandas", "torch"} == set()
+
+
+def test_no_function_hides_a_module_of_its_name() -> None:
+    """As a function `ingest` of a package would the module of that name, whose dotted path then leads nowhere."""
+    import trajstore
+
+    for found in pkgutil.walk_packages(trajstore.__path__, "trajstore."):
+        parent, _, name = found.name.rpartition(".")
+        if name != "__main__" and (package := sys.modules.get(parent)) is not None:
+            assert isinstance(getattr(package, name, sys), types.ModuleType), found.name
 
 
 def test_public_names_are_there() -> None:

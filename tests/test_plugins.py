@@ -16,8 +16,8 @@ from tests.conftest import new_dataset
 from trajstore import plugins
 from trajstore.cli import app
 from trajstore.errors import BadMeasures, BadSource, GroupError
-from trajstore.importers import ingest
 from trajstore.importers.formats import OWN, format_of, names
+from trajstore.importers.ingest import ingest
 from trajstore.measures import Measure, MeasureDefinition, MeasureInputs
 from trajstore.measures.definitions import available, find_measures
 from trajstore.plugins import PluginError

@@ -29,7 +29,7 @@ from trajstore.errors import (
     NothingChosen,
     TrajstoreError,
 )
-from trajstore.importers import ingest
+from trajstore.importers.ingest import ingest
 from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.scoring import token_losses
 from trajstore.store.files.datasets import NewDataset

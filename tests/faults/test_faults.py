@@ -82,7 +82,7 @@ def score(store: Path, source: Path) -> None:
 
 
 def ingest(store: Path, source: Path) -> None:
-    from trajstore.importers import ingest as take
+    from trajstore.importers.ingest import ingest as take
 
     with trajstore.open(store) as opened:
         report = take(opened, [source / "one.parquet", source / "two.csv"], dataset="d")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.conftest import ragged
 from trajstore.cli import app
 from trajstore.errors import MissingSlices, NothingChosen
-from trajstore.importers import ingest
+from trajstore.importers.ingest import ingest
 from trajstore.store import checks
 from trajstore.store.matrix.matrix import LossMatrix
 from trajstore.store.store import Store

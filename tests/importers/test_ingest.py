@@ -22,7 +22,7 @@ from tests.conftest import ragged
 from tests.tiny_models import save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import BadDataset, BadName, BadSource, TrajstoreError, UnknownName
-from trajstore.importers import Report, ingest
+from trajstore.importers.ingest import Report, ingest
 from trajstore.importers.request import steps_in
 from trajstore.store import checks
 from trajstore.store.matrix.export import save_matrix
@@ -839,7 +839,7 @@ def test_wrong_usage(store: Store, tmp_path: Path, words: list[str], message: st
 MEASURE = """
 import re, sys
 from pathlib import Path
-from trajstore.importers import ingest
+from trajstore.importers.ingest import ingest
 from trajstore.store.store import Store
 
 def peak():  # of this program, which ru_maxrss would mix with the one that started it

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.conftest import ragged
 from trajstore.cli import app
 from trajstore.errors import BadLosses
-from trajstore.importers import ingest
+from trajstore.importers.ingest import ingest
 from trajstore.store.files.datasets import NewDataset, TokenizerFacts
 from trajstore.store.files.slices import Provenance
 from trajstore.store.loss_limits import hardly_nats, largest, possible

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from trajstore.importers.ingest import Failure, Report, ingest
+from trajstore.importers.ingest import Failure, Report
 from trajstore.lazy_imports import on_demand
 
-__all__ = ["Failure", "Report", "ingest"]
+__all__ = ["Failure", "Report"]
 
 if not TYPE_CHECKING:
     __getattr__ = on_demand(__name__)

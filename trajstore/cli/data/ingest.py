@@ -13,8 +13,7 @@ from trajstore.display import count
 if TYPE_CHECKING:
     import numpy as np
 
-    from trajstore.importers import Report
-    from trajstore.importers.ingest import MakeDataset
+    from trajstore.importers.ingest import MakeDataset, Report
     from trajstore.store.files.datasets import NewDataset
 
 _SHOWN = 20
@@ -109,7 +108,7 @@ def ingest(
     columns = _columns(mapped or [])
     numbers = None if step is None else _numbers(step)
     with open_store(store) as opened:
-        from trajstore.importers import ingest as take
+        from trajstore.importers.ingest import ingest as take
         from trajstore.importers.request import steps_in
 
         report = take(
