@@ -15,7 +15,8 @@ from tests.view.report.test_report import read_data
 from trajstore.cli import app
 from trajstore.store.store import Store
 from trajstore.view import write_report
-from trajstore.view.report.kept_findings import ROWS_SHOWN, kept_analyses
+from trajstore.view.report.findings.table import ROWS_SHOWN
+from trajstore.view.report.kept_findings import kept_analyses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,7 +27,8 @@ from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.kept_findings import Table, kept_analyses
+from trajstore.view.report.findings.table import Table
+from trajstore.view.report.kept_findings import kept_analyses
 from trajstore.view.report.tokens import ContextChoice, TokenView, model_steps, token_view
 
 if TYPE_CHECKING:

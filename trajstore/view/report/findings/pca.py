@@ -1,0 +1,69 @@
+"""Principal components on the page: shares of variance, and the tokens that load most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trajstore.pipelines.components import pca
+from trajstore.pipelines.token_context import with_context
+from trajstore.view.charts.chart import Mark
+from trajstore.view.figures.pca import pca_charts
+from trajstore.view.report.findings.table import Table, Tables
+
+if TYPE_CHECKING:
+    from trajstore.store.files.findings import Finding
+    from trajstore.store.store import Store
+    from trajstore.view.charts.chart import Chart
+
+_TOP_COMPONENTS = 3
+_TOP_TOKENS = 5
+_TOP_LOADINGS = """
+    FROM pca_loadings
+    WHERE finding = $finding AND component <= $components
+    QUALIFY least(
+        row_number() OVER (PARTITION BY component ORDER BY loading DESC, dataset, context, position),
+        row_number() OVER (PARTITION BY component ORDER BY loading, dataset, context, position)
+    ) <= $n AND loading <> 0
+    ORDER BY component, loading DESC
+"""
+
+
+@dataclass(frozen=True)
+class _Components:
+    """Principal components of a finding, as `pca_charts` takes them."""
+
+    scores: pl.DataFrame
+    variance: pl.DataFrame
+    zeros: list[float]
+
+
+def tables(store: Store, finding: Finding) -> Tables:
+    """Shares of variance, and the tokens that load most."""
+    shares = finding.table("components")
+    held = shares["ratio"][: min(3, shares.height)].sum()
+    said = (
+        f"{shares.height} components of {finding.facts['rows']} checkpoints and {finding.facts['columns']:,} tokens; "
+        f"the first {min(3, shares.height)} hold {100 * held:.3g} % of the variance."
+    )
+    asked = {"finding": finding.name, "components": _TOP_COMPONENTS, "n": _TOP_TOKENS}
+    top = with_context(store, store.sql(_TOP_LOADINGS, parameters=asked).pl())
+    top = top.select(
+        *("component", "loading", "dataset", "context", "position"),
+        pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
+    )
+    return said, (
+        Table.of("Components", shares),
+        Table.of("The tokens that load most on the first components", top),
+    )
+
+
+def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:
+    """Yield scores, paths and shares of variance."""
+    del store
+    shares = finding.table("components")
+    stored = _Components(finding.table("scores"), shares.drop("zeros"), shares["zeros"].to_list())
+    yield from pca_charts(stored, marks, subject=pca.subject(finding.facts))

@@ -1,0 +1,35 @@
+"""Tables of findings, cut to what a page holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+ROWS_SHOWN = 50
+"""Rows of a finding's table that the page holds."""
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some rows of a finding."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    more: int = 0
+    """Rows that are not shown."""
+
+    @classmethod
+    def of(cls, title: str, frame: pl.DataFrame) -> Table:
+        """The first rows of a frame."""
+        shown = frame.head(ROWS_SHOWN).with_columns(pl.selectors.float().fill_nan(None))
+        return cls(
+            title, frame.columns, [list(row) for row in shown.iter_rows()], frame.height - shown.height
+        )
+
+
+Tables = tuple[str, tuple[Table, ...]]
+"""A sentence, and tables."""
