@@ -19,6 +19,7 @@ from trajstore.cli import app
 from trajstore.errors import BadSteps, DatasetInUse, NotScored, UnknownName, UnknownStep
 from trajstore.store import checks, drop
 from trajstore.store.disk import layout
+from trajstore.store.files import coverage
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
@@ -267,13 +268,13 @@ def test_losses_on_a_dataset_that_is_gone_say_what_to_do(planted: Store) -> None
 
 def test_two_drop_one_dataset(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.add_dataset("new", ragged((5, 6)))
-    slices_on = drop.slices_on
+    slices_on = coverage.slices_on
 
     def both(root: Path, name: str) -> list[drop.Slice]:
         found = slices_on(root, name)
         layout.remove_folder(root, layout.dataset_path(root, name))
         return found
 
-    monkeypatch.setattr(drop, "slices_on", both)
+    monkeypatch.setattr(coverage, "slices_on", both)
     planted.drop_dataset("new")
     assert planted.dataset_names() == ["d", "e"]

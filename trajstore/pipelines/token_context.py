@@ -60,7 +60,7 @@ def examples(
         raise BadOption("-n and --width", f"{n}, {width}", "at least one token, and no negative width")
     draw = named_queries.find("group_examples")
     given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
-    rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, draw, given))
+    rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, given))
     sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
     drawn = rows.drop("tokens").drop_nulls()
     for dataset, context, position in drawn.iter_rows():

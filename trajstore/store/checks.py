@@ -21,10 +21,10 @@ from trajstore.store import catalog_check, lifecycle, strays
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage, findings, group_files, group_tables, measures, models, slices
 from trajstore.store.queries import query
+from trajstore.store.session import Session
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
-    from trajstore.store.store import Store
 
 _SCORE = "trajstore score writes it again once the file is gone (check --deep --quarantine moves it)"
 _DROP = "make the dataset again (trajstore dataset add), or remove the losses on it: trajstore drop"
@@ -50,65 +50,65 @@ class Problem:
     mend: str
 
 
-def check(store: Store, *, deep: bool = False, progress: Progress = SILENT) -> list[Problem]:
+def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) -> list[Problem]:
     """All problems of a store; none is a good store.
 
     Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, the catalog's definitions.
     Deep: also every byte of every slice (digest of the file, hash of its losses), of the tokens, the measures and
     the findings, and `sql/checks/`.
     """
-    foreign = list(_foreign(store.path))
-    problems = [*foreign, *_definition_problems(store), *_model_problems(store)]
-    problems += _measure_problems(store, deep=deep)
-    problems += _group_problems(store, {problem.path for problem in problems})
-    problems += _table_problems(store, deep=deep)
+    foreign = list(_foreign(session.path))
+    problems = [*foreign, *_definition_problems(session), *_model_problems(session)]
+    problems += _measure_problems(session, deep=deep)
+    problems += _group_problems(session, {problem.path for problem in problems})
+    problems += _table_problems(session, deep=deep)
     problems += [
-        Problem(_inside(store.path, path), what, _REBUILD)
-        for path, what in lifecycle.damaged_stand_ins(store.path)
+        Problem(_inside(session.path, path), what, _REBUILD)
+        for path, what in lifecycle.damaged_stand_ins(session.path)
     ]
-    problems += _finding_problems(store, deep=deep)
+    problems += _finding_problems(session, deep=deep)
     sound: dict[str, Dataset] = {}
-    for name in store.dataset_names():
+    for name in session.dataset_names():
         try:
-            dataset = store.dataset(name)
+            dataset = session.dataset(name)
             _ = dataset.lengths
             if deep:
                 dataset.ids()
                 dataset.check()
         except DamagedFile as error:
-            problems.append(Problem(_inside(store.path, error.path), error.reason, _ADD))
+            problems.append(Problem(_inside(session.path, error.path), error.reason, _ADD))
         else:
             sound[name] = dataset
-            problems += _missing_digests(dataset.folder.glob("*.parquet"), store.path)
+            problems += _missing_digests(dataset.folder.glob("*.parquet"), session.path)
     strange = {problem.path for problem in foreign}
     problems = foreign + [each for each in problems[len(foreign) :] if each.path not in strange]
     paths = [
         path
-        for path in store.path.glob("losses/*/*/*/slice.parquet")
-        if not layout.is_linked(path) and path.is_file() and strays.why(_inside(store.path, path)) is None
+        for path in session.path.glob("losses/*/*/*/slice.parquet")
+        if not layout.is_linked(path) and path.is_file() and strays.why(_inside(session.path, path)) is None
     ]
     progress.start("checking", len(paths), "slices")
     try:
         for path in sorted(paths):
             if (what := _slice_problem(path, sound, deep=deep)) is not None:
                 mend = _SCORE if _dataset_of(path) in sound else _DROP
-                problems.append(Problem(str(path.relative_to(store.path)), what, mend))
+                problems.append(Problem(str(path.relative_to(session.path)), what, mend))
             progress.advance(1, "/".join(path.parts[-4:-1]))
     finally:
         progress.stop()
     if deep and not problems:
-        problems += _sql_problems(store)
+        problems += _sql_problems(session)
     return problems
 
 
-def quarantine(store: Store, problems: Iterable[Problem]) -> list[Path]:
+def quarantine(session: Session, problems: Iterable[Problem]) -> list[Path]:
     """Move the slices among the problems to `STORE/damaged/`; returns where they went."""
     moved = []
     for problem in problems:
-        source = store.path / problem.path
+        source = session.path / problem.path
         if problem.path.startswith("losses/") and problem.mend == _SCORE and source.exists():
-            target = store.path / "damaged" / problem.path
-            layout.make_folders(layout.unlinked(target.parent), store.path)
+            target = session.path / "damaged" / problem.path
+            layout.make_folders(layout.unlinked(target.parent), session.path)
             while target.exists():
                 target = target.with_name(f"{target.name}.older")
             source.rename(target)
@@ -158,37 +158,37 @@ def _foreign(root: Path) -> Iterator[Problem]:
                 yield Problem(inside, what, _REMOVE)
 
 
-def _definition_problems(store: Store) -> Iterator[Problem]:
+def _definition_problems(session: Session) -> Iterator[Problem]:
     """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        there = catalog_check.there(store.path)
+        there = catalog_check.there(session.path)
     except DamagedFile as error:
         yield Problem(CATALOG, error.reason, _REBUILD)
         return
     try:
-        meant = catalog_check.meant(store.path)
+        meant = catalog_check.meant(session.path)
     except TrajstoreError as error:
         yield Problem("groups", str(error), "mend or remove that file")
         return
     for path, what in catalog_check.differences(there, meant):
         yield Problem(path, what, _REBUILD)
-    for name in group_files.announced(store.path):
+    for name in group_files.announced(session.path):
         what = "putting it in place was cut short, so the group is as before"
         yield Problem(f"groups/{name}.sql", what, f"give it again (trajstore group add), or: {_REBUILD}")
 
 
-def _model_problems(store: Store) -> Iterator[Problem]:
+def _model_problems(session: Session) -> Iterator[Problem]:
     """Facts that cannot be read."""
-    for name in coverage.model_names(store.path):
+    for name in coverage.model_names(session.path):
         try:
-            facts = models.read(store.path, name)
+            facts = models.read(session.path, name)
         except DamagedFile as error:
             mend = "remove it; the next trajstore score of that model writes it anew"
             yield Problem(f"models/{name}.json", error.reason, mend)
         else:
             if facts is not None:
-                yield from _text_problem(layout.model_path(store.path, name), store.path)
-            if old := models.old_name(store.path, name):
+                yield from _text_problem(layout.model_path(session.path, name), session.path)
+            if old := models.old_name(session.path, name):
                 yield Problem(
                     f"models/{name}.json",
                     f"the renaming of {old} to {name} is not finished",
@@ -196,11 +196,11 @@ def _model_problems(store: Store) -> Iterator[Problem]:
                 )
 
 
-def _group_problems(store: Store, named: set[str]) -> Iterator[Problem]:
+def _group_problems(session: Session, named: set[str]) -> Iterator[Problem]:
     """Definitions of groups whose texts are not as they were written, of those that are not `named` yet."""
-    for path in sorted(store.path.glob("groups/*.sql")):
-        if _inside(store.path, path) not in named and not layout.is_linked(path) and path.is_file():
-            yield from _text_problem(path, store.path)
+    for path in sorted(session.path.glob("groups/*.sql")):
+        if _inside(session.path, path) not in named and not layout.is_linked(path) and path.is_file():
+            yield from _text_problem(path, session.path)
 
 
 def _text_problem(path: Path, root: Path) -> Iterator[Problem]:
@@ -221,30 +221,30 @@ def _inside(root: Path, path: Path) -> str:
     return str(path.relative_to(root))
 
 
-def _measure_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+def _measure_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
     """Files of measures that are not as they were written."""
-    for path in sorted(store.path.glob("measures/*/*/*.parquet")):
+    for path in sorted(session.path.glob("measures/*/*/*.parquet")):
         if (what := measures.problem(path, deep=deep)) is not None:
-            yield Problem(str(path.relative_to(store.path)), what, _MEASURE)
+            yield Problem(str(path.relative_to(session.path)), what, _MEASURE)
 
 
-def _finding_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+def _finding_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
     """Tables of findings that are not as they were written, or are not there."""
-    for folder in findings.folders(store.path):
+    for folder in findings.folders(session.path):
         for name in findings.missing(folder):
-            yield Problem(_inside(store.path, folder / name), "it is not there", _FIND)
-    for path in sorted(store.path.glob("findings/*/*/*.parquet")):
+            yield Problem(_inside(session.path, folder / name), "it is not there", _FIND)
+    for path in sorted(session.path.glob("findings/*/*/*.parquet")):
         if (what := findings.problem(path, deep=deep)) is not None:
-            yield Problem(str(path.relative_to(store.path)), what, _FIND)
+            yield Problem(str(path.relative_to(session.path)), what, _FIND)
 
 
-def _table_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
+def _table_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
     """Tables of groups that are not as they were written, are not there, or are no group's."""
     try:
-        own = group_files.own(store.path)
+        own = group_files.own(session.path)
     except DamagedFile:  # named among the definitions
         return
-    there = {path.stem for path in store.path.glob("groups/*.parquet")}
+    there = {path.stem for path in session.path.glob("groups/*.parquet")}
     tables = {name for name, group in own.items() if group.is_table}
     for name in sorted(there | tables):
         path = f"groups/{name}.parquet"
@@ -256,15 +256,15 @@ def _table_problems(store: Store, *, deep: bool) -> Iterator[Problem]:
             )
         elif name not in there:
             yield Problem(path, "it is not there", _AGAIN)
-        elif (what := group_tables.problem(store.path, name, deep=deep)) is not None:
+        elif (what := group_tables.problem(session.path, name, deep=deep)) is not None:
             yield Problem(path, what, _AGAIN)
 
 
-def _sql_problems(store: Store) -> Iterator[Problem]:
+def _sql_problems(session: Session) -> Iterator[Problem]:
     """What `sql/checks/` finds: each file gives the slices that fail it."""
     for file in sqlfiles.load("checks"):
         try:
-            frame, _ = query.frame(store, file.body)
+            frame, _ = query.frame(session, file.body)
         except TrajstoreError as error:
             yield Problem("losses", f"the check {file.name} cannot be run: {error}", _SCORE)
             continue

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from trajstore.errors import DamagedFile, DatasetInUse, UnknownName
+from trajstore.errors import DamagedFile, DatasetInUse
 from trajstore.store.disk import layout
-from trajstore.store.files import coverage, datasets, measures, models
+from trajstore.store.files import coverage, measures, models
 
 Slice = tuple[str, str, int]
 """model, dataset, step"""
@@ -54,19 +54,8 @@ def _slices(root: Path, model: str) -> set[tuple[str, int]]:
 
 def drop_dataset(root: Path, name: str, *, losses: bool = False) -> None:
     """Remove a dataset, and with `losses` all losses on it first; raises `DatasetInUse` where there are any without."""
-    doomed = slices_on(root, name)
+    doomed = coverage.slices_on(root, name)
     if doomed and not losses:
         raise DatasetInUse(name, doomed)
     drop_slices(root, doomed)
     layout.remove_folder(root, layout.dataset_path(root, name))
-
-
-def slices_on(root: Path, dataset: str) -> list[Slice]:
-    """All slices on a dataset; raises `UnknownName`."""
-    if dataset not in (known := datasets.names(root)):
-        raise UnknownName("dataset", dataset, known)
-    return [
-        (model, dataset, step)
-        for model in coverage.model_names(root)
-        for step in coverage.steps(root, model, dataset)
-    ]

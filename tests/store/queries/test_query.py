@@ -201,7 +201,7 @@ def test_errors_of_the_work_come_through(store: Store) -> None:
 COMMAND = """
 import sys
 from trajstore.cli import main
-from trajstore.store import query
+from trajstore.store.queries import query
 select = query.select
 def told(*arguments):
     found = select(*arguments)
@@ -235,7 +235,7 @@ def test_ctrl_c_ends_the_command_with_a_message(store: Store, tmp_path: Path, ou
 
 PEAK = """
 import sys
-from trajstore.store import query
+from trajstore.store.queries import query
 from trajstore.store.store import Store
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1000

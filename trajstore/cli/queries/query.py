@@ -65,7 +65,9 @@ def query(
     chosen = chosen_format(kind, out, as_json)
     with open_store(store) as opened:
         values = given(parameter)
-        rows = answer(opened, found.sql, named_queries.bind(opened, found, values), chosen, out)
+        rows = answer(
+            opened, found.sql, named_queries.bind(opened, opened.groups, found, values), chosen, out
+        )
     if not rows:
         say(_asked_in_vain(found, values))
 

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.errors import GroupError
+from trajstore.errors import GroupError, UnknownName
 from trajstore.store.catalog import expressions
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
@@ -71,6 +71,13 @@ class Foundations:
         """Read the store's definitions; raises `DamagedFile`."""
         shipped, own = group_files.shipped(), group_files.own(root)
         return cls(root, {**shipped, **own}, frozenset(shipped.keys() - own.keys()))
+
+    def definition(self, name: str) -> Definition:
+        """A group's definition; raises `UnknownName`."""
+        if name not in self.definitions:
+            hint = "Add one: trajstore group add NAME --sql QUERY"
+            raise UnknownName("group", name, sorted(self.definitions), hint)
+        return self.definitions[name]
 
     def has(self, group: str) -> bool:
         """Whether a group is there, or all those that an expression names."""

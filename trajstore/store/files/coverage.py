@@ -47,6 +47,13 @@ def steps(root: Path, model: str, dataset: str) -> list[int]:
     return list(sizes_of(root, model, dataset))
 
 
+def slices_on(root: Path, dataset: str) -> list[tuple[str, str, int]]:
+    """(model, dataset, step) of all slices on a dataset; raises `UnknownName`."""
+    if dataset not in (known := datasets.names(root)):
+        raise UnknownName("dataset", dataset, known)
+    return [(model, dataset, step) for model in model_names(root) for step in steps(root, model, dataset)]
+
+
 def overview(root: Path) -> list[Coverage]:
     """Coverage of every model on every dataset of the store."""
     return [each for model in model_names(root) for each in of_model(root, model)]

@@ -18,11 +18,11 @@ from trajstore import sql_headers, sqlfiles
 from trajstore.store.catalog import expressions
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
+from trajstore.store.session import Session
 
 if TYPE_CHECKING:
     import duckdb
 
-    from trajstore.store.store import Store
 
 _LOSSES = {"raw_losses", "scores"}
 """Views over the slices' files, on which every other thing about losses stands."""
@@ -51,25 +51,25 @@ class _Text:
         }
 
 
-def selected_by(store: Store, group_name: str) -> frozenset[str]:
+def selected_by(session: Session, group_name: str) -> frozenset[str]:
     """Models of the store by whose losses a group is defined, directly or through macros and other groups.
 
     `group_name` may also be an expression, such as improved('m', 0, 8, 1.0). None for what reads no losses; all models
     where a definition reads losses and names no model, or those it leaves out. Raises `UnknownName`, `DamagedFile`.
     """
-    foundations = Foundations.of(store.path)
+    foundations = Foundations.of(session.path)
     if expressions.is_name(group_name):
-        store.groups.definition(group_name)
+        foundations.definition(group_name)
     else:
         foundations = foundations.with_expression(group_name)
-    models = coverage.model_names(store.path)
+    models = coverage.model_names(session.path)
     found: set[str] = set()
     for key in foundations.all_under(group_name):
         name = key.removeprefix("groups.")
         if name == key or name not in foundations.definitions or foundations.definitions[name].is_table:
             continue
         if _LOSSES & foundations.all_under(name, through_groups=False):
-            found |= _named(store.connection(), foundations.definitions[name].sql, models)
+            found |= _named(session.connection(), foundations.definitions[name].sql, models)
     return frozenset(found)
 
 

@@ -43,10 +43,10 @@ from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups.sizes import Counted
 from trajstore.store.groups.writes import Table
 from trajstore.store.quoting import identifier, quoted
+from trajstore.store.session import Session
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
-    from trajstore.store.store import Store
 
 Origin = Literal["trajstore", "sql", "macro", "python", "sites"]
 """What a group is made of; trajstore's own come with it."""
@@ -89,9 +89,8 @@ class Group:
 class Groups:
     """The groups of one store: `store.groups`."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._seen = group_files.signature(store.path)
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._warned: set[str] = set()
         self._known: tuple[frozenset[tuple[str, int, int]], Foundations] | None = None
 
@@ -100,7 +99,7 @@ class Groups:
 
     def names(self) -> builtins.list[str]:
         """All groups, sorted; reads files only."""
-        return sorted({**group_files.shipped(), **group_files.own(self._store.path)})
+        return sorted({**group_files.shipped(), **group_files.own(self._session.path)})
 
     def list(self, *, sizes: bool = True, progress: Progress = SILENT) -> builtins.list[Group]:
         """All groups with their size in each dataset, or with `sizes` False without.
@@ -112,15 +111,15 @@ class Groups:
         names = sorted(foundations.definitions)
         counted: dict[str, Counted] = {}
         if sizes:
-            counted = groupsizes.count(self._store, names, foundations, progress, ready=self.current)
+            counted = groupsizes.count(self._session, names, foundations, progress, ready=self.current)
         return [self._describe(name, foundations, counted.get(name, Counted({}))) for name in names]
 
     def show(self, name: str) -> Group:
         """One group, with the groups that stand on it; raises `UnknownName`."""
         self.definition(name)
         foundations = self._foundations()
-        counted = groupsizes.count(self._store, [name], foundations, ready=self.current)[name]
-        return self._describe(name, foundations, counted, trial.users(self._store.path, name))
+        counted = groupsizes.count(self._session, [name], foundations, ready=self.current)[name]
+        return self._describe(name, foundations, counted, trial.users(self._session.path, name))
 
     def add(self, name: str, definition: str | Any, description: str = "", *, replace: bool = False) -> Group:
         """Add a group from a query that gives dataset, context, position, or from a frame of sites that has them.
@@ -132,7 +131,7 @@ class Groups:
         """
         self._check_free(name)
         if not isinstance(definition, str):
-            found = given_sites.check(given_sites.frame_of(definition), self._store.dataset)
+            found = given_sites.check(given_sites.frame_of(definition), self._session.dataset)
             return self._add_table(name, description, found, None, every=False, replace=replace)
         header, body = group_files.parse(definition)
         new = Definition(name, body, (description or header).strip())
@@ -141,18 +140,18 @@ class Groups:
                 f"{body} is how a kept table is read, and no definition. Give its sites: --sites FILE or --python "
                 "MODULE:FUNCTION."
             )
-        other = group_files.own(self._store.path).get(name)
+        other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
-            writes.refuse_another(self._store.path, other, new, None)
+            writes.refuse_another(self._session.path, other, new, None)
             new = other
         # Whoever was killed may have left no view, another one, or a table that nothing reads any more.
-        left_over = group_tables.path_of(self._store.path, name).exists()
-        left_over |= name in group_files.announced(self._store.path)
+        left_over = group_tables.path_of(self._session.path, name).exists()
+        left_over |= name in group_files.announced(self._session.path)
         if other != new or left_over or not self._is_current(name):
             users = self._user_definitions(name) if other is not None else []
-            sizes = trial.tried(self._store, new, users)
-            writes.put(self._store.path, new, None, replace=replace)
-            self._store.refresh()
+            sizes = trial.tried(self._session, new, users)
+            writes.put(self._session.path, new, None, replace=replace)
+            self._session.refresh()
             return self._added(name, sizes)
         return self._added(name)
 
@@ -167,7 +166,7 @@ class Groups:
                 f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with --sql."
             )
         macros = "FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
-        rows = self._store.sql(f"SELECT DISTINCT function_name {macros}").fetchall()
+        rows = self._session.sql(f"SELECT DISTINCT function_name {macros}").fetchall()
         known = sorted(str(macro) for (macro,) in rows)
         if found[1].lower() not in known:
             raise UnknownName("macro", found[1], known, "See what they do: trajstore schema")
@@ -199,8 +198,8 @@ class Groups:
         """
         self._check_free(name)
         run, code = python_functions.load(named_functions.resolve(function))
-        asked = self._store.dataset_names() if datasets is None else dict.fromkeys(datasets)
-        chosen = [self._store.dataset(each) for each in asked]
+        asked = self._session.dataset_names() if datasets is None else dict.fromkeys(datasets)
+        chosen = [self._session.dataset(each) for each in asked]
         description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]
         if not replace and (made := self._table(name)) is not None and made.code == code:
             there = {each: part.files_sha256 for each, part in made.parts.items()}
@@ -219,7 +218,7 @@ class Groups:
         when a dataset came later and it was made for all of them. If the code changed all datasets are run over again,
         else only those that changed or came. Raises `GroupError` for a group of another kind, and as `add_python`.
         """
-        own = group_files.own(self._store.path)
+        own = group_files.own(self._session.path)
         every = [name for name, each in own.items() if each.is_table and self._made(name).code is not None]
         datasets = self._datasets()
         done = []
@@ -230,23 +229,23 @@ class Groups:
                     f"The group {name!r} is not found by a Python function, so there is nothing to find anew. Sites "
                     "that were given are put in place of others with: trajstore group add --sites FILE --replace"
                 )
-            if grouprefresh.refresh(self._store.path, name, self._made(name), datasets, progress):
+            if grouprefresh.refresh(self._session.path, name, self._made(name), datasets, progress):
                 done.append(name)
                 self._warned.discard(name)
         return done
 
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
-        with catalog_lock.turn(self._store.path):
-            cut_short = name not in self.names() and group_tables.path_of(self._store.path, name).exists()
+        with catalog_lock.turn(self._session.path):
+            cut_short = name not in self.names() and group_tables.path_of(self._session.path, name).exists()
             if not cut_short:
                 self.definition(name)
             if name in group_files.shipped():
                 raise GroupError(f"The group {name!r} comes with trajstore and stays.")
-            if not cut_short and (users := trial.users(self._store.path, name)):
+            if not cut_short and (users := trial.users(self._session.path, name)):
                 raise GroupError(f"The group {name!r} is used by {', '.join(users)}. Drop those first.")
-            writes.remove(self._store.path, name)
-        self._store.refresh()
+            writes.remove(self._session.path, name)
+        self._session.refresh()
 
     def members(self, group: str, dataset: Dataset) -> np.ndarray:
         """Rows of the dataset's tokens.parquet that are in a group, or in an expression of groups; int64, ascending.
@@ -258,7 +257,7 @@ class Groups:
         for name in expressions.parse(group).names:
             self._require_same_tokens(name, dataset)
         here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
-        rows = self._store.sql(f"SELECT context, position FROM {here}")
+        rows = self._session.sql(f"SELECT context, position FROM {here}")
         try:
             found = rows.fetchnumpy()
         except duckdb.Error as error:
@@ -290,7 +289,7 @@ class Groups:
         for name in (name for expression in read for name in expression.names):
             self.definition(name)
         for call in (call for expression in read for call in expression.calls):
-            columns = self._store.sql(f"FROM {call}").columns
+            columns = self._session.sql(f"FROM {call}").columns
             if missing := [name for name in given_sites.COLUMNS if name not in columns]:
                 raise GroupError(
                     f"{call} is no group: one gives the columns dataset, context, position; this gives "
@@ -304,10 +303,7 @@ class Groups:
 
     def definition(self, name: str) -> Definition:
         """A group's definition, read from its file alone; raises `UnknownName`."""
-        known = {**group_files.shipped(), **group_files.own(self._store.path)}
-        if name not in known:
-            raise UnknownName("group", name, sorted(known), "Add one: trajstore group add NAME --sql QUERY")
-        return known[name]
+        return self._foundations().definition(name)
 
     def current(self, group: str) -> Definition:
         """The definition of a group, with its view in the session as the file has it now: to call before it is queried.
@@ -324,21 +320,19 @@ class Groups:
             self._current(name)
         if not self._has_view(expression.definition.name):
             try:
-                self._store.define([expression.definition])
+                self._session.define([expression.definition])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(group, error) from error
         return expression.definition
 
     def _current(self, name: str) -> Definition:
         """The same for a group by its name."""
-        if (seen := group_files.signature(self._store.path)) != self._seen:
-            self._store.refresh()
-            self._seen = seen
+        self._session.follow_groups()
         definition = self.definition(name)
         if not self._has_view(name):
             try:
                 under = self._foundations().groups_under(name)
-                self._store.define([each for each in under if not self._has_view(each.name)])
+                self._session.define([each for each in under if not self._has_view(each.name)])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
         for table in self._tables_under(name):
@@ -347,7 +341,7 @@ class Groups:
 
     def notice(self, query: str) -> None:
         """Warn of the stale groups that a query names; takes next to nothing where no group is kept as a table."""
-        if any(file.endswith(".parquet") for file, _, _ in group_files.signature(self._store.path)):
+        if any(file.endswith(".parquet") for file, _, _ in group_files.signature(self._session.path)):
             foundations = self._foundations()
             for name in foundations.definitions.keys() & set(re.findall(r"\w+", query)):
                 for table in foundations.tables_under(name):
@@ -360,7 +354,7 @@ class Groups:
         check_group_name(name)
         if name in group_files.shipped():
             raise GroupError(f"The group {name!r} comes with trajstore. Choose another name.")
-        if name in self._store.relations():
+        if name in self._session.relations():
             raise GroupError(
                 f"{name!r} is the name of a table of the store, which groups stand on. Choose another."
             )
@@ -378,14 +372,14 @@ class Groups:
         """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
         table = Table(*group_tables.encode(name, new.description, found, code, every_dataset=every))
-        other = group_files.own(self._store.path).get(name)
+        other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
-            writes.refuse_another(self._store.path, other, new, table)
+            writes.refuse_another(self._session.path, other, new, table)
             if self._is_current(name) and not self._why_stale(name):
                 return self._added(name)
             new = other
-        writes.put(self._store.path, new, table, replace=replace)
-        self._store.refresh()
+        writes.put(self._session.path, new, table, replace=replace)
+        self._session.refresh()
         return self._added(name)
 
     def _added(self, name: str, sizes: dict[str, int] | None = None) -> Group:
@@ -399,23 +393,23 @@ class Groups:
             raise GroupError(
                 f"The group {name!r} was added, and another job has dropped it meanwhile."
             ) from error
-        users = trial.users(self._store.path, name)
+        users = trial.users(self._session.path, name)
         return self._describe(name, self._foundations(), Counted(sizes), users)
 
     def _is_current(self, name: str) -> bool:
         """Whether the catalog has a view for a group now."""
-        self._store.refresh()
+        self._session.refresh()
         return self._has_view(name)
 
     def _has_view(self, name: str) -> bool:
         """Whether the session has a view for the group."""
         there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
-        return bool(self._store.sql(there).fetchall())
+        return bool(self._session.sql(there).fetchall())
 
     def _user_definitions(self, name: str) -> builtins.list[Definition]:
         """The definitions of the groups that stand on one."""
-        own = group_files.own(self._store.path)
-        return [own[user] for user in trial.users(self._store.path, name)]
+        own = group_files.own(self._session.path)
+        return [own[user] for user in trial.users(self._session.path, name)]
 
     # what there is
 
@@ -442,7 +436,7 @@ class Groups:
         else:
             origin = "macro" if call and definition.sql.startswith("FROM ") else "sql"
             with contextlib.suppress(FileNotFoundError):  # another job has dropped it
-                changed = layout.group_path(self._store.path, name).stat().st_mtime
+                changed = layout.group_path(self._session.path, name).stat().st_mtime
                 when = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d %H:%M:%S")
         return Group(
             name,
@@ -463,11 +457,11 @@ class Groups:
 
     def _made(self, name: str) -> Made:
         """How a group's table was made; raises `DamagedFile`."""
-        return group_tables.read(self._store.path, name)
+        return group_tables.read(self._session.path, name)
 
     def _table(self, name: str) -> Made | None:
         """How a group's table was made, or None for one that is not kept as a table, or is not there."""
-        definition = group_files.own(self._store.path).get(name)
+        definition = group_files.own(self._session.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None
 
     def _tables_under(self, name: str) -> builtins.list[str]:
@@ -476,13 +470,13 @@ class Groups:
 
     def _foundations(self) -> Foundations:
         """What the groups stand on, read anew when one of their files has changed."""
-        seen = group_files.signature(self._store.path)
+        seen = group_files.signature(self._session.path)
         if self._known is None or self._known[0] != seen:
-            self._known = seen, Foundations.of(self._store.path)
+            self._known = seen, Foundations.of(self._session.path)
         return self._known[1]
 
     def _datasets(self) -> dict[str, Dataset]:
-        return {name: self._store.dataset(name) for name in self._store.dataset_names()}
+        return {name: self._session.dataset(name) for name in self._session.dataset_names()}
 
     def _why_stale(self, name: str) -> str:
         """Why a table is not what would be found now, or ""."""

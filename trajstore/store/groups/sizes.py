@@ -24,10 +24,10 @@ from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import layout
 from trajstore.store.files import group_tables
 from trajstore.store.quoting import identifier, quoted
+from trajstore.store.session import Session
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
-    from trajstore.store.store import Store
 
 Sizes = dict[str, int]
 """Tokens by dataset; a dataset without any is left out."""
@@ -43,7 +43,7 @@ class Counted:
 
 
 def count(
-    store: Store,
+    session: Session,
     names: Sequence[str],
     foundations: Foundations,
     progress: Progress = SILENT,
@@ -51,8 +51,8 @@ def count(
     ready: Callable[[str], object],
 ) -> dict[str, Counted]:
     """The sizes of groups, from the cache where it has them; `ready` is called with a group before it is counted."""
-    datasets = {name: store.dataset(name) for name in store.dataset_names()}
-    cache = _Cache(store.path, foundations, datasets)
+    datasets = {name: session.dataset(name) for name in session.dataset_names()}
+    cache = _Cache(session.path, foundations, datasets)
     found: dict[str, Counted] = {}
     for name in names:
         try:
@@ -67,7 +67,7 @@ def count(
         for name in waiting:
             try:
                 ready(name)
-                sizes = _count(store, name, cache.unknown(name))
+                sizes = _count(session, name, cache.unknown(name))
             except (GroupError, UnknownName) as error:  # the latter where another job has dropped it
                 found[name] = Counted({}, str(error))
             else:
@@ -80,12 +80,12 @@ def count(
     return found
 
 
-def _count(store: Store, name: str, datasets: Sequence[str] | None) -> Sizes:
+def _count(session: Session, name: str, datasets: Sequence[str] | None) -> Sizes:
     """The sizes of a group in these datasets, or in all."""
     only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
     ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:
-        return {str(dataset): int(n) for dataset, n in store.sql(ask).fetchall()}
+        return {str(dataset): int(n) for dataset, n in session.sql(ask).fetchall()}
     except (duckdb.Error, QueryError) as error:
         raise GroupError(f"The group {name!r} cannot be computed: {read_only.explained(error)}") from error
 

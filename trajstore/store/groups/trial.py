@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -17,9 +16,7 @@ from trajstore.store.files import group_files
 from trajstore.store.files.group_files import Definition
 from trajstore.store.groups.given_sites import COLUMNS
 from trajstore.store.quoting import identifier
-
-if TYPE_CHECKING:
-    from trajstore.store.store import Store
+from trajstore.store.session import Session
 
 
 def users(root: Path, name: str) -> list[str]:
@@ -31,24 +28,24 @@ def users(root: Path, name: str) -> list[str]:
         return [other for other in bound if not _binds(session, other)]
 
 
-def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[str, int]:
+def tried(session: Session, group: Definition, users: Sequence[Definition]) -> dict[str, int]:
     """A definition's tokens by dataset, counted in a session in which those that use it are bound as well.
 
     Raises `GroupError` saying what is wrong.
     """
-    _check_columns(store, group)
-    with catalog.open_session(store.path) as session:
+    _check_columns(session, group)
+    with catalog.open_session(session.path) as trial:
         view = f"groups.{identifier(group.name)}"
         try:
-            group_views.create_view(session, group)
-            read_only.check_definitions(session)
+            group_views.create_view(trial, group)
+            read_only.check_definitions(trial)
             ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
-            sizes = {str(dataset): int(n) for dataset, n in session.execute(ask).fetchall()}
+            sizes = {str(dataset): int(n) for dataset, n in trial.execute(ask).fetchall()}
         except (duckdb.Error, QueryError) as error:
             raise GroupError(
                 f"The group {group.name!r} was not added: {read_only.explained(error)}"
             ) from error
-        if broken := group_views.create_views(session, users):
+        if broken := group_views.create_views(trial, users):
             names = ", ".join(user.name for user, _ in broken)
             raise GroupError(
                 f"The group {group.name!r} was not replaced: {names} would no longer work: {broken[0][1]}"
@@ -56,10 +53,10 @@ def tried(store: Store, group: Definition, users: Sequence[Definition]) -> dict[
     return sizes
 
 
-def _check_columns(store: Store, group: Definition) -> None:
+def _check_columns(session: Session, group: Definition) -> None:
     """Raise `GroupError` unless a query gives a group's columns."""
     try:
-        relation = store.sql(group.sql)
+        relation = session.sql(group.sql)
     except TrajstoreError as error:
         raise GroupError(f"The group {group.name!r} was not added: {error}") from error
     if missing := [column for column in COLUMNS if column not in relation.columns]:

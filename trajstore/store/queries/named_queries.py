@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from trajstore import sql_headers, sqlfiles
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
@@ -17,11 +17,10 @@ from trajstore.schema import check_step
 from trajstore.sql_headers import Column, Parameter
 from trajstore.store.disk import layout
 from trajstore.store.files import coverage, findings
+from trajstore.store.groups.groups import Groups
 from trajstore.store.matrix.matrix import Align
 from trajstore.store.matrix.steps import resolve
-
-if TYPE_CHECKING:
-    from trajstore.store.store import Store
+from trajstore.store.session import Session
 
 ABSENT = "null"
 """The default of a parameter that may be left out."""
@@ -63,7 +62,7 @@ def find(name: str) -> NamedQuery:
     return shipped()[name]
 
 
-def bind(store: Store, query: NamedQuery, given: Mapping[str, Value]) -> dict[str, Value]:
+def bind(session: Session, groups: Groups, query: NamedQuery, given: Mapping[str, Value]) -> dict[str, Value]:
     """The value of each of a query's parameters, defaults included.
 
     Raises `MissingParameter`; `BadOption` for a value that cannot be read; `UnknownName` for a parameter that the query
@@ -80,29 +79,29 @@ def bind(store: Store, query: NamedQuery, given: Mapping[str, Value]) -> dict[st
     }
     steps = {name for name in wanted if known[name].kind == "step"}
     bound = dict.fromkeys(known)
-    bound |= {name: _read(store, known[name], wanted[name]) for name in wanted.keys() - steps}
+    bound |= {name: _read(session, groups, known[name], wanted[name]) for name in wanted.keys() - steps}
     if steps:
-        slices = _slices(store, query, bound)
-        bound |= {name: _step(store, known[name], wanted[name], slices) for name in steps}
+        slices = _slices(session, query, bound)
+        bound |= {name: _step(session, known[name], wanted[name], slices) for name in steps}
     return bound
 
 
-def _read(store: Store, parameter: Parameter, value: Value) -> Value:
+def _read(session: Session, groups: Groups, parameter: Parameter, value: Value) -> Value:
     """A value of any kind but a step."""
     match parameter.kind:
         case "models":
-            return store.models(_several(value))
+            return session.models(_several(value))
         case "datasets":
             hint = "Add one: trajstore dataset add NAME SOURCE --tokenizer T"
-            return coverage.match(_several(value), store.dataset_names(), "dataset", hint)
+            return coverage.match(_several(value), session.dataset_names(), "dataset", hint)
         case "model":
-            return _one_of(store.model_names(), parameter, value)
+            return _one_of(session.model_names(), parameter, value)
         case "dataset":
-            return _one_of(store.dataset_names(), parameter, value)
+            return _one_of(session.dataset_names(), parameter, value)
         case "group":
-            return store.groups.current(str(value)).name
+            return groups.current(str(value)).name
         case "finding":
-            return _one_of(findings.names(store.path), parameter, value)
+            return _one_of(findings.names(session.path), parameter, value)
         case "align":
             return _align(parameter, value)
         case "integer" | "number":
@@ -137,9 +136,9 @@ def _number(parameter: Parameter, value: Value) -> int | float:
         raise BadOption(f"-p {parameter.name}", str(value), sql_headers.KINDS[parameter.kind]) from None
 
 
-def _slices(store: Store, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:
+def _slices(session: Session, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:
     """(model, dataset) of which a step must be one: those of the query's parameters, else all."""
-    chosen = {"model": store.model_names(), "dataset": store.dataset_names()}
+    chosen = {"model": session.model_names(), "dataset": session.dataset_names()}
     for what in chosen:
         kinds = (what, f"{what}s")
         if named := [bound[each.name] for each in query.parameters if each.kind in kinds]:
@@ -147,14 +146,14 @@ def _slices(store: Store, query: NamedQuery, bound: Mapping[str, Value]) -> list
     return [(model, dataset) for model in chosen["model"] for dataset in chosen["dataset"]]
 
 
-def _step(store: Store, parameter: Parameter, value: Value, slices: Sequence[tuple[str, str]]) -> int:
+def _step(session: Session, parameter: Parameter, value: Value, slices: Sequence[tuple[str, str]]) -> int:
     """A step that is there in one of the slices; `last` is the last of all."""
     asked = str(value)
     if asked.isdigit():
         step = check_step(int(asked))
-        if any(layout.slice_path(store.path, *each, step).exists() for each in slices):
+        if any(layout.slice_path(session.path, *each, step).exists() for each in slices):
             return step
-    existing = [step for each in slices for step in store.steps(*each)]
+    existing = [step for each in slices for step in session.steps(*each)]
     where = (
         f"{listed(sorted({model for model, _ in slices}))} on {listed(sorted({name for _, name in slices}))}"
     )

@@ -6,14 +6,13 @@ Parameters ($name) are bound, never pasted. Ctrl-C stops a query that runs.
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import duckdb
 import polars as pl
@@ -21,106 +20,22 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trajstore.display import count
-from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
-from trajstore.store.catalog import catalog, read_only
+from trajstore.errors import QueryError
+from trajstore.store.catalog import read_only
+from trajstore.store.catalog.statements import select
 from trajstore.store.disk import layout
+from trajstore.store.session import Session
 from trajstore.text import shown, visible_json
 
-if TYPE_CHECKING:
-    from trajstore.store.store import Store
-
 T = TypeVar("T")
-Parameters = Mapping[str, Any] | Sequence[Any]
-"""Values of a query's parameters, by name or in order."""
 
 _BATCH = 100_000
 _TURN = 0.05
 """Seconds after which a wait looks for Ctrl-C."""
 
 
-def connect(
-    session: duckdb.DuckDBPyConnection, root: Path, frames: Mapping[str, Any]
-) -> duckdb.DuckDBPyConnection:
-    """A connection of its own to a session's database, so that a query half read does not block another."""
-    connection = session.cursor()
-    catalog.point(connection, root)
-    for name, frame in frames.items():
-        connection.register(name, frame)
-    return connection
-
-
-def select(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters | None = None
-) -> duckdb.DuckDBPyRelation:
-    """The relation of one reading statement; raises `QueryError` for anything else and for DuckDB's errors.
-
-    DuckDB before 2.0 holds the whole answer of a query with parameters.
-    """
-    try:
-        read_only.check_reading(connection, query)
-        _check_parameters(connection, query, parameters or {})
-    except duckdb.Error as error:
-        raise QueryError(read_only.explained(error)) from error
-    try:
-        relation = connection.sql(query, params=parameters or None)
-    except duckdb.Error as error:
-        placed = _with_place(connection, query, parameters, error)
-        raise QueryError(read_only.explained(placed) + _near_column(connection, str(error))) from error
-    if relation is None:
-        raise QueryError(
-            "This statement gives no rows; ask with SELECT, FROM, DESCRIBE, SUMMARIZE or EXPLAIN."
-        )
-    return relation
-
-
-def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> None:
-    """Raise `UnknownName`, `MissingParameter` or `QueryError` unless each parameter has a value, and no other."""
-    wanted = {name for each in read_only.extracted(connection, query) for name in each.named_parameters}
-    if not isinstance(parameters, Mapping):
-        if isinstance(parameters, str) or len(parameters) != len(wanted):
-            named = f" ({', '.join(f'${name}' for name in sorted(wanted))})" if wanted else ""
-            raise QueryError(
-                f"This query has {count(len(wanted), 'parameter')}{named}, and not those given: {parameters!r}. Give a "
-                "list with a value for each ?, or a dict of values by name; folders that it may read are files=[…]."
-            )
-        return
-    if unknown := sorted(parameters.keys() - wanted):
-        raise UnknownName(
-            "parameter of this query", f"${unknown[0]}", [f"${name}" for name in sorted(wanted)]
-        )
-    if missing := sorted(wanted - parameters.keys()):
-        raise MissingParameter("This query", dict.fromkeys(missing, ""))
-
-
-def _with_place(
-    connection: duckdb.DuckDBPyConnection,
-    query: str,
-    parameters: Parameters | None,
-    error: duckdb.Error,
-) -> duckdb.Error:
-    """The error of a reading statement that cannot be bound, told with its line and a caret where that is known."""
-    try:
-        connection.execute(query, parameters or None)
-    except duckdb.Error as placed:
-        return placed
-    return error
-
-
-_NO_COLUMN = re.compile(r'does not have a column named "([^"]+)"|Column "([^"]+)" does not exist')
-
-
-def _near_column(connection: duckdb.DuckDBPyConnection, message: str) -> str:
-    """Names like that of a column which is not there, where DuckDB gives none."""
-    found = _NO_COLUMN.search(message)
-    if not found:
-        return ""
-    names = connection.execute("SELECT DISTINCT column_name FROM system.main.duckdb_columns()").fetchall()
-    return "\n" + nearest(found[1] or found[2], [str(name) for (name,) in names]).strip()
-
-
 def frame(
-    store: Store,
+    session: Session,
     query: str,
     limit: int | None = None,
     files: Sequence[Path] = (),
@@ -130,9 +45,9 @@ def frame(
 
     `files` are folders of the user's own that the query may read as well.
     """
-    layout.check_large_files(store.path)
-    store.groups.notice(query)
-    connection = store.connection(files)
+    layout.check_large_files(session.path)
+    session.notice(query)
+    connection = session.connection(files)
 
     def read() -> tuple[pa.Table, int]:
         reader = select(connection, query, parameters).arrow(_BATCH)
@@ -151,7 +66,7 @@ def frame(
 
 
 def write(
-    store: Store,
+    session: Session,
     query: str,
     file: BinaryIO,
     kind: str,
@@ -162,9 +77,9 @@ def write(
 
     `files` as in `frame`.
     """
-    layout.check_large_files(store.path)
-    store.groups.notice(query)
-    connection = store.connection(files)
+    layout.check_large_files(session.path)
+    session.notice(query)
+    connection = session.connection(files)
 
     def copy() -> int:
         reader = select(connection, query, parameters).arrow(_BATCH)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trajstore import sql_headers
 from trajstore.errors import UnknownName
 from trajstore.sql_headers import Parameter
-
-if TYPE_CHECKING:
-    from trajstore.store.store import Store
+from trajstore.store.session import Session
 
 _RELATIONS = """
     FROM (
@@ -78,10 +75,10 @@ class Relation:
         return f"{self.name}({inside})" if self.kind == "macro" else self.name
 
 
-def relations(store: Store) -> list[Relation]:
+def relations(session: Session) -> list[Relation]:
     """Views, tables, groups and macros, in this order and by name."""
     columns: dict[str, list[ColumnFacts]] = {}
-    for schema, table, name, kind, comment in store.sql(_COLUMNS).fetchall():
+    for schema, table, name, kind, comment in session.sql(_COLUMNS).fetchall():
         meaning, unit = sql_headers.split_unit(comment or "")
         columns.setdefault(_full(schema, table), []).append(ColumnFacts(name, kind, unit, meaning))
     of_losses, of_tokens = (
@@ -89,19 +86,19 @@ def relations(store: Store) -> list[Relation]:
     )
     words = of_tokens | of_losses
     found = []
-    for schema, name, kind, comment in store.sql(_RELATIONS).fetchall():
+    for schema, name, kind, comment in session.sql(_RELATIONS).fetchall():
         full = _full(schema, name)
         is_group = schema == "groups"  # of tokens, some of which have no loss
         meant = of_losses | of_tokens if is_group else words
         explained = tuple(_explained(each, meant) for each in columns.get(full, []))
         found.append(Relation(full, "group" if is_group else kind, comment or "", (), explained))
-    macros = store.sql(_MACROS).fetchall()
+    macros = session.sql(_MACROS).fetchall()
     return found + [_macro(name, parameters, comment or "", words) for name, parameters, comment in macros]
 
 
-def relation(store: Store, name: str) -> Relation:
+def relation(session: Session, name: str) -> Relation:
     """One of them, a group with or without `groups.`; raises `UnknownName`."""
-    known = {each.name: each for each in relations(store)}
+    known = {each.name: each for each in relations(session)}
     for asked in (name, f"groups.{name}"):
         if asked in known:
             return known[asked]
