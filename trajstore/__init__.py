@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from trajstore.pipelines.phases import phases
     from trajstore.pipelines.shapes import shapes
     from trajstore.pipelines.spikes import spikes
-    from trajstore.pipelines.trajectories import Selection, trajectories
+    from trajstore.pipelines.trajectories import trajectories
     from trajstore.pipelines.trajectory_result import trajectory
     from trajstore.scoring.callback import TrajectoryCallback
     from trajstore.scoring.job import score
     from trajstore.store.files.measures import Measure
     from trajstore.store.files.slices import Provenance
     from trajstore.store.matrix.matrix import LossMatrix
+    from trajstore.store.matrix.selection import Selection
 
 _MODULES = {
     "Comparison": "trajstore.analysis.trajectories",
@@ -42,7 +43,7 @@ _MODULES = {
     "LossMatrix": "trajstore.store.matrix.matrix",
     "Measure": "trajstore.store.files.measures",
     "Provenance": "trajstore.store.files.slices",
-    "Selection": "trajstore.pipelines.trajectories",
+    "Selection": "trajstore.store.matrix.selection",
     "Store": "trajstore.api",
     "TrajectoryCallback": "trajstore.scoring.callback",
     "audit": "trajstore.pipelines.audit",

@@ -64,7 +64,7 @@ class Asked:
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        return {**asdict(self), "selection": self.selection.facts}
 
 
 @dataclass(frozen=True, repr=False)

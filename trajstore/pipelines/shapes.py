@@ -26,12 +26,11 @@ from trajstore.pipelines.finding_facts import (
 )
 from trajstore.pipelines.matrix_inputs import hashes_read, scored_datasets
 from trajstore.pipelines.too_few_checkpoints import Enough
-from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import SliceBlocks
-from trajstore.store.matrix.checkpoints import checkpoints
-from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, require_sites
+from trajstore.store.matrix.matrix import Sites, column_labels, pull, require_sites
+from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset, sites_in
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -123,26 +122,18 @@ def parts(store: Store, asked: Asked, progress: Progress = SILENT) -> list[Part]
 
     What has too few checkpoints is left out and said. Raises as `Store.matrix`, and `TrajstoreError` where all have.
     """
-    models = None if asked.models is None else list(asked.models)
-    scored = store.scored(models)
-    every = {name: _sites(store, asked, name) for name in asked.datasets}
+    chosen = Selection(asked.datasets, asked.models, asked.steps, asked.contexts, asked.align)  # type: ignore[arg-type]
+    every = {name: sites_in(store, chosen, name, asked.groups) for name in asked.datasets}
     require_sites(list(every.values()), asked.groups[0] if asked.groups else None)
     found, enough = [], Enough(LEAST_STEPS, "shapes")
-    for name, sites in every.items():
-        rows = checkpoints(scored, [name], models, asked.steps)
+    for name, rows in checkpoints_by_dataset(store, chosen).items():
+        sites = every[name]
         for model in dict.fromkeys(model for model, _ in rows):
             steps = [step for each, step in rows if each == model]
             if len(sites.tokens) and enough.has(f"{model} on {name}", len(steps)):
                 found.append(Part(model, Schedule.of(steps), sites))
     enough.say(progress, bool(found))
     return found
-
-
-def _sites(store: Store, asked: Asked, name: str) -> Sites:
-    dataset = store.dataset(name)
-    members = [store.groups.members(group, dataset) for group in asked.groups]
-    together = np.unique(np.concatenate(members)) if members else None
-    return choose_sites(dataset, together, asked.contexts, asked.align, pad_first=False)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, repr=False)

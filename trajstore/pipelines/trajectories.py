@@ -1,9 +1,8 @@
-"""What a view shows, gathered from a store: several groups' trajectories in one frame."""
+"""Trajectories of groups from a store: several groups, models and datasets in one frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,38 +11,20 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, ResampledCurve, group_label
 from trajstore.analysis.trajectories import resampled_trajectories as resampled_curves
 from trajstore.analysis.trajectories import trajectories as curves
-from trajstore.argument_names import also_named
-from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownName, UnknownStep, listed
+from trajstore.errors import NothingChosen, UnknownName, listed
 from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
 from trajstore.store.matrix.context_sums import ContextSums, context_sums
-from trajstore.store.matrix.matrix import Align, Sites, check_align, choose_sites, context_range
+from trajstore.store.matrix.selection import (
+    Selection as Selection,  # also imported from here
+)
+from trajstore.store.matrix.selection import (
+    checkpoints_by_dataset,
+    none_with_loss,
+    sites_by_group,
+)
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which losses are meant; None is all there are. `dataset` and `model` may be given for `datasets` and `models`."""
-
-    datasets: Sequence[str] | None = None
-    models: Sequence[str] | None = None
-    """Names or globs."""
-    steps: str = "all"
-    """A SPEC, resolved for each model."""
-    contexts: str | None = None
-    """FIRST:END, as in Python."""
-    align: Align = "predict"
-
-    def __post_init__(self) -> None:
-        """One name stands for a list of it."""
-        for name in ("datasets", "models"):
-            if isinstance(asked := getattr(self, name), str):
-                object.__setattr__(self, name, [asked])
-
-
-Selection.__init__ = also_named(dataset="datasets", model="models")(Selection.__init__)  # type: ignore[method-assign]
 
 
 def trajectories(
@@ -94,7 +75,6 @@ def _gathered(
     store: Store, names: Sequence[str], chosen: Selection, asked: Comparison, progress: Progress
 ) -> Iterator[dict[tuple[str, str], ContextSums]]:
     """Sums by (group, dataset) of what is compared together: a dataset's, or all; raises as `trajectories`."""
-    check_align(chosen.align)
     every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
     store.groups.check(*every)
     rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
@@ -105,7 +85,7 @@ def _gathered(
     try:
         for dataset, of_dataset in rows.items():
             try:
-                sites = sites_by_group(store, every, dataset, chosen)
+                sites = sites_by_group(store, chosen, dataset, every)
             except NothingChosen as error:
                 reasons.append(error)
                 progress.advance(len(of_dataset), dataset)
@@ -122,7 +102,7 @@ def _gathered(
     finally:
         progress.stop()
     if len(reasons) == len(rows):
-        raise reasons[0] if len(reasons) == 1 else nothing_in(every, list(rows))
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(every, list(rows))
     for group in filter(empty.__contains__, every):
         progress.say(f"{group} has no token with a loss in {listed(rows)}, and is left out.")
 
@@ -133,10 +113,7 @@ def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection
         return chosen
     if model not in (known := store.model_names()):
         raise UnknownName("model", model, known, "Score it: trajstore score MODEL --dataset D")
-    if chosen.models is None:
-        return chosen
-    asked = [chosen.models] if isinstance(chosen.models, str) else list(chosen.models)
-    return replace(chosen, models=[*asked, model])
+    return chosen.with_model(model)
 
 
 def _incomparable(asked: Comparison) -> str:
@@ -149,69 +126,3 @@ def _incomparable(asked: Comparison) -> str:
             "trajstore status"
         )
     return "No step is there for all that should be pooled. See what is there: trajstore status"
-
-
-def sites_by_group(store: Store, groups: Sequence[str], dataset: str, chosen: Selection) -> dict[str, Sites]:
-    """Sites in a dataset of each group that has a token with a loss there; raises `NothingChosen` where none has."""
-    here = store.dataset(dataset)
-    sites = {}
-    for group in groups:
-        inside = store.groups.members(group, here)
-        sites[group] = choose_sites(here, inside, chosen.contexts, chosen.align, pad_first=False)
-    if not (kept := {group: each for group, each in sites.items() if len(each.tokens)}):
-        raise nothing_in(groups, [dataset])
-    return kept
-
-
-def nothing_in(groups: Sequence[str], datasets: Sequence[str]) -> NothingChosen:
-    """What to say where none of the groups has a token."""
-    return NothingChosen(
-        f"No token of {', '.join(groups)} in {', '.join(datasets)} has a loss (within these contexts). See their "
-        "sizes: trajstore group list"
-    )
-
-
-def checkpoints_by_dataset(store: Store, chosen: Selection) -> dict[str, list[tuple[str, int]]]:
-    """(model, step) of the checkpoints meant, by dataset."""
-    scored = store.scored(chosen.models)
-    if chosen.datasets:
-        if chosen.contexts is not None:
-            for dataset in chosen.datasets:
-                context_range(chosen.contexts, store.dataset(dataset).n_contexts)
-        models = dict.fromkeys(chosen.datasets, chosen.models)
-    else:
-        models = _models_by_dataset(store, chosen, scored)
-    lenient = not chosen.datasets and not named(chosen.models)
-    rows = {}
-    reason: UnknownStep | None = None
-    for dataset, on in models.items():
-        store.dataset(dataset)
-        try:
-            rows[dataset] = checkpoints(scored, [dataset], on, chosen.steps)
-        except UnknownStep as error:
-            if not lenient:
-                raise
-            reason = error
-    if reason is not None and not rows:
-        raise reason
-    return rows
-
-
-def _models_by_dataset(store: Store, chosen: Selection, scored: Scored) -> dict[str, Sequence[str] | None]:
-    """The datasets with losses of the models meant, each with the names or globs of models to ask for on it."""
-    if not any(scored.values()):
-        every = store.scored()
-        if not any(every.values()):
-            raise TrajstoreError(
-                "The store has no losses yet. Score a model: trajstore score MODEL --dataset D"
-            )
-        raise NotScored(list(scored), store.dataset_names(), every)
-    if lacking := [name for name in named(chosen.models) if not scored[name]]:
-        raise NotScored(lacking, store.dataset_names(), scored)
-    found: dict[str, Sequence[str] | None] = {}
-    for dataset in store.dataset_names():
-        if any(dataset in on for on in scored.values()):
-            asked = [chosen.models] if isinstance(chosen.models, str) else chosen.models
-            absent = [name for name in named(asked) if dataset not in scored[name]]
-            found[dataset] = asked and [each for each in asked if each not in absent]
-    return found

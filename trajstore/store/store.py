@@ -26,14 +26,9 @@ from trajstore.store.files.slices import Provenance
 from trajstore.store.groups.groups import Groups
 from trajstore.store.matrix import checkpoints
 from trajstore.store.matrix.items import align_items, stack
-from trajstore.store.matrix.matrix import (
-    Align,
-    LossMatrix,
-    Missing,
-    choose_sites,
-    pull,
-    require_sites,
-)
+from trajstore.store.matrix.matrix import Align, LossMatrix, Missing, pull
+from trajstore.store.matrix.selection import Selection, datasets_of, joint_checkpoints, resolve
+from trajstore.store.matrix.steps import spec_of
 from trajstore.store.queries import named_queries
 from trajstore.store.rename import Renamed
 from trajstore.store.session import Session
@@ -135,8 +130,8 @@ class Store(Session):
 
         `steps` are resolved as for `matrix`. Raises `UnknownName`, `NotScored`, `UnknownStep`, `BadSteps`.
         """
-        on = [datasets] if isinstance(datasets, str) else datasets
-        return checkpoints.chosen_slices(self.scored(models), on, models, steps)
+        chosen = Selection(datasets, models)
+        return checkpoints.chosen_slices(self.scored(models), chosen.datasets, models, steps)
 
     def drop(self, slices: Sequence[tuple[str, str, int]], models: Sequence[str] = ()) -> None:
         """Remove slices (model, dataset, step) and the measures that belong to them, for good.
@@ -206,30 +201,20 @@ class Store(Session):
         `missing` is "nan", which puts NaN where nothing is; `UnknownName`, `NotScored`, `UnknownStep`,
         `NothingChosen`, `NotAligned`, `DamagedFile`.
         """
-        names = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset))
+        if align != "item":
+            inputs = resolve(
+                self, Selection(dataset, models, spec_of(steps), contexts, align, group), pad_first
+            )
+            return pull(self.path, inputs.checkpoints, inputs.sites, missing, threads)
+        if contexts is not None or pad_first:
+            raise TrajstoreError(
+                "--align item does not go together with --contexts or --pad-first: an item has another context and "
+                "position in each dataset. Choose items by a group."
+            )
+        selection = Selection(dataset, models, spec_of(steps))
+        names = datasets_of(self, selection)
         chosen = [self.dataset(name) for name in names]
         members = None if group is None else [self.groups.members(group, each) for each in chosen]
-        if align == "item":
-            if contexts is not None or pad_first:
-                raise TrajstoreError(
-                    "--align item does not go together with --contexts or --pad-first: an item has another context and "
-                    "position in each dataset. Choose items by a group."
-                )
-            sites, columns = align_items(chosen, members, group)
-            beside = pull(self.path, self._checkpoints(names, models, steps), sites, missing, threads)
-            return stack(beside, names, columns)
-        sites = [
-            choose_sites(each, None if members is None else members[number], contexts, align, pad_first)
-            for number, each in enumerate(chosen)
-        ]
-        require_sites(sites, group)
-        return pull(self.path, self._checkpoints(names, models, steps), sites, missing, threads)
-
-    def _checkpoints(
-        self,
-        dataset_names: Sequence[str],
-        models: str | Sequence[str] | None,
-        spec: str | int | Sequence[int],
-    ) -> list[tuple[str, int]]:
-        """(model, step) of a matrix's rows, in order."""
-        return checkpoints.checkpoints(self.scored(models), dataset_names, models, spec)
+        sites, columns = align_items(chosen, members, group)
+        beside = pull(self.path, joint_checkpoints(self, selection, names), sites, missing, threads)
+        return stack(beside, names, columns)

@@ -40,10 +40,10 @@ from trajstore.pipelines.comparison.result import (
 from trajstore.pipelines.differences.checkpoint_pairs import EVERY, contexts_of, shared_steps
 from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.pipelines.trajectories import Selection, sites_by_group
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Missing, column_labels
+from trajstore.store.matrix.selection import Selection, sites_by_group
 from trajstore.store.matrix.steps import near
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _grounds(
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
         at = _one_step("--step", asked.step, shared, f"{' and '.join(models)} on {name}")
         try:
-            (sites,) = sites_by_group(store, groups, name, chosen).values()
+            (sites,) = sites_by_group(store, chosen, name, groups).values()
         except NothingChosen as error:
             reasons.append(error)
             continue

@@ -11,17 +11,17 @@ import polars as pl
 from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.differences.differences import Chosen, Part
-from trajstore.pipelines.trajectories import (
-    Selection,
-    checkpoints_by_dataset,
-    nothing_in,
-    sites_by_group,
-)
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.items import align_items
 from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels
+from trajstore.store.matrix.selection import (
+    Selection,
+    checkpoints_by_dataset,
+    none_with_loss,
+    sites_by_group,
+)
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ EVERY = ("every_token",)
 def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection | None = None) -> Chosen:
     """Each chosen step of each model minus the one before it among those chosen.
 
-    Raises as `gather.trajectories`, and `NothingChosen` where no model has two of the steps.
+    Raises as `trajectories`, and `NothingChosen` where no model has two of the steps.
     """
     chosen = selection or Selection()
     store.groups.check(*groups)
@@ -127,7 +127,7 @@ def _of_datasets(
     parts, reasons = [], []
     for dataset, of_dataset in pairs.items():
         try:
-            sites = sites_by_group(store, groups, dataset, selection)
+            sites = sites_by_group(store, selection, dataset, groups)
         except NothingChosen as error:
             reasons.append(error)
             continue
@@ -139,7 +139,7 @@ def _of_datasets(
         units, context = Units.of(here), contexts_of(every)
         parts.append(Part(dataset, every, every, of_dataset, columns, units, context))
     if not parts:
-        raise reasons[0] if len(reasons) == 1 else nothing_in(groups, list(pairs))
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(groups, list(pairs))
     return Chosen(parts, pl.concat(column_labels(part.sites) for part in parts))
 
 
@@ -185,7 +185,7 @@ def of_prompts(
         masks[group] = inside[0] | inside[1]
     any_of = np.any(list(masks.values()), axis=0)
     if not any_of.any():
-        raise nothing_in(groups, [first, second])
+        raise none_with_loss(groups, [first, second])
     kept = np.flatnonzero(any_of)
     before, after = (_some(chosen, kept) for chosen in sites)
     within = {group: np.flatnonzero(mask[kept]) for group, mask in masks.items() if mask.any()}

@@ -65,13 +65,9 @@ class Asked:
         """As JSON has it."""
         how = asdict(self.how)
         del how["matrix"]
-        selection = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self.selection).items()
-        }
         of = {"kind": self.kind, "between": list(self.between), "groups": list(self.groups)}
         items = {"all_items": self.all_items} if self.kind == "prompts" else {}
-        return {**of, **selection, **how, **items}
+        return {**of, **self.selection.facts, **how, **items}
 
 
 def request(asked: Asked, chosen: Chosen) -> Request:

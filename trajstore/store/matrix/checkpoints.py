@@ -17,8 +17,8 @@ Scored = Mapping[str, Mapping[str, Sequence[int]]]
 
 def named(patterns: str | Sequence[str] | None) -> list[str]:
     """Those of the patterns that are names in full and no globs."""
-    asked = [patterns] if isinstance(patterns, str) else patterns or []
-    return [pattern for pattern in asked if not any(sign in pattern for sign in "*?[")]
+    several = [patterns] if isinstance(patterns, str) else patterns or []
+    return [pattern for pattern in several if not any(sign in pattern for sign in "*?[")]
 
 
 def checkpoints(

@@ -65,6 +65,11 @@ def parts(spec: str | int | Sequence[int]) -> list[str]:
     return found
 
 
+def spec_of(steps: str | int | Sequence[int]) -> str:
+    """The SPEC of steps given in any form; raises `BadSteps` for none."""
+    return ",".join(parts(steps))
+
+
 def log_steps(steps: Sequence[int]) -> list[int]:
     """Step 0 if it exists, the existing step nearest in log to each power of two, and the last."""
     positive = sorted(step for step in steps if step > 0)
