@@ -166,7 +166,7 @@ def _columns(path: Path, count: int, sites: Sites) -> _Columns:
         )
     first = np.zeros(count, dtype=bool)
     if count == dataset.n_tokens:
-        first[np.cumsum(sites.lengths) - sites.lengths] = True
+        first[dataset.offsets[:-1]] = True
     return _Columns(count, np.flatnonzero(~first), np.arange(dataset.n_losses), np.flatnonzero(first))
 
 

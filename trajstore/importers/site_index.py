@@ -19,8 +19,7 @@ class Sites:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.lengths = dataset.lengths
-        self._first_token = np.cumsum(self.lengths) - self.lengths
-        self.first = self._first_token - np.arange(len(self.lengths))
+        self.first = dataset.offsets[:-1] - np.arange(dataset.n_contexts)
         """Site of each context's first loss, int64 (contexts,)."""
 
     @cached_property
@@ -44,7 +43,7 @@ class Sites:
 
     def tokens(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Token ids at positions that exist, int32."""
-        found: np.ndarray = self._tokens[self._first_token[context] + position]
+        found: np.ndarray = self._tokens[self.dataset.tokens_at(context, position)]
         return found
 
     def place(self, site: int) -> tuple[int, int]:

@@ -388,8 +388,8 @@ def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     """The number of each token's unit, int64 (tokens,); and of each dataset, its units' tokens."""
     numbers, by_dataset, before = [], list[tuple[str, np.ndarray]](), 0
     for chosen in inputs.sites:
-        units, lengths = Units.of(chosen.dataset), chosen.dataset.lengths
-        own = units.of_context[np.repeat(np.arange(len(lengths)), lengths)[chosen.tokens]]
+        units = Units.of(chosen.dataset)
+        own = units.of_context[chosen.contexts]
         by_dataset.append((chosen.dataset.name, np.bincount(own, minlength=units.count)))
         numbers.append(before + own)
         before += units.count

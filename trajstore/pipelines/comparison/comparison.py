@@ -37,7 +37,7 @@ from trajstore.pipelines.comparison.result import (
     facts_of,
     request,
 )
-from trajstore.pipelines.differences.checkpoint_pairs import EVERY, contexts_of, shared_steps
+from trajstore.pipelines.differences.checkpoint_pairs import EVERY, shared_steps
 from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
 from trajstore.progress import SILENT, Progress
@@ -148,7 +148,7 @@ def _grounds(
             continue
         units = Units.of(dataset)
         frequency = log_frequency(dataset.frame(["token"])["token"].to_numpy())[sites.tokens]
-        grounds.append(Ground(sites, units, units.of_context[contexts_of(sites)], frequency, at, steps))
+        grounds.append(Ground(sites, units, units.of_context[sites.contexts], frequency, at, steps))
     if not grounds:
         raise reasons[0]
     return grounds
@@ -256,9 +256,7 @@ def density(x: np.ndarray, y: np.ndarray) -> Density:
 def _won(ground: Ground, apart: pl.DataFrame, winner: str) -> np.ndarray:
     """Numbers of a ground's tokens that are outliers which this model wins, int64, ascending."""
     mine = apart.filter(winner=winner, dataset=ground.dataset)
-    lengths = ground.sites.dataset.lengths
-    starts = np.cumsum(lengths) - lengths
-    rows = starts[mine["context"].to_numpy()] + mine["position"].to_numpy()
+    rows = ground.sites.dataset.tokens_at(mine["context"].to_numpy(), mine["position"].to_numpy())
     found: np.ndarray = np.searchsorted(ground.sites.tokens, np.sort(rows))
     return found
 
@@ -305,7 +303,7 @@ def _followed(
                 pairs_of_models(_all_steps(ground), b, a),
                 {winner: rows for winner, rows in won.items() if len(rows)},
                 ground.units,
-                contexts_of(ground.sites),
+                ground.sites.contexts,
             )
         )
     columns = pl.concat(column_labels(part.sites) for part in parts)

@@ -136,18 +136,11 @@ def _of_datasets(
             here, np.concatenate([each.tokens for each in sites.values()]), None, "predict", pad_first=False
         )
         columns = {group: np.searchsorted(every.tokens, each.tokens) for group, each in sites.items()}
-        units, context = Units.of(here), contexts_of(every)
+        units, context = Units.of(here), every.contexts
         parts.append(Part(dataset, every, every, of_dataset, columns, units, context))
     if not parts:
         raise reasons[0] if len(reasons) == 1 else none_with_loss(groups, list(pairs))
     return Chosen(parts, pl.concat(column_labels(part.sites) for part in parts))
-
-
-def contexts_of(sites: Sites) -> np.ndarray:
-    """The number of each site's context, int64 (tokens,)."""
-    lengths = sites.dataset.lengths
-    found: np.ndarray = np.repeat(np.arange(len(lengths)), lengths)[sites.tokens]
-    return found
 
 
 def of_prompts(
@@ -201,7 +194,7 @@ def of_prompts(
         )
     units = [Units.of(dataset) for dataset in datasets]
     coarser = int(units[1].count < units[0].count)
-    context = contexts_of((before, after)[coarser])
+    context = (before, after)[coarser].contexts
     part = Part(f"{second} − {first}", after, before, pairs, within, units[coarser], context)
     return Chosen([part], columns[kept], (first, second))
 
@@ -230,22 +223,21 @@ def _prompted_apart(
 
 def _same_so_far(before: Sites, after: Sites) -> np.ndarray:
     """Whether all tokens of a context up to a place are the same in both datasets, bool (places,)."""
-    contexts = np.stack([contexts_of(each) for each in (before, after)])
-    lengths = [each.dataset.lengths for each in (before, after)]
-    starts = [np.cumsum(each) - each for each in lengths]
+    contexts = np.stack([each.contexts for each in (before, after)])
+    offsets = [each.dataset.offsets for each in (before, after)]
     ids = [each.dataset.frame(["token"])["token"].to_numpy() for each in (before, after)]
     positions = np.stack(
         [
-            each.tokens - start[context]
-            for each, start, context in zip((before, after), starts, contexts, strict=True)
+            each.tokens - offset[context]
+            for each, offset, context in zip((before, after), offsets, contexts, strict=True)
         ]
     )
     pairs, of_place = np.unique(contexts, axis=1, return_inverse=True)
     shared = np.zeros(pairs.shape[1], dtype=np.int64)
     for number, pair in enumerate(pairs.T.tolist()):
         texts = [
-            of[start[context] : start[context] + length[context]]
-            for of, start, length, context in zip(ids, starts, lengths, pair, strict=True)
+            of[offset[context] : offset[context + 1]]
+            for of, offset, context in zip(ids, offsets, pair, strict=True)
         ]
         least = min(map(len, texts))
         unlike = np.flatnonzero(texts[0][:least] != texts[1][:least])

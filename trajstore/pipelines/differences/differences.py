@@ -287,13 +287,11 @@ def _changes(store: Store, chosen: Chosen, extremes: Extremes, noise: _Noise, sc
             part, pair = chosen.parts[each.part], each.pair
             token = part.sites.tokens[each.column]
             dataset = part.sites.dataset
-            starts = np.cumsum(dataset.lengths) - dataset.lengths
-            context = int(np.searchsorted(starts, token, side="right")) - 1
             of = (pair.model, pair.step, pair.minus_model, pair.minus_step)
             changed = each.loss - each.minus_loss
             floor = noise.get((part.label, pair))
             beyond = None if floor is None else bool(abs(changed) <= floor)
-            place = (dataset.name, context, int(token - starts[context]))
+            place = (dataset.name, *dataset.site_of(token))
             share = changed / max(each.minus_loss, scale.least)
             rows.append((end, *of, *place, each.minus_loss, each.loss, changed, share, floor, beyond))
     kinds = {

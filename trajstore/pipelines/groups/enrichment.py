@@ -58,9 +58,7 @@ def memberships(
     units, before = [], 0
     for chosen in sites:
         of_dataset = Units.of(chosen.dataset)
-        lengths = chosen.dataset.lengths
-        context = np.repeat(np.arange(len(lengths)), lengths)[chosen.tokens]
-        units.append(before + of_dataset.of_context[context])
+        units.append(before + of_dataset.of_context[chosen.contexts])
         before += of_dataset.count
     names, packed = [], []
     by_losses, failed = [], []

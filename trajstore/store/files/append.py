@@ -273,10 +273,8 @@ def _ascending(contexts: Sequence[int] | np.ndarray, dataset: Dataset, what: str
 
 def _spread(flat: np.ndarray, contexts: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Losses of some contexts as float32 (n_losses,), NaN elsewhere."""
-    there = np.zeros(dataset.n_contexts, dtype=bool)
-    there[contexts] = True
     values = np.full(dataset.n_losses, np.nan, dtype=np.float32)
-    values[np.repeat(there, dataset.lengths - 1)] = flat
+    values[dataset.losses_in(contexts)] = flat
     return values
 
 

@@ -174,12 +174,44 @@ class Dataset:
         return lengths.astype(np.int64)
 
     @cached_property
+    def offsets(self) -> np.ndarray:
+        """Rows of tokens.parquet at which the contexts begin, and at which the last ends, int64 (contexts + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def tokens_at(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Rows of tokens.parquet of sites that exist, int64 (sites,)."""
+        rows: np.ndarray = self.offsets[context] + position
+        return rows
+
+    def contexts_of(self, tokens: np.ndarray | slice) -> np.ndarray:
+        """The contexts of rows of tokens.parquet, int64 (rows,)."""
+        contexts: np.ndarray = np.repeat(np.arange(self.n_contexts), self.lengths)[tokens]
+        return contexts
+
+    def site_of(self, token: int) -> tuple[int, int]:
+        """(context, position) of a row of tokens.parquet."""
+        context = int(np.searchsorted(self.offsets, token, side="right")) - 1
+        return context, int(token - self.offsets[context])
+
+    def has_sites(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Which sites are in the dataset, position 0 included, bool (sites,)."""
+        known: np.ndarray = (context >= 0) & (context < self.n_contexts) & (position >= 0)
+        known[known] &= position[known] < self.lengths[context[known]]
+        return known
+
+    @cached_property
     def loss_keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Context and position of each loss in canonical order, both int32 (n_losses,)."""
-        n = self.lengths - 1
+        context, n = np.arange(self.n_contexts, dtype=np.int32), self.lengths - 1
         position = np.arange(1, self.n_losses + 1, dtype=np.int32)
-        position -= np.repeat((np.cumsum(n) - n).astype(np.int32), n)
-        return np.repeat(np.arange(self.n_contexts, dtype=np.int32), n), position
+        position -= np.repeat((self.offsets[:-1] - context).astype(np.int32), n)
+        return np.repeat(context, n), position
+
+    def losses_in(self, contexts: np.ndarray | slice) -> np.ndarray:
+        """Which losses are of these contexts, bool (n_losses,)."""
+        chosen = np.zeros(self.n_contexts, dtype=bool)
+        chosen[contexts] = True
+        return np.repeat(chosen, self.lengths - 1)
 
     @cached_property
     def belonging(self) -> pl.DataFrame:
@@ -193,15 +225,16 @@ class Dataset:
     @cached_property
     def _checked(self) -> bool:
         path = self.folder / "tokens.parquet"
-        lengths = self.lengths
+        _ = self.offsets
         _require_digest(path)
         with _sound(path):
             table = _table(path, _TOKENS, self.n_tokens)
-            starts = np.cumsum(lengths) - lengths
-            context = np.repeat(np.arange(self.n_contexts), lengths)
+            context = self.contexts_of(slice(None))
             if not np.array_equal(numbers(table["context"]), context):
                 raise ValueError("its contexts are not in order")
-            if not np.array_equal(numbers(table["position"]), np.arange(self.n_tokens) - starts[context]):
+            if not np.array_equal(
+                numbers(table["position"]), np.arange(self.n_tokens) - self.offsets[context]
+            ):
                 raise ValueError("its positions are not in order")
             if numbers(table["token"]).min() < 0 or table["text"].null_count:
                 raise ValueError("it has tokens without an id or a text")
@@ -212,7 +245,7 @@ class Dataset:
         path = self.folder / "tokens.parquet"
         with _sound(path):
             flat = numbers(_table(path, _TOKENS, self.n_tokens, ["token"]).column(0))
-        contexts = np.split(flat, np.cumsum(self.lengths)[:-1])
+        contexts = np.split(flat, self.offsets[1:-1])
         if hash_tokens(contexts) != self.tokens_sha256:
             raise DamagedFile(path, "its tokens are not those its footer speaks of", _REMAKE)
         return contexts

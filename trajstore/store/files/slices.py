@@ -260,10 +260,8 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
 def _sites(path: Path, file: pq.ParquetFile, dataset: Dataset, *, partial: bool) -> np.ndarray:
     """Which of the dataset's losses the rows are of, bool (n_losses,); raises `DamagedFile` for any other order."""
     context, position = _column(path, file, "context"), _column(path, file, "position")
-    there = np.zeros(dataset.n_contexts, dtype=bool)
     inside = context[(context >= 0) & (context < dataset.n_contexts)]
-    there[inside if partial else slice(None)] = True
-    rows = np.repeat(there, dataset.lengths - 1)
+    rows = dataset.losses_in(inside if partial else slice(None))
     for column, key in zip((context, position), dataset.loss_keys, strict=True):
         if not np.array_equal(column, key[rows]):
             what = "those of whole contexts in order" if partial else "in the order of its dataset's tokens"

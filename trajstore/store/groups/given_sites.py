@@ -89,7 +89,7 @@ def check(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]
     for name, of in datasets.items():
         own = rows.filter(pl.col("dataset") == name)
         context, position = own["context"].to_numpy(), own["position"].to_numpy()
-        known = exists(of, context, position)
+        known = of.has_sites(context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
             absent.append((int(own["row"][at]), f"context {context[at]}, position {position[at]} of {name}"))
@@ -100,10 +100,3 @@ def check(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]
         row, place = min(absent)
         raise GroupError(f"Row {row + 1} of the sites names {place}, which does not exist.")
     return found
-
-
-def exists(dataset: Dataset, context: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Which sites are in the dataset, position 0 included, bool (sites,)."""
-    known: np.ndarray = (context >= 0) & (context < dataset.n_contexts) & (position >= 0)
-    known[known] &= position[known] < dataset.lengths[context[known]]
-    return known

@@ -264,15 +264,14 @@ class Groups:
             raise _broken(group, error) from error
         context = np.ma.filled(found["context"], -1).astype(np.int64)
         position = np.ma.filled(found["position"], -1).astype(np.int64)
-        known = given_sites.exists(dataset, context, position)
+        known = dataset.has_sites(context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
             raise GroupError(
                 f"The group {group!r} names context {context[at]}, position {position[at]} of {dataset.name}, "
                 "which does not exist."
             )
-        starts = np.cumsum(dataset.lengths) - dataset.lengths
-        return np.sort(starts[context] + position)
+        return np.sort(dataset.tokens_at(context, position))
 
     def _require_same_tokens(self, name: str, dataset: Dataset) -> None:
         """Raise `GroupError` where a group stands on a table that was made when the dataset had other tokens."""

@@ -9,6 +9,7 @@ Publishes nothing.
 from __future__ import annotations
 
 import ast
+import bisect
 import contextlib
 import hashlib
 import importlib
@@ -151,17 +152,14 @@ def _frames(dataset: Dataset) -> Iterator[tuple[int, pl.DataFrame]]:
     dataset.check()
     tokens = pl.scan_parquet(dataset.folder / "tokens.parquet", hive_partitioning=False)
     label = pl.lit(dataset.name).alias("dataset")
-    ends = np.cumsum(dataset.lengths)
+    offsets = dataset.offsets.tolist()
     first = 0
     while first < dataset.n_contexts:
-        begin = int(ends[first] - dataset.lengths[first])
-        last = max(first + 1, int(np.searchsorted(ends, begin + _BATCH, side="right")))
-        batch = tokens.slice(begin, int(ends[last - 1]) - begin).select(label, pl.all()).collect()
-        offset = 0
+        begin = offsets[first]
+        last = max(first + 1, bisect.bisect_right(offsets, begin + _BATCH) - 1)
+        batch = tokens.slice(begin, offsets[last] - begin).select(label, pl.all()).collect()
         for context in range(first, last):
-            n = int(dataset.lengths[context])
-            yield context, batch.slice(offset, n)
-            offset += n
+            yield context, batch.slice(offsets[context] - begin, offsets[context + 1] - offsets[context])
         first = last
 
 

@@ -124,8 +124,7 @@ class _Part:
     @classmethod
     def of(cls, sites: Sites, every: Sites, n_rows: int) -> _Part:
         """The sums of `sites`, which are among `every`, before any slice is read."""
-        lengths = sites.dataset.lengths
-        context = np.repeat(np.arange(len(lengths)), lengths)[sites.tokens]
+        context = sites.contexts
         starts = np.flatnonzero(np.diff(context, prepend=-1))
         same = len(sites.tokens) == len(every.tokens)
         return cls(

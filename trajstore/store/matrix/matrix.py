@@ -66,6 +66,11 @@ class Sites:
     take: np.ndarray | None
     """Rows of a slice, int64, −1 for the padding of a position 0; None for all of them in order."""
 
+    @property
+    def contexts(self) -> np.ndarray:
+        """The context of each, int64."""
+        return self.dataset.contexts_of(self.tokens)
+
 
 def context_range(text: str, n_contexts: int) -> tuple[int, int]:
     """(first, end) of contexts meant by `FIRST:END`, as Python slices: 0:50 is the first fifty."""
@@ -108,7 +113,7 @@ def choose_sites(
         raise TrajstoreError(
             "--pad-first and --align after do not go together: a position 0 follows no token. Leave one of them out."
         )
-    starts = np.cumsum(dataset.lengths) - dataset.lengths
+    starts = dataset.offsets[:-1]
     chosen = np.ones(dataset.n_tokens, dtype=bool)
     if members is not None:
         chosen[:] = False
@@ -118,9 +123,8 @@ def choose_sites(
         chosen[starts] = False
     if contexts is not None:
         low, high = context_range(contexts, dataset.n_contexts)
-        ends = np.cumsum(dataset.lengths)
-        chosen[: starts[low]] = False
-        chosen[ends[high - 1] :] = False
+        chosen[: dataset.offsets[low]] = False
+        chosen[dataset.offsets[high] :] = False
     first = np.zeros(dataset.n_tokens, dtype=bool)
     first[starts] = True
     if not pad_first:
@@ -249,8 +253,7 @@ def _incomplete(partial: Sequence[Job]) -> list[tuple[str, str, int, str]]:
     found = []
     for job in sorted(partial, key=lambda job: (job.first, job.row)):
         losses = slices.read_losses(job.path, job.sites.dataset)
-        n = job.sites.dataset.lengths - 1
-        context = np.repeat(np.arange(len(n)), n)
+        context, _ = job.sites.dataset.loss_keys
         wanted = slice(None) if job.sites.take is None else job.sites.take[job.sites.take >= 0]
         lacking = np.unique(context[wanted][np.isnan(losses[wanted])])
         if len(lacking):

@@ -218,7 +218,7 @@ def _contexts(store: Store, every: Sites, rows: Checkpoints, choice: ContextChoi
 
 def _sites_of(dataset: Dataset, contexts: Sequence[int]) -> Sites:
     """The sites of some contexts of a dataset."""
-    context = np.repeat(np.arange(dataset.n_contexts), dataset.lengths)
+    context = dataset.contexts_of(slice(None))
     members = np.flatnonzero(np.isin(context, np.asarray(contexts, dtype=np.int64)))
     return choose_sites(dataset, members, None, "predict", pad_first=False)
 
