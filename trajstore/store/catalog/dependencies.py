@@ -7,19 +7,15 @@ version of DuckDB. What a user has put into the catalog beside them is not known
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import GroupError, UnknownName
-from trajstore.store.catalog import expressions
+from trajstore.store.catalog import expressions, parse_trees
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
 
@@ -41,18 +37,6 @@ _VIEW = re.compile(
     re.DOTALL,
 )
 _LITERAL = re.compile(r"'([a-z][a-z0-9_]*)'")
-
-
-@dataclass(frozen=True)
-class Names:
-    """What one definition names."""
-
-    relations: frozenset[str]
-    """Tables and views, a group as groups.NAME."""
-    functions: frozenset[str]
-    """Functions and macros, in small letters."""
-    readable: bool = True
-    """Whether DuckDB gives a tree of it, as it does not of a PIVOT; else it may stand on anything."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,7 @@ class Foundations:
 
     def direct(self, name: str) -> list[str]:
         """What a group's query names: groups.NAME, views and MACRO(), sorted."""
-        named = _names(self.definitions[name].sql)
+        named = parse_trees.names(self.definitions[name].sql)
         macros = {f"{each}()" for each in named.functions if each in _macros()}
         known = {each for each in named.relations if each in _views() or self._group(each)}
         return sorted(known | macros)
@@ -140,7 +124,7 @@ class Foundations:
             query = self._query(key)
             if query is None or _UNSTEADY_WORDS.search(query):
                 return False
-            named = _names(query)
+            named = parse_trees.names(query)
             called = named.functions - {each.removesuffix("()") for each in self._next(key)}
             if not named.readable or any(_UNSTEADY.fullmatch(each) for each in called):
                 return False
@@ -160,7 +144,7 @@ class Foundations:
             or ((group := self._group(key)) and self.definitions[group].is_table)
         ):
             return
-        named = _names(query)
+        named = parse_trees.names(query)
         yield from named.relations
         yield from (f"{each}()" for each in named.functions if each in _macros())
         # A macro may make a group's name of what it is given.
@@ -205,7 +189,7 @@ def ordered(groups: Iterable[Definition]) -> list[Definition]:
 
 def _named_groups(group: Definition, names: Set[str]) -> set[str]:
     """Those of the names that a definition names as groups.NAME."""
-    named = (each.partition(".") for each in _names(group.sql).relations)
+    named = (each.partition(".") for each in parse_trees.names(group.sql).relations)
     return {name for schema, _, name in named if schema == "groups"} & names
 
 
@@ -242,34 +226,3 @@ def _views() -> dict[str, str]:
         for match in _VIEW.finditer(file.body):
             found[match["name"]] = match["query"]
     return found
-
-
-@cache
-def _parser() -> duckdb.DuckDBPyConnection:
-    """An empty database, which has nothing but DuckDB's parser."""
-    return duckdb.connect(":memory:")
-
-
-@cache
-def _names(query: str) -> Names:
-    """What a query names."""
-    with _parser().cursor() as connection:
-        found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
-    tree = json.loads(str(found[0][0]))
-    relations: set[str] = set()
-    functions: set[str] = set()
-    ctes: set[str] = set()
-    waiting: list[Any] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, list):
-            waiting += node
-        elif isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE":
-                schema, table = str(node["schema_name"]), str(node["table_name"])
-                relations.add(f"{schema}.{table}".lower() if schema and schema != "main" else table.lower())
-            if "function_name" in node:
-                functions.add(str(node["function_name"]).lower())
-            ctes |= {str(each["key"]).lower() for each in (node.get("cte_map") or {}).get("map", [])}
-            waiting += node.values()
-    return Names(frozenset(relations - ctes), frozenset(functions), not tree["error"])

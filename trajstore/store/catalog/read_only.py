@@ -16,6 +16,7 @@ import duckdb
 
 from trajstore import sqlfiles
 from trajstore.errors import CommandLine, QueryError, shortened
+from trajstore.store.catalog import parse_trees
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
@@ -39,9 +40,6 @@ _SPACE = r"(?:[ \t\r\n]|--[^\n\r]*\r?\n|/\*(?:(?!/\*|\*/).)*\*/)*"
 _EXPLAIN = re.compile(rf"{_SPACE}EXPLAIN\b(?:{_SPACE}ANALYZE\b)?(?P<query>.*)", re.IGNORECASE | re.DOTALL)
 _OPTIONS = re.compile(rf"{_SPACE}\([\w\s,']*\)(?P<query>.*)", re.DOTALL)
 _START = re.compile(rf"(?:{_SPACE}\()*{_SPACE}(\w*)", re.DOTALL)
-
-_NODE = re.compile(r'"type":"(\w+)","modifiers":')
-_CALL = re.compile(r'"function_name":"(\w+)"')
 
 # A view as DuckDB prints it: a name without quotes has word characters only.
 _NAME = r'(?:"(?:[^"]|"")*"|\w+)'
@@ -113,16 +111,13 @@ def _check_explained(connection: duckdb.DuckDBPyConnection, text: str) -> None:
 
 def _check_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     """Raise `QueryError` for a SELECT that writes: since DuckDB 2.0, WITH may hold COPY, INSERT, UPDATE and DELETE."""
-    # The full name, since a catalog can hold a macro of the short one.
-    found = connection.execute("SELECT system.main.json_serialize_sql(?::VARCHAR)", [query]).fetchall()
-    tree = str(found[0][0])
-    nodes = set(_NODE.findall(tree))
-    if writing := sorted(nodes - _READING_NODES):
+    tree = parse_trees.serialized(connection, query)
+    kinds = parse_trees.query_kinds(tree)
+    if writing := sorted(kinds - _READING_NODES):
         raise _refusal(writing[0].partition("_")[0])
-    if not nodes:
+    if not kinds:
         raise QueryError("This statement cannot be read as a SELECT.")
-    called = {name.lower() for name in _CALL.findall(tree)}
-    if calls := sorted(called & _refused_functions(connection)):
+    if calls := sorted(parse_trees.called(tree) & _refused_functions(connection)):
         raise QueryError(f"Sessions only read; {calls[0]}() is refused, since it could do more than that.")
 
 

@@ -8,20 +8,18 @@ them is not known here, nor is that a table of sites or a finding was made from 
 from __future__ import annotations
 
 import fnmatch
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trajstore import sql_headers, sqlfiles
-from trajstore.store.catalog import expressions
+from trajstore.store.catalog import expressions, parse_trees
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
 from trajstore.store.session import Session
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
 
 
 _LOSSES = {"raw_losses", "scores"}
@@ -34,21 +32,22 @@ _GLOB = "~~~"
 
 @dataclass(frozen=True)
 class _Text:
-    """A string in a definition."""
+    """How a string in a definition is meant."""
 
-    pattern: str
-    """Names or globs joined by commas where `is_glob`, else a name."""
     is_glob: bool = False
+    """Names or globs joined by commas, else a name."""
+    is_like: bool = False
+    """A pattern of LIKE."""
     other_than: bool = False
-    """Whether what it matches is left out, and something else meant."""
+    """What it matches is left out, and something else meant."""
 
-    def matches(self, models: list[str]) -> set[str]:
-        """The models it names."""
-        if not self.is_glob:
-            return {self.pattern} & set(models)
-        return {
-            name for part in self.pattern.split(",") for name in models if fnmatch.fnmatchcase(name, part)
-        }
+    def matches(self, text: str, models: list[str]) -> set[str]:
+        """The models that a string names."""
+        if self.is_like:
+            text = text.replace("%", "*").replace("_", "?")
+        elif not self.is_glob:
+            return {text} & set(models)
+        return {name for part in text.split(",") for name in models if fnmatch.fnmatchcase(name, part)}
 
 
 def selected_by(session: Session, group_name: str) -> frozenset[str]:
@@ -69,62 +68,34 @@ def selected_by(session: Session, group_name: str) -> frozenset[str]:
         if name == key or name not in foundations.definitions or foundations.definitions[name].is_table:
             continue
         if _LOSSES & foundations.all_under(name, through_groups=False):
-            found |= _named(session.connection(), foundations.definitions[name].sql, models)
+            found |= _named(foundations.definitions[name].sql, models)
     return frozenset(found)
 
 
-def _named(connection: duckdb.DuckDBPyConnection, query: str, models: list[str]) -> set[str]:
+def _named(query: str, models: list[str]) -> set[str]:
     """The models that a query names, or all of them."""
-    # The full name, since a catalog can hold a macro of the short one.
-    serialized = connection.execute("SELECT system.main.json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     found: set[str] = set()
-    for text in _texts(json.loads(str(serialized[0][0]))):
-        hits = text.matches(models)
-        if hits and text.other_than:
-            return set(models)
-        found |= hits
+    for node, text in parse_trees.walk(parse_trees.tree_of(query), _Text(), _inherit):
+        if (value := parse_trees.text_of(node)) is not None:
+            hits = text.matches(value, models)
+            if hits and text.other_than:
+                return set(models)
+            found |= hits
     return found or set(models)
 
 
-def _texts(node: Any, is_glob: bool = False, other_than: bool = False) -> Iterator[_Text]:
-    """The strings in a part of a parse tree."""
-    if isinstance(node, list):
-        for each in node:
-            yield from _texts(each, is_glob, other_than)
-    if not isinstance(node, dict):
-        return
-    if node.get("class") == "CONSTANT":
-        if (text := _string(node)) is not None:
-            yield _Text(text, is_glob, other_than)
-        return
+def _inherit(node: parse_trees.Node, above: _Text) -> _Text:
+    """How the strings in an object of a parse tree are meant."""
     function = str(node.get("function_name", "")).lower()
-    other_than = other_than or node.get("type") in _OTHER_THAN or function.startswith("!~~")
-    if function in _LIKE and _is_of_models(node):
-        yield from (
-            replace(text, pattern=text.pattern.replace("%", "*").replace("_", "?"), is_glob=True)
-            for text in _texts(list(node.values()), True, other_than)
-        )
-        return
+    is_glob, of_models = above.is_glob, False
     if function:
-        is_glob = function in _macros_of_several() or (function == _GLOB and _is_of_models(node))
-    yield from _texts(list(node.values()), is_glob, other_than)
-
-
-def _string(constant: dict[str, Any]) -> str | None:
-    """The value of a constant if it is a text, in the forms of DuckDB 2 and 1."""
-    if "literal" in constant:
-        literal = constant["literal"]
-        return str(literal["text"]) if literal.get("kind") == "STRING" else None
-    value = constant["value"]
-    return str(value["value"]) if value["type"]["id"] == "VARCHAR" and not value["is_null"] else None
-
-
-def _is_of_models(node: Any) -> bool:
-    """Whether a part of a parse tree names a column called model."""
-    if isinstance(node, dict):
-        names = node.get("column_names") or [""]
-        return str(names[-1]).lower() == "model" or _is_of_models(list(node.values()))
-    return isinstance(node, list) and any(map(_is_of_models, node))
+        of_models = parse_trees.names_column(node, "model")
+        is_glob = function in _macros_of_several() or (function == _GLOB and of_models)
+    return _Text(
+        is_glob,
+        above.is_like or (function in _LIKE and of_models),
+        above.other_than or node.get("type") in _OTHER_THAN or function.startswith("!~~"),
+    )
 
 
 @cache

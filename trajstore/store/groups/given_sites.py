@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,15 @@ def frame_of(given: Any) -> pl.DataFrame:
     return frame.select(pl.col("dataset").cast(pl.String), *(pl.col(name) for name in COLUMNS[1:]))
 
 
-def _require_columns(what: str, there: list[str]) -> None:
-    if missing := [name for name in COLUMNS if name not in there]:
-        raise GroupError(
-            f"{what} gives {', '.join(there)} (without {', '.join(missing)}); sites have the columns dataset, "
-            "context, position."
-        )
+def lacking(columns: Sequence[str]) -> str:
+    """Columns that are not those of sites with the names that are missing: «a, b (without c)»; "" where none is."""
+    missing = [name for name in COLUMNS if name not in columns]
+    return f"{', '.join(columns)} (without {', '.join(missing)})" if missing else ""
+
+
+def _require_columns(what: str, columns: Sequence[str]) -> None:
+    if given := lacking(columns):
+        raise GroupError(f"{what} gives {given}; sites have the columns dataset, context, position.")
 
 
 def check(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:

@@ -288,11 +288,9 @@ class Groups:
         for name in (name for expression in read for name in expression.names):
             self.definition(name)
         for call in (call for expression in read for call in expression.calls):
-            columns = self._session.sql(f"FROM {call}").columns
-            if missing := [name for name in given_sites.COLUMNS if name not in columns]:
+            if given := given_sites.lacking(self._session.sql(f"FROM {call}").columns):
                 raise GroupError(
-                    f"{call} is no group: one gives the columns dataset, context, position; this gives "
-                    f"{', '.join(columns)} (without {', '.join(missing)})."
+                    f"{call} is no group: one gives the columns dataset, context, position; this gives {given}."
                 )
 
     def description(self, group: str) -> str:

@@ -14,7 +14,7 @@ from trajstore.errors import GroupError, QueryError, TrajstoreError
 from trajstore.store.catalog import catalog, group_views, read_only
 from trajstore.store.files import group_files
 from trajstore.store.files.group_files import Definition
-from trajstore.store.groups.given_sites import COLUMNS
+from trajstore.store.groups.given_sites import COLUMNS, lacking
 from trajstore.store.quoting import identifier
 from trajstore.store.session import Session
 
@@ -59,10 +59,10 @@ def _check_columns(session: Session, group: Definition) -> None:
         relation = session.sql(group.sql)
     except TrajstoreError as error:
         raise GroupError(f"The group {group.name!r} was not added: {error}") from error
-    if missing := [column for column in COLUMNS if column not in relation.columns]:
+    if given := lacking(relation.columns):
         raise GroupError(
             f"The group {group.name!r} was not added: a definition gives the columns dataset, context, position; "
-            f"this one gives {', '.join(relation.columns)} (without {', '.join(missing)})."
+            f"this one gives {given}."
         )
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     if wrong := [column for column in COLUMNS[1:] if "INT" not in kinds[column]]:
