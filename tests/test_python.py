@@ -134,7 +134,7 @@ def test_results_show_themselves_in_a_line(opened: trajstore.Store) -> None:
     assert f"pca 'mine', 2 models (a, b), 1 dataset (d), made {found.made}" in repr(found)
     window = spikes.Search((2, 8, 32), tolerance=Tolerance(0.1), enrich=False)
     spiky = spikes.spikes(opened, trajstore.Selection(["d"], ["a"]), search=window)
-    for result in (fit, sparse, fitted, found, spiky, *spiky.found, opened):
+    for result in (fit, sparse, fitted, found, spiky, *spiky.spikes, opened):
         assert "\n" not in repr(result)
         assert len(repr(result)) < 400, repr(result)
         assert "array(" not in repr(result)

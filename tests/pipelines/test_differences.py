@@ -25,7 +25,7 @@ from trajstore.errors import (
     UnknownName,
 )
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
-from trajstore.pipelines.differences.diff import Asked, diff, diff_of, request
+from trajstore.pipelines.differences.diff import DiffOptions, diff, diff_of, request
 from trajstore.pipelines.differences.differences import How, differences
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
@@ -371,7 +371,9 @@ def test_no_intervals(planted: Store) -> None:
 def test_they_are_kept_as_a_finding(planted: Store) -> None:
     planted.groups.add("third", "FROM tokens WHERE token % 3 = 0")
     planted.add_measures("noise", [Measure("noise_p99", 0.05)], model="a", step=8, dataset="d")
-    asked = Asked("steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6))
+    asked = DiffOptions(
+        "steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6)
+    )
     chosen = asked.chosen(planted)
     found = diff_of(planted, asked, chosen)
     name = request(asked, chosen).default_name
@@ -452,7 +454,7 @@ def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
 
 
 def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
-    asked = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
+    asked = DiffOptions("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
     chosen = asked.chosen(prompted)
     how = How(Scale(relative=True))
     diff(prompted, Selection(steps="1"), prompts=("zero", "few"), how=how, all_items=True).keep("p")
@@ -515,19 +517,19 @@ def test_a_group_chosen_by_the_losses_is_said_to_be(path: Path) -> None:
 
 
 def test_a_relative_chart_says_what_it_divides_by(planted: Store, prompted: Store) -> None:
-    def label(store: Store, asked: Asked) -> tuple[str, str]:
+    def label(store: Store, asked: DiffOptions) -> tuple[str, str]:
         found = differences(store, asked.chosen(store), asked.how)
         made = difference_chart(found.summary, relative=asked.how.scale.relative, level=0.95)
         return made.title.partition(" of ")[0], made.y_label
 
     how = How(Scale(relative=True))
     of_a = Selection(["d"], ["a"], "0,8")
-    assert label(planted, Asked("steps", (), (), of_a, how)) == (
+    assert label(planted, DiffOptions("steps", (), (), of_a, how)) == (
         "Relative difference in loss",
         "difference / loss before",
     )
-    of_both = Asked("models", ("a", "b"), (), Selection(["d"], None, "8"), how)
+    of_both = DiffOptions("models", ("a", "b"), (), Selection(["d"], None, "8"), how)
     assert label(planted, of_both) == ("Relative difference in loss", "difference / loss of a")
-    items = Asked("prompts", ("zero", "few"), (), Selection(steps="1"), how, True)
+    items = DiffOptions("prompts", ("zero", "few"), (), Selection(steps="1"), how, True)
     assert label(prompted, items)[1] == "difference / loss on zero"
     assert label(planted, replace(of_both, how=How()))[1] == "difference (nats a token)"

@@ -23,12 +23,12 @@ NAMES = {
     "full-2-datasets-digits-9c0b88": pca.request(ASKED, Method()),
     "a-2-datasets-digits-d50859": spikes.request(ASKED, spikes.Search()),
     "d-digits-74c8b6": shapes.Asked.of(["d"], SELECTION, ["digits"]).request,
-    "digits-19700e": phases.request(phases.Asked(("digits",), selection=SELECTION)),
+    "digits-19700e": phases.request(phases.CurveOptions(("digits",), selection=SELECTION)),
     "a-vs-b-last-position_is-3-7c3ec9": comparison.request(
         ["a", "b"], comparison.Question(group="position_is(3)"), SELECTION
     ),
     "models-a-vs-b-log-digits-93ca54": differences.request(
-        differences.Asked("models", ("a", "b"), ("digits",), SELECTION), NOTHING
+        differences.DiffOptions("models", ("a", "b"), ("digits",), SELECTION), NOTHING
     ),
 }
 

@@ -18,7 +18,7 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import BadOption, TrajstoreError, UnknownName
-from trajstore.pipelines.phases import Asked, Induction, phases
+from trajstore.pipelines.phases import CurveOptions, Induction, phases
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
@@ -160,7 +160,7 @@ def trained(store: Store) -> Store:
 
 
 def test_seeds_are_compared_in_one_table(trained: Store) -> None:
-    asked = Asked(
+    asked = CurveOptions(
         groups=("second_half",),
         measures=("prefix",),
         induction=Induction("second_half", "position_between(25, 39)", "position_between(5, 15)"),
@@ -196,7 +196,7 @@ def test_seeds_are_compared_in_one_table(trained: Store) -> None:
 
 def test_what_is_not_there(trained: Store) -> None:
     with pytest.raises(BadOption, match="--measure"):
-        Asked()
+        CurveOptions()
     with pytest.raises(UnknownName, match="prefix"):
         phases(trained, measures=("prefixes",))
     with pytest.raises(TrajstoreError, match="checkpoints"):
@@ -254,7 +254,7 @@ def test_what_has_too_few_checkpoints_is_left_out_and_said(trained: Store) -> No
 
 
 def test_changes_and_level_are_as_asked(trained: Store) -> None:
-    asked = Asked(groups=("second_half",), selection=Selection(["d"], ["a"]))
+    asked = CurveOptions(groups=("second_half",), selection=Selection(["d"], ["a"]))
     found, none, narrow = (
         phases(trained, **(vars(asked) | other))
         for other in ({}, {"most": 0}, {"interval": Interval(level=0.2)})
@@ -267,7 +267,9 @@ def test_changes_and_level_are_as_asked(trained: Store) -> None:
 
 def test_charts(trained: Store) -> None:
     """Titles say group, dataset and models; each event stands at its step and value, beside its interval."""
-    asked = Asked(groups=("second_half",), measures=("prefix",), selection=Selection(["d"], ["a", "b"]))
+    asked = CurveOptions(
+        groups=("second_half",), measures=("prefix",), selection=Selection(["d"], ["a", "b"])
+    )
     found = phases(trained, **vars(asked))
     group, measure = phase_charts(found)
     assert group.title == "Phases of second_half on d: a, b"

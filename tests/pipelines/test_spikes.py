@@ -91,7 +91,7 @@ def sides(_planted: tuple[Path, dict[str, np.ndarray]]) -> np.ndarray:
 def test_planted_spikes_are_found_with_their_tokens(spiky: Store, sides: np.ndarray) -> None:
     """Spikes of ten times the noise of a loss: 3 % inverse tokens with ≥ 95 % precision and recall."""
     found = spikes(spiky, Selection(["d", "e"], ["spiky"]), search=Search(enrich=False), limit=1 << 19)
-    (told,) = found.found
+    (told,) = found.spikes
     assert told.steps == (18_000, 20_000, 22_000)
     assert told.chance is not None
     assert told.chance < 0.01
@@ -116,7 +116,7 @@ def test_planted_spikes_are_found_with_their_tokens(spiky: Store, sides: np.ndar
 
 def test_a_model_without_a_spike_has_none(spiky: Store) -> None:
     found = spikes(spiky, Selection(["d", "e"], ["calm"]))
-    assert found.found == ()
+    assert found.spikes == ()
     found.keep("none")
     assert spiky.sql("FROM spikes").fetchall() == []
     assert spiky.finding("spikes", "none").facts["model"] == "calm"
@@ -219,7 +219,7 @@ def test_blocks_change_nothing(sides: np.ndarray) -> None:
 def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
     search = Search(window=(15_000, 16_000, 17_000), tolerance=Tolerance(tau=0.4), enrich=False)
     found = spikes(spiky, Selection(["d"], ["spiky"]), "second_half", search)
-    (told,) = found.found
+    (told,) = found.spikes
     assert told.chance is None
     assert found.noise is None
     matrix = spiky.matrix("d", "spiky", "second_half", [15_000, 16_000, 17_000]).values
@@ -246,7 +246,7 @@ def test_a_finding_and_groups_are_kept(spiky: Store, sides: np.ndarray) -> None:
         found.keep("first")
     assert spiky.sql("SELECT model, at_step FROM spikes").fetchall() == [("spiky", 20_000)]
     counted = "SELECT token_class, count(*) FROM spike_tokens WHERE spike = 20000 GROUP BY ALL ORDER BY ALL"
-    (told,) = found.found
+    (told,) = found.spikes
     names = ("flat", "follow", "inverse")
     assert spiky.sql(counted).fetchall() == [(name, told.classes.mask(name).sum()) for name in names]
     inverse = told.groups.filter(token_class="inverse").row(0, named=True)
@@ -332,7 +332,7 @@ def test_tokens_in_context_are_those_that_go_furthest(spiky: Store) -> None:
     """By how many times τ they change, recomputed from the losses."""
     found = spikes(spiky, Selection(["d", "e"], ["spiky"]), search=Search(enrich=False))
     found.keep("first")
-    (told,) = found.found
+    (told,) = found.spikes
     before, at, after = spiky.matrix(["d", "e"], "spiky", steps=list(told.steps)).values
     tau = spiky.sql("SELECT tau FROM spike_tokens ORDER BY dataset, context, position").pl()["tau"].to_numpy()
     times = (np.minimum(before, after) - at) / tau
@@ -382,8 +382,8 @@ def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:
         spikes(store, Selection(["d"], [model]), search=Search(enrich=False)) for model in ("one", "many")
     )
     assert one.means[AT] - one.means[AT - 1] == pytest.approx(1, abs=0.05)
-    assert one.found == ()
-    assert [told.steps[1] for told in many.found] == [20_000]
+    assert one.spikes == ()
+    assert [told.steps[1] for told in many.spikes] == [20_000]
 
 
 def test_charts(spiky: Store) -> None:
@@ -396,12 +396,12 @@ def test_charts(spiky: Store) -> None:
     np.testing.assert_allclose(means.panels[0].series[0].y, matrix.mean(axis=1), rtol=1e-5)
     assert means.axis().log
     assert means.axis().tick_labels[:2] == ["0", "1"]
-    follow = found.found[0].classes.mask("follow")
+    follow = found.spikes[0].classes.mask("follow")
     assert classes.panels[0].series[0].name == f"follow ({follow.sum()} tokens)"
     placebo, spike = shown.panels[0].series
     assert spike.y == pytest.approx((100 * follow.mean(),))
     assert spike.low[0] < spike.y[0] < spike.high[0]
-    assert len(placebo.y) == len(found.found[0].classes.placebos)
+    assert len(placebo.y) == len(found.spikes[0].classes.placebos)
     search = Search(window=(0, 20_000, 40_000), tolerance=Tolerance(tau=0.4), enrich=False)
     wide = spike_charts(spikes(spiky, Selection(["d"], ["calm"]), search=search))
     assert [mark.label for mark in wide[0].marks] == ["no spike of the mean"]

@@ -43,7 +43,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
     on = f"{model} on {' and '.join(_TEXTS)}"
     text = spikes.not_found(found.facts)
     told = []
-    for each in found.found:
+    for each in found.spikes:
         shares = dict(each.shares.filter(window_kind="spike").select("token_class", "share").iter_rows())
         told.append(
             f"at step {each.steps[1]} by {each.height:.2f} nats, between steps {each.steps[0]} and {each.steps[2]} "

@@ -42,7 +42,7 @@ class Induction:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CurveOptions:
     """Which curves there are, and how their events are found."""
 
     groups: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def phases(
     `most` changes are looked for in a curve. What has too few checkpoints is left out and said. Raises as
     `trajectories`, `UnknownName` for a measure that no model has, and `TrajstoreError` where all have too few.
     """
-    asked = Asked(
+    asked = CurveOptions(
         names_of(groups),
         names_of(measures),
         induction,
@@ -152,7 +152,7 @@ def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
-def request(asked: Asked) -> Request:
+def request(asked: CurveOptions) -> Request:
     """The finding of phases; its default name has the first group or measure."""
     plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
     first = plain[0] if plain else ("induction" if asked.induction else "calls")
@@ -162,7 +162,7 @@ def request(asked: Asked) -> Request:
 def _of_groups(
     store: Store,
     groups: Sequence[str],
-    asked: Asked,
+    asked: CurveOptions,
     comparison: Comparison,
     long: Enough,
     progress: Progress,
@@ -177,7 +177,7 @@ def _of_groups(
 
 
 def _for_induction(
-    store: Store, of: Induction, asked: Asked, long: Enough, progress: Progress
+    store: Store, of: Induction, asked: CurveOptions, long: Enough, progress: Progress
 ) -> list[tuple[Curve, Curve]]:
     """The in-context-learning score and the loss on repeated tokens of each model and dataset that has both."""
     by = asked.comparison.by
@@ -193,7 +193,7 @@ def _for_induction(
     return [(each, known[key]) for each in scores if (key := (each.model, each.dataset)) in known]
 
 
-def _of_measures(store: Store, asked: Asked, long: Enough) -> list[Curve]:
+def _of_measures(store: Store, asked: CurveOptions, long: Enough) -> list[Curve]:
     """A curve for each model, dataset, layer and head of each measure."""
     curves: list[Curve] = []
     for name in asked.measures:
@@ -224,7 +224,7 @@ def _of_measures(store: Store, asked: Asked, long: Enough) -> list[Curve]:
     return curves
 
 
-def _facts(store: Store, asked: Asked, curves: Sequence[Curve]) -> dict[str, Any]:
+def _facts(store: Store, asked: CurveOptions, curves: Sequence[Curve]) -> dict[str, Any]:
     """What a finding is made of and how."""
     of = asked.induction
     names = [*asked.groups, *([of.repeated, of.late, of.early] if of else []), asked.comparison.minus]

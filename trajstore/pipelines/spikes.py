@@ -101,7 +101,7 @@ class Search:
 
 
 @dataclass(frozen=True, repr=False)
-class Told(Brief):
+class ClassedSpike(Brief):
     """One spike."""
 
     steps: tuple[int, int, int]
@@ -137,12 +137,12 @@ class Spikes(Result):
     """Of the means, outside of spikes; None where the window was given."""
     power: Power | None
     """How well the means show spikes; None where one was found or the window was given."""
-    found: tuple[Told, ...]
+    spikes: tuple[ClassedSpike, ...]
 
     @property
     def verdict(self) -> str:
         """As in `VERDICTS`."""
-        if self.found:
+        if self.spikes:
             return VERDICTS[0]
         return VERDICTS[1] if self.power is not None and self.power.enough else VERDICTS[2]
 
@@ -153,7 +153,7 @@ class Spikes(Result):
 
     def heads(self) -> pl.DataFrame:
         """before_step, at_step, after_step, height, low, high, chance of each spike."""
-        heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in self.found]
+        heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in self.spikes]
         return pl.DataFrame(heads, schema=_SPIKES, orient="row")
 
     def rows(self, table: str) -> Iterator[pl.DataFrame]:
@@ -162,18 +162,18 @@ class Spikes(Result):
         if table == "spikes":
             yield self.heads().with_columns(model)
             return
-        for told in self.found:
-            spike = pl.lit(told.steps[1], pl.Int64).alias("spike")
-            rows = self._tokens(told) if table == "tokens" else getattr(told, table)
-            yield rows.with_columns(model, spike)
+        for spike in self.spikes:
+            step = pl.lit(spike.steps[1], pl.Int64).alias("spike")
+            rows = self._tokens(spike) if table == "tokens" else getattr(spike, table)
+            yield rows.with_columns(model, step)
 
-    def _tokens(self, told: Told) -> pl.DataFrame:
+    def _tokens(self, spike: ClassedSpike) -> pl.DataFrame:
         """The class, change and τ of each token at a spike."""
-        numbers = np.select([told.classes.mask(each) for each in CLASSES], [0, 1, 2])
+        numbers = np.select([spike.classes.mask(each) for each in CLASSES], [0, 1, 2])
         return self.columns.with_columns(
             token_class=pl.Series(np.array(CLASSES)[numbers]),
-            change=pl.Series(told.classes.change),
-            tau=pl.Series(told.classes.tau),
+            change=pl.Series(spike.classes.change),
+            tau=pl.Series(spike.classes.tau),
         )
 
 
@@ -222,14 +222,16 @@ def spikes(
     members = None
     if found and how.enrich:
         members = memberships(store, inputs.sites, models, inputs.asked.align, progress)
-    told = []
+    classed_spikes = []
     for spike, (height, low, high), classes in zip(found, tall, classed, strict=True):
         before, at, after = steps[[spike.window.before, spike.window.at, spike.window.after]].tolist()
         table = _shares(classes, inputs, steps, draws)
         groups = _enriched(members, classes, how.interval)
         ends = (None, None) if np.isnan(low) else (low, high)
         place = (before, at, after)
-        told.append(Told(place, height, ends[0], ends[1], spike.chance, classes, table, groups))
+        classed_spikes.append(
+            ClassedSpike(place, height, ends[0], ends[1], spike.chance, classes, table, groups)
+        )
     facts = {**_facts(store, inputs, how, noise), "power": None if seen is None else asdict(seen)}
     return Spikes(
         models[0],
@@ -238,7 +240,7 @@ def spikes(
         np.asarray(means),
         noise,
         seen,
-        tuple(told),
+        tuple(classed_spikes),
         store=store,
         request=request(inputs.asked, how),
         facts=facts,
@@ -270,13 +272,15 @@ def request(asked: Asked, search: Search) -> Request:
     return Request(KIND, finding_name(parts, [asked.facts, search.facts]), facts)
 
 
-def tokens_in_context(store: Store, found: Spikes, told: Told, name: str, top: int = 10) -> pl.DataFrame:
+def tokens_in_context(
+    store: Store, found: Spikes, spike: ClassedSpike, name: str, top: int = 10
+) -> pl.DataFrame:
     """The tokens of a class that changed most, by times their τ, with `text`, `before`, `marked` and `after`."""
-    at = np.flatnonzero(told.classes.mask(name))
-    times = np.abs(told.classes.change[at]) / told.classes.tau[at]
+    at = np.flatnonzero(spike.classes.mask(name))
+    times = np.abs(spike.classes.change[at]) / spike.classes.tau[at]
     most = at[np.argsort(-times, kind="stable")[:top]]
     sites = found.columns[most].with_columns(
-        change=pl.Series(told.classes.change[most]), tau=pl.Series(told.classes.tau[most])
+        change=pl.Series(spike.classes.change[most]), tau=pl.Series(spike.classes.tau[most])
     )
     return with_context(store, sites)
 
@@ -303,10 +307,10 @@ def keep_groups(
     nothing is added.
     """
     new = []
-    for told in found.found:
-        before, at, after = told.steps
+    for spike in found.spikes:
+        before, at, after = spike.steps
         for side, name in zip(CLASSES[:2], group_names(at, prefix), strict=True):
-            sites = found.columns.filter(told.classes.mask(side))
+            sites = found.columns.filter(spike.classes.mask(side))
             what = "above both" if side == "follow" else "below both"
             description = (
                 f"Tokens whose loss in {found.model} at step {at} is more than τ {what} those at steps {before} and "

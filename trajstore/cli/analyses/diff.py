@@ -37,7 +37,7 @@ from trajstore.display import count
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.differences.diff import Asked, Diff
+    from trajstore.pipelines.differences.diff import Diff, DiffOptions
     from trajstore.pipelines.differences.differences import How
 
 Groups = Annotated[
@@ -126,12 +126,12 @@ def steps(
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.pipelines.differences.diff import Asked
+    from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, model, spec, contexts, align)  # type: ignore[arg-type]
-    asked = Asked("steps", (), tuple(group or ()), selection, how)
+    asked = DiffOptions("steps", (), tuple(group or ()), selection, how)
     _run(store, asked, top, out, name, replace, plot, as_json)
 
 
@@ -173,12 +173,12 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.pipelines.differences.diff import Asked
+    from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, None, spec, contexts, align)  # type: ignore[arg-type]
-    asked = Asked("models", (first, second), tuple(group or ()), selection, how)
+    asked = DiffOptions("models", (first, second), tuple(group or ()), selection, how)
     _run(store, asked, top, out, name, replace, plot, as_json)
 
 
@@ -227,11 +227,13 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.pipelines.differences.diff import Asked
+    from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
-    asked = Asked("prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how, all_items)
+    asked = DiffOptions(
+        "prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how, all_items
+    )
     _run(store, asked, top, out, name, replace, plot, as_json)
 
 
@@ -257,7 +259,7 @@ def _how(
 
 def _run(
     store: Path,
-    asked: Asked,
+    asked: DiffOptions,
     top: int,
     out: Path | None,
     name: str | None,

@@ -106,14 +106,14 @@ def phases(
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
     from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.pipelines.phases import Asked, Induction, request
+    from trajstore.pipelines.phases import CurveOptions, Induction, request
     from trajstore.pipelines.phases import phases as find
     from trajstore.pipelines.trajectories import Selection
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
     check_plot(plot)
-    asked = Asked(
+    asked = CurveOptions(
         tuple(dict.fromkeys(groups or ())),
         tuple(dict.fromkeys(measure or ())),
         Induction(induction, late, early) if induction else None,

@@ -32,7 +32,7 @@ from trajstore.cli.output import (
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.spikes import Spikes, Told
+    from trajstore.pipelines.spikes import ClassedSpike, Spikes
     from trajstore.store.store import Store
 
 _GROUPS_SHOWN = 5
@@ -148,7 +148,7 @@ def spikes(
             check_groups_free(opened, kept, model, [search.window[1]], prefix)
         found = find(opened, selection, group, search, bars())
         if keep and not replace:
-            check_groups_free(opened, kept, model, [each.steps[1] for each in found.found], prefix)
+            check_groups_free(opened, kept, model, [each.steps[1] for each in found.spikes], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
         added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
         found.keep(kept, replace=place.replace)
@@ -156,7 +156,7 @@ def spikes(
             print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
         elif plot is None:
             _print(opened, found, top)
-    say(_RECALL if found.found else not_found(found.facts))
+    say(_RECALL if found.spikes else not_found(found.facts))
     if plot is not None:
         draw(found, plot)
     for each in added:
@@ -189,7 +189,7 @@ def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
     told["power"] = found.facts["power"]
     for key in ("shares", "groups", "tokens"):
         told[key] = []
-    for each in found.found:
+    for each in found.spikes:
         spike = {"spike": each.steps[1]}
         told["shares"] += [spike | row for row in each.shares.to_dicts()]
         told["groups"] += [spike | row for row in each.groups.to_dicts()]
@@ -203,25 +203,25 @@ def _print(store: Store, found: Spikes, top: int) -> None:
     """The tables of each spike."""
     columns = ["before_step", "at_step", "after_step", "height (nats)", "low", "high", "chance"]
     print_table(columns, found.heads().rows())
-    for told in found.found:
+    for spike in found.spikes:
         typer.echo()
-        _print_shares(told)
-        _print_groups(told)
-        _print_inverse(store, found, told, top)
+        _print_shares(spike)
+        _print_groups(spike)
+        _print_inverse(store, found, spike, top)
 
 
-def _print_shares(told: Told) -> None:
+def _print_shares(spike: ClassedSpike) -> None:
     """The shares of a spike beside those of its placebos."""
     shares, recalls = [], []
     for name in ("follow", "inverse"):
-        of_class = told.shares.filter(token_class=name)
+        of_class = spike.shares.filter(token_class=name)
         one = of_class.filter(window_kind="spike").row(0, named=True)
         placebo = of_class.filter(window_kind="placebo")["share"]
         shares.append(
             [
-                told.steps[1],
+                spike.steps[1],
                 name,
-                int(told.classes.mask(name).sum()),
+                int(spike.classes.mask(name).sum()),
                 _share(one["share"]),
                 _ends(one),
                 _share(placebo.mean()) if len(placebo) else "",
@@ -230,7 +230,7 @@ def _print_shares(told: Told) -> None:
             ]
         )
         recall = _of_kind(of_class, "recall", "cannot tell")
-        recalls.append([told.steps[1], name, *recall, *_of_kind(of_class, "corrected", "cannot tell")])
+        recalls.append([spike.steps[1], name, *recall, *_of_kind(of_class, "corrected", "cannot tell")])
     names = ["spike", "class", "tokens", "share found", "interval", "placebos' mean", "highest"]
     names += ["difference", "interval"]
     print_table(names, shares, right=names[3:])
@@ -253,12 +253,12 @@ def _ends(row: dict[str, Any]) -> str:
     return "" if row["low"] is None else f"{100 * row['low']:.2f} to {100 * row['high']:.2f}"
 
 
-def _print_groups(told: Told) -> None:
+def _print_groups(spike: ClassedSpike) -> None:
     """Groups that are more or less frequent among the tokens of a class than elsewhere."""
     import polars as pl
 
     for name in ("follow", "inverse"):
-        found = told.groups.filter(pl.col("token_class") == name, pl.col("p_adjusted") < 0.05).head(
+        found = spike.groups.filter(pl.col("token_class") == name, pl.col("p_adjusted") < 0.05).head(
             _GROUPS_SHOWN
         )
         if found.height:
@@ -269,13 +269,13 @@ def _print_groups(told: Told) -> None:
             print_table(shown.columns, shown.rows())
 
 
-def _print_inverse(store: Store, found: Spikes, told: Told, top: int) -> None:
+def _print_inverse(store: Store, found: Spikes, spike: ClassedSpike, top: int) -> None:
     """The tokens that go furthest against the spike, in their context."""
     import polars as pl
 
     from trajstore.pipelines.spikes import tokens_in_context
 
-    tokens = tokens_in_context(store, found, told, "inverse", top)
+    tokens = tokens_in_context(store, found, spike, "inverse", top)
     if tokens.height:
         shown = tokens.select(
             *("dataset", "context", "position"),

@@ -33,7 +33,7 @@ KEPT = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class DiffOptions:
     """Which differences are asked for."""
 
     kind: Literal["steps", "models", "prompts"]
@@ -70,7 +70,7 @@ class Asked:
         return {**of, **self.selection.facts, **how, **items}
 
 
-def request(asked: Asked, chosen: Chosen) -> Request:
+def request(asked: DiffOptions, chosen: Chosen) -> Request:
     """The finding of differences; its default name has the kind, the two or the models, the steps, and the groups."""
     who = "-vs-".join(asked.between) or one_or_many(chosen.models, "models")
     through = [one_or_many(asked.groups, "groups")] if asked.groups else []
@@ -86,7 +86,7 @@ class Diff(Result):
     drawn_by = "trajstore.view.figures.differences:charts_of_differences"
     summaries = ("groups", "tokens")
 
-    asked: Asked = field(repr=False)
+    asked: DiffOptions = field(repr=False)
     chosen: Chosen = field(repr=False)
     found: Differences
 
@@ -132,7 +132,7 @@ def diff(
         raise TrajstoreError(
             "Differences are between two models or between two prompts, and not of both at once."
         )
-    asked = Asked(
+    asked = DiffOptions(
         "models" if models else "prompts" if prompts else "steps",
         models or prompts or (),
         (groups,) if isinstance(groups, str) else tuple(groups),
@@ -143,7 +143,7 @@ def diff(
     return diff_of(store, asked, asked.chosen(store, progress), progress)
 
 
-def diff_of(store: Store, asked: Asked, chosen: Chosen, progress: Progress = SILENT) -> Diff:
+def diff_of(store: Store, asked: DiffOptions, chosen: Chosen, progress: Progress = SILENT) -> Diff:
     """The differences that were asked for, of what that came to; raises as `differences`."""
     found = differences(store, chosen, asked.how, progress)
     facts = _facts(store, asked, chosen, found)
@@ -158,7 +158,7 @@ def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
     return rows.with_columns(dataset=second, minus_dataset=first)
 
 
-def _facts(store: Store, asked: Asked, chosen: Chosen, found: Differences) -> dict[str, Any]:
+def _facts(store: Store, asked: DiffOptions, chosen: Chosen, found: Differences) -> dict[str, Any]:
     """What differences are made of and how."""
     sites = [each for part in chosen.parts for each in (part.sites, part.minus)]
     return {

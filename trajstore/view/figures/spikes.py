@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.pipelines.spikes import Spikes, Told
+    from trajstore.pipelines.spikes import ClassedSpike, Spikes
     from trajstore.view.charts.chart import Symbol
 
 _NEAR = 12
@@ -25,15 +25,17 @@ def spike_charts(found: Spikes) -> list[Chart]:
     """The mean loss by step with a mark at each spike; and for each, its tokens' mean losses and shares by class."""
     subject = f"{found.model}, {found.inputs.asked.group or 'all tokens'} of {listed(found.inputs.asked.datasets, 4)}"
     charts = [_means(found, subject)]
-    for told in found.found:
-        charts += [_classes(found, told, subject), share_chart(told.shares, told.steps[1], subject)]
+    for spike in found.spikes:
+        charts += [_classes(found, spike, subject), share_chart(spike.shares, spike.steps[1], subject)]
     return charts
 
 
 def _means(found: Spikes, subject: str) -> Chart:
     marks = tuple(
-        Mark(told.steps[1], f"spike, {told.height:.3g} nats" if told.height > 0 else "no spike of the mean")
-        for told in found.found
+        Mark(
+            spike.steps[1], f"spike, {spike.height:.3g} nats" if spike.height > 0 else "no spike of the mean"
+        )
+        for spike in found.spikes
     )
     note = ""
     if not marks:
@@ -50,23 +52,23 @@ def _means(found: Spikes, subject: str) -> Chart:
     )
 
 
-def _classes(found: Spikes, told: Told, subject: str) -> Chart:
+def _classes(found: Spikes, spike: ClassedSpike, subject: str) -> Chart:
     """Mean loss of the tokens that follow, are inverse and stay flat, around the window."""
-    window, means = told.classes.window, told.classes.means
+    window, means = spike.classes.window, spike.classes.means
     near = slice(max(0, window.before - _NEAR), window.after + _NEAR + 1)
     steps = _floats(found.steps[near])
     series = []
     for side, name in enumerate(CLASSES):
-        tokens = int(told.classes.mask(name).sum())
+        tokens = int(spike.classes.mask(name).sum())
         if tokens:
             label = f"{name} ({tokens:,} token{'s' * (tokens > 1)})"
             series.append(Series(label, steps, _floats(means[near, side]), key=name))
     return Chart(
-        title=f"Mean loss by class of token, spike at step {step_label(told.steps[1])}: {subject}",
+        title=f"Mean loss by class of token, spike at step {step_label(spike.steps[1])}: {subject}",
         x_label="step",
         y_label="loss (nats a token)",
         panels=(Panel("", tuple(series)),),
-        marks=(Mark(told.steps[0], ""), Mark(told.steps[1], "spike"), Mark(told.steps[2], "")),
+        marks=(Mark(spike.steps[0], ""), Mark(spike.steps[1], "spike"), Mark(spike.steps[2], "")),
         note="Tokens are classed by their losses at the marked steps: part of what they show there is that choice.",
         keys=CLASSES,
     )
@@ -75,7 +77,7 @@ def _classes(found: Spikes, told: Told, subject: str) -> Chart:
 def share_chart(shares: pl.DataFrame, step: int, subject: str) -> Chart:
     """Shares of tokens that follow and are inverse, in the spike at a step and in placebo windows.
 
-    `shares` has the columns of `Told.shares`; `subject` says for the title what they are of.
+    `shares` has the columns of `ClassedSpike.shares`; `subject` says for the title what they are of.
     """
     panels = []
     for name in CLASSES[:2]:
