@@ -133,6 +133,10 @@ def test_an_audit_is_that_of_the_command(long: trajstore.Store) -> None:
     assert json.loads(done.stdout) == json.loads(json.dumps([vars(one) for one in found]))
     assert found.table("findings").rows(named=True)[0]["steps"] == list(found[0].steps) == [512, 600]
     assert repr(found) == "Audit(1 finding)"
+    long.append(model="few", dataset="d", step=8, losses=long.slice_losses("a", "d", 8) * 0.9)
+    (sentence,) = trajstore.audit(long, "few").unseen
+    assert sentence.startswith("With fewer than")
+    assert sentence in CliRunner().invoke(app, ["audit", "-m", "few", "-s", str(long.path)]).stderr
 
 
 def test_what_cannot_be_asked_is_refused(long: trajstore.Store) -> None:

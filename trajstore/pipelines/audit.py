@@ -44,6 +44,11 @@ _OCTAVES = 0.5
 class Audit(Brief, list[Finding]):
     """The findings of an audit, by model."""
 
+    def __init__(self, findings: Iterable[Finding], unseen: Iterable[str] = ()) -> None:
+        super().__init__(findings)
+        self.unseen = tuple(unseen)
+        """Sentences on what an audit of these steps cannot see."""
+
     def brief(self) -> str:
         """How many they are."""
         return count(len(self), "finding")
@@ -94,7 +99,8 @@ def audit(
         {(each.model, each.dataset): each.large for each in read},
     )
     damaged = (one for each in read for one in each.damaged())
-    return Audit(sorted([*broken, *found, *damaged], key=lambda one: one.model))
+    findings = sorted([*broken, *found, *damaged], key=lambda one: one.model)
+    return Audit(findings, unseen(store, models, datasets))
 
 
 def unseen(

@@ -40,11 +40,9 @@ def audit(
       trajstore audit -m 'pythia-*' --json
     """
     from trajstore.pipelines.audit import audit as look
-    from trajstore.pipelines.audit import unseen
 
     with open_store(store) as opened:
         findings = look(opened, model, dataset, bars())
-        unsaid = unseen(opened, model, dataset)
     if as_json:
         print_json([vars(finding) for finding in findings])
     elif findings:
@@ -59,7 +57,7 @@ def audit(
             ],
             as_json,
         )
-    for sentence in unsaid:
+    for sentence in findings.unseen:
         say(sentence)
     if findings:
         say(f"{count(len(findings), 'finding')}.")
