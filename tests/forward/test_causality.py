@@ -145,7 +145,7 @@ def test_score_refuses_it_with_a_sentence_and_writes_nothing(kind: str, store: S
 
 def test_a_worker_says_it_in_words(store: Store, tmp_path: Path) -> None:
     from trajstore.scoring.plan import plan
-    from trajstore.scoring.tokenizer_check import Tokenizers
+    from trajstore.scoring.plan_check import Tokenizers
 
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(saved(tmp_path / "run", model_of("xlnet"))), ["d"])

@@ -17,7 +17,8 @@ from trajstore.forward.losses import token_scores
 from trajstore.measures.noise import in_dtype, measure_noise
 from trajstore.scoring import publish
 from trajstore.scoring.job import score
-from trajstore.scoring.options import choose_settings
+from trajstore.scoring.options import ScoringOptions
+from trajstore.scoring.settings import choose_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +139,7 @@ def test_what_cannot_be_repeated() -> None:
     hook.remove()
     assert {each.dtype for each in model.parameters()} == {torch.float32}
     with pytest.raises(DeviceError, match="--repeat-noise"):
-        choose_settings("cpu", "float32", None, None, repeat_noise=-1)
+        choose_settings(ScoringOptions(device="cpu", repeat_noise=-1))
 
 
 def test_scoring_keeps_it_as_measures(store: Store, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
+from trajstore.forward.training_state import undisturbed
 from trajstore.scoring import TrajectoryCallback, callback, score
-from trajstore.scoring.training_state import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from trajstore.progress import SILENT
 from trajstore.scoring import score, token_losses
 from trajstore.scoring.executors import timeout
 from trajstore.scoring.plan import plan
-from trajstore.scoring.tokenizer_check import Tokenizers
+from trajstore.scoring.plan_check import Tokenizers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -36,11 +36,13 @@ _RECORD = ".trajstore"
 _REMOVABLE = b"downloaded by trajstore under a cache limit\n"
 
 
-def parse_size(asked: str) -> int:
-    """Bytes of `50GB`, `500 MB`, `1.5TB` or `40GiB`; raises `BadOption`, also for a number without a unit."""
-    match = _SIZE.fullmatch(asked.strip())
+def parse_size(size: str | int) -> int:
+    """Return the bytes of `50GB`, `500 MB`, `1.5TB` or `40GiB`; a text without a unit raises `BadOption`."""
+    if isinstance(size, int):
+        return size
+    match = _SIZE.fullmatch(size.strip())
     if match is None:
-        raise BadOption("--cache-limit", asked, "a size with MB, GB or TB (or MiB, GiB, TiB), as in 50GB")
+        raise BadOption("--cache-limit", size, "a size with MB, GB or TB (or MiB, GiB, TiB), as in 50GB")
     power = " KMGT".index(match[2].upper())
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 

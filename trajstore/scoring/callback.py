@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -22,14 +23,19 @@ from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError, told
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.losses import token_scores
+from trajstore.forward.training_state import fingerprint_in_memory, undisturbed
 from trajstore.schema import check_name
-from trajstore.scoring.compatibility import check_same_architecture, check_same_weights
-from trajstore.scoring.job import Report
+from trajstore.scoring.compatibility import (
+    check_same_architecture,
+    check_same_format,
+    check_same_tokens,
+    check_same_weights,
+)
 from trajstore.scoring.model_facts import model_facts
-from trajstore.scoring.options import Settings, choose_settings
-from trajstore.scoring.slice_compatibility import check_same_format, check_same_tokens
-from trajstore.scoring.tokenizer_check import unfit_datasets
-from trajstore.scoring.training_state import fingerprint_in_memory, undisturbed
+from trajstore.scoring.options import ScoringOptions, Vocab
+from trajstore.scoring.plan_check import unfit_datasets
+from trajstore.scoring.report import ScoringReport
+from trajstore.scoring.settings import PassSettings, choose_settings
 from trajstore.store.files.append import flat_losses
 from trajstore.store.matrix.steps import resolve
 
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from trajstore.scoring.options import Dtype
     from trajstore.store.files.datasets import Dataset
     from trajstore.store.files.models import ModelFacts
     from trajstore.store.files.slices import Provenance
@@ -53,7 +60,7 @@ class _Run:
     steps: frozenset[int]
     """At which the model is scored."""
     facts: ModelFacts
-    settings: Settings
+    settings: PassSettings
     counted: bool
     """Whether the Trainer counts the training tokens, and has from the start."""
     repos: frozenset[str | None]
@@ -85,13 +92,13 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         every: int | None = None,
         steps: str | Sequence[int] | None = None,
         columns: Sequence[str] = (),
-        vocab: str = "full",
+        vocab: Vocab = "full",
         batch_tokens: int | None = None,
     ) -> None:
         if every is not None and (steps is not None or every < 1):
             raise TrajstoreError("TrajectoryCallback takes every=N, 1 or more, or steps=SPEC, not both.")
         self._store, self._name = store, model
-        self._columns, self._vocab, self._batch_tokens = columns, vocab, batch_tokens
+        self._options = ScoringOptions(columns=columns, vocab=vocab, batch_tokens=batch_tokens)
         self._every, self._spec = every, "log" if steps is None else steps
         self._datasets = [store.dataset(name) for name in dict.fromkeys(datasets)]
         if not self._datasets:
@@ -99,23 +106,13 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         self._ids = {dataset.name: dataset.ids() for dataset in self._datasets}
         self._run: _Run | None = None
         self._last: int | None = None
-        self._written = self._skipped = self._tokens = 0
-        self._warnings: list[str] | None = None
-        """What to know of the losses; None before the first pass."""
-        self._seconds = 0.0
-        self._failures: list[tuple[int, str]] = []
+        self._counts = ScoringReport()
+        self._has_compared_kernels = False
 
     @property
-    def report(self) -> Report:
+    def report(self) -> ScoringReport:
         """What was done so far; its seconds are those that the training waited."""
-        return Report(
-            written=self._written,
-            skipped=self._skipped,
-            failures=list(self._failures),
-            tokens=self._tokens,
-            seconds=self._seconds,
-            warnings=list(self._warnings or ()),
-        )
+        return deepcopy(self._counts)
 
     def on_train_begin(
         self,
@@ -176,7 +173,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         name = check_name("model", folder.name if self._name is None else self._name)
         dtype = str(model.dtype).removeprefix("torch.")
         settings = choose_settings(
-            str(model.device), dtype, self._batch_tokens, None, self._vocab, self._columns
+            replace(self._options, device=str(model.device), dtype=cast("Dtype", dtype))
         )
         for dataset in self._datasets:
             check_same_tokens(self._store, name, dataset)
@@ -235,7 +232,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
                 with self._noting(step, raising):
                     self._score_dataset(run, model, dataset, step, provenance)
                     self._compare_kernels(model, dataset)
-        self._seconds += time.monotonic() - started
+        self._counts.seconds += time.monotonic() - started
 
     def _check_weights(self, run: _Run, step: int, weights: str) -> None:
         """Raises `ModelMismatch` where the store has this step with other weights."""
@@ -254,7 +251,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         """Make and publish one slice, unless it is there; with the first one the model's facts."""
         name = run.facts.model
         if self._store.has_slice(name, dataset.name, step):
-            self._skipped += 1
+            self._counts.skipped += 1
             return
         scores = token_scores(
             model,
@@ -279,18 +276,18 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
                 allow_large=True,  # they are nats however large, since they were computed here
             )
         except SliceExists:
-            self._skipped += 1
+            self._counts.skipped += 1
         else:
-            self._written += 1
-            self._tokens += dataset.n_tokens
+            self._counts.count_slice(dataset.n_tokens)
 
     def _compare_kernels(self, model: PreTrainedModel, dataset: Dataset) -> None:
         """Log a warning, once, where the losses depend on the attention kernel."""
-        if self._warnings is None:
+        if not self._has_compared_kernels:
             warning = kernel_warning(model, self._ids[dataset.name])
-            self._warnings = [] if warning is None else [warning]
-            for each in self._warnings:
-                _log.warning("trajstore: %s", each)
+            self._has_compared_kernels = True
+            if warning is not None:
+                self._counts.warnings.append(warning)
+                _log.warning("trajstore: %s", warning)
 
     @contextmanager
     def _noting(self, step: int, raising: bool) -> Iterator[None]:
@@ -304,7 +301,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""
-        self._failures.append((step, reason))
+        self._counts.failures.append((step, reason))
         _log.warning("trajstore: step %d was not scored: %s", step, reason)
 
 

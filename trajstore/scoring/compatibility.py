@@ -1,20 +1,26 @@
-"""Whether what is to be scored is the run that a model's name stands for in the store.
+"""Checks that what is to be scored fits what the store has under the same names: the same run, tokens and format.
 
-A name alone says nothing: two folders may bear it, and a folder may be trained anew. What tells runs apart are
-their weights, by the fingerprint that each slice carries. Step 0 is left out, since runs can share it.
+A model's name alone says nothing: two folders may bear it, and a folder may be trained anew. What tells runs apart are
+their weights, by the fingerprint that each slice carries. Step 0 is left out, since runs can share it. Of slices only
+the footers are read; one whose footer cannot be read is left to `trajstore check`.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from trajstore.checkpoints.loading import weights_fingerprint
 from trajstore.checkpoints.revisions import parse_revision
-from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch
+from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch, SlicesDiffer, UnknownName, runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trajstore.checkpoints.runs import Source
+    from trajstore.store.files.datasets import Dataset
     from trajstore.store.files.models import ModelFacts
+    from trajstore.store.files.slices import Provenance, SliceFacts
     from trajstore.store.store import Store
 
 _CHOOSE = "Give this run a name of its own: --name NAME"
@@ -105,3 +111,48 @@ def _scored_weights(store: Store, name: str, step: int) -> str | None:
 
 def _from(facts: ModelFacts | None) -> str:
     return f" from {facts.repo}" if facts is not None and facts.repo else ""
+
+
+def check_same_tokens(store: Store, model: str, dataset: Dataset) -> None:
+    """Raises `SlicesDiffer` where the model has losses of other tokens under the dataset's name."""
+    stale = [
+        facts.step
+        for facts in _slices(store, model, dataset.name)
+        if facts.tokens_sha256 != dataset.tokens_sha256
+    ]
+    if stale:
+        raise SlicesDiffer(
+            f"The losses of {model} on {dataset.name} at the steps {runs(stale)} are of other tokens than "
+            f"{dataset.name} has now: it was removed and made anew. Remove them, then score again: "
+            f"trajstore drop -m {model} -d {dataset.name}"
+        )
+
+
+def check_same_format(
+    store: Store, model: str, dataset: str, new: Provenance, *, first_only: bool = False
+) -> None:
+    """Raises `SlicesDiffer` where the model has losses on the dataset in another dtype or over another vocabulary.
+
+    With `first_only` it reads the slice of the lowest step alone, as before each publication, for the sake of jobs
+    that began at the same time: of two that differ one goes on, since both look at the same slice.
+    """
+    for facts in itertools.islice(_slices(store, model, dataset), 1 if first_only else None):
+        for what, there, here in (
+            ("dtype", facts.provenance.dtype, new.dtype),
+            ("vocab", facts.provenance.vocab, new.vocab),
+        ):
+            if there != here:
+                raise SlicesDiffer(
+                    f"The losses of {model} on {dataset} that are there (step {facts.step}) have {what} {there}, these "
+                    f"would have {here}: one trajectory would hold both. Score with {there}, give these a name of "
+                    f"their own (--name NAME), or remove those that are there: trajstore drop -m {model} -d {dataset}"
+                )
+
+
+def _slices(store: Store, model: str, dataset: str) -> Iterator[SliceFacts]:
+    """What the footers of a model's slices on a dataset say, in order of step."""
+    for step in store.steps(model, dataset):
+        try:
+            yield store.slice_facts(model, dataset, step)
+        except (DamagedFile, UnknownName):
+            continue

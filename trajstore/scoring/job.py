@@ -4,16 +4,14 @@ Each checkpoint is loaded once and scores every dataset that lacks its slice; th
 slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else, and
 the next plan goes on from there. A checkpoint that cannot be read or scored is noted with its reason, and the others
 go on; so is, once, a dataset that does not fit the model. A store that cannot be written to ends the work, and so does
-another job that meanwhile scores in another format. `Job` is that work, checkpoint by checkpoint, for whoever hands
-them out.
+another job that meanwhile scores in another format. `ScoringJob` is that work, checkpoint by checkpoint, for whoever
+hands them out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -34,15 +32,16 @@ from trajstore.errors import (
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.threads import Threads
 from trajstore.progress import SILENT
-from trajstore.scoring.backfill import check_columns_there, is_to_do
+from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.compatibility import check_same_weights
 from trajstore.scoring.model_facts import record_facts
-from trajstore.scoring.options import Settings, choose_settings
+from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.plan import Pending, Plan, plan
+from trajstore.scoring.plan_check import check_format, check_plan, unfit_datasets
 from trajstore.scoring.publish import Publisher
-from trajstore.scoring.slice_compatibility import check_same_format
+from trajstore.scoring.report import ScoringReport
+from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
-from trajstore.scoring.tokenizer_check import check_tokenizers, unfit_datasets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,228 +50,112 @@ if TYPE_CHECKING:
     from trajstore.checkpoints.prefetch import Ready
     from trajstore.progress import Progress
     from trajstore.scoring.executors.timeout import TimedJob
-    from trajstore.scoring.tokenizer_check import Tokenizers
+    from trajstore.scoring.plan_check import Tokenizers
+    from trajstore.scoring.settings import PassSettings
     from trajstore.store.store import Store
 
-__all__ = ["Job", "Pending", "Plan", "Report", "RunOptions", "plan", "run", "score", "settings_of"]
+__all__ = ["Pending", "Plan", "ScoringJob", "ScoringReport", "plan", "run", "score"]
 
 
 _compared: set[tuple[str, str, str | None]] = set()
 """(store, model, attention asked for) whose attention kernel this process has compared with the plain one."""
 
 
-class RunOptions(TypedDict, total=False):
-    """How checkpoints are scored, as `run` and `score` take it."""
-
-    device: str
-    """auto (the default), cpu, cuda, cuda:1 …"""
-    dtype: str
-    """Of the weights: float32 (the default), bfloat16, float16, or auto for the checkpoint's own."""
-    vocab: str
-    """What the softmax runs over: full (the default) or tokenizer."""
-    columns: Sequence[str]
-    """What is kept beside the loss: rank, entropy; nothing by default."""
-    attention: str | None
-    """An attention kernel of transformers."""
-    repeat_noise: int
-    """Contexts of each dataset that are scored once more, for the noise of the losses; none by default."""
-    batch_tokens: int | None
-    """Token budget of a batch; found for the device by default."""
-    threads: int | None
-    """Of torch, on a CPU; by default the better of one and all, as a few contexts show it."""
-    trust_remote_code: bool
-    """Whether to run model code that comes with a checkpoint; not by default."""
-    cache_limit: int | None
-    """Bytes above which the Hub's cache is cleared of weights that were downloaded here and scored."""
-    timeout: float | None
-    """Seconds that a checkpoint may take, loading included; no limit by default."""
-    budget: float | None
-    """Seconds after which no checkpoint is begun, nor one that would not be done by then."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a scoring job did."""
-
-    written: int
-    """Slices published."""
-    skipped: int
-    """Slices that were there already, or that another job published meanwhile."""
-    failures: list[tuple[int, str]]
-    """(step, reason) of what could not be scored; a dataset that does not fit the model is there once."""
-    tokens: int
-    """Tokens of the slices written."""
-    seconds: float
-    left: int = 0
-    """Slices that were not begun because the budget of time would not have held."""
-    unfit: dict[str, str] = field(default_factory=dict)
-    """Dataset → why it does not fit the model, as among the failures."""
-    unmeasured: list[tuple[int, str]] = field(default_factory=list)
-    """(step, reason) of slices that were published, but the noise of whose losses could not be measured."""
-    warnings: list[str] = field(default_factory=list)
-    """What to know of the losses that were written; said when it was noticed."""
-
-
-def settings_of(options: RunOptions, run_id: str | None = None) -> Settings:
-    """The settings of the pass among the options, of a new run or of the one named; raises `DeviceError`."""
-    return choose_settings(
-        options.get("device", "auto"),
-        options.get("dtype", "float32"),
-        options.get("batch_tokens"),
-        options.get("attention"),
-        options.get("vocab", "full"),
-        options.get("columns", ()),
-        options.get("repeat_noise", 0),
-        run_id,
-    )
-
-
-def check_plan(store: Store, plan: Plan, settings: Settings, progress: Progress) -> Tokenizers:
-    """What can be told before a checkpoint is loaded: of what format the slices there are, and whose tokens.
-
-    Raises `SlicesDiffer` and `TokenizerMismatch` as `run` does; says so where there is no tokenizer to compare.
-    """
-    _check_format(store, plan, _known_settings(plan, settings))
-    check_columns_there(store, plan, settings.columns)
-    names = dict.fromkeys(name for pending in plan.pending for name in pending.all_datasets)
-    tokenizers = check_tokenizers(plan, {name: store.dataset(name) for name in names})
-    if tokenizers.unchecked:
-        progress.say(
-            f"{plan.model}: no tokenizer beside the weights; that it is the dataset's could not be checked."
-        )
-    return tokenizers
-
-
-def _known_settings(plan: Plan, settings: Settings) -> Settings:
-    """The settings with the dtype of the first of the plan's checkpoints on this disk that says its own."""
-    wanted = set(plan.steps)
-    for checkpoint in plan.source.checkpoints:
-        if settings.dtype is None and checkpoint.step in wanted and (folder := checkpoint.present()):
-            with contextlib.suppress(CheckpointError):  # it will fail to load, with the same reason
-                settings = settings.for_checkpoint(folder)
-    return settings
-
-
-def _check_format(store: Store, plan: Plan, settings: Settings) -> None:
-    """Raises `SlicesDiffer` where slices are there in another dtype or over another vocabulary."""
-    if settings.dtype is not None:
-        for dataset in plan.datasets:
-            check_same_format(store, plan.model, dataset, settings.provenance)
-
-
-def run(store: Store, plan: Plan, *, progress: Progress = SILENT, **options: Unpack[RunOptions]) -> Report:
+def run(
+    store: Store,
+    plan: Plan,
+    options: ScoringOptions | None = None,
+    *,
+    progress: Progress = SILENT,
+    **keywords: Any,
+) -> ScoringReport:
     """Score what the plan says; each slice is in the store as soon as it is complete.
 
-    Before anything is scored, raises `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over
-    another vocabulary, or without columns that are asked for and that the plan does not backfill, `TokenizerMismatch`
-    where a dataset fits none of the checkpoints, `UnfitContext` where none of the datasets fits the first, and
-    `NotCausal` where its predictions depend on later tokens; later `StoreUnusable` where a slice cannot be written, and
-    `SlicesDiffer` where another job has begun with another format. What goes wrong with single checkpoints or
-    datasets is in the report.
+    `options` are those that the plan was made with, or their fields as keywords. Before anything is scored, raises
+    `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over another vocabulary, or without columns
+    that are asked for and that the plan does not backfill, `TokenizerMismatch` where a dataset fits none of the
+    checkpoints, `UnfitContext` where none of the datasets fits the first, and `NotCausal` where its predictions depend
+    on later tokens; later `StoreUnusable` where a slice cannot be written, and `SlicesDiffer` where another job has
+    begun with another format. What goes wrong with single checkpoints or datasets is in the report.
     """
     started = time.monotonic()
-    budget = Budget(options.get("budget"))
-    settings = settings_of(options)
+    options = scoring_options(options, keywords)
+    budget = Budget(options.budget_seconds)
+    settings = choose_settings(options)
     tokenizers = check_plan(store, plan, settings, progress)
     record_facts(store, plan, progress)
+    report = ScoringReport(skipped=plan.present)
     if not plan.pending:
-        return Report(0, plan.present, [], 0, 0.0)
-    if options.get("timeout") is None:
-        job: Job | TimedJob = Job(store, plan, settings, tokenizers, options, progress)
+        return report
+    if options.timeout is None:
+        job: ScoringJob | TimedJob = ScoringJob(store, plan, settings, tokenizers, options, progress)
     else:
         from trajstore.scoring.executors.timeout import TimedJob
 
         job = TimedJob(store, plan, settings.provenance.run, tokenizers, options, progress)
     progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
     try:
-        left = job.score_all(budget)
+        report.left = job.score_all(budget)
     finally:
         job.close()
         progress.stop()
-    done = job.report()
-    return replace(done, skipped=plan.present + done.skipped, seconds=time.monotonic() - started, left=left)
+    report.add(job.take_report())
+    report.seconds = time.monotonic() - started
+    return report
 
 
 def score(
     store: Store,
     model: str,
     datasets: Sequence[str],
+    options: ScoringOptions | None = None,
     *,
-    steps: str | int | Sequence[int] = "all",
-    name: str | None = None,
-    tokens_per_step: int | None = None,
-    backfill: Sequence[str] = (),
-    pattern: str | None = None,
     progress: Progress = SILENT,
-    **options: Unpack[RunOptions],
-) -> Report:
-    """`plan` and `run` in one: scores what is missing of `model` on `datasets` and nothing else."""
-    todo = plan(
-        store,
-        model,
-        datasets,
-        steps=steps,
-        name=name,
-        tokens_per_step=tokens_per_step,
-        backfill=backfill,
-        pattern=pattern,
-    )
-    return run(store, todo, progress=progress, **options)
+    **keywords: Any,
+) -> ScoringReport:
+    """Score what is missing of `model` on `datasets`, and nothing else: `plan` and `run` in one.
+
+    The keywords are the fields of `ScoringOptions`, as `score(store, "runs/tiny", ["docs"], steps="log")`.
+    """
+    options = scoring_options(options, keywords)
+    return run(store, plan(store, model, datasets, options), options, progress=progress)
 
 
-class Job:
+class ScoringJob:
     """The work of one run, or of one process among those that share it, and its counts; leave it by `close`."""
 
     def __init__(
         self,
         store: Store,
         plan: Plan,
-        settings: Settings,
+        settings: PassSettings,
         tokenizers: Tokenizers,
-        options: RunOptions,
+        options: ScoringOptions,
         progress: Progress,
     ) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
-        self.remote_code = options.get("trust_remote_code", False)
+        self.remote_code = options.trust_remote_code
         names = dict.fromkeys(name for pending in plan.pending for name in pending.all_datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
         self.tokenizers = tokenizers
         self.publisher = Publisher(store, plan, tokenizers.name, progress)
-        limit = options.get("cache_limit")
+        limit = options.cache_bytes
         needed = [pending.checkpoint for pending in plan.pending]
         self.limit = None if limit is None else CacheLimit(limit, needed)
         self.ahead = Ahead(self.limit)
-        self.threads = Threads(options.get("threads"), settings.device, plan.tokens, progress)
+        self.threads = Threads(options.threads, settings.device, plan.tokens, progress)
         self.unfit: dict[str, UnfitContext] | None = None
         """Datasets that do not fit the model; None until one is loaded."""
         self.formats = {settings.provenance.dtype}
         """Dtypes for which the slices that are there were looked at."""
         self.proven = False
         """Whether a slice was published, so that what else fails is the fault of single checkpoints."""
-        self._begin_report()
+        self.counts = ScoringReport()
 
-    def _begin_report(self) -> None:
-        self.warnings: list[str] = []
-        self.written = self.skipped = self.tokens = 0
-        self.failures: list[tuple[int, str]] = []
-        self.unmeasured: list[tuple[int, str]] = []
-        self.newly_unfit: dict[str, str] = {}
-        self.began = time.monotonic()
-
-    def report(self) -> Report:
-        """What was done since the last report."""
-        report = Report(
-            written=self.written,
-            skipped=self.skipped,
-            failures=self.failures,
-            tokens=self.tokens,
-            seconds=time.monotonic() - self.began,
-            unfit=self.newly_unfit,
-            unmeasured=self.unmeasured,
-            warnings=self.warnings,
-        )
-        self._begin_report()
+    def take_report(self) -> ScoringReport:
+        """Return what was done since the last report."""
+        report, self.counts = self.counts, ScoringReport()
         return report
 
     def close(self) -> None:
@@ -287,12 +170,12 @@ class Job:
         for number, pending in enumerate(queue):
             if not budget.allows(pending.tokens):
                 return sum(len(each.all_datasets) for each in queue[number:])
-            before = self.tokens
+            before = self.counts.tokens
             following = queue[number + 1] if number + 1 < len(queue) else None
             if following and not budget.allows(pending.tokens + following.tokens):
                 following = None
             self.score(pending, following)
-            budget.did(self.tokens - before)
+            budget.did(self.counts.tokens - before)
         return 0
 
     def score(self, pending: Pending, following: Pending | None = None) -> None:
@@ -319,7 +202,7 @@ class Job:
         step, todo = pending.checkpoint.step, []
         for name in pending.all_datasets:
             if not is_to_do(self.store, self.plan, pending, name):
-                self.skipped += 1
+                self.counts.skipped += 1
             elif (step, name) in self.tokenizers.unfit:
                 self._note_failure(step, self.tokenizers.unfit[step, name])
             elif name not in (self.unfit or ()):
@@ -349,7 +232,7 @@ class Job:
         finally:
             ready.release()
 
-    def _settings(self, ready: Ready) -> Settings:
+    def _settings(self, ready: Ready) -> PassSettings:
         """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype.
 
         Where it is the checkpoint that differs from those before it, that is a `CheckpointError`.
@@ -357,7 +240,7 @@ class Job:
         settings = self.settings.for_checkpoint(ready.folder)
         if settings.provenance.dtype not in self.formats:
             try:
-                _check_format(self.store, self.plan, settings)
+                check_format(self.store, self.plan, settings)
             except SlicesDiffer as error:
                 if not self.proven:
                     raise
@@ -365,7 +248,7 @@ class Job:
             self.formats.add(settings.provenance.dtype)
         return settings
 
-    def _load(self, checkpoint: Checkpoint, ready: Ready, settings: Settings) -> LoadedCheckpoint:
+    def _load(self, checkpoint: Checkpoint, ready: Ready, settings: PassSettings) -> LoadedCheckpoint:
         """The model on its device; raises `DeviceError` where it cannot have the attention kernel asked for."""
         try:
             return load(
@@ -384,14 +267,14 @@ class Job:
             ) from error
 
     def _score_loaded(
-        self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str], settings: Settings
+        self, pending: Pending, loaded: LoadedCheckpoint, todo: list[str], settings: PassSettings
     ) -> None:
         """Score the datasets one after another; one that goes wrong does not keep the others."""
         checkpoint, facts = pending.checkpoint, self.publisher.facts(loaded)
         if self.unfit is None:
             self.unfit = unfit_datasets(loaded.model, self.ids)
             for name, reason in self.unfit.items():
-                self.newly_unfit[name] = str(reason)
+                self.counts.unfit[name] = str(reason)
                 self._fail(checkpoint.step, reason)
         for name in todo:
             if name in self.unfit:
@@ -409,17 +292,16 @@ class Job:
                         checkpoint, loaded, facts, dataset, self.ids[name], settings
                     )
             except SliceExists:
-                self.skipped += 1
+                self.counts.skipped += 1
             except (StoreUnusable, SlicesDiffer, NotCausal):
                 raise
             except Exception as error:
                 self._fail(checkpoint.step, error)
             else:
                 self.proven = True
-                self.written += 1
-                self.tokens += dataset.n_tokens
+                self.counts.count_slice(dataset.n_tokens)
                 if noise is not None:
-                    self.unmeasured.append((checkpoint.step, noise))
+                    self.counts.unmeasured.append((checkpoint.step, noise))
                     self.progress.say(f"{self.plan.model} at step {checkpoint.step}: {noise}")
 
     def _compare_kernels(self, loaded: LoadedCheckpoint, dataset: str) -> None:
@@ -430,7 +312,7 @@ class Job:
         warning = kernel_warning(loaded.model, self.ids[dataset])
         _compared.add(run)
         if warning is not None:
-            self.warnings.append(warning)
+            self.counts.warnings.append(warning)
             self.progress.say(f"Warning: {warning}")
 
     def _note(self, checkpoint: Checkpoint, what: str) -> None:
@@ -445,5 +327,5 @@ class Job:
         self._note_failure(step, reason)
 
     def _note_failure(self, step: int, reason: str) -> None:
-        self.failures.append((step, reason))
+        self.counts.failures.append((step, reason))
         self.progress.say(f"step {step} was not scored: {reason}")

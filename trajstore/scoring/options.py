@@ -1,96 +1,104 @@
-"""How the forward passes of a scoring run are done: device, number format, batch, kernel, vocabulary, columns.
+"""The options of scoring, in one table: which checkpoints are scored, and how.
 
-Resolves what was asked for, once for a run, and writes down what is the same for all its slices.
+Its fields are the keywords of `trajstore.scoring.score` and the options of the command `score`, whose help is the line
+under each field. Loads no torch.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, Literal
 
-import torch
-import transformers
-
-from trajstore.errors import DeviceError
+from trajstore.errors import BadOption
 from trajstore.forward.columns import check_columns
-from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
-from trajstore.store.files.slices import Provenance
-from trajstore.version import __version__
+from trajstore.scoring.time_budget import parse_duration
 
-VOCABS = ("full", "tokenizer")
+Order = Literal["forward", "bisect"]
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+Vocab = Literal["full", "tokenizer"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one run, resolved."""
+class ScoringOptions:
+    """How a run's checkpoints are scored on datasets of a store.
 
-    device: torch.device
-    dtype: torch.dtype | None
-    """Of the weights; None for the checkpoint's own, which `for_checkpoint` finds."""
-    batch_tokens: int | None
-    """Token budget of a batch, padding included; None where each pass finds its own."""
-    attention: str | None
-    """An attention kernel of transformers; None for its own choice."""
-    vocab: str
-    """What the softmax runs over: all rows of the head (full), or the tokenizer's entries."""
-    columns: tuple[str, ...]
-    """What is kept beside the loss: rank, entropy."""
-    provenance: Provenance
-    """What is the same for all slices of the run."""
-    repeat_noise: int = 0
-    """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
-
-    def for_checkpoint(self, folder: Path) -> Settings:
-        """These settings with the dtype that the checkpoint in `folder` says of itself, where that was asked for.
-
-        Raises `DeviceError` where it says none that is offered, `CheckpointError` where it cannot be read.
-        """
-        if self.dtype is not None:
-            return self
-        name = own_dtype(folder)
-        return replace(self, dtype=DTYPES[name], provenance=replace(self.provenance, dtype=name))
-
-    def vocabulary(self, tokenizer_size: int) -> int | None:
-        """The ids below which the softmax runs, for a dataset whose tokenizer has this many entries; None: all."""
-        return tokenizer_size if self.vocab == "tokenizer" else None
-
-
-def choose_settings(
-    device: str,
-    dtype: str,
-    batch_tokens: int | None,
-    attention: str | None,
-    vocab: str = "full",
-    columns: Iterable[str] = (),
-    repeat_noise: int = 0,
-    run: str | None = None,
-) -> Settings:
-    """The settings asked for; `run` is the id of the run that they are for, by default a new one.
-
-    Raises `DeviceError`.
+    Times are seconds or texts such as `15m`, sizes bytes or texts such as `50GB`. Raises `BadOption` for a text that
+    cannot be read, and `DeviceError` for a column that no pass keeps.
     """
-    chosen = choose_device(device)
-    weights = None if dtype == AUTO else choose_dtype(dtype)
-    if batch_tokens is not None and batch_tokens < 1:
-        raise DeviceError(f"--batch-tokens takes 1 or more, not {batch_tokens}.")
-    if repeat_noise < 0:
-        raise DeviceError(f"--repeat-noise takes a number of contexts, not {repeat_noise}.")
-    if vocab not in VOCABS:
-        raise DeviceError(f"There is no --vocab {vocab!r}; there is: {', '.join(VOCABS)}.")
-    versions = {
-        "trajstore": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-    provenance = Provenance(
-        dtype=dtype,
-        vocab=vocab,
-        batch_tokens=batch_tokens,
-        versions=versions,
-        device=device_name(chosen),
-        run=run or uuid.uuid4().hex,
-    )
-    asked = check_columns(columns)
-    return Settings(chosen, weights, batch_tokens, attention, vocab, asked, provenance, repeat_noise)
+
+    steps: str | int | Sequence[int] = "all"
+    """all, last, log, numbers, inclusive ranges; commas join."""
+    name: str | None = None
+    """The model's name in the store [default: MODEL's last part]."""
+    pattern: str | None = None
+    """How steps are named, where not stepN or the like: 'epoch_{step}'."""
+    order: Order = "forward"
+    """forward, or bisect: coarse to fine, so that a part is a curve already."""
+    shard: str | None = None
+    """Only one of N parts of the steps; I counts from 0 to N-1."""
+    budget: float | str | None = None
+    """Begin nothing that would not be done by then: 90s, 15m, 2h."""
+    timeout: float | str | None = None
+    """Give up a checkpoint that takes longer, and go on: 90s, 15m."""
+    cache_limit: int | str | None = None
+    """Keep the Hub's cache below 50GB, say (with a unit), by removing what was downloaded and scored."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …"""
+    dtype: Dtype = "float32"
+    """float32, bfloat16, float16, or auto (the checkpoint's own); the softmax is float32."""
+    vocab: Vocab = "full"
+    """full, or tokenizer: a softmax without the head's padding rows."""
+    columns: Sequence[str] = ()
+    """Kept beside the loss: rank, entropy."""
+    backfill: bool = False
+    """Give `columns` to slices that are there without them; losses stay."""
+    attention: str | None = None
+    """Attention kernel of transformers: sdpa, eager, flash_attention_2 …"""
+    batch_tokens: int | None = None
+    """Tokens of a batch [default: by device]."""
+    threads: int | None = None
+    """Threads on a CPU [default: one or all, whichever is faster now]."""
+    repeat_noise: int = 0
+    """Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what differs as
+    measures."""
+    tokens_per_step: int | None = None
+    """Training tokens a step, where the suite is not known."""
+    skip_known_bad: bool = False
+    """Leave out checkpoints that are published as wrong."""
+    trust_remote_code: bool = False
+    """Run model code that comes with a checkpoint."""
+
+    def __post_init__(self) -> None:
+        names = self.columns.split(",") if isinstance(self.columns, str) else self.columns
+        object.__setattr__(self, "columns", check_columns(name for name in names if name))
+        if self.timeout is not None and parse_duration(self.timeout, "--timeout") <= 0:
+            raise BadOption("--timeout", str(self.timeout), "more than 0 seconds, as in 90s or 15m")
+        _ = self.budget_seconds, self.cache_bytes
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds; None for all the time there is."""
+        return None if self.budget is None else parse_duration(self.budget)
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The time that a checkpoint may take, in seconds; None without a limit."""
+        return None if self.timeout is None else parse_duration(self.timeout, "--timeout")
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """The limit of the Hub's cache in bytes; None without one."""
+        from trajstore.checkpoints.cache_limit import parse_size
+
+        return None if self.cache_limit is None else parse_size(self.cache_limit)
+
+    @property
+    def backfilled_columns(self) -> tuple[str, ...]:
+        """Columns that slices without them are to get."""
+        return tuple(self.columns) if self.backfill else ()
+
+
+def scoring_options(options: ScoringOptions | None, keywords: Mapping[str, Any]) -> ScoringOptions:
+    """The options of a call that takes them as a whole, by keywords, or both, where the keywords win."""
+    return ScoringOptions(**keywords) if options is None else replace(options, **keywords)

@@ -6,16 +6,15 @@ Loads no torch and no weights. Of a name that the store knows it makes sure that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import Source, find_checkpoints
 from trajstore.errors import BadDataset, ModelMismatch
-from trajstore.forward.columns import check_columns
 from trajstore.schema import check_name
 from trajstore.scoring.backfill import lacking_columns
-from trajstore.scoring.compatibility import check_same_run
-from trajstore.scoring.slice_compatibility import check_same_tokens
+from trajstore.scoring.compatibility import check_same_run, check_same_tokens
+from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.step_order import in_order
 from trajstore.store.matrix.steps import resolve
 
@@ -102,47 +101,40 @@ def plan(
     store: Store,
     model: str,
     datasets: Sequence[str],
-    *,
-    steps: str | int | Sequence[int] = "all",
-    name: str | None = None,
-    tokens_per_step: int | None = None,
-    order: str = "forward",
-    shard: str | None = None,
-    skip_known_bad: bool = False,
-    backfill: Sequence[str] = (),
-    pattern: str | None = None,
+    options: ScoringOptions | None = None,
+    **keywords: Any,
 ) -> Plan:
-    """What is to be scored of `model` on `datasets`; writes nothing.
+    """Return what is to be scored of `model` on `datasets`; writes nothing.
 
     `model` is a local folder, a Hub repository or the name of a published run, with `.STAGE` behind it for a later
-    stage of training. `steps` is a SPEC among the checkpoints that exist. `name` is by default the source's own.
-    `tokens_per_step` is needed only for runs of no published suite. `order` is forward, or bisect (coarse to fine);
-    `shard` is I/N, with I from 0 to N − 1: the part of the steps that one of N jobs takes. `backfill` are columns
-    (rank, entropy) that slices which are there without them are to get. `pattern` is how the steps are named where that
-    is in a way of their own, as in `epoch_{step}`. Raises `CheckpointError`, `UnknownName`,
-    `UnknownStep`, `BadSteps`, `BadOption`, `BadName`, `ModelMismatch` where the store knows the name as another run,
-    and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
+    stage of training. Of `options`, which may be given as keywords, these choose what is scored: `steps`, a SPEC among
+    the checkpoints that exist; `name`, by default the source's own; `tokens_per_step`, needed only for runs of no
+    published suite; `order`; `shard`, the part of the steps that one of N jobs takes; `skip_known_bad`; `backfill` with
+    `columns`; and `pattern`. Raises `CheckpointError`, `UnknownName`, `UnknownStep`, `BadSteps`, `BadOption`,
+    `BadName`, `ModelMismatch` where the store knows the name as another run, and `SlicesDiffer` where it has losses of
+    other tokens under a dataset's name.
     """
+    options = scoring_options(options, keywords)
     chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
     if not chosen:
         raise BadDataset(
             "No dataset to score on was named: --dataset NAME; trajstore dataset list shows them."
         )
-    source = find_checkpoints(model, pattern)
-    run_name = check_name("model", source.name if name is None else name)
+    source = find_checkpoints(model, options.pattern)
+    run_name = check_name("model", source.name if options.name is None else options.name)
     where = (
         f"{source.repo} in the Hub's cache (the Hub cannot be asked)" if source.unreachable else source.repo
     )
-    mine = in_order(resolve(steps, source.steps, where), order, shard)
+    mine = in_order(resolve(options.steps, source.steps, where), options.order, options.shard)
     check_same_run(store, run_name, source)
     for dataset in chosen:
         check_same_tokens(store, run_name, dataset)
-    per_step = _tokens_per_step(source, store.model(run_name), tokens_per_step)
+    per_step = _tokens_per_step(source, store.model(run_name), options.tokens_per_step)
     source = source.counted(per_step)
     by_step = {checkpoint.step: checkpoint for checkpoint in source.checkpoints}
     wanted = [by_step[step] for step in mine]
-    skipped = [checkpoint for checkpoint in wanted if skip_known_bad and checkpoint.known_bad]
-    columns = check_columns(backfill)
+    skipped = [checkpoint for checkpoint in wanted if options.skip_known_bad and checkpoint.known_bad]
+    columns = options.backfilled_columns
     left = [each for each in wanted if each not in skipped]
     pending, present = _missing(store, run_name, chosen, left, columns)
     first = next((each.checkpoint for each in pending if each.to_download), None)

@@ -9,9 +9,8 @@ from trajstore.errors import StoreUnusable, told
 from trajstore.forward.losses import token_scores
 from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.scoring.backfill import add_columns
-from trajstore.scoring.compatibility import check_same_architecture, check_same_run
+from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
 from trajstore.scoring.model_facts import model_facts
-from trajstore.scoring.slice_compatibility import check_same_format
 from trajstore.store.files.append import flat_losses
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
     from trajstore.forward.losses import Ids, Scores
     from trajstore.progress import Progress
-    from trajstore.scoring.options import Settings
     from trajstore.scoring.plan import Plan
+    from trajstore.scoring.settings import PassSettings
     from trajstore.store.files.datasets import Dataset
     from trajstore.store.files.models import ModelFacts
     from trajstore.store.store import Store
@@ -61,7 +60,7 @@ class Publisher:
         facts: ModelFacts,
         dataset: Dataset,
         ids: Sequence[Ids],
-        settings: Settings,
+        settings: PassSettings,
     ) -> str | None:
         """Make and publish one slice; before it the noise of its losses if asked for, and once the model's facts.
 
@@ -121,7 +120,7 @@ class Publisher:
         loaded: LoadedCheckpoint,
         dataset: Dataset,
         ids: Sequence[Ids],
-        settings: Settings,
+        settings: PassSettings,
     ) -> None:
         """Put the settings' columns beside the losses of a slice that is there.
 
@@ -138,7 +137,7 @@ class Publisher:
             ) from error
 
     def _pass(
-        self, loaded: LoadedCheckpoint, dataset: Dataset, ids: Sequence[Ids], settings: Settings
+        self, loaded: LoadedCheckpoint, dataset: Dataset, ids: Sequence[Ids], settings: PassSettings
     ) -> Scores:
         """The losses of a dataset, and the settings' columns."""
         return token_scores(

@@ -10,14 +10,13 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from trajstore.errors import BadOption
+from trajstore.scoring.options import Order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Order = Literal["forward", "bisect"]
 
 _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 

@@ -9,8 +9,9 @@ before it is scored, as by a limit on saved checkpoints, is said and is no failu
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 from trajstore.checkpoints.completeness import Look, look, why_incomplete
 from trajstore.checkpoints.revisions import step_pattern
@@ -18,8 +19,10 @@ from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.errors import BadOption, CheckpointError, TrajstoreError, UnfitContext, UnknownStep
 from trajstore.progress import SILENT
 from trajstore.schema import check_name
-from trajstore.scoring.job import Report, RunOptions, run
+from trajstore.scoring.job import run
+from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.plan import Plan, plan
+from trajstore.scoring.report import ScoringReport
 from trajstore.store.matrix.steps import parts, resolve
 
 if TYPE_CHECKING:
@@ -36,32 +39,30 @@ def watch(
     store: Store,
     folder: str | Path,
     datasets: Sequence[str],
+    options: ScoringOptions | None = None,
     *,
-    steps: str | Sequence[int] = "all",
-    name: str | None = None,
-    tokens_per_step: int | None = None,
-    pattern: str | None = None,
     every: float = 10.0,
     idle: float | None = None,
     until: int | None = None,
     progress: Progress = SILENT,
-    **options: Unpack[RunOptions],
-) -> Report:
+    **keywords: Any,
+) -> ScoringReport:
     """Score the checkpoints of `folder` on `datasets` as they come; returns when stopped by Ctrl-C or as asked.
 
     The folder need not exist yet. `every` is the time between two looks and `idle` how long nothing may happen before
     this ends, in seconds; `until` is a step: this ends once a checkpoint of that step or a later one was dealt with.
-    `steps` is all, or numbers and ranges. `name`, `tokens_per_step` and `pattern` are as for `plan`, `options` as for
-    `run`. The report's failures are those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the
-    checkpoints that were not complete at the end. Raises what `plan` and `run` raise where the checkpoints to come
-    would fare no better, and `BadOption` where `every` is no time at all.
+    Of the options, which may be given as keywords, `steps` is all, or numbers and ranges. The report's failures are
+    those of the last attempt at each checkpoint and, unless stopped by Ctrl-C, the checkpoints that were not complete
+    at the end. Raises what `plan` and `run` raise where the checkpoints to come would fare no better, and `BadOption`
+    where `every` is no time at all.
     """
     if every <= 0:
         raise BadOption("--every", f"{every:g}s", "more than 0 seconds, as in 10s")
-    if pattern is not None:
-        step_pattern(pattern)  # before it waits for checkpoints
+    options = scoring_options(options, keywords)
+    if options.pattern is not None:
+        step_pattern(options.pattern)  # before it waits for checkpoints
     where = Path(folder).expanduser().resolve()
-    watching = _Watch(store, where, datasets, steps, name, tokens_per_step, pattern, progress, options)
+    watching = _Watch(store, where, datasets, options, progress)
     progress.say(f"Following {watching.folder}; Ctrl-C ends it.")
     try:
         watching.follow(every, idle, until)
@@ -79,29 +80,22 @@ class _Watch:
         store: Store,
         folder: Path,
         datasets: Sequence[str],
-        steps: str | Sequence[int],
-        name: str | None,
-        tokens_per_step: int | None,
-        pattern: str | None,
+        options: ScoringOptions,
         progress: Progress,
-        options: RunOptions,
     ) -> None:
         self.started = self.news = time.monotonic()
         self.store, self.folder, self.progress, self.options = store, folder, progress, options
         self.datasets = [store.dataset(dataset).name for dataset in dict.fromkeys(datasets)]
-        self.steps = _following(steps)
-        self.name = check_name("model", folder.name if name is None else name)
-        self.tokens_per_step, self.pattern = tokens_per_step, pattern
+        self.steps = _following(options.steps)
+        self.name = check_name("model", folder.name if options.name is None else options.name)
         self.seen: dict[int, tuple[Path, Look]] = {}
         """Checkpoints that are not done, as the last look had them."""
         self.done: set[int] = set()
         """Steps with all slices."""
         self.tried: dict[int, tuple[Look, str]] = {}
         """Steps that were scored in vain: their files then, and the reason."""
-        self.unfit: list[tuple[int, str]] = []
-        """Failures of datasets that do not fit the model, and are left out since."""
-        self.unmeasured: list[tuple[int, str]] = []
-        self.written = self.skipped = self.tokens = 0
+        self.counts = ScoringReport()
+        """What was done; its failures are of datasets that do not fit the model, and are left out since."""
         self.said = ""
 
     def follow(self, every: float, idle: float | None, until: int | None) -> None:
@@ -126,16 +120,11 @@ class _Watch:
             self.tried[step] = files, reason
             self.progress.say(reason)
 
-    def report(self) -> Report:
+    def report(self) -> ScoringReport:
         """What was done."""
-        return Report(
-            written=self.written,
-            skipped=self.skipped,
-            failures=self.unfit + sorted((step, reason) for step, (_, reason) in self.tried.items()),
-            tokens=self.tokens,
-            seconds=time.monotonic() - self.started,
-            unmeasured=self.unmeasured,
-        )
+        tried = sorted((step, reason) for step, (_, reason) in self.tried.items())
+        seconds = time.monotonic() - self.started
+        return replace(self.counts, failures=self.counts.failures + tried, seconds=seconds)
 
     def _look(self) -> tuple[list[int], set[int]]:
         """Steps to score now, ascending, and those that have changed since the last look."""
@@ -166,7 +155,7 @@ class _Watch:
             self._wait_for(f"{self.folder} to be made.")
             return {}
         try:
-            checkpoints = find_checkpoints(str(self.folder), self.pattern).checkpoints
+            checkpoints = find_checkpoints(str(self.folder), self.options.pattern).checkpoints
         except (CheckpointError, FileNotFoundError) as error:
             self._wait_for(f"checkpoints. {error}")
             return {}
@@ -185,7 +174,7 @@ class _Watch:
         """Whether a step has all its slices; at first sight those that are there are counted."""
         present = sum(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets)
         if step not in self.seen:
-            self.skipped += present
+            self.counts.skipped += present
         if present == len(self.datasets):
             self.done.add(step)
         return step in self.done
@@ -193,48 +182,40 @@ class _Watch:
     def _score(self, steps: list[int]) -> None:
         """Score checkpoints that are complete, and note which of them are done."""
         try:
-            todo = plan(
-                self.store,
-                str(self.folder),
-                self.datasets,
-                steps=steps,
-                name=self.name,
-                tokens_per_step=self.tokens_per_step,
-                pattern=self.pattern,
-            )
+            of_steps = replace(self.options, steps=steps, name=self.name)
+            todo = plan(self.store, str(self.folder), self.datasets, of_steps)
             report = self._run(todo)
         except (UnknownStep, CheckpointError, FileNotFoundError):
             return  # one was removed meanwhile, which the next look says
         except UnfitContext as error:  # of all that is missing, which need not be all that is asked for
-            self.unfit.append((steps[0], str(error)))
+            self.counts.failures.append((steps[0], str(error)))
             self._leave_out({name for pending in todo.pending for name in pending.datasets})
             if not self.datasets:
                 raise
             return
-        self.written += report.written
-        self.skipped += report.skipped - todo.present
-        self.tokens += report.tokens
-        self.unmeasured += report.unmeasured
-        self.unfit += [each for each in report.failures if each[1] in report.unfit.values()]
+        unfit = [failure for failure in report.failures if failure[1] in report.unfit.values()]
+        self.counts.add(replace(report, skipped=report.skipped - todo.present, failures=unfit))
         self._leave_out(report.unfit)
         for step in steps:
             self.tried.pop(step, None)
             if all(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets):
                 self.done.add(step)
             else:
-                reasons = [each for each in report.failures if each[0] == step and each not in self.unfit]
+                reasons = [
+                    each for each in report.failures if each[0] == step and each not in self.counts.failures
+                ]
                 self.tried[step] = self.seen[step][1], " ".join(reason for _, reason in reasons)
 
     def _leave_out(self, unfit: Collection[str]) -> None:
         """Ask no more for datasets that do not fit the model."""
         self.datasets = [dataset for dataset in self.datasets if dataset not in unfit]
 
-    def _run(self, todo: Plan) -> Report:
+    def _run(self, todo: Plan) -> ScoringReport:
         """Do a plan; when interrupted, count what it has published."""
         try:
-            return run(self.store, todo, progress=self.progress, **self.options)
+            return run(self.store, todo, self.options, progress=self.progress)
         except BaseException:
-            self.written += sum(
+            self.counts.written += sum(
                 self.store.has_slice(self.name, dataset, pending.checkpoint.step)
                 for pending in todo.pending
                 for dataset in pending.datasets
@@ -256,7 +237,7 @@ def _problem(folder: Path) -> str | None:
         return str(error)
 
 
-def _following(steps: str | Sequence[int]) -> list[str]:
+def _following(steps: str | int | Sequence[int]) -> list[str]:
     """The parts of a SPEC; raises `TrajstoreError` for one that depends on the steps to come."""
     found = parts(steps)
     for part in found:

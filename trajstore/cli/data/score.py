@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli.dataclass_options import options_of
 from trajstore.cli.name_lists import complete_datasets, require_datasets, several
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -21,16 +22,31 @@ from trajstore.cli.output import (
 )
 from trajstore.display import count
 from trajstore.errors import BadOption, runs
+from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from trajstore.scoring.job import Report, RunOptions
     from trajstore.scoring.plan import Plan
+    from trajstore.scoring.report import ScoringReport
     from trajstore.scoring.time_budget import Pace
 
 
+@options_of(
+    ScoringOptions,
+    steps={"metavar": "SPEC"},
+    pattern={"metavar": "P"},
+    shard={"metavar": "I/N"},
+    budget={"metavar": "TIME"},
+    timeout={"metavar": "TIME"},
+    cache_limit={"metavar": "SIZE"},
+    columns={"metavar": "C[,C]", "show_default": False},
+    batch_tokens={"min": 1},
+    threads={"min": 1},
+    repeat_noise={"min": 0, "metavar": "K", "show_default": False},
+    tokens_per_step={"min": 1},
+)
 def score(
     model: Annotated[
         str,
@@ -49,84 +65,8 @@ def score(
             help="Datasets to score on; commas join them.",
         ),
     ] = None,
-    steps: Annotated[
-        str, typer.Option(metavar="SPEC", help="all, last, log, numbers, inclusive ranges; commas join.")
-    ] = "all",
-    name: Annotated[
-        str | None, typer.Option(help="The model's name in the store [default: MODEL's last part].")
-    ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(metavar="P", help="How steps are named, where not stepN or the like: 'epoch_{step}'."),
-    ] = None,
-    order: Annotated[
-        str, typer.Option(help="forward, or bisect: coarse to fine, so that a part is a curve already.")
-    ] = "forward",
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Only one of N parts of the steps; I counts from 0 to N-1."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Begin nothing that would not be done by then: 90s, 15m, 2h."),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Give up a checkpoint that takes longer, and go on: 90s, 15m."),
-    ] = None,
-    cache_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Keep the Hub's cache below 50GB, say (with a unit), by removing what was downloaded and scored.",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="float32, bfloat16, float16, or auto (the checkpoint's own); the softmax is float32."
-        ),
-    ] = "float32",
-    vocab: Annotated[
-        str, typer.Option(help="full, or tokenizer: a softmax without the head's padding rows.")
-    ] = "full",
-    columns: Annotated[
-        str, typer.Option(metavar="C[,C]", help="Kept beside the loss: rank, entropy.", show_default=False)
-    ] = "",
-    backfill: Annotated[
-        bool,
-        typer.Option("--backfill", help="Give --columns to slices that are there without them; losses stay."),
-    ] = False,
-    attention: Annotated[
-        str | None, typer.Option(help="Attention kernel of transformers: sdpa, eager, flash_attention_2 …")
-    ] = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a batch [default: by device].")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads on a CPU [default: one or all, whichever is faster now]."),
-    ] = None,
-    repeat_noise: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="K",
-            help="Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what "
-            "differs as measures.",
-            show_default=False,
-        ),
-    ] = 0,
-    tokens_per_step: Annotated[
-        int | None, typer.Option(min=1, help="Training tokens a step, where the suite is not known.")
-    ] = None,
-    skip_known_bad: Annotated[
-        bool, typer.Option("--skip-known-bad", help="Leave out checkpoints that are published as wrong.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run model code that comes with a checkpoint.")
-    ] = False,
+    *,
+    options: ScoringOptions,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Follow a folder: score checkpoints as they are saved, until Ctrl-C."),
@@ -170,39 +110,25 @@ def score(
       trajstore score runs/new -d docs --watch --idle 30m
       trajstore score pythia-1b -d pile-github --executor ray --address auto
     """
-    from trajstore.checkpoints.cache_limit import parse_size
     from trajstore.scoring.plan import plan as make_plan
 
     if executor not in ("local", "ray"):
         raise BadOption("--executor", executor, "local or ray")
     if executor != "ray" and (address or num_cpus):
         raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
-    if executor == "ray" and threads:
+    if executor == "ray" and options.threads:
         raise typer.BadParameter(
             "--threads goes with --executor local; a Ray worker takes --num-cpus of them."
         )
     if not watch and (every or idle or until is not None):
         raise typer.BadParameter("--every, --idle and --until go with --watch.")
-    if backfill and not columns:
+    if options.backfill and not options.columns:
         raise typer.BadParameter("--backfill goes with --columns.")
-    if watch and (dry_run or shard or budget or order != "forward" or executor != "local" or backfill):
+    planned = options.shard or options.budget or options.order != "forward" or options.backfill
+    if watch and (dry_run or planned or executor != "local"):
         raise typer.BadParameter(
             "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill."
         )
-    options: RunOptions = {
-        "device": device,
-        "dtype": dtype,
-        "vocab": vocab,
-        "columns": [column for column in columns.split(",") if column],
-        "attention": attention,
-        "batch_tokens": batch_tokens,
-        "threads": threads,
-        "repeat_noise": repeat_noise,
-        "trust_remote_code": trust_remote_code,
-        "cache_limit": None if cache_limit is None else parse_size(cache_limit),
-        "timeout": None if timeout is None else _positive(timeout, "--timeout"),
-        "budget": None if budget is None else parse_duration(budget),
-    }
     progress = bars()
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
@@ -213,36 +139,20 @@ def score(
                 opened,
                 model,
                 datasets,
-                steps=steps,
-                name=name,
-                tokens_per_step=tokens_per_step,
-                pattern=pattern,
+                options,
                 every=10.0 if every is None else parse_duration(every, "--every"),
                 idle=None if idle is None else parse_duration(idle, "--idle"),
                 until=until,
                 progress=progress,
-                **options,
             )
-            _end(name or Path(model).resolve().name, report, progress.said)
+            _end(options.name or Path(model).resolve().name, report, progress.said)
             return
-        plan = make_plan(
-            opened,
-            model,
-            datasets,
-            steps=steps,
-            name=name,
-            tokens_per_step=tokens_per_step,
-            order=order,
-            shard=shard,
-            skip_known_bad=skip_known_bad,
-            backfill=options["columns"] if backfill else (),
-            pattern=pattern,
-        )
+        plan = make_plan(opened, model, datasets, options)
         _say_plan(plan)
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:
-            from trajstore.scoring.dry_run import foresee
+            from trajstore.scoring.plan_check import foresee
 
             foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=progress)
             if dry_run:
@@ -257,23 +167,15 @@ def score(
             from trajstore.scoring.executors.ray import run_on_ray
 
             report = run_on_ray(
-                opened, plan, address=address, num_cpus=num_cpus or 1, progress=progress, **options
+                opened, plan, options, address=address, num_cpus=num_cpus or 1, progress=progress
             )
         else:
             from trajstore.forward.device import device_message
             from trajstore.scoring import job
 
-            say(device_message(device, dtype, threads))
-            report = job.run(opened, plan, progress=progress, **options)
+            say(device_message(options.device, options.dtype, options.threads))
+            report = job.run(opened, plan, options, progress=progress)
     _end(plan.model, report, progress.said, plan)
-
-
-def _positive(asked: str, option: str) -> float:
-    """Seconds of a time that must be more than none."""
-    seconds = parse_duration(asked, option)
-    if seconds <= 0:
-        raise BadOption(option, asked, "more than 0 seconds, as in 90s or 15m")
-    return seconds
 
 
 def _say_plan(plan: Plan) -> None:
@@ -319,7 +221,7 @@ def _say_time(plan: Plan, pace: Pace | None) -> None:
     )
 
 
-def _end(model: str, report: Report, said: Container[str], plan: Plan | None = None) -> None:
+def _end(model: str, report: ScoringReport, said: Container[str], plan: Plan | None = None) -> None:
     """Say what was done, what is left, and what went wrong unless that was `said`; exits with 1 where anything did."""
     rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
     done, there = "written", "there already"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import ExecutorError, NotCausal, UnfitContext
 from trajstore.scoring.backfill import is_to_do
+from trajstore.scoring.report import ScoringReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,12 +66,7 @@ class Driver:
         self.idle: list[_Hand] = []
         self.starting: dict[Any, _Hand] = {}
         self.busy: dict[Any, tuple[_Hand, _Task]] = {}
-        self.unfit: dict[str, str] = {}
-        """Dataset → why it does not fit the model."""
-        self.written = self.skipped = self.tokens = 0
-        self.failures: list[tuple[int, str]] = []
-        self.unmeasured: list[tuple[int, str]] = []
-        self.warnings: list[str] = []
+        self.counts = ScoringReport()
 
     def score_all(self, budget: Budget) -> None:
         """Score until the queue is empty, or the budget does not allow what is left in it."""
@@ -84,12 +80,12 @@ class Driver:
                     "Waiting for a worker to start: the Ray cluster is busy, or has lost a machine."
                 )
             for reference in done:
-                before = self.tokens
+                before = self.counts.tokens
                 if reference in self.starting:
                     self._started(reference)
                 else:
                     self._finished(reference)
-                budget.did(self.tokens - before)
+                budget.did(self.counts.tokens - before)
             self._assign(budget)
 
     def close(self) -> None:
@@ -156,15 +152,13 @@ class Driver:
         self.idle.append(hand)
         report = outcome.report
         assert report is not None
-        self.skipped += report.skipped
-        self._count(report.written, report.tokens)
-        self.unmeasured += report.unmeasured
+        new_warnings = [warning for warning in report.warnings if warning not in self.counts.warnings]
+        self.counts.add(replace(report, failures=[], unfit={}))  # what fails is tried again
+        self.progress.advance(report.tokens)
         for step, reason in report.unmeasured:
             self.progress.say(f"{self.plan.model} at step {step}: {reason}")
-        for warning in report.warnings:
-            if warning not in self.warnings:  # every worker notices it
-                self.warnings.append(warning)
-                self.progress.say(f"Warning: {warning}")
+        for warning in new_warnings:  # every worker notices it
+            self.progress.say(f"Warning: {warning}")
         self._leave_out(report.unfit, task)
         if reasons := [reason for _, reason in report.failures if reason not in report.unfit.values()]:
             self._again(task, reasons)
@@ -176,12 +170,9 @@ class Driver:
             for name in task.pending.all_datasets
             if not is_to_do(self.store, self.plan, task.pending, name)
         ]
-        self._count(len(there), sum(self.sizes[name] for name in there))
-
-    def _count(self, written: int, tokens: int) -> None:
-        self.written += written
-        self.tokens += tokens
-        self.progress.advance(tokens)
+        for name in there:
+            self.counts.count_slice(self.sizes[name])
+            self.progress.advance(self.sizes[name])
 
     def _again(self, task: _Task, reasons: list[str]) -> None:
         """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt."""
@@ -202,7 +193,7 @@ class Driver:
             tuple(
                 name
                 for name in names
-                if name not in self.unfit and is_to_do(self.store, self.plan, task.pending, name)
+                if name not in self.counts.unfit and is_to_do(self.store, self.plan, task.pending, name)
             )
             for names in (task.pending.datasets, task.pending.backfill)
         )
@@ -213,15 +204,15 @@ class Driver:
     def _leave_out(self, unfit: dict[str, str], task: _Task) -> None:
         """Note, once, datasets that do not fit the model."""
         for name, reason in unfit.items():
-            if name not in self.unfit:
-                self.unfit[name] = reason
+            if name not in self.counts.unfit:
+                self.counts.unfit[name] = reason
                 self._fail(task.pending.checkpoint.step, reason)
         if unfit:
             self.queue = [each for each in self.queue if self._narrow(each)]
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""
-        self.failures.append((step, reason))
+        self.counts.failures.append((step, reason))
         self.progress.say(f"step {step} was not scored: {reason}")
 
 

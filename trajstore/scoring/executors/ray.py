@@ -11,14 +11,18 @@ import contextlib
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from trajstore.errors import ExecutorError
 from trajstore.progress import SILENT
 from trajstore.scoring.executors.driver import Driver
 from trajstore.scoring.executors.worker import Worker
-from trajstore.scoring.job import Report, RunOptions, check_plan, settings_of
 from trajstore.scoring.model_facts import record_facts
+from trajstore.scoring.options import ScoringOptions, scoring_options
+from trajstore.scoring.plan_check import check_plan
+from trajstore.scoring.report import ScoringReport
+from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
 
 if TYPE_CHECKING:
@@ -35,12 +39,13 @@ _WITHOUT_STORE = "Every machine of the cluster must reach the store under this p
 def run_on_ray(
     store: Store,
     plan: Plan,
+    options: ScoringOptions | None = None,
     *,
     address: str | None = None,
     num_cpus: int = 1,
     progress: Progress = SILENT,
-    **options: Unpack[RunOptions],
-) -> Report:
+    **keywords: Any,
+) -> ScoringReport:
     """Score what the plan says on a Ray cluster; takes and returns what `job.run` does.
 
     `address` is a cluster's (`auto`, `HOST:PORT`); without one it is RAY_ADDRESS, else the cluster of this machine,
@@ -49,16 +54,18 @@ def run_on_ray(
     installed, where the cluster has no room for a worker, and where a worker cannot use its device or the store.
     """
     started = time.monotonic()
-    budget = Budget(options.pop("budget", None))
-    settings = settings_of({**options, "device": "cpu"})  # workers have the device
+    options = scoring_options(options, keywords)
+    budget = Budget(options.budget_seconds)
+    settings = choose_settings(replace(options, device="cpu"))  # workers have the device
     tokenizers = check_plan(store, plan, settings, progress)
     record_facts(store, plan, progress)
+    report = ScoringReport(skipped=plan.present)
     if not plan.pending:
-        return Report(0, plan.present, [], 0, 0.0)
+        return report
     with _cluster(address) as ray:
-        places, gpus = _places(ray.cluster_resources(), options.get("device", "auto"), num_cpus)
+        places, gpus = _places(ray.cluster_resources(), options.device, num_cpus)
         actor = ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
-        on_worker: RunOptions = {**options, "device": "cuda" if gpus else "cpu"}
+        on_worker = replace(options, device="cuda" if gpus else "cpu", budget=None)
         path, run_id = str(store.path.resolve()), settings.provenance.run
 
         def make() -> Any:
@@ -71,17 +78,10 @@ def run_on_ray(
         finally:
             driver.close()
             progress.stop()
-    return Report(
-        written=driver.written,
-        skipped=plan.present + driver.skipped,
-        failures=driver.failures,
-        tokens=driver.tokens,
-        seconds=time.monotonic() - started,
-        left=sum(len(task.pending.all_datasets) for task in driver.queue),
-        unfit=driver.unfit,
-        unmeasured=driver.unmeasured,
-        warnings=driver.warnings,
-    )
+    report.add(driver.counts)
+    report.left = sum(len(task.pending.all_datasets) for task in driver.queue)
+    report.seconds = time.monotonic() - started
+    return report
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trajstore.errors import NotCausal, ScoringStopped, UnfitContext
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.executors.worker import Outcome, Worker
-from trajstore.scoring.job import Report
+from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.time_budget import duration
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from trajstore.progress import Progress
-    from trajstore.scoring.job import RunOptions
+    from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan
+    from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.time_budget import Budget
-    from trajstore.scoring.tokenizer_check import Tokenizers
     from trajstore.store.store import Store
 
 START = 600.0
@@ -45,16 +45,15 @@ class TimedJob:
         plan: Plan,
         run_id: str | None,
         tokenizers: Tokenizers,
-        options: RunOptions,
+        options: ScoringOptions,
         progress: Progress,
     ) -> None:
         self.store, self.plan, self.progress = store, plan, progress
-        self.limit = float(options.get("timeout") or 0)
-        inner: RunOptions = {**options, "timeout": None, "budget": None}
+        self.limit = options.timeout_seconds or 0.0
+        inner = replace(options, timeout=None, budget=None)
         self._arguments = (str(store.path), plan, tokenizers, run_id, _threads(), inner)
         self._child: _Child | None = None
-        self._unfit: dict[str, str] = {}
-        self._total = Report(0, 0, [], 0, 0.0)
+        self._counts = ScoringReport()
 
     def score_all(self, budget: Budget) -> int:
         """Score one checkpoint after another; gives the number of slices for which the time was too short."""
@@ -64,14 +63,15 @@ class TimedJob:
             if not budget.allows(pending.tokens):
                 return sum(len(each.all_datasets) for each in queue[number:])
             following = queue[number + 1] if number + 1 < len(queue) else None
-            before = self._total.tokens
+            before = self._counts.tokens
             self._score(pending, following)
-            budget.did(self._total.tokens - before)
+            budget.did(self._counts.tokens - before)
         return 0
 
-    def report(self) -> Report:
-        """What was done."""
-        return self._total
+    def take_report(self) -> ScoringReport:
+        """Return what was done since the last report."""
+        report, self._counts = self._counts, ScoringReport()
+        return report
 
     def close(self) -> None:
         """End the process."""
@@ -83,8 +83,8 @@ class TimedJob:
         """Have a checkpoint scored, or note why it was not."""
         pending = replace(
             pending,
-            datasets=tuple(name for name in pending.datasets if name not in self._unfit),
-            backfill=tuple(name for name in pending.backfill if name not in self._unfit),
+            datasets=tuple(name for name in pending.datasets if name not in self._counts.unfit),
+            backfill=tuple(name for name in pending.backfill if name not in self._counts.unfit),
         )
         todo = [name for name in pending.all_datasets if is_to_do(self.store, self.plan, pending, name)]
         if self._child is None:
@@ -103,32 +103,18 @@ class TimedJob:
         if outcome.unfit:
             raise UnfitContext(outcome.unfit)
         assert outcome.report is not None
-        self._add(outcome.report)
+        self._counts.add(outcome.report)
 
     def _count_published(self, pending: Pending, todo: list[str]) -> None:
         """Count what a process published of a checkpoint before it was ended."""
         there = [name for name in todo if not is_to_do(self.store, self.plan, pending, name)]
-        tokens = sum(self.store.dataset(name).n_tokens for name in there)
-        self._add(Report(len(there), 0, [], tokens, 0.0))
+        for name in there:
+            self._counts.count_slice(self.store.dataset(name).n_tokens)
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""
-        self._add(Report(0, 0, [(step, reason)], 0, 0.0))
+        self._counts.failures.append((step, reason))
         self.progress.say(f"step {step} was not scored: {reason}")
-
-    def _add(self, report: Report) -> None:
-        total = self._total
-        self._unfit |= report.unfit
-        self._total = Report(
-            written=total.written + report.written,
-            skipped=total.skipped + report.skipped,
-            failures=total.failures + report.failures,
-            tokens=total.tokens + report.tokens,
-            seconds=total.seconds + report.seconds,
-            unfit={**total.unfit, **report.unfit},
-            unmeasured=total.unmeasured + report.unmeasured,
-            warnings=[*total.warnings, *(each for each in report.warnings if each not in total.warnings)],
-        )
 
 
 class _Child:
@@ -233,7 +219,7 @@ def _serve(
     tokenizers: Tokenizers,
     run_id: str | None,
     threads: int,
-    options: RunOptions,
+    options: ScoringOptions,
 ) -> None:
     """Score what comes over a wire until it is closed, in a process made for it; arguments as of `Worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's business, who then ends it

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 
 from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
 from trajstore.progress import SILENT
-from trajstore.scoring.job import Job, Report, RunOptions, settings_of
+from trajstore.scoring.job import ScoringJob
+from trajstore.scoring.settings import choose_settings
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from trajstore.progress import Progress
+    from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan
-    from trajstore.scoring.tokenizer_check import Tokenizers
+    from trajstore.scoring.plan_check import Tokenizers
+    from trajstore.scoring.report import ScoringReport
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a checkpoint; one of its fields is set."""
 
-    report: Report | None = None
+    report: ScoringReport | None = None
     unfit: str | None = None
     """Why the model cannot score any of the plan's datasets."""
     not_causal: str | None = None
@@ -43,7 +46,7 @@ class Worker:
         tokenizers: Tokenizers,
         run_id: str | None,
         threads: int,
-        options: RunOptions,
+        options: ScoringOptions,
         progress: Progress = SILENT,
         without_store: str = "",
     ) -> None:
@@ -61,11 +64,11 @@ class Worker:
 
         torch.set_num_threads(self.threads)
         try:
-            settings = settings_of(self.options, self.run_id)
+            settings = choose_settings(self.options, self.run_id)
         except DeviceError as error:
             return str(error)
         try:
-            self.job = Job(
+            self.job = ScoringJob(
                 Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
             )
         except Exception as error:
@@ -82,4 +85,4 @@ class Worker:
             return Outcome(not_causal=str(error))
         except (StoreUnusable, DeviceError, SlicesDiffer) as error:
             return Outcome(fatal=str(error))
-        return Outcome(report=self.job.report())
+        return Outcome(report=self.job.take_report())

@@ -1,0 +1,92 @@
+"""The settings of a run's forward passes, resolved once from its options: device, dtype, batch, kernel, vocabulary.
+
+With them goes the provenance that all slices of the run share.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+import transformers
+
+from trajstore.errors import DeviceError
+from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
+from trajstore.scoring.options import ScoringOptions, Vocab
+from trajstore.store.files.slices import Provenance
+from trajstore.version import __version__
+
+
+@dataclass(frozen=True)
+class PassSettings:
+    """The settings of one run, resolved."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+    """Of the weights; None for the checkpoint's own, which `for_checkpoint` finds."""
+    batch_tokens: int | None
+    """Token budget of a batch, padding included; None where each pass finds its own."""
+    attention: str | None
+    """An attention kernel of transformers; None for its own choice."""
+    vocab: str
+    """What the softmax runs over: all rows of the head (full), or the tokenizer's entries."""
+    columns: tuple[str, ...]
+    """What is kept beside the loss: rank, entropy."""
+    provenance: Provenance
+    """What is the same for all slices of the run."""
+    repeat_noise: int = 0
+    """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
+
+    def for_checkpoint(self, folder: Path) -> PassSettings:
+        """These settings with the dtype that the checkpoint in `folder` says of itself, where that was asked for.
+
+        Raises `DeviceError` where it says none that is offered, `CheckpointError` where it cannot be read.
+        """
+        if self.dtype is not None:
+            return self
+        name = own_dtype(folder)
+        return replace(self, dtype=DTYPES[name], provenance=replace(self.provenance, dtype=name))
+
+    def vocabulary(self, tokenizer_size: int) -> int | None:
+        """The ids below which the softmax runs, for a dataset whose tokenizer has this many entries; None: all."""
+        return tokenizer_size if self.vocab == "tokenizer" else None
+
+
+def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSettings:
+    """Return the settings of a run with these options; `run` is its id, by default a new one.
+
+    Raises `DeviceError`.
+    """
+    device = choose_device(options.device)
+    dtype = None if options.dtype == AUTO else choose_dtype(options.dtype)
+    if options.batch_tokens is not None and options.batch_tokens < 1:
+        raise DeviceError(f"--batch-tokens takes 1 or more, not {options.batch_tokens}.")
+    if options.repeat_noise < 0:
+        raise DeviceError(f"--repeat-noise takes a number of contexts, not {options.repeat_noise}.")
+    if options.vocab not in get_args(Vocab):
+        raise DeviceError(f"There is no --vocab {options.vocab!r}; there is: {', '.join(get_args(Vocab))}.")
+    provenance = Provenance(
+        dtype=options.dtype,
+        vocab=options.vocab,
+        batch_tokens=options.batch_tokens,
+        versions={
+            "trajstore": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        device=device_name(device),
+        run=run or uuid.uuid4().hex,
+    )
+    return PassSettings(
+        device=device,
+        dtype=dtype,
+        batch_tokens=options.batch_tokens,
+        attention=options.attention,
+        vocab=options.vocab,
+        columns=tuple(options.columns),
+        provenance=provenance,
+        repeat_noise=options.repeat_noise,
+    )
