@@ -27,7 +27,8 @@ from benchmarks.peers import THREADS
 from benchmarks.subprocesses import apart, peak
 from benchmarks.synthetic import HOW, Size, dataset_of, losses_of
 from benchmarks.timing import WrongAnswer, show
-from trajstore.analysis.components.gram import Precision, Treatment
+from trajstore.analysis.components.gram import Treatment
+from trajstore.choices import Precision
 from trajstore.store.store import Store
 
 COMPONENTS = 10

@@ -293,7 +293,7 @@ def test_formats_are_one_list(installed: Path, broken: Path, tmp_path: Path) -> 
     assert format_of(plain) is OWN["csv"]
     other = tmp_path / "a.dat"
     other.write_text("step\n")
-    with pytest.raises(BadSource, match="Cannot tell .* --format parquet.*losslog.lost.odd") as caught:
+    with pytest.raises(BadSource, match="Cannot tell .* format='parquet.*losslog.lost.odd") as caught:
         format_of(other)
     assert "The importer lost of the package broken_example 0.1 cannot be loaded" in str(caught.value)
     assert "The importer odd of the package odd_example 0.1 is no Importer" in str(caught.value)

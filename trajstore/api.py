@@ -13,9 +13,8 @@ from trajstore.store import store as base
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.training_progress import X
+    from trajstore.choices import Align, X
     from trajstore.pipelines.trajectory_result import Trajectory
-    from trajstore.store.matrix.matrix import Align
 
 
 class Store(base.Store, Brief):

@@ -1,7 +1,7 @@
 """Every error a user can meet: what was asked, what exists, and the command that mends it.
 
 All derive from `TrajstoreError`; the command line prints them without a traceback and exits with 1.
-Imports nothing of trajstore, so that every layer can raise them.
+Imports no layer of trajstore, so that every one can raise them.
 """
 
 from __future__ import annotations
@@ -11,24 +11,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from trajstore.spelling import QueryParameter, as_given, option
+
 
 class TrajstoreError(Exception):
     """Anything that went wrong in a way a user can mend."""
-
-
-class CommandLine:
-    """How options are named in messages: as a command was given them while `active`, else as arguments in Python."""
-
-    active = False
-
-
-def typed(option: str, value: str | None = None) -> str:
-    """An option with its value as it was typed: `--from-step '7'`, or in Python `from_step='7'`."""
-    if CommandLine.active or not option.startswith("-"):
-        return option if value is None else f"{option} {value!r}"
-    first, *rest = option.removeprefix("-p ").lstrip("-").split()
-    name = first.replace("-", "_") + "="
-    return " ".join([name if value is None else f"{name}{value!r}", *rest])
 
 
 _NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
@@ -114,10 +101,7 @@ class StoreNotFound(TrajstoreError):
     """There is no store at this path."""
 
     def __init__(self, path: object) -> None:
-        super().__init__(
-            f"There is no store at {path}. Make one with: trajstore init -s {path}\n"
-            "(A store is chosen by --store/-s, else by the variable TRAJSTORE, else it is ./store.)"
-        )
+        super().__init__(f"There is no store at {path}. Make one with: trajstore init -s {path}")
 
 
 class StoreUnusable(TrajstoreError):
@@ -196,31 +180,40 @@ class UnknownStep(TrajstoreError):
     """A step that does not exist."""
 
     def __init__(
-        self, asked: str, where: str, near: Sequence[int], hint: str = "", option: str = "--steps"
+        self,
+        asked: str,
+        where: str,
+        near: Sequence[int],
+        hint: str = "",
+        argument: str = "steps",
+        *,
+        among: bool = False,
     ) -> None:
+        """`argument` is what names the step: by itself, or `among` others."""
         tail = f" {hint}" if hint else ""
-        named = typed(option)
-        space = "" if named.endswith("=") else " "
+        value = int(asked) if asked.isdecimal() else asked
+        named = f"{option(argument)} with {asked}" if among else option(argument, value)
         super().__init__(
-            f"{named}{space}{asked} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
+            f"{named} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )
 
 
 class BadSteps(TrajstoreError):
-    """A --steps text that cannot be read."""
+    """A SPEC of steps that cannot be read."""
 
-    def __init__(self, asked: str, option: str = "--steps") -> None:
+    def __init__(self, asked: str, argument: str = "steps") -> None:
         super().__init__(
-            f"Cannot read {typed(option, asked)}. It takes all, last, log, numbers and inclusive ranges, joined by "
-            "commas, as in: 0,512,1000: or log or 0:1000:100"
+            f"Cannot read {as_given(argument, asked)}. It takes all, last, log, numbers and inclusive ranges, joined "
+            "by commas, as in: 0,512,1000: or log or 0:1000:100"
         )
 
 
 class BadOption(TrajstoreError):
-    """A value of an option that cannot be read."""
+    """A value of an argument that cannot be read."""
 
-    def __init__(self, option: str, asked: str, takes: str) -> None:
-        super().__init__(f"Cannot read {typed(option, asked)}. It takes {takes}.")
+    def __init__(self, argument: str, value: object, takes: str) -> None:
+        self.argument, self.value, self.takes = argument, value, takes
+        super().__init__(f"Cannot read {as_given(argument, value)}. It takes {takes}.")
 
 
 class DatasetExists(TrajstoreError):
@@ -279,7 +272,8 @@ class MeasuresExist(TrajstoreError):
     def __init__(self, what: str, dataset: str | None) -> None:
         on = "" if dataset is None else f" on {dataset}"
         super().__init__(
-            f"{what}{on}: there already, and left as it was. To overwrite it on purpose, pass replace=True."
+            f"{what}{on}: there already, and left as it was. To overwrite it on purpose, pass "
+            f"{option('replace', True)}."
         )
 
 
@@ -288,7 +282,8 @@ class FindingExists(TrajstoreError):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(
-            f"There is a {kind} finding {name!r}, and it was left as it was. Give another --name, or --replace it."
+            f"There is a {kind} finding {name!r}, and it was left as it was. Give another {option('name')}, or "
+            f"{option('replace')} it."
         )
 
 
@@ -298,7 +293,7 @@ class SliceExists(TrajstoreError):
     def __init__(self, model: str, dataset: str, step: int) -> None:
         super().__init__(
             f"The slice of {model} on {dataset} at step {step} exists already and was left as it is. "
-            "To overwrite it on purpose, pass replace=True."
+            f"To overwrite it on purpose, pass {option('replace', True)}."
         )
 
 
@@ -317,7 +312,7 @@ class LossesDiffer(TrajstoreError):
         super().__init__(
             f"{model} on {dataset} at step {step}: at context {place[0]}, position {place[1]} the store has the loss "
             f"{values[0]}, this is {values[1]} ({counts[0]} of {counts[1]} differ). The slice was left as it is; to "
-            "overwrite it on purpose: --replace (in Python replace=True)."
+            f"overwrite it on purpose: {option('replace', True)}."
         )
 
 
@@ -356,11 +351,12 @@ class MissingSlices(TrajstoreError):
         torn = [f"{m} on {d} at step {s} (without {lacking})" for m, d, s, lacking in partial]
         said = [f"Not in the store: {_slices(absent)}."] * bool(absent)
         said += [f"In the store only in part: {_slices(torn)}."] * bool(torn)
-        those = "--steps that exist" if absent else "--contexts that are there"
+        those = f"{option('steps')} that exist" if absent else f"{option('contexts')} that are there"
+        places = ", ".join(map(option, ("models", "datasets", "steps")))
         super().__init__(
-            f"{' '.join(said)} Score what is missing (trajstore score), leave it out (--model, --dataset, --steps), "
-            f"choose {those}, or see what --missing of this command does without it, if it has one (matrix: nan, pca: "
-            "drop-columns or mean)"
+            f"{' '.join(said)} Score what is missing (trajstore score), leave it out ({places}), choose "
+            f"{those}, or see what {option('missing')} of this command does without it, if it has one (matrix: nan, "
+            "pca: drop-columns or mean)"
         )
 
 
@@ -379,7 +375,7 @@ class MissingParameter(TrajstoreError):
     def __init__(self, query: str, meanings: Mapping[str, str]) -> None:
         """`meanings` are what the parameters without a value are, by name; "" where that is not known."""
         names = [f"{name} ({meaning})" if meaning else name for name, meaning in meanings.items()]
-        give = " ".join(f"-p {name}=VALUE" for name in meanings)
+        give = " ".join(option(QueryParameter(name), "VALUE") for name in meanings)
         super().__init__(f"{query} needs a value for {listed(names)}. Give it with: {give}")
 
 
@@ -421,8 +417,9 @@ class NotAligned(TrajstoreError):
 
     def __init__(self, difference: str) -> None:
         super().__init__(
-            f"{difference} --align item takes datasets of the same items, as those that dataset add makes with "
-            "--prompting zero and few from the same source, tokenizer, --seed and --problems."
+            f"{difference} {option('align', 'item')} takes datasets of the same items, as those that dataset add makes "
+            f"with {option('prompting')} zero and few from the same source, tokenizer, {option('seed')} and "
+            f"{option('problems')}."
         )
 
 

@@ -28,6 +28,10 @@ LOWEST_LOSS = {"float32": -1e-3, "bfloat16": -0.2, "float16": -2e-2}
 HIGHEST_LOSS = 2 * 65504.0
 """Highest loss (nats): what logits can span that float16 holds; anything above is an error."""
 
+PASS_COLUMNS = {"rank": "int32", "entropy": "float32"}
+"""What may be kept beside a loss, with its dtype: the entries of the vocabulary that have a higher logit
+than the token (0 is the top), and the entropy of the predicted distribution, nats."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STEP = re.compile(r"0|[1-9][0-9]{0,18}")
 GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -135,5 +135,5 @@ def test_outliers_by_hand() -> None:
     assert outliers(difference, 0.1).tolist() == [1]
     assert outliers(difference, 0.2).tolist() == [1, 2, 5], "two, and what is equal to the second"
     assert outliers(np.zeros(4), 0.1).tolist() == []
-    with pytest.raises(BadOption, match="outliers='0.5'"):
+    with pytest.raises(BadOption, match="outliers=0.5"):
         outliers(difference, 0.5)

@@ -84,7 +84,7 @@ def test_two_names_of_one_step_are_refused_under_a_pattern_too(tmp_path: Path) -
 def test_revisions_on_the_hub_follow_a_pattern(loopback: LoopbackHub, tmp_path: Path) -> None:
     for epoch in (1, 2):
         loopback.add_model("org/run", f"epoch_{epoch}", neox(epoch), tmp_path / "made")
-    with pytest.raises(CheckpointError, match=r"If the number .*: --pattern 'epoch_\{step\}'"):
+    with pytest.raises(CheckpointError, match=r"If the number .*: pattern='epoch_\{step\}'"):
         find_checkpoints("org/run")
     assert find_checkpoints("org/run", "epoch_{step}").steps == [1, 2]
 

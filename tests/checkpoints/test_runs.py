@@ -59,7 +59,7 @@ def test_a_folder_without_steps_says_what_is_expected(tmp_path: Path) -> None:
         find_checkpoints(str(tmp_path))
     (tmp_path / "step7").mkdir()
     (tmp_path / "step7" / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=f"score the folder around it with: {tmp_path} --steps 7"):
+    with pytest.raises(CheckpointError, match=f"score the folder around it with: {tmp_path} steps=7"):
         find_checkpoints(str(tmp_path / "step7"))
     with pytest.raises(CheckpointError, match="is a file"):
         find_checkpoints(str(tmp_path / "config.json"))

@@ -347,7 +347,7 @@ def test_tables_give_a_document_a_row(tmp_path: Path, tokenizer_folder: str, suf
     assert rows != sorted(rows)
     assert lists(new) == [tokens_of(frame["body"][row]) for row in rows]
     assert new.source["column"] == "body"
-    with pytest.raises(BadDataset, match=r"no column 'text'; it has: body, n\. Choose one with --column"):
+    with pytest.raises(BadDataset, match=r"no column 'text'; it has: body, n\. Choose one with column"):
         build_dataset(str(source), tokenizer_folder)
     with pytest.raises(BadDataset, match=r"column 'n' of .* holds Int64, not text"):
         build_dataset(str(source), tokenizer_folder, column="n")
@@ -412,7 +412,7 @@ def test_input_ids_are_taken_as_they_are(tmp_path: Path, tokenizer_folder: str, 
         ([{"input_ids": [1, 2]}, {"input_ids": [3, 2**31]}], r"Row 1 of .* ids are 0 to 2147483647"),
         (
             [{"input_ids": [1, 2]}, {"input_ids": [3, 4, 9999]}],
-            r"Row 1 of .* the id 9999 at position 2, .*--tokenizer",
+            r"Row 1 of .* the id 9999 at position 2, .*with tokenizer",
         ),
         ([{"input_ids": [1, None, 2]}], r"Row 0 of .* without gaps"),
         ([{"input_ids": [1.5, 2.0]}], "must be lists of whole numbers; it holds List"),
@@ -456,7 +456,7 @@ def test_sources_that_cannot_be(tmp_path: Path, tokenizer_folder: str) -> None:
 
 @pytest.mark.parametrize("options", [{"contexts": 0}, {"length": 1}, {"seed": -1}])
 def test_options_that_cannot_be(tmp_path: Path, tokenizer_folder: str, options: dict[str, int]) -> None:
-    with pytest.raises(BadDataset, match="--contexts is 1 or more, --length 2 or more, --seed 0 or more"):
+    with pytest.raises(BadDataset, match="contexts is 1 or more, length 2 or more, seed 0 or more"):
         build_dataset(write(tmp_path / "a.txt", TEXT), tokenizer_folder, **options)  # type: ignore[arg-type]
 
 
@@ -692,4 +692,4 @@ def test_hugging_face_dataset_online_streamed_and_offline(tmp_path: Path, tokeni
     assert "The revision 'v9' of the Hugging Face dataset 'owner/tiny'" in said["no revision"]["error"]
     assert said["offline"]["ids"] == whole["ids"]  # the copy that was downloaded
     assert said["offline"]["facts"]["commit"] is None
-    assert "Without --revision" in said["offline, pinned"]["error"]  # any copy would be taken for it
+    assert "Without revision" in said["offline, pinned"]["error"]  # any copy would be taken for it

@@ -233,9 +233,9 @@ def test_what_is_refused(tmp_path: Path, merging_folder: str) -> None:
     wrapped(words).save_pretrained(tmp_path)
     with pytest.raises(BadDataset, match="keeps no line breaks"):
         prompt_dataset([Problem("c", "p", "q")], str(tmp_path), "zero")
-    with pytest.raises(BadDataset, match="--prompting 'one': there is zero and few"):
+    with pytest.raises(BadDataset, match="prompting='one': there is zero and few"):
         mathematics_dataset(merging_folder, "one")  # type: ignore[arg-type]
-    with pytest.raises(BadDataset, match="--length 1"):
+    with pytest.raises(BadDataset, match="length=1"):
         mathematics_dataset(merging_folder, "few", length=1)
     with pytest.raises(BadDataset, match="0 problems"):
         mathematics_dataset(merging_folder, "few", problems=0)
@@ -399,7 +399,7 @@ def test_missing_steps_contexts_and_padding(scored: Path, opened: Store) -> None
         opened.drop([("half", ZERO, 7)])
     for options in ({"contexts": "0:2"}, {"pad_first": True}):
         with pytest.raises(
-            TrajstoreError, match="--align item does not go together with --contexts or --pad-first"
+            TrajstoreError, match="align='item' does not go together with contexts or pad_first"
         ):
             opened.matrix([ZERO, FEW], align="item", **options)  # type: ignore[arg-type]
     with pytest.raises(TrajstoreError, match="align='item': there is predict"):
@@ -419,7 +419,7 @@ def test_datasets_that_are_not_aligned(store: Store, merging_folder: str, tmp_pa
     add("spaced", mathematics_dataset(str(tmp_path / "spaced"), "few", problems=2))
     with pytest.raises(
         NotAligned,
-        match="At item 0, item_position 1, zero has the token .* other has .*--seed and --problems",
+        match="At item 0, item_position 1, zero has the token .* other has .*seed and problems",
     ):
         store.matrix(["zero", "other"], align="item")
     with pytest.raises(NotAligned, match=r"At item 0, item_position \d, d has the token"):

@@ -144,12 +144,16 @@ def test_score_refuses_it_with_a_sentence_and_writes_nothing(kind: str, store: S
 
 
 def test_a_worker_says_it_in_words(store: Store, tmp_path: Path) -> None:
+    from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import plan
     from trajstore.scoring.plan_check import Tokenizers
+    from trajstore.spelling import Spelling
 
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(saved(tmp_path / "run", model_of("xlnet"))), ["d"])
-    worker = Worker(str(store.path), todo, Tokenizers(None, True, {}), None, 1, {"device": "cpu"})
+    worker = Worker(
+        str(store.path), todo, Tokenizers(None, True, {}), None, 1, ScoringOptions(device="cpu"), Spelling()
+    )
     assert worker.start() is None
     outcome = worker.score(todo.pending[0], None)
     assert outcome.not_causal is not None

@@ -285,7 +285,7 @@ def test_the_softmax_may_run_over_the_first_ids_alone(kind: str, vocabulary: int
         token_scores(model, contexts, columns=BOTH, vocabulary=999),
         token_scores(model, contexts, columns=BOTH),
     )
-    with pytest.raises(UnfitContext, match="softmax shall run over the ids 0 to 9 only: .*--vocab full"):
+    with pytest.raises(UnfitContext, match="softmax shall run over the ids 0 to 9 only: .*vocab='full'"):
         token_losses(model, contexts, vocabulary=10)
     with pytest.raises(UnfitContext, match="1 id or more, not 0"):
         token_losses(model, contexts, vocabulary=0)

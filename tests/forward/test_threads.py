@@ -62,7 +62,7 @@ def test_where_threads_wait_for_each_other_one_is_taken(monkeypatch: pytest.Monk
     chosen.look(neox(), CONTEXTS)
     assert torch.get_num_threads() == 1
     assert machine.said == [
-        "2 threads 120 tokens/s and one thread 1,200 tokens/s here now: one thread taken (--threads N sets them)."
+        "2 threads 120 tokens/s and one thread 1,200 tokens/s here now: one thread taken (threads=N sets them)."
     ]
     chosen.close()
     assert torch.get_num_threads() == 2
@@ -94,7 +94,7 @@ def test_it_looks_again_after_a_minute_and_less_and_less_often(monkeypatch: pyte
     machine.now += 20 * AGAIN
     chosen.look(model, CONTEXTS)
     assert torch.get_num_threads() == 2
-    assert machine.said[1].endswith("2 threads taken (--threads N sets them).")
+    assert machine.said[1].endswith("2 threads taken (threads=N sets them).")
 
 
 def test_nothing_is_timed_where_there_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:

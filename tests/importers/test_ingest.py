@@ -144,7 +144,8 @@ def test_only_what_was_asked_for(store: Store, tmp_path: Path) -> None:
     assert list(reasons(report)) == ["all on d at step 9"]
     report = ingest(store, path, dataset="d", model="o")
     assert reasons(report)[str(path)] == (
-        "has no row of model o; there it says: m, n. If these are the same, leave that column unread: --map model="
+        "has no row of model o; there it says: m, n. If these are the same, leave that column unread: "
+        "columns={'model': ''}"
     )
 
 
@@ -171,10 +172,8 @@ def test_a_slice_spread_over_files(store: Store, tmp_path: Path) -> None:
     three = write(tmp_path / "3.csv", rows("n")[:2] + rows("n"))
     report = ingest(store, [one, three], dataset="d", model="n")
     assert reasons(report) == {
-        str(
-            one
-        ): "has no row of model n; there it says: m. If these are the same, leave that column unread: --map "
-        "model=",
+        str(one): "has no row of model n; there it says: m. If these are the same, leave that column unread: "
+        "columns={'model': ''}",
         "n on d at step 0": f"row 3 of {three}: context 0, position 1 for the second time, after row 1 of {three}; 1 "
         "more rows are repeated",
     }
@@ -281,7 +280,7 @@ WRONG: list[tuple[Callable[[list[Row]], Any], str]] = [
     ),
     (
         lambda table: [table.pop(0) for _ in range(5)],
-        "2 of 3 contexts are missing (0–1); to keep what is there until they come: --partial",
+        "2 of 3 contexts are missing (0–1); to keep what is there until they come: partial=True",
     ),
 ]
 
@@ -324,8 +323,7 @@ def test_what_differs_from_what_is_there(store: Store, tmp_path: Path) -> None:
     assert (report.written, report.skipped) == (1, 0)
     assert reasons(report) == {
         f"m on d at step 0 in {path}": f"at context 2, position 1 the store has the loss {np.float32(losses(0)[5])!s}, "
-        "this is 2.5 (1 of 8 differ). The slice was left as it is; to overwrite it on purpose: --replace (in Python "
-        "replace=True)."
+        "this is 2.5 (1 of 8 differ). The slice was left as it is; to overwrite it on purpose: replace=True."
     }
     assert there(store) == of(rows(), rows("n"))
     report = ingest(store, path, dataset="d", replace=True)
@@ -415,7 +413,7 @@ def test_files_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
     found = {Path(what).name: reason for what, reason in reasons(report).items()}
     assert found["columns.csv"] == (
         "has no column 'step'; its columns are: model, steps, context, position, loss. Name the one that holds it: "
-        "--map THEIRS=step, or give one --step S"
+        "columns={'THEIRS': 'step'}, or give one step=S"
     )
     assert found["twice.csv"] == "has two columns of one name: a, a."
     assert (
@@ -437,14 +435,14 @@ def test_files_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
         (
             {"format": "xml"},
             TrajstoreError,
-            "--format 'xml': there is auto, parquet, csv, jsonl, arrow, npy, npz.",
+            "format='xml': there is auto, parquet, csv, jsonl, arrow, npy, npz.",
         ),
-        ({"unit": "dB"}, TrajstoreError, "--unit 'dB': there is nats, bits, perplexity."),
-        ({"dtype": "int8"}, TrajstoreError, "--dtype 'int8': there is float32, bfloat16, float16."),
+        ({"unit": "dB"}, TrajstoreError, "unit='dB': there is nats, bits, perplexity."),
+        ({"dtype": "int8"}, TrajstoreError, "dtype='int8': there is float32, bfloat16, float16."),
         (
             {"columns": {"nll": "los"}},
             TrajstoreError,
-            "--map nll=los: there is no column 'los'; the long format has: model,",
+            "columns={'nll': 'los'}: there is no column 'los'; the long format has: model,",
         ),
         ({"paths": "none.csv"}, BadSource, r"There is no file none\.csv\."),
         ({"paths": "."}, BadSource, r"\. is a folder; name the files in it, as in \./\*\.parquet"),
@@ -462,15 +460,19 @@ def test_options_that_make_no_sense(
 
 def test_columns_that_are_not_there(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", rows())
+    named = "columns={'THEIRS': 'loss'}"
     for columns, message in (
         (
             {"los": "loss"},
-            f"has no column 'los', which --map names; its columns are: {COLUMNS}. Did you mean loss?",
+            f"has no column 'los', which columns names; its columns are: {COLUMNS}. Did you mean loss?",
         ),
-        ({"token": "loss"}, "has two columns for loss: loss and token. Leave one unread: --map loss="),
+        (
+            {"token": "loss"},
+            "has two columns for loss: loss and token. Leave one unread: columns={'loss': ''}",
+        ),
         (
             {"loss": ""},
-            f"has no column 'loss'; its columns are: {COLUMNS}. Name the one that holds it: --map THEIRS=loss",
+            f"has no column 'loss'; its columns are: {COLUMNS}. Name the one that holds it: {named}",
         ),
     ):
         assert reasons(ingest(store, path, dataset="d", columns=columns)) == {str(path): message}
@@ -586,7 +588,7 @@ def test_matrices_that_do_not_fit(store: Store, tmp_path: Path) -> None:
     assert reason(row, step=None).startswith(
         "has 1 row, does not say of which steps, and there is no m.rows.parquet"
     )
-    assert reason(row, model=None) == "does not say which model its losses are of: --model M"
+    assert reason(row, model=None) == "does not say which model its losses are of: model=M"
     assert reason(row.astype(int)) == "holds int64; losses are floating-point numbers."
     assert "Python objects in dtype" in reason(np.array([[None] * 8], dtype=object))
     assert reason(

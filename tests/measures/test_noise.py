@@ -134,11 +134,11 @@ def test_what_cannot_be_repeated() -> None:
         raise RuntimeError("not implemented for Double")
 
     hook = model.gpt_neox.layers[0].register_forward_pre_hook(no_float64)
-    with pytest.raises(DeviceError, match="again in float64, so leave out --repeat-noise: not implemented"):
+    with pytest.raises(DeviceError, match="again in float64, so leave out repeat_noise: not implemented"):
         measure_noise(model, CONTEXTS, scores, 2)
     hook.remove()
     assert {each.dtype for each in model.parameters()} == {torch.float32}
-    with pytest.raises(DeviceError, match="--repeat-noise"):
+    with pytest.raises(DeviceError, match="^repeat_noise takes"):
         choose_settings(ScoringOptions(device="cpu", repeat_noise=-1))
 
 

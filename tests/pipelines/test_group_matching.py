@@ -170,7 +170,7 @@ def test_the_seed_decides(two: Store) -> None:
     """The same draw again is the same definition, which changes nothing; another one is refused."""
     balance_groups(two, "thirds", "fifths")
     balance_groups(two, "thirds", "fifths")
-    with pytest.raises(GroupError, match="another definition.*--replace"):
+    with pytest.raises(GroupError, match="another definition.*replace=True"):
         balance_groups(two, "thirds", "fifths", seed=1)
     balance_groups(two, "thirds", "fifths", seed=1, replace=True)
 

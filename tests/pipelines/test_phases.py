@@ -195,7 +195,7 @@ def test_seeds_are_compared_in_one_table(trained: Store) -> None:
 
 
 def test_what_is_not_there(trained: Store) -> None:
-    with pytest.raises(BadOption, match="--measure"):
+    with pytest.raises(BadOption, match="measure=NAME"):
         CurveOptions()
     with pytest.raises(UnknownName, match="prefix"):
         phases(trained, measures=("prefixes",))

@@ -63,7 +63,7 @@ def test_a_mean_of_models_has_a_place_where_they_agree(counted: Store) -> None:
 
 def test_what_is_not_known_is_said_with_what_to_do(counted: Store) -> None:
     with pytest.raises(
-        TrajstoreError, match="tokens that c had seen at step 0 are not known.*--tokens-per-step N"
+        TrajstoreError, match="tokens that c had seen at step 0 are not known.*tokens_per_step=N"
     ):
         placed(counted, "tokens", ["c"])
     with pytest.raises(TrajstoreError, match=r"parameters of c outside its embeddings.*publish_model"):

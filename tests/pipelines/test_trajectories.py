@@ -91,7 +91,7 @@ def test_what_cannot_be_shown_names_what_can(planted: Store) -> None:
             curves(planted, ["every_token"], models=models)
     with pytest.raises(NotScored, match="no losses of c on d; there are of: a on d, e, c on f"):
         curves(planted, ["every_token"], models=["a", "c"], datasets=["d"])
-    with pytest.raises(TrajstoreError, match="--contexts 4: lies beyond the last context, 1"):
+    with pytest.raises(TrajstoreError, match="contexts='4:' lies beyond the last context, 1"):
         curves(planted, ["every_token"], datasets=["d", "f"], contexts="4:")
     with pytest.raises(UnknownStep, match="steps=3 "):
         curves(planted, ["every_token"], steps="3")
@@ -306,7 +306,7 @@ def test_no_intervals_where_none_are_asked(planted: Store) -> None:
 
 
 def test_a_matrix_aligned_by_item_has_no_contexts(planted: Store) -> None:
-    with pytest.raises(TrajstoreError, match="Pull the matrix without --align item"):
+    with pytest.raises(TrajstoreError, match="Pull the matrix without align='item'"):
         group_trajectory(planted.matrix("d", align="item"))
 
 
@@ -328,7 +328,7 @@ def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
             frames[model, how], said[model, how] = frame, " ".join(caveats(frame, interval))
     assert "by percentiles of resampled means" in said["alike", "bootstrap"]
     assert "by studentised resamples" in said["skewed", "studentised"]
-    assert "--ci studentised covers more" in said["skewed", "bootstrap"]
+    assert "ci='studentised' covers more" in said["skewed", "bootstrap"]
     assert "weigh far more" not in said["alike", "bootstrap"] + said["alike", "studentised"]
     assert frames["skewed", "studentised"]["interval"].to_list() == ["studentised"]
     assert frames["skewed", "studentised"]["high"][0] > frames["skewed", "bootstrap"]["high"][0]

@@ -106,5 +106,5 @@ def test_a_later_stage_is_a_model_with_a_parent(loopback: LoopbackHub, docs: Sto
     assert (later.repo, later.parent) == (OLMO, "olmo-2-7b")
     seen = docs.slice_facts("olmo-2-7b.stage2-ingredient1", "d", 1000).provenance
     assert (seen.tokens_seen, seen.tokens_exact) == ((928_646 + 1000) * 1024 * 4096, True)
-    with pytest.raises(ModelMismatch, match="another stage of training.*--name NAME"):
+    with pytest.raises(ModelMismatch, match="another stage of training.*name=NAME"):
         score(docs, "olmo-2-7b.stage2-ingredient1", ["d"], name="olmo-2-7b")

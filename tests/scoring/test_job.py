@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tests.loopback_hub import LoopbackHub
     from trajstore.checkpoints.loading import Checkpoint
     from trajstore.checkpoints.prefetch import Ready
-    from trajstore.checkpoints.runs import Source
+    from trajstore.checkpoints.runs import CheckpointSource
     from trajstore.store.files.datasets import NewDataset
     from trajstore.store.store import Store
 
@@ -259,7 +259,7 @@ def test_a_nan_is_a_failure_of_its_slice(scored: Store, runs: Path) -> None:
     assert "losses cannot be right; the first is nan" in report.failures[0][1]
     assert scored.steps("run", "d") == [0, 2]
     half = score(scored, str(runs / "run"), ["d"], steps=1, dtype="float16", name="half")
-    assert "try --dtype float32" in half.failures[0][1]
+    assert "try dtype='float32'" in half.failures[0][1]
 
 
 def test_a_run_of_broken_checkpoints_leaves_no_model_behind(scored: Store, runs: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_name_of_another_run_is_refused(scored: Store, runs: Path) -> None:
     score(scored, str(runs / "run"), ["d"])
     other = save_run(runs.parent / "others" / "run", STEPS, seed=5)
     before = files(scored)
-    with pytest.raises(ModelMismatch, match=r"run in the store is another run: at step 8 .* --name NAME"):
+    with pytest.raises(ModelMismatch, match=r"run in the store is another run: at step 8 .* name=NAME"):
         score(scored, str(other), ["e"])
     assert files(scored) == before
     assert score(scored, str(other), ["e"], name="run2").written == 5
@@ -479,9 +479,7 @@ def test_one_trajectory_has_one_dtype(scored: Store, runs: Path) -> None:
     score(scored, str(runs / "run"), ["d"], steps="0:2")
     before = files(scored)
     for steps in ("all", "0:2"):
-        with pytest.raises(
-            SlicesDiffer, match=r"dtype float32, these would have bfloat16.*--name NAME.*drop"
-        ):
+        with pytest.raises(SlicesDiffer, match=r"dtype float32, these would have bfloat16.*name=NAME.*drop"):
             score(scored, str(runs / "run"), ["e", "d"], steps=steps, dtype="bfloat16")
     assert files(scored) == before
     assert score(scored, str(runs / "run"), ["e"], dtype="bfloat16").written == 5
@@ -791,7 +789,7 @@ def test_a_configuration_that_cannot_be_read_does_not_keep_the_other_checkpoints
 def test_known_bad_checkpoints_are_marked_or_left_out(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find(model: str, pattern: str | None) -> Source:
+    def find(model: str, pattern: str | None) -> CheckpointSource:
         source = find_checkpoints(model, pattern)
         reasons = {2: "so they say (URL)"}
         marked = (replace(each, known_bad=reasons.get(each.step)) for each in source.checkpoints)
@@ -833,7 +831,7 @@ def test_code_beside_the_weights_is_run_only_on_request(
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "own", "auto_map": code}
     (folder / "config.json").write_text(json.dumps(config))
     refused = score(scored, str(tmp_path / "own"), ["d"])
-    assert "code of its own, which is run only with --trust-remote-code" in refused.failures[0][1]
+    assert "code of its own, which is run only with trust_remote_code=True" in refused.failures[0][1]
     assert not (tmp_path / "modules").exists()
     report = score(scored, str(tmp_path / "own"), ["d"], trust_remote_code=True)
     assert (report.written, report.failures) == (1, [])

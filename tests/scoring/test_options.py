@@ -66,7 +66,7 @@ def test_auto_is_the_checkpoints_own_dtype(tmp_path: Path, config: dict[str, Any
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}", "names no dtype: take one of --dtype float32"),
+        ("{}", "names no dtype: take one of dtype float32"),
         ('{"dtype": "float8_e4m3fn"}', "names the dtype float8_e4m3fn"),
     ],
 )
@@ -89,9 +89,9 @@ def test_a_configuration_that_cannot_be_read_is_its_checkpoints_error(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"dtype": "int8"}, "no --dtype 'int8'; there is: float32, bfloat16, float16, auto"),
-        ({"batch_tokens": 0}, "--batch-tokens takes 1 or more, not 0"),
-        ({"vocab": "half"}, "no --vocab 'half'; there is: full, tokenizer"),
+        ({"dtype": "int8"}, "no dtype='int8'; there is: float32, bfloat16, float16, auto"),
+        ({"batch_tokens": 0}, "batch_tokens takes 1 or more, not 0"),
+        ({"vocab": "half"}, "no vocab='half'; there is: full, tokenizer"),
         ({"columns": ["rank", "margin"]}, "no column 'margin' beside the loss; there is: rank, entropy"),
     ],
 )

@@ -17,8 +17,10 @@ from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT
 from trajstore.scoring import score, token_losses
 from trajstore.scoring.executors import timeout
+from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.plan import plan
 from trajstore.scoring.plan_check import Tokenizers
+from trajstore.spelling import Spelling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +125,15 @@ def test_a_process_that_cannot_open_the_store_says_so(store: Store, run: Path) -
     """As where its disk has gone meanwhile: a Ray cluster has nothing to do with it."""
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(run), ["d"])
-    arguments = (str(store.path / "gone"), todo, Tokenizers(None, True, {}), None, 1, {"device": "cpu"})
+    arguments = (
+        str(store.path / "gone"),
+        todo,
+        Tokenizers(None, True, {}),
+        None,
+        1,
+        ScoringOptions(device="cpu"),
+        Spelling(),
+    )
     with pytest.raises(
         ScoringStopped, match="process of its own, which cannot begin. There is no store"
     ) as said:

@@ -164,7 +164,7 @@ def log_frequency(tokens: np.ndarray) -> np.ndarray:
 def check_share(share: float) -> None:
     """Raise `BadOption` unless so large a share of the tokens can be outliers."""
     if not 0 < share < 0.5:
-        raise BadOption("--outliers", str(share), "a share of the tokens above 0 and below 0.5, as 0.01")
+        raise BadOption("outliers", share, "a share of the tokens above 0 and below 0.5, as 0.01")
 
 
 def outliers(difference: np.ndarray, share: float) -> np.ndarray:

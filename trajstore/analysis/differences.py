@@ -40,7 +40,7 @@ class Scale:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not self.least > 0:
-            raise BadOption("--least", str(self.least), "a loss in nats, above 0")
+            raise BadOption("least", self.least, "a loss in nats, above 0")
 
 
 def stepwise(checkpoints: Iterable[tuple[str, int]]) -> list[Pair]:

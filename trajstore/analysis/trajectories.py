@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval, Ratio, Stratum, estimate, resampled
+from trajstore.choices import By
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.progress import SILENT, Progress
+from trajstore.spelling import option
 from trajstore.store.matrix.context_sums import ContextSums, Units
 
 if TYPE_CHECKING:
     from trajstore.store.matrix.matrix import LossMatrix
-
-By = Literal["dataset", "model"]
 
 SCHEMA = {
     "model": pl.String,
@@ -59,7 +59,7 @@ class Comparison:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.by not in (None, "dataset", "model"):
-            raise BadOption("--by", str(self.by), "dataset or model")
+            raise BadOption("by", self.by, "dataset or model")
 
 
 def group_trajectory(
@@ -73,7 +73,7 @@ def group_trajectory(
     if "context" not in matrix.columns.columns:
         raise TrajstoreError(
             "A trajectory needs the contexts of its losses, and a matrix aligned by item does not have them. Pull the "
-            'matrix without --align item (in Python: without align="item").'
+            f"matrix without {option('align', 'item')}."
         )
     sums = {
         ("", dataset): _by_context(matrix, dataset, (units or {}).get(dataset))

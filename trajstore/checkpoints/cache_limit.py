@@ -42,7 +42,7 @@ def parse_size(size: str | int) -> int:
         return size
     match = _SIZE.fullmatch(size.strip())
     if match is None:
-        raise BadOption("--cache-limit", size, "a size with MB, GB or TB (or MiB, GiB, TiB), as in 50GB")
+        raise BadOption("cache_limit", size, "a size with MB, GB or TB (or MiB, GiB, TiB), as in 50GB")
     power = " KMGT".index(match[2].upper())
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 

@@ -19,6 +19,7 @@ from trajstore.checkpoints.library_output import quiet
 from trajstore.checkpoints.suites import known_run
 from trajstore.checkpoints.weight_files import check_not_cut_off, fingerprint, weight_files
 from trajstore.errors import CheckpointError, NotCausal, listed
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +141,8 @@ def _reading(folder: Path, attention: str | None) -> Iterator[None]:
     except ValueError as error:
         if "trust_remote_code" in str(error):
             raise CheckpointError(
-                f"The model in {folder} has code of its own, which is run only with --trust-remote-code: read it first."
+                f"The model in {folder} has code of its own, which is run only with "
+                f"{option('trust_remote_code', True)}: read it first."
             ) from error
         if str(error).startswith("Unrecognized configuration class"):
             raise NotCausal(

@@ -24,6 +24,7 @@ from trajstore.checkpoints.revisions import (
 from trajstore.checkpoints.stages import Stages
 from trajstore.checkpoints.suites import KnownRun, known_bad, run_named, suites
 from trajstore.errors import CheckpointError, listed, nearest
+from trajstore.spelling import as_given, option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -33,7 +34,7 @@ _MOST_FOLDERS = 100
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckpointSource:
     """A training run, or a stage of one, and its checkpoints."""
 
     name: str
@@ -70,7 +71,7 @@ class Source:
         parent = self.stages.parent(self.stage)
         return None if parent is None else self.stages.name(parent)
 
-    def counted(self, tokens_per_step: int | None) -> Source:
+    def counted(self, tokens_per_step: int | None) -> CheckpointSource:
         """The same with the tokens seen that follow from the tokens of a step."""
         before = self.stages.tokens_before(self.stage, tokens_per_step)
         names = self.run.stage_names if self.run else ()
@@ -83,11 +84,11 @@ class Source:
         return replace(self, checkpoints=tuple(counted))
 
 
-def find_checkpoints(model: str, pattern: str | None = None) -> Source:
+def find_checkpoints(model: str, pattern: str | None = None) -> CheckpointSource:
     """The run behind a local folder, a Hub repository or a published run's name; raises `CheckpointError`.
 
     `pattern` is how its steps are named, with `{step}` for the number, where that is in a way of their own. Tokens seen
-    are those of the suite or of the revisions' names; `Source.counted` counts them otherwise.
+    are those of the suite or of the revisions' names; `CheckpointSource.counted` counts them otherwise.
     """
     names = _Names(pattern)
     called, stage = _split(model)
@@ -114,7 +115,7 @@ def _split(model: str) -> tuple[str, str | None]:
     return model, None
 
 
-def _on_hub(called: str, run: KnownRun | None, stage: str | None, names: _Names) -> Source:
+def _on_hub(called: str, run: KnownRun | None, stage: str | None, names: _Names) -> CheckpointSource:
     """A repository whose revisions are steps."""
     repo = called if run is None else run.repo
     try:
@@ -134,7 +135,7 @@ def _on_hub(called: str, run: KnownRun | None, stage: str | None, names: _Names)
     return _source(found, called, stage, name, repo, run, refs.unreachable)
 
 
-def _local(folder: Path, called: str, stage: str | None, names: _Names) -> Source:
+def _local(folder: Path, called: str, stage: str | None, names: _Names) -> CheckpointSource:
     """A folder whose subfolders are steps."""
     folders = _subfolders(folder)
     found = _named({each.name: (str(each), None) for each in folders}, None, names)
@@ -174,7 +175,7 @@ class _Names:
     pattern: str | None
 
     def __str__(self) -> str:
-        return STEP_NAMES if self.pattern is None else f"--pattern {self.pattern}"
+        return STEP_NAMES if self.pattern is None else option("pattern", self.pattern)
 
     def parse(self, name: str, stages: Collection[str] = ()) -> Revision | None:
         """What a name says, or None; `stages` as for `parse_revision`. Raises `BadOption` for a bad pattern."""
@@ -186,7 +187,7 @@ class _Names:
     def hint(self, names: Iterable[str]) -> str:
         """What to add where names follow a pattern of their own; empty where that is not seen."""
         likely = likely_pattern(names)
-        return f" If the number in their names is the step: --pattern '{likely}'." if likely else ""
+        return f" If the number in their names is the step: {as_given('pattern', likely)}." if likely else ""
 
 
 def _named(
@@ -212,14 +213,16 @@ def _source(
     repo: str,
     run: KnownRun | None,
     unreachable: str | None,
-) -> Source:
+) -> CheckpointSource:
     """The stage asked for among all checkpoints of a run."""
     stages = Stages(name, tuple(found.values()), run, complete=unreachable is None)
     stage = stages.choose(asked, called)
     checkpoints = [
         replace(each, known_bad=known_bad(repo, each.step, stage)) for each in found if each.stage == stage
     ]
-    source = Source(stages.name(stage), repo, _in_order(checkpoints, repo), stages, stage, unreachable)
+    source = CheckpointSource(
+        stages.name(stage), repo, _in_order(checkpoints, repo), stages, stage, unreachable
+    )
     return source.counted(run.tokens_per_step if run else None)
 
 
@@ -229,7 +232,10 @@ def _single_checkpoint(folder: Path) -> str:
     if not (folder / "config.json").exists():
         return ""
     if named is not None:
-        return f" It is a checkpoint itself: score the folder around it with: {folder.parent} --steps {named.step}"
+        return (
+            f" It is a checkpoint itself: score the folder around it with: {folder.parent} "
+            f"{option('steps', named.step)}"
+        )
     return (
         " It holds config.json itself, so it is a single checkpoint: move it into a folder named after its "
         f"step, as in {folder.name}/step1000, and score {folder.name}."

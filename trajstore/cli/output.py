@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from trajstore.cli.spelling import CommandLineSpelling
 from trajstore.cli.streams import stream_behind, visible_streams
-from trajstore.errors import BadOption, CommandLine, PassedOver, StaleGroup, TrajstoreError, bounded
+from trajstore.errors import BadOption, PassedOver, StaleGroup, StoreNotFound, TrajstoreError, bounded
+from trajstore.spelling import spelled
 from trajstore.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
@@ -59,6 +61,14 @@ FilesOption = Annotated[
     ),
 ]
 DEFAULT_STORE = Path("store")
+_HOW_A_STORE_IS_CHOSEN = (
+    "(A store is chosen by --store/-s, else by the variable TRAJSTORE, else it is ./store.)"
+)
+
+
+def choice(**shown: Any) -> Any:
+    """An option that takes one of a few words, which the library checks; `shown` is as for `typer.Option`."""
+    return typer.Option(parser=str, **shown)
 
 
 class CommandGroup(TyperGroup):
@@ -67,12 +77,9 @@ class CommandGroup(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
         """Run as a program; what is printed as text, by whomever, is made visible."""
         asked = _quiet_first(sys.argv[1:] if args is None else args)
-        before, CommandLine.active, Talk.quiet = CommandLine.active, True, False
-        try:
-            with visible_streams():
-                return super().main(asked, *rest, **more)
-        finally:
-            CommandLine.active = before
+        Talk.quiet = False
+        with visible_streams(), spelled(CommandLineSpelling()):
+            return super().main(asked, *rest, **more)
 
     def invoke(self, ctx: Any) -> Any:
         """Run; `TrajstoreError` and Ctrl-C exit with 1, `BadOption` with 2."""
@@ -80,7 +87,8 @@ class CommandGroup(TyperGroup):
             with _telling_what_is_stale():
                 return super().invoke(ctx)
         except TrajstoreError as error:
-            say(f"Error: {bounded(str(error))}", needed=True)
+            chosen = f"\n{_HOW_A_STORE_IS_CHOSEN}" if isinstance(error, StoreNotFound) else ""
+            say(f"Error: {bounded(str(error))}{chosen}", needed=True)
             raise typer.Exit(Exit.WRONG_USAGE if isinstance(error, BadOption) else Exit.FAILED) from error
         except BrokenPipeError:
             # Whoever read our output has enough (as head does), which is no failure.

@@ -22,6 +22,7 @@ from trajstore.datasets.token_bytes import keep_spaces_in_offsets, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
+from trajstore.spelling import option
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def build_dataset(
     if contexts < 1 or length < 2 or seed < 0:
         raise BadDataset(
             f"{contexts} contexts of {length} tokens with seed {seed} cannot be drawn: "
-            "--contexts is 1 or more, --length 2 or more, --seed 0 or more."
+            f"{option('contexts')} is 1 or more, {option('length')} 2 or more, {option('seed')} 0 or more."
         )
     path = sources.local_path(source)
     loaded = load_tokenizer(tokenizer)
@@ -184,7 +185,7 @@ def _checked(ids: Sequence[int] | np.ndarray | pl.Series, where: str, limit: int
         raise BadDataset(
             f"{where} has the id {array[first]} at position {first}, but with this tokenizer ids are below {limit} "
             f"(its entries, rounded up to a multiple of {VOCABULARY_MULTIPLE} for models that have rows to spare): the "
-            "ids come from another tokenizer. Name theirs with --tokenizer."
+            f"ids come from another tokenizer. Name theirs with {option('tokenizer')}."
         )
     return array.astype(np.int32)
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.datasets.prompts import Problem, Prompting, prompt_dataset
-from trajstore.errors import BadDataset, listed, typed
+from trajstore.choices import Prompting
+from trajstore.datasets.prompts import Problem, prompt_dataset
+from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +65,7 @@ def problem_dataset(
     """
     if (problems is not None and problems < 1) or seed < 0:
         raise BadDataset(
-            f"{problems} problems with seed {seed}: {typed('--problems')} is 1 or more, {typed('--seed')} 0 or more."
+            f"{problems} problems with seed {seed}: {option('problems')} is 1 or more, {option('seed')} 0 or more."
         )
     if path is not None and source != PUBLISHED:
         raise BadDataset(f"{source} takes no path behind it; {PUBLISHED} does.")
@@ -92,7 +94,7 @@ def read_problems(path: Path) -> list[Problem]:
     """
     if path.suffix != ".jsonl" or not path.is_file():
         raise BadDataset(
-            f"{typed('--prompting')} takes problems, and {path} is no .jsonl file of them: a line for each, with the "
+            f"{option('prompting')} takes problems, and {path} is no .jsonl file of them: a line for each, with the "
             f"fields {', '.join(FIELDS)}."
         )
     problems, bad = [], []

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import polars as pl
 
+from trajstore.choices import Prompting
 from trajstore.datasets.build import from_ids
 from trajstore.datasets.token_bytes import encode, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
+from trajstore.spelling import as_given, option
 from trajstore.store.files.datasets import ITEM_COLUMNS, NewDataset
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
     from trajstore.progress import Progress
     from trajstore.store.files.datasets import Source
-
-Prompting = Literal["zero", "few"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def prompt_dataset(
     keeps no line breaks, and `TokenizerNotFound`.
     """
     if prompting not in get_args(Prompting):
-        raise BadDataset(f"--prompting {prompting!r}: there is zero and few.")
+        raise BadDataset(f"{as_given('prompting', prompting)}: there is zero and few.")
     if length < 2:
-        raise BadDataset(f"--length {length}: a loss needs two tokens at least.")
+        raise BadDataset(f"{option('length', length)}: a loss needs two tokens at least.")
     loaded = load_tokenizer(tokenizer)
     parts = _encoded(problems, loaded)
     runs = [[part] for part in parts]

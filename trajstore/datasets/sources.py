@@ -20,6 +20,7 @@ import polars as pl
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.hub import first_line
 from trajstore.errors import BadDataset, listed
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,7 +150,7 @@ def hub_commit(name: str, revision: str | None) -> tuple[str | None, str | None]
             return None, first_line(error)
         raise BadDataset(
             f"The revision {revision!r} of the Hugging Face dataset {name!r} cannot be found or checked: "
-            f"{first_line(error)}. Without --revision, a copy that was downloaded before is used offline."
+            f"{first_line(error)}. Without {option('revision')}, a copy that was downloaded before is used offline."
         ) from error
     return found.sha, None
 
@@ -219,7 +220,7 @@ def _without_hub() -> Iterator[None]:
 def _check_column(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
         raise BadDataset(
-            f"{where} has no column {column!r}; it has: {listed(names)}. Choose one with --column."
+            f"{where} has no column {column!r}; it has: {listed(names)}. Choose one with {option('column')}."
         )
 
 

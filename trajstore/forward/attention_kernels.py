@@ -14,6 +14,7 @@ import torch
 
 from trajstore.checkpoints.library_output import quiet
 from trajstore.forward.losses import token_losses
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def kernel_warning(model: PreTrainedModel, contexts: Sequence[Ids]) -> str | Non
     return (
         f"The losses of {type(model).__name__} depend on the attention kernel: with {used}, which is used, and with "
         f"{PLAIN} they differ by up to {apart:.2g} nats in one context, far more than by rounding. Slices say with "
-        "which they were made; score everything that you compare with the same one (--attention)."
+        f"which they were made; score everything that you compare with the same one ({option('attention')})."
     )
 
 

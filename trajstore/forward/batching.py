@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from trajstore.errors import DeviceError
+from trajstore.spelling import option
 
 CPU_BATCH_TOKENS = 512
 GPU_BATCH_TOKENS = 65536
@@ -51,7 +52,8 @@ def in_batches(
             if len(batch) == 1:
                 raise DeviceError(
                     f"The memory of {device} does not hold the pass over one context of {longest} tokens. Take a "
-                    "device with more memory, half precision (--dtype bfloat16), or a dataset with shorter contexts."
+                    f"device with more memory, half precision ({option('dtype', 'bfloat16')}), or a dataset "
+                    "with shorter contexts."
                 )
             budget = len(batch) * longest // 2
             _free(device)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trajstore.errors import DeviceError
-
-COLUMNS = ("rank", "entropy")
-"""rank: entries of the vocabulary with a higher logit than the token (int32, 0 is the top); entropy: of the
-predicted distribution, nats (float32)."""
+from trajstore.schema import PASS_COLUMNS
 
 
 def check_columns(asked: Iterable[str]) -> tuple[str, ...]:
-    """The columns asked for, each once, in the order of `COLUMNS`; raises `DeviceError` for one that is not offered."""
+    """Return the columns, each once, in the order of `PASS_COLUMNS`; raises `DeviceError` for an unknown one."""
     wanted = set(asked)
-    if unknown := sorted(wanted.difference(COLUMNS)):
+    if unknown := sorted(wanted.difference(PASS_COLUMNS)):
         raise DeviceError(
-            f"There is no column {unknown[0]!r} beside the loss; there is: {', '.join(COLUMNS)}."
+            f"There is no column {unknown[0]!r} beside the loss; there is: {', '.join(PASS_COLUMNS)}."
         )
-    return tuple(name for name in COLUMNS if name in wanted)
+    return tuple(name for name in PASS_COLUMNS if name in wanted)

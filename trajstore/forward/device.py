@@ -11,6 +11,7 @@ import torch
 
 from trajstore.checkpoints.config_check import read_config
 from trajstore.errors import DeviceError
+from trajstore.spelling import as_given, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,10 @@ def choose_device(asked: str = "auto") -> torch.device:
         device = torch.device(asked)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        hint = cpu_build_warning() or f"Take --device auto or --device cpu. ({str(error).splitlines()[0]})"
+        hint = (
+            cpu_build_warning()
+            or f"Take {option('device', 'auto')} or {option('device', 'cpu')}. ({str(error).splitlines()[0]})"
+        )
         raise DeviceError(
             f"There is no device {asked!r} for torch {torch.__version__} here. {hint}"
         ) from error
@@ -38,7 +42,7 @@ def choose_device(asked: str = "auto") -> torch.device:
 def choose_dtype(asked: str = "float32") -> torch.dtype:
     """The number format of the weights; raises `DeviceError` for one that is not offered."""
     if asked not in DTYPES:
-        raise DeviceError(f"There is no --dtype {asked!r}; there is: {', '.join(DTYPES)}, {AUTO}.")
+        raise DeviceError(f"There is no {as_given('dtype', asked)}; there is: {', '.join(DTYPES)}, {AUTO}.")
     return DTYPES[asked]
 
 
@@ -54,7 +58,9 @@ def own_dtype(folder: Path) -> str:
     name = str(named[0]).removeprefix("torch.") if named else None
     if name not in DTYPES:
         says = f"the dtype {name}" if name else "no dtype"
-        raise DeviceError(f"{folder}/config.json names {says}: take one of --dtype {', '.join(DTYPES)}.")
+        raise DeviceError(
+            f"{folder}/config.json names {says}: take one of {option('dtype')} {', '.join(DTYPES)}."
+        )
     return name
 
 

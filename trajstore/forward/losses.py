@@ -30,6 +30,7 @@ from trajstore.forward.device import exact_products
 from trajstore.forward.model_pass import Forward
 from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, Tile
 from trajstore.progress import SILENT
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -150,7 +151,7 @@ def check_contexts(model: PreTrainedModel, contexts: Sequence[Ids], vocabulary: 
         if vocabulary is not None and ids.max() >= vocabulary:
             raise UnfitContext(
                 f"Context {number} has the token id {ids.max()}, but the softmax shall run over the ids 0 to "
-                f"{vocabulary - 1} only: take all rows of the head (--vocab full)."
+                f"{vocabulary - 1} only: take all rows of the head ({option('vocab', 'full')})."
             )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trajstore.forward.losses import token_losses
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +80,9 @@ class Threads:
 
     def _say(self, best: int, rates: dict[int, float]) -> None:
         told = [f"{_named(number)} {rate:,.0f} tokens/s" for number, rate in rates.items()]
-        self._progress.say(f"{' and '.join(told)} here now: {_named(best)} taken (--threads N sets them).")
+        self._progress.say(
+            f"{' and '.join(told)} here now: {_named(best)} taken ({option('threads', 'N')} sets them)."
+        )
 
 
 def _sample(contexts: Sequence[Ids]) -> list[Ids]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from trajstore.errors import BadSource, TrajstoreError, told
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
+from trajstore.spelling import as_given, option
 from trajstore.store.files.foreign_tables import Reader, arrow_reader
 
 _COMPRESSED = (".gz", ".zst")
@@ -33,17 +34,17 @@ class Importer(Protocol):
     def batches(self, path: Path) -> pa.RecordBatchReader:
         """The rows of a file in batches, so that memory holds a few of them at a time.
 
-        Columns are called model, dataset, step, context, position, token and loss, or otherwise, and `ingest --map`
-        says which is which; those that one run of a command names (`--model`, `--step`) may be missing. Numbers may be
-        of any type: they are cast, checked against the dataset and converted from `--unit` by trajstore. Called
-        more than once for a file, the first time for the names of its columns.
+        Columns are called model, dataset, step, context, position, token and loss, or otherwise, and the argument
+        `columns` of `ingest` says which is which; those that a call names (`model`, `step`) may be missing. Numbers may
+        be of any type: they are cast, checked against the dataset and converted from their `unit` by trajstore.
+        Called more than once for a file, the first time for the names of its columns.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format of files, by its name in `ingest --format`."""
+    """A format of files, by its name as `format` of `ingest`."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -78,7 +79,7 @@ def format_of(path: Path, asked: str = "auto") -> Format:
     `PluginError` for one that cannot be used.
     """
     if asked not in ("auto", *OWN) and asked not in (known := names()):
-        raise TrajstoreError(f"--format {asked!r}: there is auto, {', '.join(known)}.")
+        raise TrajstoreError(f"{as_given('format', asked)}: there is auto, {', '.join(known)}.")
     if path.is_dir():
         raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
     if not path.is_file():
@@ -99,7 +100,8 @@ def format_of(path: Path, asked: str = "auto") -> Format:
         endings = (ending for own in OWN.values() for ending in own.suffixes)
         raise BadSource(
             f"Cannot tell from the name {path.name!r} what it holds: it ends in none of {', '.join(endings)}. "
-            f"Say it: --format {'|'.join(names())}" + "".join(f". {str(error)[:-1]}" for error in broken)
+            f"Say it: {option('format', '|'.join(names()))}"
+            + "".join(f". {str(error)[:-1]}" for error in broken)
         )
     return named
 

@@ -15,6 +15,7 @@ import numpy as np
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import Found, Request, Tally, choose_columns
 from trajstore.importers.row_checks import NOTHING, RECORD, Key, Rows, check, reason
+from trajstore.spelling import option
 from trajstore.store.disk.spill import Spill
 from trajstore.store.files import foreign_tables
 
@@ -193,5 +194,5 @@ def _nothing_taken(path: Path, others: dict[str, set[object]], request: Request)
     theirs = next((theirs for theirs, ours in (request.columns or {}).items() if ours == name), name)
     return (
         f"{path} has no row of {name} {asked}; there it says: {listed(sorted(map(str, seen)))}. If these are the same, "
-        f"leave that column unread: --map {theirs}="
+        f"leave that column unread: {option('columns', {theirs: ''})}"
     )

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from trajstore import display
 from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import Found, Request, Tally
+from trajstore.spelling import option
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
 
@@ -98,8 +99,8 @@ def under_name(path: Path, kind: str, request: Request) -> Request:
         return request
     if len(models) > 1:
         raise BadSource(
-            f"{path} has losses of {listed(models)}, and none of {request.model}: give one of them with --model. Only "
-            "a matrix of one model can be taken under another name."
+            f"{path} has losses of {listed(models)}, and none of {request.model}: give one of them with "
+            f"{option('model')}. Only a matrix of one model can be taken under another name."
         )
     return replace(request, renamed=models[0])
 
@@ -176,8 +177,8 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
         frame = pl.read_parquet(path, hive_partitioning=False)
     if "item" in frame.columns and "context" not in frame.columns:
         raise BadSource(
-            f"{path} labels columns by item, for several datasets at once (matrix --align item); such losses cannot be "
-            "ingested. Export each dataset by itself, without --align item."
+            f"{path} labels columns by item, for several datasets at once (matrix {option('align', 'item')}); such "
+            f"losses cannot be ingested. Export each dataset by itself, without {option('align', 'item')}."
         )
     if missing := [name for name in ("context", "position") if name not in frame.columns]:
         raise BadSource(f"{path} has no column {missing[0]!r}; its columns are: {listed(frame.columns)}.")
@@ -291,7 +292,7 @@ def _row_labels(
         if own is None and request.steps is None:
             raise BadSource(
                 f"{path} has {display.count(count, 'row')}, does not say of which steps, and there is no {beside.name} "
-                "beside it. Give them in order: --step 0,1,2,4 or --steps-file FILE"
+                f"beside it. Give them in order: {option('step', [0, 1, 2, 4])}"
             )
         rows = own if own is not None else [(None, step) for step in request.steps or ()]
         labels = [_label(path, model, step, request) for model, step in rows]
@@ -348,7 +349,7 @@ def _label(path: Path, model: object, step: object, request: Request) -> Label:
         raise BadSource(f"{path} has a row whose step is {step}; a step is a whole number.")
     name = request.model if model is None or model == request.renamed else model
     if name is None:
-        raise BadSource(f"{path} does not say which model its losses are of: --model M")
+        raise BadSource(f"{path} does not say which model its losses are of: {option('model', 'M')}")
     return str(name), step
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
+from trajstore.spelling import as_given, option
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""
@@ -40,11 +41,12 @@ class Request:
         for theirs, ours in (self.columns or {}).items():
             if ours and ours not in LONG:
                 raise TrajstoreError(
-                    f"--map {theirs}={ours}: there is no column {ours!r}; the long format has: {', '.join(LONG)}."
+                    f"{option('columns', {theirs: ours})}: there is no column {ours!r}; the long format has: "
+                    f"{', '.join(LONG)}."
                 )
         for what, asked, known in (("unit", self.unit, UNITS), ("dtype", self.dtype, LOWEST_LOSS)):
             if asked not in known:
-                raise TrajstoreError(f"--{what} {asked!r}: there is {', '.join(known)}.")
+                raise TrajstoreError(f"{as_given(what, asked)}: there is {', '.join(known)}.")
 
     def takes(self, name: str, value: object) -> bool:
         """Whether rows whose column `name` has this value are taken."""
@@ -109,22 +111,25 @@ def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[s
     mapped = dict(request.columns or {})
     if unknown := [theirs for theirs in mapped if theirs not in names]:
         raise BadSource(
-            f"{path} has no column {unknown[0]!r}, which --map names; its columns are: {listed(names)}."
-            + nearest(unknown[0], names)
+            f"{path} has no column {unknown[0]!r}, which {option('columns')} names; its columns are: "
+            f"{listed(names)}." + nearest(unknown[0], names)
         )
     chosen = {name: name for name in LONG if name in names and name not in mapped}
     for theirs, ours in mapped.items():
         if ours and chosen.setdefault(ours, theirs) != theirs:
             raise BadSource(
                 f"{path} has two columns for {ours}: {chosen[ours]} and {theirs}. Leave one unread: "
-                f"--map {chosen[ours]}="
+                f"{option('columns', {chosen[ours]: ''})}"
             )
     for name in needed(request):
         if name not in chosen:
-            given = {"model": ", or give --model M", "step": ", or give one --step S"}.get(name, "")
+            given = {
+                "model": f", or give {option('model', 'M')}",
+                "step": f", or give one {option('step', 'S')}",
+            }.get(name, "")
             raise BadSource(
                 f"{path} has no column {name!r}; its columns are: {listed(names)}. Name the one that holds it: "
-                f"--map THEIRS={name}{given}"
+                f"{option('columns', {'THEIRS': name})}{given}"
             )
     return chosen
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trajstore.errors import BadLosses, runs
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
@@ -73,6 +74,6 @@ class Sites:
         if len(there) < len(n) and not partial:
             raise BadLosses(
                 f"{len(n) - len(there)} of {len(n)} contexts are missing ({runs(np.flatnonzero(lacking).tolist())}); "
-                "to keep what is there until they come: --partial"
+                f"to keep what is there until they come: {option('partial', True)}"
             )
         return there

@@ -14,6 +14,7 @@ import polars as pl
 from trajstore.errors import BadDataset, runs
 from trajstore.importers.formats import Format
 from trajstore.importers.request import Request, choose_columns
+from trajstore.spelling import option
 from trajstore.store.files import foreign_tables
 
 _SITE = ("context", "position", "token")
@@ -33,7 +34,7 @@ def token_ids(
         if "token" not in columns:
             raise BadDataset(
                 f"{path} has no column 'token', so no dataset can be made of it. Name the one that holds it: "
-                "--map THEIRS=token"
+                f"{option('columns', {'THEIRS': 'token'})}"
             )
         wanted = {name: theirs for name, theirs in columns.items() if name in (*_SITE, "dataset")}
         for batch in foreign_tables.batches(path, form.name, wanted, reader=form.reader):
@@ -75,7 +76,7 @@ def _whole(context: int, positions: list[int], tokens: np.ndarray, bos: int | No
         if bos is None:
             raise BadDataset(
                 f"The first token of context {context} is not in the files: it is needed in a row of position 0 with "
-                "an empty loss. If every context begins with the same token: --bos ID"
+                f"an empty loss. If every context begins with the same token: {option('bos', 'ID')}"
             )
         positions, tokens = [0, *positions], np.concatenate([[bos], tokens])
     if positions != list(range(len(positions))):

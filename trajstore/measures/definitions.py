@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from trajstore.errors import BadMeasures, TrajstoreError
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.schema import GROUP_NAME
+from trajstore.spelling import option
 from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ class MeasureDefinition:
     unit: str
     """nats, bits …; "1" for a number without a unit."""
     compute: Compute | None = None
-    """None for one that has an option of its own."""
+    """None for one that has an argument of its own."""
     needs: tuple[Need, ...] = ()
     axes: tuple[Axis, ...] = ()
     """By what its values are told apart; none for one number a checkpoint and dataset."""
-    option: str = ""
-    """How `trajstore score` is asked for it; empty for --measures NAME."""
+    argument: str = ""
+    """The argument of `score` that it comes with; empty for `measures`."""
 
     def __post_init__(self) -> None:
         """Refuse a definition that cannot be kept or listed."""
@@ -104,7 +105,7 @@ class Listed:
     package: str
 
 
-_NOISE: dict[str, Any] = {"unit": "nats", "needs": ("model", "ids", "losses"), "option": "--repeat-noise K"}
+_NOISE: dict[str, Any] = {"unit": "nats", "needs": ("model", "ids", "losses"), "argument": "repeat_noise"}
 OWN = (
     MeasureDefinition("noise_max", "maxᵢ |ℓᵢ − ℓ′ᵢ|, ℓ′ in other batches and a more exact dtype", **_NOISE),
     MeasureDefinition("noise_p99", "99th percentile of |ℓᵢ − ℓ′ᵢ|, as noise_max", **_NOISE),
@@ -127,14 +128,14 @@ def available() -> tuple[list[Listed], list[PluginError]]:
 def find_measures(names: Iterable[str]) -> list[MeasureDefinition]:
     """The definitions of these names that the scoring pass can compute, each once.
 
-    Raises `PluginError` for one that is unknown or cannot be loaded, `TrajstoreError` for one with an option of its
-    own.
+    Raises `PluginError` for one that is unknown or cannot be loaded, `TrajstoreError` for one with an argument of
+    its own.
     """
     own = {definition.name: definition for definition in OWN}
     definitions = []
     for name in dict.fromkeys(names):
         if name in own:
-            raise TrajstoreError(f"The measure {name} comes with {own[name].option}.")
+            raise TrajstoreError(f"The measure {name} comes with {option(own[name].argument, 'K')}.")
         definitions.append(_definition(find("measures", name, own)))
     return definitions
 
@@ -146,7 +147,7 @@ def _definition(plugin: Plugin) -> MeasureDefinition:
         raise plugin.problem(f"is no MeasureDefinition, but {type(definition).__name__}")
     if definition.name != plugin.name:
         raise plugin.problem(f"calls itself {definition.name}")
-    if definition.compute is None or definition.option:
+    if definition.compute is None or definition.argument:
         raise plugin.problem("has no function that computes it")
     if definition.name in {own.name for own in OWN}:
         raise plugin.problem("has the name of one of trajstore's own")

@@ -17,6 +17,7 @@ import torch
 
 from trajstore.errors import DeviceError
 from trajstore.forward.losses import token_losses
+from trajstore.spelling import option
 from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def measure_noise(
             again = np.concatenate(token_losses(model, chosen, batch_tokens=budget, vocabulary=vocabulary))
     except RuntimeError as error:  # no memory for it, or a kernel that does not know the dtype
         raise DeviceError(
-            f"Contexts cannot be scored again in {_name(other)}, so leave out --repeat-noise: {error}"
+            f"Contexts cannot be scored again in {_name(other)}, so leave out {option('repeat_noise')}: {error}"
         ) from error
     apart = np.abs(again.astype(np.float64) - kept)
     params = {

@@ -10,6 +10,7 @@ import polars as pl
 from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Interval
 from trajstore.display import plural
 from trajstore.errors import listed
+from trajstore.spelling import option
 from trajstore.store.groups.chosen_by_losses import selected_by
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _skewed(frame: pl.DataFrame) -> list[str]:
     start = "A few units of text weigh far more than the others, so intervals cover less often than they say"
     if (skewed["interval"] == "studentised").all():
         return [f"{start}, studentised ones by little where there are 50 or more: {where}"]
-    return [f"{start}: {where} --ci studentised covers more; more contexts are better."]
+    return [f"{start}: {where} {option('ci', 'studentised')} covers more; more contexts are better."]
 
 
 def _where(curves: pl.DataFrame) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from trajstore.choices import Align, Missing
 from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NotScored, UnknownName
 from trajstore.progress import Progress
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
-from trajstore.store.matrix.matrix import Align, Missing, Sites, choose_sites, require_sites
+from trajstore.store.matrix.matrix import Sites, choose_sites, require_sites
 
 if TYPE_CHECKING:
     from trajstore.pipelines.trajectories import Selection

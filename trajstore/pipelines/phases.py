@@ -19,6 +19,7 @@ from trajstore.pipelines.finding_facts import Request, Result, finding_name, gro
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
+from trajstore.spelling import option
 from trajstore.store.catalog.expressions import is_call
 from trajstore.store.matrix.steps import resolve
 
@@ -59,7 +60,9 @@ class CurveOptions:
     def __post_init__(self) -> None:
         """Refuse what asks for nothing."""
         if not (self.groups or self.measures or self.induction):
-            raise BadOption("GROUP", "", "groups, or give --measure NAME or --induction GROUP")
+            raise BadOption(
+                "groups", "", f"groups, or give {option('measure', 'NAME')} or {option('induction', 'GROUP')}"
+            )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -185,7 +188,8 @@ def _for_induction(
         scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), long, progress)
     except NothingChosen as error:
         raise TrajstoreError(
-            f"{error} The score is that of --late {of.late} less --early {of.early}: give two that the contexts have, "
+            f"{error} The score is that of {option('late', of.late)} less "
+            f"{option('early', of.early)}: give two that the contexts have, "
             "as 'position_is(100)' and 'position_is(20)'."
         ) from error
     repeated = _of_groups(store, [of.repeated], asked, Comparison(by), long, progress)

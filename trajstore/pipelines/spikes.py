@@ -92,7 +92,7 @@ class Search:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not 0 < self.chance < 1:
-            raise BadOption("--chance", str(self.chance), "a share between 0 and 1, as 0.05")
+            raise BadOption("chance", self.chance, "a share between 0 and 1, as 0.05")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def spikes(
     chosen = selection or Selection()
     models = store.models(chosen.models)
     if len(models) != 1:
-        raise BadOption("--model", ", ".join(models), "one model, as a spike is one of its training")
+        raise BadOption("model", ", ".join(models), "one model, as a spike is one of its training")
     datasets = chosen.datasets or scored_datasets(store, models)
     inputs = resolve(store, Asked.of(datasets, chosen, group))
     inputs = Inputs(inputs.asked, inputs.checkpoints, [each for each in inputs.sites if len(each.tokens)])
@@ -347,9 +347,9 @@ def _given(asked: tuple[int, int, int], steps: np.ndarray, model: str) -> Window
     for step in asked:
         if step not in steps:
             close = sorted(steps[np.argsort(np.abs(steps - step))[:3]].tolist())
-            raise UnknownStep(str(step), model, close, option="--window with")
+            raise UnknownStep(str(step), model, close, argument="window", among=True)
     if not asked[0] < asked[1] < asked[2]:
-        raise BadOption("--window", ":".join(map(str, asked)), "three rising steps BEFORE:AT:AFTER")
+        raise BadOption("window", ":".join(map(str, asked)), "three rising steps BEFORE:AT:AFTER")
     return Window(*(int(np.searchsorted(steps, step)) for step in asked))
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.choices import Align
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
 from trajstore.store.disk import layout
-from trajstore.store.matrix.matrix import Align, check_align
+from trajstore.store.matrix.matrix import check_align
 from trajstore.store.matrix.steps import resolve
 from trajstore.store.queries import named_queries, query
 from trajstore.text import join_around
@@ -57,7 +58,11 @@ def examples(
     """
     check_align(align)
     if n < 1 or width < 0:
-        raise BadOption("-n and --width", f"{n}, {width}", "at least one token, and no negative width")
+        raise (
+            BadOption("n", n, "at least one token")
+            if n < 1
+            else BadOption("width", width, "no negative width")
+        )
     draw = named_queries.find("group_examples")
     given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
     rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, given))
@@ -116,7 +121,7 @@ def _checkpoint(store: Store, asked: str, datasets: Sequence[str]) -> tuple[str,
         raise NotScored(models, datasets, store.scored())
     found = resolve(step or "last", steps, models[0])
     if len(models) > 1 or len(found) > 1:
-        raise BadOption("--loss", asked, "one checkpoint, MODEL or MODEL@STEP")
+        raise BadOption("loss", asked, "one checkpoint, MODEL or MODEL@STEP")
     return models[0], found[0]
 
 

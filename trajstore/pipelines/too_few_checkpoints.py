@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trajstore.errors import TrajstoreError, listed
 from trajstore.progress import Progress
+from trajstore.spelling import option
 
 
 class Enough:
@@ -29,5 +30,5 @@ class Enough:
             return
         few = f"Too few checkpoints to tell {self._what}, which takes {self._least}: {listed(self._short, 6)}"
         if not others:
-            raise TrajstoreError(f"{few}. Choose more with --steps, or score them: trajstore score")
+            raise TrajstoreError(f"{few}. Choose more with {option('steps')}, or score them: trajstore score")
         progress.say(f"{few}; left out.")

@@ -7,13 +7,15 @@ twice that backward.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trajstore.analysis.trajectories import Comparison, model_label
+from trajstore.choices import X
 from trajstore.errors import BadOption, TrajstoreError
 from trajstore.pipelines.trajectories import Selection
+from trajstore.spelling import option
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.matrix import row_labels
 
@@ -22,14 +24,10 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
-X = Literal["step", "tokens", "flops"]
-"""Where a checkpoint stands on an axis."""
-
-
 def check_x(x: str) -> None:
     """Raise `BadOption` unless `x` says where a checkpoint can stand."""
     if x not in ("step", "tokens", "flops"):
-        raise BadOption("--x", x, "step, tokens or flops")
+        raise BadOption("x", x, "step, tokens or flops")
 
 
 def require_known(
@@ -80,8 +78,8 @@ def with_training(
             for each in (label,) if label else frame["model"].unique():
                 if found.setdefault((each, step), value) != value:
                     raise TrajstoreError(
-                        f"At step {step}, {model} was not as far as the others of the mean, so it has no place by --x "
-                        f"{x}. Choose models that were, or --x step."
+                        f"At step {step}, {model} was not as far as the others of the mean, so it has no place by "
+                        f"{option('x', x)}. Choose models that were, or {option('x', 'step')}."
                     )
     name = "tokens_seen" if x == "tokens" else "flops"
     values = [found[key] for key in frame.select("model", "step").iter_rows()]
@@ -97,8 +95,8 @@ def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple
     parameters = facts.n_nonembedding if facts is not None else None
     if x == "flops" and parameters is None:
         raise TrajstoreError(
-            f"The number of parameters of {model} outside its embeddings is not known, so it has no place by --x "
-            "flops. trajstore score finds it; for losses computed elsewhere give it: "
+            f"The number of parameters of {model} outside its embeddings is not known, so it has no place by "
+            f"{option('x', 'flops')}. trajstore score finds it; for losses computed elsewhere give it: "
             "store.publish_model(ModelFacts(model, n_nonembedding=…, tokens_per_step=…))"
         )
     scored = store.scored(model)[model]
@@ -110,8 +108,9 @@ def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple
             seen = step * a_step
         if seen is None:
             raise TrajstoreError(
-                f"The tokens that {model} had seen at step {step} are not known, so it has no place by --x {x}. Score "
-                "it with --tokens-per-step N; for losses computed elsewhere give them with each slice "
-                "(Provenance(tokens_seen=…)) or a step: store.publish_model(ModelFacts(model, tokens_per_step=…))"
+                f"The tokens that {model} had seen at step {step} are not known, so it has no place by "
+                f"{option('x', x)}. Score it with {option('tokens_per_step', 'N')}; for losses computed elsewhere give "
+                "them with each slice (Provenance(tokens_seen=…)) or a step: "
+                "store.publish_model(ModelFacts(model, tokens_per_step=…))"
             )
         yield step, seen if x == "tokens" else 6 * int(parameters or 0) * seen

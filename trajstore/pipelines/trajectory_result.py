@@ -10,9 +10,10 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
+from trajstore.choices import X
 from trajstore.display import Drawn, of_checkpoints, of_names
 from trajstore.pipelines.caveats import caveats, chosen_by_losses
-from trajstore.pipelines.training_progress import X, check_x, with_training
+from trajstore.pipelines.training_progress import check_x, with_training
 from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.progress import SILENT, Progress
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trajstore.errors import DamagedFile, LossesDisagree, SlicesDiffer, UnknownName, listed, runs
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,8 @@ def check_columns_there(store: Store, plan: Plan, columns: Sequence[str]) -> Non
             names = [name for name in columns if any(name in lacking[step] for step in thin)]
             raise SlicesDiffer(
                 f"The slices of {plan.model} on {dataset} at the steps {runs(sorted(thin))} are there without "
-                f"{listed(names)}. Add --backfill to score these again and put {listed(names)} beside their losses, "
-                "or leave out --columns."
+                f"{listed(names)}. Add {option('backfill', True)} to score these again and put {listed(names)} beside "
+                f"their losses, or leave out {option('columns')}."
             )
 
 
@@ -74,8 +75,8 @@ def add_columns(
         raise LossesDisagree(
             f"{model} on {dataset.name} at step {step}: scored again, losses differ by up to {apart:.2g} nats from "
             f"those there, more than the {allowed:g} that rounding explains in {provenance.dtype}, so no column was "
-            f"added. They were made with {made}: score with the same (--attention, --device), or remove them and score "
-            f"anew: trajstore drop -m {model} -d {dataset.name} --steps {step}"
+            f"added. They were made with {made}: score with the same ({option('attention')}, {option('device')}), or "
+            f"remove them and score anew: trajstore drop -m {model} -d {dataset.name} --steps {step}"
         )
     kept = {
         name: values

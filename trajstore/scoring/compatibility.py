@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 from trajstore.checkpoints.loading import weights_fingerprint
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch, SlicesDiffer, UnknownName, runs
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trajstore.checkpoints.runs import Source
+    from trajstore.checkpoints.runs import CheckpointSource
     from trajstore.store.files.datasets import Dataset
     from trajstore.store.files.models import ModelFacts
     from trajstore.store.files.slices import Provenance, SliceFacts
     from trajstore.store.store import Store
 
-_CHOOSE = "Give this run a name of its own: --name NAME"
 
-
-def check_same_run(store: Store, name: str, source: Source) -> None:
+def check_same_run(store: Store, name: str, source: CheckpointSource) -> None:
     """Raises `ModelMismatch` where the store's model of that name is another run than `source`.
 
     The weights of the highest step that both have, and that can be read, must be equal. Without such a step, or
@@ -49,16 +48,16 @@ def check_same_run(store: Store, name: str, source: Source) -> None:
             return
         raise ModelMismatch(
             f"The model {name} in the store is another run: at step {checkpoint.step} it was scored with weights "
-            f"{scored[:15]}…{_from(facts)}, but {source.repo} has {here[:15]}… there. {_CHOOSE}"
+            f"{scored[:15]}…{_from(facts)}, but {source.repo} has {here[:15]}… there. {_another_name()}"
         )
     if not same_place:
         raise ModelMismatch(
             f"The model {name} in the store is{_from(facts)}, not from {source.repo}, and no step that both have tells "
-            f"whether these are the same weights. {_CHOOSE}"
+            f"whether these are the same weights. {_another_name()}"
         )
 
 
-def _check_same_stage(store: Store, name: str, source: Source) -> None:
+def _check_same_stage(store: Store, name: str, source: CheckpointSource) -> None:
     """Raises `ModelMismatch` where the model was scored at another stage of training than `source` is."""
     names = source.run.stage_names if source.run else ()
     for dataset in store.dataset_names():
@@ -71,7 +70,7 @@ def _check_same_stage(store: Store, name: str, source: Source) -> None:
             if scored is not None and scored.stage != source.stage:
                 raise ModelMismatch(
                     f"The model {name} in the store is another stage of training: it was scored at {revision}, this is "
-                    f"{source.checkpoints[0].revision} and what follows. {_CHOOSE}"
+                    f"{source.checkpoints[0].revision} and what follows. {_another_name()}"
                 )
 
 
@@ -92,7 +91,7 @@ def check_same_architecture(facts: ModelFacts, known: ModelFacts) -> None:
         if there is not None and here != there:
             raise ModelMismatch(
                 f"The model {known.model} has {field} {there}, but this checkpoint has {here}: it is of another run. "
-                f"{_CHOOSE}"
+                f"{_another_name()}"
             )
 
 
@@ -107,6 +106,10 @@ def _scored_weights(store: Store, name: str, step: int) -> str | None:
             if weights is not None:
                 return weights
     return None
+
+
+def _another_name() -> str:
+    return f"Give this run a name of its own: {option('name', 'NAME')}"
 
 
 def _from(facts: ModelFacts | None) -> str:
@@ -145,7 +148,8 @@ def check_same_format(
                 raise SlicesDiffer(
                     f"The losses of {model} on {dataset} that are there (step {facts.step}) have {what} {there}, these "
                     f"would have {here}: one trajectory would hold both. Score with {there}, give these a name of "
-                    f"their own (--name NAME), or remove those that are there: trajstore drop -m {model} -d {dataset}"
+                    f"their own ({option('name', 'NAME')}), or remove those that are there: "
+                    f"trajstore drop -m {model} -d {dataset}"
                 )
 
 

@@ -42,6 +42,7 @@ from trajstore.scoring.publish import Publisher
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,7 +216,7 @@ class ScoringJob:
         if checkpoint.known_bad:
             self.progress.say(
                 f"{self.plan.model} at step {checkpoint.step} is known to be bad: {checkpoint.known_bad}. It is scored "
-                "all the same, and its slices say so; --skip-known-bad leaves such out."
+                f"all the same, and its slices say so; {option('skip_known_bad', True)} leaves such out."
             )
         self._note(checkpoint, "downloading" if pending.to_download else "reading")
         ready = self.ahead.take(checkpoint)
@@ -263,7 +264,7 @@ class ScoringJob:
             if settings.attention is None:
                 raise
             raise DeviceError(
-                f"--attention {settings.attention} cannot be used: {str(error).splitlines()[0]}"
+                f"{option('attention', settings.attention)} cannot be used: {str(error).splitlines()[0]}"
             ) from error
 
     def _score_loaded(
@@ -323,7 +324,7 @@ class ScoringJob:
         """Note a failure and say so at once, since the work may go on for hours."""
         reason = told(error)
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
-            reason += " Half precision can overflow: try --dtype float32."
+            reason += f" Half precision can overflow: try {option('dtype', 'float32')}."
         self._note_failure(step, reason)
 
     def _note_failure(self, step: int, reason: str) -> None:

@@ -72,8 +72,8 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         names = self.columns.split(",") if isinstance(self.columns, str) else self.columns
         object.__setattr__(self, "columns", check_columns(name for name in names if name))
-        if self.timeout is not None and parse_duration(self.timeout, "--timeout") <= 0:
-            raise BadOption("--timeout", str(self.timeout), "more than 0 seconds, as in 90s or 15m")
+        if self.timeout is not None and parse_duration(self.timeout, "timeout") <= 0:
+            raise BadOption("timeout", self.timeout, "more than 0 seconds, as in 90s or 15m")
         _ = self.budget_seconds, self.cache_bytes
 
     @property
@@ -84,7 +84,7 @@ class ScoringOptions:
     @property
     def timeout_seconds(self) -> float | None:
         """The time that a checkpoint may take, in seconds; None without a limit."""
-        return None if self.timeout is None else parse_duration(self.timeout, "--timeout")
+        return None if self.timeout is None else parse_duration(self.timeout, "timeout")
 
     @property
     def cache_bytes(self) -> int | None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trajstore.checkpoints import hub
-from trajstore.checkpoints.runs import Source, find_checkpoints
+from trajstore.checkpoints.runs import CheckpointSource, find_checkpoints
 from trajstore.errors import BadDataset, ModelMismatch
 from trajstore.schema import check_name
 from trajstore.scoring.backfill import lacking_columns
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.step_order import in_order
+from trajstore.spelling import option
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Pending:
 class Plan:
     """What a scoring job will do."""
 
-    source: Source
+    source: CheckpointSource
     model: str
     """The run's name in the store."""
     datasets: tuple[str, ...]
@@ -118,7 +119,7 @@ def plan(
     chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
     if not chosen:
         raise BadDataset(
-            "No dataset to score on was named: --dataset NAME; trajstore dataset list shows them."
+            f"No dataset to score on was named: {option('datasets', 'NAME')}; trajstore dataset list shows them."
         )
     source = find_checkpoints(model, options.pattern)
     run_name = check_name("model", source.name if options.name is None else options.name)
@@ -177,13 +178,13 @@ def _missing(
     return pending, present
 
 
-def _tokens_per_step(source: Source, facts: ModelFacts | None, given: int | None) -> int | None:
+def _tokens_per_step(source: CheckpointSource, facts: ModelFacts | None, given: int | None) -> int | None:
     """Training tokens of a step: as given, else as the suite or the store knows; raises `ModelMismatch`."""
     known = facts.tokens_per_step if facts is not None else None
     if known is None and source.run is not None:
         known = source.run.tokens_per_step
     if given is not None and known is not None and given != known:
         raise ModelMismatch(
-            f"{source.repo} has {known:,} tokens a step, not {given:,}: leave out --tokens-per-step."
+            f"{source.repo} has {known:,} tokens a step, not {given:,}: leave out {option('tokens_per_step')}."
         )
     return known if given is None else given

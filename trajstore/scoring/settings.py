@@ -16,6 +16,7 @@ import transformers
 from trajstore.errors import DeviceError
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.scoring.options import ScoringOptions, Vocab
+from trajstore.spelling import as_given, option
 from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__
 
@@ -63,11 +64,13 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
     device = choose_device(options.device)
     dtype = None if options.dtype == AUTO else choose_dtype(options.dtype)
     if options.batch_tokens is not None and options.batch_tokens < 1:
-        raise DeviceError(f"--batch-tokens takes 1 or more, not {options.batch_tokens}.")
+        raise DeviceError(f"{option('batch_tokens')} takes 1 or more, not {options.batch_tokens}.")
     if options.repeat_noise < 0:
-        raise DeviceError(f"--repeat-noise takes a number of contexts, not {options.repeat_noise}.")
+        raise DeviceError(f"{option('repeat_noise')} takes a number of contexts, not {options.repeat_noise}.")
     if options.vocab not in get_args(Vocab):
-        raise DeviceError(f"There is no --vocab {options.vocab!r}; there is: {', '.join(get_args(Vocab))}.")
+        raise DeviceError(
+            f"There is no {as_given('vocab', options.vocab)}; there is: {', '.join(get_args(Vocab))}."
+        )
     provenance = Provenance(
         dtype=options.dtype,
         vocab=options.vocab,

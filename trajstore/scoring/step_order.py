@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from trajstore.errors import BadOption
 from trajstore.scoring.options import Order
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def in_order(steps: Sequence[int], order: str, shard: str | None = None) -> list
     shards may differ in order, start at any time and run again, and together they have every step. Raises `BadOption`.
     """
     if order not in get_args(Order):
-        raise BadOption("--order", order, f"one of {', '.join(get_args(Order))}")
+        raise BadOption("order", order, f"one of {', '.join(get_args(Order))}")
     ranked = coarse_to_fine(steps)
     if shard is not None:
         number, count = _shard(shard)
@@ -62,9 +63,9 @@ def _shard(asked: str) -> tuple[int, int]:
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if number >= count:
         raise BadOption(
-            "--shard",
+            "shard",
             asked,
             "I/N with I from 0 to N-1, as in 0/40 to 39/40 (with SLURM: --array=0-39 and "
-            "--shard $SLURM_ARRAY_TASK_ID/40)",
+            f"{option('shard', '$SLURM_ARRAY_TASK_ID/40')})",
         )
     return number, count

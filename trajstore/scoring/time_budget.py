@@ -27,13 +27,13 @@ SHORTEST_SPAN = 5.0
 """Seconds from a run's first slice to its last under which their times, whole seconds, tell no pace."""
 
 
-def parse_duration(time: str | float, option: str = "--budget") -> float:
-    """Return the seconds of `90`, `90s`, `15m`, `2h` or `1.5d`; raises `BadOption` with the option's name."""
+def parse_duration(time: str | float, argument: str = "budget") -> float:
+    """Return the seconds of `90`, `90s`, `15m`, `2h` or `1.5d`; raises `BadOption` with the argument's name."""
     if not isinstance(time, str):
         return float(time)
     match = _DURATION.fullmatch(time.strip())
     if match is None:
-        raise BadOption(option, time, "seconds, or a number with s, m, h or d, as in 90s, 15m, 2h, 1.5d")
+        raise BadOption(argument, time, "seconds, or a number with s, m, h or d, as in 90s, 15m, 2h, 1.5d")
     return float(match[1]) * _SECONDS[match[2]]
 
 

@@ -23,6 +23,7 @@ from trajstore.scoring.job import run
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.plan import Plan, plan
 from trajstore.scoring.report import ScoringReport
+from trajstore.spelling import option
 from trajstore.store.matrix.steps import parts, resolve
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def watch(
     where `every` is no time at all.
     """
     if every <= 0:
-        raise BadOption("--every", f"{every:g}s", "more than 0 seconds, as in 10s")
+        raise BadOption("every", f"{every:g}s", "more than 0 seconds, as in 10s")
     options = scoring_options(options, keywords)
     if options.pattern is not None:
         step_pattern(options.pattern)  # before it waits for checkpoints
@@ -243,7 +244,8 @@ def _following(steps: str | int | Sequence[int]) -> list[str]:
     for part in found:
         if part in ("log", "last"):
             raise TrajstoreError(
-                f"--steps {part} cannot be told of checkpoints to come: give all, numbers or ranges (0:10000:100)."
+                f"{option('steps', part)} cannot be told of checkpoints to come: give all, numbers or ranges "
+                "(0:10000:100)."
             )
     return found
 

@@ -15,6 +15,7 @@ import duckdb
 
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
+from trajstore.spelling import option
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.migrate import Migration
 from trajstore.store.disk import catalog_lock, digests, layout
@@ -119,7 +120,9 @@ def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckD
     if odd := [str(place) for place in places if not is_utf8(place)]:
         raise QueryError(f"The path {odd[0]} is not UTF-8, which DuckDB wants. Move your files elsewhere.")
     if absent := [str(place) for place in places if not place.is_dir()]:
-        raise QueryError(f"There is no folder {absent[0]}; --files takes the folder that holds your files.")
+        raise QueryError(
+            f"There is no folder {absent[0]}; {option('files')} takes the folder that holds your files."
+        )
     layout.check_small_files(root)
     connection = catalog.empty_session(root, places)
     try:

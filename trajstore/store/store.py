@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 
 from trajstore.argument_names import also_named
+from trajstore.choices import MatrixAlign, Missing
 from trajstore.errors import DatasetExists, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
+from trajstore.spelling import option
 from trajstore.store import drop as dropping
 from trajstore.store import lifecycle, rename
 from trajstore.store.files import append as appending
@@ -26,7 +28,7 @@ from trajstore.store.files.slices import Provenance
 from trajstore.store.groups.groups import Groups
 from trajstore.store.matrix import checkpoints
 from trajstore.store.matrix.items import align_items, stack
-from trajstore.store.matrix.matrix import Align, LossMatrix, Missing, pull
+from trajstore.store.matrix.matrix import LossMatrix, pull
 from trajstore.store.matrix.selection import Selection, datasets_of, joint_checkpoints, resolve
 from trajstore.store.matrix.steps import spec_of
 from trajstore.store.queries import named_queries
@@ -185,7 +187,7 @@ class Store(Session):
         steps: str | int | Sequence[int] = "all",
         contexts: str | None = None,
         missing: Missing = "error",
-        align: Align | Literal["item"] = "predict",
+        align: MatrixAlign = "predict",
         pad_first: bool = False,
         threads: int | None = None,
     ) -> LossMatrix:
@@ -208,8 +210,8 @@ class Store(Session):
             return pull(self.path, inputs.checkpoints, inputs.sites, missing, threads)
         if contexts is not None or pad_first:
             raise TrajstoreError(
-                "--align item does not go together with --contexts or --pad-first: an item has another context and "
-                "position in each dataset. Choose items by a group."
+                f"{option('align', 'item')} does not go together with {option('contexts')} or {option('pad_first')}: "
+                "an item has another context and position in each dataset. Choose items by a group."
             )
         selection = Selection(dataset, models, spec_of(steps))
         names = datasets_of(self, selection)

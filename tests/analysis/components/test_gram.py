@@ -177,7 +177,7 @@ def test_columns_with_a_hole_are_left_out() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(TrajstoreError, match="2 of 9 checkpoints have none in its column 3.*--missing mean"):
+    with pytest.raises(TrajstoreError, match="2 of 9 checkpoints have none in its column 3.*missing='mean'"):
         treated(holed())
     with pytest.raises(BadOption, match="center='mode'"):
         Treatment(center="mode")  # type: ignore[arg-type]

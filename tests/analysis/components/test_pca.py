@@ -99,7 +99,7 @@ def test_what_cannot_be_fitted() -> None:
         pca(matrix(np.ones((4, 5))))
     with pytest.raises(TrajstoreError, match="1 of 3 checkpoints have none in its column 0"):
         pca(matrix(np.array([[1, 2], [np.nan, 3], [0, 1]])))
-    with pytest.raises(TrajstoreError, match="--components 0"):
+    with pytest.raises(TrajstoreError, match="components=0"):
         pca(matrix(np.eye(3)), 0)
 
 

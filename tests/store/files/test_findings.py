@@ -93,7 +93,7 @@ def test_what_goes_in_comes_back(planted: Store) -> None:
 
 def test_a_finding_changes_only_on_purpose(planted: Store) -> None:
     add(planted)
-    with pytest.raises(FindingExists, match="--replace"):
+    with pytest.raises(FindingExists, match="another name, or replace it"):
         add(planted, scale=2.0)
     assert planted.finding("pca", "first").table("scores")["score"].to_list() == [0.5, -0.5]
     add(planted, scale=2.0, replace=True)

@@ -116,7 +116,7 @@ def test_parts_that_contradict_each_other(store: Store, dataset: Dataset) -> Non
         add(store, 1, 2, values=other)
     assert str(caught.value) == (
         f"m on d at step 7: at context 2, position 2 the store has the loss {ALL[6]!s}, this is {other[6]!s} "
-        "(1 of 8 differ). The slice was left as it is; to overwrite it on purpose: --replace (in Python replace=True)."
+        "(1 of 8 differ). The slice was left as it is; to overwrite it on purpose: replace=True."
     )
     assert add(store, 0).read_bytes()[:4] == data[:4]
     assert store.slice_losses("m", "d", 7)[6] == ALL[6]
@@ -267,15 +267,15 @@ def test_a_matrix_names_what_is_missing(torn: Store) -> None:
         torn.matrix("d")
     assert str(caught.value) == (
         "In the store only in part: b on d at step 8 (without contexts 1, 5). Score what is missing (trajstore score), "
-        "leave it out (--model, --dataset, --steps), choose --contexts that are there, or see what --missing of this "
+        "leave it out (models, datasets, steps), choose contexts that are there, or see what missing of this "
         "command does without it, if it has one (matrix: nan, pca: drop-columns or mean)"
     )
     with pytest.raises(MissingSlices) as caught:
         torn.matrix(["d", "e"], threads=1)
     assert str(caught.value) == (
         "Not in the store: b on d at step 16. In the store only in part: b on d at step 8 (without contexts 1, 5). "
-        "Score what is missing (trajstore score), leave it out (--model, --dataset, --steps), choose --steps that "
-        "exist, or see what --missing of this command does without it, if it has one (matrix: nan, pca: drop-columns "
+        "Score what is missing (trajstore score), leave it out (models, datasets, steps), choose steps that "
+        "exist, or see what missing of this command does without it, if it has one (matrix: nan, pca: drop-columns "
         "or mean)"
     )
 

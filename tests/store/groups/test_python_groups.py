@@ -295,7 +295,7 @@ def test_the_same_again_changes_nothing(with_bs: Store, monkeypatch: pytest.Monk
     assert with_bs.groups.add_python("bs", "mine:letters") == before
     assert done == []
     write(MODULE + "\ndef others(tokens): return tokens['text'] != LETTER")
-    with pytest.raises(GroupError, match="with another definition.*--replace"):
+    with pytest.raises(GroupError, match="with another definition.*replace=True"):
         with_bs.groups.add_python("bs", "mine:others")
     after = with_bs.groups.add_python("bs", "mine:others", "Others.", replace=True)
     assert (after.sizes, after.description) == ({"d": 3}, "Others.")

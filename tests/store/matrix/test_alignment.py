@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from tests.conftest import new_dataset
 from tests.view.report.test_report import read_data
+from trajstore.choices import Align
 from trajstore.cli import app
 from trajstore.errors import BadOption, NothingChosen, QueryError, TrajstoreError
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.token_context import examples
-from trajstore.store.matrix.matrix import Align
 from trajstore.store.queries import query
 from trajstore.store.store import Store
 from trajstore.view.report.report import write_report

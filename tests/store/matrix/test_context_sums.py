@@ -12,11 +12,12 @@ from polars.testing import assert_frame_equal
 
 from tests.conftest import PLANTED_LENGTHS, new_dataset
 from trajstore.analysis.trajectories import SCHEMA, group_trajectory, trajectories
+from trajstore.choices import Align
 from trajstore.errors import MissingSlices
 from trajstore.pipelines import trajectories as gather
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 from trajstore.store.matrix.context_sums import Units, context_sums
-from trajstore.store.matrix.matrix import Align, Sites, choose_sites
+from trajstore.store.matrix.matrix import Sites, choose_sites
 from trajstore.store.store import Store
 
 CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)

@@ -89,7 +89,7 @@ def test_what_does_not_exist(planted: Store) -> None:
         match="steps=3 matches no checkpoint of a, b on d.* 0, 1, 2, 4, 8, 16. Choose models with -m",
     ):
         planted.matrix("d", steps=3)
-    with pytest.raises(TrajstoreError, match="--contexts 9:12 lies beyond the last context, 5"):
+    with pytest.raises(TrajstoreError, match="contexts='9:12' lies beyond the last context, 5"):
         planted.matrix("d", contexts="9:12")
     with pytest.raises(TrajstoreError, match="Cannot read contexts='5'"):
         planted.matrix("d", contexts="5")
@@ -150,13 +150,13 @@ def test_steps_as_numbers_of_any_kind(planted: Store) -> None:
 
 
 def test_padding_does_not_go_with_the_tokens_after(planted: Store) -> None:
-    with pytest.raises(TrajstoreError, match="--pad-first and --align after do not go together"):
+    with pytest.raises(TrajstoreError, match="pad_first=True and align='after' do not go together"):
         planted.matrix("d", align="after", pad_first=True)
 
 
 @pytest.mark.parametrize("contexts", ["6:", "20:", "20:30"])
 def test_contexts_beyond_the_last(planted: Store, contexts: str) -> None:
-    with pytest.raises(NothingChosen, match=f"--contexts {contexts} lies beyond the last context, 5"):
+    with pytest.raises(NothingChosen, match=f"contexts={contexts!r} lies beyond the last context, 5"):
         planted.matrix("d", contexts=contexts)
     for unreadable in ("3:3", "5:3", "-2:", "7", "a:"):
         with pytest.raises(TrajstoreError, match="Cannot read contexts="):

@@ -407,7 +407,7 @@ def test_every_query_is_tested() -> None:
             "most_improved",
             {},
             MissingParameter,
-            r"needs a value for from_step \(the earlier step\).*-p from_step=",
+            r"needs a value for from_step \(the earlier step\).* from_step=",
         ),
         ("group_sizes", {"group": None}, MissingParameter, "needs a value for group"),
         ("trajectories", {"group": "null"}, UnknownName, "no group 'null'"),

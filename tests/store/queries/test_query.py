@@ -101,7 +101,7 @@ def store_count(store: Store, ask: str, **parameters: Any) -> int:
 def test_parameters_that_do_not_fit_are_named(store: Store) -> None:
     with pytest.raises(UnknownName, match=r"'\$stp'.*there is: \$model, \$step\. Did you mean \$step"):
         store.sql("SELECT $step, $model", parameters={"stp": 1, "model": 2})
-    with pytest.raises(MissingParameter, match="needs a value for model, step. Give it with: -p model=VALUE"):
+    with pytest.raises(MissingParameter, match="needs a value for model, step. Give it with: model=VALUE"):
         store.sql("SELECT $step, $model")
     with pytest.raises(UnknownName, match="there is: none"):
         store.sql("SELECT 1", parameters={"x": 1})

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
+from trajstore.choices import Center, Lacking, Precision
 from trajstore.errors import BadOption, TrajstoreError
-
-Center = Literal["all", "model"]
-Lacking = Literal["error", "drop-columns", "mean"]
-Precision = Literal["double", "single"]
+from trajstore.spelling import option
 
 _WIDTH = 1 << 12
 """Columns taken at a time."""
@@ -83,13 +81,13 @@ class Treatment:
 
     def __post_init__(self) -> None:
         """Refuse what there is not."""
-        for option, value, known in (
-            ("--center", self.center, Center),
-            ("--missing", self.missing, Lacking),
-            ("--precision", self.precision, Precision),
+        for argument, value, known in (
+            ("center", self.center, Center),
+            ("missing", self.missing, Lacking),
+            ("precision", self.precision, Precision),
         ):
             if value not in get_args(known):
-                raise BadOption(option, value, " or ".join(get_args(known)))
+                raise BadOption(argument, value, " or ".join(get_args(known)))
 
     @property
     def plain(self) -> bool:
@@ -175,8 +173,8 @@ def _prepare(first: int, block: np.ndarray, rows: Rows, treatment: Treatment, me
             at = int(lacking.any(axis=0).argmax())
             raise TrajstoreError(
                 f"This matrix lacks losses: {lacking[:, at].sum()} of {len(values)} checkpoints have none in its "
-                f"column {first + at}. Score them, leave such columns out (--missing drop-columns), or take a column's "
-                "mean for what it lacks (--missing mean)."
+                f"column {first + at}. Score them, leave such columns out ({option('missing', 'drop-columns')}), or "
+                f"take a column's mean for what it lacks ({option('missing', 'mean')})."
             )
         kept[lacking.any(axis=0) if treatment.missing == "drop-columns" else lacking.all(axis=0)] = False
         values = _filled(values, lacking, rows.parts)

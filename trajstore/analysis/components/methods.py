@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -16,10 +16,9 @@ import polars as pl
 from trajstore.analysis.components.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
 from trajstore.analysis.components.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
 from trajstore.analysis.components.sparse_pca import SparseFit, sparse_pca
+from trajstore.choices import ComponentsKind
 from trajstore.errors import BadOption
 from trajstore.progress import SILENT, Progress
-
-Kind = Literal["full", "sparse", "hybrid"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Sparsity:
 class Method:
     """What is to be found in a matrix."""
 
-    kind: Kind = "full"
+    kind: ComponentsKind = "full"
     components: int = COMPONENTS
     """To keep at most; hybrid as many of either kind."""
     treatment: Treatment = field(default_factory=Treatment)
@@ -46,8 +45,8 @@ class Method:
 
     def __post_init__(self) -> None:
         """Refuse a kind that there is not."""
-        if self.kind not in get_args(Kind):
-            raise BadOption("--method", self.kind, "full, sparse or hybrid")
+        if self.kind not in get_args(ComponentsKind):
+            raise BadOption("method", self.kind, "full, sparse or hybrid")
 
     @property
     def facts(self) -> dict[str, Any]:

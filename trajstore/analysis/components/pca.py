@@ -17,9 +17,6 @@ from trajstore.analysis.components.gram import (
     Axes,
     Bands,
     Blocks,
-    Center,
-    Lacking,
-    Precision,
     Rows,
     Treatment,
     axes,
@@ -28,8 +25,10 @@ from trajstore.analysis.components.gram import (
     prepared,
     products,
 )
+from trajstore.choices import Center, Lacking, Precision
 from trajstore.display import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.store.matrix.matrix import LossMatrix
@@ -195,10 +194,10 @@ def signs(loadings: np.ndarray) -> np.ndarray:
 def check_shape(blocks: Blocks, components: int) -> None:
     """Raise `TrajstoreError` where a matrix has too few rows, or no component is asked for."""
     if components < 1:
-        raise TrajstoreError(f"--components {components}: one at least.")
+        raise TrajstoreError(f"{option('components', components)}: one at least.")
     if blocks.shape[0] < 2:
         raise TrajstoreError(
-            f"PCA compares checkpoints, and this matrix has {blocks.shape[0]}. Choose more --steps or models."
+            f"PCA compares checkpoints, and this matrix has {blocks.shape[0]}. Choose more {option('steps')} or models."
         )
 
 

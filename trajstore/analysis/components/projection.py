@@ -14,6 +14,7 @@ import numpy as np
 
 from trajstore.analysis.components.gram import Blocks
 from trajstore.errors import TrajstoreError
+from trajstore.spelling import option
 
 _WIDTH = 1 << 12
 """Columns in float64 at a time."""
@@ -74,7 +75,7 @@ def project(blocks: Blocks, directions: int) -> Projection:
     rows = blocks.shape[0]
     if rows < 2:
         raise TrajstoreError(
-            f"PCA compares checkpoints, and this matrix has {rows}. Choose more --steps or models."
+            f"PCA compares checkpoints, and this matrix has {rows}. Choose more {option('steps')} or models."
         )
     mean, gram, total, longest = _moments(blocks)
     whole = Centred(blocks, mean)

@@ -21,6 +21,7 @@ from trajstore.analysis.components.projection import Centred, Projection, projec
 from trajstore.display import Brief
 from trajstore.errors import TrajstoreError
 from trajstore.progress import SILENT, Progress
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from typing import Self
@@ -280,13 +281,13 @@ def _values(data: np.ndarray | LossMatrix) -> np.ndarray:
 def _check_options(
     components: int, alpha: float, ridge_alpha: float, max_iter: int, tol: float, restarts: int
 ) -> None:
-    for option, value, least in (
-        ("--components", components, 1),
-        ("--alpha", alpha, 0),
-        ("--ridge-alpha", ridge_alpha, 0),
-        ("--max-iter", max_iter, 1),
-        ("--tol", tol, 0),
-        ("--restarts", restarts, 1),
+    for argument, value, least in (
+        ("components", components, 1),
+        ("alpha", alpha, 0),
+        ("ridge_alpha", ridge_alpha, 0),
+        ("max_iter", max_iter, 1),
+        ("tol", tol, 0),
+        ("restarts", restarts, 1),
     ):
         if not value >= least or not np.isfinite(value):
-            raise TrajstoreError(f"{option} {value}: {least} at least.")
+            raise TrajstoreError(f"{option(argument, value)}: {least} at least.")

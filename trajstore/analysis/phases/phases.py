@@ -29,6 +29,7 @@ import numpy as np
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.errors import BadOption, TrajstoreError
+from trajstore.spelling import option
 
 FEWEST_CHECKPOINTS = 12
 """Fewer tell no phases."""
@@ -62,7 +63,7 @@ class Curve:
         if len(self.steps) < FEWEST_CHECKPOINTS:
             raise TrajstoreError(
                 f"{self.series} has {len(self.steps)} checkpoints of {self.model}, too few to tell phases: it takes "
-                f"{FEWEST_CHECKPOINTS}. Choose more with --steps, or score them: trajstore score"
+                f"{FEWEST_CHECKPOINTS}. Choose more with {option('steps')}, or score them: trajstore score"
             )
 
     @property
@@ -108,9 +109,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.most < 0:
-            raise BadOption("--changes", str(self.most), "0 or more")
+            raise BadOption("changes", self.most, "0 or more")
         if not 0 < self.level < 1:
-            raise BadOption("--level", str(self.level), "a share between 0 and 1, as 0.95")
+            raise BadOption("level", self.level, "a share between 0 and 1, as 0.95")
 
 
 def events(curve: Curve, settings: Settings | None = None) -> list[Event]:

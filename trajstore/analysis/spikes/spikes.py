@@ -35,6 +35,7 @@ import numpy as np
 from trajstore.analysis.statistics.ar1 import simulate
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.errors import TrajstoreError
+from trajstore.spelling import option
 
 CHANCE = 0.05
 """How often noise alone may make such a spike in a curve."""
@@ -128,7 +129,7 @@ def find_spikes(means: np.ndarray, chance: float = CHANCE, seed: int = 0) -> tup
     if len(means) < FEWEST_CHECKPOINTS:
         raise TrajstoreError(
             f"{len(means)} checkpoints are too few to tell a spike from noise: it takes {FEWEST_CHECKPOINTS}. Choose "
-            "more with --steps, or say where the spike is: --window BEFORE:AT:AFTER"
+            f"more with {option('steps')}, or say where the spike is: {option('window', 'BEFORE:AT:AFTER')}"
         )
     kept: list[Spike] = []
     told = 0

@@ -29,6 +29,7 @@ from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.errors import BadOption, TrajstoreError
+from trajstore.spelling import option
 
 RATE = 0.001
 """How many of the tokens may noise alone put into either class."""
@@ -63,9 +64,9 @@ class Tolerance:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.tau is not None and not self.tau > 0:
-            raise BadOption("--tau", str(self.tau), "a number of nats above 0")
+            raise BadOption("tau", self.tau, "a number of nats above 0")
         if not 0 < self.rate < 0.5:
-            raise BadOption("--rate", str(self.rate), "a share below one half, as 0.001")
+            raise BadOption("rate", self.rate, "a share below one half, as 0.001")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def _require_enough(windows: Sequence[Window]) -> None:
     if len(windows) < FEWEST_PLACEBOS:
         raise TrajstoreError(
             f"There are {len(windows)} windows of the spike's length elsewhere, too few to tell how much a token "
-            f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with --steps, or give --tau"
+            f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with {option('steps')}, or give "
+            f"{option('tau')}"
         )
 
 

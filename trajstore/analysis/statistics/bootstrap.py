@@ -19,13 +19,12 @@ import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
+from trajstore.choices import IntervalKind
 from trajstore.errors import BadOption
-
-Kind = Literal["bootstrap", "studentised", "none"]
 
 FEWEST = 50
 """Fewer units than this in a dataset are not resampled: Student's t takes the place of the bootstrap."""
@@ -43,7 +42,7 @@ _BLOCK = 1 << 22
 class Interval:
     """How intervals are found."""
 
-    kind: Kind = "bootstrap"
+    kind: IntervalKind = "bootstrap"
     """bootstrap: percentiles, or Student's t for few units; studentised; none leaves them out."""
     level: float = 0.95
     """How often such an interval should cover the mean over all texts of the kind."""
@@ -53,14 +52,14 @@ class Interval:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        if self.kind not in get_args(Kind):
-            raise BadOption("--ci", str(self.kind), "bootstrap, studentised or none")
+        if self.kind not in get_args(IntervalKind):
+            raise BadOption("ci", self.kind, "bootstrap, studentised or none")
         if not 0 < self.level < 1:
-            raise BadOption("--level", str(self.level), "a share between 0 and 1, as 0.95")
+            raise BadOption("level", self.level, "a share between 0 and 1, as 0.95")
         if self.resamples < 100:
-            raise BadOption("--resamples", str(self.resamples), "100 or more")
+            raise BadOption("resamples", self.resamples, "100 or more")
         if self.seed < 0:
-            raise BadOption("--seed", str(self.seed), "0 or more")
+            raise BadOption("seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)

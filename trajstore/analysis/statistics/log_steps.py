@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajstore.errors import TrajstoreError
+from trajstore.spelling import option
 
 LEAST_STEPS = 10
 """Fewer checkpoints tell no shape."""
@@ -37,7 +38,7 @@ class Schedule:
         if len(numbers) < LEAST_STEPS:
             raise TrajstoreError(
                 f"{len(numbers)} checkpoints are too few to tell a shape: it takes {LEAST_STEPS}. Choose more with "
-                "--steps, or score them: trajstore score"
+                f"{option('steps')}, or score them: trajstore score"
             )
         if numbers[0] < 0 or (np.diff(numbers) <= 0).any():
             raise ValueError("steps must ascend from 0 or above")

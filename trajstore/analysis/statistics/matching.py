@@ -30,7 +30,7 @@ class Matched:
 def check_features(on: Sequence[str]) -> None:
     """Raise `BadOption` unless these are some of `FEATURES`, each once."""
     if not on or len(set(on)) < len(on) or not set(on) <= set(FEATURES):
-        raise BadOption("--on", ",".join(on), f"{' or '.join(FEATURES)}, or both joined by a comma")
+        raise BadOption("on", ",".join(on), f"{' or '.join(FEATURES)}, or both joined by a comma")
 
 
 def cells(
@@ -44,7 +44,7 @@ def cells(
     """
     check_features(on)
     if position_bins is not None and position_bins < 1:
-        raise BadOption("--position-bins", str(position_bins), "a number of bins, 1 at least")
+        raise BadOption("position_bins", position_bins, "a number of bins, 1 at least")
     columns = []
     if "position" in on:
         wide = position.astype(np.int64)

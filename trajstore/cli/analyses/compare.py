@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.choices import Missing
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
@@ -23,6 +24,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_json,
     print_table,
@@ -79,7 +81,7 @@ def compare(
         bool, typer.Option("--groups/--no-groups", help="Ask which groups are enriched among the outliers.")
     ] = True,
     missing: Annotated[
-        str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+        Missing, choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
     ] = "error",
     keep: Annotated[
         bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
@@ -140,9 +142,9 @@ def compare(
     check_plot(plot)
     if prefix is not None and check_group_name(prefix) and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
-    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
-    question = Question(step, group, tuple(against or ()), outliers, groups, missing, interval)  # type: ignore[arg-type]
-    selection = Selection(dataset, None, steps, contexts, align)  # type: ignore[arg-type]
+    interval = Interval(ci, level, resamples, seed)
+    question = Question(step, group, tuple(against or ()), outliers, groups, missing, interval)
+    selection = Selection(dataset, None, steps, contexts, align)
     with open_store(store) as opened:
         named = named_models(opened, models)
         if keep and len(named) != 2:

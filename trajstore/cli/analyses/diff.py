@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.choices import IntervalKind, Missing
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
@@ -26,6 +27,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_json,
     print_table,
@@ -62,8 +64,8 @@ Least = Annotated[
     float, typer.Option(metavar="NATS", help="With --relative: losses below this count as this much.")
 ]
 Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, and as many that rose most.")]
-Missing = Annotated[
-    str, typer.Option(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+MissingOption = Annotated[
+    Missing, choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 Out = Annotated[
@@ -102,7 +104,7 @@ def steps(
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
-    missing: Missing = "error",
+    missing: MissingOption = "error",
     ci: MeansCiOption = "bootstrap",
     level: LevelOption = 0.95,
     resamples: ResamplesOption = 1000,
@@ -130,7 +132,7 @@ def steps(
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
-    selection = Selection(dataset, model, spec, contexts, align)  # type: ignore[arg-type]
+    selection = Selection(dataset, model, spec, contexts, align)
     asked = DiffOptions("steps", (), tuple(group or ()), selection, how)
     _run(store, asked, top, out, name, replace, plot, as_json)
 
@@ -153,7 +155,7 @@ def models(
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
-    missing: Missing = "error",
+    missing: MissingOption = "error",
     ci: MeansCiOption = "bootstrap",
     level: LevelOption = 0.95,
     resamples: ResamplesOption = 1000,
@@ -177,7 +179,7 @@ def models(
     from trajstore.pipelines.trajectories import Selection
 
     how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
-    selection = Selection(dataset, None, spec, contexts, align)  # type: ignore[arg-type]
+    selection = Selection(dataset, None, spec, contexts, align)
     asked = DiffOptions("models", (first, second), tuple(group or ()), selection, how)
     _run(store, asked, top, out, name, replace, plot, as_json)
 
@@ -205,7 +207,7 @@ def prompts(
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
-    missing: Missing = "error",
+    missing: MissingOption = "error",
     ci: MeansCiOption = "bootstrap",
     level: LevelOption = 0.95,
     resamples: ResamplesOption = 1000,
@@ -241,8 +243,8 @@ def _how(
     relative: bool,
     least: float,
     top: int,
-    missing: str,
-    ci: str,
+    missing: Missing,
+    ci: IntervalKind,
     level: float,
     resamples: int,
     seed: int,
@@ -253,8 +255,8 @@ def _how(
     from trajstore.pipelines.differences.diff import KEPT
     from trajstore.pipelines.differences.differences import How
 
-    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
-    return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)  # type: ignore[arg-type]
+    interval = Interval(ci, level, resamples, seed)
+    return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)
 
 
 def _run(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.choices import Align, IntervalKind, MatrixAlign, Missing
 from trajstore.cli.name_lists import (
     complete_datasets,
     complete_groups,
@@ -18,6 +19,7 @@ from trajstore.cli.name_lists import (
 from trajstore.cli.output import (
     DEFAULT_STORE,
     StoreOption,
+    choice,
     open_store,
     say,
     size,
@@ -77,15 +79,13 @@ Contexts = Annotated[
     str | None, typer.Option(metavar="FIRST:END", help="Contexts, as Python slices: 0:50 is the first fifty.")
 ]
 AlignOption = Annotated[
-    str,
-    typer.Option(
-        metavar="predict|after", help="The loss of the group's tokens, or of the tokens after them."
-    ),
+    Align,
+    choice(metavar="predict|after", help="The loss of the group's tokens, or of the tokens after them."),
 ]
-CiOption = Annotated[str, typer.Option(metavar="bootstrap|none", help="Intervals, or none.")]
+CiOption = Annotated[IntervalKind, choice(metavar="bootstrap|none", help="Intervals, or none.")]
 MeansCiOption = Annotated[
-    str,
-    typer.Option(
+    IntervalKind,
+    choice(
         metavar="bootstrap|studentised|none",
         help="Intervals: percentiles, studentised (wider, for skewed contexts), or none.",
     ),
@@ -137,8 +137,8 @@ def matrix(
     steps: Steps = "all",
     contexts: Contexts = None,
     align: Annotated[
-        str,
-        typer.Option(
+        MatrixAlign,
+        choice(
             metavar="predict|after|item",
             help="The loss of the group's tokens, or of the tokens after them; item: the same columns for datasets "
             "of the same items.",
@@ -147,7 +147,7 @@ def matrix(
     pad_first: Annotated[
         bool, typer.Option("--pad-first", help="Give position 0, which has no loss, a column of zeros.")
     ] = False,
-    missing: Annotated[str, typer.Option(metavar="error|nan", help="What a missing slice is.")] = "error",
+    missing: Annotated[Missing, choice(metavar="error|nan", help="What a missing slice is.")] = "error",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Export losses as a matrix: rows are checkpoints (model, step), columns tokens (dataset, context, position).
@@ -166,7 +166,7 @@ def matrix(
     check_matrix_target(out)
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
-        pulled = opened.matrix(datasets, model, group, steps, contexts, missing, align, pad_first)  # type: ignore[arg-type]
+        pulled = opened.matrix(datasets, model, group, steps, contexts, missing, align, pad_first)
     files = save_matrix(pulled, out)
     rows, columns = pulled.values.shape
     kind = "checkpoints and datasets" if align == "item" else "checkpoints"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.choices import Center, ComponentsKind, Lacking, Precision, X
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
@@ -21,6 +22,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_json,
     print_table,
@@ -49,8 +51,8 @@ def pca(
     contexts: Contexts = None,
     align: AlignOption = "predict",
     method: Annotated[
-        str,
-        typer.Option(
+        ComponentsKind,
+        choice(
             metavar="full|sparse|hybrid",
             help="Components of all tokens, of few tokens each, or full ones and then sparse ones of what those leave.",
         ),
@@ -60,23 +62,23 @@ def pca(
         typer.Option(min=1, help="Components to keep, hybrid as many of either kind [default: 10]."),
     ] = None,
     center: Annotated[
-        str,
-        typer.Option(metavar="all|model", help="Take the mean over all rows, or each model's from its own."),
+        Center,
+        choice(metavar="all|model", help="Take the mean over all rows, or each model's from its own."),
     ] = "all",
     scale: Annotated[
         bool, typer.Option("--scale", help="Divide each centred column by its standard deviation.")
     ] = False,
     precision: Annotated[
-        str,
-        typer.Option(
+        Precision,
+        choice(
             metavar="double|single",
             help="Of dot products within blocks of tokens, which are added up in double: single takes about half the "
             "time, and is off by 1e-8 of the largest.",
         ),
     ] = "double",
     missing: Annotated[
-        str,
-        typer.Option(
+        Lacking,
+        choice(
             metavar="error|drop-columns|mean",
             help="What is done where a slice is missing: stop, leave those tokens out, or take their mean for it.",
         ),
@@ -110,10 +112,8 @@ def pca(
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
     plot: PlotOption = None,
     x: Annotated[
-        str,
-        typer.Option(
-            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
-        ),
+        X,
+        choice(metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."),
     ] = "step",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -150,19 +150,19 @@ def pca(
     with open_store(store) as opened:
         datasets = tuple(dataset or (() if update is not None else scored_datasets(opened, model)))
         before = Asked.read(opened.finding(KIND, update).facts) if update is not None else None
-        require_known(opened, x, datasets, model, steps, before)  # type: ignore[arg-type]
+        require_known(opened, x, datasets, model, steps, before)
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
             place = Place(update, replace=True)
             found = bring_up_to_date(opened, update, changes, bars())
         else:
-            selection = Selection(datasets, model, steps or "all", contexts, align)  # type: ignore[arg-type]
-            treatment = Treatment(center, scale, missing, precision)  # type: ignore[arg-type]
+            selection = Selection(datasets, model, steps or "all", contexts, align)
+            treatment = Treatment(center, scale, missing, precision)
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
-            how = Method(method, components or COMPONENTS, treatment, sparsity)  # type: ignore[arg-type]
+            how = Method(method, components or COMPONENTS, treatment, sparsity)
             place = request(Asked.of(datasets, selection, group), how).place(opened, name, replace=replace)
             found = compute(opened, selection, group, how, bars())
-        found = found.along(x)  # type: ignore[arg-type]
+        found = found.along(x)
         found.keep(place.name, replace=place.replace)
         tokens = found.top_tokens(top)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.choices import By
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,
@@ -24,6 +25,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_json,
     print_rows,
@@ -57,7 +59,7 @@ def phases(
         ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
+        By | None, choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
     ] = None,
     measure: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A measure of the models; may be given again.")
@@ -117,8 +119,8 @@ def phases(
         tuple(dict.fromkeys(groups or ())),
         tuple(dict.fromkeys(measure or ())),
         Induction(induction, late, early) if induction else None,
-        Selection(dataset, model, steps, contexts, align),  # type: ignore[arg-type]
-        Comparison(by, minus, minus_model),  # type: ignore[arg-type]
+        Selection(dataset, model, steps, contexts, align),
+        Comparison(by, minus, minus_model),
         Interval(level=level, resamples=resamples, seed=seed),
         changes,
     )

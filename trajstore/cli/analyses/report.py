@@ -50,7 +50,7 @@ def report(
             dataset=dataset,
             models=model,
             groups=group,
-            align=align,  # type: ignore[arg-type]
+            align=align,
             contexts=worst or contexts,
             worst=worst is not None,
             marks=marks(mark),

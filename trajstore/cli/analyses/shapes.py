@@ -84,7 +84,7 @@ def shapes(
     check_plot(plot)
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
-        selection = Selection(datasets, model, steps, contexts, align)  # type: ignore[arg-type]
+        selection = Selection(datasets, model, steps, contexts, align)
         asked = Asked.of(datasets, selection, group or (), seed)
         place = asked.request.place(opened, name, replace=replace)
         found = fit(opened, selection, group or (), seed, bars())

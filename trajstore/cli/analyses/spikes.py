@@ -140,7 +140,7 @@ def spikes(
     search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
-        selection = Selection(datasets, opened.models([model]), steps, contexts, align)  # type: ignore[arg-type]
+        selection = Selection(datasets, opened.models([model]), steps, contexts, align)
         asked = Asked.of(datasets, selection, group)
         place = request(asked, search).place(opened, name, replace=replace)
         kept = place.name
@@ -172,7 +172,7 @@ def _window(text: str | None) -> tuple[int, int, int] | None:
         return None
     parts = text.split(":")
     if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise BadOption("--window", text, "three steps, BEFORE:AT:AFTER")
+        raise BadOption("window", text, "three steps, BEFORE:AT:AFTER")
     before, at, after = (int(part) for part in parts)
     return before, at, after
 

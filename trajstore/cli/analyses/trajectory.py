@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.choices import By, X
 from trajstore.cli.analyses.kept import check_plot, draw
 from trajstore.cli.analyses.matrix import (
     AlignOption,
@@ -24,6 +25,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_chart,
     print_rows,
@@ -64,16 +66,16 @@ def trajectory(
         ),
     ] = None,
     by: Annotated[
-        str | None,
-        typer.Option(
+        By | None,
+        choice(
             metavar="dataset|model",
             help="model: one curve for each model, all tokens of its datasets pooled; dataset: one for each dataset, "
             "the mean of its models [default: one for each model on each dataset].",
         ),
     ] = None,
     x: Annotated[
-        str,
-        typer.Option(
+        X,
+        choice(
             metavar="step|tokens|flops",
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
@@ -113,11 +115,11 @@ def trajectory(
     check_plot(plot)
     if text and as_json:
         raise typer.BadParameter("give --text or --json, and not both")
-    interval = Interval(ci, level, resamples, seed)  # type: ignore[arg-type]
-    comparison = Comparison(by, minus, minus_model)  # type: ignore[arg-type]
-    selection = Selection(dataset, model, steps, contexts, align)  # type: ignore[arg-type]
+    interval = Interval(ci, level, resamples, seed)
+    comparison = Comparison(by, minus, minus_model)
+    selection = Selection(dataset, model, steps, contexts, align)
     with open_store(store) as opened:
-        found = compute(opened, groups, selection, comparison, interval, x, bars())  # type: ignore[arg-type]
+        found = compute(opened, groups, selection, comparison, interval, x, bars())
     if text:
         print_chart(*found.charts())
     elif as_json or plot is None:

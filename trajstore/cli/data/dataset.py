@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.choices import Prompting
 from trajstore.cli.name_lists import complete_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,
@@ -13,6 +14,7 @@ from trajstore.cli.output import (
     JsonOption,
     StoreOption,
     bars,
+    choice,
     open_store,
     print_json,
     print_rows,
@@ -50,8 +52,8 @@ def add(
         bool, typer.Option("--stream", help="Stream a Hugging Face dataset instead of downloading it.")
     ] = False,
     prompting: Annotated[
-        str | None,
-        typer.Option(
+        Prompting | None,
+        choice(
             metavar="zero|few",
             help="Of problems: one a context, or those of a category one after another.",
         ),
@@ -98,7 +100,7 @@ def add(
             new = problem_dataset(
                 source,
                 tokenizer,
-                prompting,  # type: ignore[arg-type]
+                prompting,
                 path=path,
                 problems=problems,
                 length=length,

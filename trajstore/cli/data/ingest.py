@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
+from trajstore.cli.spelling import CommandLineSpelling
 from trajstore.display import count
+from trajstore.spelling import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +109,7 @@ def ingest(
         raise typer.BadParameter("give --step or --steps-file, and not both")
     columns = _columns(mapped or [])
     numbers = None if step is None else _numbers(step)
-    with open_store(store) as opened:
+    with spelled(CommandLineSpelling(columns="--map")), open_store(store) as opened:
         from trajstore.importers.ingest import ingest as take
         from trajstore.importers.request import steps_in
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from trajstore.cli.output import CommandGroup, JsonOption, print_rows, say
+
+if TYPE_CHECKING:
+    from trajstore.measures.definitions import MeasureDefinition
 
 
 def list_(as_json: JsonOption = False) -> None:
@@ -15,6 +20,7 @@ def list_(as_json: JsonOption = False) -> None:
       trajstore measure list
     """
     from trajstore.measures.definitions import available
+    from trajstore.spelling import option
 
     measures, problems = available()
     rows = [
@@ -23,7 +29,7 @@ def list_(as_json: JsonOption = False) -> None:
             "formula": each.definition.formula,
             "unit": each.definition.unit,
             "axes": ", ".join(each.definition.axes),
-            "score with": each.definition.option or f"--measures {each.definition.name}",
+            "score with": option(*_argument(each.definition)),
             "package": each.package,
         }
         for each in measures
@@ -31,6 +37,11 @@ def list_(as_json: JsonOption = False) -> None:
     print_rows(rows, as_json)
     for problem in problems:
         say(str(problem), needed=True)
+
+
+def _argument(definition: MeasureDefinition) -> tuple[str, str]:
+    """The argument of `score` that asks for a measure, and its value."""
+    return (definition.argument, "K") if definition.argument else ("measures", definition.name)
 
 
 def register(app: typer.Typer) -> None:

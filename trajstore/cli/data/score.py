@@ -113,7 +113,7 @@ def score(
     from trajstore.scoring.plan import plan as make_plan
 
     if executor not in ("local", "ray"):
-        raise BadOption("--executor", executor, "local or ray")
+        raise BadOption("executor", executor, "local or ray")
     if executor != "ray" and (address or num_cpus):
         raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
     if executor == "ray" and options.threads:
@@ -140,8 +140,8 @@ def score(
                 model,
                 datasets,
                 options,
-                every=10.0 if every is None else parse_duration(every, "--every"),
-                idle=None if idle is None else parse_duration(idle, "--idle"),
+                every=10.0 if every is None else parse_duration(every, "every"),
+                idle=None if idle is None else parse_duration(idle, "idle"),
                 until=until,
                 progress=progress,
             )

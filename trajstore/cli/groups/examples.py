@@ -60,7 +60,7 @@ def examples(
     from trajstore.pipelines.token_context import examples as draw
 
     with open_store(store) as opened:
-        found = draw(opened, name, n, dataset, width, seed, align, loss)  # type: ignore[arg-type]
+        found = draw(opened, name, n, dataset, width, seed, align, loss)
     if as_json:
         print_json(_as_json(found))
         return

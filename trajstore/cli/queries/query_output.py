@@ -47,7 +47,7 @@ def given(parameters: Sequence[str] | None) -> dict[str, str]:
         name, equals, value = each.partition("=")
         name = name.strip().removeprefix("$")
         if not equals or not name.isidentifier():
-            raise BadOption("-p", each, "NAME=VALUE, as in -p step=512")
+            raise BadOption("p", each, "NAME=VALUE, as in -p step=512")
         found[name] = value
     return found
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from trajstore.choices import Prompting
 from trajstore.datasets.generated_mathematics import (
     algebra,
     arithmetic,
@@ -27,9 +28,10 @@ from trajstore.datasets.generated_mathematics import (
     probability,
 )
 from trajstore.datasets.problems import GENERATED
-from trajstore.datasets.prompts import Problem, Prompting, prompt_dataset
+from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.progress import Progress
@@ -74,7 +76,9 @@ def mathematics_dataset(
     `TokenizerNotFound`.
     """
     if problems < 1 or seed < 0:
-        raise BadDataset(f"{problems} problems with seed {seed}: --problems is 1 or more, --seed 0 or more.")
+        raise BadDataset(
+            f"{problems} problems with seed {seed}: {option('problems')} is 1 or more, {option('seed')} 0 or more."
+        )
     made = [problem for category in CATEGORIES for problem in draw(category, problems, seed)]
     source: Source = {"source": GENERATED, "problems": problems, "seed": seed, "generator": GENERATOR}
     return prompt_dataset(made, tokenizer, prompting, length=length, source=source, progress=progress)

@@ -25,6 +25,7 @@ from trajstore.analysis.comparison import (
 from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.statistics.enrichment import enrichment, holm
+from trajstore.choices import Missing
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
 from trajstore.pipelines.comparison.result import (
     CORRELATIONS,
@@ -42,7 +43,7 @@ from trajstore.pipelines.differences.differences import Chosen, How, Part, diffe
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
-from trajstore.store.matrix.matrix import Missing, column_labels
+from trajstore.store.matrix.matrix import column_labels
 from trajstore.store.matrix.selection import Selection, sites_by_group
 from trajstore.store.matrix.steps import near
 
@@ -140,7 +141,7 @@ def _grounds(
     for name, steps in shared_steps(store, models, chosen, progress).items():
         dataset = store.dataset(name)
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
-        at = _one_step("--step", asked.step, shared, f"{' and '.join(models)} on {name}")
+        at = _one_step("step", asked.step, shared, f"{' and '.join(models)} on {name}")
         try:
             (sites,) = sites_by_group(store, chosen, name, groups).values()
         except NothingChosen as error:
@@ -166,23 +167,23 @@ def _against(store: Store, models: Sequence[str], asked: Question, ground: Groun
     for each in asked.against or [f"{model}@last" for model in models]:
         name, at, step = each.rpartition("@")
         if not at or not name:
-            raise BadOption("--against", each, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
+            raise BadOption("against", each, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
         if name not in (known := store.model_names()):
             raise UnknownName("model", name, known)
         steps = store.steps(name, ground.dataset)
-        found.append((name, _one_step("--against", step, steps, f"{name} on {ground.dataset}")))
+        found.append((name, _one_step("against", step, steps, f"{name} on {ground.dataset}")))
     return list(dict.fromkeys(found))
 
 
-def _one_step(option: str, asked: str, steps: Sequence[int], where: str) -> int:
-    """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the option."""
+def _one_step(argument: str, asked: str, steps: Sequence[int], where: str) -> int:
+    """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the argument."""
     if asked == "last" and steps:
         return steps[-1]
     if asked != "last" and not asked.isdecimal():
-        raise BadOption(option, asked, "one step, or last")
+        raise BadOption(argument, asked, "one step, or last")
     if asked == "last" or int(asked) not in steps:
         close = [] if asked == "last" else near(int(asked), list(steps))
-        raise UnknownStep(asked, where, close, option=option)
+        raise UnknownStep(asked, where, close, argument=argument)
     return int(asked)
 
 

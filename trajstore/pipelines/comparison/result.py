@@ -14,6 +14,7 @@ import polars as pl
 from trajstore.analysis.comparison import STATISTICS, Density, check_share
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import SCHEMA as ENRICHMENT
+from trajstore.choices import Missing
 from trajstore.pipelines.finding_facts import (
     Request,
     Result,
@@ -24,7 +25,7 @@ from trajstore.pipelines.finding_facts import (
 )
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.matrix.context_sums import Units
-from trajstore.store.matrix.matrix import Missing, Sites
+from trajstore.store.matrix.matrix import Sites
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

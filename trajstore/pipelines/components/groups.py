@@ -32,9 +32,7 @@ def component_groups(
     facts = store.finding(KIND, finding).facts
     align, found = facts["asked"]["align"], len(facts["zeros"])
     if component is not None and not 1 <= component <= found:
-        raise BadOption(
-            "--component", str(component), f"a number from 1 to {found}, as {finding} has {found}"
-        )
+        raise BadOption("component", component, f"a number from 1 to {found}, as {finding} has {found}")
     names = list(groups) if groups else store.groups.names()
     frames: list[pl.DataFrame] = []
     progress.start("loadings", len(names), "groups")

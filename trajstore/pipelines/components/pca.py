@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.components.gram import Rows, products
-from trajstore.analysis.components.methods import Found, Kind, Method, find
+from trajstore.analysis.components.methods import Found, Method, find
 from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
+from trajstore.choices import ComponentsKind
 from trajstore.errors import listed
 from trajstore.pipelines.finding_facts import (
     Request,
@@ -37,7 +38,7 @@ from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
 
 if TYPE_CHECKING:
-    from trajstore.pipelines.training_progress import X
+    from trajstore.choices import X
     from trajstore.store.store import Store
 
 KIND = "pca"
@@ -198,7 +199,7 @@ def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Foun
     }
 
 
-def _explained(kind: Kind) -> tuple[str, ...]:
+def _explained(kind: ComponentsKind) -> tuple[str, ...]:
     """What has to be said of the variances of a method."""
     return (*(("full", "sparse") if kind == "hybrid" else (kind,)), "ratio")
 

@@ -18,6 +18,7 @@ from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
 from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_now, resolve, sites_of
 from trajstore.progress import SILENT, Progress
+from trajstore.spelling import option
 from trajstore.store.matrix.blocks import BLOCK_BYTES
 from trajstore.store.matrix.matrix import Sites
 
@@ -142,7 +143,7 @@ def _require_unchanged(store: Store, made: Finding, inputs: Inputs, before: Inpu
 def _stale(made: Finding, reason: str) -> TrajstoreError:
     return TrajstoreError(
         f"The finding {made.name} cannot be brought up to date: {reason} than those it was made of. Make it anew with "
-        "the options it was made with (trajstore finding show) and --replace."
+        f"the options it was made with (trajstore finding show) and {option('replace')}."
     )
 
 
@@ -160,14 +161,14 @@ def _method(made: Finding, asked: int | None) -> Method:
     why = [
         words
         for words, true in (
-            (f"--method {facts['method']}", facts["method"] != "full"),
-            ("--scale", treatment.scale),
-            (f"--missing {treatment.missing}", treatment.missing != "error"),
+            (option("method", facts["method"]), facts["method"] != "full"),
+            (option("scale"), treatment.scale),
+            (option("missing", treatment.missing), treatment.missing != "error"),
         )
         if true
     ]
     if why:
-        raise BadOption("--update", made.name, f"a finding that was made without {' and '.join(why)}")
+        raise BadOption("update", made.name, f"a finding that was made without {' and '.join(why)}")
     return Method("full", asked or facts["components"], treatment)
 
 

@@ -12,6 +12,7 @@ from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.differences.differences import Chosen, Part
 from trajstore.progress import SILENT, Progress
+from trajstore.spelling import option
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.items import align_items
@@ -42,8 +43,8 @@ def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection |
     pairs = {dataset: stepwise(of_dataset) for dataset, of_dataset in rows.items()}
     if not any(pairs.values()):
         raise NothingChosen(
-            f"--steps {chosen.steps} takes in a single step of each model, where a difference needs two. Give more: "
-            "--steps 512,1000 or --steps log"
+            f"{option('steps', chosen.steps)} takes in a single step of each model, where a difference needs two. Give "
+            f"more: {option('steps', '512,1000')} or {option('steps', 'log')}"
         )
     return _of_datasets(store, groups, chosen, {name: found for name, found in pairs.items() if found})
 
@@ -211,11 +212,12 @@ def _prompted_apart(
     if same.all():
         raise NothingChosen(
             f"Every item has the same tokens before it in {first} and {second}, so that all differences are exactly 0. "
-            "Show them: --all-items"
+            f"Show them: {option('all_items', True)}"
         )
     progress.say(
         f"Left out: {items:,} of {every:,} items, which have the same tokens before them in {first} and {second}, as "
-        "few-shot problems without an example; their differences are exactly 0. Keep them: --all-items."
+        "few-shot problems without an example; their differences are exactly 0. Keep them: "
+        f"{option('all_items', True)}."
     )
     kept = np.flatnonzero(~same)
     return [_some(each, kept) for each in sites], columns[kept]

@@ -16,13 +16,14 @@ import polars as pl
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, sums_by_context
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import trajectories
+from trajstore.choices import Missing
 from trajstore.display import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
 from trajstore.pipelines.matrix_inputs import SLICES
 from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, Units
-from trajstore.store.matrix.matrix import Job, LossMatrix, Missing, Sites, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import Job, LossMatrix, Sites, each_slice, take_with_facts
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.errors import GroupError
+from trajstore.spelling import option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 ADDED = "Chosen by losses."
-"""How descriptions of groups end that analyses of losses add, whatever their names (--prefix)."""
+"""How descriptions of groups end that analyses of losses add, whatever their names."""
 
 
 def slug(name: str) -> str:
@@ -39,7 +40,8 @@ def require_groups_free(store: Store, names: Iterable[str], prefix: str, kind: s
     if taken := {name for name in taken if own not in groups.definition(name).description}:
         raise GroupError(
             f"There is a group {min(taken)!r} already, of other tokens for all that is known, and nothing was written. "
-            f"To keep both, have the new names begin otherwise: --prefix {prefix}. To put these in its place: --replace"
+            f"To keep both, have the new names begin otherwise: {option('prefix', prefix)}. To put "
+            f"these in its place: {option('replace', True)}"
         )
 
 

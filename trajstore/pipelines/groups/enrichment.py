@@ -11,13 +11,14 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import enrichment
+from trajstore.choices import Align
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import ADDED
 from trajstore.progress import SILENT, Progress
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.groups.chosen_by_losses import selected_by
 from trajstore.store.matrix.context_sums import Units
-from trajstore.store.matrix.matrix import Align, Sites, choose_sites
+from trajstore.store.matrix.matrix import Sites, choose_sites
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

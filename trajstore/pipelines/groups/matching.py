@@ -12,6 +12,7 @@ from trajstore.analysis.statistics.matching import FEATURES, cells, check_featur
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import NewGroup, add_groups, slug
+from trajstore.spelling import option
 from trajstore.store.catalog import expressions
 from trajstore.store.catalog.dependencies import Foundations
 
@@ -130,5 +131,5 @@ def _nothing(groups: tuple[str, str], counts: pl.DataFrame) -> GroupError:
     ]
     return GroupError(
         f"No token of {sizes[0]} has a match in {sizes[1]} in the same dataset, so nothing was added. Wider cells "
-        "match more: --position-bins 8, or --on frequency."
+        f"match more: {option('position_bins', 8)}, or {option('on', 'frequency')}."
     )

@@ -24,6 +24,7 @@ from trajstore.scoring.plan_check import check_plan
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
+from trajstore.spelling import current, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,9 @@ def run_on_ray(
         path, run_id = str(store.path.resolve()), settings.provenance.run
 
         def make() -> Any:
-            return actor.remote(path, plan, tokenizers, run_id, num_cpus, on_worker, SILENT, _WITHOUT_STORE)
+            return actor.remote(
+                path, plan, tokenizers, run_id, num_cpus, on_worker, current(), SILENT, _WITHOUT_STORE
+            )
 
         driver = Driver(ray, make, places, store, plan, progress)
         progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
@@ -101,8 +104,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise ExecutorError(
                     f"Ray cannot be reached{f' at {address}' if address else ''}: {error}. Start a cluster (ray start "
-                    "--head, and ray start --address HOST:6379 on the other machines), or leave out --address to use "
-                    "this machine alone."
+                    "--head, and ray start --address HOST:6379 on the other machines), or leave out "
+                    f"{option('address')} to use this machine alone."
                 ) from error
         try:
             yield ray
@@ -119,6 +122,7 @@ def _places(resources: dict[str, float], device: str, num_cpus: int) -> tuple[in
     if places < 1:
         each = f"{num_cpus} CPU{'s' * (num_cpus > 1)}{' and a GPU' * wants_gpu}"
         raise ExecutorError(
-            f"The Ray cluster has {cpus} CPUs and {gpus} GPUs: no room for a worker with {each} (--num-cpus, --device)."
+            f"The Ray cluster has {cpus} CPUs and {gpus} GPUs: no room for a worker with {each} "
+            f"({option('num_cpus')}, {option('device')})."
         )
     return places, int(wants_gpu)

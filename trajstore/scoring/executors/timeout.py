@@ -19,6 +19,7 @@ from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.executors.worker import Outcome, Worker
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.time_budget import duration
+from trajstore.spelling import current, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.time_budget import Budget
+    from trajstore.spelling import Spelling
     from trajstore.store.store import Store
 
 START = 600.0
@@ -51,7 +53,7 @@ class TimedJob:
         self.store, self.plan, self.progress = store, plan, progress
         self.limit = options.timeout_seconds or 0.0
         inner = replace(options, timeout=None, budget=None)
-        self._arguments = (str(store.path), plan, tokenizers, run_id, _threads(), inner)
+        self._arguments = (str(store.path), plan, tokenizers, run_id, _threads(), inner, current())
         self._child: _Child | None = None
         self._counts = ScoringReport()
 
@@ -132,14 +134,14 @@ class _Child:
             problem = self._answer(START, "a process to score in did not start")
         except (TimeoutError, EOFError) as error:
             self.end()
-            raise ScoringStopped(f"Scoring with --timeout: {error}") from error
+            raise ScoringStopped(f"Scoring with {option('timeout')}: {error}") from error
         except BaseException:
             self.end()
             raise
         if problem:
             self.end()
             raise ScoringStopped(
-                f"Scoring with --timeout takes a process of its own, which cannot begin. {problem}"
+                f"Scoring with {option('timeout')} takes a process of its own, which cannot begin. {problem}"
             )
 
     def score(self, pending: Pending, following: Pending | None, seconds: float) -> Outcome:
@@ -171,7 +173,8 @@ class _Child:
             else:
                 return value
         raise TimeoutError(
-            f"{what} within {duration(seconds)} (--timeout), so its process was ended; what it had finished is kept"
+            f"{what} within {duration(seconds)} ({option('timeout')}), so its process was ended; what it had "
+            "finished is kept"
         )
 
     def _messages(self, end: float) -> Iterator[tuple[str, Any]]:
@@ -220,11 +223,12 @@ def _serve(
     run_id: str | None,
     threads: int,
     options: ScoringOptions,
+    spelling: Spelling,
 ) -> None:
     """Score what comes over a wire until it is closed, in a process made for it; arguments as of `Worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's business, who then ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker(path, plan, tokenizers, run_id, threads, options, _Told(wire))
+    worker = Worker(path, plan, tokenizers, run_id, threads, options, spelling, _Told(wire))
     wire.send(("ready", worker.start()))
     while True:
         try:

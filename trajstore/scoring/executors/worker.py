@@ -13,6 +13,7 @@ from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable
 from trajstore.progress import SILENT
 from trajstore.scoring.job import ScoringJob
 from trajstore.scoring.settings import choose_settings
+from trajstore.spelling import spelled
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.report import ScoringReport
+    from trajstore.spelling import Spelling
 
 
 @dataclass(frozen=True)
@@ -47,38 +49,42 @@ class Worker:
         run_id: str | None,
         threads: int,
         options: ScoringOptions,
+        spelling: Spelling,
         progress: Progress = SILENT,
         without_store: str = "",
     ) -> None:
-        """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's.
+        """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's. `spelling`
+        is that of its messages.
 
         `without_store` says what to see to where the store cannot be opened.
         """
         self.progress, self.without_store = progress, without_store
         self.path, self.plan, self.tokenizers, self.run_id = path, plan, tokenizers, run_id
-        self.threads, self.options = threads, options
+        self.threads, self.options, self.spelling = threads, options, spelling
 
     def start(self) -> str | None:
         """Open the store and make sure of the device; gives the reason where that cannot be done."""
         import torch
 
         torch.set_num_threads(self.threads)
-        try:
-            settings = choose_settings(self.options, self.run_id)
-        except DeviceError as error:
-            return str(error)
-        try:
-            self.job = ScoringJob(
-                Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
-            )
-        except Exception as error:
-            return f"{told(error)} {self.without_store}".rstrip()
+        with spelled(self.spelling):
+            try:
+                settings = choose_settings(self.options, self.run_id)
+            except DeviceError as error:
+                return str(error)
+            try:
+                self.job = ScoringJob(
+                    Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
+                )
+            except Exception as error:
+                return f"{told(error)} {self.without_store}".rstrip()
         return None
 
     def score(self, pending: Pending, following: Pending | None) -> Outcome:
         """Make a checkpoint's missing slices; meanwhile the one that follows is got ready."""
         try:
-            self.job.score(pending, following)
+            with spelled(self.spelling):
+                self.job.score(pending, following)
         except UnfitContext as error:
             return Outcome(unfit=str(error))
         except NotCausal as error:

@@ -29,7 +29,7 @@ DEFINITIONS = "views, macros and groups"
 
 @dataclass(frozen=True)
 class Migration:
-    """One line of `migrate --list`."""
+    """A migration, and when it was applied."""
 
     name: str
     """The file's stem, or `DEFINITIONS`."""

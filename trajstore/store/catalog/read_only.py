@@ -15,7 +15,8 @@ from functools import cache
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.errors import CommandLine, QueryError, shortened
+from trajstore.errors import QueryError, shortened
+from trajstore.spelling import speaks_python
 from trajstore.store.catalog import parse_trees
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
@@ -263,7 +264,7 @@ def explained(error: Exception) -> str:
             "as what they point to). Open a folder of your own files to it with: trajstore sql --files DIR (in Python "
             "files=[DIR])"
         )
-    elif isinstance(error, duckdb.CatalogException) and not CommandLine.active and "able with name" in text:
+    elif isinstance(error, duckdb.CatalogException) and speaks_python() and "able with name" in text:
         text += (
             "\nA query sees no variables of Python. Offer it a frame by a name: store.register('mine', frame), then "
             "FROM mine"

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
-from trajstore.schema import LOWEST_LOSS
+from trajstore.schema import LOWEST_LOSS, PASS_COLUMNS
+from trajstore.spelling import option
 from trajstore.store import loss_limits
 from trajstore.store.disk import layout
 from trajstore.store.files import slices
@@ -56,7 +57,7 @@ def append(
     if not allow_large and (large := loss_limits.hardly_nats(flat, dataset.tokenizer.size)) is not None:
         raise BadLosses(
             f"{what}: these losses are hardly nats: {large}. Nothing was written: {loss_limits.OTHER_UNITS}, and "
-            "losses that are right as they are want --allow-large (in Python allow_large=True)."
+            f"losses that are right as they are want {option('allow_large', True)}."
         )
     if provenance.time is None:
         provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -181,9 +182,9 @@ def _checked_columns(
         raise BadLosses(f"{what}: {', '.join(columns)} can only be kept beside the losses of all contexts.")
     kept = {}
     for name, given in columns.items():
-        if name not in slices.COLUMNS:
+        if name not in PASS_COLUMNS:
             raise BadLosses(
-                f"{what}: {name!r} is not kept beside the loss; there are {', '.join(slices.COLUMNS)}."
+                f"{what}: {name!r} is not kept beside the loss; there are {', '.join(PASS_COLUMNS)}."
             )
         given = _detached(given)
         nested = len(given) and np.ndim(given[0]) == 1
@@ -197,7 +198,7 @@ def _checked_columns(
             raise BadLosses(
                 f"{what}: {name} has numbers that are not finite, or below 0. Nothing was written."
             )
-        kept[name] = values.astype(slices.COLUMNS[name])
+        kept[name] = values.astype(PASS_COLUMNS[name])
     return kept
 
 

@@ -23,20 +23,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
-from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
+from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, PASS_COLUMNS
 from trajstore.store import loss_limits
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import models
 from trajstore.store.files.datasets import Dataset, numbers
 
-COLUMNS = {"rank": np.dtype(np.int32), "entropy": np.dtype(np.float32)}
-"""What a slice may hold beside the loss: the target's rank (0 is likeliest), the prediction's entropy (nats)."""
-
 
 def _schema(columns: Iterable[str] = ()) -> pa.Schema:
-    """The columns of a slice that holds these of `COLUMNS`, required: a matrix is pulled a quarter faster so."""
+    """The columns of a slice that holds these of `PASS_COLUMNS`, required: a matrix is pulled a quarter faster so."""
     keys = [("context", pa.int32()), ("position", pa.int32()), ("loss", pa.float32())]
-    more = [(name, pa.from_numpy_dtype(COLUMNS[name])) for name in COLUMNS if name in set(columns)]
+    more = [
+        (name, pa.from_numpy_dtype(np.dtype(PASS_COLUMNS[name])))
+        for name in PASS_COLUMNS
+        if name in set(columns)
+    ]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in [*keys, *more]])
 
 
@@ -115,7 +116,7 @@ def encode(
 ) -> memoryview:
     """The bytes of a slice's file.
 
-    `keys` are context and position of each loss, both int32 (losses,); `columns` those of `COLUMNS` that are kept
+    `keys` are context and position of each loss, both int32 (losses,); `columns` those of `PASS_COLUMNS` that are kept
     beside the loss, (losses,) each.
     """
     columns = columns or {}
@@ -220,13 +221,13 @@ def is_complete(path: Path) -> bool:
 
 
 def kept_columns(path: Path) -> tuple[str, ...]:
-    """Those of `COLUMNS` that a slice holds; raises `DamagedFile`."""
+    """Those of `PASS_COLUMNS` that a slice holds; raises `DamagedFile`."""
     with open_slice(path) as file:
-        return tuple(name for name in COLUMNS if name in file.schema_arrow.names)
+        return tuple(name for name in PASS_COLUMNS if name in file.schema_arrow.names)
 
 
 def read_column(path: Path, dataset: Dataset, name: str) -> np.ndarray | None:
-    """One of `COLUMNS` of a slice, (n_losses,) in canonical order; None where it was not kept.
+    """One of `PASS_COLUMNS` of a slice, (n_losses,) in canonical order; None where it was not kept.
 
     Raises as `read_losses`.
     """
@@ -333,5 +334,5 @@ def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> S
 def publish_empty(root: Path) -> None:
     """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
     folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
-    for name, columns in (("slice.parquet", ()), ("columns.parquet", COLUMNS)):
+    for name, columns in (("slice.parquet", ()), ("columns.parquet", PASS_COLUMNS)):
         layout.ensure(root, folder / name, digests.parquet(_schema(columns).empty_table()))

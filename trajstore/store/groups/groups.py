@@ -137,8 +137,8 @@ class Groups:
         new = Definition(name, body, (description or header).strip())
         if new.is_table:
             raise GroupError(
-                f"{body} is how a kept table is read, and no definition. Give its sites: --sites FILE or --python "
-                "MODULE:FUNCTION."
+                f"{body} is how a kept table is read, and no definition. Give its sites: trajstore group add NAME "
+                "--sites FILE, or --python MODULE:FUNCTION"
             )
         other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
@@ -163,7 +163,8 @@ class Groups:
         found = _CALL.fullmatch(call)
         if not found:
             raise GroupError(
-                f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with --sql."
+                f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with: "
+                "trajstore group add NAME --sql QUERY"
             )
         macros = "FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
         rows = self._session.sql(f"SELECT DISTINCT function_name {macros}").fetchall()

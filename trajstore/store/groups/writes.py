@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from trajstore.errors import GroupError
+from trajstore.spelling import option
 from trajstore.store.catalog import catalog, group_views
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
@@ -89,7 +90,7 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
         return
     raise GroupError(
         f"There is a group {new.name!r} with another {'description' if same else 'definition'}. Put this one in its "
-        f"place: --replace (in Python replace=True), drop it first: trajstore group drop {new.name}, or choose another "
+        f"place: {option('replace', True)}, drop it first: trajstore group drop {new.name}, or choose another "
         "name."
     )
 

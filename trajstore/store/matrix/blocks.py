@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from trajstore.choices import Missing
 from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.matrix import Job, Missing, Sites, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import Job, Sites, each_slice, take_with_facts
 
 BLOCK_BYTES = 600 << 20
 """Most memory of a block."""

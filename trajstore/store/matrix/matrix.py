@@ -11,21 +11,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import polars as pl
 
+from trajstore.choices import Align, Missing
 from trajstore.display import Brief, of_checkpoints, of_names
-from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs, typed
+from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import GROUP_NAME
+from trajstore.spelling import as_given, option
 from trajstore.store.disk import layout
 from trajstore.store.files import slices
 from trajstore.store.files.datasets import Dataset
-
-Align = Literal["predict", "after"]
-Missing = Literal["error", "nan"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,10 +80,10 @@ def context_range(text: str, n_contexts: int) -> tuple[int, int]:
         low, high = -1, None
     if not colon or low < 0 or (high is not None and high <= low):
         raise TrajstoreError(
-            f"Cannot read {typed('--contexts', text)}. It takes a text FIRST:END, as in 0:50 for the first fifty."
+            f"Cannot read {as_given('contexts', text)}. It takes a text FIRST:END, as in 0:50 for the first fifty."
         )
     if low >= n_contexts:
-        raise NothingChosen(f"--contexts {text} lies beyond the last context, {n_contexts - 1}.")
+        raise NothingChosen(f"{option('contexts', text)} lies beyond the last context, {n_contexts - 1}.")
     return low, n_contexts if high is None else min(high, n_contexts)
 
 
@@ -92,8 +91,8 @@ def check_align(align: str) -> None:
     """Raise unless `align` says which losses a group's tokens stand for."""
     if align not in get_args(Align):
         raise TrajstoreError(
-            f"{typed('--align', align)}: there is predict (the token's own loss) and after (the next token's), and for "
-            "matrix item (the same columns for datasets of the same items)."
+            f"{as_given('align', align)}: there is predict (the token's own loss) and after (the next token's), and "
+            "for matrix item (the same columns for datasets of the same items)."
         )
 
 
@@ -111,7 +110,8 @@ def choose_sites(
     check_align(align)
     if pad_first and align == "after":
         raise TrajstoreError(
-            "--pad-first and --align after do not go together: a position 0 follows no token. Leave one of them out."
+            f"{option('pad_first', True)} and {option('align', 'after')} do not go together: a position 0 follows no "
+            "token. Leave one of them out."
         )
     starts = dataset.offsets[:-1]
     chosen = np.ones(dataset.n_tokens, dtype=bool)
@@ -209,7 +209,7 @@ def each_slice(
     Raises `MissingSlices`, after the work where it is for partial slices, unless `missing` is "nan"; else as the work.
     """
     if missing not in ("error", "nan"):
-        raise TrajstoreError(f"{typed('--missing', missing)}: there is error and nan.")
+        raise TrajstoreError(f"{as_given('missing', missing)}: there is error and nan.")
     jobs, absent = _jobs(root, checkpoints, sites)
     if absent and missing == "error":
         partial = [job for job in jobs if not slices.is_complete(job.path)]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from trajstore.argument_names import also_named
+from trajstore.choices import Align, Missing
 from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep
 from trajstore.progress import Progress
@@ -20,8 +21,6 @@ from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
 from trajstore.store.matrix.matrix import (
-    Align,
-    Missing,
     Sites,
     check_align,
     choose_sites,

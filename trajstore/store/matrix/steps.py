@@ -1,4 +1,4 @@
-"""The SPEC of `--steps`: which of the checkpoints that exist are meant.
+"""The SPEC of steps: which of the checkpoints that exist are meant.
 
 `all`; `last`; `log` (0, then for each power of two the existing step nearest to it in log, each once, and the
 last); numbers; inclusive ranges of existing steps `A:B`, `A:`, `:B`, with a stride in steps `A:B:EVERY`. Commas
@@ -21,18 +21,18 @@ def resolve(
     existing: Sequence[int],
     where: str,
     hint: str = "",
-    option: str = "--steps",
+    argument: str = "steps",
 ) -> list[int]:
     """The steps meant, sorted and each once.
 
     `existing` are the steps there are, `where` names what they belong to in messages ("pythia-70m on docs"), `hint`
-    what mends it, `option` how the SPEC was given. Raises `BadSteps` for a text that cannot be read and `UnknownStep`
+    what mends it, `argument` how the SPEC was given. Raises `BadSteps` for a text that cannot be read and `UnknownStep`
     for one that matches nothing.
     """
     steps = sorted(set(existing))
     chosen: set[int] = set()
     for part in parts(spec):
-        chosen.update(_one(part, _Asked(steps, where, hint, option)))
+        chosen.update(_one(part, _Asked(steps, where, hint, argument)))
     return sorted(chosen)
 
 
@@ -43,13 +43,13 @@ class _Asked:
     steps: list[int]
     where: str
     hint: str
-    option: str
+    argument: str
 
     def unknown(self, part: str, close: Sequence[int]) -> UnknownStep:
-        return UnknownStep(part, self.where, close, self.hint, self.option)
+        return UnknownStep(part, self.where, close, self.hint, self.argument)
 
     def bad(self, part: str) -> BadSteps:
-        return BadSteps(part, self.option)
+        return BadSteps(part, self.argument)
 
 
 def parts(spec: str | int | Sequence[int]) -> list[str]:

@@ -12,13 +12,14 @@ from functools import cache
 from typing import get_args
 
 from trajstore import sql_headers, sqlfiles
+from trajstore.choices import Align
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
+from trajstore.spelling import QueryParameter
 from trajstore.sql_headers import Column, Parameter
 from trajstore.store.disk import layout
 from trajstore.store.files import coverage, findings
 from trajstore.store.groups.groups import Groups
-from trajstore.store.matrix.matrix import Align
 from trajstore.store.matrix.steps import resolve
 from trajstore.store.session import Session
 
@@ -124,7 +125,7 @@ def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
 
 def _align(parameter: Parameter, value: Value) -> str:
     if value not in get_args(Align):
-        raise BadOption(f"-p {parameter.name}", str(value), sql_headers.KINDS[parameter.kind])
+        raise BadOption(QueryParameter(parameter.name), value, sql_headers.KINDS[parameter.kind])
     return str(value)
 
 
@@ -133,7 +134,7 @@ def _number(parameter: Parameter, value: Value) -> int | float:
     try:
         return int(str(value)) if parameter.kind == "integer" else float(str(value))
     except ValueError:
-        raise BadOption(f"-p {parameter.name}", str(value), sql_headers.KINDS[parameter.kind]) from None
+        raise BadOption(QueryParameter(parameter.name), value, sql_headers.KINDS[parameter.kind]) from None
 
 
 def _slices(session: Session, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:
@@ -157,7 +158,7 @@ def _step(session: Session, parameter: Parameter, value: Value, slices: Sequence
     where = (
         f"{listed(sorted({model for model, _ in slices}))} on {listed(sorted({name for _, name in slices}))}"
     )
-    found = resolve(asked, existing, where, option=f"-p {parameter.name}")
+    found = resolve(asked, existing, where, argument=QueryParameter(parameter.name))
     if len(found) != 1:
-        raise BadOption(f"-p {parameter.name}", asked, "one step, or last")
+        raise BadOption(QueryParameter(parameter.name), asked, "one step, or last")
     return found[0]

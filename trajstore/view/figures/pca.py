@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.pipelines.training_progress import X
+    from trajstore.choices import X
     from trajstore.view.charts.chart import Mark, Symbol
 
 SCORES_SHOWN = 3

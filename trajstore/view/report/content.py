@@ -17,12 +17,13 @@ import polars as pl
 from trajstore.analysis.components.gram import Rows, Treatment, products
 from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
 from trajstore.analysis.trajectories import trajectories
+from trajstore.choices import Align
 from trajstore.errors import TrajstoreError
 from trajstore.pipelines.token_context import with_context
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
-from trajstore.store.matrix.matrix import Align, Sites, choose_sites, column_labels, pull, row_labels
+from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, row_labels
 from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
 from trajstore.view.figures.pca import pca_charts

@@ -20,9 +20,9 @@ from trajstore.version import __version__
 if TYPE_CHECKING:
     import numpy as np
 
+    from trajstore.choices import Align
     from trajstore.progress import Progress
     from trajstore.store.files.coverage import Coverage
-    from trajstore.store.matrix.matrix import Align
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Mark
     from trajstore.view.report.content import Content, Subject
