@@ -5,20 +5,21 @@ Measures nothing. Writing a section leaves the others as they are.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import machine
-from benchmarks.synthetic import HOW, Family
+from benchmarks.synthetic import HOW, SUITE, Family, Size
 from benchmarks.timing import HEADER, Row, show
 from benchmarks.works import WORKS
 from trajstore.output_files import write_whole
 
 if TYPE_CHECKING:
-    from benchmarks.scale import Grown, Shape
     from benchmarks.subprocesses import Cost
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -77,6 +78,35 @@ def peers_section(family: Family, command: str, pinned: bool, rows: Sequence[Row
     """The section of the rows beside peers, as Markdown."""
     table = markdown([HEADER, *(row.cells for row in rows)])
     return f"## {PEERS}\n\n{_INTRO}\n{listed(_facts(family, command, pinned))}\n{table}\n{_NOTES}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A store of models with equally many steps, at most those of the suite."""
+
+    models: int
+    size: Size
+    """Of one model."""
+
+    @property
+    def rows(self) -> int:
+        """Losses in all."""
+        return self.models * self.size.rows
+
+    @classmethod
+    def of(cls, rows: int, contexts: int, tokens: int) -> Shape:
+        """The smallest store of at least so many rows in as few models as can be."""
+        columns = Size(1, contexts, tokens).columns
+        models = math.ceil(rows / (len(SUITE) * columns))
+        return cls(models, Size(math.ceil(rows / (models * columns)), contexts, tokens))
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A store and what each of `WORKS` took in it."""
+
+    shape: Shape
+    costs: list[Cost]
 
 
 def scale_section(grown: Sequence[Grown], runs: int, command: str, pinned: bool) -> str:

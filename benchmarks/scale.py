@@ -8,11 +8,9 @@ numbers of rows, only print unless --out is given.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +19,10 @@ from benchmarks import machine, page
 from benchmarks.bulk import copy_model, copy_names
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
+from benchmarks.page import Grown, Shape
 from benchmarks.peers import THREADS
 from benchmarks.subprocesses import Cost, apart
-from benchmarks.synthetic import SUITE, Size, make_family
+from benchmarks.synthetic import make_family
 from benchmarks.works import WORKS, Target, cost
 
 FULL_ROWS, QUICK_ROWS = [10**7, 10**8, 10**9], [10**4, 10**5]
@@ -34,35 +33,6 @@ FULL_RUNS, QUICK_RUNS = 3, 1
 
 _BYTES_A_ROW = 4
 """On disk, with a margin."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A store of models with equally many steps, at most those of the suite."""
-
-    models: int
-    size: Size
-    """Of one model."""
-
-    @property
-    def rows(self) -> int:
-        """Losses in all."""
-        return self.models * self.size.rows
-
-    @classmethod
-    def of(cls, rows: int, contexts: int, tokens: int) -> Shape:
-        """The smallest store of at least so many rows in as few models as can be."""
-        columns = Size(1, contexts, tokens).columns
-        models = math.ceil(rows / (len(SUITE) * columns))
-        return cls(models, Size(math.ceil(rows / (models * columns)), contexts, tokens))
-
-
-@dataclass(frozen=True)
-class Grown:
-    """A store and what each of `WORKS` took in it."""
-
-    shape: Shape
-    costs: list[Cost]
 
 
 def measure(shape: Shape, runs: int, say: Callable[[str], None]) -> Grown:

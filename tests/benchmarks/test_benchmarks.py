@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import page
 from benchmarks.bulk import copy_model, copy_names
-from benchmarks.scale import Grown, Shape
+from benchmarks.page import Grown, Shape
 from benchmarks.subprocesses import Cost
 from benchmarks.synthetic import DATASET, MODEL, Size, make_family
 from benchmarks.works import WORKS

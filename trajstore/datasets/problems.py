@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trajstore.choices import Prompting
+from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from trajstore.progress import Progress
     from trajstore.store.files.datasets import NewDataset, Source
 
-GENERATED = "generated-mathematics"
-"""School mathematics from trajstore's own generators."""
-PUBLISHED = "dm-mathematics"
-"""DeepMind's published files under a path; without a path, an older name of `GENERATED`."""
 FIELDS = ("category", "question", "answer")
 PER_CATEGORY = 10
 """Problems of a category, where a source has more than anyone wants."""
@@ -39,11 +36,6 @@ PER_CATEGORY = 10
 _LINE_FEED = 10
 _LISTED = 5
 """Bad lines that are named with their reasons."""
-
-
-def is_problem_source(source: str) -> bool:
-    """Whether a source is one of problems whatever the options, rather than of texts."""
-    return source in (GENERATED, PUBLISHED)
 
 
 def problem_dataset(

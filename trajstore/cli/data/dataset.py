@@ -85,7 +85,8 @@ def add(
     with open_store(store) as opened:
         check_name("dataset", name)
         from trajstore.datasets.build import build_dataset
-        from trajstore.datasets.problems import GENERATED, PUBLISHED, is_problem_source, problem_dataset
+        from trajstore.datasets.problem_sources import GENERATED, PUBLISHED, is_problem_source
+        from trajstore.datasets.problems import problem_dataset
 
         if is_problem_source(source) or (prompting is not None and source.endswith(".jsonl")):
             if prompting is None or contexts or column != "text" or split or config or revision or stream:

@@ -27,7 +27,7 @@ from trajstore.datasets.generated_mathematics import (
     polynomials,
     probability,
 )
-from trajstore.datasets.problems import GENERATED
+from trajstore.datasets.problem_sources import GENERATED
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
