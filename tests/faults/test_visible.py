@@ -127,6 +127,7 @@ WALK = {
     "dataset list": ["", "--json"],
     "dataset show": ["d", "d --json", f"{Q}"],
     "dataset drop": [f"{Q}", "d"],
+    "measure list": ["", "--json"],
     "model list": ["", "--json"],
     "model show": ["a", "a --json", f"{Q}"],
     "model rename": [f"a {Q}", f"{Q} a", "a z"],
