@@ -544,13 +544,13 @@ def test_wrong_input_is_refused_with_what_exists(scored: Store, runs: Path) -> N
     model = str(runs / "run")
     for error, message, call in [
         (UnknownName, "no dataset 'f' here; there is: d, e", lambda: plan(scored, model, ["f"])),
-        (BadDataset, "--dataset NAME", lambda: plan(scored, model, [])),
+        (BadDataset, "datasets=NAME", lambda: plan(scored, model, [])),
         (UnknownStep, "steps=3 matches no checkpoint of .*: 0, 1, 2, 4", lambda: plan(scored, model, ["d"], steps=3)),
         (BadName, "cannot be a model name", lambda: plan(scored, model, ["d"], name="a/b")),
         (CheckpointError, "no subfolder named after a step", lambda: plan(scored, str(runs), ["d"])),
-        (DeviceError, "no --dtype 'int8'; there is: float32", lambda: score(scored, model, ["d"], dtype="int8")),
+        (DeviceError, "no dtype='int8'; there is: float32", lambda: score(scored, model, ["d"], dtype="int8")),
         (DeviceError, "no device 'tpu'", lambda: score(scored, model, ["d"], device="tpu")),
-        (DeviceError, "--attention nope cannot be used", lambda: score(scored, model, ["d"], attention="nope")),
+        (DeviceError, "attention='nope' cannot be used", lambda: score(scored, model, ["d"], attention="nope")),
         (DeviceError, "takes 1 or more, not 0", lambda: score(scored, model, ["d"], batch_tokens=0)),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):

@@ -161,11 +161,11 @@ def _weights(snapshot: Path) -> set[Path]:
 
 
 def _blob(path: Path) -> Path:
-    """What a link in a snapshot points to, itself a link where repositories share the file."""
+    """Return the target of a link in a snapshot, itself a link where repositories share the file."""
     # Path.resolve() would follow the second link too, and Path.absolute() would keep '..'.
     return Path(os.path.abspath(path.parent / path.readlink())) if path.is_symlink() else path  # noqa: PTH100
 
 
 def _locks() -> Path:
-    """Where the Hub's client keeps its locks."""
+    """Return the folder of the Hub client's locks."""
     return hub.cache() / ".locks"

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's folder is complete: the configuration and all files of weights, each in its full length.
+"""Checks that a checkpoint's folder is complete: the configuration and all files of weights, in their full length.
 
 A safetensors file says in its header how long it is, an index which shards there are, and a .bin file is a zip archive,
 whose directory stands at its end. What is still being written elsewhere in the folder shows between two looks.
@@ -32,14 +32,14 @@ Look = frozenset[tuple[str, int, int]]
 
 
 def look(folder: Path) -> Look:
-    """The files in a folder as they are now; raises `OSError` where it is gone."""
+    """Return the files in a folder as they are now; raises `OSError` where it is gone."""
     with os.scandir(folder) as entries:
         facts = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
     return frozenset((name, each.st_size, each.st_mtime_ns) for name, each in facts)
 
 
 def why_incomplete(folder: Path) -> str | None:
-    """What of a checkpoint is missing or cut off, or None; raises `OSError` where it goes away meanwhile."""
+    """Return what of a checkpoint is missing or cut off, or None; raises `OSError` where it goes away meanwhile."""
     if (folder / MARKER).exists():
         return f"it holds {MARKER}: the Trainer is saving it, or was stopped while it was"
     try:
@@ -62,7 +62,7 @@ def why_incomplete(folder: Path) -> str | None:
 
 
 def _index_problem(index: Path) -> str | None:
-    """Why an index of shards cannot be followed, or None."""
+    """Return why an index of shards cannot be followed, or None."""
     try:
         shards = set(_json(index)["weight_map"].values())
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -72,7 +72,7 @@ def _index_problem(index: Path) -> str | None:
 
 
 def _has_full_length(file: Path) -> bool:
-    """Whether a file of weights is as long as it says; a .bin that is no zip archive does not say."""
+    """Return whether a file of weights is as long as it says; a .bin that is no zip archive does not say."""
     if file.suffix == ".safetensors":
         header = safetensors_header(file)
         return header is not None and safetensors_end(file, header) == file.stat().st_size

@@ -40,7 +40,7 @@ _NO_SIZE = re.compile(
 
 @dataclass(frozen=True)
 class Held:
-    """How much the files of weights can hold."""
+    """The sizes of tensors that the files of weights can hold."""
 
     tensors: int
     numbers: int
@@ -104,7 +104,7 @@ def check_parameters(folder: Path, files: Iterable[Path], *, trust_remote_code: 
 
 
 def _held(files: Iterable[Path]) -> Held:
-    """What files of weights hold; of those that do not say, as many as their bytes."""
+    """Return what files of weights hold; of those that do not say, as many as their bytes."""
     tensors, numbers, known = 0, 0, True
     for file in files:
         size = file.stat().st_size

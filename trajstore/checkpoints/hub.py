@@ -40,7 +40,7 @@ class Refs:
 
 
 def names_path(name: str) -> bool:
-    """Whether a name can only be a path and no repository: `./a`, `~/a`, `/a`, `a/`, `a/b/c`, `a.txt`."""
+    """Return whether a name can only be a path and no repository: `./a`, `~/a`, `/a`, `a/`, `a/b/c`, `a.txt`."""
     return (
         name in (".", "..")
         or name.startswith(("./", "../", "/", "~"))
@@ -50,7 +50,7 @@ def names_path(name: str) -> bool:
 
 
 def quickly(ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises; `TimeoutError` where that takes longer than `QUICK_SECONDS`.
+    """Return what `ask` returns, or raise what it raises; `TimeoutError` where that takes longer than `QUICK_SECONDS`.
 
     A time limit of the Hub's client holds for each address of a host and leaves out the look-up of its name.
     """
@@ -70,7 +70,7 @@ def quickly(ask: Callable[[], T]) -> T:
 
 
 def unavailable(repo: str, revision: str | None = None) -> str | None:
-    """Why the Hub does not give a model repository, asked once and quickly; None where it does."""
+    """Return why the Hub does not give a model repository, asked once and quickly; None where it does."""
     from huggingface_hub import HfApi
 
     try:
@@ -120,7 +120,7 @@ def cache() -> Path:
 
 
 def cache_folder(repo: str) -> Path:
-    """Where it keeps a model repository."""
+    """Return the folder in which it keeps a model repository."""
     return cache() / ("models--" + repo.replace("/", "--"))
 
 
@@ -176,7 +176,7 @@ def download_bytes(repo: str, revision: str) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, else its class, without its advice and its closing full stop."""
+    """Return a library's error message, else its class, without its advice and its closing full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
 

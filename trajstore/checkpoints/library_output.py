@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Inside:
-    """How many blocks are open, in all threads: what they silence is the whole process's."""
+    """The number of open blocks, in all threads: what they silence is the whole process's."""
 
     lock = threading.Lock()
     count = 0

@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def local(self) -> bool:
-        """Whether it is a folder of this machine and not a revision on the Hub."""
+        """Return whether it is a folder of this machine and not a revision on the Hub."""
         return self.commit is None
 
     def present(self) -> Path | None:
@@ -174,7 +174,7 @@ def _not_built(folder: Path, error: Exception) -> CheckpointError:
 
 
 def _kind(folder: Path) -> str:
-    """What a checkpoint's configuration calls the model."""
+    """Return the model's type in a checkpoint's configuration."""
     named = read_config(folder).get("model_type")
     return f"of the type {named}" if isinstance(named, str) else "of another type"
 

@@ -139,7 +139,7 @@ class _Work:
             raise
 
     def _has_room(self) -> bool:
-        """Whether the cache has room for the checkpoint, made if need be."""
+        """Return whether the cache has room for the checkpoint, made if need be."""
         if self._limit is None:
             return True
         size = hub.download_bytes(self.checkpoint.location, self.checkpoint.revision)

@@ -30,7 +30,7 @@ _failing: set[str] = set()
 
 
 def patiently(ask: Callable[[], T], stopped: Callable[[], bool] = lambda: False) -> T:
-    """What `ask` returns or raises, asked up to five times where what it raises may pass.
+    """Return what `ask` returns, asked up to five times where what it raises may pass.
 
     It is not asked again once `stopped` is true.
     """
@@ -65,7 +65,7 @@ def pause(seconds: float, stopped: Callable[[], bool]) -> None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may go well a little later."""
+    """Return whether the same request may go well a little later."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

@@ -1,4 +1,4 @@
-"""What a revision's or a folder's name says: the stage of training, the step, and the tokens seen, as far as it does.
+"""Names of revisions and folders, parsed: the stage of training, the step, and the tokens seen, as far as they say.
 
 Forms: `step1000`, `step_1000`, `step-1000`, `checkpoint-1000`; with the tokens behind them, `step1000-tokens4B`; with a
 stage in front, `stage2-ingredient1-step11931-tokens100B`. Tokens in a name are rounded, up or down.
@@ -38,7 +38,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Revision:
-    """What a name says."""
+    """A parsed name of a revision or folder."""
 
     stage: str
     """Such as `stage2-ingredient1`; empty where the name has only a step."""
@@ -50,7 +50,7 @@ class Revision:
 
 
 def parse_revision(name: str, stages: Collection[str] = ()) -> Revision | None:
-    """What a revision or folder is named after, or None; `stages` are names of stages other than `stageN…`."""
+    """Return the parsed name of a revision or folder, or None; `stages` are names of stages other than `stageN…`."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -64,7 +64,7 @@ def parse_revision(name: str, stages: Collection[str] = ()) -> Revision | None:
 
 
 def step_pattern(text: str) -> re.Pattern[str]:
-    """What matches names of steps such as `epoch_{step}`, the step as its group; a * stands for any characters.
+    """Return the pattern of names such as `epoch_{step}`, the step as its group; a * stands for any characters.
 
     Raises `BadOption` where {step} is not in it once.
     """

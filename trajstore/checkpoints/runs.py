@@ -52,7 +52,7 @@ class CheckpointSource:
 
     @property
     def local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Return whether it is a folder of this machine."""
         return self.checkpoints[0].local
 
     @property
@@ -62,7 +62,7 @@ class CheckpointSource:
 
     @property
     def run(self) -> KnownRun | None:
-        """What is published of the run."""
+        """Return the published facts of the run, or None."""
         return self.stages.run
 
     @property
@@ -106,7 +106,7 @@ def find_checkpoints(model: str, pattern: str | None = None) -> CheckpointSource
 
 
 def _split(model: str) -> tuple[str, str | None]:
-    """What a run is called, and the stage behind the last dot, if one is meant."""
+    """Return a run's name, and the stage behind the last dot, if one is meant."""
     called, _, stage = model.rpartition(".")
     if not called or Path(model).expanduser().exists() or run_named(model) is not None:
         return model, None
@@ -170,7 +170,7 @@ def _runs_below(folder: Path, names: _Names) -> str:
 
 @dataclass(frozen=True)
 class _Names:
-    """How steps are named: by a pattern, else in the usual ways."""
+    """The naming of steps: a pattern, else the usual ways."""
 
     pattern: str | None
 
@@ -178,14 +178,14 @@ class _Names:
         return STEP_NAMES if self.pattern is None else option("pattern", self.pattern)
 
     def parse(self, name: str, stages: Collection[str] = ()) -> Revision | None:
-        """What a name says, or None; `stages` as for `parse_revision`. Raises `BadOption` for a bad pattern."""
+        """Return the parsed name, or None; `stages` as for `parse_revision`. Raises `BadOption` for a bad pattern."""
         if self.pattern is None:
             return parse_revision(name, stages)
         match = step_pattern(self.pattern).fullmatch(name)
         return Revision("", int(match[1])) if match else None
 
     def hint(self, names: Iterable[str]) -> str:
-        """What to add where names follow a pattern of their own; empty where that is not seen."""
+        """Return advice where names follow a pattern of their own; empty where none is seen."""
         likely = likely_pattern(names)
         return f" If the number in their names is the step: {as_given('pattern', likely)}." if likely else ""
 
@@ -227,7 +227,7 @@ def _source(
 
 
 def _single_checkpoint(folder: Path) -> str:
-    """What to do with a folder that is one checkpoint and not a run."""
+    """Return advice for a folder that is one checkpoint and not a run."""
     named = parse_revision(folder.name)
     if not (folder / "config.json").exists():
         return ""

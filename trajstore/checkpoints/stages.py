@@ -89,7 +89,7 @@ class Stages:
         return tokens_seen(end, tokens_per_step, self.tokens_before(parent, tokens_per_step))
 
     def _known(self, stage: str) -> Stage | None:
-        """What is published of a stage."""
+        """Return the published facts of a stage, or None."""
         return next((each for each in self.run.stages if each.name == stage), None) if self.run else None
 
     def _end(self, stage: str) -> Revision | None:
@@ -103,6 +103,6 @@ class Stages:
 
 
 def _number(stage: str) -> int:
-    """Where a stage comes among the others: the number in its name, else before them."""
+    """Return the place of a stage among the others: the number in its name, else before them."""
     match = STAGE.fullmatch(stage)
     return int(match[1]) if match else 0

@@ -81,7 +81,7 @@ class KnownBad:
     """Address of whoever found it."""
 
     def holds(self, repo: str, stage: str, step: int) -> bool:
-        """Whether a revision is one of these."""
+        """Return whether a revision is one of these."""
         there = repo in self.repos and stage == self.stage
         return there and any(first <= step <= last for first, last in self.steps)
 
@@ -117,7 +117,7 @@ def find(name: str) -> tuple[Suite, tuple[KnownRun, ...]]:
 
 
 def known_run(repo: str) -> KnownRun | None:
-    """What suites.toml says of a Hub repository, or None."""
+    """Return the entry of a Hub repository in suites.toml, or None."""
     return _by("repo").get(repo)
 
 
@@ -127,7 +127,7 @@ def run_named(name: str) -> KnownRun | None:
 
 
 def known_bad(repo: str, step: int, stage: str = "") -> str | None:
-    """Why a revision's weights are said not to be what its name says, with the source; None where nothing is known."""
+    """Return why a revision's weights are known not to be what its name says, with the source, or None."""
     run = known_run(repo)
     if run is None:
         return None

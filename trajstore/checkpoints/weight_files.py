@@ -97,7 +97,7 @@ def check_regular(path: Path) -> None:
 
 
 def safetensors_header(file: Path) -> dict[str, Any] | None:
-    """What a safetensors file says of each of its tensors; None where the header is cut off or is none."""
+    """Return the header of a safetensors file, with an entry for each tensor; None where it is cut off or is none."""
     with file.open("rb") as start:
         length = int.from_bytes(start.read(8), "little")
         if length > min(_LONGEST_HEADER, file.stat().st_size):

@@ -95,7 +95,7 @@ class _Taken:
         self.before = torch.cuda.memory_allocated(device)
 
     def tokens_that_fit(self, tokens: int) -> int:
-        """How many tokens there is room for, where this many took what was taken since."""
+        """Return the number of tokens that there is room for, where this many took what was taken since."""
         device = self.device
         each = max(1, torch.cuda.max_memory_allocated(device) - self.before) / tokens
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""Where and in which number format a forward pass runs, and what to say about it beforehand."""
+"""The device and the number format of a forward pass, and the line that says so beforehand."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def device_message(device: str = "auto", dtype: str = "float32", threads: int | 
 
 
 def cpu_build_warning() -> str | None:
-    """What to do where this machine has an NVIDIA GPU that this torch cannot use; None elsewhere."""
+    """Return advice where this machine has an NVIDIA GPU that this torch cannot use; None elsewhere."""
     if torch.cuda.is_available() or not gpu_present():
         return None
     if torch.version.cuda is None:

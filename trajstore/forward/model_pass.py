@@ -56,7 +56,7 @@ class Forward:
 
     @property
     def tiled(self) -> bool:
-        """Whether the head runs in tiles, and not the model's own logits are taken."""
+        """Return whether the head runs in tiles, and not the model's own logits are taken."""
         return self.head is not None
 
     def columns(self, contexts: Sequence[Ids], targets: Sequence[Ids] | None = None) -> list[Columns]:

@@ -62,7 +62,7 @@ class Head:
 
     @property
     def _half_product(self) -> bool:
-        """Whether the product of half-precision matrices can be had in float32, as tensor cores sum it anyway."""
+        """Return whether half-precision matrices have a product in float32, as tensor cores sum it anyway."""
         return self.weight.is_cuda and self.weight.dtype in (torch.bfloat16, torch.float16)
 
     def _changed_(self, logits: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Head:
         return logits
 
     def gives(self, linear: Tensor, logits: Tensor) -> bool:
-        """Whether these are the model's logits, (n, rows), where `linear` is what its layer alone gives.
+        """Return whether these are the model's logits, (n, rows), where `linear` is what its layer alone gives.
 
         Compared in the weights' own dtype, up to another order of summation; NaN is no.
         """
@@ -117,7 +117,7 @@ def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
 
 
 def build(model: PreTrainedModel) -> tuple[object, ...]:
-    """What a model makes its logits by, but for the values of its weights: not equal after any of that was changed.
+    """Return what a model's logits depend on beside the values of its weights, to be compared after changes.
 
     Layers, hooks, forward functions that were put into the place of others, configuration, dtype.
     """

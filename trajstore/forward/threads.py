@@ -1,4 +1,4 @@
-"""How many threads torch takes for passes on a CPU: as many as asked for, else the better of one and all.
+"""The number of torch's threads for passes on a CPU: as many as asked for, else the better of one and all.
 
 On a machine that others use too, several threads that wait for each other can be ten times slower than one. So a few
 contexts are timed with all threads and with one, and again after a while, since the others come and go. Another number

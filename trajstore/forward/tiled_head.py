@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tile:
-    """How much of the (positions × vocabulary) matrix of logits exists at a time."""
+    """The part of the (positions × vocabulary) matrix of logits that exists at a time."""
 
     positions: int = 512
     """Rows: predicted positions."""
@@ -39,7 +39,7 @@ CPU_TILE, GPU_TILE = Tile(), Tile(positions=4096, vocabulary=8192)
 
 @dataclass(frozen=True)
 class Columns:
-    """What the pass finds for n positions, each (n,)."""
+    """The results of the pass for n positions, (n,) each."""
 
     loss: Tensor
     """Float32, nats."""
@@ -153,7 +153,7 @@ class TiledHead:
         )
 
     def _tiles(self, targets: Tensor) -> list[tuple[slice, Tensor, Tensor]]:
-        """Of each tile: its rows of the head, which positions have their target in it, and the target's column."""
+        """Return for each tile its rows of the head, the positions with their target in it, and the target's column."""
         starts = range(0, len(self.head), self.width)
         tokens, order = targets.sort()
         ends = torch.searchsorted(tokens, tokens.new_tensor([*starts, len(self.head)])).tolist()
@@ -174,7 +174,7 @@ class TiledHead:
         return torch.cat(found)
 
     def _higher(self, hidden: Tensor, tiles: list[tuple[slice, Tensor, Tensor]], at_target: Tensor) -> Tensor:
-        """How many logits are higher than the targets' own, float32 (n,), in a second run through the tiles."""
+        """Return the number of logits higher than the targets' own, float32 (n,), by a second run through the tiles."""
         higher = torch.zeros_like(at_target)
         for rows, those, places in tiles:
             logits = self.head.logits(hidden, rows, self.logits)
@@ -184,7 +184,7 @@ class TiledHead:
         return higher
 
     def _above(self, logits: Tensor, at_target: Tensor) -> Tensor:
-        """How many logits of each row are above its target's; float32, whose sums are quick and exact to 2²⁴."""
+        """Return the number of logits above the target's by row; float32, whose sums are quick and exact to 2²⁴."""
         return torch.gt(logits, at_target[:, None], out=_shaped(self.spare, logits)).sum(1)
 
 

@@ -29,7 +29,7 @@ ROUNDING = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
 def lacking_columns(
     store: Store, model: str, dataset: str, step: int, columns: Sequence[str]
 ) -> tuple[str, ...]:
-    """Those of `columns` that a slice does not hold; none where its footer cannot be read, which `check` tells."""
+    """Return those of `columns` that a slice does not hold; none where its footer cannot be read, as `check` tells."""
     if not columns:
         return ()
     try:
@@ -40,7 +40,7 @@ def lacking_columns(
 
 
 def is_to_do(store: Store, plan: Plan, pending: Pending, dataset: str) -> bool:
-    """Whether a checkpoint's slice is still not there, or still without the columns that it is to get."""
+    """Return whether a checkpoint's slice is still not there, or still without the columns that it is to get."""
     model, step = plan.model, pending.checkpoint.step
     if dataset in pending.backfill:
         return bool(lacking_columns(store, model, dataset, step, plan.backfill))

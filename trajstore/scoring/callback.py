@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Run:
-    """What is the same for all slices of one call of `Trainer.train`."""
+    """The facts and settings that all slices of one call of `Trainer.train` share."""
 
     steps: frozenset[int]
     """At which the model is scored."""
@@ -111,7 +111,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
 
     @property
     def report(self) -> ScoringReport:
-        """What was done so far; its seconds are those that the training waited."""
+        """Return the counts so far; its seconds are those that the training waited."""
         return deepcopy(self._counts)
 
     def on_train_begin(
@@ -168,7 +168,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
     def _begin(
         self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, tokenizer: Any
     ) -> _Run:
-        """What is the same for all slices, checked against the store, the datasets and the model."""
+        """Return what all slices share, checked against the store, the datasets and the model."""
         folder = Path(args.output_dir).expanduser().resolve()
         name = check_name("model", folder.name if self._name is None else self._name)
         dtype = str(model.dtype).removeprefix("torch.")
@@ -207,7 +207,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         return run
 
     def _is_known(self, run: _Run, step: int) -> bool:
-        """Whether the store has losses of this step, on any dataset."""
+        """Return whether the store has losses of this step, on any dataset."""
         names = self._store.dataset_names()
         return any(self._store.has_slice(run.facts.model, name, step) for name in names)
 
@@ -306,7 +306,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def _whole_model(args: TrainingArguments, model: Any) -> PreTrainedModel:
-    """The model itself; raises `TrajstoreError` where this process does not hold all of it."""
+    """Return the model itself; raises `TrajstoreError` where this process does not hold all of it."""
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps it
     if not isinstance(model, PreTrainedModel):
         raise TrajstoreError(

@@ -154,7 +154,7 @@ def check_same_format(
 
 
 def _slices(store: Store, model: str, dataset: str) -> Iterator[SliceFacts]:
-    """What the footers of a model's slices on a dataset say, in order of step."""
+    """Yield the facts in the footers of a model's slices on a dataset, in order of step."""
     for step in store.steps(model, dataset):
         try:
             yield store.slice_facts(model, dataset, step)

@@ -21,7 +21,7 @@ Vocab = Literal["full", "tokenizer"]
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How a run's checkpoints are scored on datasets of a store.
+    """The options of scoring a run's checkpoints on datasets of a store.
 
     Times are seconds or texts such as `15m`, sizes bytes or texts such as `50GB`. Raises `BadOption` for a text that
     cannot be read, and `DeviceError` for a column that no pass keeps.

@@ -1,4 +1,4 @@
-"""What is missing of a run in a store, and what getting it takes: read before anything is done.
+"""The plan of a scoring job: the slices of a run that a store lacks, and what getting them takes.
 
 Loads no torch and no weights. Of a name that the store knows it makes sure that it stands for the same run.
 """
@@ -34,7 +34,7 @@ class Pending:
 
     checkpoint: Checkpoint
     datasets: tuple[str, ...]
-    """Those that lack this step."""
+    """Datasets that lack this step."""
     tokens: int
     """Tokens of these datasets, and of those to be scored again."""
     to_download: bool
@@ -44,19 +44,19 @@ class Pending:
 
     @property
     def all_datasets(self) -> tuple[str, ...]:
-        """Those to be scored on."""
+        """Datasets to be scored on."""
         return (*self.datasets, *self.backfill)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a scoring job will do."""
+    """The work of a scoring job."""
 
     source: CheckpointSource
     model: str
     """The run's name in the store."""
     datasets: tuple[str, ...]
-    """Those asked for, each once."""
+    """Datasets chosen, each once."""
     pending: tuple[Pending, ...]
     """In the order in which they are to be scored."""
     present: int
@@ -161,7 +161,7 @@ def _missing(
     checkpoints: Sequence[Checkpoint],
     columns: Sequence[str],
 ) -> tuple[list[Pending], int]:
-    """What the checkpoints lack, and the number of slices that are there and lack none of `columns`."""
+    """Return the checkpoints with slices to make, and the number of slices that are there with all `columns`."""
     pending, present = [], 0
     for checkpoint in checkpoints:
         lacking = [each for each in datasets if not store.has_slice(model, each.name, checkpoint.step)]

@@ -37,7 +37,7 @@ class Publisher:
         self._has_facts = False
 
     def facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
-        """What the model says of itself; raises `ModelMismatch` where it does not agree with those in the store."""
+        """Return the model's own facts; raises `ModelMismatch` where they do not agree with those in the store."""
         source, model = self._plan.source, self._plan.model
         facts = model_facts(
             loaded.model,
@@ -157,6 +157,6 @@ class Publisher:
 
 
 def _has_own_code(model: PreTrainedModel) -> bool:
-    """Whether a model's class or its configuration's came with the weights; transformers puts such into a package."""
+    """Return whether the class of a model or of its configuration came with the weights."""
     modules = {type(model).__module__, type(model.config).__module__}
     return any(name.startswith("transformers_modules.") for name in modules)

@@ -1,4 +1,4 @@
-"""In which order a run's steps are scored, and which of them are one shard's.
+"""The order in which a run's steps are scored, and the steps of one shard.
 
 Coarse to fine means: the two ends, then always the step nearest to the middle of the widest gap that is left. Gaps
 are measured in the logarithm of the step, as curves over training are drawn, so that a part of the work is a curve
@@ -23,7 +23,7 @@ _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 def in_order(steps: Sequence[int], order: str, shard: str | None = None) -> list[int]:
-    """The steps of a shard `I/N` (all without one), ascending (`forward`) or coarse to fine (`bisect`).
+    """Return the steps of a shard `I/N` (all without one), ascending (`forward`) or coarse to fine (`bisect`).
 
     `steps` are ascending, each once. Which of them belong to a shard depends on `steps` and on nothing else, so
     shards may differ in order, start at any time and run again, and together they have every step. Raises `BadOption`.
@@ -38,7 +38,7 @@ def in_order(steps: Sequence[int], order: str, shard: str | None = None) -> list
 
 
 def coarse_to_fine(steps: Sequence[int]) -> list[int]:
-    """Ascending steps, each once, so that every beginning of the list covers their range in log as well as it can."""
+    """Return ascending steps reordered so that every beginning of the list covers their range in log evenly."""
     last = len(steps) - 1
     if last < 1:
         return list(steps)
@@ -58,7 +58,7 @@ def coarse_to_fine(steps: Sequence[int]) -> list[int]:
 
 
 def _shard(asked: str) -> tuple[int, int]:
-    """(number, count) of a shard `I/N`; raises `BadOption`."""
+    """Return (number, count) of a shard `I/N`; raises `BadOption`."""
     match = _SHARD.fullmatch(asked.strip())
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if number >= count:

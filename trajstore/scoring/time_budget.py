@@ -1,4 +1,4 @@
-"""How long scoring takes: the time that a job may use, its own pace, and that of earlier jobs in the store.
+"""The time that scoring takes: a job's budget, its own pace, and the pace of earlier jobs in the store.
 
 Paces are tokens a second of wall time, with loading, downloading and writing in it. A slice's footer says when it was
 finished and by which run, not how long it took, so an earlier pace is that between a run's first and last slice.
@@ -38,7 +38,7 @@ def parse_duration(time: str | float, argument: str = "budget") -> float:
 
 
 def duration(seconds: float) -> str:
-    """A span of time for people: `45 s`, `12 min`, `3.2 h`, `2.1 days`."""
+    """Return a span of time for people: `45 s`, `12 min`, `3.2 h`, `2.1 days`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -59,7 +59,7 @@ class Budget:
         self._tokens = 0
 
     def begin_work(self) -> None:
-        """From here on time counts for the pace."""
+        """Begin to count time for the pace."""
         self._work = self._clock()
 
     def did(self, tokens: int) -> None:
@@ -67,7 +67,7 @@ class Budget:
         self._tokens += tokens
 
     def allows(self, tokens: int) -> bool:
-        """Whether so many more tokens can be scored; while nothing tells the pace, as long as time is left."""
+        """Return whether so many more tokens can be scored; before a pace is known, whether time is left."""
         if self._seconds is None:
             return True
         now = self._clock()
@@ -79,7 +79,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast an earlier run of a model went."""
+    """The pace of an earlier run of a model."""
 
     tokens_per_second: float
     device: str | None
@@ -87,7 +87,7 @@ class Pace:
 
 
 def recorded_pace(store: Store, model: str) -> Pace | None:
-    """The pace of the last run whose slices of the model tell one; None where there is none."""
+    """Return the pace of the last run whose slices of the model tell one, or None."""
     runs: dict[str, list[tuple[datetime, int, Provenance]]] = {}
     for tokens, provenance in _provenances(store, model):
         if provenance.run is not None and provenance.time is not None:
@@ -105,7 +105,7 @@ def recorded_pace(store: Store, model: str) -> Pace | None:
 
 
 def _provenances(store: Store, model: str) -> Iterator[tuple[int, Provenance]]:
-    """(tokens, provenance) of each slice of a model whose footer can be read."""
+    """Yield (tokens, provenance) of each slice of a model whose footer can be read."""
     for dataset in store.dataset_names():
         steps = store.steps(model, dataset)
         tokens = store.dataset(dataset).n_tokens if steps else 0

@@ -74,7 +74,7 @@ def watch(
 
 
 class _Watch:
-    """What is known of the folder, and what was done."""
+    """The state of a watched folder, and the counts of what was scored."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class _Watch:
         self.tried: dict[int, tuple[Look, str]] = {}
         """Steps that were scored in vain: their files then, and the reason."""
         self.counts = ScoringReport()
-        """What was done; its failures are of datasets that do not fit the model, and are left out since."""
+        """Its failures are those of datasets that do not fit the model, which are left out since."""
         self.said = ""
 
     def follow(self, every: float, idle: float | None, until: int | None) -> None:
@@ -122,13 +122,13 @@ class _Watch:
             self.progress.say(reason)
 
     def report(self) -> ScoringReport:
-        """What was done."""
+        """Return the counts, with the failures of the last attempts."""
         tried = sorted((step, reason) for step, (_, reason) in self.tried.items())
         seconds = time.monotonic() - self.started
         return replace(self.counts, failures=self.counts.failures + tried, seconds=seconds)
 
     def _look(self) -> tuple[list[int], set[int]]:
-        """Steps to score now, ascending, and those that have changed since the last look."""
+        """Return the steps to score now, ascending, and the steps that have changed since the last look."""
         before, self.seen = self.seen, self._there()
         for step in sorted(before.keys() - self.seen.keys() - self.done):
             self.tried.pop(step, None)
@@ -146,12 +146,12 @@ class _Watch:
         return ready, changed
 
     def _has_reached(self, until: int, changed: set[int]) -> bool:
-        """Whether that step or a later one was dealt with, and none up to it is still being written."""
+        """Return whether that step or a later one was dealt with, and none up to it is still being written."""
         dealt_with = self.done | self.tried.keys()
         return any(step >= until for step in dealt_with) and not any(step <= until for step in changed)
 
     def _there(self) -> dict[int, tuple[Path, Look]]:
-        """The checkpoints in the folder that are wanted and not done, ascending, with their files."""
+        """Return the chosen checkpoints of the folder that are not done, ascending, with their files."""
         if not self.folder.is_dir():
             self._wait_for(f"{self.folder} to be made.")
             return {}
@@ -172,7 +172,7 @@ class _Watch:
         return found
 
     def _is_done(self, step: int) -> bool:
-        """Whether a step has all its slices; at first sight those that are there are counted."""
+        """Return whether a step has all its slices; slices that are there at first sight are counted as skipped."""
         present = sum(self.store.has_slice(self.name, dataset, step) for dataset in self.datasets)
         if step not in self.seen:
             self.counts.skipped += present
@@ -231,7 +231,7 @@ class _Watch:
 
 
 def _problem(folder: Path) -> str | None:
-    """Why a checkpoint is not complete, or None."""
+    """Return why a checkpoint is not complete, or None."""
     try:
         return why_incomplete(folder)
     except OSError as error:
@@ -239,7 +239,7 @@ def _problem(folder: Path) -> str | None:
 
 
 def _following(steps: str | int | Sequence[int]) -> list[str]:
-    """The parts of a SPEC; raises `TrajstoreError` for one that depends on the steps to come."""
+    """Return the parts of a SPEC; raises `TrajstoreError` for one that depends on the steps to come."""
     found = parts(steps)
     for part in found:
         if part in ("log", "last"):
@@ -251,7 +251,7 @@ def _following(steps: str | int | Sequence[int]) -> list[str]:
 
 
 def _among(spec: list[str], existing: list[int]) -> set[int]:
-    """Those of the existing steps that are meant; a number that is not there yet is none."""
+    """Return the existing steps that a SPEC chooses; a number without a checkpoint chooses none."""
     chosen: set[int] = set()
     for part in spec:
         try:

@@ -237,13 +237,13 @@ def test_progress_moves_through_reading_descents_and_the_finish() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"components": 0}, "--components 0: 1 at least"),
-        ({"alpha": -1.0}, "--alpha -1.0: 0 at least"),
-        ({"alpha": float("nan")}, "--alpha nan"),
-        ({"ridge_alpha": -0.1}, "--ridge-alpha -0.1"),
-        ({"max_iter": 0}, "--max-iter 0: 1 at least"),
-        ({"restarts": 0}, "--restarts 0: 1 at least"),
-        ({"tol": -1e-6}, "--tol -1e-06: 0 at least"),
+        ({"components": 0}, "components=0: 1 at least"),
+        ({"alpha": -1.0}, "alpha=-1.0: 0 at least"),
+        ({"alpha": float("nan")}, "alpha=nan"),
+        ({"ridge_alpha": -0.1}, "ridge_alpha=-0.1"),
+        ({"max_iter": 0}, "max_iter=0: 1 at least"),
+        ({"restarts": 0}, "restarts=0: 1 at least"),
+        ({"tol": -1e-6}, "tol=-1e-06: 0 at least"),
     ],
 )
 def test_options_out_of_range(options: dict[str, float], said: str) -> None:

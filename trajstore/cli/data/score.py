@@ -179,7 +179,7 @@ def score(
 
 
 def _say_plan(plan: Plan) -> None:
-    """What there is to do, before it is done."""
+    """Say what there is to do, before it is done."""
     again = f", {plan.backfilled:,} to score again for {', '.join(plan.backfill)}" if plan.backfilled else ""
     say(
         f"{plan.model}: {count(plan.slices, 'slice')} to score{again} ({count(plan.tokens, 'token')}) at "
@@ -203,7 +203,7 @@ def _say_plan(plan: Plan) -> None:
 
 
 def _say_foreseen(failures: list[tuple[int, str]]) -> None:
-    """What would not be scored; exits with 1 where there is any."""
+    """Say what would not be scored; exits with 1 where there is any."""
     for step, reason in failures:
         say(f"step {step} would not be scored: {reason}")
     if failures:
@@ -211,7 +211,7 @@ def _say_foreseen(failures: list[tuple[int, str]]) -> None:
 
 
 def _say_time(plan: Plan, pace: Pace | None) -> None:
-    """How long it will take, as far as the store can tell."""
+    """Say how long it will take, as far as the store can tell."""
     if pace is None:
         say(f"No estimate of the time yet: no earlier run of {plan.model} in this store tells its pace.")
         return
@@ -251,7 +251,7 @@ def _end(model: str, report: ScoringReport, said: Container[str], plan: Plan | N
 
 
 def _planned(plan: Plan) -> list[dict[str, Any]]:
-    """A record for each checkpoint with work to do."""
+    """Return a record for each checkpoint with work to do."""
     return [
         {
             "step": pending.checkpoint.step,

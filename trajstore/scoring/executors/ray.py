@@ -115,7 +115,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
 
 
 def _places(resources: dict[str, float], device: str, num_cpus: int) -> tuple[int, int]:
-    """How many workers the cluster has room for, and the GPUs of each (1 or 0); raises `ExecutorError`."""
+    """Return the workers that the cluster has room for, and the GPUs of a worker (1 or 0); raises `ExecutorError`."""
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     wants_gpu = device != "cpu" and (gpus > 0 or device != "auto")
     places = min(gpus, cpus // num_cpus) if wants_gpu else cpus // num_cpus

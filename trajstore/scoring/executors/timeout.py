@@ -145,7 +145,7 @@ class _Child:
             )
 
     def score(self, pending: Pending, following: Pending | None, seconds: float) -> Outcome:
-        """What became of a checkpoint.
+        """Return the outcome of scoring a checkpoint.
 
         Raises `TimeoutError` where it took longer, and `EOFError` where the process is gone; it must be ended then.
         """
@@ -163,7 +163,7 @@ class _Child:
         self._wire.close()
 
     def _answer(self, seconds: float, what: str) -> Any:
-        """The next answer; what is said on the way is passed on."""
+        """Return the next answer; talk that comes before it is passed on."""
         end = time.monotonic() + seconds
         for kind, value in self._messages(end):
             if kind == "say":

@@ -1,4 +1,4 @@
-"""What runs in another process when a plan is shared out: one checkpoint after another, straight into the store.
+"""A process among several that share a plan: it scores one checkpoint after another, straight into the store.
 
 A worker keeps what does not change from checkpoint to checkpoint. What was found once for the whole job, it is given.
 Exceptions do not travel, their words do. Imports no Ray: whoever starts the process makes it a worker of a cluster.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a checkpoint; one of its fields is set."""
+    """The outcome of scoring a checkpoint; one of its fields is set."""
 
     report: ScoringReport | None = None
     unfit: str | None = None
