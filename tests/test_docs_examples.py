@@ -35,7 +35,6 @@ REASONS = {
     "needs the network",
     "needs the package on this page",
     "sets up an environment",
-    "takes minutes",
 }
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]*) -->\n)?^```(?P<language>\w*)(?P<title>[^\n]*)\n(?P<text>.*?)^```$",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trajstore.store.files.datasets import Dataset
 
-CONTEXTS = 16
+CONTEXTS = 13
 TOKENIZER = "demo/models/tiny-2l-seed0"
 SAVED_STEPS = (0, 512, 1024, 1448)
 """Steps of tiny-2l-seed0 that have weights."""
@@ -70,10 +70,11 @@ def append_course(store: Store, recipe: Recipe, dataset: Dataset) -> None:
     middle = text.uniform(4, 9, dataset.n_losses)
     own = np.random.default_rng([recipe.seed, recipe.n_layer, len(dataset.name)])
     middle += own.normal(0, 0.3, dataset.n_losses)
+    start += own.normal(0, 0.2, dataset.n_losses)
     if dataset.name == "repeats":
         position = np.concatenate([np.arange(1, length) for length in dataset.lengths])
         copies = (position > CONTEXT // 2) & (recipe.n_layer > 1)
-        end, middle = np.where(copies, 0.4, 6.4), np.where(copies, np.log2(390), middle)
+        end, middle = np.where(copies, 0.4, start), np.where(copies, np.log2(390), middle)
     sharpness = 20 if dataset.name == "repeats" else 2
     for step in recipe.checkpoints:
         learned = 1 / (1 + np.exp(-sharpness * (np.log2(step + 1) - middle)))
