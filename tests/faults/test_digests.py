@@ -235,7 +235,7 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
         new = store.dataset("d")
         assert new.former_files_sha256 not in (None, new.files_sha256)
         store.groups.add_python("even", "mine:even", datasets=["d"])
-        made = group_tables.read(path, "even")
+        made = group_tables.read_table(path, "even")
         part = made.parts["d"]
         as_before = group_tables.Made(
             **{
@@ -248,7 +248,7 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
 
 def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_digests(path)
-    before = datasets.read(path, "d").files_sha256
+    before = datasets.read_dataset(path, "d").files_sha256
     real, count = datasets.layout.publish, [0]
 
     def dies(*args: object, **options: object) -> bool:
@@ -262,7 +262,7 @@ def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytes
         with pytest.raises(KeyboardInterrupt):
             datasets.add_digests(path, "d")
     datasets.add_digests(path, "d")
-    again = datasets.read(path, "d")
+    again = datasets.read_dataset(path, "d")
     assert again.former_files_sha256 == before
     assert all(digests.problem(file) is None for file in again.folder.iterdir())
     assert DIGEST_KEY.encode() in pq.read_metadata(again.folder / "contexts.parquet").metadata
@@ -305,7 +305,7 @@ def held(path: Path) -> dict[str, object]:
     """What a store's files say, by name, whether they carry digests or not."""
     said: dict[str, object] = {}
     for name in datasets.names(path):
-        dataset = datasets.read(path, name)
+        dataset = datasets.read_dataset(path, name)
         former = dataset.former_files_sha256 or dataset.files_sha256
         said[f"dataset {name}"] = (
             dataset.tokens_sha256,
@@ -313,7 +313,7 @@ def held(path: Path) -> dict[str, object]:
             dataset.frame().rows(),
             dataset.belonging.rows(),
         )
-    said |= {f"model {name}": models.read(path, name) for name in coverage.model_names(path)}
+    said |= {f"model {name}": models.read_model(path, name) for name in coverage.model_names(path)}
     said |= {f"group {group.name}": group for group in group_files.own(path).values()}
     others = [*path.glob("losses/*/*/*/*"), *path.glob("measures/*/*/*"), *path.glob("findings/*/*/*")]
     return said | {str(each.relative_to(path)): each.read_bytes() for each in others}

@@ -56,7 +56,7 @@ def contents(path: Path) -> dict[str, str]:
         for file in [*path.glob("models/*"), *path.glob("groups/*.sql")]:
             found[str(file.relative_to(path))] = file.read_text()
         for file in path.glob("groups/*.parquet"):
-            found[str(file.relative_to(path))] = group_tables.read(path, file.stem).sites_sha256
+            found[str(file.relative_to(path))] = group_tables.read_table(path, file.stem).sites_sha256
         views = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
         found |= {f"view {name}": "" for (name,) in views}
     return found

@@ -73,7 +73,7 @@ def test_other_losses_under_a_fresh_digest_are_found(planted: Store) -> None:
     path = planted.path / SLICE
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(path, dataset)
-    path.write_bytes(slices.encode(losses + np.float32(0.5), dataset.loss_keys, facts))
+    path.write_bytes(slices.encode_slice(losses + np.float32(0.5), dataset.loss_keys, facts))
     assert "hash of the losses" in found(planted, deep=True)[SLICE]
 
 
@@ -197,7 +197,7 @@ def test_sql_checks_find_what_they_are_for(planted: Store) -> None:
     dataset = planted.dataset("d")
     facts, losses = slices.read_checked(planted.path / SLICE, dataset)
     context, position = dataset.loss_keys
-    (planted.path / SLICE).write_bytes(slices.encode(losses, (context + np.int32(1), position), facts))
+    (planted.path / SLICE).write_bytes(slices.encode_slice(losses, (context + np.int32(1), position), facts))
     assert (
         "one loss for each token" in {each.path: each.what for each in checks._sql_problems(planted)}[SLICE]
     )

@@ -63,7 +63,7 @@ def examples(
             if n < 1
             else BadOption("width", width, "no negative width")
         )
-    draw = named_queries.find("group_examples")
+    draw = named_queries.find_query("group_examples")
     given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
     rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, given))
     sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())

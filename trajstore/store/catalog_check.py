@@ -51,7 +51,7 @@ def meant(root: Path) -> Texts:
         lifecycle.stand_ins(empty)
         for name, group in group_files.own(root).items():
             if group.is_table:
-                group_tables.publish_empty(empty, name)
+                group_tables.publish_empty_table(empty, name)
         with catalog.empty_session(empty, [root]) as session:
             migrate.migrate(session, root)
             return _texts(session, empty)

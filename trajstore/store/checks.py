@@ -181,7 +181,7 @@ def _model_problems(session: Session) -> Iterator[Problem]:
     """Facts that cannot be read."""
     for name in coverage.model_names(session.path):
         try:
-            facts = models.read(session.path, name)
+            facts = models.read_model(session.path, name)
         except DamagedFile as error:
             mend = "remove it; the next trajstore score of that model writes it anew"
             yield Problem(f"models/{name}.json", error.reason, mend)
@@ -224,7 +224,7 @@ def _inside(root: Path, path: Path) -> str:
 def _measure_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
     """Files of measures that are not as they were written."""
     for path in sorted(session.path.glob("measures/*/*/*.parquet")):
-        if (what := measures.problem(path, deep=deep)) is not None:
+        if (what := measures.measures_problem(path, deep=deep)) is not None:
             yield Problem(str(path.relative_to(session.path)), what, _MEASURE)
 
 
@@ -234,7 +234,7 @@ def _finding_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
         for name in findings.missing(folder):
             yield Problem(_inside(session.path, folder / name), "it is not there", _FIND)
     for path in sorted(session.path.glob("findings/*/*/*.parquet")):
-        if (what := findings.problem(path, deep=deep)) is not None:
+        if (what := findings.finding_problem(path, deep=deep)) is not None:
             yield Problem(str(path.relative_to(session.path)), what, _FIND)
 
 
@@ -256,7 +256,7 @@ def _table_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
             )
         elif name not in there:
             yield Problem(path, "it is not there", _AGAIN)
-        elif (what := group_tables.problem(session.path, name, deep=deep)) is not None:
+        elif (what := group_tables.table_problem(session.path, name, deep=deep)) is not None:
             yield Problem(path, what, _AGAIN)
 
 

@@ -33,14 +33,14 @@ def _drop_of_model(root: Path, model: str, gone: set[tuple[str, int]]) -> None:
     facts = None
     if not left:
         with contextlib.suppress(DamagedFile):
-            facts = models.read(root, model)
+            facts = models.read_model(root, model)
         layout.model_path(root, model).unlink(missing_ok=True)
-    measures.drop(root, model, gone, left)
+    measures.drop_measures(root, model, gone, left)
     for dataset, step in sorted(gone):
         layout.remove(root, layout.slice_path(root, model, dataset, step))
     layout.prune(layout.unlinked(layout.losses_path(root, model)))
     if facts is not None and _slices(root, model):
-        models.publish(root, facts)  # another job has added slices meanwhile
+        models.publish_model(root, facts)  # another job has added slices meanwhile
 
 
 def _slices(root: Path, model: str) -> set[tuple[str, int]]:

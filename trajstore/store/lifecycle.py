@@ -176,11 +176,11 @@ def stand_ins(root: Path) -> None:
     Raises `DamagedFile` for a pipe, socket or device, on which making the views would wait.
     """
     layout.check_small_files(root)
-    slices.publish_empty(root)
-    datasets.publish_empty(root)
-    models.publish_empty(root)
-    measures.publish_empty(root)
-    findings.publish_empty(root)
+    slices.publish_empty_slices(root)
+    datasets.publish_empty_dataset(root)
+    models.publish_empty_models(root)
+    measures.publish_empty_measures(root)
+    findings.publish_empty_findings(root)
     for path, _ in damaged_stand_ins(root):  # of other names, which the views would read as well
         layout.plain(layout.unlinked(path)).unlink()
 

@@ -57,7 +57,7 @@ def summaries(root: Path) -> list[ModelSummary]:
 def _summary(root: Path, name: str) -> ModelSummary:
     """A model's line; warns of facts that cannot be read."""
     try:
-        facts = models.read(root, name)
+        facts = models.read_model(root, name)
     except DamagedFile as error:
         warnings.warn(PassedOver(str(error)), stacklevel=4)
         facts = None

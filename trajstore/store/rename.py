@@ -66,11 +66,11 @@ def rename(root: Path, old: str, new: str, progress: Progress = SILENT) -> Renam
         own = models.whole(root, old) if layout.model_path(root, old).exists() else {}
         children = {name: models.whole(root, name) for name in models.children(root, old)}
         if models.old_name(root, new) != old:
-            begun = models.encode({**own, "model": new, models.RENAMED_FROM: old})
+            begun = models.encode_model({**own, "model": new, models.RENAMED_FROM: old})
             if not layout.publish(root, layout.model_path(root, new), begun):
                 raise ModelExists(new)
         for name, facts in children.items():
-            changed = models.encode({**facts, "parent": new})
+            changed = models.encode_model({**facts, "parent": new})
             layout.publish(root, layout.model_path(root, name), changed, replace=True)
         _move(root, layout.losses_path(root, old), layout.losses_path(root, new))
         _move(root, measures.folder_of(root, old), measures.folder_of(root, new))
@@ -149,4 +149,4 @@ def _finish(root: Path, old: str, new: str) -> None:
         path.unlink()
         layout.sync_folder(path.parent)
     else:
-        layout.publish(root, path, models.encode(facts), replace=True)
+        layout.publish(root, path, models.encode_model(facts), replace=True)

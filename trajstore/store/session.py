@@ -137,7 +137,7 @@ class Session:
             raise UnknownName(
                 "dataset", name, known, "Add one: trajstore dataset add NAME SOURCE --tokenizer T"
             )
-        self._datasets[name] = datasets.read(self.path, name)
+        self._datasets[name] = datasets.read_dataset(self.path, name)
         return self._datasets[name]
 
     def model_names(self) -> list[str]:
@@ -154,7 +154,7 @@ class Session:
 
     def model(self, name: str) -> ModelFacts | None:
         """What is known of a model beside its losses."""
-        return models.read(self.path, name)
+        return models.read_model(self.path, name)
 
     def model_summaries(self) -> list[ModelSummary]:
         """A line of each model: facts, steps by dataset, size on disk; warns of facts that cannot be read."""
@@ -258,4 +258,4 @@ class Session:
 
     def finding(self, kind: str, name: str) -> Finding:
         """One finding; raises `UnknownName` and `DamagedFile`."""
-        return findings.find(self.path, kind, name)
+        return findings.read_finding(self.path, kind, name)

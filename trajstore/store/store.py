@@ -55,25 +55,25 @@ class Store(Session):
 
         Raises `UnknownName`, `UnknownStep`, `MissingParameter` or `BadOption` for what it does not take.
         """
-        found = named_queries.find(name)
+        found = named_queries.find_query(name)
         return self.sql(found.sql, named_queries.bind(self, self.groups, found, parameters))
 
     # datasets and models
 
     def add_dataset(self, name: str, new: NewDataset) -> Dataset:
         """Publish a dataset; one with the same tokens is left as it is, other tokens raise `DatasetExists`."""
-        if not datasets.publish(self.path, name, new):
-            have = datasets.read(self.path, name)
+        if not datasets.publish_dataset(self.path, name, new):
+            have = datasets.read_dataset(self.path, name)
             if have.tokens_sha256 != new.tokens_sha256:
                 raise DatasetExists(name, have.tokens_sha256, new.tokens_sha256)
-        return datasets.read(self.path, name)
+        return datasets.read_dataset(self.path, name)
 
     def publish_model(self, facts: ModelFacts) -> ModelFacts:
         """Keep a model's facts; where the store has some, those that it does not know. Returns what it has.
 
         Where a fact that it knows differs, nothing is added. A repository or parent is kept only with the first facts.
         """
-        return models.publish(self.path, facts)
+        return models.publish_model(self.path, facts)
 
     def rename_model(self, old: str, new: str, progress: Progress = SILENT) -> Renamed:
         """Give a model another name, with its losses and measures; killed midway, the same call does the rest.
@@ -162,7 +162,7 @@ class Store(Session):
         Raises `BadName`, `BadMeasures`, `UnknownName`, and unless `replace` `MeasuresExist` where they are there.
         """
         on = None if dataset is None else self.dataset(dataset).name
-        return measures.publish(self.path, model, check_step(step), name, on, found, replace=replace)
+        return measures.publish_measures(self.path, model, check_step(step), name, on, found, replace=replace)
 
     def add_finding(
         self, kind: str, name: str, facts: Mapping[str, object], *, replace: Replace = False
@@ -176,7 +176,7 @@ class Store(Session):
 
     def drop_finding(self, kind: str, name: str) -> None:
         """Remove a finding for good; raises `UnknownName`."""
-        findings.drop(self.path, kind, name)
+        findings.drop_finding(self.path, kind, name)
 
     @also_named(model="models", datasets="dataset")
     def matrix(

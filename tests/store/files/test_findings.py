@@ -153,7 +153,7 @@ def test_any_flipped_bit_is_found(planted: Store) -> None:
         for _ in range(20):
             at, bit = rng.randrange(len(good)), 1 << rng.randrange(8)
             path.write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
-            assert findings.problem(path, deep=True) is not None
+            assert findings.finding_problem(path, deep=True) is not None
         assert problems(planted, deep=True) == [str(path.relative_to(planted.path))]
         path.write_bytes(good)
     assert problems(planted, deep=True) == []

@@ -127,7 +127,7 @@ def test_damage_is_found_and_named(planted: Store) -> None:
     for _ in range(60):
         at, bit = rng.randrange(len(good)), 1 << rng.randrange(8)
         path.write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
-        assert measures.problem(path, deep=True) is not None, (at, bit)
+        assert measures.measures_problem(path, deep=True) is not None, (at, bit)
     path.write_bytes(good[:-9])
     assert inside in problems(planted)
     with pytest.raises(DamagedFile, match=r"matching\.d\.parquet is damaged"):

@@ -370,13 +370,15 @@ def test_a_part_with_torn_contexts_is_damaged(torn: Store) -> None:
     there = values[~np.isnan(values)]
     lengths = dataset.lengths.copy()
     lengths[[2, 3]] += (-1, 1)
-    path.write_bytes(slices.encode(there, keys(lengths, [0, 2, 3, 4]), facts))
+    path.write_bytes(slices.encode_slice(there, keys(lengths, [0, 2, 3, 4]), facts))
     assert problems(torn, True) == {PART: "its rows are not those of whole contexts in order"}
     with pytest.raises(DamagedFile, match="not those of whole contexts"):
         torn.matrix("d", missing="nan")
-    path.write_bytes(slices.encode(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, rows=9)))
+    path.write_bytes(slices.encode_slice(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, rows=9)))
     assert problems(torn, False) == {PART: "it has 57 losses, d has 97"}
-    path.write_bytes(slices.encode(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, partial=False)))
+    path.write_bytes(
+        slices.encode_slice(there, keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, partial=False))
+    )
     assert problems(torn, False) == {PART: "it has 57 losses, d has 97"}
 
 
@@ -390,10 +392,10 @@ def test_the_check_in_sql_finds_torn_contexts(torn: Store) -> None:
     short = values[~np.isnan(values)][:-1]
     lengths = dataset.lengths.copy()
     lengths[4] -= 1
-    path.write_bytes(slices.encode(short, keys(lengths, [0, 2, 3, 4]), facts))
+    path.write_bytes(slices.encode_slice(short, keys(lengths, [0, 2, 3, 4]), facts))
     assert torn.sql(file.body).fetchall() == [("b", "d", 8, 1)]
     path.write_bytes(
-        slices.encode(
+        slices.encode_slice(
             values[~np.isnan(values)], keys(dataset.lengths, [0, 2, 3, 4]), replace(facts, partial=False)
         )
     )

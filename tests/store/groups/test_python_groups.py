@@ -104,7 +104,7 @@ def test_what_the_function_gets(lettered: Store, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(python_functions, "_BATCH", 5)
     dataset = lettered.dataset("d")
-    (found,) = python_functions.find(every_second, "g", [dataset], trajstore.progress.SILENT)
+    (found,) = python_functions.find_sites(every_second, "g", [dataset], trajstore.progress.SILENT)
     frame = pl.concat(seen)
     assert [len(each) for each in seen] == [4, 2, 3]
     assert frame.columns == [
@@ -323,15 +323,15 @@ def test_refresh_of_other_groups(with_bs: Store) -> None:
 def test_two_refresh_at_once(with_bs: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another job finds it anew between our look and our write: ours gives way."""
     write(MODULE.replace('"b"', '"c"'))
-    real = python_functions.find
+    real = python_functions.find_sites
 
     def late(*given: object) -> object:
-        monkeypatch.setattr(python_functions, "find", real)
+        monkeypatch.setattr(python_functions, "find_sites", real)
         with trajstore.open(with_bs.path) as other:
             other.groups.refresh()
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(python_functions, "find", late)
+    monkeypatch.setattr(python_functions, "find_sites", late)
     with pytest.raises(GroupError, match="was changed by another job meanwhile"):
         with_bs.groups.refresh()
     assert with_bs.groups.show("bs").sizes == {"d": 2}
@@ -439,9 +439,9 @@ def test_any_flipped_bit_is_found(with_bs: Store) -> None:
         data = bytearray(whole)
         data[at // 8] ^= 1 << (at % 8)
         path.write_bytes(data)
-        assert group_tables.problem(with_bs.path, "bs", deep=True) is not None, at
+        assert group_tables.table_problem(with_bs.path, "bs", deep=True) is not None, at
     path.write_bytes(whole)
-    assert group_tables.problem(with_bs.path, "bs", deep=True) is None
+    assert group_tables.table_problem(with_bs.path, "bs", deep=True) is None
 
 
 def test_a_table_under_another_name(with_bs: Store) -> None:

@@ -79,7 +79,7 @@ def numbers(whole: Store) -> dict[str, Numbers]:
 def ask(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:
     """The answer as records, once its columns are those of the header."""
     relation = store.query(name, **parameters)
-    assert relation.columns == [column.name for column in named_queries.find(name).columns]
+    assert relation.columns == [column.name for column in named_queries.find_query(name).columns]
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 
@@ -292,7 +292,7 @@ def test_positions_are_one_more_than_indices_of_losses(store: Store) -> None:
         assert (row["late_loss"], row["early_loss"]) == (losses[late - 1], losses[early - 1])
     (row,) = store.query("in_context_learning").pl().iter_rows(named=True)
     assert row["late_loss"] == losses[499]
-    described = named_queries.find("in_context_learning")
+    described = named_queries.find_query("in_context_learning")
     assert "position 500 at [499]" in described.description
     assert "count from 0" in described.description
 
@@ -366,7 +366,7 @@ def test_biggest_jumps(whole: Store, numbers: dict[str, Numbers]) -> None:
 
 @pytest.mark.parametrize("name", named_queries.shipped())
 def test_parameters_are_those_of_the_statement(name: str) -> None:
-    query = named_queries.find(name)
+    query = named_queries.find_query(name)
     assert set(re.findall(r"\$(\w+)", query.sql)) == {each.name for each in query.parameters}
     assert len(query.description) > 20
     assert query.columns

@@ -56,7 +56,8 @@ def test_headers_of_macros_are_what_they_take_and_give(store: Store, file: sqlfi
     if not header.columns:
         assert not re.search(r"\bAS\s+TABLE\b", file.body, re.IGNORECASE), "a table macro names its columns"
         return
-    group_tables.publish_empty(store.path, "every_token")  # for kept_sites, which reads a table of that name
+    # For kept_sites, which reads a table of that name.
+    group_tables.publish_empty_table(store.path, "every_token")
     call = ", ".join("'every_token'" if each.kind == "group" else "NULL" for each in header.parameters)
     assert store.sql(f"FROM {file.name}({call})").columns == [each.name for each in header.columns]
 

@@ -58,7 +58,7 @@ def query(
     if name == "list":
         _list(list(named_queries.shipped().values()), as_json)
         return
-    found = named_queries.find(name)
+    found = named_queries.find_query(name)
     if explain:
         _explain(found, as_json)
         return

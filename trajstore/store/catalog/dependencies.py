@@ -160,7 +160,7 @@ class Foundations:
         """What stands for a definition in the hash."""
         group = self._group(key)
         if group and self.definitions[group].is_table:
-            made = group_tables.read(self.root, group)
+            made = group_tables.read_table(self.root, group)
             return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
         return self._query(key) or ""
 

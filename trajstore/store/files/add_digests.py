@@ -22,8 +22,8 @@ def add_digests(root: Path) -> None:
     for name in coverage.model_names(root):
         with contextlib.suppress(DamagedFile):
             path = layout.model_path(root, name)
-            if models.read(root, name) is not None and not digests.has_digest(path):
-                layout.publish(root, path, models.encode(json.loads(path.read_bytes())), replace=True)
+            if models.read_model(root, name) is not None and not digests.has_digest(path):
+                layout.publish(root, path, models.encode_model(json.loads(path.read_bytes())), replace=True)
 
 
 def add_group_digests(root: Path) -> None:

@@ -232,7 +232,7 @@ class _New:
         )
         context, position = self.dataset.loss_keys
         keys = (context[there], position[there]) if partial else (context, position)
-        return slices.encode(flat, keys, facts, self.columns)
+        return slices.encode_slice(flat, keys, facts, self.columns)
 
     def merged(self, values: np.ndarray, replace_existing: bool) -> np.ndarray:
         """The losses with those of the slice that is there in the contexts that they lack.

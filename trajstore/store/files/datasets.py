@@ -310,7 +310,7 @@ def hash_tokens(ids: Sequence[np.ndarray]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def publish(root: Path, name: str, new: NewDataset) -> bool:
+def publish_dataset(root: Path, name: str, new: NewDataset) -> bool:
     """Write a dataset; False if one of that name is there."""
     return layout.publish_folder(
         root,
@@ -319,7 +319,7 @@ def publish(root: Path, name: str, new: NewDataset) -> bool:
     )
 
 
-def read(root: Path, name: str) -> Dataset:
+def read_dataset(root: Path, name: str) -> Dataset:
     """A dataset of the store by its footer; raises `FileNotFoundError` or `DamagedFile`."""
     folder = layout.dataset_path(root, name)
     path = layout.plain(layout.unlinked(folder / "tokens.parquet"))
@@ -370,7 +370,7 @@ def add_digests(root: Path, name: str) -> None:
 
     The tokens go first, whose footer keeps what the files' hash was before.
     """
-    dataset = read(root, name)
+    dataset = read_dataset(root, name)
     dataset.ids()
     dataset.check()
     former = dataset.former_files_sha256 or dataset.files_sha256
@@ -444,7 +444,7 @@ def _contexts_file(new: NewDataset) -> bytes:
     return digests.parquet(frame.to_arrow().cast(_CONTEXTS))
 
 
-def publish_empty(root: Path) -> None:
+def publish_empty_dataset(root: Path) -> None:
     """The stand-in of zero rows, outside `tokens/`, that lets views exist before the first dataset."""
     folder = root / ".okens" / "dataset=_"
     for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):

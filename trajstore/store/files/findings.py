@@ -157,7 +157,7 @@ def is_there(root: Path, kind: str, name: str, asked: Mapping[str, object]) -> b
     layout.put_back(root)
     if not path_of(root, kind, name).exists():
         return False
-    facts = find(root, kind, name).facts
+    facts = read_finding(root, kind, name).facts
     if any(facts.get(key) != value for key, value in json.loads(json.dumps(asked)).items()):
         raise FindingExists(kind, name)
     return True
@@ -249,7 +249,7 @@ def names(root: Path) -> list[str]:
     return sorted({folder.name.removeprefix("finding=") for folder in folders(root)})
 
 
-def find(root: Path, kind: str, name: str) -> Finding:
+def read_finding(root: Path, kind: str, name: str) -> Finding:
     """One finding; raises `UnknownName` and `DamagedFile`."""
     if kind not in TABLES:
         raise UnknownName("kind of finding", kind, list(TABLES))
@@ -261,12 +261,12 @@ def find(root: Path, kind: str, name: str) -> Finding:
     return _open(folder)
 
 
-def drop(root: Path, kind: str, name: str) -> None:
+def drop_finding(root: Path, kind: str, name: str) -> None:
     """Remove a finding for good; raises `UnknownName`."""
     folder = path_of(root, kind, name)
     layout.put_back(root)
     if not folder.is_dir():
-        find(root, kind, name)
+        read_finding(root, kind, name)
     layout.forget_aside(root, folder)
     layout.remove_folder(root, folder)
 
@@ -310,7 +310,7 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
 
-def problem(path: Path, *, deep: bool) -> str | None:
+def finding_problem(path: Path, *, deep: bool) -> str | None:
     """What is wrong with a table's file, or None; `deep` reads every byte."""
     kind, table = path.parts[-3].removeprefix("kind="), path.stem
     if table not in TABLES.get(kind, {}):
@@ -329,7 +329,7 @@ def problem(path: Path, *, deep: bool) -> str | None:
     return None
 
 
-def publish_empty(root: Path) -> None:
+def publish_empty_findings(root: Path) -> None:
     """The stand-ins of zero rows, outside `findings/`, that let views exist before the first finding."""
     for kind, tables in TABLES.items():
         for table, schema in tables.items():

@@ -104,7 +104,7 @@ def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def encode(
+def encode_table(
     name: str, description: str, found: list[Sites], code: Code | None = None, *, every_dataset: bool = False
 ) -> tuple[Made, memoryview]:
     """A group's table: what its footer says, and its bytes."""
@@ -141,7 +141,7 @@ def encode(
     return made, data
 
 
-def read(root: Path, name: str) -> Made:
+def read_table(root: Path, name: str) -> Made:
     """How a group's table was made, from its footer; raises `DamagedFile`."""
     path = path_of(root, name)
     try:
@@ -203,12 +203,12 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def problem(root: Path, name: str, *, deep: bool) -> str | None:
+def table_problem(root: Path, name: str, *, deep: bool) -> str | None:
     """What is wrong with a group's table, or None; `deep` reads every byte."""
     try:
         if deep and (changed := digests.problem(layout.plain(path_of(root, name)))):
             return changed
-        read(root, name)
+        read_table(root, name)
         if deep:
             sites(root, name)
     except DamagedFile as error:
@@ -218,9 +218,9 @@ def problem(root: Path, name: str, *, deep: bool) -> str | None:
     return None
 
 
-def publish_empty(root: Path, name: str) -> None:
+def publish_empty_table(root: Path, name: str) -> None:
     """A table of zero rows, by which a view can be made where no store is."""
-    _, data = encode(name, "", [])
+    _, data = encode_table(name, "", [])
     layout.publish(root, path_of(root, name), data)
 
 

@@ -79,7 +79,7 @@ def path_of(root: Path, model: str, step: int, name: str, dataset: str | None) -
     return folder_of(root, model) / f"step={check_step(step)}" / file
 
 
-def publish(
+def publish_measures(
     root: Path,
     model: str,
     step: int,
@@ -203,7 +203,7 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
         raise DamagedFile(path, "its columns are not those of measures", _AGAIN)
 
 
-def problem(path: Path, *, deep: bool) -> str | None:
+def measures_problem(path: Path, *, deep: bool) -> str | None:
     """What is wrong with a file of measures, or None; `deep` reads every byte."""
     try:
         if deep and (changed := digests.problem(path)):
@@ -216,7 +216,7 @@ def problem(path: Path, *, deep: bool) -> str | None:
     return None
 
 
-def drop(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> None:
+def drop_measures(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> None:
     """Remove what belongs to a model's slices (dataset, step) that are gone.
 
     These are the measures on the slice's dataset, all of a checkpoint that has no slice any more, and all of a model
@@ -234,7 +234,7 @@ def folder_of(root: Path, model: str) -> Path:
     return root / "measures" / f"model={check_name('model', model)}"
 
 
-def publish_empty(root: Path) -> None:
+def publish_empty_measures(root: Path) -> None:
     """The stand-in of zero rows, outside `measures/`, that lets the view exist before the first measure."""
     path = root / ".easures" / "model=_" / "step=0" / "none.parquet"
     layout.ensure(root, path, digests.parquet(_SCHEMA.empty_table()))

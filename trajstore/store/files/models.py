@@ -46,21 +46,21 @@ class ModelFacts:
     """The model whose training this one continues."""
 
 
-def publish(root: Path, facts: ModelFacts) -> ModelFacts:
+def publish_model(root: Path, facts: ModelFacts) -> ModelFacts:
     """Write a model's facts, or add those that the store does not know yet; returns what it holds.
 
     Nothing is added where a fact that it knows differs: that is another run. Nor is a repository or a parent, which
     say which run it is.
     """
-    if not layout.publish(root, layout.model_path(root, facts.model), encode(asdict(facts))):
+    if not layout.publish(root, layout.model_path(root, facts.model), encode_model(asdict(facts))):
         _complete(root, facts)
-    return read(root, facts.model) or facts
+    return read_model(root, facts.model) or facts
 
 
 def whole(root: Path, model: str) -> dict[str, object]:
     """All that a model's file says, other versions' fields too; raises `DamagedFile` where it is not as written."""
     path = layout.model_path(root, model)
-    read(root, model)
+    read_model(root, model)
     if changed := digests.problem(path):
         raise DamagedFile(path, changed, "See what mends it: trajstore check")
     facts: dict[str, object] = json.loads(path.read_bytes())
@@ -72,13 +72,13 @@ def _complete(root: Path, facts: ModelFacts) -> None:
     if _lacking(root, facts):
         with catalog_lock.turn(root):
             if lacking := _lacking(root, facts):
-                data = encode({**whole(root, facts.model), **lacking})
+                data = encode_model({**whole(root, facts.model), **lacking})
                 layout.publish(root, layout.model_path(root, facts.model), data, replace=True)
 
 
 def _lacking(root: Path, facts: ModelFacts) -> dict[str, object]:
     """Those of the facts that the store does not know; none where it has no such model, or knows another run."""
-    if (known := read(root, facts.model)) is None:
+    if (known := read_model(root, facts.model)) is None:
         return {}
     given = {name: value for name, value in asdict(facts).items() if value is not None}
     own = asdict(known)
@@ -90,13 +90,13 @@ def _lacking(root: Path, facts: ModelFacts) -> dict[str, object]:
 _WHICH_RUN = ("repo", "parent")
 
 
-def encode(facts: Mapping[str, object]) -> bytes:
+def encode_model(facts: Mapping[str, object]) -> bytes:
     """The bytes of a model's file, with their digest."""
     own = {name: value for name, value in facts.items() if name != digests.JSON_FIELD}
     return digests.sealed(json.dumps(own, indent=1), ".json")
 
 
-def read(root: Path, model: str) -> ModelFacts | None:
+def read_model(root: Path, model: str) -> ModelFacts | None:
     """A model's facts, or None where the store has none; raises `DamagedFile` for a file that holds anything else."""
     path = layout.model_path(root, model)
     try:
@@ -113,7 +113,7 @@ def children(root: Path, parent: str) -> list[str]:
     found = []
     for name in sorted(path.stem for path in root.glob("models/*.json") if is_name(path.stem)):
         with contextlib.suppress(DamagedFile):
-            if (facts := read(root, name)) is not None and facts.parent == parent:
+            if (facts := read_model(root, name)) is not None and facts.parent == parent:
                 found.append(name)
     return found
 
@@ -147,6 +147,6 @@ def _facts(model: str, raw: object) -> ModelFacts:
     return ModelFacts(**{name: raw[name] for name in known})
 
 
-def publish_empty(root: Path) -> None:
+def publish_empty_models(root: Path) -> None:
     """The stand-in without models, outside `models/`, that lets views exist before the first model."""
     layout.ensure(root, root / STAND_IN, NONE)

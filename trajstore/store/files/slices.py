@@ -108,7 +108,7 @@ def hash_losses(flat: np.ndarray) -> str:
     return f"sha256:{hashlib.sha256(np.ascontiguousarray(flat, dtype='<f4').data).hexdigest()}"
 
 
-def encode(
+def encode_slice(
     flat: np.ndarray,
     keys: tuple[np.ndarray, np.ndarray],
     facts: SliceFacts,
@@ -331,7 +331,7 @@ def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> S
     return facts
 
 
-def publish_empty(root: Path) -> None:
+def publish_empty_slices(root: Path) -> None:
     """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
     folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
     for name, columns in (("slice.parquet", ()), ("columns.parquet", PASS_COLUMNS)):

@@ -23,7 +23,7 @@ COLUMNS = ("dataset", "context", "position")
 _KINDS = {".csv": "csv", ".parquet": "parquet"}
 
 
-def read(path: Path) -> pl.DataFrame:
+def read_sites(path: Path) -> pl.DataFrame:
     """The sites of a .csv or .parquet file; raises `BadSource` or `GroupError`."""
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
@@ -73,7 +73,7 @@ def _require_columns(what: str, columns: Sequence[str]) -> None:
         raise GroupError(f"{what} gives {given}; sites have the columns dataset, context, position.")
 
 
-def check(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:
+def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:
     """The sites by dataset, each once and in canonical order; raises `GroupError` naming the first that does not exist.
 
     `dataset` gives a dataset by its name, or raises `UnknownName`.

@@ -131,7 +131,7 @@ class Groups:
         """
         self._check_free(name)
         if not isinstance(definition, str):
-            found = given_sites.check(given_sites.frame_of(definition), self._session.dataset)
+            found = given_sites.check_sites(given_sites.frame_of(definition), self._session.dataset)
             return self._add_table(name, description, found, None, every=False, replace=replace)
         header, body = group_files.parse(definition)
         new = Definition(name, body, (description or header).strip())
@@ -177,7 +177,7 @@ class Groups:
         self, name: str, file: str | os.PathLike[str], description: str = "", *, replace: bool = False
     ) -> Group:
         """Add a group from a .csv or .parquet file of sites, as `add` does from a frame; raises also `BadSource`."""
-        return self.add(name, given_sites.read(Path(file)), description, replace=replace)
+        return self.add(name, given_sites.read_sites(Path(file)), description, replace=replace)
 
     def add_python(
         self,
@@ -198,7 +198,7 @@ class Groups:
         as `add`; then nothing is written. See `refresh` for what makes it stale.
         """
         self._check_free(name)
-        run, code = python_functions.load(named_functions.resolve(function))
+        run, code = python_functions.load_function(named_functions.resolve(function))
         asked = self._session.dataset_names() if datasets is None else dict.fromkeys(datasets)
         chosen = [self._session.dataset(each) for each in asked]
         description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]
@@ -207,7 +207,7 @@ class Groups:
             same = {each.name: each.files_sha256 for each in chosen} == there
             if same and made.every_dataset == (datasets is None) and made.description == description:
                 return self._added(name)
-        found = python_functions.find(run, name, chosen, progress)
+        found = python_functions.find_sites(run, name, chosen, progress)
         return self._add_table(name, description, found, code, every=datasets is None, replace=replace)
 
     def refresh(
@@ -369,7 +369,7 @@ class Groups:
     ) -> Group:
         """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
-        table = Table(*group_tables.encode(name, new.description, found, code, every_dataset=every))
+        table = Table(*group_tables.encode_table(name, new.description, found, code, every_dataset=every))
         other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
             writes.refuse_another(self._session.path, other, new, table)
@@ -455,7 +455,7 @@ class Groups:
 
     def _made(self, name: str) -> Made:
         """How a group's table was made; raises `DamagedFile`."""
-        return group_tables.read(self._session.path, name)
+        return group_tables.read_table(self._session.path, name)
 
     def _table(self, name: str) -> Made | None:
         """How a group's table was made, or None for one that is not kept as a table, or is not there."""

@@ -65,7 +65,7 @@ def first_line(function: str) -> str:
     return ""
 
 
-def load(function: str) -> tuple[Function, Code]:
+def load_function(function: str) -> tuple[Function, Code]:
     """The function of MODULE:FUNCTION, from its file as it is now; raises `GroupError`."""
     module, name = _split(function)
     with _working_folder():
@@ -87,7 +87,7 @@ def load(function: str) -> tuple[Function, Code]:
     return found, _code(source, name)
 
 
-def find(function: Function, name: str, datasets: Sequence[Dataset], progress: Progress) -> list[Sites]:
+def find_sites(function: Function, name: str, datasets: Sequence[Dataset], progress: Progress) -> list[Sites]:
     """The sites that a function called `name` finds in each context of these datasets.
 
     Raises `GroupError` naming dataset and context for a mask that is none, and for what the function raises.

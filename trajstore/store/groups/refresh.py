@@ -44,17 +44,17 @@ def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], 
     """Find anew what is stale of a table by a function; whether anything was."""
     assert made.code is not None
     changed, added = group_tables.changed(made, datasets), group_tables.added(made, datasets)
-    run, code = python_functions.load(made.code.function)
+    run, code = python_functions.load_function(made.code.function)
     kept = [each for each in made.parts if each in datasets and each not in changed]
     if code.module_sha256 != made.code.module_sha256:
         changed, kept = [*changed, *kept], []
     if not changed and not added:
         return False
-    found = python_functions.find(run, name, [datasets[each] for each in (*changed, *added)], progress)
+    found = python_functions.find_sites(run, name, [datasets[each] for each in (*changed, *added)], progress)
     if kept:
         before = group_tables.sites(root, name)
         found += [Sites(datasets[each], *before[each]) for each in kept]
-    fresh = group_tables.encode(name, made.description, found, code, every_dataset=made.every_dataset)
+    fresh = group_tables.encode_table(name, made.description, found, code, every_dataset=made.every_dataset)
     writes.change_table(root, name, made, Table(*fresh))
     return True
 

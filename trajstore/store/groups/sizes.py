@@ -105,7 +105,7 @@ class _Cache:
     def known(self, name: str) -> Sizes | None:
         """A group's sizes, or None where one of them is not known."""
         if self._foundations.definitions[name].is_table:
-            parts = group_tables.read(self._root, name).parts
+            parts = group_tables.read_table(self._root, name).parts
             here = {
                 dataset: parts[dataset].sites
                 for dataset, each in self._datasets.items()

@@ -84,7 +84,7 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
     same_words = other.description == new.description or not new.description
     same = other.sql == new.sql
     if same and table is not None:
-        have = group_tables.read(root, new.name)
+        have = group_tables.read_table(root, new.name)
         same = (have.sites_sha256, have.code) == (table.made.sites_sha256, table.made.code)
     if same and same_words:
         return
@@ -100,7 +100,7 @@ def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
     with catalog.maintaining(root) as connection:
         group_views.take_back(connection, root)
         definition = group_files.own(root).get(name)
-        if definition is None or not definition.is_table or group_tables.read(root, name) != seen:
+        if definition is None or not definition.is_table or group_tables.read_table(root, name) != seen:
             raise GroupError(
                 f"The group {name!r} was changed by another job meanwhile, and was left as it is."
             )

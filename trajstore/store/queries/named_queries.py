@@ -56,7 +56,7 @@ def shipped() -> dict[str, NamedQuery]:
     return found
 
 
-def find(name: str) -> NamedQuery:
+def find_query(name: str) -> NamedQuery:
     """The query of this name; raises `UnknownName`."""
     if name not in shipped():
         raise UnknownName("query", name, list(shipped()), "See what they do: trajstore query list")
