@@ -21,7 +21,6 @@ from trajstore.view.charts.chart import (
     Mark,
     Panel,
     Series,
-    band_alpha,
     bars_range,
     is_even,
     mark_rows,
@@ -208,7 +207,7 @@ def test_the_interval_of_a_single_point_is_a_line():
 
 def test_many_bands_are_paler():
     one = Series("a", (0, 1), (2, 2), (1, 1), (3, 3))
-    assert band_alpha(Panel("", (one,) * 2)) > band_alpha(Panel("", (one,) * 9)) > 0.02
+    assert Panel("", (one,) * 2).band_alpha > Panel("", (one,) * 9).band_alpha > 0.02
 
 
 # colours

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 Mode = Literal["lines", "markers", "lines+markers", "bars"]
 Symbol = Literal["dot", "ring", "square", "diamond"]
+MarkerSize = Literal["small", "medium", "large"]
 
 EVEN_STEPS = 30
 """More steps than this are put on a logarithmic axis even when they are evenly spaced."""
 
 MOST_MARKERS = 60
 """A line of more points than this is drawn without a marker at each."""
-FEW_POINTS = 12
+_FEW_POINTS = 12
 """More points than this without a line are drawn small."""
 
 # Okabe and Ito's colours that differ for colour-blind readers and stand out on white.
@@ -84,6 +85,18 @@ class Series:
         return self.mode == "markers" or len(self.x) == 1
 
     @property
+    def has_markers(self) -> bool:
+        """Whether its points have markers: along a line only where they are few enough."""
+        return self.mode == "markers" or (self.mode == "lines+markers" and len(self.x) <= MOST_MARKERS)
+
+    @property
+    def marker_size(self) -> MarkerSize:
+        """The size of its markers: small along a line, large where a few stand alone."""
+        if self.mode != "markers":
+            return "small"
+        return "large" if len(self.x) <= _FEW_POINTS else "medium"
+
+    @property
     def color_key(self) -> str:
         """What is coloured."""
         return self.key or self.name
@@ -103,6 +116,17 @@ class Panel:
     """Title of the y axis where it is not the chart's."""
     density: Density | None = None
     """What lies under the series."""
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether bars are drawn in it."""
+        return any(series.mode == "bars" for series in self.series)
+
+    @property
+    def band_alpha(self) -> float:
+        """The opacity of its bands: the more there are, the less, so that curves are seen through all of them."""
+        bands = sum(bool(series.low) for series in self.series)
+        return min(0.18, 0.7 / max(bands, 1))
 
 
 @dataclass(frozen=True)
@@ -145,6 +169,28 @@ class Chart:
         found = [series.color_key for panel in self.panels for series in panel.series]
         keys = list(dict.fromkeys([*self.keys, *found]))
         return dict(zip(keys, palette(len(keys)), strict=True))
+
+    def legend_names(self) -> list[str]:
+        """The legend's entries in order; one alone is not drawn."""
+        shown = (series.name for panel in self.panels for series in panel.series if series.in_legend)
+        return list(dict.fromkeys(shown))
+
+    def y_label_of(self, i: int) -> str:
+        """The title of a panel's y axis; empty where that of the first panel in its row stands for it."""
+        shared = self.share_y and i % self.grid[1] > 0
+        return self.panels[i].y_label or ("" if shared else self.y_label)
+
+    def x_axis(self, panel: Panel) -> tuple[tuple[float, float], Sequence[float], Sequence[str]] | None:
+        """(ends, ticks, their labels) of an x axis of steps, named kinds or numbered bars; None for one of values."""
+        if self.step_axis:
+            axis = self.axis()
+            return (axis.low, axis.high), axis.tick_positions, axis.tick_labels
+        if self.names:
+            return (0.5, len(self.names) + 0.5), range(1, len(self.names) + 1), self.names
+        if panel.has_bars:
+            numbers = sorted({x for series in panel.series for x in series.x})
+            return bars_range(numbers), numbers, [f"{number:g}" for number in numbers]
+        return None
 
     def axis(self) -> StepAxis:
         """The step axis that all panels share."""
@@ -288,10 +334,10 @@ def is_right(mark: Mark, axis: StepAxis) -> bool:
     return axis.position(mark.step) > (axis.low + axis.high) / 2
 
 
-def band_alpha(panel: Panel) -> float:
-    """The opacity of a panel's bands: the more there are, the less, so that curves are seen through all of them."""
-    bands = sum(bool(series.low) for series in panel.series)
-    return min(0.18, 0.7 / max(bands, 1))
+def density_ticks(density: Density) -> tuple[int, list[int]]:
+    """The most points in a cell, at least 2, and ticks up to there of a logarithmic colour bar: 1, 2, 5, 10, …"""
+    most = max(2, *(max(row) for row in density.counts))
+    return most, [f * 10**d for d in range(len(str(most))) for f in (1, 2, 5) if f * 10**d <= most]
 
 
 def density_scale() -> list[str]:

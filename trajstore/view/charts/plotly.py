@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.view.charts.chart import (
-    FEW_POINTS,
-    MOST_MARKERS,
-    band_alpha,
-    bars_range,
-    density_scale,
-    is_right,
-    mark_rows,
-    rgba,
-    wrapped,
-)
+from trajstore.view.charts.chart import density_scale, density_ticks, is_right, mark_rows, rgba, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +19,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from trajstore.analysis.comparison import Density
-    from trajstore.view.charts.chart import Chart, Panel, Series, StepAxis
+    from trajstore.view.charts.chart import Chart, Series, StepAxis
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {
@@ -45,7 +35,14 @@ OFFLINE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 """Content security policy of a page: what is in the file runs, and nothing is requested from anywhere."""
 
 _SYMBOLS = {"dot": "circle", "ring": "circle-open", "square": "square", "diamond": "diamond-open"}
-_GRID = "#e6e6e6"
+_MARKER_PX = {"small": 5, "medium": 6, "large": 11}
+_AXIS_LOOK = {
+    "gridcolor": "#e6e6e6",
+    "zeroline": False,
+    "linecolor": "#888",
+    "ticks": "outside",
+    "tickcolor": "#888",
+}
 _ROW_PX = {1: 380, 2: 300}
 _MANY_ROWS_PX = 250
 _LEGEND_PX = 900
@@ -62,15 +59,14 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
 
     rows, columns = chart.grid
     plots = rows * _row_px(chart)
+    between_rows = (_title_px(chart) + _below_px(chart) + 23) / plots
     made = make_subplots(
         rows,
         columns,
         subplot_titles=[_lines(panel.title, _letters(chart)) for panel in chart.panels],
         shared_yaxes="all" if chart.share_y else False,
         horizontal_spacing=_between(chart) if columns > 1 else 0,
-        vertical_spacing=min((_title_px(chart) + _below_px(chart) + 23) / plots, 0.9 / (rows - 1))
-        if rows > 1
-        else 0,
+        vertical_spacing=min(between_rows, 0.9 / (rows - 1)) if rows > 1 else 0,
     )
     axis = chart.axis() if chart.step_axis else None
     colors = chart.colors()
@@ -82,13 +78,13 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
             made.update_layout({f"coloraxis{i + 1}": _color_bar(made, panel.density, cell)})
         for series in panel.series:
             first = series.in_legend and series.name not in seen
-            seen |= {series.name} if series.in_legend else set()
-            for trace in _traces(series, colors[series.color_key], axis, first, band_alpha(panel)):
+            seen |= {series.name} if first else set()
+            for trace in _traces(series, colors[series.color_key], axis, first, panel.band_alpha):
                 made.add_trace(trace, **cell)
-        _set_axes(made, chart, panel, axis, cell)
+        _set_axes(made, chart, i, cell)
         if axis:
             _add_marks(made, chart, axis, cell)
-    _set_layout(made, chart, plots, titled, sorted(seen))
+    _set_layout(made, chart, plots, titled)
     return made
 
 
@@ -134,9 +130,8 @@ def _cells(density: Density, axis: str) -> Any:
 
 
 def _color_bar(made: go.Figure, density: Density, cell: dict[str, int]) -> dict[str, Any]:
-    """What a density's colours mean, beside its panel."""
-    most = max(2, *(max(row) for row in density.counts))
-    ticks = [f * 10**d for d in range(len(str(most))) for f in (1, 2, 5) if f * 10**d <= most]
+    """A density's colour axis, with its bar beside the panel."""
+    most, ticks = density_ticks(density)
     plot = next(made.select_xaxes(**cell)).domain, next(made.select_yaxes(**cell)).domain
     return {
         "colorscale": density_scale(),
@@ -165,15 +160,14 @@ def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool, 
     shared |= {"customdata": _hover_data(series), "hovertemplate": _hover_text(series, axis is not None)}
     if series.mode == "bars":
         return [go.Bar(**shared, marker_color=color)]
-    mode = "lines" if series.mode == "lines+markers" and len(series.x) > MOST_MARKERS else series.mode
     curve = go.Scatter(
         **shared,
-        mode=mode,
+        mode=series.mode if series.has_markers else "lines",
         line={"color": color, "width": 1 if series.faint else 1.8},
         opacity=0.6 if series.faint else 1,
         marker={
             "color": color,
-            "size": 5 if mode != "markers" else 11 if len(series.x) <= FEW_POINTS else 6,
+            "size": _MARKER_PX[series.marker_size],
             "symbol": _SYMBOLS[series.symbol],
             "line": {"color": color, "width": 2},
         },
@@ -182,12 +176,12 @@ def _traces(series: Series, color: str, axis: StepAxis | None, in_legend: bool, 
     if band is None:
         return [curve]
     if series.upright:
-        y, low, high = (np.array(each, dtype=np.float64) for each in (series.y, series.low, series.high))
+        y, low, high = (np.array(values, dtype=np.float64) for values in (series.y, series.low, series.high))
         ends = {"symmetric": False, "array": high - y, "arrayminus": y - low, "width": 0}
         return [curve.update(error_y={"type": "data", "color": color, "thickness": 1.8, **ends})]
-    outline = {"x": band[0], "y": band[1], "fill": "toself", "fillcolor": rgba(color, alpha), "mode": "lines"}
+    fill = {"fill": "toself", "fillcolor": rgba(color, alpha), "mode": "lines"}
     hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": series.name}
-    return [go.Scatter(**outline, **hidden), curve]
+    return [go.Scatter(x=band[0], y=band[1], **fill, **hidden), curve]
 
 
 def _band(series: Series, x: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Any, Any] | None:
@@ -221,33 +215,22 @@ def _hover_text(series: Series, on_steps: bool) -> str:
     return "<br>".join(lines) + "<extra></extra>"
 
 
-def _set_axes(
-    made: go.Figure, chart: Chart, panel: Panel, axis: StepAxis | None, cell: dict[str, int]
-) -> None:
-    look = {
-        "gridcolor": _GRID,
-        "zeroline": False,
-        "linecolor": "#888",
-        "ticks": "outside",
-        "tickcolor": "#888",
-    }
-    across = _letters(chart)
-    up = _row_px(chart) / _LETTER_PX
-    made.update_xaxes(**look, title=_axis_title(panel.x_label or chart.x_label, across), **cell)
+def _set_axes(made: go.Figure, chart: Chart, i: int, cell: dict[str, int]) -> None:
+    """Sets titles, ticks, ends and colours of a panel's axes."""
+    panel = chart.panels[i]
+    x_title = _axis_title(panel.x_label or chart.x_label, _letters(chart))
+    y_title = _axis_title(chart.y_label_of(i), _row_px(chart) / _LETTER_PX)
+    made.update_xaxes(**_AXIS_LOOK, title=x_title, **cell)
+    made.update_yaxes(**_AXIS_LOOK, title=y_title, **cell)
     if chart.zero:
         made.add_hline(0, line={"color": "#666", "width": 1}, **cell)
-    own_label = panel.y_label or (chart.y_label if cell["col"] == 1 or not chart.share_y else "")
-    made.update_yaxes(**look, title=_axis_title(own_label, up), **cell)
-    if axis:
-        ticks = {"tickvals": axis.tick_positions, "ticktext": axis.tick_labels}
-        made.update_xaxes(range=[axis.low, axis.high], **ticks, **cell)
-    elif chart.names:
-        ticks = {"tickvals": list(range(1, len(chart.names) + 1)), "ticktext": list(map(_text, chart.names))}
-        made.update_xaxes(range=[0.5, len(chart.names) + 0.5], tickangle=-30, **ticks, **cell)
-    elif any(series.mode == "bars" for series in panel.series):
-        numbers = sorted({x for series in panel.series for x in series.x})
-        made.update_xaxes(tickvals=numbers, range=list(bars_range(numbers)), **cell)
+    if panel.has_bars:
         made.update_yaxes(rangemode="tozero", **cell)
+    if x_axis := chart.x_axis(panel):
+        ends, ticks, labels = x_axis
+        tilt = {"tickangle": -30} if chart.names else {}
+        texts = list(map(_text, labels))
+        made.update_xaxes(range=list(ends), tickvals=list(ticks), ticktext=texts, **tilt, **cell)
 
 
 def _axis_title(words: str, letters: float) -> dict[str, Any]:
@@ -264,7 +247,7 @@ def _lines(words: str, letters: float) -> str:
 
 
 def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, int]) -> None:
-    """A dashed line a mark; its label in the upper row of panels, on the side with more room."""
+    """Adds a dashed line a mark; its label in the upper row of panels, on the side with more room."""
     rows = mark_rows(chart.marks, axis, 0.9 * _PAGE_PX / chart.grid[1] / _MARK_LETTER_PX)
     for mark, row in zip(chart.marks, rows, strict=True):
         at = axis.position(mark.step)
@@ -287,8 +270,9 @@ def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, in
         )
 
 
-def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: Sequence[str]) -> None:
-    """Sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
+def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool) -> None:
+    """Sets sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
+    names = chart.legend_names()
     legend_rows = math.ceil(sum(len(name) * 7 + 55 for name in names) / _LEGEND_PX) if len(names) > 1 else 0
     notes, titles = wrapped(chart.note, _NOTE_LETTERS), wrapped(chart.title, _TITLE_LETTERS)
     top = 30 + _title_px(chart) + titled * (_TITLE_LINE_PX * len(titles) - 2 + 20 * len(notes))
@@ -309,16 +293,10 @@ def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool, names: 
     )
     made.update_annotations(font_size=13)
     if titled:
+        text = f"<b>{'<br>'.join(map(_text, titles))}</b>"
         note = {"text": "<br>".join(map(_text, notes)), "font": {"size": 12, "color": "#555"}}
         place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
-        made.update_layout(
-            title={
-                "text": f"<b>{'<br>'.join(map(_text, titles))}</b>",
-                "subtitle": note,
-                "font": {"size": 16},
-                **place,
-            }
-        )
+        made.update_layout(title={"text": text, "subtitle": note, "font": {"size": 16}, **place})
 
 
 def _row_px(chart: Chart) -> int:
