@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from trajstore.errors import PlotError, listed
-from trajstore.pipelines.components import pca
 from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbers
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trajstore.choices import X
+    from trajstore.pipelines.components.pca import PrincipalComponents
     from trajstore.view.charts.chart import Mark, Symbol
 
 SCORES_SHOWN = 3
@@ -40,9 +40,11 @@ class Components(Protocol):
         """Share of each component's loadings that are exactly zero."""
 
 
-def charts_of_components(found: pca.PrincipalComponents) -> list[Chart]:
+def charts_of_components(found: PrincipalComponents) -> list[Chart]:
     """A PCA of a store's checkpoints as charts, along what it says."""
-    return pca_charts(found.placed or found.result, x=found.x, subject=pca.subject(found.facts))
+    from trajstore.pipelines.components.pca import subject
+
+    return pca_charts(found.placed or found.result, x=found.x, subject=subject(found.facts))
 
 
 def pca_charts(
