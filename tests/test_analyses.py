@@ -32,7 +32,9 @@ FEW = Interval(resamples=100)
 SEARCH = Search((8, 32, 128), tolerance=Tolerance(0.1), interval=FEW)
 KEPT: dict[str, tuple[Callable[[Store], Any], str]] = {
     "pca": (
-        lambda store: trajstore.pca(store, Selection(["d", "e"], ["a"]), "first_half", Method(components=3)),
+        lambda store: trajstore.pca(
+            store, Selection(["d", "e"], ["a"], group="first_half"), Method(components=3)
+        ),
         "pca -d d -d e -m a -g first_half --components 3",
     ),
     "spikes": (

@@ -105,7 +105,7 @@ def test_what_is_missing(noisy: Store, missing: str) -> None:
 
 def test_a_finding_is_in_sql_and_says_what_it_is_of(noisy: Store) -> None:
     found = components(
-        noisy, ["d", "e"], Selection(models=["a"], steps="1:"), "second_half", Method(components=3)
+        noisy, ["d", "e"], Selection(models=["a"], steps="1:", group="second_half"), Method(components=3)
     )
     found.keep("first")
     with pytest.raises(FindingExists):
@@ -158,7 +158,7 @@ def test_an_update_is_a_fit_from_scratch(noisy: Store, what: str, center: str) -
     method = Method(components=5, treatment=Treatment(center))  # type: ignore[arg-type]
     components(noisy, datasets, selection, method=method).keep("grows")
     updated = update(noisy, "grows", changes, limit=LIMIT)
-    asked = updated.inputs.asked
+    asked = updated.inputs.selection
     chosen = Selection(models=asked.models, steps=asked.steps, contexts=asked.contexts)
     same(updated, components(noisy, asked.datasets, chosen, method=method))
     updated.keep("grows", replace=True)
@@ -249,7 +249,7 @@ def test_an_update_that_cannot_be_exact_is_refused(noisy: Store) -> None:
 
 def test_a_group_that_takes_in_other_tokens_is_noticed(noisy: Store) -> None:
     noisy.groups.add("mine", "SELECT dataset, context, position FROM tokens WHERE position > 5")
-    components(noisy, ["d"], group="mine").keep("first")
+    components(noisy, ["d"], Selection(group="mine")).keep("first")
     noisy.groups.drop("mine")
     noisy.groups.add("mine", "SELECT dataset, context, position FROM tokens WHERE position > 6")
     with pytest.raises(TrajstoreError, match="the group mine takes in other tokens of d"):
@@ -412,7 +412,7 @@ def test_groups_of_a_component(noisy: Store) -> None:
 def test_of_a_group_some_models_and_steps_it_is_scikit_learns(noisy: Store) -> None:
     noisy.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position >= 4")
     found = components(
-        noisy, ["e", "d"], Selection(models=["b"], steps="1,4:32"), "late", Method(components=2)
+        noisy, ["e", "d"], Selection(models=["b"], steps="1,4:32", group="late"), Method(components=2)
     )
     steps = (1, 4, 8, 16, 32)
     assert found.inputs.checkpoints == [("b", step) for step in steps]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -12,16 +14,15 @@ from trajstore.pipelines.components import pca
 from trajstore.pipelines.differences import diff as differences
 from trajstore.pipelines.differences.differences import Chosen
 from trajstore.pipelines.finding_facts import Request
-from trajstore.pipelines.matrix_inputs import Asked
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.finding_subjects import Subject
 
 SELECTION = Selection(["d", "e"], ["a"], "log")
-ASKED = Asked.of(["d", "e"], SELECTION, "digits")
+OF_DIGITS = replace(SELECTION, group="digits")
 NOTHING = Chosen([], pl.DataFrame())
 NAMES = {
-    "full-2-datasets-digits-9c0b88": pca.request(ASKED, Method()),
-    "a-2-datasets-digits-d50859": spikes.request(ASKED, spikes.Search()),
+    "full-2-datasets-digits-9c0b88": pca.request(OF_DIGITS, Method()),
+    "a-2-datasets-digits-d50859": spikes.request(OF_DIGITS, spikes.Search()),
     "d-digits-74c8b6": shapes.Asked.of(["d"], SELECTION, ["digits"]).request,
     "digits-19700e": phases.request(phases.CurveOptions(("digits",), selection=SELECTION)),
     "a-vs-b-last-position_is-3-7c3ec9": comparison.request(

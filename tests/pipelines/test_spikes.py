@@ -218,7 +218,7 @@ def test_blocks_change_nothing(sides: np.ndarray) -> None:
 
 def test_a_window_and_a_tau_may_be_given(spiky: Store) -> None:
     search = Search(window=(15_000, 16_000, 17_000), tolerance=Tolerance(tau=0.4), enrich=False)
-    found = spikes(spiky, Selection(["d"], ["spiky"]), "second_half", search)
+    found = spikes(spiky, Selection(["d"], ["spiky"], group="second_half"), search)
     (told,) = found.spikes
     assert told.chance is None
     assert found.noise is None
@@ -388,7 +388,7 @@ def test_a_rise_in_one_text_is_no_spike(store: Store) -> None:
 
 def test_charts(spiky: Store) -> None:
     """Titles say model, group and dataset; shares are those of the table; steps are on a log axis."""
-    found = spikes(spiky, Selection(["d"], ["spiky"]), "second_half", Search(enrich=False))
+    found = spikes(spiky, Selection(["d"], ["spiky"], group="second_half"), Search(enrich=False))
     means, classes, shown = spike_charts(found)
     assert all("spiky, second_half of d" in chart.title for chart in (means, classes, shown))
     assert [mark.step for mark in means.marks] == [20_000]

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from trajstore.display import Drawn
-from trajstore.pipelines.matrix_inputs import hash_columns
+from trajstore.pipelines.slice_hashes import hash_columns
 from trajstore.schema import is_name
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.catalog.expressions import is_call

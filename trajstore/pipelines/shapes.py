@@ -24,13 +24,13 @@ from trajstore.pipelines.finding_facts import (
     one_or_many,
     versions,
 )
-from trajstore.pipelines.matrix_inputs import hashes_read, scored_datasets
+from trajstore.pipelines.slice_hashes import hashes_read
 from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.matrix import Sites, column_labels, pull, require_sites
-from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset, sites_in
+from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset, datasets_of, sites_in
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -61,8 +61,7 @@ class Asked:
         cls, datasets: Sequence[str], selection: Selection, groups: Sequence[str] = (), seed: int = 0
     ) -> Asked:
         """A selection on datasets, through groups if any."""
-        asked = [selection.models] if isinstance(selection.models, str) else selection.models
-        models = None if asked is None else tuple(asked)
+        models = None if selection.models is None else tuple(selection.models)
         names, through = (tuple(dict.fromkeys(each)) for each in (datasets, groups))
         return cls(names, models, selection.steps, selection.contexts, through, selection.align, seed)
 
@@ -220,9 +219,8 @@ def shapes(
     Memory holds one block of at most `limit` bytes and what is made of it. Raises as `parts`.
     """
     chosen = selection or Selection()
-    datasets = chosen.datasets or scored_datasets(store, chosen.models)
-    through = [groups] if isinstance(groups, str) else groups
-    asked = Asked.of(datasets, chosen, through, seed)
+    through = chosen.within([groups] if isinstance(groups, str) else groups)
+    asked = Asked.of(datasets_of(store, chosen), chosen, through, seed)
     found = parts(store, asked, progress)
     return Shapes(
         asked,

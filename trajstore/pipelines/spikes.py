@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +44,11 @@ from trajstore.pipelines.groups.added_groups import (
     slug,
 )
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, resolve, scored_datasets
 from trajstore.pipelines.token_context import with_context
-from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units, context_sums
 from trajstore.store.matrix.matrix import column_labels
+from trajstore.store.matrix.selection import Inputs, Selection, resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -180,7 +179,6 @@ class Spikes(Result):
 def spikes(
     store: Store,
     selection: Selection | None = None,
-    group: str | None = None,
     search: Search | None = None,
     progress: Progress = SILENT,
     limit: int = BLOCK_BYTES,
@@ -197,9 +195,8 @@ def spikes(
     models = store.models(chosen.models)
     if len(models) != 1:
         raise BadOption("model", ", ".join(models), "one model, as a spike is one of its training")
-    datasets = chosen.datasets or scored_datasets(store, models)
-    inputs = resolve(store, Asked.of(datasets, chosen, group))
-    inputs = Inputs(inputs.asked, inputs.checkpoints, [each for each in inputs.sites if len(each.tokens)])
+    inputs = resolve(store, chosen)
+    inputs = replace(inputs, sites=[sites for sites in inputs.sites if len(sites.tokens)])
     steps = np.array([step for _, step in inputs.checkpoints], dtype=np.int64)
     strata = _strata(store, inputs, progress)
     means = sum(each.ratios[0].sums.sum(axis=1) for each in strata) / sum(
@@ -221,7 +218,7 @@ def spikes(
     classed = _classified(store, inputs, [each.window for each in found], how, progress, limit)
     members = None
     if found and how.enrich:
-        members = memberships(store, inputs.sites, models, inputs.asked.align, progress)
+        members = memberships(store, inputs.sites, models, inputs.selection.align, progress)
     classed_spikes = []
     for spike, (height, low, high), classes in zip(found, tall, classed, strict=True):
         before, at, after = steps[[spike.window.before, spike.window.at, spike.window.after]].tolist()
@@ -242,7 +239,7 @@ def spikes(
         seen,
         tuple(classed_spikes),
         store=store,
-        request=request(inputs.asked, how),
+        request=request(inputs.selection, how),
         facts=facts,
     )
 
@@ -264,12 +261,13 @@ def not_found(facts: Mapping[str, Any]) -> str:
     return f"{unsure}, but {height}, {least} at {ENOUGH:.0%}."
 
 
-def request(asked: Asked, search: Search) -> Request:
+def request(selection: Selection, search: Search) -> Request:
     """The finding of spikes; its default name has the model, the dataset or how many, and the group."""
-    models = asked.models or ("model",)
-    parts = [models[0], one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
-    facts = {**search.facts, "asked": asked.facts}
-    return Request(KIND, finding_name(parts, [asked.facts, search.facts]), facts)
+    models = selection.models or ("model",)
+    group = [selection.group] if selection.group else []
+    parts = [models[0], one_or_many(selection.datasets or (), "datasets"), *group]
+    facts = {**search.facts, "asked": selection.matrix_facts}
+    return Request(KIND, finding_name(parts, [selection.matrix_facts, search.facts]), facts)
 
 
 def tokens_in_context(
@@ -402,9 +400,9 @@ def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
 
 def _facts(store: Store, inputs: Inputs, how: Search, noise: Noise | None) -> dict[str, Any]:
     """What a finding is made of and how."""
-    group = inputs.asked.group
+    group = inputs.selection.group
     return {
-        **request(inputs.asked, how).facts,
+        **request(inputs.selection, how).facts,
         "model": inputs.checkpoints[0][0],
         "steps": [step for _, step in inputs.checkpoints],
         "noise": None if noise is None or not np.isfinite(noise.size) else noise.size,

@@ -20,7 +20,6 @@ from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.matrix import row_labels
 
 if TYPE_CHECKING:
-    from trajstore.pipelines.matrix_inputs import Asked
     from trajstore.store.store import Store
 
 
@@ -36,7 +35,7 @@ def require_known(
     datasets: Sequence[str],
     models: Sequence[str] | None,
     steps: str | None,
-    before: Asked | None = None,
+    before: Selection | None = None,
 ) -> None:
     """Raise as `with_training` would where `x` is not known for what is chosen; reads no losses.
 
@@ -46,7 +45,7 @@ def require_known(
     if x == "step":
         return
     if before is not None:
-        datasets = [*before.datasets, *datasets]
+        datasets = [*(before.datasets or ()), *datasets]
         models = None if before.models is None else [*before.models, *(models or ())]
         steps = steps or before.steps
     rows = checkpoints(store.scored(models), datasets, models, steps or "all")

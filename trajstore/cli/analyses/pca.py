@@ -138,9 +138,8 @@ def pca(
     from trajstore.pipelines.components.update import Changes
     from trajstore.pipelines.components.update import update as bring_up_to_date
     from trajstore.pipelines.finding_facts import Place
-    from trajstore.pipelines.matrix_inputs import Asked, scored_datasets
     from trajstore.pipelines.training_progress import require_known
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.matrix.selection import Selection, datasets_of
 
     check_plot(plot)
     if update is not None:
@@ -148,20 +147,21 @@ def pca(
     if plot is None and x != "step":
         raise typer.BadParameter("--x is of the plot, and no --plot is given")
     with open_store(store) as opened:
-        datasets = tuple(dataset or (() if update is not None else scored_datasets(opened, model)))
-        before = Asked.read(opened.finding(KIND, update).facts) if update is not None else None
+        given = Selection(dataset, model)
+        datasets = given.datasets or (() if update is not None else datasets_of(opened, given))
+        before = Selection(**opened.finding(KIND, update).facts["asked"]) if update is not None else None
         require_known(opened, x, datasets, model, steps, before)
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
             place = Place(update, replace=True)
             found = bring_up_to_date(opened, update, changes, bars())
         else:
-            selection = Selection(datasets, model, steps or "all", contexts, align)
+            selection = Selection(datasets, model, steps or "all", contexts, align, group)
             treatment = Treatment(center, scale, missing, precision)
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)
-            place = request(Asked.of(datasets, selection, group), how).place(opened, name, replace=replace)
-            found = compute(opened, selection, group, how, bars())
+            place = request(selection, how).place(opened, name, replace=replace)
+            found = compute(opened, selection, how, bars())
         found = found.along(x)
         found.keep(place.name, replace=place.replace)
         tokens = found.top_tokens(top)

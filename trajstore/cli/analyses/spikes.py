@@ -120,7 +120,6 @@ def spikes(
     """
     from trajstore.analysis.spikes.tokens import Tolerance
     from trajstore.analysis.statistics.bootstrap import Interval
-    from trajstore.pipelines.matrix_inputs import Asked
     from trajstore.pipelines.spikes import (
         PREFIX,
         Search,
@@ -130,8 +129,8 @@ def spikes(
         request,
     )
     from trajstore.pipelines.spikes import spikes as find
-    from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
+    from trajstore.store.matrix.selection import Selection
 
     check_plot(plot)
     if check_group_name(prefix) != PREFIX and not keep:
@@ -140,13 +139,12 @@ def spikes(
     search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
-        selection = Selection(datasets, opened.models([model]), steps, contexts, align)
-        asked = Asked.of(datasets, selection, group)
-        place = request(asked, search).place(opened, name, replace=replace)
+        selection = Selection(datasets, opened.models([model]), steps, contexts, align, group)
+        place = request(selection, search).place(opened, name, replace=replace)
         kept = place.name
         if keep and not replace and search.window is not None:
             check_groups_free(opened, kept, model, [search.window[1]], prefix)
-        found = find(opened, selection, group, search, bars())
+        found = find(opened, selection, search, bars())
         if keep and not replace:
             check_groups_free(opened, kept, model, [each.steps[1] for each in found.spikes], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +67,9 @@ def compare(
     `UnknownName`, `UnknownStep`, `BadSteps`, `NothingChosen`, `BadOption`, `MissingSlices`, `DamagedFile`.
     """
     asked, chosen = question or Question(), selection or Selection()
+    if chosen.group is not None:
+        (group,) = chosen.within([asked.group] if asked.group else [])
+        asked, chosen = replace(asked, group=group), replace(chosen, group=None)
     names = named_models(store, models)
     grounds = _grounds(store, names, asked, chosen, progress)
     ends_of = {ground.dataset: _against(store, names, asked, ground) for ground in grounds}

@@ -29,13 +29,13 @@ from trajstore.pipelines.finding_facts import (
     one_or_many,
     versions,
 )
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, hashes_read, resolve, scored_datasets
+from trajstore.pipelines.slice_hashes import hashes_read
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.training_progress import with_training
-from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
+from trajstore.store.matrix.selection import Inputs, Selection, resolve
 
 if TYPE_CHECKING:
     from trajstore.choices import X
@@ -93,7 +93,7 @@ class PrincipalComponents(Result):
 
     def along(self, x: X) -> PrincipalComponents:
         """The same with charts along tokens seen or FLOPs; raises `BadOption`, and `TrajstoreError` where not known."""
-        scores = self.result.scores.with_columns(dataset=pl.lit(self.inputs.asked.datasets[0]))
+        scores = self.result.scores.with_columns(dataset=pl.lit(self.inputs.sites[0].dataset.name))
         models = list(dict.fromkeys(scores["model"]))
         beside = with_training(self.store, scores, x, Selection(models=models), Comparison())
         return replace(self, x=x, placed=replace(self.result, scores=beside.drop("dataset")))
@@ -106,7 +106,6 @@ class PrincipalComponents(Result):
 def pca(
     store: Store,
     selection: Selection | None = None,
-    group: str | None = None,
     method: Method | None = None,
     progress: Progress = SILENT,
     limit: int = BLOCK_BYTES,
@@ -117,9 +116,7 @@ def pca(
     `TrajstoreError` where there is nothing to compare or nothing varies.
     """
     how = method or Method()
-    chosen = selection or Selection()
-    datasets = chosen.datasets or scored_datasets(store, chosen.models)
-    inputs = resolve(store, Asked.of(datasets, chosen, group))
+    inputs = resolve(store, selection or Selection())
     rows = Rows.of([model for model, _ in inputs.checkpoints], how.treatment.center)
     blocks = inputs.blocks(store, how.treatment.missing != "error", progress, limit)
     check_shape(blocks, how.components)
@@ -151,7 +148,7 @@ def finish(
         gram,
         hashes_read(blocks),
         store=store,
-        request=request(inputs.asked, method),
+        request=request(inputs.selection, method),
         facts=_facts(store, inputs, method, rows, found),
     )
 
@@ -163,11 +160,12 @@ def subject(facts: Mapping[str, Any]) -> str:
     return f"{group} of {listed(facts['datasets'], 4)}" + (f", {models[0]}" if len(models) == 1 else "")
 
 
-def request(asked: Asked, method: Method) -> Request:
+def request(selection: Selection, method: Method) -> Request:
     """The finding of components; its default name has the method, the dataset or how many, and the group."""
-    parts = [method.kind, one_or_many(asked.datasets, "datasets"), *([asked.group] if asked.group else [])]
-    facts = {**method.facts, "asked": asked.facts}
-    return Request(KIND, finding_name(parts, [asked.facts, method.facts]), facts)
+    group = [selection.group] if selection.group else []
+    parts = [method.kind, one_or_many(selection.datasets or (), "datasets"), *group]
+    facts = {**method.facts, "asked": selection.matrix_facts}
+    return Request(KIND, finding_name(parts, [selection.matrix_facts, method.facts]), facts)
 
 
 def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
@@ -181,11 +179,11 @@ def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
 
 def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Found) -> dict[str, Any]:
     """What a finding is made of and how."""
-    group = inputs.asked.group
+    group = inputs.selection.group
     return {
         **method.facts,
         **found.facts,
-        "asked": inputs.asked.facts,
+        "asked": inputs.selection.matrix_facts,
         "models": list(dict.fromkeys(model for model, _ in inputs.checkpoints)),
         "rows": len(inputs.checkpoints),
         "columns": sum(len(chosen.tokens) for chosen in inputs.sites),

@@ -16,11 +16,12 @@ from trajstore.analysis.components.gram import Rows, Treatment, products, produc
 from trajstore.analysis.components.methods import Method
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
-from trajstore.pipelines.matrix_inputs import Asked, Inputs, hash_columns, hashes_now, resolve, sites_of
+from trajstore.pipelines.slice_hashes import hash_columns, hashes_now
 from trajstore.progress import SILENT, Progress
 from trajstore.spelling import option
 from trajstore.store.matrix.blocks import BLOCK_BYTES
 from trajstore.store.matrix.matrix import Sites
+from trajstore.store.matrix.selection import Inputs, Selection, datasets_of, resolve, sites_in
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -55,7 +56,7 @@ def update(
     has not all that went into it.
     """
     made, asked = store.finding(KIND, name), changes or Changes()
-    old = Asked.read(made.facts)
+    old = Selection(**made.facts["asked"])
     method = _method(made, asked.components)
     inputs, before = resolve(store, _merged(old, asked)), _inputs_then(store, made, old)
     _require_unchanged(store, made, inputs, before)
@@ -107,17 +108,17 @@ def _without(sites: Sites, others: Sites | None) -> Sites:
     return Sites(sites.dataset, sites.tokens[new], take[new])
 
 
-def _inputs_then(store: Store, made: Finding, asked: Asked) -> Inputs:
+def _inputs_then(store: Store, made: Finding, selection: Selection) -> Inputs:
     """The rows and columns that went into a finding; raises `TrajstoreError` where those columns are others by now."""
     rows = made.table("gram").select("model", "step").rows()
-    sites = sites_of(store, asked)
+    sites = [sites_in(store, selection, name) for name in datasets_of(store, selection)]
     for chosen in sites:
         then = made.facts["datasets"][chosen.dataset.name]
         if then["tokens_sha256"] != chosen.dataset.tokens_sha256:
             raise _stale(made, f"the tokens of {chosen.dataset.name} are others")
         if then["columns_sha256"] != hash_columns(chosen):
-            raise _stale(made, f"the group {asked.group} takes in other tokens of {chosen.dataset.name}")
-    return Inputs(asked, rows, sites)
+            raise _stale(made, f"the group {selection.group} takes in other tokens of {chosen.dataset.name}")
+    return Inputs(selection, rows, sites)
 
 
 def _require_unchanged(store: Store, made: Finding, inputs: Inputs, before: Inputs) -> None:
@@ -172,12 +173,12 @@ def _method(made: Finding, asked: int | None) -> Method:
     return Method("full", asked or facts["components"], treatment)
 
 
-def _merged(old: Asked, changes: Changes) -> Asked:
+def _merged(old: Selection, changes: Changes) -> Selection:
     """The selection of an update."""
-    datasets = tuple(dict.fromkeys([*old.datasets, *changes.datasets]))
+    datasets = list(dict.fromkeys([*(old.datasets or ()), *changes.datasets]))
     models = old.models
     if models is not None and changes.models is not None:
-        models = tuple(dict.fromkeys([*models, *changes.models]))
+        models = list(dict.fromkeys([*models, *changes.models]))
     return replace(
         old,
         datasets=datasets,

@@ -57,7 +57,14 @@ class DiffOptions:
             return checkpoint_pairs.of_models(store, first, second, groups, self.selection, progress)
         selection = self.selection
         return checkpoint_pairs.of_prompts(
-            store, first, second, groups, selection.models, selection.steps, self.all_items, progress
+            store,
+            first,
+            second,
+            selection.within(groups),
+            selection.models,
+            selection.steps,
+            self.all_items,
+            progress,
         )
 
     @property

@@ -19,7 +19,7 @@ from trajstore.analysis.trajectories import trajectories
 from trajstore.choices import Missing
 from trajstore.display import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
-from trajstore.pipelines.matrix_inputs import SLICES
+from trajstore.pipelines.slice_hashes import SLICES
 from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, Units

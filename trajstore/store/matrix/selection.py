@@ -89,6 +89,17 @@ class Selection:
         group = {} if self.group is None else {"group": self.group}
         return {**lists, "steps": self.steps, "contexts": self.contexts, "align": self.align, **group}
 
+    @property
+    def matrix_facts(self) -> dict[str, Any]:
+        """As JSON has it where one matrix is made of it, with a group or null."""
+        return {**self.facts, "group": self.group}
+
+    def within(self, groups: Sequence[str]) -> list[str]:
+        """Groups, or expressions of their tokens that are in the selection's group as well."""
+        if self.group is None:
+            return list(groups)
+        return [f"({group}) & ({self.group})" for group in groups] or [self.group]
+
     def with_model(self, name: str) -> Selection:
         """The selection with another model beside those it has."""
         return self if self.models is None else replace(self, models=[*self.models, name])

@@ -23,7 +23,8 @@ _NEAR = 12
 
 def spike_charts(found: Spikes) -> list[Chart]:
     """The mean loss by step with a mark at each spike; and for each, its tokens' mean losses and shares by class."""
-    subject = f"{found.model}, {found.inputs.asked.group or 'all tokens'} of {listed(found.inputs.asked.datasets, 4)}"
+    selection = found.inputs.selection
+    subject = f"{found.model}, {selection.group or 'all tokens'} of {listed(selection.datasets or (), 4)}"
     charts = [_means(found, subject)]
     for spike in found.spikes:
         charts += [_classes(found, spike, subject), share_chart(spike.shares, spike.steps[1], subject)]
