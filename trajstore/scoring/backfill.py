@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.errors import DamagedFile, LossesDisagree, SlicesDiffer, UnknownName, listed, runs
+from trajstore.errors import LossesDisagree, SlicesDiffer, listed, runs
+from trajstore.scoring.plan import lacking_columns
 from trajstore.spelling import option
 
 if TYPE_CHECKING:
@@ -24,19 +25,6 @@ if TYPE_CHECKING:
 
 ROUNDING = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
 """Nats by which a loss may differ when it is scored again, by the dtype of the weights."""
-
-
-def lacking_columns(
-    store: Store, model: str, dataset: str, step: int, columns: Sequence[str]
-) -> tuple[str, ...]:
-    """Return those of `columns` that a slice does not hold; none where its footer cannot be read, as `check` tells."""
-    if not columns:
-        return ()
-    try:
-        there = store.slice_columns(model, dataset, step)
-    except (DamagedFile, UnknownName):
-        return ()
-    return tuple(name for name in columns if name not in there)
 
 
 def is_to_do(store: Store, plan: Plan, pending: Pending, dataset: str) -> bool:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import CheckpointSource, find_checkpoints
-from trajstore.errors import BadDataset, ModelMismatch
+from trajstore.errors import BadDataset, DamagedFile, ModelMismatch, UnknownName
 from trajstore.schema import check_name
-from trajstore.scoring.backfill import lacking_columns
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.step_order import in_order
@@ -152,6 +151,19 @@ def plan(
         steps=tuple(each.step for each in left),
         backfill=columns,
     )
+
+
+def lacking_columns(
+    store: Store, model: str, dataset: str, step: int, columns: Sequence[str]
+) -> tuple[str, ...]:
+    """Return those of `columns` that a slice does not hold; none where its footer cannot be read, as `check` tells."""
+    if not columns:
+        return ()
+    try:
+        there = store.slice_columns(model, dataset, step)
+    except (DamagedFile, UnknownName):
+        return ()
+    return tuple(name for name in columns if name not in there)
 
 
 def _missing(
