@@ -11,11 +11,14 @@ and the second block is what it prints.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,26 +33,37 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def run(command: list[str] | str, demo: Path) -> str:
+@contextlib.contextmanager
+def working_copy(demo: Path) -> Iterator[Path]:
+    """A folder that holds `demo` with a store of its own, so that what a page keeps is there for that page alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "demo"
+        own.mkdir()
+        for path in demo.iterdir():
+            if path.name == "store":
+                shutil.copytree(path, own / "store")
+            else:
+                (own / path.name).symlink_to(path)
+        yield Path(folder)
+
+
+def run(command: list[str] | str, folder: Path) -> str:
     """Return what a command prints on stdout; raises `CalledProcessError`, its stderr shown, where it fails."""
-    bin_folder = Path(sys.executable).parent
     environment = {
         **os.environ,
-        "TRAJSTORE": str(demo / "store"),
+        "TRAJSTORE": "demo/store",
         "COLUMNS": "120",
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "demo").symlink_to(demo, target_is_directory=True)
-        done = subprocess.run(
-            command,
-            shell=isinstance(command, str),
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    done = subprocess.run(
+        command,
+        shell=isinstance(command, str),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         done.check_returncode()
@@ -58,16 +72,19 @@ def run(command: list[str] | str, demo: Path) -> str:
 
 def updated(text: str, demo: Path) -> str:
     """The text of a page with its outputs as they come out now."""
+    if not _BLOCK.search(text) and not _PYTHON.search(text):
+        return text
+    with working_copy(demo) as folder:
 
-    def command(match: re.Match[str]) -> str:
-        lines = re.findall(r"^\$ ((?:.*\\\n)*.*)$", match[1], re.MULTILINE)
-        parts = [f"$ {line}\n{run(line, demo)}".rstrip() for line in lines]
-        return "```text\n" + "\n".join(parts) + "\n```"
+        def command(match: re.Match[str]) -> str:
+            lines = re.findall(r"^\$ ((?:.*\\\n)*.*)$", match[1], re.MULTILINE)
+            parts = [f"$ {line}\n{run(line, folder)}".rstrip() for line in lines]
+            return "```text\n" + "\n".join(parts) + "\n```"
 
-    def script(match: re.Match[str]) -> str:
-        return f"{match[1]}```text\n{run([sys.executable, '-c', match['code']], demo)}\n```"
+        def script(match: re.Match[str]) -> str:
+            return f"{match[1]}```text\n{run([sys.executable, '-c', match['code']], folder)}\n```"
 
-    return _PYTHON.sub(script, _BLOCK.sub(command, text))
+        return _PYTHON.sub(script, _BLOCK.sub(command, text))
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
             continue
         try:
             words = shlex.split(written, comments=True)
+            words = words[: words.index("|")] if "|" in words else words  # the shell's part is not run
         except ValueError:
             continue
         if words:
