@@ -46,6 +46,7 @@ def test_examples_use_options_that_there_are() -> None:
     for line in re.findall(r"^ *(?:\$ )?(trajstore [a-z](?:.*\\\n)*.*)", TEXT, re.MULTILINE):
         try:
             words = shlex.split(line.replace("\\\n", " "), comments=True)
+            words = words[: words.index("|")] if "|" in words else words
         except ValueError:
             continue  # a text in quotes goes on over lines
         name = max((each for each in COMMANDS if words[: len(each.split())] == each.split()), default=None)
