@@ -587,3 +587,14 @@ def test_commands(lettered: Store, tmp_path: Path) -> None:
     text = run("group", "show", "second").stdout
     assert "origin:     macro" in text
     assert "stands on:  position_is()" in text
+
+
+def test_users_are_groups_that_would_not_work_without_one(planted: Store) -> None:
+    sites = "SELECT 'd' AS dataset, context, position"
+    planted.groups.add("third", "SELECT dataset, context, position FROM tokens WHERE position = 3")
+    planted.groups.add("pivoted", f"{sites} FROM (PIVOT groups.third ON dataset IN ('d') USING count(*))")
+    planted.groups.add("on_pivoted", "FROM groups.pivoted WHERE context > 1")
+    planted.groups.add("same_word", "SELECT dataset, context, position FROM tokens WHERE text = 'third'")
+    assert planted.groups.show("third").used_by == ("on_pivoted", "pivoted")
+    with pytest.raises(GroupError, match="'third' is used by on_pivoted, pivoted"):
+        planted.groups.drop("third")

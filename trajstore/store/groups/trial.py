@@ -20,7 +20,11 @@ from trajstore.store.session import Session
 
 
 def users(root: Path, name: str) -> list[str]:
-    """Own groups of the store that stand on a group's view, at any remove."""
+    """Return the store's own groups that would not work without a group.
+
+    DuckDB is asked, without the group's view: parse trees show neither a PIVOT's tables nor what macros of the user's
+    own read, and cannot tell a text from the group that it is the name of.
+    """
     with catalog.open_session(root) as session:
         others = [other for other in group_files.own(root) if other != name]
         bound = [other for other in others if _binds(session, other)]
