@@ -81,7 +81,7 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
         if line.endswith("\\"):
             continue
         try:
-            words = shlex.split(written, comments=True)
+            words = shlex.split(written.replace("\\\n", " "), comments=True)
             words = words[: words.index("|")] if "|" in words else words  # the shell's part is not run
         except ValueError:
             continue
