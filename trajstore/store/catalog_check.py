@@ -33,7 +33,7 @@ _SPELLINGS = [
 
 
 def there(root: Path) -> Texts:
-    """What the store's catalog has, as a session sees it; raises `DamagedFile`."""
+    """Return the texts of the catalog's views and macros, as a session sees them; raises `DamagedFile`."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         place = Path(folder).resolve()
         with catalog.open_session(root, [place]) as session:
@@ -42,7 +42,7 @@ def there(root: Path) -> Texts:
 
 
 def meant(root: Path) -> Texts:
-    """What it should have; raises `GroupError` or `DamagedFile` for a group's file that cannot be used.
+    """Return the texts it should have; raises `GroupError` or `DamagedFile` for a group's file that cannot be used.
 
     Made where no losses are, since DuckDB looks at all files of a view when it is made.
     """

@@ -123,7 +123,7 @@ def _dataset_of(path: Path) -> str:
 
 
 def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> str | None:
-    """What is wrong with a slice, or None."""
+    """Return the fault of a slice, or None."""
     name = _dataset_of(path)
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
@@ -261,7 +261,7 @@ def _table_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
 
 
 def _sql_problems(session: Session) -> Iterator[Problem]:
-    """What `sql/checks/` finds: each file gives the slices that fail it."""
+    """Yield the problems that `sql/checks/` finds: each file gives the slices that fail it."""
     for file in sqlfiles.load("checks"):
         try:
             frame, _ = query.frame(session, file.body)

@@ -63,7 +63,7 @@ def checked(path: StorePath) -> Path:
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether a path can be written as UTF-8: the operating system lets it be any bytes."""
+    """Return whether a path can be written as UTF-8: the operating system lets it be any bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in str(path))
 
 
@@ -147,7 +147,7 @@ def migrate_store(path: StorePath) -> list[str]:
 
 
 def migrations(path: StorePath) -> list[Migration]:
-    """What a store's catalog has had and what is pending; changes nothing."""
+    """Return the applied and the pending migrations of a store's catalog; changes nothing."""
     with catalog.open_session(existing(path)) as session:
         return migrate.history(session)
 

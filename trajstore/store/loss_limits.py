@@ -49,7 +49,7 @@ def largest(vocabulary: int) -> tuple[float, float]:
 
 
 def guess_in_bits(losses: np.ndarray, vocabulary: int) -> str | None:
-    """How losses look like those of a guess among the vocabulary in bits, with their little spread, or None.
+    """Return how losses look like those of a guess among the vocabulary in bits, with their little spread, or None.
 
     In nats, a start whose weights are so large that it costs as much spreads by a fifth of the mean and more.
     """
@@ -63,7 +63,7 @@ def guess_in_bits(losses: np.ndarray, vocabulary: int) -> str | None:
 
 
 def hardly_nats(losses: np.ndarray, vocabulary: int) -> str | None:
-    """How the losses of a slice are too large to be nats for a tokenizer of this size, or None; NaN is no loss."""
+    """Return how a slice's losses are too large to be nats for a tokenizer of this size, or None; NaN is no loss."""
     there = losses[~np.isnan(losses)]
     if not there.size:
         return None

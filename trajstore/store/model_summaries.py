@@ -1,4 +1,4 @@
-"""What a store has of its models: a line of each, and all that there is of one."""
+"""Summaries of a store's models: a line of each, and all that there is of one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class ModelMentions:
-    """Where else in a store a model is named."""
+    """The other places of a store in which a model is named."""
 
     children: list[str]
     """Models whose parent it is."""
@@ -69,7 +69,7 @@ def _summary(root: Path, name: str) -> ModelSummary:
 
 
 def mentions(root: Path, name: str) -> ModelMentions:
-    """Where else a model is named."""
+    """Return the other places in which a model is named."""
     named = re.compile(rf"'(?:[^']*[^'A-Za-z0-9._-])?{re.escape(name)}(?:[^'A-Za-z0-9._-][^']*)?'")
     groups = [group for group, each in group_files.own(root).items() if named.search(each.sql)]
     of_it = [each for each in findings.all_of(root) if _is_of(each, name)]
@@ -77,7 +77,7 @@ def mentions(root: Path, name: str) -> ModelMentions:
 
 
 def _is_of(finding: Finding, name: str) -> bool:
-    """Whether a finding's facts or tables name a model."""
+    """Return whether a finding's facts or tables name a model."""
     return name in _texts(finding.facts.values()) or any(
         name in _column(finding.folder / f"{table}.parquet", column)
         for table, schema in TABLES[finding.kind].items()

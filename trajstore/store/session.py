@@ -153,7 +153,7 @@ class Session:
         )
 
     def model(self, name: str) -> ModelFacts | None:
-        """What is known of a model beside its losses."""
+        """Return the facts of a model beside its losses, None where there are none."""
         return models.read_model(self.path, name)
 
     def model_summaries(self) -> list[ModelSummary]:
@@ -161,7 +161,7 @@ class Session:
         return model_summaries.summaries(self.path)
 
     def model_mentions(self, name: str) -> ModelMentions:
-        """Where else a model is named: models whose parent it is, findings, groups."""
+        """Return the other places in which a model is named: models whose parent it is, findings, groups."""
         return model_summaries.mentions(self.path, name)
 
     # slices
@@ -182,7 +182,7 @@ class Session:
         }
 
     def coverage(self) -> list[coverage.Coverage]:
-        """What is there and what is missing, of each model on each dataset; warns of names that are passed over."""
+        """Return the steps there and missing of each model on each dataset; warns of names that are passed over."""
         if odd := list(strays.odd_names(self.path)):
             said = f"Passed over for their names in {self.path}: {listed(odd)}."
             warnings.warn(
@@ -191,7 +191,7 @@ class Session:
         return coverage.overview(self.path)
 
     def has_slice(self, model: str, dataset: str, step: int) -> bool:
-        """Whether a slice is there, with all its contexts."""
+        """Return whether a slice is there, with all its contexts."""
         return slices.is_complete(layout.slice_path(self.path, model, dataset, step))
 
     def slice_losses(self, model: str, dataset: str, step: int) -> np.ndarray:
@@ -224,7 +224,7 @@ class Session:
             raise self._no_slice(model, dataset, step) from None
 
     def slice_facts(self, model: str, dataset: str, step: int) -> SliceFacts:
-        """What a slice's footer says; raises `UnknownName` or `DamagedFile`."""
+        """Return the facts in a slice's footer; raises `UnknownName` or `DamagedFile`."""
         path = layout.slice_path(self.path, model, dataset, step)
         try:
             with slices.open_slice(path) as file:

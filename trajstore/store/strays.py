@@ -1,4 +1,4 @@
-"""What has no place in a store: files and folders with names that are none of its own. Readers pass them over."""
+"""Strays: files and folders with names that no part of a store has. Readers pass them over."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def creating(root: Path, file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextlib.contextmanager
 def _written(file: Path) -> Iterator[None]:
-    """What DuckDB raises when a disk is full or broken, as `StoreUnusable`."""
+    """Raise `StoreUnusable` for what DuckDB raises when a disk is full or broken."""
     try:
         yield
     except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
@@ -215,7 +215,7 @@ _BUSY = ("Could not set lock on file", "Unique file handle conflict")
 
 
 def _unattached(path: Path, mode: str, error: duckdb.Error) -> StoreUnusable | DamagedFile:
-    """What it means that the catalog cannot be attached."""
+    """Return the error of a catalog that cannot be attached."""
     reason = str(error).splitlines()[0]
     if not os.access(path, os.R_OK):
         return StoreUnusable(f"{path} cannot be read here. DuckDB says: {reason}")

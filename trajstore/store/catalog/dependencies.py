@@ -1,4 +1,4 @@
-"""What a group's definition stands on: other groups, macros and views; and a hash over all of it.
+"""The things that a group's definition stands on: other groups, macros and views; and a hash over all of it.
 
 Seen from the parse trees of the definitions in files: nothing is run, and the same files give the same hash with every
 version of DuckDB. What a user has put into the catalog beside them is not known here.
@@ -41,7 +41,7 @@ _LITERAL = re.compile(r"'([a-z][a-z0-9_]*)'")
 
 @dataclass(frozen=True)
 class Foundations:
-    """What the groups of a store stand on, as their files are now."""
+    """The definitions that a store's groups stand on, as their files are now."""
 
     root: Path
     """The store's."""
@@ -64,7 +64,7 @@ class Foundations:
         return self.definitions[name]
 
     def has(self, group: str) -> bool:
-        """Whether a group is there, or all those that an expression names."""
+        """Return whether a group is there, or all those that an expression names."""
         return all(name in self.definitions for name in expressions.parse(group).names)
 
     def with_expression(self, text: str) -> Foundations:
@@ -73,7 +73,7 @@ class Foundations:
         return replace(self, definitions={**self.definitions, text: expression})
 
     def direct(self, name: str) -> list[str]:
-        """What a group's query names: groups.NAME, views and MACRO(), sorted."""
+        """Return the keys that a group's query names: groups.NAME, views and MACRO(), sorted."""
         named = parse_trees.names(self.definitions[name].sql)
         macros = {f"{each}()" for each in named.functions if each in _macros()}
         known = {each for each in named.relations if each in _views() or self._group(each)}
@@ -117,7 +117,7 @@ class Foundations:
         return f"sha256:{digest.hexdigest()}"
 
     def only_tokens(self, name: str) -> bool:
-        """Whether a group's sites follow from the datasets' files and the definitions alone."""
+        """Return whether a group's sites follow from the datasets' files and the definitions alone."""
         for key in self.all_under(name) - _TOKENS:
             if (group := self._group(key)) and self.definitions[group].is_table:
                 continue
@@ -157,7 +157,7 @@ class Foundations:
         return _macros().get(key.removesuffix("()")) if key.endswith("()") else _views().get(key)
 
     def _text(self, key: str) -> str:
-        """What stands for a definition in the hash."""
+        """Return the text that stands for a definition in the hash."""
         group = self._group(key)
         if group and self.definitions[group].is_table:
             made = group_tables.read_table(self.root, group)
@@ -188,7 +188,7 @@ def ordered(groups: Iterable[Definition]) -> list[Definition]:
 
 
 def _named_groups(group: Definition, names: Set[str]) -> set[str]:
-    """Those of the names that a definition names as groups.NAME."""
+    """Return the names that a definition names as groups.NAME."""
     named = (each.partition(".") for each in parse_trees.names(group.sql).relations)
     return {name for schema, _, name in named if schema == "groups"} & names
 

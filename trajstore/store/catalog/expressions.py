@@ -52,12 +52,12 @@ def parse(text: str) -> Expression:
 
 
 def is_name(text: str) -> bool:
-    """Whether this can be nothing but a group's name."""
+    """Return whether this can be nothing but a group's name."""
     return not _SIGNS.search(text)
 
 
 def is_call(text: str) -> bool:
-    """Whether this is a single macro call."""
+    """Return whether this is a single macro call."""
     if is_name(text):
         return False
     try:
@@ -130,7 +130,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def _end_of_call(self) -> int:
-        """Where the call ends whose bracket opens here: after the bracket that closes it, outside of quotes."""
+        """Return the end of the call whose bracket opens here: after the bracket that closes it, outside of quotes."""
         at, waiting = self.at, ""
         while at < len(self.text):
             sign = self.text[at]

@@ -38,7 +38,7 @@ class Migration:
 
 
 def history(connection: duckdb.DuckDBPyConnection) -> list[Migration]:
-    """What has been applied and what is pending, in order."""
+    """Return the applied and the pending migrations, in order."""
     applied = _applied(connection)
     lines = [Migration(file.name, applied.get(file.name)) for file in sqlfiles.load("migrations")]
     known = {line.name for line in lines}

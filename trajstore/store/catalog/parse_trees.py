@@ -24,7 +24,7 @@ _CALL = re.compile(r'"function_name":"(\w+)"')
 
 @dataclass(frozen=True)
 class Names:
-    """What one query names."""
+    """The tables, views and functions that a query names."""
 
     relations: frozenset[str]
     """Tables and views, a group as groups.NAME."""
@@ -101,7 +101,7 @@ def names(query: str) -> Names:
 
 
 def names_column(part: object, name: str) -> bool:
-    """Whether a part of a tree names a column so."""
+    """Return whether a part of a tree names a column so."""
     columns = (node.get("column_names") or [""] for node in objects(part))
     return any(str(column[-1]).lower() == name for column in columns)
 

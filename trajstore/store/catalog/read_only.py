@@ -1,4 +1,4 @@
-"""What a statement, or a definition in a catalog, may do: read, and nothing else.
+"""The guard that lets a statement, or a definition in a catalog, read and do nothing else.
 
 DuckDB lets a session write wherever it may read, and some of its functions run a text as SQL. So what a statement does
 is seen from its parse tree before it runs, and all views and macros of a catalog are looked through before any of them

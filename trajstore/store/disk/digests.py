@@ -63,7 +63,7 @@ _PLACES: Mapping[str, Callable[[bytes], int | None]] = {
 
 
 def _place(data: bytes | memoryview, suffix: str) -> int | None:
-    """Where a file's digest stands in it, or None."""
+    """Return the place of a file's digest in it, or None."""
     skipped = max(0, len(data) - _WITHIN)
     at = _PLACES[suffix](bytes(data[skipped:]))
     return None if at is None else skipped + at
@@ -79,7 +79,7 @@ def seal(data: memoryview, suffix: str = ".parquet") -> None:
 
 
 def is_sealed(data: bytes, suffix: str = ".parquet") -> bool:
-    """Whether a file's bytes are those that were published."""
+    """Return whether a file's bytes are those that were published."""
     at = _place(data, suffix)
     if at is None:
         return False
@@ -120,7 +120,7 @@ def parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes
 
 
 def has_digest(path: Path) -> bool:
-    """Whether a file carries a digest, be it right or wrong; reads the file's end alone."""
+    """Return whether a file carries a digest, be it right or wrong; reads the file's end alone."""
     with path.open("rb") as file:
         return _find(file, path.suffix) is not None
 
@@ -145,13 +145,13 @@ def problem(path: Path) -> str | None:
 
 
 def _has_end(file: BinaryIO) -> bool:
-    """Whether an open Parquet file ends as one."""
+    """Return whether an open Parquet file ends as one."""
     file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
     return file.read() == _MAGIC
 
 
 def _find(file: BinaryIO, suffix: str) -> int | None:
-    """Where an open file's digest stands, or None."""
+    """Return the place of an open file's digest, or None."""
     skipped = max(0, file.seek(0, 2) - _WITHIN)
     file.seek(skipped)
     at = _PLACES[suffix](file.read())

@@ -38,7 +38,7 @@ def with_model(data: bytes, model: str) -> bytearray:
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Where a text starts whose length stands here, and that length."""
+    """Return the start of a text whose length stands here, and that length."""
     size = shift = 0
     while True:
         size |= (data[at] & 0x7F) << shift

@@ -1,4 +1,4 @@
-"""Where things lie in a store, and how a file gets there: whole, or not at all.
+"""The places of things in a store, and how a file gets there: whole, or not at all.
 
 A file is written to `STORE/tmp/`, fsynced, and published by a hard link, which fails if the name exists. So two
 writers can race, and a reader never sees half a file. A store may come from somebody else, so nothing is read or
@@ -53,7 +53,7 @@ def group_path(root: Path, name: str) -> Path:
 
 
 def is_linked(path: Path) -> bool:
-    """Whether a symbolic link stands on the way to a path, of which the last parts need not exist."""
+    """Return whether a symbolic link stands on the way to a path, of which the last parts need not exist."""
     # Path.absolute() would keep '..', and Path.resolve() follows links.
     return os.path.realpath(path) != os.path.abspath(path)  # noqa: PTH100
 
@@ -82,7 +82,7 @@ def plain(path: Path) -> Path:
 
 
 def strange(mode: int) -> str:
-    """What something of this mode is, if it is no file."""
+    """Return a noun for something of this mode, "" for a file."""
     found = [name for is_kind, name in _KINDS if is_kind(mode)]
     return found[0] if found else "a device"
 
@@ -220,7 +220,7 @@ def ensure(root: Path, path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def restoring(root: Path, path: Path) -> Iterator[None]:
-    """What is at a path now, a file or nothing, is there again if the block fails; for writers that take turns."""
+    """Put back what is at a path now, a file or nothing, if the block fails; for writers that take turns."""
     before = temporary(root, path.suffix)
     with contextlib.suppress(FileNotFoundError):
         os.link(path, before)

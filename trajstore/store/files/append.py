@@ -177,7 +177,7 @@ def check_agreement(
 def _checked_columns(
     columns: Mapping[str, Any], dataset: Dataset, what: str, partial: bool
 ) -> dict[str, np.ndarray]:
-    """What is kept beside the losses as arrays (n_losses,) of their dtype; raises `BadLosses`."""
+    """Return the columns beside the losses as arrays (n_losses,) of their dtype; raises `BadLosses`."""
     if columns and partial:
         raise BadLosses(f"{what}: {', '.join(columns)} can only be kept beside the losses of all contexts.")
     kept = {}
@@ -203,7 +203,7 @@ def _checked_columns(
 
 
 class _New:
-    """What is to be published under one path."""
+    """A slice to be published under one path."""
 
     def __init__(
         self,

@@ -136,7 +136,7 @@ class Dataset:
     """`files_sha256` before its files got digests, where they were written without."""
 
     def is_current(self) -> bool:
-        """Whether its files are those that were read."""
+        """Return whether its files are those that were read."""
         return self.files == _files(self.folder)
 
     @property
@@ -215,7 +215,7 @@ class Dataset:
 
     @cached_property
     def belonging(self) -> pl.DataFrame:
-        """What contexts belong to: document, category (String), shot (Int64), a row a context."""
+        """Return the groups that contexts belong to: document, category (String), shot (Int64), a row a context."""
         return pl.DataFrame(self._contexts.select(["document", "category", "shot"]))
 
     def check(self) -> None:
@@ -262,7 +262,7 @@ class Dataset:
 
 @contextlib.contextmanager
 def _sound(path: Path) -> Iterator[None]:
-    """What cannot be read of a dataset's file, or is not what it should be, as `DamagedFile`."""
+    """Raise `DamagedFile` for what cannot be read of a dataset's file, or is not what it should be."""
     try:
         yield
     except (OSError, pa.ArrowException, ValueError) as error:

@@ -150,7 +150,7 @@ Replace = bool | Literal["same"]
 
 
 def is_there(root: Path, kind: str, name: str, asked: Mapping[str, object]) -> bool:
-    """Whether there is one by this name that was made of the same question; `asked` are the facts that say so.
+    """Return whether there is one by this name that was made of the same question; `asked` are the facts that say so.
 
     Raises `FindingExists` for one of another question: to be asked before long work, not after it.
     """
@@ -196,7 +196,7 @@ def writing(
 
 
 def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
-    """Whether two folders hold the same finding: facts but versions, and tables but for rounding.
+    """Return whether two folders hold the same finding: facts but versions, and tables but for rounding.
 
     Raises `DamagedFile` where the old one cannot be read.
     """
@@ -282,7 +282,7 @@ def _open(folder: Path) -> Finding:
 
 
 def _footer(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
-    """What a table's footer says; raises `DamagedFile`, also where its columns are not those of a schema given."""
+    """Return the facts in a table's footer; raises `DamagedFile`, also where its columns are not those of `schema`."""
     try:
         parquet = pq.read_metadata(layout.plain(layout.unlinked(path)))
         metadata = parquet.metadata or {}
@@ -311,7 +311,7 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def finding_problem(path: Path, *, deep: bool) -> str | None:
-    """What is wrong with a table's file, or None; `deep` reads every byte."""
+    """Return the fault of a table's file, or None; `deep` reads every byte."""
     kind, table = path.parts[-3].removeprefix("kind="), path.stem
     if table not in TABLES.get(kind, {}):
         return "it is no table of a finding"

@@ -37,7 +37,7 @@ class Definition:
 
     @property
     def is_table(self) -> bool:
-        """Whether its tokens are kept as a table."""
+        """Return whether its tokens are kept as a table."""
         return self.sql == table_query(self.name)
 
 
@@ -57,7 +57,7 @@ def shipped() -> dict[str, Definition]:
 
 
 def announced_path(root: Path, name: str) -> Path:
-    """Where a group's new definition waits for its view."""
+    """Return the path at which a group's new definition waits for its view."""
     return layout.group_path(root, name).with_name(f".{name}{_ANNOUNCED}")
 
 
@@ -71,7 +71,7 @@ def announced(root: Path) -> list[str]:
 
 
 def signature(root: Path) -> frozenset[tuple[str, int, int]]:
-    """What tells one state of the group files from another: (name, inode, time of change) of each."""
+    """Return (name, inode, time of change) of each group file, which tell one state of them from another."""
     found = set()
     with contextlib.suppress(FileNotFoundError), os.scandir(root / "groups") as entries:
         for entry in entries:

@@ -142,7 +142,7 @@ def encode_table(
 
 
 def read_table(root: Path, name: str) -> Made:
-    """How a group's table was made, from its footer; raises `DamagedFile`."""
+    """Return how a group's table was made, from its footer; raises `DamagedFile`."""
     path = path_of(root, name)
     try:
         with pq.ParquetFile(layout.plain(layout.unlinked(path))) as file:
@@ -152,7 +152,7 @@ def read_table(root: Path, name: str) -> Made:
 
 
 def _facts(path: Path, name: str, file: pq.ParquetFile) -> Made:
-    """What a footer says; raises `DamagedFile` where that is not this group's, or does not fit its rows."""
+    """Return the facts in a footer; raises `DamagedFile` where that is not this group's, or does not fit its rows."""
     try:
         facts = json.loads(file.metadata.metadata[META_KEY.encode()])
         parts = {
@@ -204,7 +204,7 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def table_problem(root: Path, name: str, *, deep: bool) -> str | None:
-    """What is wrong with a group's table, or None; `deep` reads every byte."""
+    """Return the fault of a group's table, or None; `deep` reads every byte."""
     try:
         if deep and (changed := digests.problem(layout.plain(path_of(root, name)))):
             return changed

@@ -204,7 +204,7 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
 
 
 def measures_problem(path: Path, *, deep: bool) -> str | None:
-    """What is wrong with a file of measures, or None; `deep` reads every byte."""
+    """Return the fault of a file of measures, or None; `deep` reads every byte."""
     try:
         if deep and (changed := digests.problem(path)):
             return changed

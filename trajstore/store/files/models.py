@@ -1,4 +1,4 @@
-"""What a store knows of each model beside its losses: `models/M.json`.
+"""The facts that a store has of each model beside its losses: `models/M.json`.
 
 It is published once. What it says stays, but for the names in a renaming; what it does not know may be added.
 """
@@ -77,7 +77,7 @@ def _complete(root: Path, facts: ModelFacts) -> None:
 
 
 def _lacking(root: Path, facts: ModelFacts) -> dict[str, object]:
-    """Those of the facts that the store does not know; none where it has no such model, or knows another run."""
+    """Return the facts that the store does not know; none where it has no such model, or knows another run."""
     if (known := read_model(root, facts.model)) is None:
         return {}
     given = {name: value for name, value in asdict(facts).items() if value is not None}

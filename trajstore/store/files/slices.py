@@ -88,7 +88,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SliceFacts:
-    """What a slice's footer says."""
+    """The facts in a slice's footer."""
 
     model: str
     dataset: str
@@ -204,7 +204,7 @@ def open_slice(path: Path) -> pq.ParquetFile:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a slice is there and its footer does not say that it has some contexts only.
+    """Return whether a slice is there and its footer does not say that it has some contexts only.
 
     Looks for the words at the file's end, which takes a quarter of the time of reading the footer; whether the file is
     sound is not asked. Raises `DamagedFile` for what is no file at all.
@@ -221,7 +221,7 @@ def is_complete(path: Path) -> bool:
 
 
 def kept_columns(path: Path) -> tuple[str, ...]:
-    """Those of `PASS_COLUMNS` that a slice holds; raises `DamagedFile`."""
+    """Return the `PASS_COLUMNS` that a slice holds; raises `DamagedFile`."""
     with open_slice(path) as file:
         return tuple(name for name in PASS_COLUMNS if name in file.schema_arrow.names)
 

@@ -85,7 +85,7 @@ def _named(query: str, models: list[str]) -> set[str]:
 
 
 def _inherit(node: parse_trees.Node, above: _Text) -> _Text:
-    """How the strings in an object of a parse tree are meant."""
+    """Return how the strings in an object of a parse tree are meant."""
     function = str(node.get("function_name", "")).lower()
     is_glob, of_models = above.is_glob, False
     if function:

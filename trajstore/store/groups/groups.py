@@ -82,7 +82,7 @@ class Group:
 
     @property
     def shipped(self) -> bool:
-        """Whether it came with trajstore."""
+        """Return whether it came with trajstore."""
         return self.origin == "trajstore"
 
 
@@ -395,12 +395,12 @@ class Groups:
         return self._describe(name, self._foundations(), Counted(sizes), users)
 
     def _is_current(self, name: str) -> bool:
-        """Whether the catalog has a view for a group now."""
+        """Return whether the catalog has a view for a group now."""
         self._session.refresh()
         return self._has_view(name)
 
     def _has_view(self, name: str) -> bool:
-        """Whether the session has a view for the group."""
+        """Return whether the session has a view for the group."""
         there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
         return bool(self._session.sql(there).fetchall())
 
@@ -454,11 +454,11 @@ class Groups:
     # tables
 
     def _made(self, name: str) -> Made:
-        """How a group's table was made; raises `DamagedFile`."""
+        """Return how a group's table was made; raises `DamagedFile`."""
         return group_tables.read_table(self._session.path, name)
 
     def _table(self, name: str) -> Made | None:
-        """How a group's table was made, or None for one that is not kept as a table, or is not there."""
+        """Return how a group's table was made, or None for one that is not kept as a table, or is not there."""
         definition = group_files.own(self._session.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None
 
@@ -467,7 +467,7 @@ class Groups:
         return self._foundations().tables_under(name)
 
     def _foundations(self) -> Foundations:
-        """What the groups stand on, read anew when one of their files has changed."""
+        """Return what the groups stand on, read anew when one of their files has changed."""
         seen = group_files.signature(self._session.path)
         if self._known is None or self._known[0] != seen:
             self._known = seen, Foundations.of(self._session.path)
@@ -477,7 +477,7 @@ class Groups:
         return {name: self._session.dataset(name) for name in self._session.dataset_names()}
 
     def _why_stale(self, name: str) -> str:
-        """Why a table is not what would be found now, or ""."""
+        """Return why a table is not what would be found now, or ""."""
         return grouprefresh.why_stale(self._made(name), self._datasets())
 
     def _warn(self, name: str) -> None:

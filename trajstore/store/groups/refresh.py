@@ -20,7 +20,7 @@ from trajstore.store.groups.writes import Table
 
 
 def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
-    """Why a table is not what would be found now, or "".
+    """Return why a table is not what would be found now, or "".
 
     A module that is not here has not changed.
     """

@@ -1,4 +1,4 @@
-"""How many tokens groups have in each dataset, counted once: `STORE/cache/group_sizes.json`.
+"""Numbers of tokens that groups have in each dataset, counted once: `STORE/cache/group_sizes.json`.
 
 A group whose sites follow from the datasets' files and the definitions alone keeps its sizes under a hash of these; one
 over losses is counted each time. The file holds nothing but numbers that can be counted again: it may be deleted at any
@@ -160,7 +160,7 @@ class _Cache:
         }
 
     def _read(self) -> dict[str, int]:
-        """What the file holds; nothing where it is not there, damaged, or no file."""
+        """Return the sizes in the file; none where it is not there, damaged, or no file."""
         try:
             found = json.loads(layout.plain(layout.unlinked(self._path)).read_bytes())
         except (OSError, ValueError, RecursionError, TrajstoreError):
@@ -171,7 +171,7 @@ class _Cache:
 
 
 def _is_of(key: str, entry: object) -> bool:
-    """Whether an entry is the size that was kept under this key: it carries a hash of both."""
+    """Return whether an entry is the size that was kept under this key: it carries a hash of both."""
     match entry:
         case [int(n), str(both)] if type(n) is int and n >= 0:
             return both == _hash(key, str(n))

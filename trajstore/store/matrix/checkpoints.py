@@ -16,7 +16,7 @@ Scored = Mapping[str, Mapping[str, Sequence[int]]]
 
 
 def named(patterns: str | Sequence[str] | None) -> list[str]:
-    """Those of the patterns that are names in full and no globs."""
+    """Return the patterns that are names in full and no globs."""
     several = [patterns] if isinstance(patterns, str) else patterns or []
     return [pattern for pattern in several if not any(sign in pattern for sign in "*?[")]
 

@@ -28,7 +28,7 @@ from trajstore.store.matrix.matrix import (
 
 @dataclass(frozen=True)
 class Units:
-    """What of a dataset's text is chosen as a whole, so that losses within one are not independent."""
+    """The parts of a dataset's text that are chosen as a whole, so that losses within one are not independent."""
 
     kind: str
     """context, document or category."""

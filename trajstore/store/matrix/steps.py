@@ -38,7 +38,7 @@ def resolve(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a part of a SPEC is looked up in, and how a message names it."""
+    """The steps in which a part of a SPEC is looked up, and how a message names them."""
 
     steps: list[int]
     where: str
@@ -53,7 +53,7 @@ class _Asked:
 
 
 def parts(spec: str | int | Sequence[int]) -> list[str]:
-    """What stands between the commas of a SPEC; integers may be numpy's. Raises `BadSteps` for an empty one."""
+    """Return what stands between the commas of a SPEC; integers may be numpy's. Raises `BadSteps` for an empty one."""
     if isinstance(spec, str):
         return [part.strip() for part in spec.split(",")]
     try:

@@ -95,7 +95,7 @@ def write(
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """What `work` gives, which asks through the connection; Ctrl-C stops the query it runs, then goes on its way.
+    """Return what `work` gives, which asks through the connection; Ctrl-C stops its query, then goes on its way.
 
     Done in a thread, since Python sees no signal while DuckDB has the one that signals come to. Raised in the middle of
     a wait, Ctrl-C can leave a lock that the thread waits for, so it is raised between waits.

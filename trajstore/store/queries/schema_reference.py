@@ -1,4 +1,4 @@
-"""What can be asked in SQL: every table, view and macro of a session with its columns, units and meaning.
+"""The reference of SQL: every table, view and macro of a session with its columns, units and meaning.
 
 All of it is read from the comments in the catalog. A column's comment ends with its unit in square brackets; a column
 without a comment means what the one of its name in `raw_losses` or `tokens` means. A macro's comment is its header.

@@ -50,7 +50,7 @@ def _of_package() -> Path | None:
 
 
 def command(root: Path, folder: Path, files: Sequence[Path] = (), *, terminal: bool = False) -> list[str]:
-    """What starts the command line on the store, with all it needs in `folder`, which is private and empty.
+    """Return the command that starts DuckDB's on the store, with all it needs in `folder`, which is private and empty.
 
     `files` are folders of the user's own that it may read, and write, as well; with any, nothing of the catalog is used
     but what this version and the groups' files make. On a terminal it times queries and has colours. Raises
