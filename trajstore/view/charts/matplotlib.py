@@ -37,7 +37,11 @@ _ENTRY_INCHES = 0.6
 
 
 def picture(charts: Sequence[Chart], kind: str = "png") -> bytes:
-    """The charts one under the other as one png, pdf or svg; the same charts give the same bytes."""
+    """The charts one under the other as one png, pdf or svg.
+
+    The same charts give the same png and pdf. Names of clipping regions in an svg can differ: they are digests of
+    positions whose last bits matplotlib's constrained layout leaves open.
+    """
     import matplotlib as mpl
 
     made = figure(charts)
