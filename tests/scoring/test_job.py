@@ -678,9 +678,9 @@ class Order:
             self.events.append(("take", checkpoint.step))
             return take(ahead, checkpoint)
 
-        def published(publisher: publishing.Publisher, checkpoint: Checkpoint, *rest: Any) -> None:
+        def published(publisher: publishing.Publisher, checkpoint: Checkpoint, *rest: Any) -> list[str]:
             self.events.append(("score", checkpoint.step))
-            publish(publisher, checkpoint, *rest)
+            return publish(publisher, checkpoint, *rest)
 
         monkeypatch.setattr(Ahead, "begin", begun)
         monkeypatch.setattr(Ahead, "take", taken)

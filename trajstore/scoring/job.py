@@ -285,11 +285,11 @@ class ScoringJob:
             try:
                 self.threads.look(loaded.model, self.ids[name])
                 self._compare_kernels(loaded, name)
-                noise = None
+                unmeasured: list[str] = []
                 if name in pending.backfill:
                     self.publisher.backfill(checkpoint, loaded, dataset, self.ids[name], settings)
                 else:
-                    noise = self.publisher.publish(
+                    unmeasured = self.publisher.publish(
                         checkpoint, loaded, facts, dataset, self.ids[name], settings
                     )
             except SliceExists:
@@ -301,9 +301,7 @@ class ScoringJob:
             else:
                 self.proven = True
                 self.counts.count_slice(dataset.n_tokens)
-                if noise is not None:
-                    self.counts.unmeasured.append((checkpoint.step, noise))
-                    self.progress.say(f"{self.plan.model} at step {checkpoint.step}: {noise}")
+                self._note_unmeasured(checkpoint.step, unmeasured)
 
     def _compare_kernels(self, loaded: LoadedCheckpoint, dataset: str) -> None:
         """Say, once a run, where the losses depend on the attention kernel; raises what the pass raises."""
@@ -326,6 +324,12 @@ class ScoringJob:
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += f" Half precision can overflow: try {option('dtype', 'float32')}."
         self._note_failure(step, reason)
+
+    def _note_unmeasured(self, step: int, reasons: Sequence[str]) -> None:
+        """Note what could not be measured of a slice that was published, and say so at once."""
+        for reason in reasons:
+            self.counts.unmeasured.append((step, reason))
+            self.progress.say(f"{self.plan.model} at step {step}: {reason}")
 
     def _note_failure(self, step: int, reason: str) -> None:
         self.counts.failures.append((step, reason))

@@ -62,6 +62,8 @@ class ScoringOptions:
     repeat_noise: int = 0
     """Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what differs as
     measures."""
+    measures: Sequence[str] = ()
+    """Measures of installed packages, of each slice as it is scored: see trajstore measure list."""
     tokens_per_step: int | None = None
     """Training tokens a step, where the suite is not known."""
     skip_known_bad: bool = False
@@ -70,8 +72,8 @@ class ScoringOptions:
     """Run model code that comes with a checkpoint."""
 
     def __post_init__(self) -> None:
-        names = self.columns.split(",") if isinstance(self.columns, str) else self.columns
-        object.__setattr__(self, "columns", check_columns(name for name in names if name))
+        object.__setattr__(self, "columns", check_columns(_names(self.columns)))
+        object.__setattr__(self, "measures", _names(self.measures))
         if self.timeout is not None and parse_duration(self.timeout, "timeout") <= 0:
             raise BadOption("timeout", self.timeout, "more than 0 seconds, as in 90s or 15m")
         _ = self.budget_seconds, self.cache_bytes
@@ -97,6 +99,12 @@ class ScoringOptions:
     def backfilled_columns(self) -> tuple[str, ...]:
         """Columns that slices without them are to get."""
         return tuple(self.columns) if self.backfill else ()
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, each once, of a list or of a text in which commas join them."""
+    several = names.split(",") if isinstance(names, str) else names
+    return tuple(dict.fromkeys(name for name in several if name))
 
 
 def scoring_options(options: ScoringOptions | None, keywords: Mapping[str, Any]) -> ScoringOptions:

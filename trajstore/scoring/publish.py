@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trajstore.errors import StoreUnusable, told
+from trajstore.errors import BadMeasures, StoreUnusable, told
 from trajstore.forward.losses import token_scores
+from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from trajstore.scoring.plan import Plan
     from trajstore.scoring.settings import PassSettings
     from trajstore.store.files.datasets import Dataset
+    from trajstore.store.files.measures import Measure
     from trajstore.store.files.models import ModelFacts
     from trajstore.store.store import Store
 
@@ -61,12 +63,12 @@ class Publisher:
         dataset: Dataset,
         ids: Sequence[Ids],
         settings: PassSettings,
-    ) -> str | None:
-        """Make and publish one slice; before it the noise of its losses if asked for, and once the model's facts.
+    ) -> list[str]:
+        """Make and publish one slice, before it the measures that are asked for, and once the model's facts.
 
-        Noise that cannot be measured keeps no losses: gives the reason, else None. Raises `SliceExists` where another
-        job was first, `SlicesDiffer` where another job has begun with another dtype or vocabulary, `StoreUnusable`
-        where the store cannot be written to, and what the pass raises.
+        Returns why what could not be measured could not; the losses are kept all the same. Raises `SliceExists` where
+        another job was first, `SlicesDiffer` where another job has begun with another dtype or vocabulary,
+        `StoreUnusable` where the store cannot be written to, and what the pass raises.
         """
         model, step = self._plan.model, checkpoint.step
         what = f"{model} on {dataset.name} at step {step}"
@@ -84,20 +86,17 @@ class Publisher:
             batch_tokens=scores.batch_tokens,
         )
         losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
-        noise, unmeasured = [], None
-        try:
-            noise = measure_noise(
-                loaded.model, ids, scores, settings.repeat_noise, settings.vocabulary(dataset.tokenizer.size)
-            )
-        except Exception as error:
-            unmeasured = f"the noise of the losses on {dataset.name} could not be measured: {told(error)}"
+        measures, unmeasured = _measures(loaded.model, dataset, ids, scores, settings)
         check_same_format(self._store, model, dataset.name, provenance, first_only=True)
         try:
             self._publish_facts(facts)
-            if noise:
-                self._store.add_measures(
-                    NOISE, noise, model=model, step=step, dataset=dataset.name, replace=True
-                )
+            for name, values in measures.items():
+                try:
+                    self._store.add_measures(
+                        name, values, model=model, step=step, dataset=dataset.name, replace=True
+                    )
+                except BadMeasures as error:
+                    unmeasured.append(f"the measure {name} on {dataset.name} cannot be kept: {error}")
             self._store.append(
                 model=model,
                 dataset=dataset.name,
@@ -139,11 +138,11 @@ class Publisher:
     def _pass(
         self, loaded: LoadedCheckpoint, dataset: Dataset, ids: Sequence[Ids], settings: PassSettings
     ) -> Scores:
-        """The losses of a dataset, and the settings' columns."""
+        """The losses of a dataset, and the columns that are kept or measured."""
         return token_scores(
             loaded.model,
             ids,
-            columns=settings.columns,
+            columns=settings.pass_columns,
             batch_tokens=settings.batch_tokens,
             vocabulary=settings.vocabulary(dataset.tokenizer.size),
             progress=self._progress,
@@ -154,6 +153,28 @@ class Publisher:
         if not self._has_facts and self._store.publish_model(facts).repo != facts.repo:
             check_same_run(self._store, self._plan.model, self._plan.source)
         self._has_facts = True
+
+
+def _measures(
+    model: PreTrainedModel, dataset: Dataset, ids: Sequence[Ids], scores: Scores, settings: PassSettings
+) -> tuple[dict[str, list[Measure]], list[str]]:
+    """The values that are measured of a slice, by the name they are kept under, and why others could not be."""
+    measures: dict[str, list[Measure]] = {}
+    unmeasured = []
+    try:
+        vocabulary = settings.vocabulary(dataset.tokenizer.size)
+        measures[NOISE] = measure_noise(model, ids, scores, settings.repeat_noise, vocabulary)
+    except Exception as error:
+        unmeasured.append(f"the noise of the losses on {dataset.name} could not be measured: {told(error)}")
+    inputs = MeasureInputs(model, ids, scores.loss, scores.rank, scores.entropy)
+    for definition in settings.measures:
+        try:
+            measures[definition.name] = definition.values(inputs)
+        except Exception as error:  # whatever the package raises
+            unmeasured.append(
+                f"the measure {definition.name} on {dataset.name} could not be computed: {told(error)}"
+            )
+    return {name: values for name, values in measures.items() if values}, unmeasured
 
 
 def _has_own_code(model: PreTrainedModel) -> bool:

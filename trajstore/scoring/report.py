@@ -23,7 +23,7 @@ class ScoringReport:
     unfit: dict[str, str] = field(default_factory=dict)
     """Dataset → why it does not fit the model, as among the failures."""
     unmeasured: list[tuple[int, str]] = field(default_factory=list)
-    """(step, reason) of slices that were published, but the noise of whose losses could not be measured."""
+    """(step, reason) of slices that were published, but of which not all could be measured."""
     warnings: list[str] = field(default_factory=list)
     """What to know of the losses that were written; said when it was noticed."""
 

@@ -14,7 +14,10 @@ import torch
 import transformers
 
 from trajstore.errors import DeviceError
+from trajstore.forward.columns import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
+from trajstore.measures.definitions import MeasureDefinition, find_measures
+from trajstore.schema import PASS_COLUMNS
 from trajstore.scoring.options import ScoringOptions, Vocab
 from trajstore.spelling import as_given, option
 from trajstore.store.files.slices import Provenance
@@ -40,6 +43,14 @@ class PassSettings:
     """What is the same for all slices of the run."""
     repeat_noise: int = 0
     """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
+    measures: tuple[MeasureDefinition, ...] = ()
+    """What else is measured of each slice."""
+
+    @property
+    def pass_columns(self) -> tuple[str, ...]:
+        """The columns that the pass computes: those that are kept, and those that a measure needs."""
+        needed = [name for measure in self.measures for name in measure.needs if name in PASS_COLUMNS]
+        return check_columns([*self.columns, *needed])
 
     def for_checkpoint(self, folder: Path) -> PassSettings:
         """These settings with the dtype that the checkpoint in `folder` says of itself, where that was asked for.
@@ -59,7 +70,7 @@ class PassSettings:
 def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSettings:
     """Return the settings of a run with these options; `run` is its id, by default a new one.
 
-    Raises `DeviceError`.
+    Raises `DeviceError`, and `PluginError` for a measure that there is not or that cannot be loaded.
     """
     device = choose_device(options.device)
     dtype = None if options.dtype == AUTO else choose_dtype(options.dtype)
@@ -92,4 +103,5 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
         columns=tuple(options.columns),
         provenance=provenance,
         repeat_noise=options.repeat_noise,
+        measures=tuple(find_measures(options.measures)),
     )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     batch_tokens={"min": 1},
     threads={"min": 1},
     repeat_noise={"min": 0, "metavar": "K", "show_default": False},
+    measures={"metavar": "NAME[,NAME]", "show_default": False},
     tokens_per_step={"min": 1},
 )
 def score(
@@ -149,6 +150,8 @@ def score(
             return
         plan = make_plan(opened, model, datasets, options)
         _say_plan(plan)
+        if options.measures and plan.present:
+            say("Measures are taken as a slice is scored: those that are there already get none.")
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:
