@@ -1,4 +1,4 @@
-"""What other packages add to trajstore, by Python's entry points: measures, group functions and importers.
+"""Additions of other packages to trajstore, by Python's entry points: measures, group functions and importers.
 
 A package names in its metadata what it adds, as MODULE:ATTRIBUTE. The names are read without importing the package; it
 is imported when something of it is used, so that a broken one is in the way of nothing else.
@@ -54,7 +54,7 @@ class Plugin:
 
 
 def plugins(kind: Kind) -> list[Plugin]:
-    """What the installed packages add of a kind, by name; imports none of them."""
+    """Return the additions of a kind by all installed packages, by name; imports none of them."""
     from importlib.metadata import entry_points
 
     points = [

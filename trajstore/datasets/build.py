@@ -166,7 +166,7 @@ def _take_ids(
 
 
 def _id_limit(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What ids must be below: the tokenizer's size, rounded up, since models' vocabularies have rows to spare."""
+    """The limit of ids: the tokenizer's size, rounded up, since models' vocabularies have rows to spare."""
     size = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 

@@ -1,4 +1,4 @@
-"""What a SOURCE is, and the documents in it: a text file, a table, a folder of texts, a Hugging Face dataset.
+"""Sources of texts, and the documents in them: a text file, a table, a folder of texts, a Hugging Face dataset.
 
 Documents come up in the seed's order, one at a time, each with its number in the source. Cuts and tokenises
 nothing.
@@ -144,7 +144,7 @@ def hub_commit(name: str, revision: str | None) -> tuple[str | None, str | None]
     from huggingface_hub import HfApi
 
     try:
-        found = hub.quickly(lambda: HfApi().dataset_info(name, revision=revision, timeout=hub.QUICK_SECONDS))
+        info = hub.quickly(lambda: HfApi().dataset_info(name, revision=revision, timeout=hub.QUICK_SECONDS))
     except Exception as error:  # offline, unreachable, or unknown
         if revision is None:
             return None, first_line(error)
@@ -152,7 +152,7 @@ def hub_commit(name: str, revision: str | None) -> tuple[str | None, str | None]
             f"The revision {revision!r} of the Hugging Face dataset {name!r} cannot be found or checked: "
             f"{first_line(error)}. Without {option('revision')}, a copy that was downloaded before is used offline."
         ) from error
-    return found.sha, None
+    return info.sha, None
 
 
 def hub_documents(

@@ -1,4 +1,4 @@
-"""What tokens stand for: their exact bytes, their text for people to read, and their place in a document.
+"""Bytes and texts of tokens: their exact bytes, their text for people to read, and their place in a document.
 
 A token need not be a whole character. Its text shows whole UTF-8 characters as they are and every other
 byte as `<0xE2>`, so nothing is lost; `trajstore.text.join_pieces` puts the bytes of neighbours

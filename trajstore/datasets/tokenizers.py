@@ -68,7 +68,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
 
 
 def tokenizer_facts(tokenizer: PreTrainedTokenizerBase, name: str) -> TokenizerFacts:
-    """What the store keeps of a tokenizer: its name as given, a hash of its vocabulary, its size."""
+    """Return the facts that a store keeps of a tokenizer: its name as given, a hash of its vocabulary, its size."""
     pairs = sorted((token, piece) for piece, token in tokenizer.get_vocab().items())
     text = json.dumps(pairs, ensure_ascii=True, separators=(",", ":"))
     return TokenizerFacts(name, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", len(tokenizer))

@@ -20,7 +20,7 @@ from trajstore.store.files.foreign_tables import Reader, arrow_reader
 
 _COMPRESSED = (".gz", ".zst")
 _READ_PACKED = {"gzip": ".gz", "zstd": ".zst"}
-"""What DuckDB unpacks of CSV and JSON lines as it reads, by the endings of their names."""
+"""Compressions that DuckDB unpacks of CSV and JSON lines as it reads, by the endings of their names."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 

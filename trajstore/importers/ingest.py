@@ -20,7 +20,7 @@ from trajstore.errors import BadDataset, SliceExists, TrajstoreError
 from trajstore.importers import matrices
 from trajstore.importers.formats import Format, format_of
 from trajstore.importers.long_tables import LongFiles
-from trajstore.importers.request import Found, Request, Tally
+from trajstore.importers.request import IncomingSlice, Request, Tally
 from trajstore.importers.site_index import Sites
 from trajstore.importers.token_tables import token_ids
 from trajstore.progress import SILENT, Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 MakeDataset = Callable[[list[np.ndarray]], "NewDataset"]
-"""Gives the ids of all contexts, int32, their texts and a tokenizer."""
+"""Takes the ids of all contexts, int32, their texts and a tokenizer."""
 
 _BUDGET = 64 << 20
 """Bytes of checked rows held in memory."""
@@ -44,7 +44,7 @@ _HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be taken."""
+    """A slice or file that could not be taken."""
 
     what: str
     """A slice or a file."""
@@ -53,12 +53,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """What an ingest did."""
+    """Counts of an ingest."""
 
     written: int
     """Slices published, or added to."""
     partial: int
-    """Those of them that still lack contexts."""
+    """Written slices that still lack contexts."""
     skipped: int
     """Slices that were there already, with the same losses."""
     failures: list[Failure]
@@ -146,7 +146,7 @@ class _Job:
         self.written = self.partial = self.skipped = 0
         self.failures: list[Failure] = []
         self._run = f"ingest-{secrets.token_hex(6)}"
-        self._there: dict[str, set[int]] = {}
+        self._known_steps: dict[str, set[int]] = {}
 
     def read(self, files: Sequence[tuple[Path, Format]], tables: LongFiles) -> None:
         """Publish the rows of matrices, and sort those of tables."""
@@ -164,28 +164,28 @@ class _Job:
         """Publish the slices of the tables."""
         if len(tables):
             self.progress.start("storing", len(tables), "slices")
-            for found in tables.found():
-                self.take(found)
-                self.progress.advance(1, f"{found.model} at step {found.step}")
+            for incoming in tables.slices():
+                self.take(incoming)
+                self.progress.advance(1, f"{incoming.model} at step {incoming.step}")
 
-    def take(self, found: Found) -> None:
+    def take(self, incoming: IncomingSlice) -> None:
         """Publish a slice, or note why not."""
         name = self.request.dataset
         try:
-            if found.values is None or found.model is None or found.step is None:
-                raise TrajstoreError(found.problem)
-            check_name("model", found.model)
-            self._put((found.model, name, found.step), found.values, found.source)
+            if incoming.values is None or incoming.model is None or incoming.step is None:
+                raise TrajstoreError(incoming.problem)
+            check_name("model", incoming.model)
+            self._put((incoming.model, name, incoming.step), incoming.values, incoming.source)
         except TrajstoreError as error:
-            model, step = ("?" if label is None else label for label in (found.model, found.step))
+            model, step = ("?" if label is None else label for label in (incoming.model, incoming.step))
             what = f"{model} on {name} at step {step}"
-            source = "" if found.problem else f" in {found.source}"  # a problem names its row and file
+            source = "" if incoming.problem else f" in {incoming.source}"  # a problem names its row and file
             self._fail(f"{what}{source}", str(error).removeprefix(f"{what}: "))
 
     def _put(self, key: tuple[str, str, int], values: np.ndarray, source: str) -> None:
         """Publish a slice unless all of it is there; raises where it differs or is not whole."""
         model, name, step = key
-        contexts = self.sites.contexts_there(values, self.allow_partial)
+        contexts = self.sites.whole_contexts(values, self.allow_partial)
         if self._has(key, values):
             self.skipped += 1
             return
@@ -202,10 +202,10 @@ class _Job:
                 allow_large=self.allow_large,
             )
         except SliceExists:  # another job published it since
-            self._there.pop(model, None)
+            self._known_steps.pop(model, None)
             self._put(key, values, source)
             return
-        self._there.setdefault(model, set()).add(step)
+        self._known_steps.setdefault(model, set()).add(step)
         self._look_for_bits(key, values)
         self.written += 1
         self.partial += not self.store.has_slice(*key)
@@ -218,11 +218,11 @@ class _Job:
             self.tally.like_bits = f"{key[0]} at step {key[2]}: {said}"
 
     def _has(self, key: tuple[str, str, int], values: np.ndarray) -> bool:
-        """Whether the store has all these losses; raises `LossesDiffer` where it has others, unless they may go."""
+        """Return whether the store has all these losses; raises `LossesDiffer` where others are there to stay."""
         model, name, step = key
-        if model not in self._there:
-            self._there[model] = set(self.store.steps(model, name))
-        if step not in self._there[model]:
+        if model not in self._known_steps:
+            self._known_steps[model] = set(self.store.steps(model, name))
+        if step not in self._known_steps[model]:
             return False
         try:
             have = self.store.slice_losses(*key)
@@ -241,12 +241,12 @@ class _Job:
                 f"The losses of {request.renamed} in {path} are taken as those of {request.model}."
             )
         advance = self._advancing(path, 4 * self.sites.dataset.n_losses)
-        for found in matrices.read(path, kind, self.store.path, self.sites, request, self.tally):
-            self.take(found)
+        for incoming in matrices.read(path, kind, self.store.path, self.sites, request, self.tally):
+            self.take(incoming)
             advance(1)
 
     def _advancing(self, path: Path, per_row: float) -> Callable[[int], None]:
-        """What moves the bar over a file by rows, of about this many bytes, and not beyond it."""
+        """A function that moves the bar over a file by rows, of about this many bytes, and not beyond it."""
         left = path.stat().st_size
 
         def advance(rows: int) -> None:
@@ -262,7 +262,7 @@ class _Job:
 
 
 def _bytes_a_row(path: Path, kind: str) -> float:
-    """About how long a row is on disk, for a bar that moves evenly."""
+    """The approximate length of a row on disk, for a bar that moves evenly."""
     if kind == "parquet":
         rows: int = pq.read_metadata(path).num_rows
         return path.stat().st_size / max(1, rows)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajstore.errors import BadSource, listed
-from trajstore.importers.request import Found, Request, Tally, choose_columns
+from trajstore.importers.request import IncomingSlice, Request, Tally, choose_columns
 from trajstore.importers.row_checks import NOTHING, RECORD, Key, Rows, check, reason
 from trajstore.spelling import option
 from trajstore.store.disk.spill import Spill
@@ -30,7 +30,7 @@ _MOST_SLICES = 200_000
 
 
 class LongFiles:
-    """The slices of tables in the long format: `read` each file, then take what was `found`."""
+    """The slices of tables in the long format: `read` each file, then take their `slices`."""
 
     def __init__(self, root: Path, sites: Sites, request: Request, tally: Tally, budget: int) -> None:
         """`budget` is the number of bytes of checked rows that are held in memory."""
@@ -59,13 +59,13 @@ class LongFiles:
         if not taken:
             raise BadSource(_nothing_taken(path, others, self._request))
 
-    def found(self) -> Iterator[Found]:
+    def slices(self) -> Iterator[IncomingSlice]:
         """Each slice that a file has rows of, by model and step."""
         for key in sorted(self._keys, key=lambda key: (key[0] or "", -1 if key[1] is None else key[1])):
             records = self._spill.take(key)
             problem = self._problem(key, records)
             values = None if problem else self._values(records)
-            yield Found(*key, self._sources(records), values, problem)
+            yield IncomingSlice(*key, self._sources(records), values, problem)
 
     def __len__(self) -> int:
         """Slices met so far."""
@@ -77,17 +77,17 @@ class LongFiles:
 
     def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> Rows:
         """The rows of a batch that were asked for; values of labels that were not are put into `others`."""
-        there = {name: _codes(batch.column(name)) for name in batch.schema.names if name in _LABELS}
+        labels = {name: _codes(batch.column(name)) for name in batch.schema.names if name in _LABELS}
         take = np.ones(batch.num_rows, dtype=bool)
-        for name, (codes, values) in there.items():
+        for name, (codes, values) in labels.items():
             wanted = [self._request.takes(name, value) for value in values]
             if not all(wanted):
                 take &= np.array(wanted)[codes]
                 others.setdefault(name, set()).update(v for v, w in zip(values, wanted, strict=True) if not w)
         chosen = np.flatnonzero(take)
         nothing = np.zeros(batch.num_rows, dtype=np.int64)
-        models, model_names = there.get("model", (nothing, [self._request.model]))
-        steps, step_names = there.get("step", (nothing, list(self._request.steps or ())))
+        models, model_names = labels.get("model", (nothing, [self._request.model]))
+        steps, step_names = labels.get("step", (nothing, list(self._request.steps or ())))
         keys, where = np.unique(models[chosen] * len(step_names) + steps[chosen], return_inverse=True)
         return Rows(
             chosen + self._rows,

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from trajstore import display
 from trajstore.errors import BadSource, listed, reason
-from trajstore.importers.request import Found, Request, Tally
+from trajstore.importers.request import IncomingSlice, Request, Tally
 from trajstore.spelling import option
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
@@ -37,7 +37,7 @@ Label = tuple[str, int]
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which columns of a matrix hold which sites."""
+    """The sites that the columns of a matrix hold."""
 
     count: int
     """Columns that the matrix must have."""
@@ -50,7 +50,7 @@ class _Columns:
 
 
 def is_matrix(path: Path, kind: str) -> bool:
-    """Whether a file holds a matrix: .npy, .npz, or a Parquet or Arrow file with a list of losses a row."""
+    """Return whether a file holds a matrix: .npy, .npz, or a Parquet or Arrow file with a list of losses a row."""
     if kind not in ("parquet", "arrow"):
         return kind in ("npy", "npz")
     with _readable(path, kind):
@@ -59,7 +59,9 @@ def is_matrix(path: Path, kind: str) -> bool:
     return at >= 0 and _is_list(schema.field(at).type)
 
 
-def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally) -> Iterator[Found]:
+def read(
+    path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally
+) -> Iterator[IncomingSlice]:
     """A slice for each row of a matrix that was asked for and holds losses; raises `BadSource`."""
     columns: _Columns | None = None
     arrays = kind in ("npy", "npz")
@@ -85,7 +87,7 @@ def read(path: Path, kind: str, root: Path, sites: Sites, request: Request, tall
             flat = np.full(sites.dataset.n_losses, np.nan, dtype=np.float32)
             flat[columns.sites] = losses[columns.take]
             where = f"row {number} (from 0) of {path}: {problem}"
-            yield Found(model, step, str(path), None if problem else flat, where if problem else "")
+            yield IncomingSlice(model, step, str(path), None if problem else flat, where if problem else "")
 
 
 def under_name(path: Path, kind: str, request: Request) -> Request:
@@ -111,17 +113,17 @@ def _models(path: Path, kind: str) -> list[str]:
     if kind == "npz":
         with zipfile.ZipFile(path) as archive:
             named = "models.npy" in archive.namelist()
-            found = _unpacked(archive, "models").tolist() if named else []
+            names = _unpacked(archive, "models").tolist() if named else []
     elif kind == "npy":
-        found = (
+        names = (
             pl.read_parquet(beside, hive_partitioning=False)["model"].to_list() if beside.is_file() else []
         )
     elif "model" not in _schema(path, kind).names:
-        found = []
+        names = []
     else:
         batches = _parquet_batches(path, ["model"]) if kind == "parquet" else _arrow_batches(path)
-        found = [model for batch in batches for model in batch.column("model").to_pylist()]
-    return sorted({str(model) for model in found if model is not None})
+        names = [model for batch in batches for model in batch.column("model").to_pylist()]
+    return sorted({str(model) for model in names if model is not None})
 
 
 def _problem(
@@ -155,7 +157,7 @@ def _nats(values: np.ndarray, unit: str) -> np.ndarray:
 
 
 def _columns(path: Path, count: int, sites: Sites) -> _Columns:
-    """What the columns are of: as the labels beside the file say, else the whole dataset in canonical order."""
+    """The sites of the columns: as the labels beside the file say, else the whole dataset in canonical order."""
     labels = path.with_suffix(".columns.parquet")
     if labels.is_file():
         return _labelled_columns(labels, count, sites)

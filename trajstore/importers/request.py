@@ -1,4 +1,4 @@
-"""What is to be ingested: whose losses files hold, and how their columns are named."""
+"""The request of an ingest: whose losses files hold, and how their columns are named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNITS = ("nats", "bits", "perplexity")
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller said of the files."""
+    """A caller's request: whose losses the files hold, and how they are to be read."""
 
     dataset: str
     model: str | None = None
@@ -37,19 +37,19 @@ class Request:
     """A model of the files whose rows are taken as those of `model`."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not known."""
+        """Refuse unknown columns, units and dtypes."""
         for theirs, ours in (self.columns or {}).items():
             if ours and ours not in LONG:
                 raise TrajstoreError(
                     f"{option('columns', {theirs: ours})}: there is no column {ours!r}; the long format has: "
                     f"{', '.join(LONG)}."
                 )
-        for what, asked, known in (("unit", self.unit, UNITS), ("dtype", self.dtype, LOWEST_LOSS)):
-            if asked not in known:
-                raise TrajstoreError(f"{as_given(what, asked)}: there is {', '.join(known)}.")
+        for name, value, known in (("unit", self.unit, UNITS), ("dtype", self.dtype, LOWEST_LOSS)):
+            if value not in known:
+                raise TrajstoreError(f"{as_given(name, value)}: there is {', '.join(known)}.")
 
     def takes(self, name: str, value: object) -> bool:
-        """Whether rows whose column `name` has this value are taken."""
+        """Return whether rows with this value in the column `name` are taken."""
         if name == "dataset":
             return value == self.dataset
         if name == "model":
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass
 class Tally:
-    """What was met while reading."""
+    """Counts of the rows of all files."""
 
     rows: int = 0
     """Rows of tables in the long format, and of matrices."""
@@ -76,7 +76,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Found:
+class IncomingSlice:
     """The losses of one slice as files hold them."""
 
     model: str | None

@@ -1,4 +1,4 @@
-"""Rows of the long format: what can be wrong with one, found for a whole batch at once and said of the first."""
+"""Rows of the long format: their faults, looked for in a whole batch at once, and the first of them in words."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Rows:
     """float32, NaN where the file has no number."""
 
 
-class Wrong(enum.IntEnum):
-    """What can be wrong with a row."""
+class Fault(enum.IntEnum):
+    """A fault of a row."""
 
     LABEL = 1
     CONTEXT = 2
@@ -55,7 +55,7 @@ class Wrong(enum.IntEnum):
 
 
 def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.ndarray]:
-    """What is wrong with each row (0 is nothing), uint8, and the rows as records."""
+    """The fault of each row (0 for none), uint8, and the rows as records."""
     loss = rows.loss
     wrong = np.zeros(len(rows.row), dtype=np.uint8)
     known = sites.has_context(rows.context)
@@ -65,15 +65,15 @@ def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.nd
     first = rows.position == 0
     if rows.token is not None:
         other = rows.token != sites.tokens(context, position)
-        wrong[other & (rows.token != NOTHING)] = Wrong.TOKEN
+        wrong[other & (rows.token != NOTHING)] = Fault.TOKEN
     sound = loss_limits.possible(loss, request.dtype)
     # The gravest last, since it is what is said.
-    wrong[~first & ~sound] = Wrong.LOSS
-    wrong[first & ~(np.isnan(loss) | (loss == 0))] = Wrong.PADDING
-    wrong[~fits] = Wrong.POSITION
-    wrong[~known] = Wrong.CONTEXT
+    wrong[~first & ~sound] = Fault.LOSS
+    wrong[first & ~(np.isnan(loss) | (loss == 0))] = Fault.PADDING
+    wrong[~fits] = Fault.POSITION
+    wrong[~known] = Fault.CONTEXT
     unlabelled = np.array([None in key for key in rows.keys])
-    wrong[unlabelled[rows.slice]] = Wrong.LABEL
+    wrong[unlabelled[rows.slice]] = Fault.LABEL
     records = np.empty(len(rows.row), RECORD)
     records["site"] = sites.sites(context, position)
     records["loss"], records["row"] = loss, rows.row
@@ -81,31 +81,31 @@ def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.nd
 
 
 def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request: Request) -> str:
-    """What is wrong with the first of the rows `bad` (indices)."""
+    """The fault of the first of the rows `bad` (indices), in words."""
     i = int(bad[0])
     context, position, loss = rows.context[i], rows.position[i], str(rows.loss[i])
     at = f"context {context}, position {position}"
     match wrong[i]:
-        case Wrong.LABEL:
+        case Fault.LABEL:
             return "it has no model, or no whole number for a step"
-        case Wrong.CONTEXT:
+        case Fault.CONTEXT:
             said = "no whole number for a context" if context == NOTHING else f"context {context}"
             return f"it has {said}; {sites.dataset.name} has contexts 0 to {len(sites.lengths) - 1}"
-        case Wrong.POSITION:
+        case Fault.POSITION:
             said = "no whole number for a position" if position == NOTHING else f"position {position}"
             return (
                 f"it has {said} in context {context}, whose positions are 0 to {sites.lengths[context] - 1}"
             )
-        case Wrong.PADDING:
+        case Fault.PADDING:
             return f"the loss at {at} is {loss}; position 0 has none (empty, NaN or 0)"
-        case Wrong.LOSS:
+        case Fault.LOSS:
             said = "NaN or no number" if loss == "nan" else loss
             return f"the loss at {at} is {said}; {loss_limits.rule(request.dtype, rows.loss[i])}"
-    return _other_token(rows, bad[wrong[bad] == Wrong.TOKEN], sites)
+    return _other_token(rows, bad[wrong[bad] == Fault.TOKEN], sites)
 
 
 def _other_token(rows: Rows, bad: np.ndarray, sites: Sites) -> str:
-    """What token the first of these rows has, and what the dataset; said if all are those one position further."""
+    """The first row's token beside the dataset's, with a note where all rows have the tokens one position further."""
     assert rows.token is not None
     context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]
     place = f"context {context[0]}, position {position[0]}"

@@ -28,31 +28,31 @@ class Sites:
         return np.concatenate(self.dataset.ids())
 
     def has_context(self, context: np.ndarray) -> np.ndarray:
-        """Whether these are numbers of contexts."""
-        found: np.ndarray = (context >= 0) & (context < len(self.lengths))
-        return found
+        """Mask of the numbers that are contexts."""
+        mask: np.ndarray = (context >= 0) & (context < len(self.lengths))
+        return mask
 
     def has_position(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Whether these known contexts have these positions, 0 included."""
-        found: np.ndarray = (position >= 0) & (position < self.lengths[context])
-        return found
+        """Mask of the positions that these known contexts have, 0 included."""
+        mask: np.ndarray = (position >= 0) & (position < self.lengths[context])
+        return mask
 
     def sites(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Sites of positions from 1 on, int64; those of position 0 are one before the context's first."""
-        found: np.ndarray = self.first[context] + position - 1
-        return found
+        sites: np.ndarray = self.first[context] + position - 1
+        return sites
 
     def tokens(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Token ids at positions that exist, int32."""
-        found: np.ndarray = self._tokens[self.dataset.tokens_at(context, position)]
-        return found
+        tokens: np.ndarray = self._tokens[self.dataset.tokens_at(context, position)]
+        return tokens
 
     def place(self, site: int) -> tuple[int, int]:
         """(context, position) of a site."""
         context = int(np.searchsorted(self.first, site, side="right")) - 1
         return context, site - int(self.first[context]) + 1
 
-    def contexts_there(self, values: np.ndarray, partial: bool) -> np.ndarray:
+    def whole_contexts(self, values: np.ndarray, partial: bool) -> np.ndarray:
         """The contexts, int64, whose losses are not NaN; raises `BadLosses` unless they are whole.
 
         All must be there unless `partial` allows less.
@@ -68,12 +68,12 @@ class Sites:
                 + (f", and {len(torn) - 1} other contexts lack some" if len(torn) > 1 else "")
                 + "; a context is there whole or not at all"
             )
-        there = np.flatnonzero(lacking == 0)
-        if not there.size:
+        whole = np.flatnonzero(lacking == 0)
+        if not whole.size:
             raise BadLosses("it has no losses")
-        if len(there) < len(n) and not partial:
+        if len(whole) < len(n) and not partial:
             raise BadLosses(
-                f"{len(n) - len(there)} of {len(n)} contexts are missing ({runs(np.flatnonzero(lacking).tolist())}); "
+                f"{len(n) - len(whole)} of {len(n)} contexts are missing ({runs(np.flatnonzero(lacking).tolist())}); "
                 f"to keep what is there until they come: {option('partial', True)}"
             )
-        return there
+        return whole

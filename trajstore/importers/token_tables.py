@@ -62,12 +62,12 @@ def _contexts(seen: pl.DataFrame, bos: int | None) -> list[np.ndarray]:
         raise BadDataset(
             f"The token at context {context}, position {position} is {first} in one row and {second} in another."
         )
-    found = []
+    contexts = []
     for number, ((context,), part) in enumerate(seen.group_by(["context"], maintain_order=True)):
         if context != number:
             raise BadDataset(f"The files have no row of context {number}; contexts are numbered from 0.")
-        found.append(_whole(number, part["position"].to_list(), part["token"].to_numpy(), bos))
-    return found
+        contexts.append(_whole(number, part["position"].to_list(), part["token"].to_numpy(), bos))
+    return contexts
 
 
 def _whole(context: int, positions: list[int], tokens: np.ndarray, bos: int | None) -> np.ndarray:

@@ -92,15 +92,15 @@ def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     In place, tensor by tensor: a tensor that two layers share stays shared, and what another dtype was meant for gets
     it back.
     """
-    tensors = [each for each in [*model.parameters(), *model.buffers()] if each.is_floating_point()]
-    before = [each.dtype for each in tensors]
+    tensors = [tensor for tensor in [*model.parameters(), *model.buffers()] if tensor.is_floating_point()]
+    before = [tensor.dtype for tensor in tensors]
     try:
-        for each in tensors:
-            each.data = each.data.to(torch.promote_types(each.dtype, dtype))
+        for tensor in tensors:
+            tensor.data = tensor.data.to(torch.promote_types(tensor.dtype, dtype))
         yield
     finally:
-        for each, own in zip(tensors, before, strict=True):
-            each.data = each.data.to(own)
+        for tensor, own in zip(tensors, before, strict=True):
+            tensor.data = tensor.data.to(own)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -143,11 +143,11 @@ def ingest(
 def _columns(mapped: list[str]) -> dict[str, str]:
     """Our name for each of their columns."""
     columns = {}
-    for each in mapped:
-        theirs, equals, ours = each.rpartition("=")
+    for pair in mapped:
+        theirs, equals, ours = pair.rpartition("=")
         if not equals or not theirs or theirs in columns:
             raise typer.BadParameter(
-                f"{each!r} is not THEIRS=OURS, as in nll=loss, each column once", param_hint="--map"
+                f"{pair!r} is not THEIRS=OURS, as in nll=loss, each column once", param_hint="--map"
             )
         columns[theirs] = ours
     return columns
@@ -164,7 +164,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _maker(tokenizer: str, paths: list[Path], bos: int | None) -> MakeDataset:
-    """What makes a dataset of token ids."""
+    """A function that makes a dataset of token ids."""
 
     def make(ids: list[np.ndarray]) -> NewDataset:
         from trajstore.datasets.build import from_ids
@@ -182,7 +182,7 @@ def _maker(tokenizer: str, paths: list[Path], bos: int | None) -> MakeDataset:
 
 
 def _say_report(report: Report, dataset: str) -> None:
-    """What was done, what was left out and why."""
+    """Say how many slices were written, what was left out and why."""
     tally = report.tally
     lacking = f" ({report.partial} of them still lack contexts)" if report.partial else ""
     say(
