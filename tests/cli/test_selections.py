@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+import trajstore
 from tests.cli.test_cli import run
 from tests.conftest import ragged
+from trajstore import Selection
 from trajstore.errors import GroupError, UnknownName
+from trajstore.pipelines.comparison.result import Question
 from trajstore.store.catalog.expressions import is_call, parse
 from trajstore.store.store import Store
 
@@ -251,6 +255,27 @@ COMMANDS: tuple[Callable[[Path, str], None], ...] = (
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_a_group_is_taken_in_every_form(path: Path, command: Callable[[Path, str], None], group: str) -> None:
     command(path, group)
+
+
+def test_the_group_of_a_selection_narrows_every_analysis(path: Path) -> None:
+    """Also where an analysis takes groups of its own: those of their tokens that are in it are left."""
+    group = "(odd | repeated_token) - position_between(3, 9)"
+    tokens = counted(path, group)["d"]
+    with trajstore.open(path) as store:
+        chosen = Selection("d", "a", "8,64", group=group)
+        assert trajstore.trajectories(store, ["every_token"], chosen)["tokens"].to_list() == [tokens] * 2
+        both = f"(hapax) & ({group})"
+        narrow = trajstore.trajectories(store, ["hapax"], chosen)["mean"]
+        assert narrow.equals(trajstore.trajectories(store, [both], replace(chosen, group=None))["mean"])
+        assert store.matrix("d", "a", group, "8,64").columns.height == tokens
+        assert set(trajstore.diff(store, chosen).summary["tokens"]) == {tokens}
+        apart = trajstore.compare(store, ["a", "b"], Question(groups=False), Selection("d", group=group))
+        assert set(apart.correlations["tokens"]) == {tokens}
+        assert apart.facts["asked"]["group"] == group
+        every = Selection("d", "a", group=group)
+        assert len(trajstore.shapes(store, every).parts[0].sites.tokens) == tokens
+        assert trajstore.shapes(store, every, "hapax").asked.groups == (both,)
+        assert trajstore.phases(store, "every_token", every).facts["selection"]["group"] == group
 
 
 @pytest.mark.parametrize(

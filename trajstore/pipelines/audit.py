@@ -30,6 +30,7 @@ from trajstore.errors import DamagedFile, UnknownName, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files import coverage
 from trajstore.store.loss_limits import guess_in_bits, hardly_nats
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
@@ -70,10 +71,10 @@ def audit(
     """The findings on these models (names or globs) and datasets, all by default; raises `UnknownName`."""
     broken = list(_broken_parts(store, models, datasets))
     bad = {name for each in broken for name in each.datasets}
-    asked = [datasets] if isinstance(datasets, str) else datasets
+    names = Selection(datasets, models).datasets
     chosen = [
         store.dataset(name)
-        for name in (store.dataset_names() if asked is None else dict.fromkeys(asked))
+        for name in (store.dataset_names() if names is None else dict.fromkeys(names))
         if name not in bad
     ]
     scored = {

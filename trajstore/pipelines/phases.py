@@ -16,11 +16,11 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
-from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
 from trajstore.spelling import option
 from trajstore.store.catalog.expressions import is_call
+from trajstore.store.matrix.selection import LeastCheckpoints
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
@@ -125,11 +125,11 @@ def phases(
         most,
     )
     how = Settings(asked.most, asked.interval.level, asked.interval.seed)
-    long = Enough(FEWEST_CHECKPOINTS, "phases")
-    curves = _of_groups(store, asked.groups, asked, asked.comparison, long, progress) if asked.groups else []
-    curves += _of_measures(store, asked, long)
-    pairs = _for_induction(store, asked.induction, asked, long, progress) if asked.induction else []
-    long.say(progress, bool(curves or pairs))
+    least = LeastCheckpoints(FEWEST_CHECKPOINTS, "phases")
+    curves = _of_groups(store, asked.groups, asked, asked.comparison, least, progress) if asked.groups else []
+    curves += _of_measures(store, asked, least)
+    pairs = _for_induction(store, asked.induction, asked, least, progress) if asked.induction else []
+    least.say(progress, bool(curves or pairs))
     bumps = [(score, induction_bump(score, repeated, how)) for score, repeated in pairs]
     found: list[Event] = []
     if curves:
@@ -167,7 +167,7 @@ def _of_groups(
     groups: Sequence[str],
     asked: CurveOptions,
     comparison: Comparison,
-    long: Enough,
+    least: LeastCheckpoints,
     progress: Progress,
 ) -> list[Curve]:
     """The curves of groups, in each resample of their texts."""
@@ -175,29 +175,29 @@ def _of_groups(
     return [
         Curve(each.group, each.model, each.dataset, each.steps, each.means, each.resampled)
         for each in found
-        if long.has(f"{each.group} of {each.model} on {each.dataset}", len(each.steps))
+        if least.reached(f"{each.group} of {each.model} on {each.dataset}", len(each.steps))
     ]
 
 
 def _for_induction(
-    store: Store, of: Induction, asked: CurveOptions, long: Enough, progress: Progress
+    store: Store, of: Induction, asked: CurveOptions, least: LeastCheckpoints, progress: Progress
 ) -> list[tuple[Curve, Curve]]:
     """The in-context-learning score and the loss on repeated tokens of each model and dataset that has both."""
     by = asked.comparison.by
     try:
-        scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), long, progress)
+        scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), least, progress)
     except NothingChosen as error:
         raise TrajstoreError(
             f"{error} The score is that of {option('late', of.late)} less "
             f"{option('early', of.early)}: give two that the contexts have, "
             "as 'position_is(100)' and 'position_is(20)'."
         ) from error
-    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), long, progress)
+    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), least, progress)
     known = {(each.model, each.dataset): each for each in repeated}
     return [(each, known[key]) for each in scores if (key := (each.model, each.dataset)) in known]
 
 
-def _of_measures(store: Store, asked: CurveOptions, long: Enough) -> list[Curve]:
+def _of_measures(store: Store, asked: CurveOptions, least: LeastCheckpoints) -> list[Curve]:
     """A curve for each model, dataset, layer and head of each measure."""
     curves: list[Curve] = []
     for name in asked.measures:
@@ -221,7 +221,7 @@ def _of_measures(store: Store, asked: CurveOptions, long: Enough) -> list[Curve]
             ]
             series = ", ".join([name, *told, *([str(params)] if several and params else [])])
             values = chosen["value"].to_numpy().astype(np.float64)
-            if long.has(f"{series} of {model}{f' on {dataset}' if dataset else ''}", len(values)):
+            if least.reached(f"{series} of {model}{f' on {dataset}' if dataset else ''}", len(values)):
                 curves.append(
                     Curve(series, str(model), str(dataset or ""), chosen["step"].to_numpy(), values)
                 )

@@ -25,12 +25,17 @@ from trajstore.pipelines.finding_facts import (
     versions,
 )
 from trajstore.pipelines.slice_hashes import hashes_read
-from trajstore.pipelines.too_few_checkpoints import Enough
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.matrix import Sites, column_labels, pull, require_sites
-from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset, datasets_of, sites_in
+from trajstore.store.matrix.selection import (
+    LeastCheckpoints,
+    Selection,
+    checkpoints_by_dataset,
+    datasets_of,
+    sites_in,
+)
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -124,14 +129,14 @@ def parts(store: Store, asked: Asked, progress: Progress = SILENT) -> list[Part]
     chosen = Selection(asked.datasets, asked.models, asked.steps, asked.contexts, asked.align)  # type: ignore[arg-type]
     every = {name: sites_in(store, chosen, name, asked.groups) for name in asked.datasets}
     require_sites(list(every.values()), asked.groups[0] if asked.groups else None)
-    found, enough = [], Enough(LEAST_STEPS, "shapes")
+    found, least = [], LeastCheckpoints(LEAST_STEPS, "shapes")
     for name, rows in checkpoints_by_dataset(store, chosen).items():
         sites = every[name]
         for model in dict.fromkeys(model for model, _ in rows):
             steps = [step for each, step in rows if each == model]
-            if len(sites.tokens) and enough.has(f"{model} on {name}", len(steps)):
+            if len(sites.tokens) and least.reached(f"{model} on {name}", len(steps)):
                 found.append(Part(model, Schedule.of(steps), sites))
-    enough.say(progress, bool(found))
+    least.say(progress, bool(found))
     return found
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from trajstore.argument_names import also_named
 from trajstore.choices import Align, Missing
 from trajstore.display import Brief, count, of_checkpoints, of_names
-from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep
+from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep, listed
 from trajstore.progress import Progress
+from trajstore.spelling import option
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
@@ -249,3 +250,27 @@ def _models_by_dataset(
             absent = [name for name in named(selection.models) if dataset not in scored[name]]
             models[dataset] = selection.models and [name for name in selection.models if name not in absent]
     return models
+
+
+class LeastCheckpoints:
+    """The least number of checkpoints that an analysis takes: what has fewer is left out, and said."""
+
+    def __init__(self, least: int, analysis: str) -> None:
+        """So many checkpoints are needed to tell `analysis`, as in "shapes"."""
+        self._least, self._analysis = least, analysis
+        self._short: list[str] = []
+
+    def reached(self, curve: str, checkpoints: int) -> bool:
+        """Whether a curve has as many checkpoints; one that has not is remembered."""
+        if checkpoints < self._least:
+            self._short.append(f"{curve} ({checkpoints})")
+        return checkpoints >= self._least
+
+    def say(self, progress: Progress, others: bool) -> None:
+        """Say what is left out; raises `TrajstoreError` unless there are others."""
+        if not self._short:
+            return
+        few = f"Too few checkpoints to tell {self._analysis}, which takes {self._least}: {listed(self._short, 6)}"
+        if not others:
+            raise TrajstoreError(f"{few}. Choose more with {option('steps')}, or score them: trajstore score")
+        progress.say(f"{few}; left out.")

@@ -24,6 +24,7 @@ from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
 from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, row_labels
+from trajstore.store.matrix.selection import Selection, sites_in
 from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
 from trajstore.view.figures.pca import pca_charts
@@ -173,12 +174,8 @@ def _trajectories(
     store: Store, dataset: Dataset, rows: Checkpoints, subject: Subject
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """(group, its trajectories on a dataset) of each group that has a token with a loss there."""
-    sites = {
-        group: choose_sites(
-            dataset, store.groups.members(group, dataset), None, subject.align, pad_first=False
-        )
-        for group in subject.groups
-    }
+    selection = Selection(align=subject.align)
+    sites = {group: sites_in(store, selection, dataset.name, [group]) for group in subject.groups}
     chosen = {group: each for group, each in sites.items() if len(each.tokens)}
     if chosen:
         for group, sums in context_sums(store.path, rows, chosen).items():

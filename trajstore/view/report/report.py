@@ -85,10 +85,11 @@ def _choose(
     marks: tuple[Mark, ...],
     contexts: ContextChoice,
 ) -> Subject:
-    """Resolves names, and leaves out what has no slice."""
+    """Resolve names, and leave out what has no slice."""
+    from trajstore.store.matrix.selection import Selection
     from trajstore.view.report.content import Subject
 
-    asked = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset or store.dataset_names()))
+    asked = list(dict.fromkeys(Selection(dataset, models).datasets or store.dataset_names()))
     facts = {name: store.dataset(name) for name in asked}
     names = store.models(models)
     coverage = [
