@@ -32,6 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REASONS = {
     "goes on until it is stopped",
     "needs a cluster",
+    "needs another machine",
     "needs the network",
     "needs the package on this page",
     "sets up an environment",
@@ -148,8 +149,10 @@ def run_commands(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(*words[1].split("=", 1))
         elif words == [".", ".venv/bin/activate"]:
             continue  # the tests run in it
+        elif words[0] in ("cp", "rm"):
+            subprocess.run(words, check=True)
         else:
-            assert words[0] == "trajstore", f"{place}: only trajstore runs here; mark the block"
+            assert words[0] == "trajstore", f"{place}: only trajstore, cp and rm run here; mark the block"
             spread = [path for word in words[1:] for path in _spread(word)]
             _command(spread, "n\n" if "say no" in written else "y\n", place)
 
