@@ -47,7 +47,7 @@ def test_a_step_that_does_not_exist_lists_near_ones() -> None:
         UnknownStep, match=r"steps=1500 matches no checkpoint of pythia.*256, 512, 1000, 2000, 3000, 4000"
     ):
         resolve("1500", PYTHIA, "pythia")
-    with pytest.raises(UnknownStep, match=r"513:999 matches no checkpoint"):
+    with pytest.raises(UnknownStep, match=r"steps='513:999' matches no checkpoint"):
         resolve("513:999", PYTHIA, "pythia")
     with pytest.raises(UnknownStep, match="exist: none"):
         resolve("all", [], "nothing")

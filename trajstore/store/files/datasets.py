@@ -215,7 +215,7 @@ class Dataset:
 
     @cached_property
     def belonging(self) -> pl.DataFrame:
-        """Return the groups that contexts belong to: document, category (String), shot (Int64), a row a context."""
+        """Return the document, category (String) and shot (Int64) of contexts, a row a context."""
         return pl.DataFrame(self._contexts.select(["document", "category", "shot"]))
 
     def check(self) -> None:
