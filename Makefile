@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ browser:
 
 test: .venv/.dev browser  ## the tests (12 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile
+
+FAST = tests/test_docs.py tests/test_extending.py tests/test_sql_headers.py tests/test_text.py tests/datasets tests/analysis/statistics \
+  tests/checkpoints/test_revisions.py tests/checkpoints/test_suites.py tests/store/matrix
+
+test-fast: .venv/.dev  ## a part of the tests that takes under a minute: parsing, datasets, matrices, intervals, docs
+	.venv/bin/pytest -n 2 --dist loadfile $(FAST)
 
 test-all: .venv/.dev browser  ## the tests, slow ones too
 	.venv/bin/pytest -m 'not gpu and not network'
