@@ -62,7 +62,7 @@ class Store(base.Store, Brief):
         )
 
     def brief(self) -> str:
-        """What is there."""
+        """Count models, datasets and groups."""
         there = self.coverage()
         return (
             f"{self.path}, {count(len({each.model for each in there}), 'model')}, "

@@ -26,7 +26,7 @@ class Brief:
     """A result that shows itself by `brief` and `tables`; a dataclass of this base is made with `repr=False`."""
 
     def brief(self) -> str:
-        """What it is of, in a line: its fields, arrays and tables by their shape."""
+        """Describe it in a line: its fields, arrays and tables by their shape."""
         assert is_dataclass(self)
         told = (_field(each.name, getattr(self, each.name)) for each in fields(self) if each.repr)
         return ", ".join(filter(None, told))

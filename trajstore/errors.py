@@ -22,7 +22,7 @@ _NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 
 
 def reason(error: Exception) -> str:
-    """What went wrong with a file, in words of ours where Python's and numpy's are for programmers."""
+    """Describe an error of a file, in our own words where Python's and numpy's are for programmers."""
     text = str(error).partition("\n")[0].rstrip(".")
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 text: byte 0x{error.object[error.start]:02X} at {error.start} cannot be read"
@@ -98,7 +98,7 @@ class BadName(TrajstoreError):
 
 
 class StoreNotFound(TrajstoreError):
-    """There is no store at this path."""
+    """No store is at this path."""
 
     def __init__(self, path: object) -> None:
         super().__init__(f"There is no store at {path}. Make one with: trajstore init -s {path}")
@@ -278,7 +278,7 @@ class MeasuresExist(TrajstoreError):
 
 
 class FindingExists(TrajstoreError):
-    """There is a finding of this kind and name; it never changes unless replaced on purpose."""
+    """A finding of this kind and name exists; it never changes unless replaced on purpose."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(
@@ -436,7 +436,7 @@ class DeviceError(TrajstoreError):
 
 
 class ScoringStopped(TrajstoreError):
-    """What ends the scoring in a process of its own: its device, the store or the slices there do not let it go on."""
+    """Scoring in a process of its own had to end: its device, the store or the slices there do not let it go on."""
 
 
 class ExecutorError(TrajstoreError):

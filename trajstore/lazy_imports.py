@@ -12,7 +12,7 @@ def on_demand(package: str, names: Mapping[str, str] | None = None) -> Callable[
     known = names or {}
 
     def get(name: str) -> Any:
-        """What is asked for; raises `AttributeError`."""
+        """Return the name's value or module; raises `AttributeError`."""
         if name in known:
             return getattr(importlib.import_module(known[name]), name)
         module = f"{package}.{name}"

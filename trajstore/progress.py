@@ -1,4 +1,4 @@
-"""How long work reports where it is: a small protocol, silent unless a front end shows it."""
+"""The protocol by which long work reports its progress, silent unless a front end shows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a front end offers to long work; one bar at a time."""
+    """The progress display of a front end; one bar at a time."""
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Begin a bar of `total` units."""

@@ -38,7 +38,7 @@ GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def is_name(text: str) -> bool:
-    """Whether a model, dataset or finding may bear this name."""
+    """Return whether a model, dataset or finding may bear this name."""
     return NAME.fullmatch(text) is not None and text.lower() != "null"
 
 

@@ -101,7 +101,7 @@ def _open(path: Path) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether nobody else has it locked, nor has now; raises `OSError` where nothing can be locked."""
+    """Return whether nobody else has it locked, nor has now; raises `OSError` where nothing can be locked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

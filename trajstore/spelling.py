@@ -1,4 +1,4 @@
-"""How messages name arguments: as Python does, unless a front end that is at work spells them its own way.
+"""The spelling of arguments in messages: Python's, unless a front end that is at work has its own.
 
 The library says `option("batch_tokens", 512)`, which reads `batch_tokens=512` in Python and `--batch-tokens 512` from
 the command line, whose spelling is in `trajstore.cli.spelling`. Imports nothing of trajstore.

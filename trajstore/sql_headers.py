@@ -1,4 +1,4 @@
-"""What the header comment of a macro or a named query says: parameters, columns with their units, an example.
+"""Header comments of macros and named queries: parameters, columns with their units, an example.
 
 After the description a header may have lines of three forms, which are the only ones that begin as they do:
 

@@ -1,4 +1,4 @@
-"""How alike two sets of losses of the same tokens are: correlations, distances, and their intervals over texts.
+"""Similarity of two sets of losses of the same tokens: correlations, distances, and their intervals over texts.
 
 All but the rank correlation follows from sums over units of text (contexts), so that an interval resamples units and
 costs no second look at the tokens. Losses are nats. Arrays in, numbers out; which losses they are is known elsewhere.
@@ -27,7 +27,7 @@ _CORRELATIONS = 2
 
 @dataclass(frozen=True)
 class Alike:
-    """How alike two sets of losses are; each of `STATISTICS` is in order."""
+    """Similarity of two sets of losses, in the order of `STATISTICS`."""
 
     values: np.ndarray
     """float64 (4,); NaN where a variance is 0."""
@@ -186,7 +186,7 @@ def outliers(difference: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Density:
-    """How many points lie in each cell of a grid, for more points than can be told apart."""
+    """Counts of points in each cell of a grid, for more points than can be told apart."""
 
     x: tuple[float, ...]
     """Edges of the columns, ascending."""

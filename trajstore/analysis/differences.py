@@ -31,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Scale:
-    """How differences are expressed."""
+    """The scale of differences: nats, or relative to a loss."""
 
     relative: bool = False
     least: float = LEAST

@@ -46,7 +46,7 @@ over choices of text (null without an interval)."""
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which curves there are, and what is taken from each."""
+    """The curves to compare: what is pooled, and what is subtracted."""
 
     by: By | None = None
     """One curve for each model and dataset (None), for each model, its datasets pooled, or for each dataset, the
@@ -172,7 +172,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Whose losses make one curve: the mean of these models over these datasets."""
+    """The models and datasets whose mean is one curve."""
 
     models: tuple[str, ...]
     cells: tuple[_Cell, ...]
@@ -289,18 +289,18 @@ def _terms(curve: _Curve, steps: np.ndarray, asked: Comparison) -> tuple[list[St
 
 
 def _dataset_label(curve: _Curve) -> str:
-    """What a curve's column dataset says."""
+    """Return the text of a curve's column dataset."""
     cells = curve.cells
     return cells[0].dataset if len(cells) == 1 else f"{len(cells)} datasets"
 
 
 def group_label(group: str, minus: str | None) -> str:
-    """What a curve's column group says."""
+    """Return the text of a curve's column group."""
     return group if minus is None else f"{group} − {minus}"
 
 
 def model_label(models: Sequence[str], minus_model: str | None) -> str:
-    """What a curve's column model says."""
+    """Return the text of a curve's column model."""
     own = models[0] if len(models) == 1 else f"mean of {len(models)} models"
     return own if minus_model is None else f"{own} − {minus_model}"
 

@@ -18,7 +18,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def split_names(text: str) -> list[str]:
-    """What stands between the commas of a text that are not inside brackets or quotes, as in `a,position_is(1, 5)`."""
+    """Split a text at its commas that are not inside brackets or quotes, as in `a,position_is(1, 5)`."""
     found, start, open_ = [], 0, ""
     for at, sign in enumerate(text):
         if open_ and open_[-1] in "'\"":
@@ -90,6 +90,6 @@ def _values(ctx: typer.Context, folder: str, key: str) -> set[str]:
 
 
 def _completed(incomplete: str, names: Iterable[str]) -> list[str]:
-    """What the last name of a text may become, with what stands before it."""
+    """Return completions of the last name of a text, with what stands before it."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(last)]

@@ -1,4 +1,4 @@
-"""How commands speak: data on stdout, talk and progress bars on stderr, three exit codes."""
+"""Output of commands: data on stdout, messages and progress bars on stderr, three exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Exit(enum.IntEnum):
-    """What a command's exit code says."""
+    """Exit codes of commands."""
 
     DONE = 0
     FAILED = 1
@@ -112,7 +112,7 @@ class CommandGroup(TyperGroup):
 
 
 def _stopped() -> typer.Exit:
-    """What ends a command after Ctrl-C."""
+    """Return the error that ends a command after Ctrl-C."""
     say(
         "Stopped. Nothing is half-written: what was finished is kept, and the same command does the rest.",
         needed=True,
@@ -144,7 +144,7 @@ def open_store(path: Path) -> Store:
 
 
 class Talk:
-    """How much a command says beside its data."""
+    """The amount of messages beside a command's data."""
 
     quiet = False
 
@@ -224,7 +224,7 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
 
 
 def has_colors() -> bool:
-    """Whether stdout shows colours: it is a terminal that has them, and NO_COLOR is not set."""
+    """Return whether stdout shows colours: it is a terminal that has them, and NO_COLOR is not set."""
     stdout = console()
     return stdout.color_system is not None and not stdout.no_color
 

@@ -1,4 +1,4 @@
-"""How the command line spells the library's arguments: `--batch-tokens 512` for `batch_tokens=512`."""
+"""The command line's spelling of the library's arguments: `--batch-tokens 512` for `batch_tokens=512`."""
 
 from __future__ import annotations
 

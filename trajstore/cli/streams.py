@@ -1,4 +1,4 @@
-"""What stands between a command and the terminal: all that is printed as text goes through `store.text.visible`.
+"""The streams between a command and the terminal: all that is printed as text goes through `trajstore.text.visible`.
 
 Names, texts and error messages may come from somebody else's store, file or model, and must not steer a terminal.
 Answers of queries as csv, json and parquet are written as bytes (`sys.stdout.buffer`) and keep what is there.

@@ -9,5 +9,5 @@ PUBLISHED = "dm-mathematics"
 
 
 def is_problem_source(source: str) -> bool:
-    """Whether a source is one of problems whatever the options, rather than of texts."""
+    """Return whether a source is one of problems whatever the options, rather than of texts."""
     return source in (GENERATED, PUBLISHED)

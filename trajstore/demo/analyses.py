@@ -37,7 +37,7 @@ def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress
 
 
 def _spikes(store: Store, model: str, progress: Progress) -> str:
-    """Whether the mean loss on text rises and falls back, and what single tokens do then."""
+    """Return whether the mean loss on text rises and falls back, and what single tokens do then."""
     found = spikes.spikes(store, Selection(_TEXTS, [model]), progress=progress)
     found.keep(NAME, replace=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
@@ -55,7 +55,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
 
 
 def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> str:
-    """How many tokens of which groups have an S-shaped course, a power law, or none that can be told."""
+    """Count the tokens of groups whose course is S-shaped, a power law, or cannot be told."""
     shapes.shapes(store, Selection(store.dataset_names(), models), progress=progress).keep(NAME, replace=True)
     shares = shapes.shares(store, NAME, ["every_token", *groups])
     first = shares.filter(model=models[0]).with_columns(s_shaped=pl.sum_horizontal(S_SHAPED))
@@ -73,7 +73,7 @@ def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress
 
 
 def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
-    """When the in-context-learning score and the loss on repeated tokens fall together, in each model."""
+    """Find when the in-context-learning score and the loss on repeated tokens fall together, in each model."""
     induction = Induction("repeated_half", _LATE, _EARLY)
     found = phases(store, (), Selection(["repeats"], models), induction=induction, progress=progress)
     found.keep(NAME, replace=True)
@@ -87,7 +87,7 @@ def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
 
 
 def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
-    """How alike two seeds are token by token, by step."""
+    """Compare two seeds token by token, by step."""
     found = compare(store, models, selection=Selection(_TEXTS), progress=progress)
     found.keep(NAME, replace=True)
     pairs = found.of_pairs().filter(dataset=_TEXTS[1]).sort("step")

@@ -73,7 +73,7 @@ class Corpus:
 
 
 def is_heldout(name: str) -> bool:
-    """Whether what has this name is kept from training: the first 8 bytes of its sha256, as a share of 1."""
+    """Return whether what has this name is kept from training: the first 8 bytes of its sha256, as a share of 1."""
     first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return first / 2**64 < _HELDOUT_SHARE
 

@@ -1,4 +1,4 @@
-"""How the demo's tiny models are trained: the numbers, the mix of data, and which models make the suite.
+"""Recipes of the demo's tiny models: the numbers, the mix of data, and which models make the suite.
 
 **Induction is trained for directly**: at first most training contexts are random tokens that repeat
 themselves, which nothing but induction can predict; later most are text. Text alone does not form induction

@@ -63,7 +63,7 @@ CURVES = ("fresh_half", "repeated_half", "answers", "sentence_start", "word_cont
 
 @dataclass(frozen=True)
 class Demo:
-    """What a run of the demo left."""
+    """The results of a run of the demo."""
 
     sentences: list[str]
     """What it found."""
@@ -160,7 +160,7 @@ def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:
 
 
 def _findings(trajectories: pl.DataFrame, fit: PCAResult, models: list[str], recipe: Recipe) -> list[str]:
-    """What was found, a sentence each; first what the models were trained on."""
+    """Return the demo's sentences; first what the models were trained on."""
     before, after = recipe.mix_before, recipe.mix_after
     change = recipe.mix_change_step
     training = (

@@ -1,4 +1,4 @@
-"""What the demo found, in words: computed from trajectories, with the change of the training mix kept in sight."""
+"""Sentences of the demo, computed from trajectories, with the change of the training mix kept in sight."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Event:
 
     @property
     def text(self) -> str:
-        """When it happened, with its label."""
+        """The step and label of the event."""
         where = f"between steps {self.after} and {self.by}"
         return f"{where} (a change of data: the training mix changes there)" if self.change_of_data else where
 
@@ -41,7 +41,7 @@ def event(steps: Sequence[int], by: int, mix_change: int) -> Event:
 
 
 def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int) -> str:
-    """Whether and when one model learned to copy, from its trajectories on repeated and on fresh random tokens.
+    """Return whether and when one model learned to copy, from its trajectories on repeated and on fresh random tokens.
 
     Learned is: the repeated tokens cost less than half of what the fresh ones cost (nats a token).
     """

@@ -160,7 +160,7 @@ def _train_in_workers(
 
 @dataclass(frozen=True)
 class _Wires:
-    """What a worker and its parent tell each other; without locks, which a killed worker could leave held."""
+    """Messages between a worker and its parent; without locks, which a killed worker could leave held."""
 
     updates: Array[c_longlong]
     """Updates done of each model, by its number; one writer each."""

@@ -1,4 +1,4 @@
-"""Which contexts run together: sorted by length, in batches of a token budget that fits the device's memory.
+"""Batches of contexts: sorted by length, with a token budget that fits the device's memory.
 
 On a GPU the budget is found from what the first context takes and what is free; wherever memory runs out, the batch
 is halved and the smaller budget kept. Knows nothing of losses.

@@ -118,6 +118,6 @@ def cpu_build_warning() -> str | None:
 
 
 def gpu_present() -> bool:
-    """Whether an NVIDIA GPU or its driver can be seen without torch."""
+    """Return whether an NVIDIA GPU or its driver can be seen without torch."""
     places = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia"))
     return shutil.which("nvidia-smi") is not None or any(place.exists() for place in places)

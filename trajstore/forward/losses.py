@@ -46,7 +46,7 @@ Ranks = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a pass found: one array of n − 1 a context, element p − 1 of which belongs to position p."""
+    """The results of a pass: one array of n − 1 a context, element p − 1 of which belongs to position p."""
 
     loss: list[Losses]
     """Nats."""

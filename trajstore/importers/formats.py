@@ -151,7 +151,7 @@ def _imported(plugin: Plugin) -> Format:
 
 
 def _compressed(path: Path) -> str:
-    """How a file is compressed that cannot be read so, and what to do; "" for any other."""
+    """Describe a compression that cannot be read, and what to do; "" for any other file."""
     with path.open("rb") as file:
         start = file.read(6)
     packed = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")

@@ -51,7 +51,7 @@ class Audit(Brief, list[Finding]):
         """Sentences on what an audit of these steps cannot see."""
 
     def brief(self) -> str:
-        """How many they are."""
+        """Count the findings."""
         return count(len(self), "finding")
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -169,13 +169,13 @@ class _Read:
     """How losses are too large to be nats, by step."""
 
     def damaged(self) -> Iterable[Finding]:
-        """What cannot be read."""
+        """The slices that cannot be read."""
         for reason, steps in self.reasons.items():
             yield Finding(DAMAGED, self.model, (self.dataset,), tuple(steps), reason, ADVICE[DAMAGED])
 
 
 def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], progress: Progress) -> _Read:
-    """What the footers of a model's slices on a dataset say, and the course of those with losses at all sites."""
+    """Read the footers of a model's slices on a dataset, and summarise those with losses at all sites."""
     sites = np.unique(np.linspace(0, dataset.n_losses - 1, SITES).astype(np.int64))
     slices, compared, rows = [], [], []
     reasons: dict[str, list[int]] = defaultdict(list)
@@ -222,7 +222,7 @@ def _repo(store: Store, model: str) -> str | None:
 
 
 def _said(slice_: SliceFacts, repo: str | None) -> str | None:
-    """What is said of a slice's checkpoint: by its footer, as scoring wrote it, else by the suites known here."""
+    """Return the known origin of a checkpoint: by its footer, as scoring wrote it, else by the suites known here."""
     origin = slice_.provenance
     named = parse_revision(origin.revision) if origin.revision else None
     stage = "" if named is None else named.stage

@@ -1,4 +1,4 @@
-"""What has to be said beside trajectories: what their intervals are of, and whose losses chose the tokens."""
+"""Caveats of trajectories: what their intervals are of, and whose losses chose the tokens."""
 
 from __future__ import annotations
 

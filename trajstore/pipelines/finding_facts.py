@@ -37,7 +37,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class Place:
-    """Where a finding goes."""
+    """The kind and name of a finding."""
 
     name: str
     replace: Replace
@@ -45,7 +45,7 @@ class Place:
 
     @property
     def there(self) -> bool:
-        """Whether a finding that was made of the same request is there, and stays if it holds the same."""
+        """Return whether a finding that was made of the same request is there, and stays if it holds the same."""
         return self.replace == "same"
 
 
@@ -60,7 +60,7 @@ class Request:
     """Those of the finding's facts that say what was asked for, by which the same request is known again."""
 
     def place(self, store: Store, name: str | None = None, *, replace: bool = False) -> Place:
-        """Where its finding goes, to be asked before long work.
+        """Return the place of its finding, to be asked before long work.
 
         Raises `FindingExists` where a finding of another request has the name, unless `replace`.
         """

@@ -32,7 +32,7 @@ KIND = "phases"
 
 @dataclass(frozen=True)
 class Induction:
-    """What an induction bump is seen in: groups, or macros' calls."""
+    """The groups, or macros' calls, in which an induction bump is looked for."""
 
     repeated: str
     """Tokens that occurred before, after the same token or tokens."""
@@ -44,7 +44,7 @@ class Induction:
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """Which curves there are, and how their events are found."""
+    """The curves to look at, and how their events are found."""
 
     groups: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
@@ -229,7 +229,7 @@ def _of_measures(store: Store, asked: CurveOptions, least: LeastCheckpoints) -> 
 
 
 def _facts(store: Store, asked: CurveOptions, curves: Sequence[Curve]) -> dict[str, Any]:
-    """What a finding is made of and how."""
+    """Return the facts of a finding: its inputs and method."""
     of = asked.induction
     names = [*asked.groups, *([of.repeated, of.late, of.early] if of else []), asked.comparison.minus]
     datasets = asked.selection.datasets or sorted({curve.dataset for curve in curves})

@@ -48,7 +48,7 @@ BLOCK_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Asked:
-    """Which tokens' shapes are asked for."""
+    """The tokens whose shapes are asked for."""
 
     datasets: tuple[str, ...]
     models: tuple[str, ...] | None = None
@@ -115,14 +115,14 @@ class Part(Brief):
         return pull(store.path, self.checkpoints, [self.sites]).values
 
     def shaper(self, store: Store, seed: int) -> Shaper:
-        """What tells its shapes, with its noise told from a sample of `SAMPLE` tokens."""
+        """The classifier of its shapes, its noise estimated from a sample of `SAMPLE` tokens."""
         count = len(self.sites.tokens)
         drawn = np.random.default_rng(seed).choice(count, min(SAMPLE, count), replace=False)
         return Shaper(self.schedule, self.some(np.sort(drawn)).losses(store), seed)
 
 
 def parts(store: Store, asked: Asked, progress: Progress = SILENT) -> list[Part]:
-    """What a selection comes to, by dataset and model.
+    """Resolve a selection by dataset and model.
 
     What has too few checkpoints is left out and said. Raises as `Store.matrix`, and `TrajstoreError` where all have.
     """
@@ -254,7 +254,7 @@ def _frames(
 
 
 def _facts(store: Store, asked: Asked, found: Sequence[Part]) -> dict[str, Any]:
-    """What a finding is made of and how."""
+    """Return the facts of a finding: its inputs and method."""
     of_datasets = {part.sites.dataset.name: part.sites for part in found}
     steps: dict[str, dict[str, list[int]]] = {}
     for part in found:

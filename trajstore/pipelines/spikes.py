@@ -76,7 +76,7 @@ _SPIKES = {
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for, and how."""
+    """The settings of a search for spikes."""
 
     window: tuple[int, int, int] | None = None
     """Steps before, at and after a spike; None to look for spikes."""
@@ -284,7 +284,7 @@ def tokens_in_context(
 
 
 def group_names(step: int, prefix: str = PREFIX) -> tuple[str, str]:
-    """What the groups of a spike at a step are called: of tokens that follow, and of inverse tokens."""
+    """Return the names of a spike's groups: of tokens that follow, and of inverse tokens."""
     return f"{prefix}_{step}_follow", f"{prefix}_{step}_inverse"
 
 
@@ -399,7 +399,7 @@ def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
 
 
 def _facts(store: Store, inputs: Inputs, how: Search, noise: Noise | None) -> dict[str, Any]:
-    """What a finding is made of and how."""
+    """Return the facts of a finding: its inputs and method."""
     group = inputs.selection.group
     return {
         **request(inputs.selection, how).facts,

@@ -98,7 +98,7 @@ def with_context(store: Store, sites: pl.DataFrame, width: int = 8) -> pl.DataFr
 
 
 def _extent(store: Store, dataset: str, context: int) -> tuple[int, int]:
-    """Where a context begins in tokens.parquet, and its number of tokens."""
+    """Return the first row of a context in tokens.parquet, and its number of tokens."""
     lengths = store.dataset(dataset).lengths
     return int(lengths[:context].sum()), int(lengths[context])
 

@@ -1,4 +1,4 @@
-"""How far training was at each step of a trajectory: tokens seen, or floating-point operations.
+"""Training progress at each step of a trajectory: tokens seen, or floating-point operations.
 
 FLOPs are 6 · n_nonembedding · tokens_seen: two for each parameter outside the embeddings and each token forward, and
 twice that backward.

@@ -90,7 +90,7 @@ def check_format(store: Store, plan: Plan, settings: PassSettings) -> None:
 
 @dataclass(frozen=True)
 class Tokenizers:
-    """How the tokenizers beside the weights agree with the datasets'."""
+    """The agreement of the tokenizers beside the weights with the datasets'."""
 
     name: str | None
     """The folder or repository of the first one; None where there is none."""

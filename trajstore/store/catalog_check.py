@@ -1,4 +1,4 @@
-"""Whether a catalog's views and macros are those that this version and the store's group files make.
+"""Checks that a catalog's views and macros are those that this version and the store's group files make.
 
 Compared is DuckDB's text of each, in a spelling that its versions share. Views and macros of one's own beside them are
 let be, except in the schema `groups`, where each has a file.

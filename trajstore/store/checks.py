@@ -1,4 +1,4 @@
-"""Whether a store is what was written: quickly from paths and footers, or deeply over every byte.
+"""Checks that a store is what was written: quickly from paths and footers, or deeply over every byte.
 
 A problem names a file, says what is wrong with it and which command mends it. Nothing is changed here but by
 `quarantine`, which moves damaged slices and datasets out of the way so that they can be made again.

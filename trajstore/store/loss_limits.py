@@ -29,7 +29,7 @@ def lowest_loss(dtype: str) -> float:
 
 
 def possible(losses: np.ndarray, dtype: str) -> np.ndarray:
-    """Whether each number can be a loss in nats of a forward pass of this dtype, bool; NaN cannot."""
+    """Return whether each number can be a loss in nats of a forward pass of this dtype, bool; NaN cannot."""
     # A comparison with NaN is false, and warns for none that is quiet.
     with np.errstate(invalid="ignore"):
         found: np.ndarray = (losses >= lowest_loss(dtype)) & (losses <= HIGHEST_LOSS)

@@ -13,12 +13,12 @@ Fits = Callable[[str], bool]
 
 
 def _keyed(key: str, fits: Fits) -> Fits:
-    """Whether a folder is named `key=VALUE`, with a value that fits."""
+    """Return whether a folder is named `key=VALUE`, with a value that fits."""
     return lambda name: name.startswith(f"{key}=") and fits(name[len(key) + 1 :])
 
 
 def _ends(fits: Fits, *suffixes: str) -> Fits:
-    """Whether a file has a name that fits and one of these endings."""
+    """Return whether a file has a name that fits and one of these endings."""
     return lambda name: any(name.endswith(suffix) and fits(name.removesuffix(suffix)) for suffix in suffixes)
 
 

@@ -1,4 +1,4 @@
-"""What is suspicious about the slices of a store: checkpoints that are not what their step says, and mixed origins.
+"""Findings about a store's slices: checkpoints that are not what their step says, and mixed origins.
 
 Takes what footers say and the courses of a run's losses (nats), gives findings. That a finding is no error is for its
 reader to say: steps 0 and 1 may well be alike. Opens no store.
@@ -203,7 +203,7 @@ def _alike(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str | None]
 
 
 def _within(group: Sequence[int], others: Iterable[Sequence[int]]) -> bool:
-    """Whether one of the other groups has all of the group's steps."""
+    """Return whether one of the other groups has all of the group's steps."""
     return any(set(group) <= set(other) for other in others)
 
 
@@ -234,7 +234,7 @@ def _equal(
 
 
 def _which(group: Sequence[int], odd: Odd) -> str:
-    """Which of the steps are out of place, as far as that is seen."""
+    """Return the steps that are out of place, as far as that can be told."""
     wrong = {each.step for on in odd.values() for each in on.placed if each.step in group}
     wrong |= {step for on in odd.values() for step in on.of_the_end if step in group}
     if not wrong:
@@ -243,7 +243,7 @@ def _which(group: Sequence[int], odd: Odd) -> str:
 
 
 def _how_large(large: Mapping[str, Mapping[int, str]]) -> str:
-    """How losses are too large, of the first slice that is."""
+    """Describe how the losses of the first such slice are too large."""
     first = next((said for steps in large.values() for said in steps.values()), "")
     return f"hardly nats: at the first, {first}"
 
@@ -340,7 +340,7 @@ def _known_bad(
 
 
 def _mixed(model: str, by_dataset: Mapping[str, Sequence[SliceFacts]]) -> Iterable[Finding]:
-    """What differs between slices that stand side by side; what differs together is one finding."""
+    """Find differences in origin between neighbouring slices; those that change together are one finding."""
     on: dict[tuple[tuple[int, ...], str], list[str]] = defaultdict(list)
     for dataset, slices in by_dataset.items():
         origins = [_origin(each) for each in slices]
@@ -370,7 +370,7 @@ def _told(
 
 
 def _origin(slice_: SliceFacts) -> dict[str, str]:
-    """How a slice came about, as far as that can move losses: what must be the same all along a trajectory."""
+    """Return the part of a slice's provenance that can move losses and must not change along a trajectory."""
     origin = slice_.provenance
     fields = {
         "dtype": origin.dtype,

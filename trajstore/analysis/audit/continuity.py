@@ -1,4 +1,4 @@
-"""Where the losses of a run do not go on from step to step as training makes them.
+"""Breaks in a run: steps at which its losses do not continue as training would have them.
 
 Everything is judged against the run itself, by distances between steps (root mean squares over tokens, nats), so that
 neither the noise of a high learning rate nor its end under a cosine counts. With d the distances of a run's steps:
@@ -115,7 +115,7 @@ def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
 
 
 def excess(apart: np.ndarray) -> np.ndarray:
-    """What each row's own noise adds to a smooth path, nats², (rows,); NaN at both ends."""
+    """Return what each row's own noise adds to a smooth path, nats², (rows,); NaN at both ends."""
     squares, n = apart**2, len(apart)
     found = np.full(n, np.nan)
     for t in range(1, n - 1):
@@ -131,7 +131,7 @@ def excess(apart: np.ndarray) -> np.ndarray:
 
 
 def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
-    """How many times the excess of the rows around each row's own is, as a root, (rows,); 0 at both ends."""
+    """Return the ratio of each row's excess to that of the rows around it, as a root, (rows,); 0 at both ends."""
     own = np.nan_to_num(excess(apart))
     usual = _usual(steps, own, apart)
     ratio = np.divide(np.maximum(own, 0), usual, out=np.zeros(len(own)), where=usual > 0)
@@ -204,7 +204,7 @@ def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[i
 
 
 def _is_raised(t: int, apart: np.ndarray, means: np.ndarray) -> bool:
-    """Whether the mean of a row is above those of both neighbours by much of its distance from them."""
+    """Return whether the mean of a row is above those of both neighbours by much of its distance from them."""
     if not 0 < t < len(means) - 1:
         return False
     return bool(means[t] - max(means[t - 1], means[t + 1]) > _RAISED * min(apart[t, t - 1], apart[t, t + 1]))
@@ -254,7 +254,9 @@ def _wide_breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> 
 
 
 def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -> np.ndarray:
-    """How many times farther than around the means of `each` rows on either side are apart, after each row."""
+    """Return, after each row, the distance between the means of `each` rows on either side, relative to the distances
+    around it.
+    """
     n = len(steps)
     squares, octaves = apart**2, np.log2(1 + steps)
     spans = np.zeros(n)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are out of place: nearer in their losses to a far step than to their neighbours.
+"""Misplaced checkpoints of a run: nearer in their losses to a far step than to their neighbours.
 
 A run's losses, one vector a step, move along a path; a checkpoint that holds another step's weights lies elsewhere on
 it. With d(s, t) the root mean square over tokens of the difference of two steps' losses (nats), and neighbours and
@@ -51,7 +51,7 @@ class Misplaced:
 
     @property
     def ratio(self) -> float:
-        """How much nearer the far place is."""
+        """The ratio of the distances to the neighbours and to the far place."""
         return self.far / self.near
 
 

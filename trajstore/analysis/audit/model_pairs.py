@@ -1,4 +1,4 @@
-"""What two models have in common that they should not: the same weights, or losses that hardly differ.
+"""Pairs of models that share what they should not: the same weights, or losses that hardly differ.
 
 Runs that begin with the same weights do so by design, so that step 0 of both is passed over.
 """

@@ -1,4 +1,4 @@
-"""What is odd about the course of one run on one dataset, each step for the plainest reason only.
+"""Anomalies along one run on one dataset, each step for the plainest reason only.
 
 Steps that share their losses and losses in another unit or order are set aside first, since they would disturb what is
 looked for in the rest: steps out of place, of the end, off the path of their neighbours, and breaks. Of fewer than
@@ -39,7 +39,7 @@ class Oddities:
 
 
 def oddities(course: Course, twins: Sequence[Sequence[int]]) -> Oddities:
-    """What is odd; `twins` are sets of steps that are known to be one checkpoint."""
+    """Return the anomalies of a run; `twins` are sets of steps that are known to be one checkpoint."""
     steps = course.steps
     place = {step: row for row, step in enumerate(steps)}
     near = [tuple(steps[row] for row in rows) for rows in continuity.near_copies(course.apart)]

@@ -1,4 +1,4 @@
-"""Where a run's losses are in bits beside nats.
+"""Stretches of a run whose losses are in bits beside nats.
 
 Bits are nats times 1.4427: the mean over tokens rises by that factor, and so does the slope of one step's losses
 against another's, while the order of tokens stays. Training does not do both: a spike raises the mean and flattens the
@@ -75,7 +75,7 @@ class _Factors:
         return np.median(paces, axis=0) if len(paces) > 1 else np.full(2, np.nan)
 
     def agree(self, s: int, t: int, usual: np.ndarray, sign: int, exact: bool = False) -> bool:
-        """Whether row t is row s in bits, or, with the sign -1, row s is row t in bits."""
+        """Return whether row t is row s in bits, or, with the sign -1, row s is row t in bits."""
         if self.is_guess(s) and self.is_guess(t):  # flat, they have no slope
             return abs(sign * self.between(s, t)[0] - _BITS) < _EXACT
         mean, slope = sign * (np.array(self.between(s, t)) - (t - s) * usual) - _BITS
@@ -85,7 +85,9 @@ class _Factors:
         return bool(nearer and abs(slope) < _EXACT and -_EXACT < mean < (_EXACT if exact else math.inf))
 
     def single(self, t: int) -> bool:
-        """Whether row t alone is in bits: beside both of its neighbours, or three of four, as one may be a spike."""
+        """Return whether row t alone is in bits: beside both of its neighbours, or three of four, as one may be a
+        spike.
+        """
         usual = self.usual(t - 1, t + 1)
         if t + 2 < self.n and self.is_guess(t - 1) and not self.is_guess(t):
             after = (t + 1, t + 2)
@@ -105,11 +107,11 @@ class _Factors:
         )
 
     def far(self, t: int, sign: int, exact: bool = False) -> int:
-        """How many of the pairs of two rows before and two from row t on show an edge."""
+        """Return the number of pairs, of two rows before and two from row t on, that show an edge."""
         usual = self.usual(t - 1, t)
         pairs = product((t - 2, t - 1), (t, t + 1))
         return sum(self.agree(s, u, usual, sign, exact) for s, u in pairs if s >= 0 and u < self.n)
 
     def is_guess(self, t: int) -> bool:
-        """Whether a row is like a guess among the vocabulary, whose unit its neighbours do not tell."""
+        """Return whether a row is like a guess among the vocabulary, whose unit its neighbours do not tell."""
         return bool(self.together[t, t] < (_FLAT * self.means[t]) ** 2)

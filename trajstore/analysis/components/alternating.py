@@ -25,7 +25,7 @@ _MARGIN = 1e-6
 
 @dataclass(frozen=True)
 class Descent:
-    """Where a descent ended."""
+    """The end of a descent."""
 
     directions: np.ndarray
     """U, float64 (rows, k), columns of length ≤ 1."""

@@ -66,7 +66,7 @@ class ArrayBlocks:
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done with the columns of a matrix before anything is computed of it."""
+    """The treatment of a matrix's columns before anything is computed of it."""
 
     center: Center = "all"
     """The mean that is subtracted: over all rows, or over the rows of each model."""
@@ -91,7 +91,7 @@ class Treatment:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is done with a column but to centre it."""
+        """Return whether nothing is done with a column but to centre it."""
         return not self.scale and self.missing == "error"
 
 
@@ -114,7 +114,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of the rows of a matrix."""
+    """The rows of a matrix: their means and their reference."""
 
     parts: np.ndarray
     """Number of the mean that each row is centred by, from 0, int64 (rows,)."""
@@ -130,7 +130,7 @@ class Rows:
 
     @property
     def means(self) -> int:
-        """How many means are subtracted."""
+        """The number of means that are subtracted."""
         return int(self.parts.max()) + 1
 
 

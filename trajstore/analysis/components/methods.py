@@ -35,7 +35,7 @@ class Sparsity:
 
 @dataclass(frozen=True)
 class Method:
-    """What is to be found in a matrix."""
+    """The components to compute of a matrix."""
 
     kind: ComponentsKind = "full"
     components: int = COMPONENTS
@@ -147,7 +147,7 @@ def _joined(
 
 
 def _sparse_facts(sparse: SparseFit) -> dict[str, Any]:
-    """How a sparse fit came about, as JSON has it."""
+    """Return how a sparse fit came about, as JSON has it."""
     return {
         "alpha_limit": sparse.alpha_limit,
         "objective": sparse.objective[-1],

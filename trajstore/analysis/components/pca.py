@@ -281,7 +281,7 @@ class PCA:
         return [str(model) for model in matrix.rows["model"]]
 
     def _means(self, matrix: LossMatrix | np.ndarray) -> np.ndarray:
-        """What is subtracted from a matrix: (columns,), or (rows, columns) centred by model."""
+        """Return the means that are subtracted from a matrix: (columns,), or (rows, columns) centred by model."""
         if self.treatment.center == "all":
             return self.mean_
         labels = self._labels(matrix)

@@ -56,7 +56,7 @@ class Projection:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is lost in the projection."""
+        """Return whether nothing is lost in the projection."""
         return len(self.basis) == len(self.reduced)
 
 

@@ -69,13 +69,13 @@ class Beside:
 
     @classmethod
     def of(cls, values: np.ndarray, basis: np.ndarray, noise: _Noise) -> Beside:
-        """What an orthonormal basis leaves of a curve (checkpoints,)."""
+        """Return the residual of a curve (checkpoints,) outside an orthonormal basis."""
         own, simulated = _fits(values[None], basis), _fits(noise.curves, basis)
         turns = (noise.prominences / simulated.noise).reshape(len(RHOS), -1)
         return cls(float(own.noise[0]), turns[_plausible(own.rho[0], simulated.rho)])
 
     def chance(self, prominence: float) -> float:
-        """How often flat noise alone turns as far, somewhere in such a curve."""
+        """Return the chance that flat noise alone turns as far, somewhere in such a curve."""
         reached = (self.turns * self.noise >= prominence).sum(axis=1)
         return float((1 + reached.max()) / (1 + self.turns.shape[1]))
 
@@ -100,7 +100,7 @@ class Course:
     """As small a difference is none."""
 
     def chance_of_turn(self, prominence: float) -> float:
-        """How often flat noise alone turns as far, somewhere in such a curve."""
+        """Return the chance that flat noise alone turns as far, somewhere in such a curve."""
         if prominence <= self.nothing:
             return 1.0
         return min((len(self.turns) * each.chance(prominence) for each in self.turns), default=0.0)
@@ -108,7 +108,7 @@ class Course:
 
 @dataclass(frozen=True)
 class _Fits:
-    """How well curves (curves, checkpoints) are fitted, the best over ρ; less is better."""
+    """The misfit of curves (curves, checkpoints), the best over ρ; less is better."""
 
     least: np.ndarray
     rho: np.ndarray
@@ -220,7 +220,7 @@ def _fit(kinds: tuple[Form, ...], values: np.ndarray, beside: np.ndarray) -> tup
 
 
 def _fits(curves: np.ndarray, basis: np.ndarray) -> _Fits:
-    """How well an orthonormal basis fits curves (curves, checkpoints): −2 log restricted likelihood."""
+    """Return the misfit of curves (curves, checkpoints) by an orthonormal basis: −2 log restricted likelihood."""
     free = curves.shape[1] - len(basis)
     each, variances = [], []
     for rho in _FITTED_RHOS:
@@ -314,7 +314,9 @@ def _candidates(schedule: Schedule, tried: list[int]) -> tuple[np.ndarray, np.nd
 def _with_a_change(
     curves: np.ndarray, basis: np.ndarray, schedule: Schedule, tried: list[int], unit: np.ndarray
 ) -> tuple[_Fits, int]:
-    """How well the basis with a kink or a jump at one of `tried` fits curves, in units of noise; where, the first."""
+    """Return the misfit of curves, in units of noise, by the basis with a kink or a jump at one of `tried`, and the
+    first best place.
+    """
     raw, places = _candidates(schedule, tried)
     added = without(raw, basis)
     size = np.linalg.norm(added, axis=1)
@@ -346,7 +348,7 @@ def _plausible(seen: int, simulated: np.ndarray) -> np.ndarray:
 
 
 def _projected(values: np.ndarray, basis: np.ndarray, rho: float) -> np.ndarray:
-    """What a basis makes of values (checkpoints,), by generalised least squares."""
+    """Project values (checkpoints,) on a basis by generalised least squares."""
     flat = np.ones(len(values))
     weights, *_ = np.linalg.lstsq(whiten(basis, rho, flat).T, whiten(values, rho, flat), rcond=None)
     fitted: np.ndarray = weights @ basis
@@ -373,7 +375,7 @@ def _placed(
 def _best_start(
     schedule: Schedule, curves: np.ndarray, smooth: np.ndarray, starts: list[int], k: int, rho: float
 ) -> np.ndarray:
-    """Where the k-th of the changes fits each curve best, the others held, int64 (curves,)."""
+    """Return the best place of the k-th change for each curve, the others held, int64 (curves,)."""
     ends = [0, *starts, len(schedule.places)]
     tried = list(range(ends[k] + LEAST, ends[k + 2] - LEAST + 1)) or [starts[k]]
     others = _columns(schedule, [*starts[:k], *starts[k + 1 :]])

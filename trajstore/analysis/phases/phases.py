@@ -68,7 +68,7 @@ class Curve:
 
     @property
     def off(self) -> np.ndarray:
-        """How far the values of each resample lie from those of all, float64 (resamples or 1, checkpoints)."""
+        """Return the deviations of each resample's values from those of all, float64 (resamples or 1, checkpoints)."""
         if self.resampled is None:
             return np.zeros((1, len(self.values)))
         off: np.ndarray = self.resampled - self.values
@@ -95,7 +95,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Settings:
-    """How events are found."""
+    """Settings by which events are found."""
 
     most: int = 5
     """Changes that are looked for."""
@@ -182,7 +182,7 @@ def _turns(curve: Curve, course: Course, how: Settings) -> Iterator[Event]:
 
 
 def _fastest(curve: Curve, how: Settings) -> Iterator[Event]:
-    """Where the curve falls and rises fastest."""
+    """Return the stretches in which the curve falls and rises fastest."""
     first, last, doublings = _stretches(curve.steps)
     curves = np.vstack([curve.values, curve.values + curve.off])
     for kind, sign in (("fastest_fall", -1), ("fastest_rise", 1)):

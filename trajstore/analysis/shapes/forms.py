@@ -82,7 +82,7 @@ _BY_CHANCE = 4000
 
 @dataclass(frozen=True)
 class Limits:
-    """Where the parameters of a schedule's forms may lie."""
+    """Bounds of the parameters of a schedule's forms."""
 
     places: np.ndarray
     low: float
@@ -100,7 +100,7 @@ class Limits:
 
     @classmethod
     def of(cls, schedule: Schedule) -> Limits:
-        """Those of a schedule."""
+        """Return the bounds for a schedule."""
         places = schedule.places
         widest = _WIDEST * schedule.span
         narrowest = min(_NARROWEST, _NARROWEST_SHARE * widest)
@@ -343,7 +343,7 @@ class Bases:
 
     @cached_property
     def parts(self) -> Parts:
-        """What compounds are made of, on coarse grids."""
+        """The parts of compounds, on coarse grids."""
         places, near = self.schedule.places, self.limits.grid(_COARSE, _COARSE)
         humps = near[near[:, 1] <= self.limits.reach(near[:, 0])]
         near = near[near[:, 1] <= self.limits.widest_sigmoid]
@@ -369,7 +369,8 @@ class Bases:
         return np.ascontiguousarray(np.moveaxis(np.concatenate(found)[:, :, 1:], 2, 0), np.float32)
 
     def leftover(self, curves: np.ndarray) -> np.ndarray:
-        """What the nearest of many flexible curves leaves of tokens (tokens, steps), where ρ is 0 and weights are 1.
+        """Return the residuals of tokens (tokens, steps) from the nearest of many flexible curves, for ρ 0 and equal
+        weights.
 
         Of many checkpoints it is the nearest sum of up to three, so that several changes do not pass for slow noise.
         """

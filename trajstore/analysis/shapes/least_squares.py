@@ -74,7 +74,7 @@ class Fit:
         return curve
 
     def left(self, bases: Bases, white: np.ndarray) -> np.ndarray:
-        """What is left of whitened tokens, float64 (tokens, steps)."""
+        """The residuals of whitened tokens, float64 (tokens, steps)."""
         fitted = whiten(self.curve(bases, bases.schedule.places), bases.rho, bases.weights)
         left: np.ndarray = white - fitted
         return left
@@ -101,7 +101,7 @@ def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[Part, np.ndarray]]:
 
 
 def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """What the linear parameters are of, float64 (tokens, linear parameters, places)."""
+    """Return the columns of the linear parameters, float64 (tokens, linear parameters, places)."""
     flat = np.ones((len(shape), len(places)), shape.dtype)
     if kind == "turn":
         s = falling(places.astype(shape.dtype), shape[:, 0], shape[:, 1])

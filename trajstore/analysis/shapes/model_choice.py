@@ -93,13 +93,13 @@ class Choice:
     """Whether the nearest, a form of one change, leaves too much, bool (tokens,)."""
 
     def is_nearest(self, *kinds: Kind) -> np.ndarray:
-        """Whether the nearest is one of these, bool (tokens,)."""
+        """Return whether the nearest is one of these, bool (tokens,)."""
         names = list(KINDS)
         return np.isin(self.nearest, [names.index(kind) for kind in kinds])
 
     @property
     def decided(self) -> np.ndarray:
-        """Whether the nearest is taken, bool (tokens,).
+        """Return whether the nearest is taken, bool (tokens,).
 
         A constant needs no more than to be the nearest; of a sigmoid whose midpoint is at its limit, half is not seen,
         and a turn may hide between two checkpoints.
@@ -115,7 +115,8 @@ class Choice:
 
     @property
     def late_drop(self) -> np.ndarray:
-        """Whether the nearest is a scaling law with a smaller fall after it, and no other compound is near; (tokens,).
+        """Return whether the nearest is a scaling law with a smaller fall after it, and no other compound is near;
+        (tokens,).
 
         The fall is `DECIDED` clear of the other compounds, has its midpoint after s₀, and is smaller than what the law
         falls by from the first checkpoint to the last.
@@ -133,7 +134,7 @@ class Choice:
         return found
 
     def _credible(self, turns: Fit) -> np.ndarray:
-        """Whether a checkpoint shows `_SEEN` of how far a turn goes beyond both plateaus, and it can be a loss."""
+        """Return whether a checkpoint shows `_SEEN` of a turn beyond both plateaus, and it can be a loss."""
         a, d, h = turns.linear.T
         beyond = np.where(h > 0, np.maximum(d, 0), np.minimum(d, 0))
         # The largest or least value of d·S + 4h·S·(1 − S), where S = ½ + d/8h.
@@ -205,7 +206,7 @@ def _worth_compounds(bases: Bases, left: np.ndarray, misfit: np.ndarray, bic: np
 
 
 def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.ndarray) -> np.ndarray:
-    """What the form of lowest BIC leaves of whitened tokens, float64 (tokens, steps)."""
+    """Return the residuals of whitened tokens from their form of lowest BIC, float64 (tokens, steps)."""
     left, best = np.empty_like(white), bic.argmin(axis=1)
     for number, fit in enumerate(fits.values()):
         tokens = np.flatnonzero(best == number)
@@ -214,7 +215,9 @@ def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.nda
 
 
 def _bumpy(bases: Bases, left: np.ndarray, fits: Mapping[Kind, Fit], best: np.ndarray) -> np.ndarray:
-    """Whether what the best form, a sigmoid or a step, leaves of whitened tokens has a bump in it, bool (tokens,)."""
+    """Return whether what the best form, a sigmoid or a step, leaves of whitened tokens has a bump in it, bool
+    (tokens,).
+    """
     found = np.zeros(len(left), bool)
     for number, kind in enumerate(fits):
         if kind in ("sigmoid", "step"):
@@ -249,7 +252,7 @@ def _criterion(bases: Bases, squares: np.ndarray, parameters: int) -> np.ndarray
 
 
 def _penalty(bases: Bases, parameters: int) -> float:
-    """What parameters add to BIC."""
+    """Return the penalty of parameters in the BIC."""
     n = bases.schedule.effective
     correction = min(n / (n - parameters - 2), _MOST) if n > parameters + 2 else _MOST
     return parameters * float(np.log(n)) * correction

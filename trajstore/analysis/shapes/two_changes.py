@@ -36,7 +36,7 @@ _NUMBERS = 1 << 18
 
 
 def saved(bases: Bases, left: np.ndarray) -> np.ndarray:
-    """How much of n·ln(squares) one more part saves of whitened residuals (tokens, steps), float64 (tokens,)."""
+    """Return how much one more part lowers n·ln(squares) of whitened residuals (tokens, steps), float64 (tokens,)."""
     rough = left.astype(np.float32)
     gains = ((rough @ bases.parts.basis.T) ** 2).max(axis=1)
     rest = np.maximum(1 - gains / np.maximum((rough**2).sum(axis=1), 1e-30), 1e-12)

@@ -1,4 +1,4 @@
-"""How many of the tokens that move in a spike are found: estimated from each token's own noise.
+"""Recall of the tokens that move in a spike, estimated from each token's own noise.
 
 A token that rises or falls by little more than its noise is often taken for flat, so that the share found is a lower
 bound. How far each token moves, in units of its noise, is the distance of its loss at the spike from the line between
@@ -61,7 +61,7 @@ class TokenNoise:
 
 @dataclass(frozen=True)
 class Moves:
-    """How far tokens moved, as counts in bins of `_WIDTH` noises."""
+    """Histogram of how far tokens moved, in bins of `_WIDTH` noises."""
 
     alone: np.ndarray
     """In placebo windows, int64 (bins,)."""
@@ -139,7 +139,7 @@ def recalls(
 
 
 def distances(block: np.ndarray, windows: Sequence[Window]) -> np.ndarray:
-    """How far losses lie from the line between those before and after, float32 (windows, tokens), nats.
+    """Return the distances of losses from the line between those before and after, float32 (windows, tokens), nats.
 
     The windows are of one length.
     """

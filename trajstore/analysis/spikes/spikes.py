@@ -79,7 +79,7 @@ class Window:
     after: int
 
     def is_apart(self, other: Window) -> bool:
-        """Whether the two have no checkpoint in common."""
+        """Return whether the two have no checkpoint in common."""
         return self.after < other.before or other.after < self.before
 
 
@@ -104,7 +104,7 @@ class Spike:
 
 @dataclass(frozen=True)
 class Power:
-    """How well a curve shows spikes: what of those planted into it one at a time is found."""
+    """The power to find spikes in a curve: the share of planted ones that is found."""
 
     height: float
     """Nats: `TIMES` the noise."""
@@ -115,7 +115,7 @@ class Power:
 
     @property
     def enough(self) -> bool:
-        """Whether that no spike was found says that there is none."""
+        """Return whether that no spike was found says that there is none."""
         return self.share >= ENOUGH
 
 
@@ -149,7 +149,7 @@ def find_spikes(means: np.ndarray, chance: float = CHANCE, seed: int = 0) -> tup
 
 
 def power(means: np.ndarray, beside: Noise, chance: float = CHANCE, seed: int = 0) -> Power | None:
-    """How well a curve in which no spike was found shows spikes; None where it has no noise to go by.
+    """Return the power to find spikes in a curve without any; None where it has no noise to go by.
 
     A spike is planted at one of at most `_PLANTED` checkpoints, spread evenly, with two fifths of its height at those
     beside it, and is found where one has its highest checkpoint there.
@@ -272,12 +272,12 @@ def _window(means: np.ndarray, peak: int, prominence: float) -> Window:
 
 
 def _is_short(checkpoints: int, window: Window, others: Sequence[Window] = ()) -> bool:
-    """Whether there are enough windows of its length elsewhere, by which its tokens are judged."""
+    """Return whether there are enough windows of its length elsewhere, by which its tokens are judged."""
     return len(placebos(checkpoints, window, others)) >= FEWEST_PLACEBOS
 
 
 def chance_of(checkpoints: int, prominence: float, beside: Noise, seed: int) -> float:
-    """How often the most prominent peak of pure noise is at least as many times the noise.
+    """Return the chance that the most prominent peak of pure noise is at least as many times the noise.
 
     The highest such share over the `RHOS` up to the second after that whose noise lasts most nearly as long.
     """

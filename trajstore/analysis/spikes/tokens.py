@@ -1,4 +1,4 @@
-"""Which tokens follow a spike, which go against it, and which stay flat; and the same in placebo windows.
+"""Classes of tokens in a spike: those that follow it, go against it, or stay flat; and the same in placebo windows.
 
 In a window [before, at, after] a token's change is how far its loss at the spike lies outside of its losses before and
 after: loss(at) − max(before, after) where that is above 0, loss(at) − min(before, after) where that is below 0, else
@@ -54,7 +54,7 @@ corrected (see `spike_recall`)."""
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What τ is."""
+    """The tolerance τ: a token's own, or one for all."""
 
     tau: float | None = None
     """Nats, the same for all tokens; None for each token's own."""
@@ -141,7 +141,7 @@ def _taus(noise: TokenNoise, rate: float) -> np.ndarray:
 
 
 def change(block: np.ndarray, window: Window) -> np.ndarray:
-    """How far each token's loss at the spike lies outside of those before and after, float32 (tokens,), nats."""
+    """Return how far each token's loss at the spike lies outside of those before and after, float32 (tokens,), nats."""
     sides = block[window.before], block[window.after]
     above = block[window.at] - np.maximum(*sides)
     below = block[window.at] - np.minimum(*sides)
@@ -151,7 +151,7 @@ def change(block: np.ndarray, window: Window) -> np.ndarray:
 
 @dataclass
 class _Gathered:
-    """What is put together block by block."""
+    """Results that are put together block by block."""
 
     change: list[np.ndarray] = field(default_factory=list)
     tau: list[np.ndarray] = field(default_factory=list)

@@ -59,7 +59,7 @@ def neighbours(residuals: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Noise:
-    """What is known of ρ in one model on one dataset."""
+    """The estimate of ρ in one model on one dataset."""
 
     correlations: np.ndarray
     """What the correlation of neighbours is on average for each of `RHOS`, ascending."""

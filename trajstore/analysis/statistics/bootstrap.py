@@ -40,7 +40,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """How intervals are found."""
+    """Method, level and resamples of an interval."""
 
     kind: IntervalKind = "bootstrap"
     """bootstrap: percentiles, or Student's t for few units; studentised; none leaves them out."""
@@ -74,7 +74,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Stratum:
-    """What is known from one dataset of some means that are added and subtracted."""
+    """One dataset's part in means that are added and subtracted."""
 
     dataset: str
     n_units: int
@@ -108,7 +108,7 @@ class Draws:
     _drawn: dict[str, np.ndarray] = field(default_factory=dict)
 
     def weights(self, dataset: str, n_units: int) -> np.ndarray:
-        """How often each resample has each unit of a dataset, uint16 (resamples, n_units).
+        """Return the count of each unit of a dataset in each resample, uint16 (resamples, n_units).
 
         Depends on the seed, the dataset's name and its number of units alone, not on what else is asked.
         """
@@ -201,7 +201,7 @@ class _Moments:
 
     @classmethod
     def of(cls, stratum: Stratum, draws: Draws | None) -> _Moments:
-        """Those of the resamples, or where there are none of the units as they are, as one resample."""
+        """Return the moments of the resamples, or of the units as they are where there are none, as one resample."""
         terms = [ratio.sums for ratio in stratum.ratios] + [ratio.tokens[None] for ratio in stratum.ratios]
         pairs = list(itertools.combinations_with_replacement(range(len(terms)), 2))
 
@@ -285,7 +285,7 @@ def _skewness(strata: Sequence[Stratum], signs: Sequence[int]) -> np.ndarray:
 
 
 def _linearised(strata: Sequence[Stratum], signs: Sequence[int]) -> Iterator[np.ndarray]:
-    """What each unit of a stratum adds to Σ_k sign_k R_k, Σ_k sign_k z_ku, float64 (rows, units).
+    """Return each unit's part in Σ_k sign_k R_k, Σ_k sign_k z_ku, float64 (rows, units).
 
     z_ku = (S_ku − R_k n_ku) / N_k, less its mean in the stratum, is divided by √(1 − h_ku), where h_ku is the unit's
     share of its stratum's tokens: a long unit draws the mean to itself, so that its residual is too small (the

@@ -38,7 +38,8 @@ def enrichment(
     units: np.ndarray,
     interval: Interval | None = None,
 ) -> pl.DataFrame:
-    """How much more often a group's tokens are marked than the others, with the columns of `SCHEMA`, by p, then name.
+    """Return how much more often each group's tokens are marked than the others, with the columns of `SCHEMA`, by p,
+    then name.
 
     `groups` are (name, bool (tokens,)), taken one at a time; one that has none or all of the tokens is left out.
     `marked` is bool (tokens,), `units` the number of each token's unit (context), int64 (tokens,), any numbers.

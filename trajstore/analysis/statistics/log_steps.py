@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def effective(self) -> float:
-        """How many equally weighted checkpoints they are worth: (Σ weights)² / Σ weights², Kish's number."""
+        """The effective number of checkpoints: (Σ weights)² / Σ weights², Kish's number."""
         return float(self.weights.sum())
 
     @property

@@ -104,7 +104,7 @@ def independent(rows: np.ndarray) -> np.ndarray:
 
 
 def without(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """What of rows (rows, checkpoints) an orthonormal basis leaves."""
+    """Return the residuals of rows (rows, checkpoints) outside an orthonormal basis."""
     left: np.ndarray = rows - (rows @ basis.T) @ basis
     return left
 

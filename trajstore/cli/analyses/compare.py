@@ -113,7 +113,7 @@ def compare(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """How alike two models are token by token, where they differ most, and whether they converge.
+    """Compare models token by token: how alike they are, where they differ most, and whether they converge.
 
     Prints, for the step that was chosen, correlations (of losses, of ranks, and given the log of a token's frequency)
     and distances with intervals over contexts; the correlations at every step, also of each model there with both at
@@ -345,7 +345,7 @@ def _print_against(found: Compared) -> None:
 
 
 def _notes(found: Compared, share: float) -> list[str]:
-    """What the numbers are of."""
+    """Say which tokens and checkpoints the numbers are of."""
     said = []
     if len(found.models) == 2:
         a, b = found.models

@@ -337,7 +337,7 @@ def _short(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _say_what_it_is(found: Diff, how: How) -> None:
-    """What the numbers are, and beside which noise."""
+    """Say what the numbers are, and beside which noise."""
     if how.scale.relative:
         least = how.scale.least
         say(f"Relative: (loss − minus_loss) / max(minus_loss, {least:g}); mean, low and high are of these.")

@@ -1,4 +1,4 @@
-"""How the commands of analyses begin and end: a chart's file that can be written, what was drawn, and what is kept."""
+"""The beginning and end of analysis commands: checking a chart's file, saying what was drawn, keeping a finding."""
 
 from __future__ import annotations
 

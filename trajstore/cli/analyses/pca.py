@@ -233,7 +233,7 @@ def _print_components(found: PrincipalComponents, tokens: pl.DataFrame) -> None:
 
 
 def _say_what_was_made(found: PrincipalComponents) -> None:
-    """What the numbers are of."""
+    """Say which tokens and checkpoints the numbers are of."""
     facts = found.facts
     say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")
     asked = facts["components"] * (2 if facts["method"] == "hybrid" else 1)

@@ -96,7 +96,7 @@ def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = F
 
 
 def _measured(store: Store, name: str) -> list[dict[str, Any]]:
-    """How many steps have each measure of a model, on each dataset, and how many values."""
+    """Count the steps and values of each measure of a model, on each dataset."""
     import polars as pl
 
     from trajstore.store.files import measures

@@ -222,7 +222,7 @@ def _confirm(chosen: list[tuple[str, str, int]], yes: bool) -> None:
 
 
 def _counted(chosen: list[tuple[str, str, int]]) -> str:
-    """How many slices, and of which models."""
+    """Describe the number of slices and their models."""
     models = list(dict.fromkeys(model for model, _, _ in chosen))
     return count(len(chosen), "slice") + (f" of {', '.join(models)}" if models else "")
 

@@ -70,7 +70,7 @@ def show(
 
 
 def _facts(suite: Suite, runs: Sequence[KnownRun]) -> dict[str, Any]:
-    """What holds for all of a suite's models."""
+    """Print the facts of all models of a suite."""
     run = runs[0]
     later = f"; a later stage is scored as {run.name}.STAGE" if run.main else ""
     declared = f", with STAGE one of {', '.join(run.stage_names)}" if run.stages else ""

@@ -70,7 +70,7 @@ def examples(
 
 
 def _say_sizes(found: Examples) -> None:
-    """How many members there are in which dataset, and what is shown of them."""
+    """Print the number of members in each dataset, and what is shown of them."""
     say(f"{found.group}: {found.description}")
     if not found.sizes:
         say("It has no tokens in the datasets asked for.")

@@ -1,4 +1,4 @@
-"""How answers of queries come out: as a table cut to the terminal, or whole in a format."""
+"""Printed answers of queries: a table cut to the terminal, or all rows in a format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a composed problem stands on: sentences that give a name to a number or a function by a smaller problem."""
+"""Composed problems: sentences that give a name to a number or a function by a smaller problem."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _factor(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
 
 
 def is_factor(rng: Random) -> Text:
-    """Whether one number divides another."""
+    """Return whether one number divides another."""
     return _plain(rng, _factor, *_perhaps_multiple(rng, 4))
 
 
@@ -173,7 +173,7 @@ def _prime(rng: Random, texts: list[str], values: tuple[int]) -> Text:
 
 
 def is_prime(rng: Random) -> Text:
-    """Whether a number is prime."""
+    """Return whether a number is prime."""
     return _plain(rng, _prime, _perhaps_prime(rng, 7))
 
 

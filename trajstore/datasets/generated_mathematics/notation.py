@@ -1,4 +1,4 @@
-"""How numbers, sums, polynomials and expressions are written in a problem, and the letters that name them.
+"""Notation of numbers, sums, polynomials and expressions in a problem, and the letters that name them.
 
 Products are `*`, powers `**`, fractions `a/b` in lowest terms, as Python writes them. Numbers are exact throughout.
 """

@@ -137,7 +137,7 @@ def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
 def _grounds(
     store: Store, models: Sequence[str], asked: Question, chosen: Selection, progress: Progress
 ) -> list[Ground]:
-    """Where the models can be compared."""
+    """Return the datasets and steps at which the models can be compared."""
     groups = EVERY if asked.group is None else (asked.group,)
     store.groups.check(*groups)
     grounds, reasons = [], list[NothingChosen]()
@@ -193,7 +193,9 @@ def _one_step(argument: str, asked: str, steps: Sequence[int], where: str) -> in
 def _pairs(
     here: Sequence[tuple[str, int]], ends: Sequence[tuple[str, int]]
 ) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """Which slices are compared at a step: each two models, then each with each end, which it may be itself."""
+    """Return the pairs of slices that are compared at a step: each two models, then each with each end, which it may be
+    itself.
+    """
     return list(dict.fromkeys([*itertools.combinations(here, 2), *itertools.product(here, ends)]))
 
 
@@ -247,7 +249,7 @@ def _outliers(
 
 
 def density(x: np.ndarray, y: np.ndarray) -> Density:
-    """How many tokens have which losses, over a square grid from the lowest to the highest of both."""
+    """Count tokens by their two losses, over a square grid from the lowest to the highest of both."""
     there = np.isfinite(x) & np.isfinite(y)
     x, y = x[there], y[there]
     low, high = min(x.min(initial=0), y.min(initial=0)), max(x.max(initial=1e-3), y.max(initial=1e-3))

@@ -73,7 +73,7 @@ FOLLOWED = [
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be found of two models or more."""
+    """The question asked of two models or more."""
 
     step: str = "last"
     """At which outliers are looked for: one of those that all have on a dataset, or last."""
@@ -192,7 +192,7 @@ def facts_of(
     grounds: Sequence[Ground],
     against: Sequence[tuple[str, int, str]],
 ) -> dict[str, Any]:
-    """What a comparison is made of and how."""
+    """Return the facts of a comparison: its inputs and method."""
     slices = {
         ground.dataset: {
             model: store.slice_facts(model, ground.dataset, ground.step).loss_sha256 for model in models

@@ -1,4 +1,4 @@
-"""Which groups load on the components of a PCA that is kept as a finding."""
+"""Loadings of groups on the components of a PCA that is kept as a finding."""
 
 from __future__ import annotations
 

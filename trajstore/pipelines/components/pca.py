@@ -154,7 +154,7 @@ def finish(
 
 
 def subject(facts: Mapping[str, Any]) -> str:
-    """What a finding is of, for a title: its group, datasets, and its model where it is one."""
+    """Describe the subject of a finding for a title: its group, datasets, and its model where it is one."""
     group = facts["asked"]["group"] or "all tokens"
     models = facts["models"]
     return f"{group} of {listed(facts['datasets'], 4)}" + (f", {models[0]}" if len(models) == 1 else "")
@@ -178,7 +178,7 @@ def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
 
 
 def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Found) -> dict[str, Any]:
-    """What a finding is made of and how."""
+    """Return the facts of a finding: its inputs and method."""
     group = inputs.selection.group
     return {
         **method.facts,
@@ -198,7 +198,7 @@ def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Foun
 
 
 def _explained(kind: ComponentsKind) -> tuple[str, ...]:
-    """What has to be said of the variances of a method."""
+    """Return the keys of `VARIANCE` that explain a method's variances."""
     return (*(("full", "sparse") if kind == "hybrid" else (kind,)), "ratio")
 
 

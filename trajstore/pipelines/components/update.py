@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a finding's selection is another in its update."""
+    """The changes of a finding's selection in its update."""
 
     datasets: Sequence[str] = ()
     """Beside those it has."""
@@ -156,7 +156,7 @@ def _rows_as_then(made: Finding, inputs: Inputs, method: Method) -> Rows:
 
 
 def _method(made: Finding, asked: int | None) -> Method:
-    """How a finding was made; raises `TrajstoreError` where that cannot be continued."""
+    """Return the method of a finding; raises `TrajstoreError` where that cannot be continued."""
     facts = made.facts
     treatment = Treatment(facts["center"], facts["scale"], facts["missing"], facts.get("precision", "double"))
     why = [

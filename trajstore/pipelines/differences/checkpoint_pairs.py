@@ -1,4 +1,6 @@
-"""Which losses are compared: each step of a model with the one before, two models, or the same items in two prompts."""
+"""Pairs of checkpoints to compare: each step of a model with the one before, two models, or the same items in two
+prompts.
+"""
 
 from __future__ import annotations
 
@@ -224,7 +226,7 @@ def _prompted_apart(
 
 
 def _same_so_far(before: Sites, after: Sites) -> np.ndarray:
-    """Whether all tokens of a context up to a place are the same in both datasets, bool (places,)."""
+    """Return whether all tokens of a context up to a place are the same in both datasets, bool (places,)."""
     contexts = np.stack([each.contexts for each in (before, after)])
     offsets = [each.dataset.offsets for each in (before, after)]
     ids = [each.dataset.frame(["token"])["token"].to_numpy() for each in (before, after)]
@@ -249,6 +251,6 @@ def _same_so_far(before: Sites, after: Sites) -> np.ndarray:
 
 
 def _some(sites: Sites, kept: np.ndarray) -> Sites:
-    """Those of the sites with these numbers."""
+    """Return the sites with these numbers."""
     assert sites.take is not None
     return Sites(sites.dataset, sites.tokens[kept], sites.take[kept])

@@ -34,7 +34,7 @@ KEPT = 1000
 
 @dataclass(frozen=True)
 class DiffOptions:
-    """Which differences are asked for."""
+    """The request for differences."""
 
     kind: Literal["steps", "models", "prompts"]
     between: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class DiffOptions:
     """Of prompts: whether items with the same tokens before them in both datasets are in."""
 
     def chosen(self, store: Store, progress: Progress = SILENT) -> Chosen:
-        """What that comes to; raises as `pairs.of_steps`, `of_models` and `of_prompts`."""
+        """Resolve it to checkpoints and sites; raises as `of_steps`, `of_models` and `of_prompts`."""
         groups: Sequence[str] = self.groups or checkpoint_pairs.EVERY
         if self.kind == "steps":
             return checkpoint_pairs.of_steps(store, groups, self.selection)
@@ -166,7 +166,7 @@ def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
 
 
 def _facts(store: Store, asked: DiffOptions, chosen: Chosen, found: Differences) -> dict[str, Any]:
-    """What differences are made of and how."""
+    """Return the facts of differences: their inputs and method."""
     sites = [each for part in chosen.parts for each in (part.sites, part.minus)]
     return {
         **request(asked, chosen).facts,

@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is to be compared."""
+    """The checkpoints and sites to compare."""
 
     parts: Sequence[Part]
     columns: pl.DataFrame
@@ -74,7 +74,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class How:
-    """What is found of the differences."""
+    """The method of differences: their scale, groups and intervals."""
 
     scale: Scale = field(default_factory=Scale)
     top: int = 5

@@ -25,7 +25,7 @@ def slug(name: str) -> str:
 
 
 def of_finding(kind: str, name: str) -> str:
-    """How descriptions of groups name the finding with which an analysis keeps them."""
+    """Return the words by which a group's description names the finding that it is kept with."""
     return f"(the finding {name} of {kind})"
 
 

@@ -1,4 +1,4 @@
-"""Which groups of a store are enriched among tokens that an analysis marked."""
+"""Enrichment of a store's groups among tokens that an analysis marked."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def enriched(
 
 
 def membership(store: Store, group: str, sites: Sequence[Sites], align: Align = "predict") -> np.ndarray:
-    """Which sites are the losses of a group's tokens, or aligned `after` of those that follow, bool (tokens,)."""
+    """Return which sites are losses of a group's tokens, or aligned `after` of those that follow, bool (tokens,)."""
     found = []
     for chosen in sites:
         members = choose_sites(

@@ -109,14 +109,14 @@ def _as_name(group: str) -> str:
 
 
 def _words(on: Sequence[str], position_bins: int | None) -> str:
-    """What was matched on, in words."""
+    """Describe what was matched on."""
     ranges = "" if position_bins is None else f" (in {position_bins} ranges)"
     words = {"position": f"position{ranges}", "frequency": "frequency in the dataset (in bins that double)"}
     return " and ".join(words[each] for each in FEATURES if each in on)
 
 
 def _nothing(groups: tuple[str, str], counts: pl.DataFrame) -> GroupError:
-    """What to say where no token has a match."""
+    """Return the message for groups without any match."""
     of = {group: counts.filter(group=group) for group in groups}
     for group, other in (groups, groups[::-1]):
         alone = of[group].select(pl.col("tokens") - pl.col("first") - pl.col("shared")).sum().item()

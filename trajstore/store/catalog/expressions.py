@@ -24,7 +24,7 @@ _SET_OPERATIONS = {"&": "INTERSECT", "|": "UNION", "-": "EXCEPT"}
 
 @dataclass(frozen=True)
 class Expression:
-    """Which tokens are meant."""
+    """A set of tokens, as an expression of groups."""
 
     text: str
     """As written."""

@@ -114,7 +114,7 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 
 def _definitions_applied(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """When this version's definitions were put in, or None if the catalog holds others."""
+    """Return when this version's definitions were put in, or None if the catalog holds others."""
     digest = _digest()
     return next((when for sha256, _, when in _definitions(connection) if sha256 == digest), None)
 

@@ -1,4 +1,4 @@
-"""Which slices are there, read from their paths; only the overview looks into files, for which are partial."""
+"""Coverage: the slices that are there, read from their paths; only the overview looks into files, for partial ones."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class Dataset:
         return context, int(token - self.offsets[context])
 
     def has_sites(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Which sites are in the dataset, position 0 included, bool (sites,)."""
+        """Return which sites are in the dataset, position 0 included, bool (sites,)."""
         known: np.ndarray = (context >= 0) & (context < self.n_contexts) & (position >= 0)
         known[known] &= position[known] < self.lengths[context[known]]
         return known
@@ -208,7 +208,7 @@ class Dataset:
         return np.repeat(context, n), position
 
     def losses_in(self, contexts: np.ndarray | slice) -> np.ndarray:
-        """Which losses are of these contexts, bool (n_losses,)."""
+        """Return which losses are of these contexts, bool (n_losses,)."""
         chosen = np.zeros(self.n_contexts, dtype=bool)
         chosen[contexts] = True
         return np.repeat(chosen, self.lengths - 1)

@@ -14,7 +14,7 @@ _NAMES = 3
 
 @dataclass(frozen=True)
 class Subject:
-    """Which losses a finding is of."""
+    """The losses that a finding is of."""
 
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ class Finding(Brief):
 
     @property
     def subject(self) -> Subject:
-        """Which losses it is of."""
+        """The losses that it is of."""
         return Subject.of(self.facts)
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:

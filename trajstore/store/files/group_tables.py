@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Made:
-    """How a table was made."""
+    """The origin of a table."""
 
     description: str
     """What the group is."""

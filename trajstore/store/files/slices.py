@@ -51,7 +51,7 @@ _ROWS_PER_PAGE = 1 << 20
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the losses of a slice came about; None where it is not known."""
+    """The origin of a slice's losses; None where it is not known."""
 
     revision: str | None = None
     """Hub ref or folder that held the weights."""
@@ -259,7 +259,7 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
 
 
 def _sites(path: Path, file: pq.ParquetFile, dataset: Dataset, *, partial: bool) -> np.ndarray:
-    """Which of the dataset's losses the rows are of, bool (n_losses,); raises `DamagedFile` for any other order."""
+    """Return which of its losses the rows are of, bool (n_losses,); raises `DamagedFile` for any other order."""
     context, position = _column(path, file, "context"), _column(path, file, "position")
     inside = context[(context >= 0) & (context < dataset.n_contexts)]
     rows = dataset.losses_in(inside if partial else slice(None))

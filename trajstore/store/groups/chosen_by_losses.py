@@ -1,4 +1,4 @@
-"""Whose losses a group was chosen by: the models that its definition names.
+"""Models by whose losses a group was chosen: those that its definition names.
 
 The mean loss of tokens that were chosen by a model's losses says less of that model than of tokens chosen otherwise:
 part of what it shows is the choice. Seen from definitions; no loss is read. What a user has put into the catalog beside
@@ -32,7 +32,7 @@ _GLOB = "~~~"
 
 @dataclass(frozen=True)
 class _Text:
-    """How a string in a definition is meant."""
+    """The meaning of a string in a definition."""
 
     is_glob: bool = False
     """Names or globs joined by commas, else a name."""

@@ -1,4 +1,4 @@
-"""Whether a definition can be a group, and which groups stand on another: tried in sessions of their own.
+"""Trials of group definitions in sessions of their own, and which groups stand on another.
 
 Such a session is a private copy of the catalog, so that nothing that is tried is seen by anybody.
 """

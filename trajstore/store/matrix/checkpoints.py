@@ -1,4 +1,4 @@
-"""Which checkpoints a matrix has as rows: models by name or glob, steps by SPEC, among the slices that are there.
+"""Checkpoints of a matrix's rows: models by name or glob, steps by SPEC, among the slices that are there.
 
 What is named is meant: a model named in full must have losses on the datasets, and each of the steps. Models that a
 glob takes in, or that nobody chose, give the rows that they have.

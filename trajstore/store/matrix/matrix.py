@@ -57,7 +57,7 @@ class LossMatrix(Brief):
 
 @dataclass(frozen=True)
 class Sites:
-    """Which losses of one dataset a matrix takes."""
+    """The losses of one dataset that a matrix takes."""
 
     dataset: Dataset
     tokens: np.ndarray

@@ -1,4 +1,4 @@
-"""Which losses are meant, and what that comes to in a store: checkpoints as rows, and sites of its datasets as columns.
+"""Selections of losses, resolved in a store: checkpoints as rows, and sites of its datasets as columns.
 
 What is named is meant, and lacking it is an error; what a glob takes in, or nobody chose, gives the losses it has.
 """
@@ -60,7 +60,7 @@ class Losses(Protocol):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which losses are meant; None is all there are. `dataset` and `model` may be given for `datasets` and `models`."""
+    """A selection of losses; None is all there are. `dataset` and `model` may be given for `datasets` and `models`."""
 
     datasets: Sequence[str] | None = None
     models: Sequence[str] | None = None
@@ -261,7 +261,7 @@ class LeastCheckpoints:
         self._short: list[str] = []
 
     def reached(self, curve: str, checkpoints: int) -> bool:
-        """Whether a curve has as many checkpoints; one that has not is remembered."""
+        """Return whether a curve has as many checkpoints; one that has not is remembered."""
         if checkpoints < self._least:
             self._short.append(f"{curve} ({checkpoints})")
         return checkpoints >= self._least

@@ -81,12 +81,12 @@ class Series:
 
     @property
     def upright(self) -> bool:
-        """Whether its intervals are lines at its points, since there is no curve that a band could go along."""
+        """Return whether its intervals are lines at its points, since there is no curve that a band could go along."""
         return self.mode == "markers" or len(self.x) == 1
 
     @property
     def has_markers(self) -> bool:
-        """Whether its points have markers: along a line only where they are few enough."""
+        """Return whether its points have markers: along a line only where they are few enough."""
         return self.mode == "markers" or (self.mode == "lines+markers" and len(self.x) <= MOST_MARKERS)
 
     @property
@@ -98,7 +98,7 @@ class Series:
 
     @property
     def color_key(self) -> str:
-        """What is coloured."""
+        """The key of its colour."""
         return self.key or self.name
 
 
@@ -119,7 +119,7 @@ class Panel:
 
     @property
     def has_bars(self) -> bool:
-        """Whether bars are drawn in it."""
+        """Return whether bars are drawn in it."""
         return any(series.mode == "bars" for series in self.series)
 
     @property
@@ -131,7 +131,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """What a picture shows, whatever draws it."""
+    """The content of a picture, whatever draws it."""
 
     title: str
     """What is drawn, of which models, datasets and groups; broken into lines where it is long."""
@@ -200,7 +200,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class StepAxis:
-    """Where steps lie on an axis."""
+    """The places of steps on an axis."""
 
     log: bool
     """Whether positive steps lie at log10(step); else every step lies at itself."""
@@ -216,7 +216,7 @@ class StepAxis:
     """Right end of the axis, a position."""
 
     def position(self, step: float) -> float:
-        """Where a step lies: up to the first positive step in proportion, above it by its logarithm."""
+        """Return the place of a step: up to the first positive step in proportion, above it by its logarithm."""
         if not self.log:
             return step
         if step >= self.first:
@@ -254,7 +254,7 @@ def step_axis(steps: Iterable[float], marked: Iterable[float] = ()) -> StepAxis:
 
 
 def is_even(distinct: Sequence[float]) -> bool:
-    """Whether sorted, distinct steps are few and evenly spaced, so that a linear axis suits them."""
+    """Return whether sorted, distinct steps are few and evenly spaced, so that a linear axis suits them."""
     gaps = [after - before for before, after in itertools.pairwise(distinct)]
     return not gaps or (len(distinct) <= EVEN_STEPS and max(gaps) <= 2 * min(gaps))
 
@@ -330,7 +330,7 @@ def mark_rows(marks: Sequence[Mark], axis: StepAxis, letters: float) -> list[int
 
 
 def is_right(mark: Mark, axis: StepAxis) -> bool:
-    """Whether a mark stands in the right half of the axis."""
+    """Return whether a mark stands in the right half of the axis."""
     return axis.position(mark.step) > (axis.low + axis.high) / 2
 
 

@@ -238,7 +238,7 @@ def _axis_title(words: str, letters: float) -> dict[str, Any]:
 
 
 def _letters(chart: Chart) -> float:
-    """How many have room beside each other in a panel."""
+    """Return the number of letters that have room beside each other in a panel."""
     return 0.9 * _PAGE_PX / chart.grid[1] / _LETTER_PX
 
 
@@ -305,13 +305,13 @@ def _row_px(chart: Chart) -> int:
 
 
 def _title_px(chart: Chart) -> int:
-    """What the panels' titles need above a panel."""
+    """Return the room that panels' titles need above a panel."""
     lines = max((len(wrapped(panel.title, _letters(chart))) for panel in chart.panels), default=0)
     return 8 + 16 * lines if lines else 0
 
 
 def _below_px(chart: Chart) -> int:
-    """What the labels of the x axis need below a panel."""
+    """Return the room that the labels of the x axis need below a panel."""
     labels = [panel.x_label or chart.x_label for panel in chart.panels]
     lines = max((len(wrapped(label, _letters(chart))) for label in labels), default=1)
     return 32 + 16 * lines + 44 * bool(chart.names)

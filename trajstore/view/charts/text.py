@@ -42,7 +42,7 @@ def text(chart: Chart, width: int = 80) -> Text:
 
 @dataclass
 class _Plot:
-    """What the panels of a chart share."""
+    """The properties that the panels of a chart share."""
 
     chart: Chart
     columns: int

@@ -1,4 +1,4 @@
-"""What the axes and titles of several figures share."""
+"""Columns, titles and helpers that several figures share."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def difference_chart(summary: pl.DataFrame, *, relative: bool, level: float) -> 
 
 
 def _subtracted(summary: pl.DataFrame) -> str:
-    """Where the losses stand that differences are divided by: before, of another model, or on another prompt."""
+    """Describe the losses that differences are divided by: before, of another model, or on another prompt."""
     if (summary["step"] != summary["minus_step"]).any():
         return "before"
     if (summary["model"] != summary["minus_model"]).any():

@@ -73,7 +73,7 @@ def event_charts(every: Sequence[Curve], events: Sequence[Event], without: str =
 
 
 def _note(events: Sequence[Event]) -> str:
-    """What the symbols are that are drawn; empty where there are none."""
+    """Explain the symbols that are drawn; empty where there are none."""
     drawn = {_SYMBOLS[event.kind][0] for event in events}
     words = [meaning for symbol, meaning in _MEANINGS.items() if symbol in drawn]
     return " ".join([*words, "Thin lines: their intervals."] if words else [])

@@ -151,7 +151,7 @@ def _midpoints(
     subject: str,
     ends: Mapping[str, tuple[int, int]],
 ) -> Chart:
-    """How many tokens have had the midpoint of their S by each step, from each model's first step to its last."""
+    """Count the tokens past the midpoint of their S by each step, from each model's first step to its last."""
     groups = list(dict.fromkeys(shares["group"]))
     panels = []
     for group in groups:

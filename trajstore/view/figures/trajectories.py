@@ -110,7 +110,7 @@ def _title(
 
 
 def _how_to_read(frame: pl.DataFrame, level: float) -> str:
-    """What the curve and its band are."""
+    """Explain the curve and its band."""
     if frame["low"].null_count() == frame.height:
         return "Mean of the tokens."
     units = distinct(frame.filter(frame["low"].is_not_null()), "unit")

@@ -1,4 +1,4 @@
-"""What the report shows, as data for its page: trajectories, principal components, tokens with their losses.
+"""Content of the report, as data for its page: trajectories, principal components, tokens with their losses.
 
 No dataset's matrix is ever held: groups are summed by context while slices are read, components go through blocks of
 columns, and of the tokens only the contexts and steps that the page shows are pulled. Figures are plotly's, as JSON.
@@ -54,7 +54,7 @@ _TOP_TOKENS = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """What the report is about."""
+    """The datasets, models and groups of a report."""
 
     datasets: list[str]
     """Those with a slice of any of the models."""
@@ -183,7 +183,7 @@ def _trajectories(
 
 
 def _where(frames: Sequence[pl.DataFrame]) -> str:
-    """How many tokens of a group have a loss in each dataset, as a sentence."""
+    """Return a sentence with the number of a group's tokens that have a loss in each dataset."""
     counts = pl.concat(frames).group_by("dataset", maintain_order=True).agg(pl.col("tokens").max())
     return f"Tokens: {', '.join(f'{tokens:,} of {dataset}' for dataset, tokens in counts.rows())}."
 

@@ -183,7 +183,7 @@ def _cell(coverage: Coverage | None) -> str:
 
 
 def _model_facts(store: Store, model: str) -> str:
-    """What is known of a model, under its name."""
+    """Return the facts of a model, under its name."""
     facts = store.model(model)
     if facts is None:
         return ""

@@ -74,7 +74,7 @@ class ContextChoice:
 
 @dataclass(frozen=True)
 class TokenView:
-    """What the page shows of one dataset token by token."""
+    """One dataset's tokens as the page shows them."""
 
     name: str
     """The dataset."""
@@ -153,7 +153,8 @@ def pack(losses: np.ndarray) -> str:
 
 
 def joined(texts: Sequence[str]) -> dict[int, str]:
-    """Where neighbouring tokens share the bytes of a character: all of it for the first, nothing for the rest.
+    """Return the text to show where neighbouring tokens share a character's bytes: all of it for the first, nothing for
+    the rest.
 
     The shortest run of tokens, at most four, whose stray bytes all come together counts as sharing.
     """
@@ -169,7 +170,7 @@ def joined(texts: Sequence[str]) -> dict[int, str]:
 
 
 def _shared(texts: Sequence[str]) -> int:
-    """How many of these tokens, from the first, make whole characters only together; 1 if none do."""
+    """Return the number of these tokens, from the first, that make whole characters only together; 1 if none do."""
     for length in range(2, len(texts) + 1):
         if not all(_STRAY in text for text in texts[:length]):
             break
