@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def spill(place: str, store: str, pipe: Connection) -> None:
     """A query that has spilled, and goes on until the process ends."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which tests that are run under nohup ignore
     os.environ["TMPDIR"] = place
     scratch.tempfile.tempdir = None
     with catalog.empty_session(Path(store)) as session:

@@ -95,7 +95,7 @@ def audit(
     found = judge(
         [slice_ for each in read for slice_ in each.slices],
         {(each.model, each.dataset): each.course for each in read},
-        lambda slice_: _said(slice_, repos[slice_.model]),
+        lambda slice_: _known_bad(slice_, repos[slice_.model]),
         _others(store, {model for model, _ in scored}),
         {(each.model, each.dataset): each.large for each in read},
     )
@@ -221,8 +221,8 @@ def _repo(store: Store, model: str) -> str | None:
     return None if run is None else run.repo
 
 
-def _said(slice_: SliceFacts, repo: str | None) -> str | None:
-    """Return the known origin of a checkpoint: by its footer, as scoring wrote it, else by the suites known here."""
+def _known_bad(slice_: SliceFacts, repo: str | None) -> str | None:
+    """Return why a checkpoint is known to be bad: by its footer, as scoring wrote it, else by the suites known here."""
     origin = slice_.provenance
     named = parse_revision(origin.revision) if origin.revision else None
     stage = "" if named is None else named.stage

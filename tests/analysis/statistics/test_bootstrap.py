@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Draws, Interval, Ratio, Stratum, estimate
+from trajstore.analysis.statistics.bootstrap import (
+    FEWEST,
+    SKEWED,
+    Draws,
+    Interval,
+    Ratio,
+    Stratum,
+    estimate,
+    resampled,
+)
 from trajstore.errors import BadOption
 
 
@@ -360,3 +369,32 @@ def test_skewed_contexts_are_covered_or_called_skewed(kind: str, units: int) -> 
     elif units >= 50:
         assert better >= 0.88
     assert called >= 0.25 if plain < 0.92 else True
+
+
+@pytest.mark.parametrize("means", [1, 2])
+def test_a_resample_without_any_token_of_a_group_is_drawn_again(means: int) -> None:
+    """Two of 30 units have tokens: one resample in eight draws neither, and the others are as they were."""
+    rng = np.random.default_rng(5)
+    stratum = made(rng, "d", 30, 2, 3, means)
+    draws, signs = Draws(Interval()), [1, -1][:means]
+    weights = draws.weights("d", 30)[:, stratum.units].astype(np.float64)
+    some = weights.any(axis=1)
+    assert 0.05 < 1 - some.mean() < 0.25
+    drawn = resampled([stratum], signs, draws)
+    expected = sum(
+        sign * (weights[some] @ ratio.sums.T) / (weights[some] @ ratio.tokens)[:, None]
+        for sign, ratio in zip(signs, stratum.ratios, strict=True)
+    )
+    np.testing.assert_allclose(drawn[some], expected, rtol=1e-12)
+    assert np.isfinite(drawn).all()
+
+
+def test_a_studentised_interval_of_few_among_many_units_is_finite() -> None:
+    stratum = made(np.random.default_rng(6), "d", 400, 8, 3, 1)
+    draws = Draws(Interval("studentised", resamples=20_000))
+    assert not draws.weights("d", 400)[:, stratum.units].any(axis=1).all()
+    found = estimate([stratum], [1], draws)
+    assert found.kind == "studentised"
+    assert np.isfinite(found.low).all()
+    assert (found.low < found.mean).all()
+    assert (found.mean < found.high).all()

@@ -340,7 +340,7 @@ def _known_bad(
 
 
 def _mixed(model: str, by_dataset: Mapping[str, Sequence[SliceFacts]]) -> Iterable[Finding]:
-    """Find differences in origin between neighbouring slices; those that change together are one finding."""
+    """Find differences in origin among the slices of a model on a dataset; those that change together are one."""
     on: dict[tuple[tuple[int, ...], str], list[str]] = defaultdict(list)
     for dataset, slices in by_dataset.items():
         origins = [_origin(each) for each in slices]

@@ -154,12 +154,29 @@ def estimate(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> E
 
 
 def resampled(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> np.ndarray:
-    """Σ_k sign_k R_k in each resample, float64 (resamples, rows)."""
+    """Σ_k sign_k R_k in each resample, float64 (resamples, rows).
+
+    A resample in which one of the means has no token is drawn again: another one takes its place.
+    """
+    parts = [_resampled(strata, k, draws) for k in range(len(signs))]
+    drawn = _drawn_again([tokens for _, tokens in parts])
     means = np.zeros((draws.interval.resamples, len(strata[0].ratios[0].sums)))
-    for k, sign in enumerate(signs):
-        sums, tokens = _resampled(strata, k, draws)
-        means += sign * sums / tokens[:, None]
+    for sign, (sums, tokens) in zip(signs, parts, strict=True):
+        means += sign * sums[drawn] / tokens[drawn, None]
     return means
+
+
+def _drawn_again(tokens: Sequence[np.ndarray]) -> np.ndarray | slice:
+    """Numbers of resamples (resamples,): each its own, but others in place of those in which a mean has no token.
+
+    `tokens` are those of each mean in each resample. Where few of many units have tokens, a resample may have none.
+    """
+    sound = np.logical_and.reduce([each > 0 for each in tokens])
+    if sound.all() or not sound.any():
+        return slice(None)
+    numbers = np.arange(len(sound))
+    numbers[~sound] = np.resize(numbers[sound], int((~sound).sum()))
+    return numbers
 
 
 def studentised(
@@ -171,15 +188,19 @@ def studentised(
     """
     whole = [_Moments.of(stratum, None) for stratum in strata]
     seen, error = _with_error(whole, signs)
-    means, errors = _with_error([_Moments.of(stratum, draws) for stratum in strata], signs)
+    resamples = [_Moments.of(stratum, draws) for stratum in strata]
+    many = len(signs)
+    tokens = [np.add.reduce([each.first[many + k] for each in resamples])[:, 0] for k in range(many)]
+    drawn = _drawn_again(tokens)
+    means, errors = _with_error([each.at(drawn) for each in resamples], signs)
     logs = (seen[0] > 0) & (means > 0).all(axis=0) if len(signs) == 1 else np.zeros(seen.shape[1], dtype=bool)
 
     def scaled(values: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         safe = np.where(logs, values, 1.0)
         return np.where(logs, np.log(safe), values), np.where(logs, spread / safe, spread)
 
-    (centre, spread), (drawn, spreads) = scaled(seen, error), scaled(means, errors)
-    off = drawn - centre
+    (centre, spread), (resampled_means, spreads) = scaled(seen, error), scaled(means, errors)
+    off = resampled_means - centre
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(off == 0, 0.0, off / spreads)
     tail = (1 - draws.interval.level) / 2
@@ -219,6 +240,11 @@ class _Moments:
 
         second = {(a, b): summed(terms[a] * terms[b]) for a, b in pairs}
         return cls(summed(np.ones((1, len(stratum.units))))[:, 0], tuple(map(summed, terms)), second)
+
+    def at(self, numbers: np.ndarray | slice) -> _Moments:
+        """The moments of these resamples."""
+        second = {pair: each[numbers] for pair, each in self.second.items()}
+        return _Moments(self.count[numbers], tuple(each[numbers] for each in self.first), second)
 
 
 def _with_error(moments: Sequence[_Moments], signs: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
