@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def end(worker: BaseProcess, number: int) -> None:
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this process keeps folders for spilling, with none yet."""
+    forkserver.ensure_running()  # whose socket lies in the usual temporary folder, with a short path
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(scratch, "_mine", {})

@@ -22,7 +22,7 @@ from tests.conftest import ragged
 from trajstore import Selection
 from trajstore.errors import GroupError, UnknownName
 from trajstore.pipelines.comparison.result import Question
-from trajstore.store.catalog.expressions import is_call, parse
+from trajstore.store.catalog.group_expressions import is_call, parse
 from trajstore.store.store import Store
 
 STEPS = [0, *(2**power for power in range(15))]

@@ -144,10 +144,10 @@ def test_score_refuses_it_with_a_sentence_and_writes_nothing(kind: str, store: S
 
 
 def test_a_worker_says_it_in_words(store: Store, tmp_path: Path) -> None:
+    from trajstore.argument_spelling import Spelling
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import plan
     from trajstore.scoring.plan_check import Tokenizers
-    from trajstore.spelling import Spelling
 
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(saved(tmp_path / "run", model_of("xlnet"))), ["d"])

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.tiny_models import neox, random_dataset, save_run
+from trajstore.argument_spelling import Spelling
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT
@@ -20,7 +21,6 @@ from trajstore.scoring.executors import timeout
 from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.plan import plan
 from trajstore.scoring.plan_check import Tokenizers
-from trajstore.spelling import Spelling
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.config_check import check_config, check_parameters, read_config
 from trajstore.checkpoints.library_output import quiet
 from trajstore.checkpoints.suites import known_run
 from trajstore.checkpoints.weight_files import check_not_cut_off, fingerprint, weight_files
 from trajstore.errors import CheckpointError, NotCausal, listed
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

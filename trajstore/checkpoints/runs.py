@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.loading import Checkpoint
 from trajstore.checkpoints.revisions import (
@@ -24,7 +25,6 @@ from trajstore.checkpoints.revisions import (
 from trajstore.checkpoints.stages import Stages
 from trajstore.checkpoints.suites import KnownRun, known_bad, run_named, suites
 from trajstore.errors import CheckpointError, listed, nearest
-from trajstore.spelling import as_given, option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trajstore.cli.spelling import CommandLineSpelling
+from trajstore.argument_spelling import spelled
+from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.streams import stream_behind, visible_streams
 from trajstore.errors import BadOption, PassedOver, StaleGroup, StoreNotFound, TrajstoreError, bounded
-from trajstore.spelling import spelled
 from trajstore.text import shown, visible, visible_json
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from trajstore.argument_spelling import option
 from trajstore.datasets import sources
 from trajstore.datasets.sampling import draw
 from trajstore.datasets.token_bytes import keep_spaces_in_offsets, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
-from trajstore.spelling import option
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 
 if TYPE_CHECKING:

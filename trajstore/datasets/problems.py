@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.choices import Prompting
 from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

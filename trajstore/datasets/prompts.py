@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.choices import Prompting
 from trajstore.datasets.build import from_ids
 from trajstore.datasets.token_bytes import encode, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
-from trajstore.spelling import as_given, option
 from trajstore.store.files.datasets import ITEM_COLUMNS, NewDataset
 
 if TYPE_CHECKING:

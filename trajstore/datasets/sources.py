@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.hub import first_line
 from trajstore.errors import BadDataset, listed
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints.library_output import quiet
 from trajstore.forward.losses import token_losses
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from trajstore.argument_spelling import option
 from trajstore.errors import DeviceError
-from trajstore.spelling import option
 
 CPU_BATCH_TOKENS = 512
 GPU_BATCH_TOKENS = 65536

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.checkpoints.config_check import read_config
 from trajstore.errors import DeviceError
-from trajstore.spelling import as_given, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

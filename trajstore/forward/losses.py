@@ -22,15 +22,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trajstore.argument_spelling import option
 from trajstore.errors import UnfitContext
 from trajstore.forward.batching import in_batches
 from trajstore.forward.causality import check_causal
-from trajstore.forward.columns import check_columns
+from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import exact_products
 from trajstore.forward.model_pass import Forward
 from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, Tile
 from trajstore.progress import SILENT
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trajstore.argument_spelling import option
 from trajstore.forward.losses import token_losses
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

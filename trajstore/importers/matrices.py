@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore import display
+from trajstore.argument_spelling import option
 from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import IncomingSlice, Request, Tally
-from trajstore.spelling import option
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
 

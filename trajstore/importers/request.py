@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
-from trajstore.spelling import as_given, option
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""

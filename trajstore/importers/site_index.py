@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.errors import BadLosses, runs
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset

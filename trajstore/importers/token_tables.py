@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from trajstore.argument_spelling import option
 from trajstore.errors import BadDataset, runs
 from trajstore.importers.formats import Format
 from trajstore.importers.request import Request, choose_columns
-from trajstore.spelling import option
 from trajstore.store.files import foreign_tables
 
 _SITE = ("context", "position", "token")

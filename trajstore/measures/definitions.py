@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from trajstore.argument_spelling import option
 from trajstore.errors import BadMeasures, TrajstoreError
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.schema import GROUP_NAME
-from trajstore.spelling import option
 from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from trajstore.argument_spelling import option
 from trajstore.errors import DeviceError
 from trajstore.forward.losses import token_losses
-from trajstore.spelling import option
 from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:

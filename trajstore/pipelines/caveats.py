@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Interval
+from trajstore.argument_spelling import option
 from trajstore.display import plural
 from trajstore.errors import listed
-from trajstore.spelling import option
 from trajstore.store.groups.chosen_by_losses import selected_by
 
 if TYPE_CHECKING:

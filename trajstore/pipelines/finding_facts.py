@@ -22,7 +22,7 @@ from trajstore.display import Drawn
 from trajstore.pipelines.slice_hashes import hash_columns
 from trajstore.schema import is_name
 from trajstore.store.catalog.dependencies import Foundations
-from trajstore.store.catalog.expressions import is_call
+from trajstore.store.catalog.group_expressions import is_call
 from trajstore.store.files import findings
 from trajstore.store.files.finding_tables import TABLES
 

@@ -14,12 +14,12 @@ from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, S
 from trajstore.analysis.phases.phases import induction as induction_bump
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
+from trajstore.argument_spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
-from trajstore.spelling import option
-from trajstore.store.catalog.expressions import is_call
+from trajstore.store.catalog.group_expressions import is_call
 from trajstore.store.matrix.selection import LeastCheckpoints
 from trajstore.store.matrix.steps import resolve
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.trajectories import Comparison, model_label
+from trajstore.argument_spelling import option
 from trajstore.choices import X
 from trajstore.errors import BadOption, TrajstoreError
 from trajstore.pipelines.trajectories import Selection
-from trajstore.spelling import option
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.matrix import row_labels
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.errors import LossesDisagree, SlicesDiffer, listed, runs
 from trajstore.scoring.plan import lacking_columns
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints.cache_limit import CacheLimit
 from trajstore.checkpoints.loading import load
 from trajstore.checkpoints.prefetch import Ahead
@@ -42,7 +43,6 @@ from trajstore.scoring.publish import Publisher
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trajstore.errors import BadOption
-from trajstore.forward.columns import check_columns
+from trajstore.forward.column_names import check_columns
 from trajstore.scoring.time_budget import parse_duration
 
 Order = Literal["forward", "bisect"]

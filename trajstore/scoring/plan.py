@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import CheckpointSource, find_checkpoints
 from trajstore.errors import BadDataset, DamagedFile, ModelMismatch, UnknownName
@@ -15,7 +16,6 @@ from trajstore.schema import check_name
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.step_order import in_order
-from trajstore.spelling import option
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import get_args
 import torch
 import transformers
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.errors import DeviceError
-from trajstore.forward.columns import check_columns
+from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.measures.definitions import MeasureDefinition, find_measures
 from trajstore.schema import PASS_COLUMNS
 from trajstore.scoring.options import ScoringOptions, Vocab
-from trajstore.spelling import as_given, option
 from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__
 

@@ -12,9 +12,9 @@ import math
 import re
 from typing import TYPE_CHECKING, get_args
 
+from trajstore.argument_spelling import option
 from trajstore.errors import BadOption
 from trajstore.scoring.options import Order
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

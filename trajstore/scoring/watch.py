@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajstore.argument_spelling import option
 from trajstore.checkpoints.completeness import Look, look, why_incomplete
 from trajstore.checkpoints.revisions import step_pattern
 from trajstore.checkpoints.runs import find_checkpoints
@@ -23,7 +24,6 @@ from trajstore.scoring.job import run
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.plan import Plan, plan
 from trajstore.scoring.report import ScoringReport
-from trajstore.spelling import option
 from trajstore.store.matrix.steps import parts, resolve
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore.argument_spelling import option
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
-from trajstore.spelling import option
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.migrate import Migration
 from trajstore.store.disk import catalog_lock, digests, layout

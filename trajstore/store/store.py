@@ -11,11 +11,11 @@ from typing import Any
 import duckdb
 
 from trajstore.argument_names import also_named
+from trajstore.argument_spelling import option
 from trajstore.choices import MatrixAlign, Missing
 from trajstore.errors import DatasetExists, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
-from trajstore.spelling import option
 from trajstore.store import drop as dropping
 from trajstore.store import lifecycle, rename
 from trajstore.store.files import append as appending

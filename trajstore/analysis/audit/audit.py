@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trajstore.analysis.audit.continuity import sudden_falls
 from trajstore.analysis.audit.model_pairs import Shared, shared_losses, shared_weights
-from trajstore.analysis.audit.oddities import Oddities, oddities
+from trajstore.analysis.audit.run_anomalies import Oddities, oddities
 from trajstore.errors import listed, runs
 
 if TYPE_CHECKING:

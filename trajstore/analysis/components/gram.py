@@ -13,9 +13,9 @@ from typing import Protocol, get_args
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.choices import Center, Lacking, Precision
 from trajstore.errors import BadOption, TrajstoreError
-from trajstore.spelling import option
 
 _WIDTH = 1 << 12
 """Columns taken at a time."""

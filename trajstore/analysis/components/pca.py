@@ -25,10 +25,10 @@ from trajstore.analysis.components.gram import (
     prepared,
     products,
 )
+from trajstore.argument_spelling import option
 from trajstore.choices import Center, Lacking, Precision
 from trajstore.display import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.store.matrix.matrix import LossMatrix

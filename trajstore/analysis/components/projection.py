@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajstore.analysis.components.gram import Blocks
+from trajstore.argument_spelling import option
 from trajstore.errors import TrajstoreError
-from trajstore.spelling import option
 
 _WIDTH = 1 << 12
 """Columns in float64 at a time."""

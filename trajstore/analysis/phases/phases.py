@@ -28,8 +28,8 @@ import numpy as np
 
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
+from trajstore.argument_spelling import option
 from trajstore.errors import BadOption, TrajstoreError
-from trajstore.spelling import option
 
 FEWEST_CHECKPOINTS = 12
 """Fewer tell no phases."""

@@ -34,8 +34,8 @@ import numpy as np
 
 from trajstore.analysis.statistics.ar1 import simulate
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.argument_spelling import option
 from trajstore.errors import TrajstoreError
-from trajstore.spelling import option
 
 CHANCE = 0.05
 """How often noise alone may make such a spike in a curve."""

@@ -28,8 +28,8 @@ from trajstore.analysis.components.gram import Blocks
 from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.argument_spelling import option
 from trajstore.errors import BadOption, TrajstoreError
-from trajstore.spelling import option
 
 RATE = 0.001
 """How many of the tokens may noise alone put into either class."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.errors import TrajstoreError
-from trajstore.spelling import option
 
 LEAST_STEPS = 10
 """Fewer checkpoints tell no shape."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.argument_spelling import spelled
+from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
-from trajstore.cli.spelling import CommandLineSpelling
 from trajstore.display import count
-from trajstore.spelling import spelled
 
 if TYPE_CHECKING:
     import numpy as np

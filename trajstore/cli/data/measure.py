@@ -19,8 +19,8 @@ def list_(as_json: JsonOption = False) -> None:
     Example:
       trajstore measure list
     """
+    from trajstore.argument_spelling import option
     from trajstore.measures.definitions import available
-    from trajstore.spelling import option
 
     measures, problems = available()
     rows = [

@@ -16,6 +16,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from trajstore.argument_spelling import option
 from trajstore.choices import Prompting
 from trajstore.datasets.generated_mathematics import (
     algebra,
@@ -31,7 +32,6 @@ from trajstore.datasets.problem_sources import GENERATED
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset
 from trajstore.progress import SILENT
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     from trajstore.progress import Progress

@@ -14,11 +14,11 @@ import numpy as np
 
 from trajstore.analysis.components.gram import Rows, Treatment, products, products_of
 from trajstore.analysis.components.methods import Method
+from trajstore.argument_spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
 from trajstore.pipelines.slice_hashes import hash_columns, hashes_now
 from trajstore.progress import SILENT, Progress
-from trajstore.spelling import option
 from trajstore.store.matrix.blocks import BLOCK_BYTES
 from trajstore.store.matrix.matrix import Sites
 from trajstore.store.matrix.selection import Inputs, Selection, datasets_of, resolve, sites_in

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
+from trajstore.argument_spelling import option
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.differences.differences import Chosen, Part
 from trajstore.progress import SILENT, Progress
-from trajstore.spelling import option
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.items import align_items

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.argument_spelling import option
 from trajstore.errors import GroupError
-from trajstore.spelling import option
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
+from trajstore.argument_spelling import option
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import NewGroup, add_groups, slug
-from trajstore.spelling import option
-from trajstore.store.catalog import expressions
+from trajstore.store.catalog import group_expressions
 from trajstore.store.catalog.dependencies import Foundations
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _of_dataset(
 
 def _as_name(group: str) -> str:
     """A group's name, or the letters and digits of an expression of groups as part of one."""
-    return group if expressions.is_name(group) else slug(group).strip("_")
+    return group if group_expressions.is_name(group) else slug(group).strip("_")
 
 
 def _words(on: Sequence[str], position_bins: int | None) -> str:

@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trajstore.argument_spelling import current, option
 from trajstore.errors import ExecutorError
 from trajstore.progress import SILENT
 from trajstore.scoring.executors.driver import Driver
@@ -24,7 +25,6 @@ from trajstore.scoring.plan_check import check_plan
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
-from trajstore.spelling import current, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

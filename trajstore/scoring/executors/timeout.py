@@ -14,23 +14,23 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trajstore.argument_spelling import current, option
 from trajstore.errors import NotCausal, ScoringStopped, UnfitContext
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.executors.worker import Outcome, Worker
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.time_budget import duration
-from trajstore.spelling import current, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
+    from trajstore.argument_spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.time_budget import Budget
-    from trajstore.spelling import Spelling
     from trajstore.store.store import Store
 
 START = 600.0

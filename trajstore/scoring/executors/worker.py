@@ -9,20 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.argument_spelling import spelled
 from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
 from trajstore.progress import SILENT
 from trajstore.scoring.job import ScoringJob
 from trajstore.scoring.settings import choose_settings
-from trajstore.spelling import spelled
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
+    from trajstore.argument_spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.report import ScoringReport
-    from trajstore.spelling import Spelling
 
 
 @dataclass(frozen=True)

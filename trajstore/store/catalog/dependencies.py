@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trajstore import sqlfiles
 from trajstore.errors import GroupError, UnknownName
-from trajstore.store.catalog import expressions, parse_trees
+from trajstore.store.catalog import group_expressions, parse_trees
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
 
@@ -65,11 +65,11 @@ class Foundations:
 
     def has(self, group: str) -> bool:
         """Return whether a group is there, or all those that an expression names."""
-        return all(name in self.definitions for name in expressions.parse(group).names)
+        return all(name in self.definitions for name in group_expressions.parse(group).names)
 
     def with_expression(self, text: str) -> Foundations:
         """These and an expression of groups, which is known by its text."""
-        expression = Definition(text, expressions.parse(text).sql, "")
+        expression = Definition(text, group_expressions.parse(text).sql, "")
         return replace(self, definitions={**self.definitions, text: expression})
 
     def direct(self, name: str) -> list[str]:
@@ -109,7 +109,7 @@ class Foundations:
 
         It may be an expression of groups. Raises `DamagedFile` where a table under it cannot be read.
         """
-        if not expressions.is_name(name) and name not in self.definitions:
+        if not group_expressions.is_name(name) and name not in self.definitions:
             return self.with_expression(name).sha256(name)
         digest = hashlib.sha256()
         for key in sorted(self.all_under(name)):

@@ -15,8 +15,8 @@ from functools import cache
 import duckdb
 
 from trajstore import sqlfiles
+from trajstore.argument_spelling import speaks_python
 from trajstore.errors import QueryError, shortened
-from trajstore.spelling import speaks_python
 from trajstore.store.catalog import parse_trees
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from trajstore.argument_spelling import option
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
 from trajstore.schema import LOWEST_LOSS, PASS_COLUMNS
-from trajstore.spelling import option
 from trajstore.store import loss_limits
 from trajstore.store.disk import layout
 from trajstore.store.files import slices

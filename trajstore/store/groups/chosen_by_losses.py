@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trajstore import sql_headers, sqlfiles
-from trajstore.store.catalog import expressions, parse_trees
+from trajstore.store.catalog import group_expressions, parse_trees
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
 from trajstore.store.session import Session
@@ -57,7 +57,7 @@ def selected_by(session: Session, group_name: str) -> frozenset[str]:
     where a definition reads losses and names no model, or those it leaves out. Raises `UnknownName`, `DamagedFile`.
     """
     foundations = Foundations.of(session.path)
-    if expressions.is_name(group_name):
+    if group_expressions.is_name(group_name):
         foundations.definition(group_name)
     else:
         foundations = foundations.with_expression(group_name)

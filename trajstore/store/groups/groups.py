@@ -31,7 +31,7 @@ from trajstore.errors import (
 )
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_group_name
-from trajstore.store.catalog import expressions, read_only
+from trajstore.store.catalog import group_expressions, read_only
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
@@ -255,7 +255,7 @@ class Groups:
         when the dataset had other tokens.
         """
         view = self.current(group).name
-        for name in expressions.parse(group).names:
+        for name in group_expressions.parse(group).names:
             self._require_same_tokens(name, dataset)
         here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
         rows = self._session.sql(f"SELECT context, position FROM {here}")
@@ -285,7 +285,7 @@ class Groups:
 
     def check(self, *groups: str) -> None:
         """Raise `UnknownName`, `GroupError` or `QueryError` for what is no group and no expression of groups."""
-        read = [expressions.parse(group) for group in groups]
+        read = [group_expressions.parse(group) for group in groups]
         for name in (name for expression in read for name in expression.names):
             self.definition(name)
         for call in (call for expression in read for call in expression.calls):
@@ -296,8 +296,8 @@ class Groups:
 
     def description(self, group: str) -> str:
         """A group's description, or that of an expression; raises `UnknownName` and `GroupError`."""
-        of_name = expressions.is_name(group)
-        return (self.definition(group) if of_name else expressions.parse(group).definition).description
+        of_name = group_expressions.is_name(group)
+        return (self.definition(group) if of_name else group_expressions.parse(group).definition).description
 
     def definition(self, name: str) -> Definition:
         """A group's definition, read from its file alone; raises `UnknownName`."""
@@ -310,10 +310,10 @@ class Groups:
         of what is stale under it. An expression of groups gets a view of its own in this session alone. Raises
         `UnknownName`, `DamagedFile`, and `GroupError` where it no longer works; for an expression also as `check`.
         """
-        if expressions.is_name(group):
+        if group_expressions.is_name(group):
             return self._current(group)
         self.check(group)
-        expression = expressions.parse(group)
+        expression = group_expressions.parse(group)
         for name in expression.names:
             self._current(name)
         if not self._has_view(expression.definition.name):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore.argument_spelling import option
 from trajstore.errors import GroupError
-from trajstore.spelling import option
 from trajstore.store.catalog import catalog, group_views
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables

@@ -16,12 +16,12 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
+from trajstore.argument_spelling import as_given, option
 from trajstore.choices import Align, Missing
 from trajstore.display import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import GROUP_NAME
-from trajstore.spelling import as_given, option
 from trajstore.store.disk import layout
 from trajstore.store.files import slices
 from trajstore.store.files.datasets import Dataset

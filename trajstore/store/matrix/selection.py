@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from trajstore.argument_names import also_named
+from trajstore.argument_spelling import option
 from trajstore.choices import Align, Missing
 from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep, listed
 from trajstore.progress import Progress
-from trajstore.spelling import option
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named

@@ -12,10 +12,10 @@ from functools import cache
 from typing import get_args
 
 from trajstore import sql_headers, sqlfiles
+from trajstore.argument_spelling import QueryParameter
 from trajstore.choices import Align
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
-from trajstore.spelling import QueryParameter
 from trajstore.sql_headers import Column, Parameter
 from trajstore.store.disk import layout
 from trajstore.store.files import coverage, findings

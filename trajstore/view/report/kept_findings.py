@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trajstore.argument_spelling import option
 from trajstore.errors import TrajstoreError, listed, told
-from trajstore.spelling import option
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.report import findings

@@ -22,7 +22,7 @@ from tests.honest_runs import (
     nearly_a_copy,
     other_seed_once,
 )
-from trajstore.analysis.audit.oddities import Oddities, oddities
+from trajstore.analysis.audit.run_anomalies import Oddities, oddities
 from trajstore.analysis.audit.step_summaries import course
 
 TWENTY = DENSE[::3]

@@ -1,7 +1,7 @@
 """The spelling of arguments in messages: Python's, unless a front end that is at work has its own.
 
 The library says `option("batch_tokens", 512)`, which reads `batch_tokens=512` in Python and `--batch-tokens 512` from
-the command line, whose spelling is in `trajstore.cli.spelling`. Imports nothing of trajstore.
+the command line, whose spelling is in `trajstore.cli.option_spelling`. Imports nothing of trajstore.
 """
 
 from __future__ import annotations
