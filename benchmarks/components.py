@@ -28,7 +28,7 @@ from benchmarks.subprocesses import apart, peak
 from benchmarks.synthetic import HOW, Size, dataset_of, losses_of
 from benchmarks.timing import WrongAnswer, show
 from trajstore.analysis.components.gram import Treatment
-from trajstore.choices import Precision
+from trajstore.arguments.choices import Precision
 from trajstore.store.store import Store
 
 COMPONENTS = 10

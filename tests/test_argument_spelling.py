@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trajstore
-from trajstore.argument_spelling import QueryParameter, Spelling, as_given, option, speaks_python, spelled
+from trajstore.arguments.spelling import QueryParameter, Spelling, as_given, option, speaks_python, spelled
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.errors import BadOption, MissingParameter, UnknownStep
 
@@ -71,7 +71,7 @@ def test_the_library_speaks_of_no_options() -> None:
     """Outside of the command line, an option stands only in a command that is given as a whole."""
     spoken = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] in ("cli", "demo", "argument_spelling.py"):
+        if path.relative_to(PACKAGE).parts[0] in ("cli", "demo", "arguments"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inner = {

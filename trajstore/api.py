@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from trajstore.argument_names import also_named
+from trajstore.arguments.aliases import also_named
 from trajstore.display import Brief, count
 from trajstore.progress import SILENT, Progress
 from trajstore.store import store as base
@@ -13,7 +13,7 @@ from trajstore.store import store as base
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.choices import Align, X
+    from trajstore.arguments.choices import Align, X
     from trajstore.pipelines.trajectory_result import Trajectory
 
 

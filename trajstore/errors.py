@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trajstore.argument_spelling import QueryParameter, as_given, option
+from trajstore.arguments.spelling import QueryParameter, as_given, option
 
 
 class TrajstoreError(Exception):

@@ -144,7 +144,7 @@ def test_score_refuses_it_with_a_sentence_and_writes_nothing(kind: str, store: S
 
 
 def test_a_worker_says_it_in_words(store: Store, tmp_path: Path) -> None:
-    from trajstore.argument_spelling import Spelling
+    from trajstore.arguments.spelling import Spelling
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import plan
     from trajstore.scoring.plan_check import Tokenizers

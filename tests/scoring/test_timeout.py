@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.tiny_models import neox, random_dataset, save_run
-from trajstore.argument_spelling import Spelling
+from trajstore.arguments.spelling import Spelling
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT

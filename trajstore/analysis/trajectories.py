@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval, Ratio, Stratum, estimate, resampled
-from trajstore.argument_spelling import option
-from trajstore.choices import By
+from trajstore.arguments.choices import By
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, Units

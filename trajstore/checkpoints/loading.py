@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.config_check import check_config, check_parameters, read_config
 from trajstore.checkpoints.library_output import quiet

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trajstore.argument_spelling import as_given, option
+from trajstore.arguments.spelling import as_given, option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.loading import Checkpoint
 from trajstore.checkpoints.revisions import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trajstore.argument_spelling import QueryParameter, Spelling
+from trajstore.arguments.spelling import QueryParameter, Spelling
 
 _NAMES = {"datasets": "--dataset", "models": "--model", "groups": "GROUP", "n": "-n", "p": "-p"}
 """Arguments whose option is not their name with two dashes before it."""

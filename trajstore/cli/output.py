@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trajstore.argument_spelling import spelled
+from trajstore.arguments.spelling import spelled
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.streams import stream_behind, visible_streams
 from trajstore.errors import BadOption, PassedOver, StaleGroup, StoreNotFound, TrajstoreError, bounded

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.datasets import sources
 from trajstore.datasets.sampling import draw
 from trajstore.datasets.token_bytes import keep_spaces_in_offsets, piece_texts

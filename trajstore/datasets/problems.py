@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.argument_spelling import option
-from trajstore.choices import Prompting
+from trajstore.arguments.choices import Prompting
+from trajstore.arguments.spelling import option
 from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset, listed

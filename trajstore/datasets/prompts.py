@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.argument_spelling import as_given, option
-from trajstore.choices import Prompting
+from trajstore.arguments.choices import Prompting
+from trajstore.arguments.spelling import as_given, option
 from trajstore.datasets.build import from_ids
 from trajstore.datasets.token_bytes import encode, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.hub import first_line
 from trajstore.errors import BadDataset, listed

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import DeviceError
 
 CPU_BATCH_TOKENS = 512

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trajstore.argument_spelling import as_given, option
+from trajstore.arguments.spelling import as_given, option
 from trajstore.checkpoints.config_check import read_config
 from trajstore.errors import DeviceError
 

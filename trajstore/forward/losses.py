@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import UnfitContext
 from trajstore.forward.batching import in_batches
 from trajstore.forward.causality import check_causal

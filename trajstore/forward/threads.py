@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.forward.losses import token_losses
 
 if TYPE_CHECKING:

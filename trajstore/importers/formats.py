@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from trajstore.argument_spelling import as_given, option
+from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import BadSource, TrajstoreError, told
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.store.files.foreign_tables import Reader, arrow_reader

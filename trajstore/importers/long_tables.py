@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import IncomingSlice, Request, Tally, choose_columns
 from trajstore.importers.row_checks import NOTHING, RECORD, Key, Rows, check, reason

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore import display
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadSource, listed, reason
 from trajstore.importers.request import IncomingSlice, Request, Tally
 from trajstore.store import loss_limits

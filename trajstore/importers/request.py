@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trajstore.argument_spelling import as_given, option
+from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
 from trajstore.schema import LOWEST_LOSS
 

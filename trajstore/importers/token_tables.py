@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadDataset, runs
 from trajstore.importers.formats import Format
 from trajstore.importers.request import Request, choose_columns

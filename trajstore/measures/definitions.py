@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadMeasures, TrajstoreError
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.schema import GROUP_NAME

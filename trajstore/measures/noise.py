@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import DeviceError
 from trajstore.forward.losses import token_losses
 from trajstore.store.files.measures import Measure

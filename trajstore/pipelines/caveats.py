@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import FEWEST, SKEWED, Interval
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.display import plural
 from trajstore.errors import listed
 from trajstore.store.groups.chosen_by_losses import selected_by

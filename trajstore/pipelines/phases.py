@@ -14,7 +14,7 @@ from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, S
 from trajstore.analysis.phases.phases import induction as induction_bump
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories

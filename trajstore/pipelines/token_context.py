@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
 from trajstore.store.disk import layout

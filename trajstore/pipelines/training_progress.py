@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.trajectories import Comparison, model_label
-from trajstore.argument_spelling import option
-from trajstore.choices import X
+from trajstore.arguments.choices import X
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.matrix.checkpoints import checkpoints

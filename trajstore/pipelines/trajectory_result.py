@@ -10,7 +10,7 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.choices import X
+from trajstore.arguments.choices import X
 from trajstore.display import Drawn, of_checkpoints, of_names
 from trajstore.pipelines.caveats import caveats, chosen_by_losses
 from trajstore.pipelines.training_progress import check_x, with_training

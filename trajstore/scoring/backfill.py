@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import LossesDisagree, SlicesDiffer, listed, runs
 from trajstore.scoring.plan import lacking_columns
 

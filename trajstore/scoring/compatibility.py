@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints.loading import weights_fingerprint
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.errors import CheckpointError, DamagedFile, ModelMismatch, SlicesDiffer, UnknownName, runs

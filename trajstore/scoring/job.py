@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints.cache_limit import CacheLimit
 from trajstore.checkpoints.loading import load
 from trajstore.checkpoints.prefetch import Ahead

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import CheckpointSource, find_checkpoints
 from trajstore.errors import BadDataset, DamagedFile, ModelMismatch, UnknownName

@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 import transformers
 
-from trajstore.argument_spelling import as_given, option
+from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import DeviceError
 from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype

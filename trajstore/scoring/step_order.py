@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING, get_args
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption
 from trajstore.scoring.options import Order
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.checkpoints.completeness import Look, look, why_incomplete
 from trajstore.checkpoints.revisions import step_pattern
 from trajstore.checkpoints.runs import find_checkpoints

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG
 from trajstore.store.catalog import catalog, group_views, migrate

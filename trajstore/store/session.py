@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from trajstore.argument_names import also_named
+from trajstore.arguments.aliases import also_named
 from trajstore.errors import PassedOver, UnknownName, listed
 from trajstore.store import lifecycle, model_summaries, strays
 from trajstore.store.catalog import catalog, group_views, migrate

@@ -10,9 +10,9 @@ from typing import Any
 
 import duckdb
 
-from trajstore.argument_names import also_named
-from trajstore.argument_spelling import option
-from trajstore.choices import MatrixAlign, Missing
+from trajstore.arguments.aliases import also_named
+from trajstore.arguments.choices import MatrixAlign, Missing
+from trajstore.arguments.spelling import option
 from trajstore.errors import DatasetExists, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import new_dataset
 from tests.view.report.test_report import read_data
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
 from trajstore.cli import app
 from trajstore.errors import BadOption, NothingChosen, QueryError, TrajstoreError
 from trajstore.pipelines import trajectories

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from tests.conftest import PLANTED_LENGTHS, new_dataset
 from trajstore.analysis.trajectories import SCHEMA, group_trajectory, trajectories
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
 from trajstore.errors import MissingSlices
 from trajstore.pipelines import trajectories as gather
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset

@@ -13,8 +13,8 @@ from typing import Protocol, get_args
 
 import numpy as np
 
-from trajstore.argument_spelling import option
-from trajstore.choices import Center, Lacking, Precision
+from trajstore.arguments.choices import Center, Lacking, Precision
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
 _WIDTH = 1 << 12

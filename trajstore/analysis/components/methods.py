@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.analysis.components.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
 from trajstore.analysis.components.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
 from trajstore.analysis.components.sparse_pca import SparseFit, sparse_pca
-from trajstore.choices import ComponentsKind
+from trajstore.arguments.choices import ComponentsKind
 from trajstore.errors import BadOption
 from trajstore.progress import SILENT, Progress
 

@@ -25,8 +25,8 @@ from trajstore.analysis.components.gram import (
     prepared,
     products,
 )
-from trajstore.argument_spelling import option
-from trajstore.choices import Center, Lacking, Precision
+from trajstore.arguments.choices import Center, Lacking, Precision
+from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajstore.analysis.components.gram import Blocks
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError
 
 _WIDTH = 1 << 12

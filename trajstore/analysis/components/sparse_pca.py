@@ -18,7 +18,7 @@ import numpy as np
 from trajstore.analysis.components.alternating import Descent, descend
 from trajstore.analysis.components.gram import ArrayBlocks, Blocks
 from trajstore.analysis.components.projection import Centred, Projection, project
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.display import Brief
 from trajstore.errors import TrajstoreError
 from trajstore.progress import SILENT, Progress

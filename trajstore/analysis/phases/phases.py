@@ -28,7 +28,7 @@ import numpy as np
 
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
 FEWEST_CHECKPOINTS = 12

@@ -34,7 +34,7 @@ import numpy as np
 
 from trajstore.analysis.statistics.ar1 import simulate
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError
 
 CHANCE = 0.05

@@ -28,7 +28,7 @@ from trajstore.analysis.components.gram import Blocks
 from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
 RATE = 0.001

@@ -23,7 +23,7 @@ from typing import get_args
 
 import numpy as np
 
-from trajstore.choices import IntervalKind
+from trajstore.arguments.choices import IntervalKind
 from trajstore.errors import BadOption
 
 FEWEST = 50

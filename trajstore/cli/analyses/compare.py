@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,

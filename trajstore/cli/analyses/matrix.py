@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.choices import Align, IntervalKind, MatrixAlign, Missing
+from trajstore.arguments.choices import Align, IntervalKind, MatrixAlign, Missing
 from trajstore.cli.name_lists import (
     complete_datasets,
     complete_groups,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.choices import By
+from trajstore.arguments.choices import By
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
 from trajstore.cli.analyses.matrix import (
     AlignOption,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.choices import By, X
+from trajstore.arguments.choices import By, X
 from trajstore.cli.analyses.kept import check_plot, draw
 from trajstore.cli.analyses.matrix import (
     AlignOption,

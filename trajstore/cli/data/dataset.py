@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.choices import Prompting
+from trajstore.arguments.choices import Prompting
 from trajstore.cli.name_lists import complete_datasets
 from trajstore.cli.output import (
     DEFAULT_STORE,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.argument_spelling import spelled
+from trajstore.arguments.spelling import spelled
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
 from trajstore.display import count

@@ -19,7 +19,7 @@ def list_(as_json: JsonOption = False) -> None:
     Example:
       trajstore measure list
     """
-    from trajstore.argument_spelling import option
+    from trajstore.arguments.spelling import option
     from trajstore.measures.definitions import available
 
     measures, problems = available()

@@ -16,8 +16,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from trajstore.argument_spelling import option
-from trajstore.choices import Prompting
+from trajstore.arguments.choices import Prompting
+from trajstore.arguments.spelling import option
 from trajstore.datasets.generated_mathematics import (
     algebra,
     arithmetic,

@@ -25,7 +25,7 @@ from trajstore.analysis.comparison import (
 from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.statistics.enrichment import enrichment, holm
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
 from trajstore.pipelines.comparison.result import (
     CORRELATIONS,

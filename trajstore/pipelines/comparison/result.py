@@ -14,7 +14,7 @@ import polars as pl
 from trajstore.analysis.comparison import STATISTICS, Density, check_share
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import SCHEMA as ENRICHMENT
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.pipelines.finding_facts import (
     Request,
     Result,

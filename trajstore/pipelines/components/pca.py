@@ -18,7 +18,7 @@ from trajstore.analysis.components.gram import Rows, products
 from trajstore.analysis.components.methods import Found, Method, find
 from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
-from trajstore.choices import ComponentsKind
+from trajstore.arguments.choices import ComponentsKind
 from trajstore.errors import listed
 from trajstore.pipelines.finding_facts import (
     Request,
@@ -38,7 +38,7 @@ from trajstore.store.matrix.matrix import column_labels, row_labels
 from trajstore.store.matrix.selection import Inputs, Selection, resolve
 
 if TYPE_CHECKING:
-    from trajstore.choices import X
+    from trajstore.arguments.choices import X
     from trajstore.store.store import Store
 
 KIND = "pca"

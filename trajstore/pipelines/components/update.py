@@ -14,7 +14,7 @@ import numpy as np
 
 from trajstore.analysis.components.gram import Rows, Treatment, products, products_of
 from trajstore.analysis.components.methods import Method
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
 from trajstore.pipelines.slice_hashes import hash_columns, hashes_now

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.differences.differences import Chosen, Part
 from trajstore.progress import SILENT, Progress

@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, sums_by_context
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import trajectories
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.display import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
 from trajstore.pipelines.slice_hashes import SLICES

@@ -11,7 +11,7 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import enrichment
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import ADDED
 from trajstore.progress import SILENT, Progress

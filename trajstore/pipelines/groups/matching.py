@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import NewGroup, add_groups, slug

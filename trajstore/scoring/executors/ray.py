@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trajstore.argument_spelling import current, option
+from trajstore.arguments.spelling import current, option
 from trajstore.errors import ExecutorError
 from trajstore.progress import SILENT
 from trajstore.scoring.executors.driver import Driver

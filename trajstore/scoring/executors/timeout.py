@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trajstore.argument_spelling import current, option
+from trajstore.arguments.spelling import current, option
 from trajstore.errors import NotCausal, ScoringStopped, UnfitContext
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.executors.worker import Outcome, Worker
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
-    from trajstore.argument_spelling import Spelling
+    from trajstore.arguments.spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan

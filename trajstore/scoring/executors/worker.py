@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trajstore.argument_spelling import spelled
+from trajstore.arguments.spelling import spelled
 from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
 from trajstore.progress import SILENT
 from trajstore.scoring.job import ScoringJob
@@ -17,7 +17,7 @@ from trajstore.scoring.settings import choose_settings
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
-    from trajstore.argument_spelling import Spelling
+    from trajstore.arguments.spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan

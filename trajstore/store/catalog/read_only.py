@@ -15,7 +15,7 @@ from functools import cache
 import duckdb
 
 from trajstore import sqlfiles
-from trajstore.argument_spelling import speaks_python
+from trajstore.arguments.spelling import speaks_python
 from trajstore.errors import QueryError, shortened
 from trajstore.store.catalog import parse_trees
 

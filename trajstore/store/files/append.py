@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
 from trajstore.schema import LOWEST_LOSS, PASS_COLUMNS
 from trajstore.store import loss_limits

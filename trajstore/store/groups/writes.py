@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import GroupError
 from trajstore.store.catalog import catalog, group_views
 from trajstore.store.disk import catalog_lock, layout

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.matrix import Job, Sites, each_slice, take_with_facts
 

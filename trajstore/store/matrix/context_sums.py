@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trajstore.choices import Missing
+from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.matrix import (

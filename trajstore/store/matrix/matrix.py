@@ -16,8 +16,8 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from trajstore.argument_spelling import as_given, option
-from trajstore.choices import Align, Missing
+from trajstore.arguments.choices import Align, Missing
+from trajstore.arguments.spelling import as_given, option
 from trajstore.display import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.progress import SILENT, Progress

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from trajstore.argument_names import also_named
-from trajstore.argument_spelling import option
-from trajstore.choices import Align, Missing
+from trajstore.arguments.aliases import also_named
+from trajstore.arguments.choices import Align, Missing
+from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep, listed
 from trajstore.progress import Progress

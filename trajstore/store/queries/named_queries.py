@@ -12,8 +12,8 @@ from functools import cache
 from typing import get_args
 
 from trajstore import sql_headers, sqlfiles
-from trajstore.argument_spelling import QueryParameter
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
+from trajstore.arguments.spelling import QueryParameter
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
 from trajstore.sql_headers import Column, Parameter

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.choices import X
+    from trajstore.arguments.choices import X
     from trajstore.pipelines.components.pca import PrincipalComponents
     from trajstore.view.charts.chart import Mark, Symbol
 

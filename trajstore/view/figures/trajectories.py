@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trajstore.choices import X
+    from trajstore.arguments.choices import X
     from trajstore.pipelines.trajectory_result import Trajectory
     from trajstore.view.charts.chart import Mark
 

@@ -17,7 +17,7 @@ import polars as pl
 from trajstore.analysis.components.gram import Rows, Treatment, products
 from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
 from trajstore.analysis.trajectories import trajectories
-from trajstore.choices import Align
+from trajstore.arguments.choices import Align
 from trajstore.errors import TrajstoreError
 from trajstore.pipelines.token_context import with_context
 from trajstore.store.matrix.blocks import SliceBlocks

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trajstore.argument_spelling import option
+from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError, listed, told
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED

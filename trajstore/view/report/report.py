@@ -20,7 +20,7 @@ from trajstore.version import __version__
 if TYPE_CHECKING:
     import numpy as np
 
-    from trajstore.choices import Align
+    from trajstore.arguments.choices import Align
     from trajstore.progress import Progress
     from trajstore.store.files.coverage import Coverage
     from trajstore.store.store import Store
