@@ -18,7 +18,7 @@ from benchmarks.synthetic import DATASET, MODEL, Size, make_family
 from benchmarks.works import WORKS
 from trajstore.store import checks
 
-ROOT = Path(__file__).parent.parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 ROWS = {
     "Bytes a row of a slice": [".npy", "defaults, long format"],

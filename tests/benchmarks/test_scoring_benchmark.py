@@ -15,7 +15,7 @@ from benchmarks import gpu, page, passes
 from benchmarks.jobs import job
 from benchmarks.passes import HARNESS, Shape, by_definition, contexts, scorer
 
-ROOT = Path(__file__).parent.parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

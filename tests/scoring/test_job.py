@@ -715,7 +715,7 @@ def test_an_error_of_the_next_checkpoint_is_its_own(scored: Store, runs: Path) -
 def test_no_thread_stays_after_an_interrupt(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "_PIECE", 16)  # so small that reading outlasts the pass
+    monkeypatch.setattr(prefetch, "_PIECE", 1)  # so small that reading outlasts the pass
 
     def interrupted(*args: object, **kwargs: object) -> object:
         assert ahead_threads() == ["trajstore-ahead"]

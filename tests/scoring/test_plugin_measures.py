@@ -16,7 +16,7 @@ from trajstore.plugins import PluginError
 from trajstore.scoring.job import score
 from trajstore.store.store import Store
 
-EXAMPLE = Path(__file__).parent.parent.parent.parent / "example_plugin"
+EXAMPLE = Path(__file__).parent.parent / "example_plugin"
 FAILING = """
 from trajstore.measures import Measure, MeasureDefinition
 
