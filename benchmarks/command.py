@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: talk, how they are called, and where their sections go."""
+"""Parts that the benchmarks' commands share: talk, how they are called, and where their sections go."""
 
 from __future__ import annotations
 

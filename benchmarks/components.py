@@ -63,7 +63,7 @@ class Effort:
     rounds: int
 
     def has_peers(self, columns: int) -> bool:
-        """Whether scikit-learn is run at this size."""
+        """Return whether scikit-learn is run at this size."""
         return columns <= max(self.full, self.randomized)
 
 
@@ -73,7 +73,7 @@ QUICK = Effort(3, 20, (1 << 10, 1 << 12), 1 << 12, 1 << 12, 1)
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit took and found."""
+    """The cost and the result of a fit."""
 
     seconds: float
     peak: int

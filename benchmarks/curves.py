@@ -65,7 +65,7 @@ def _notebook(family: Family, group: Group, threads: int, rounds: Rounds) -> lis
 
 
 def _trajectory(family: Family, group: Group) -> Callable[[], float]:
-    """What `trajstore trajectory` does."""
+    """Run what `trajstore trajectory` computes."""
 
     def trajectory() -> np.ndarray:
         return trajectories(family.store, [group.name], Selection([DATASET], [MODEL]))["mean"].to_numpy()

@@ -38,7 +38,7 @@ same weights' in float32 on the CPU.
 
 
 def there() -> bool:
-    """Whether a CUDA device works here."""
+    """Return whether a CUDA device works here."""
     import torch
 
     return torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""What a scoring job costs beside the pass itself: reading checkpoints, fingerprints, the slices' publication."""
+"""The cost of a scoring job beside the pass itself: reading checkpoints, fingerprints, the slices' publication."""
 
 from __future__ import annotations
 

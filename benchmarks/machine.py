@@ -1,4 +1,4 @@
-"""What ran, where and when: the facts without which a figure means nothing. Reads them, measures nothing."""
+"""Versions, machine and date: the facts without which a figure means nothing. Reads them, measures nothing."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _sql(many: _Many, right: Right) -> Callable[[], float]:
 
 
 def _trajectory(many: _Many) -> Callable[[], float]:
-    """What `trajstore trajectory` does for one checkpoint."""
+    """Run what `trajstore trajectory` computes for one checkpoint."""
     chosen = Selection([DATASET], [many.model], str(many.step))
 
     def trajectory() -> np.ndarray:

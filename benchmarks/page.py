@@ -166,7 +166,7 @@ def put(file: Path, section: str) -> None:
 
 
 def _facts(family: Family, command: str, pinned: bool) -> list[tuple[str, str]]:
-    """What ran, where, when and on what."""
+    """Return the lines on versions, machine, date and data."""
     size = family.size
     cores = "the whole run kept to two cores" if pinned else "not kept to two cores"
     sizes = (

@@ -77,7 +77,7 @@ Score = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def paths() -> list[str]:
-    """Those that can run here: the harness only where it is installed."""
+    """Return the paths that can run here: the harness only where it is installed."""
     return [OURS, PLAIN, BATCHED, *([HARNESS] if find_spec("lm_eval") else [])]
 
 
@@ -170,7 +170,7 @@ def by_definition(shape: Shape, ids: np.ndarray) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class First:
-    """What a path's first run shows."""
+    """The result of a path's first run."""
 
     losses: list[np.ndarray]
     peak: int
@@ -209,7 +209,7 @@ class Waiting:
 
 
 def _serve(pipe: Connection, path: str, shape: Shape, ids: np.ndarray) -> None:
-    """What the process does: one run that shows memory and losses, then one each time it is asked."""
+    """Run in the process: once for memory and losses, then once at each request."""
     import torch
 
     torch.set_num_threads(1)

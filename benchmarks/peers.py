@@ -1,4 +1,4 @@
-"""What the peers of several blocks share: DuckDB on the slices without a store, and whether an answer is right."""
+"""Parts that peers of several blocks share: DuckDB on the slices without a store, and checks of answers."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ QUICK = Effort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
 
 @dataclass(frozen=True)
 class Way:
-    """What one way took on one model."""
+    """The cost of one way on one model."""
 
     path: str
     seconds: list[float]

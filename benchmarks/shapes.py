@@ -40,7 +40,7 @@ _WORSE = 1e-3
 
 @dataclass(frozen=True)
 class Took:
-    """What fits took."""
+    """The cost of fits."""
 
     seconds: float
     tokens: int

@@ -68,7 +68,7 @@ QUICK = Effort(20, (2, 150), (3, 200), (3, 400), runs=1, iterations=3)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit took and where it ended."""
+    """The cost of a fit and its end."""
 
     seconds: float
     peak: int

@@ -48,7 +48,7 @@ def stream_rows(family: Family, runs: int, say: Say) -> list[Row]:
 
 
 def _written_by_store(store: Path, kind: str, rows: int) -> Cost:
-    """What `trajstore sql -o` does."""
+    """Write as `trajstore sql -o` does."""
 
     def write(out: Path) -> None:
         with Store(store) as opened, out.open("wb") as file:

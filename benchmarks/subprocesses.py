@@ -48,7 +48,7 @@ class PivotJob:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took."""
+    """The cost of a piece of work."""
 
     seconds: float
     peak: int
@@ -73,7 +73,7 @@ def apart(work: Callable[..., T], *arguments: object) -> T:
 
 
 def _answer(to: Connection, work: Callable[..., T], arguments: Sequence[object]) -> None:
-    """What the new process does."""
+    """Answer in the new process."""
     to.send(work(*arguments))
     to.close()
 

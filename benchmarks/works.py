@@ -1,4 +1,4 @@
-"""What people do with a large store, each to be done in a process of its own so that its memory is seen.
+"""Work with a large store, each piece to be done in a process of its own so that its memory is seen.
 
 Answers are checked after the clock and the memory have been read. All models of such a store have equal losses.
 """
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def in_group(self) -> np.ndarray:
-        """Those of the group's columns, of one model."""
+        """Return the values of the group's columns, of one model."""
         found: np.ndarray = self.losses[:, np.load(self.group_columns)]
         return found
 

@@ -124,7 +124,7 @@ def _writing(family: Family, options: dict[str, Any]) -> Callable[[], float]:
 
 
 def _holds(path: Path, losses: np.ndarray) -> bool:
-    """Whether a file's loss column is these losses."""
+    """Return whether a file's loss column is these losses."""
     column = pq.read_table(path, columns=["loss"], partitioning=None).column(0)
     return np.array_equal(column.to_numpy(), losses)
 
