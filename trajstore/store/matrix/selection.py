@@ -164,10 +164,10 @@ def sites_in(
     of = store.dataset(dataset)
     members = None
     if groups:
-        members = np.unique(np.concatenate([store.groups.members(group, of) for group in groups]))
+        members = np.concatenate([store.groups.members(group, of) for group in groups])
     if selection.group is not None:
         within = store.groups.members(selection.group, of)
-        members = within if members is None else np.intersect1d(members, within, assume_unique=True)
+        members = within if members is None else members[np.isin(members, within)]
     return choose_sites(of, members, selection.contexts, selection.align, pad_first)
 
 
