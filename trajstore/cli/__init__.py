@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `trajstore --help` answ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ from trajstore.cli.analyses import (
     trajectory,
 )
 from trajstore.cli.data import dataset, ingest, measure, model, score, store, suite
-from trajstore.cli.groups import group
+from trajstore.cli.groups import balance, examples, group
 from trajstore.cli.output import CommandGroup, be_quiet
 from trajstore.cli.queries import query, schema, shell, sql
 from trajstore.cli.streams import make_visible
@@ -40,8 +41,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(shown: bool) -> None:
+    if shown:
         typer.echo(f"trajstore {__version__}")
         raise typer.Exit
 
@@ -67,33 +68,59 @@ def trajstore(
     """
 
 
-for module in (
-    demo,
-    store,
-    dataset,
-    model,
-    suite,
-    score,
-    measure,
-    ingest,
-    sql,
-    query,
-    schema,
-    shell,
-    group,
-    trajectory,
-    matrix,
-    diff,
-    compare,
-    pca,
-    spikes,
-    phases,
-    shapes,
-    audit,
-    finding,
-    report,
+def _add_family(name: str, about: str, **commands: Callable[..., None]) -> None:
+    """Add a command whose own commands are these."""
+    family = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help=about)
+    for command, function in commands.items():
+        family.command(command)(function)
+    app.add_typer(family, name=name)
+
+
+# In the order of --help.
+for command in (
+    *(demo.demo, store.init, store.migrate, store.status, store.check, store.rebuild, store.drop),
+    *(score.score, ingest.ingest, sql.sql, query.query, schema.schema, shell.shell),
+    *(trajectory.trajectory, matrix.matrix, compare.compare, pca.pca, spikes.spikes, phases.phases),
+    *(shapes.shapes, audit.audit, report.report),
 ):
-    module.register(app)
+    app.command()(command)
+_add_family(
+    "dataset",
+    "Fixed contexts to score models on.",
+    add=dataset.add,
+    list=dataset.list_,
+    show=dataset.show,
+    drop=dataset.drop,
+)
+_add_family("model", "Training runs in the store.", list=model.list_, show=model.show, rename=model.rename)
+_add_family("suite", "Published suites of checkpoints.", list=suite.list_, show=suite.show)
+_add_family("measure", "Scalars of a checkpoint beside its losses.", list=measure.list_)
+_add_family(
+    "group",
+    "Named sets of tokens, as SQL views.",
+    add=group.add,
+    list=group.list_,
+    show=group.show,
+    refresh=group.refresh,
+    drop=group.drop,
+    examples=examples.examples,
+    balance=balance.balance,
+)
+_add_family(
+    "diff",
+    "What changed between steps, models or prompts.",
+    steps=diff.steps,
+    models=diff.models,
+    prompts=diff.prompts,
+)
+_add_family(
+    "finding",
+    "Stored results of analyses.",
+    list=finding.list_,
+    show=finding.show,
+    drop=finding.drop,
+    groups=finding.groups,
+)
 
 
 def main() -> None:

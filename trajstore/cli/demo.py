@@ -35,8 +35,3 @@ def demo(
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
     say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
     say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {folder / 'store'}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(demo)

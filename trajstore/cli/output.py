@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -39,36 +39,9 @@ class Exit(enum.IntEnum):
     WRONG_USAGE = 2
 
 
-StoreOption = Annotated[
-    Path,
-    typer.Option(
-        "--store",
-        "-s",
-        envvar="TRAJSTORE",
-        metavar="PATH",
-        help="The store's folder, or one that holds it as store.",
-        show_default=True,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-FilesOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--files",
-        metavar="DIR",
-        help="Let queries read your files in this folder as well, under paths as you would type them here; may be "
-        "given again.",
-    ),
-]
-DEFAULT_STORE = Path("store")
 _HOW_A_STORE_IS_CHOSEN = (
     "(A store is chosen by --store/-s, else by the variable TRAJSTORE, else it is ./store.)"
 )
-
-
-def choice(**shown: Any) -> Any:
-    """An option that takes one of a few words, which the library checks; `shown` is as for `typer.Option`."""
-    return typer.Option(parser=str, **shown)
 
 
 class CommandGroup(TyperGroup):

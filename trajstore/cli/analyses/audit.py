@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from trajstore.cli.analyses.matrix import AnyDatasets, Models
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    Exit,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_json,
-    print_rows,
-    say,
-)
+from trajstore.cli import options
+from trajstore.cli.output import Exit, bars, open_store, print_json, print_rows, say
 from trajstore.display import count
 from trajstore.errors import listed
 
 
 def audit(
-    model: Models = None,
-    dataset: AnyDatasets = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    model: options.Models = None,
+    dataset: options.AnyDatasets = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Look for checkpoints that are not what their step says, and for slices of mixed origin.
 
@@ -63,8 +53,3 @@ def audit(
         say(f"{count(len(findings), 'finding')}.")
         raise typer.Exit(Exit.FAILED)
     say("Nothing was found.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(audit)

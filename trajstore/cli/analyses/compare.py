@@ -7,29 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.arguments.choices import Missing
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    AnyDatasets,
-    CiOption,
-    Contexts,
-    GroupOption,
-    LevelOption,
-    PlotOption,
-    ResamplesOption,
-)
 from trajstore.cli.name_lists import complete_models, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_json,
-    print_table,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_table, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -51,7 +32,7 @@ def compare(
             help="Two models or more; commas join them, globs take in several.",
         ),
     ],
-    dataset: AnyDatasets = None,
+    dataset: options.AnyDatasets = None,
     step: Annotated[
         str, typer.Option(help="Where outliers are looked for: a step that all models have, or last.")
     ] = "last",
@@ -70,9 +51,9 @@ def compare(
             "models, both at their last step].",
         ),
     ] = None,
-    group: GroupOption = None,
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    group: options.Group = None,
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     outliers: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Share of the tokens that are outliers: the largest |A − B|."),
@@ -81,7 +62,7 @@ def compare(
         bool, typer.Option("--groups/--no-groups", help="Ask which groups are enriched among the outliers.")
     ] = True,
     missing: Annotated[
-        Missing, choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+        Missing, options.choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
     ] = "error",
     keep: Annotated[
         bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
@@ -94,9 +75,9 @@ def compare(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
-    ci: CiOption = "bootstrap",
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    ci: options.Ci = "bootstrap",
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     name: Annotated[
         str | None,
@@ -109,9 +90,9 @@ def compare(
         bool,
         typer.Option("--replace", help="Put it, and with --keep its groups, in the place of what is there."),
     ] = False,
-    plot: PlotOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    plot: options.Plot = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Compare models token by token: how alike they are, where they differ most, and whether they converge.
 
@@ -365,8 +346,3 @@ def _notes(found: Compared, share: float) -> list[str]:
     if "jackknife" in kinds:
         said.append("Intervals over few contexts are a jackknife's, and may cover less often than they say.")
     return said
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(compare)

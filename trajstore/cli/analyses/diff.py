@@ -8,32 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.arguments.choices import IntervalKind, Missing
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    AnyDatasets,
-    Contexts,
-    LevelOption,
-    MeansCiOption,
-    Models,
-    ReplaceOption,
-    ResamplesOption,
-    Steps,
-)
-from trajstore.cli.name_lists import complete_datasets, complete_groups, complete_models, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    CommandGroup,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_json,
-    print_table,
-    say,
-    size,
-)
+from trajstore.cli.name_lists import complete_datasets, complete_models
+from trajstore.cli.output import bars, open_store, print_json, print_table, say, size
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -44,12 +22,8 @@ if TYPE_CHECKING:
 
 Groups = Annotated[
     list[str] | None,
-    typer.Option(
-        "--group",
-        "-g",
-        callback=several,
-        autocompletion=complete_groups,
-        help="Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token].",
+    options.groups(
+        "Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token]."
     ),
 ]
 Relative = Annotated[
@@ -65,7 +39,7 @@ Least = Annotated[
 ]
 Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, and as many that rose most.")]
 MissingOption = Annotated[
-    Missing, choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+    Missing, options.choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 Out = Annotated[
@@ -90,8 +64,8 @@ Plot = Annotated[
 
 
 def steps(
-    model: Models = None,
-    dataset: AnyDatasets = None,
+    model: options.Models = None,
+    dataset: options.AnyDatasets = None,
     spec: Annotated[
         str,
         typer.Option(
@@ -99,22 +73,22 @@ def steps(
         ),
     ] = "log",
     group: Groups = None,
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
     missing: MissingOption = "error",
-    ci: MeansCiOption = "bootstrap",
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    ci: options.MeansCi = "bootstrap",
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Seed = 0,
     out: Out = None,
     name: Name = None,
-    replace: ReplaceOption = False,
+    replace: options.Replace = False,
     plot: Plot = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Each chosen step minus the one before it among those chosen: below 0, the loss fell.
 
@@ -140,7 +114,7 @@ def steps(
 def models(
     first: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_models, help="A model.")],
     second: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_models, help="Another.")],
-    dataset: AnyDatasets = None,
+    dataset: options.AnyDatasets = None,
     spec: Annotated[
         str,
         typer.Option(
@@ -150,22 +124,22 @@ def models(
         ),
     ] = "last",
     group: Groups = None,
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     relative: Relative = False,
     least: Least = 0.1,
     top: Top = 5,
     missing: MissingOption = "error",
-    ci: MeansCiOption = "bootstrap",
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    ci: options.MeansCi = "bootstrap",
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Seed = 0,
     out: Out = None,
     name: Name = None,
-    replace: ReplaceOption = False,
+    replace: options.Replace = False,
     plot: Plot = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """B minus A at the steps that both have: below 0, B has the lower loss.
 
@@ -194,8 +168,8 @@ def prompts(
             help="One of the same items under another prompt.",
         ),
     ],
-    model: Models = None,
-    spec: Steps = "last",
+    model: options.Models = None,
+    spec: options.Steps = "last",
     group: Groups = None,
     all_items: Annotated[
         bool,
@@ -208,16 +182,16 @@ def prompts(
     least: Least = 0.1,
     top: Top = 5,
     missing: MissingOption = "error",
-    ci: MeansCiOption = "bootstrap",
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    ci: options.MeansCi = "bootstrap",
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Seed = 0,
     out: Out = None,
     name: Name = None,
-    replace: ReplaceOption = False,
+    replace: options.Replace = False,
     plot: Plot = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """FEW minus ZERO, item by item: below 0, the other prompt has the lower loss.
 
@@ -347,17 +321,3 @@ def _say_what_it_is(found: Diff, how: How) -> None:
     else:
         part = " where it was measured" if noise.null_count() else ""
         say(f"fell and rose count tokens that did by more than the noise (99th percentile){part}.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="What changed between steps, models or prompts.",
-    )
-    family.command("steps")(steps)
-    family.command("models")(models)
-    family.command("prompts")(prompts)
-    app.add_typer(family, name="diff")

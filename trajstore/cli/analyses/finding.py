@@ -7,25 +7,14 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analyses.matrix import AnyGroups
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    CommandGroup,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_json,
-    print_rows,
-    print_table,
-    say,
-)
+from trajstore.cli import options
+from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, say
 
 Kind = Annotated[str, typer.Argument(help="The analysis, such as pca.")]
 Name = Annotated[str, typer.Argument(help="The finding's name.")]
 
 
-def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """List the findings: kind, name, when each was made, and of which models, datasets, groups and steps.
 
     \b
@@ -40,7 +29,9 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     print_rows(rows, as_json, ["kind", "finding", "made", "of"])
 
 
-def show(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(
+    kind: Kind, name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False
+) -> None:
     """Show what a finding was made of and how; its tables are views in SQL (trajstore schema).
 
     \b
@@ -63,7 +54,7 @@ def _told(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
 
 
-def drop(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE) -> None:
+def drop(kind: Kind, name: Name, store: options.Store = options.DEFAULT_STORE) -> None:
     """Remove a finding for good; losses and groups are never touched.
 
     \b
@@ -77,10 +68,10 @@ def drop(kind: Kind, name: Name, store: StoreOption = DEFAULT_STORE) -> None:
 
 def groups(
     name: Annotated[str, typer.Argument(help="The name of a pca finding.")],
-    group: AnyGroups = None,
+    group: options.AnyGroups = None,
     component: Annotated[int | None, typer.Option(min=1, help="Of this component alone.")] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Show which groups load on the components of a PCA.
 
@@ -96,15 +87,3 @@ def groups(
     with open_store(store) as opened:
         found = component_groups(opened, name, group, component, bars())
     print_rows(found.to_dicts(), as_json, found.columns)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help="Stored results of analyses."
-    )
-    family.command("list")(list_)
-    family.command("show")(show)
-    family.command("drop")(drop)
-    family.command("groups")(groups)
-    app.add_typer(family, name="finding")

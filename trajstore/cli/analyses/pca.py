@@ -7,27 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    AnyDatasets,
-    Contexts,
-    GroupOption,
-    Models,
-    PlotOption,
-    ReplaceOption,
-)
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_json,
-    print_table,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_table, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -38,9 +20,9 @@ if TYPE_CHECKING:
 
 def pca(
     ctx: typer.Context,
-    dataset: AnyDatasets = None,
-    model: Models = None,
-    group: GroupOption = None,
+    dataset: options.AnyDatasets = None,
+    model: options.Models = None,
+    group: options.Group = None,
     steps: Annotated[
         str | None,
         typer.Option(
@@ -48,11 +30,11 @@ def pca(
             help="all, last, log, numbers, inclusive ranges A:B; commas join [default: all].",
         ),
     ] = None,
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     method: Annotated[
         ComponentsKind,
-        choice(
+        options.choice(
             metavar="full|sparse|hybrid",
             help="Components of all tokens, of few tokens each, or full ones and then sparse ones of what those leave.",
         ),
@@ -63,14 +45,16 @@ def pca(
     ] = None,
     center: Annotated[
         Center,
-        choice(metavar="all|model", help="Take the mean over all rows, or each model's from its own."),
+        options.choice(
+            metavar="all|model", help="Take the mean over all rows, or each model's from its own."
+        ),
     ] = "all",
     scale: Annotated[
         bool, typer.Option("--scale", help="Divide each centred column by its standard deviation.")
     ] = False,
     precision: Annotated[
         Precision,
-        choice(
+        options.choice(
             metavar="double|single",
             help="Of dot products within blocks of tokens, which are added up in double: single takes about half the "
             "time, and is off by 1e-8 of the largest.",
@@ -78,7 +62,7 @@ def pca(
     ] = "double",
     missing: Annotated[
         Lacking,
-        choice(
+        options.choice(
             metavar="error|drop-columns|mean",
             help="What is done where a slice is missing: stop, leave those tokens out, or take their mean for it.",
         ),
@@ -100,7 +84,7 @@ def pca(
             "of all options]."
         ),
     ] = None,
-    replace: ReplaceOption = False,
+    replace: options.Replace = False,
     update: Annotated[
         str | None,
         typer.Option(
@@ -110,13 +94,15 @@ def pca(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    plot: PlotOption = None,
+    plot: options.Plot = None,
     x: Annotated[
         X,
-        choice(metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."),
+        options.choice(
+            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
+        ),
     ] = "step",
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
 
@@ -264,8 +250,3 @@ def _too_sparse(empty: int, components: int, alpha: float, limit: float) -> str:
         f"Warning: all sparse loadings are 0. They are from --alpha {limit:.4g} on, the length in nats of the longest "
         f"column that they are of; below it some are not: --alpha {half}"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(pca)

@@ -7,30 +7,10 @@ from typing import Annotated
 import typer
 
 from trajstore.arguments.choices import By
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    AnyDatasets,
-    Contexts,
-    LevelOption,
-    Models,
-    PlotOption,
-    ReplaceOption,
-    ResamplesOption,
-    Steps,
-)
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_json,
-    print_rows,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_rows, say
 
 
 def phases(
@@ -43,11 +23,11 @@ def phases(
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'.",
         ),
     ] = None,
-    model: Models = None,
-    dataset: AnyDatasets = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    model: options.Models = None,
+    dataset: options.AnyDatasets = None,
+    steps: options.Steps = "all",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     minus: Annotated[
         str | None,
         typer.Option(metavar="GROUP", help="Take this group's mean from each group's, as in trajectory."),
@@ -59,7 +39,7 @@ def phases(
         ),
     ] = None,
     by: Annotated[
-        By | None, choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
+        By | None, options.choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
     ] = None,
     measure: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A measure of the models; may be given again.")
@@ -77,8 +57,8 @@ def phases(
     ] = "position_is(500)",
     early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = "position_is(50)",
     changes: Annotated[int, typer.Option(min=0, help="Change points to look for in a curve, at most.")] = 5,
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
     name: Annotated[
         str | None,
@@ -86,10 +66,10 @@ def phases(
             help="Name of the finding [default: what is looked at, six digits of a hash of all options]."
         ),
     ] = None,
-    replace: ReplaceOption = False,
-    plot: PlotOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    replace: options.Replace = False,
+    plot: options.Plot = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Events of training in curves of groups, of differences and of measures, one table for all models and seeds.
 
@@ -146,8 +126,3 @@ def phases(
     if plot is not None:
         draw(found, plot)
     say_kept(place, f"FROM events WHERE finding = '{place.name}'")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(phases)

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.analyses.matrix import AlignOption, AnyDatasets, AnyGroups, MarkOption, Models, marks
-from trajstore.cli.output import DEFAULT_STORE, StoreOption, bars, open_store, say, size
+from trajstore.cli import options
+from trajstore.cli.output import bars, open_store, say, size
 
 
 def report(
     out: Annotated[Path, typer.Argument(help="The page to write, .html.")],
-    model: Models = None,
-    dataset: AnyDatasets = None,
-    group: AnyGroups = None,
-    align: AlignOption = "predict",
+    model: options.Models = None,
+    dataset: options.AnyDatasets = None,
+    group: options.AnyGroups = None,
+    align: options.Align = "predict",
     contexts: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Show the first N contexts of each dataset token by token."),
@@ -29,9 +29,9 @@ def report(
             help="Show instead the K contexts of highest mean loss at the models' last steps.",
         ),
     ] = None,
-    mark: MarkOption = None,
+    mark: options.Marks = None,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Losses through training",
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Write one page that opens offline: trajectories of groups, the PCA of all models, all findings that are kept of
     them (trajstore finding list), tokens coloured by loss.
@@ -53,13 +53,8 @@ def report(
             align=align,
             contexts=worst or contexts,
             worst=worst is not None,
-            marks=marks(mark),
+            marks=options.marks(mark),
             title=title,
             progress=bars(),
         )
     say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(report)

@@ -6,48 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    Contexts,
-    Datasets,
-    Models,
-    PlotOption,
-    ReplaceOption,
-    Steps,
-)
-from trajstore.cli.name_lists import complete_groups, require_datasets, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_json,
-    print_table,
-    say,
-)
+from trajstore.cli.name_lists import require_datasets
+from trajstore.cli.output import bars, open_store, print_json, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 def shapes(
-    dataset: Datasets = None,
-    model: Models = None,
+    dataset: options.Datasets = None,
+    model: options.Models = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(
-            "--group",
-            "-g",
-            callback=several,
-            autocompletion=complete_groups,
-            help="Take only the tokens of these groups, with shares for each; commas join them.",
-        ),
+        options.groups("Take only the tokens of these groups, with shares for each; commas join them."),
     ] = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    steps: options.Steps = "all",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the tokens that noise is told from, and of simulated noise.")
     ] = 0,
@@ -58,10 +35,10 @@ def shapes(
             "of all options]."
         ),
     ] = None,
-    replace: ReplaceOption = False,
-    plot: PlotOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    replace: options.Replace = False,
+    plot: options.Plot = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, a turn, or other.
 
@@ -139,8 +116,3 @@ def _three(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(shapes)

@@ -6,28 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    Contexts,
-    Datasets,
-    GroupOption,
-    LevelOption,
-    PlotOption,
-    ResamplesOption,
-    Steps,
-)
 from trajstore.cli.name_lists import complete_models, require_datasets
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_json,
-    print_table,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,11 +26,11 @@ _RECALL = (
 
 def spikes(
     model: Annotated[str, typer.Option("--model", "-m", autocompletion=complete_models, help="The model.")],
-    dataset: Datasets = None,
-    group: GroupOption = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    dataset: options.Datasets = None,
+    group: options.Group = None,
+    steps: options.Steps = "all",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     window: Annotated[
         str | None,
         typer.Option(
@@ -73,8 +55,8 @@ def spikes(
         bool, typer.Option("--enrich/--no-enrich", help="Look for every group of the store among the tokens.")
     ] = True,
     top: Annotated[int, typer.Option(min=1, help="Inverse tokens to show in context.")] = 10,
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
     name: Annotated[
         str | None,
@@ -100,9 +82,9 @@ def spikes(
         bool,
         typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
     ] = False,
-    plot: PlotOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    plot: options.Plot = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Find where the mean loss rises and falls back, and class each token: it follows, it is inverse, or it stays flat.
 
@@ -285,8 +267,3 @@ def _print_inverse(store: Store, found: Spikes, spike: ClassedSpike, top: int) -
         )
         typer.echo()
         print_table(shown.columns, shown.rows(), right=["before"])
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(spikes)

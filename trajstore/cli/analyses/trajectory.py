@@ -7,30 +7,10 @@ from typing import Annotated
 import typer
 
 from trajstore.arguments.choices import By, X
+from trajstore.cli import options
 from trajstore.cli.analyses.kept import check_plot, draw
-from trajstore.cli.analyses.matrix import (
-    AlignOption,
-    AnyDatasets,
-    Contexts,
-    LevelOption,
-    MeansCiOption,
-    Models,
-    PlotOption,
-    ResamplesOption,
-    Steps,
-)
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_chart,
-    print_rows,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_chart, print_rows, say
 
 _DETAILS = ("unit", "units", "interval", "skewness")
 """Columns that are the same all along a curve, which only JSON has."""
@@ -46,11 +26,11 @@ def trajectory(
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
         ),
     ],
-    model: Models = None,
-    dataset: AnyDatasets = None,
-    steps: Steps = "all",
-    contexts: Contexts = None,
-    align: AlignOption = "predict",
+    model: options.Models = None,
+    dataset: options.AnyDatasets = None,
+    steps: options.Steps = "all",
+    contexts: options.Contexts = None,
+    align: options.Align = "predict",
     minus: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +47,7 @@ def trajectory(
     ] = None,
     by: Annotated[
         By | None,
-        choice(
+        options.choice(
             metavar="dataset|model",
             help="model: one curve for each model, all tokens of its datasets pooled; dataset: one for each dataset, "
             "the mean of its models [default: one for each model on each dataset].",
@@ -75,19 +55,19 @@ def trajectory(
     ] = None,
     x: Annotated[
         X,
-        choice(
+        options.choice(
             metavar="step|tokens|flops",
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
     ] = "step",
-    ci: MeansCiOption = "bootstrap",
-    level: LevelOption = 0.95,
-    resamples: ResamplesOption = 1000,
+    ci: options.MeansCi = "bootstrap",
+    level: options.Level = 0.95,
+    resamples: options.Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
-    plot: PlotOption = None,
+    plot: options.Plot = None,
     text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
 
@@ -128,8 +108,3 @@ def trajectory(
         say(line)
     if plot is not None:
         draw(found, plot)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command()(trajectory)

@@ -7,20 +7,9 @@ from typing import Annotated
 import typer
 
 from trajstore.arguments.choices import Prompting
+from trajstore.cli import options
 from trajstore.cli.name_lists import complete_datasets
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    CommandGroup,
-    JsonOption,
-    StoreOption,
-    bars,
-    choice,
-    open_store,
-    print_json,
-    print_rows,
-    print_table,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, say
 from trajstore.display import count
 from trajstore.errors import listed
 
@@ -53,7 +42,7 @@ def add(
     ] = False,
     prompting: Annotated[
         Prompting | None,
-        choice(
+        options.choice(
             metavar="zero|few",
             help="Of problems: one a context, or those of a category one after another.",
         ),
@@ -62,7 +51,7 @@ def add(
         int | None,
         typer.Option(min=1, help="Problems of each category [default: 10; of a .jsonl file all]."),
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Draw contexts from a source and keep their tokens, their text and a hash over them.
 
@@ -136,7 +125,7 @@ def add(
     )
 
 
-def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """List the datasets.
 
     \b
@@ -161,8 +150,8 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
 def show(
     name: Annotated[str, typer.Argument(autocompletion=complete_datasets, help="The dataset's name.")],
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Show how a dataset was drawn, its hash, and the beginning of its first contexts.
 
@@ -206,7 +195,7 @@ def drop(
     name: Annotated[str, typer.Argument(autocompletion=complete_datasets, help="The dataset's name.")],
     losses: Annotated[bool, typer.Option("--losses", help="Remove all losses on it as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Remove a dataset for good, after asking; refused while there are losses on it.
 
@@ -222,18 +211,3 @@ def drop(
             typer.confirm(f"Remove the dataset {name}{also}?", abort=True, err=True)
         opened.drop_dataset(name, losses=losses)
     say(f"Removed the dataset {name}{also}.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="Fixed contexts to score models on.",
-    )
-    family.command("add")(add)
-    family.command("list")(list_)
-    family.command("show")(show)
-    family.command("drop")(drop)
-    app.add_typer(family, name="dataset")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.arguments.spelling import spelled
+from trajstore.cli import options
 from trajstore.cli.option_spelling import CommandLineSpelling
-from trajstore.cli.output import DEFAULT_STORE, Exit, StoreOption, bars, open_store, say
+from trajstore.cli.output import Exit, bars, open_store, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def ingest(
     bos: Annotated[
         int | None, typer.Option(min=0, help="First token of new contexts without a row for position 0.")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Take in losses computed elsewhere: tables of any size in any order, or matrices.
 
@@ -214,8 +215,3 @@ def _say_report(report: Report, dataset: str) -> None:
         were = "was" if number == 1 else "were"
         rest_was = "everything else was" if report.written or report.skipped else "nothing else was there"
         say(f"{number:,} {were} not taken; {rest_was}.{more}", needed=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(ingest)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from trajstore.cli.output import CommandGroup, JsonOption, print_rows, say
+from trajstore.cli import options
+from trajstore.cli.output import print_rows, say
 
 if TYPE_CHECKING:
     from trajstore.measures.definitions import MeasureDefinition
 
 
-def list_(as_json: JsonOption = False) -> None:
+def list_(as_json: options.Json = False) -> None:
     """List the measures, trajstore's own and those that installed packages add.
 
     \b
@@ -42,15 +41,3 @@ def list_(as_json: JsonOption = False) -> None:
 def _argument(definition: MeasureDefinition) -> tuple[str, str]:
     """The argument of `score` that asks for a measure, and its value."""
     return (definition.argument, "K") if definition.argument else ("measures", definition.name)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    family = typer.Typer(
-        cls=CommandGroup,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="Scalars of a checkpoint beside its losses.",
-    )
-    family.command("list")(list_)
-    app.add_typer(family, name="measure")

@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli import options
 from trajstore.cli.name_lists import complete_models
 from trajstore.cli.output import (
-    DEFAULT_STORE,
-    CommandGroup,
-    JsonOption,
-    StoreOption,
     bars,
     open_store,
     print_json,
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name.")]
 
 
-def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """List the models: facts, steps by dataset, size on disk; also those without losses, or without facts.
 
     \b
@@ -61,7 +58,7 @@ def _row(summary: ModelSummary, as_json: bool) -> dict[str, Any]:
     }
 
 
-def show(name: Name, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Show a model's facts, its steps and measures, and which models, findings and groups name it.
 
     \b
@@ -110,7 +107,7 @@ def rename(
     old: Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name now.")],
     new: Annotated[str, typer.Argument(help="Its name from now on.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Rename a model with its facts, losses and measures, after asking; children name their parent anew.
 
@@ -155,14 +152,3 @@ def _say_what_stays(old: str, mentions: ModelMentions, *, needed: bool) -> None:
         say(f"Findings that go on naming {old}, as they were made: {found}", needed=needed)
     if mentions.groups:
         say(f"Groups whose SQL names {old}, to be given anew: {listed(mentions.groups)}", needed=needed)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help="Training runs in the store."
-    )
-    family.command("list")(list_)
-    family.command("show")(show)
-    family.command("rename")(rename)
-    app.add_typer(family, name="model")

@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.cli import options
 from trajstore.cli.dataclass_options import options_of
-from trajstore.cli.name_lists import complete_datasets, require_datasets, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    Exit,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_rows,
-    say,
-    size,
-)
+from trajstore.cli.name_lists import require_datasets
+from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
 from trajstore.display import count
 from trajstore.errors import BadOption, runs
 from trajstore.scoring.options import ScoringOptions
@@ -58,13 +49,7 @@ def score(
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            callback=several,
-            autocompletion=complete_datasets,
-            help="Datasets to score on; commas join them.",
-        ),
+        options.datasets("Datasets to score on; commas join them."),
     ] = None,
     *,
     options: ScoringOptions,
@@ -93,8 +78,8 @@ def score(
         typer.Option(min=1, help="CPUs, and threads, of a worker with --executor ray [default: 1]."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scored and stop.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Score what is missing, and nothing else: every token's loss, for each checkpoint and dataset.
 
@@ -266,8 +251,3 @@ def _planned(plan: Plan) -> list[dict[str, Any]]:
         }
         for pending in plan.pending
     ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(score)

@@ -6,23 +6,12 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.name_lists import complete_datasets, complete_models, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    Exit,
-    JsonOption,
-    StoreOption,
-    bars,
-    open_store,
-    print_json,
-    print_rows,
-    say,
-    size,
-)
+from trajstore.cli import options
+from trajstore.cli.output import Exit, bars, open_store, print_json, print_rows, say, size
 from trajstore.display import count
 
 
-def init(store: StoreOption = DEFAULT_STORE) -> None:
+def init(store: options.Store = options.DEFAULT_STORE) -> None:
     """Make a store: a folder of Parquet slices with a small DuckDB catalog.
 
     In a store that lost its catalog, make that anew from the files; an existing store is left as it is.
@@ -40,11 +29,11 @@ def init(store: StoreOption = DEFAULT_STORE) -> None:
 
 
 def migrate(
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
     only_list: Annotated[
         bool, typer.Option("--list", help="Show what was applied and what is pending; change nothing.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Bring the catalog of an older store up to this version.
 
@@ -69,7 +58,7 @@ def migrate(
     print_rows(lines, as_json)
 
 
-def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def status(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Show which steps of each model are there on each dataset, which are missing, and the size on disk.
 
     Missing are steps that the model has on another dataset of this store; partial are slices with some contexts only.
@@ -125,8 +114,8 @@ def check(
             "--quarantine", help="Move damaged slices to STORE/damaged, so that score makes them again."
         ),
     ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Check that a store is what was written; exit code 1 if it is not.
 
@@ -155,7 +144,7 @@ def check(
     )
 
 
-def rebuild(store: StoreOption = DEFAULT_STORE) -> None:
+def rebuild(store: options.Store = options.DEFAULT_STORE) -> None:
     """Make the catalog anew from the store's files: for one that is lost or damaged.
 
     Losses, tokens and groups lie in files of their own and stay as they are.
@@ -172,27 +161,15 @@ def rebuild(store: StoreOption = DEFAULT_STORE) -> None:
 def drop(
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            callback=several,
-            autocompletion=complete_models,
-            help="Models or globs whose losses go; commas join them.",
-        ),
+        options.models("Models or globs whose losses go; commas join them."),
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            callback=several,
-            autocompletion=complete_datasets,
-            help="Only those on these datasets; commas join them.",
-        ),
+        options.datasets("Only those on these datasets; commas join them."),
     ] = None,
     steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Remove losses and the measures of them for good: shows what would go, and asks. Datasets and groups stay.
 
@@ -225,13 +202,3 @@ def _counted(chosen: list[tuple[str, str, int]]) -> str:
     """Describe the number of slices and their models."""
     models = list(dict.fromkeys(model for model, _, _ in chosen))
     return count(len(chosen), "slice") + (f" of {', '.join(models)}" if models else "")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command()(init)
-    app.command()(migrate)
-    app.command()(status)
-    app.command()(check)
-    app.command()(rebuild)
-    app.command()(drop)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.output import CommandGroup, JsonOption, print_json, print_rows, print_table
+from trajstore.cli import options
+from trajstore.cli.output import print_json, print_rows, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from trajstore.checkpoints.suites import KnownBad, KnownRun, Suite
 
 
-def list_(as_json: JsonOption = False) -> None:
+def list_(as_json: options.Json = False) -> None:
     """List the published suites whose models can be scored by their short names.
 
     \b
@@ -40,7 +41,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(help="A suite, or one of its models by short name or repository.")],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a suite's models with their repositories and steps, what they must have, and checkpoints known to be bad.
 
@@ -119,16 +120,3 @@ def _range(numbers: Sequence[int | None]) -> str | None:
     if not known:
         return None
     return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="Published suites of checkpoints.",
-    )
-    family.command("list")(list_)
-    family.command("show")(show)
-    app.add_typer(family, name="suite")

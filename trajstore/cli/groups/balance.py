@@ -6,16 +6,9 @@ from typing import Annotated
 
 import typer
 
+from trajstore.cli import options
 from trajstore.cli.name_lists import complete_groups
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    open_store,
-    print_json,
-    print_rows,
-    say,
-)
+from trajstore.cli.output import open_store, print_json, print_rows, say
 from trajstore.display import count
 
 
@@ -39,8 +32,8 @@ def balance(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put the subsets in place of groups of their names.")
     ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Make matched subsets of two groups, so that a comparison of them is not one of places or of rare words.
 
@@ -73,8 +66,3 @@ def balance(
     say(
         f"Added {made.names[0]} and {made.names[1]}, {count(int(made.counts['kept'].sum()) // 2, 'token')} each."
     )
-
-
-def register(family: typer.Typer) -> None:
-    """Add this command to the groups'."""
-    family.command("balance")(balance)

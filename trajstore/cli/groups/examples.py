@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.analyses.matrix import AlignOption
-from trajstore.cli.name_lists import complete_datasets, complete_groups, several
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    has_colors,
-    open_store,
-    print_json,
-    print_table,
-    say,
-)
+from trajstore.cli import options
+from trajstore.cli.name_lists import complete_groups
+from trajstore.cli.output import has_colors, open_store, print_json, print_table, say
 
 if TYPE_CHECKING:
     from trajstore.pipelines.token_context import Examples
@@ -28,25 +19,19 @@ def examples(
     n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = 10,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            callback=several,
-            autocompletion=complete_datasets,
-            help="Datasets or globs; commas join them [default: all].",
-        ),
+        options.datasets("Datasets or globs; commas join them [default: all]."),
     ] = None,
     width: Annotated[int, typer.Option(min=0, help="Tokens to show on either side.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other tokens.")] = 0,
-    align: AlignOption = "predict",
+    align: options.Align = "predict",
     loss: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL[@STEP]", help="Show the tokens' losses at a checkpoint, the last by default."
         ),
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Show tokens of a group in their context, drawn at random from as many datasets and contexts as can be.
 
@@ -105,8 +90,3 @@ def _as_json(found: Examples) -> dict[str, Any]:
         "checkpoint": checkpoint,
         "tokens": found.tokens.to_dicts(),
     }
-
-
-def register(family: typer.Typer) -> None:
-    """Add this command to the groups'."""
-    family.command("examples")(examples)

@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.groups import balance, examples
-from trajstore.cli.name_lists import complete_datasets, complete_groups, several
+from trajstore.cli import options
+from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.output import (
-    DEFAULT_STORE,
-    CommandGroup,
-    JsonOption,
-    StoreOption,
     bars,
     open_store,
     print_json,
@@ -62,19 +58,13 @@ def add(
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            callback=several,
-            autocompletion=complete_datasets,
-            help="With --python: run on these datasets only; commas join them.",
-        ),
+        options.datasets("With --python: run on these datasets only; commas join them."),
     ] = None,
     description: Annotated[str, typer.Option(help="What the group is.")] = "",
     replace: Annotated[
         bool, typer.Option("--replace", help="Put this in the place of a group of that name.")
     ] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Add a group: from a query over tokens, losses or other groups, a macro, a Python function, or sites.
 
@@ -123,12 +113,8 @@ def list_(
     sizes: Annotated[bool, typer.Option("--sizes/--no-sizes", help="Count the tokens of each.")] = True,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            callback=several,
-            autocompletion=complete_datasets,
-            help="A column for each of these; commas join them [default: for each of four at most, else the sum].",
+        options.datasets(
+            "A column for each of these; commas join them [default: for each of four at most, else the sum]."
         ),
     ] = None,
     available: Annotated[
@@ -137,8 +123,8 @@ def list_(
             "--available", help="Instead, the named functions that group add --python can make one of."
         ),
     ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """List the groups with their number of tokens in each dataset.
 
@@ -205,7 +191,7 @@ def _facts(group: Group, *, counted: bool = True) -> dict[str, Any]:
     return facts
 
 
-def show(name: Existing, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def show(name: Existing, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
     """Show a group's query, description, origin, what it stands on, what stands on it, and its size in each dataset.
 
     \b
@@ -245,7 +231,7 @@ def refresh(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All groups by a Python function.")] = False,
-    store: StoreOption = DEFAULT_STORE,
+    store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Find anew what is stale of groups by a Python function.
 
@@ -264,7 +250,7 @@ def refresh(
     say(f"Found anew: {', '.join(done)}." if done else "Nothing was stale.")
 
 
-def drop(name: Existing, store: StoreOption = DEFAULT_STORE) -> None:
+def drop(name: Existing, store: options.Store = options.DEFAULT_STORE) -> None:
     """Remove one of the store's own groups; losses are never touched.
 
     \b
@@ -274,21 +260,3 @@ def drop(name: Existing, store: StoreOption = DEFAULT_STORE) -> None:
     with open_store(store) as opened:
         opened.groups.drop(name)
     say(f"Dropped the group {name}.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    family = typer.Typer(
-        cls=CommandGroup,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="Named sets of tokens, as SQL views.",
-    )
-    family.command("add")(add)
-    family.command("list")(list_)
-    family.command("show")(show)
-    family.command("refresh")(refresh)
-    family.command("drop")(drop)
-    examples.register(family)
-    balance.register(family)
-    app.add_typer(family, name="group")

@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    open_store,
-    print_json,
-    print_table,
-    print_text,
-    say,
-)
+from trajstore.cli import options
+from trajstore.cli.output import open_store, print_json, print_table, print_text, say
 from trajstore.cli.queries.query_output import (
     FormatOption,
     OutputOption,
@@ -39,8 +31,8 @@ def query(
     ] = False,
     kind: FormatOption = None,
     out: OutputOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Ask one of the questions that come with trajstore; trajstore query list names them with their parameters.
 
@@ -121,8 +113,3 @@ def _as_json(query: NamedQuery) -> dict[str, object]:
         "columns": [vars(each) for each in query.columns],
         "example": query.example,
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(query)

@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli.output import (
-    DEFAULT_STORE,
-    JsonOption,
-    StoreOption,
-    open_store,
-    print_json,
-    print_table,
-    print_text,
-)
+from trajstore.cli import options
+from trajstore.cli.output import open_store, print_json, print_table, print_text
 from trajstore.sql_headers import KINDS
 
 if TYPE_CHECKING:
@@ -26,8 +19,8 @@ def schema(
     table: Annotated[
         str | None, typer.Argument(help="A table, view, group or macro [default: all of them].")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Show every table, view, group and macro, or the columns of one with their types, units and meaning.
 
@@ -70,8 +63,3 @@ def _show(relation: Relation) -> None:
     if relation.columns:
         rows = [[each.name, each.type, each.unit, each.meaning] for each in relation.columns]
         print_table(["column", "type", "unit", "meaning"], rows)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(schema)

@@ -11,10 +11,11 @@ from types import FrameType
 
 import typer
 
-from trajstore.cli.output import DEFAULT_STORE, Exit, FilesOption, StoreOption, say
+from trajstore.cli import options
+from trajstore.cli.output import Exit, say
 
 
-def shell(files: FilesOption = None, store: StoreOption = DEFAULT_STORE) -> None:
+def shell(files: options.Files = None, store: options.Store = options.DEFAULT_STORE) -> None:
     """Ask the store at an interactive prompt: DuckDB's own command line, on a private copy of the catalog.
 
     It has a history, queries over several lines (end them with ;), completion by Tab of tables, columns and groups,
@@ -72,8 +73,3 @@ def _run(command: list[str], files: tuple[int, ...]) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(shell)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trajstore.cli.output import DEFAULT_STORE, FilesOption, JsonOption, StoreOption, open_store
+from trajstore.cli import options
+from trajstore.cli.output import open_store
 from trajstore.cli.queries.query_output import (
     FormatOption,
     OutputOption,
@@ -27,9 +28,9 @@ def sql(
     parameter: ParameterOption = None,
     kind: FormatOption = None,
     out: OutputOption = None,
-    files: FilesOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    files: options.Files = None,
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
 ) -> None:
     """Ask the store in SQL (DuckDB's). Sessions only read, and only the store's files and those in --files.
 
@@ -72,8 +73,3 @@ def _query(query: str | None, file: Path | None) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise QueryError(f"Cannot read {file}: {reason(error)}.") from error
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command()(sql)
