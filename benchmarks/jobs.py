@@ -60,7 +60,7 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> Job:
 
     with Store.create(path) as store:
         store.add_dataset(DATASET, _dataset(n))
-        with patch("trajstore.scoring.publish.token_scores", timed):
+        with patch("trajstore.scoring.job.publish.token_scores", timed):
             start = time.perf_counter()
             report = score(store, str(run), [DATASET], device="cpu")
             wall = time.perf_counter() - start

@@ -15,7 +15,7 @@ processes.set_forkserver_preload(
         "transformers.models.gpt_neox.modeling_gpt_neox",
         "trajstore.cli",
         "trajstore.importers",
-        "trajstore.scoring.job",
+        "trajstore.scoring.run",
         "trajstore.store.checks",
         "typer.testing",
     ]

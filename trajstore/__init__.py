@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.trajectories import trajectories
     from trajstore.pipelines.trajectory_result import trajectory
     from trajstore.scoring.callback import TrajectoryCallback
-    from trajstore.scoring.job import score
+    from trajstore.scoring.run import score
     from trajstore.store.files.measures import Measure
     from trajstore.store.files.slices import Provenance
     from trajstore.store.matrix.matrix import LossMatrix
@@ -52,7 +52,7 @@ _MODULES = {
     "ingest": "trajstore.importers.ingest",
     "pca": "trajstore.pipelines.components.pca",
     "phases": "trajstore.pipelines.phases",
-    "score": "trajstore.scoring.job",
+    "score": "trajstore.scoring.run",
     "shapes": "trajstore.pipelines.shapes",
     "spikes": "trajstore.pipelines.spikes",
     "token_losses": "trajstore.forward.losses",

@@ -73,11 +73,11 @@ def problems(path: Path) -> list[checks.Problem]:
 def score(store: Path, source: Path) -> None:
     import torch
 
-    from trajstore.scoring import job
+    from trajstore.scoring import score
 
     torch.set_num_threads(1)
     with trajstore.open(store) as opened:
-        report = job.score(opened, str(source / "run"), ["d", "e"])
+        report = score(opened, str(source / "run"), ["d", "e"])
     assert report.failures == []
 
 

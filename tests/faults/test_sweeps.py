@@ -43,13 +43,14 @@ def sweep(store: Path, run: Path, order: str, shard: str | None, pipe: Connectio
     """A job; says when it begins to score, and how many slices it wrote in which time."""
     import torch
 
-    from trajstore.scoring import job
+    from trajstore.scoring.plan import plan
+    from trajstore.scoring.run import run as score
 
     torch.set_num_threads(1)
     with trajstore.open(store) as opened:
-        plan = job.plan(opened, str(run), opened.dataset_names(), order=order, shard=shard)
+        todo = plan(opened, str(run), opened.dataset_names(), order=order, shard=shard)
         pipe.send(None)
-        report = job.run(opened, plan)
+        report = score(opened, todo)
     assert report.failures == []
     pipe.send((report.written, report.seconds))
 

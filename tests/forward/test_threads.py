@@ -111,7 +111,7 @@ def test_nothing_is_timed_where_there_is_no_choice(monkeypatch: pytest.MonkeyPat
 def test_score_takes_the_threads_asked_for_and_puts_back_what_there_was(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trajstore.scoring import publish
+    from trajstore.scoring.job import publish
 
     seen, whole = [], publish.token_scores
 

@@ -15,9 +15,9 @@ from trajstore.cli import app
 from trajstore.errors import DeviceError
 from trajstore.forward.losses import token_scores
 from trajstore.measures.noise import in_dtype, measure_noise
-from trajstore.scoring import publish
-from trajstore.scoring.job import score
+from trajstore.scoring.job import publish
 from trajstore.scoring.options import ScoringOptions
+from trajstore.scoring.run import score
 from trajstore.scoring.settings import choose_settings
 
 if TYPE_CHECKING:

@@ -23,12 +23,13 @@ from tests.tiny_models import random_dataset, save_run
 from trajstore.checkpoints import loading, prefetch, weight_files
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
 from trajstore.progress import SILENT
-from trajstore.scoring import job, publish
 from trajstore.scoring.executors import driver
 from trajstore.scoring.executors import ray as executors
 from trajstore.scoring.executors import worker as workers_module
 from trajstore.scoring.executors.ray import run_on_ray
-from trajstore.scoring.job import plan, score
+from trajstore.scoring.job import job, publish
+from trajstore.scoring.plan import plan
+from trajstore.scoring.run import score
 from trajstore.scoring.time_budget import Budget
 from trajstore.store.store import Store
 

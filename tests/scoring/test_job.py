@@ -37,10 +37,12 @@ from trajstore.errors import (
     UnknownName,
     UnknownStep,
 )
-from trajstore.scoring import job, token_losses
 from trajstore.scoring import plan as planning
-from trajstore.scoring import publish as publishing
-from trajstore.scoring.job import plan, run, score
+from trajstore.scoring import run as running
+from trajstore.scoring import token_losses
+from trajstore.scoring.job import publish as publishing
+from trajstore.scoring.plan import plan
+from trajstore.scoring.run import run, score
 from trajstore.scoring.time_budget import Budget
 from trajstore.store.disk import layout
 
@@ -650,7 +652,7 @@ def test_a_budget_ends_before_what_does_not_fit(
         return whole(*args, **kwargs)
 
     monkeypatch.setattr(publishing, "token_scores", slow)
-    monkeypatch.setattr(job, "Budget", lambda seconds: Budget(seconds, lambda: now))
+    monkeypatch.setattr(running, "Budget", lambda seconds: Budget(seconds, lambda: now))
     todo = plan(scored, str(runs / "run"), ["d"], order="bisect")
     report = run(scored, todo, budget=35)
     assert (report.written, report.left, report.failures) == (3, 2, [])

@@ -13,7 +13,7 @@ from tests.tiny_models import random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import TrajstoreError
 from trajstore.plugins import PluginError
-from trajstore.scoring.job import score
+from trajstore.scoring.run import score
 from trajstore.store.store import Store
 
 EXAMPLE = Path(__file__).parent.parent / "example_plugin"

@@ -23,7 +23,7 @@ from trajstore.cli import app
 from trajstore.errors import ModelMismatch, TrajstoreError, UnfitContext, UnknownName
 from trajstore.progress import SILENT
 from trajstore.scoring import watch as watching
-from trajstore.scoring.job import score
+from trajstore.scoring.run import score
 from trajstore.scoring.watch import watch
 
 if TYPE_CHECKING:

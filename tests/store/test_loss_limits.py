@@ -190,7 +190,7 @@ def test_what_is_scored_here_is_nats_however_large(store: Store, tmp_path: Path)
     import torch
 
     from tests.tiny_models import VOCABULARY, neox, random_dataset
-    from trajstore.scoring.job import score
+    from trajstore.scoring.run import score
 
     store.add_dataset("d", random_dataset([20, 20]))
     model = neox()

@@ -25,7 +25,8 @@ from trajstore.demo.train_suite import train_suite
 from trajstore.pipelines import trajectories as gather
 from trajstore.pipelines.components.pca import pca
 from trajstore.progress import Progress
-from trajstore.scoring import job
+from trajstore.scoring.plan import plan
+from trajstore.scoring.run import run
 from trajstore.store.store import Store
 from trajstore.view.charts.chart import Chart, Mark
 from trajstore.view.charts.save import save_chart
@@ -140,14 +141,14 @@ def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
 
     On one thread, as it was trained: models of this size gain nothing from more, and lose a lot where others work too.
     """
-    plan = job.plan(
+    todo = plan(
         store,
         str(model.folder),
         store.dataset_names(),
         steps=model.recipe.checkpoints,
         tokens_per_step=model.recipe.tokens_per_step,
     )
-    job.run(store, plan, progress=progress, threads=1)
+    run(store, todo, progress=progress, threads=1)
 
 
 def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:

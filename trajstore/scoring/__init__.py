@@ -12,14 +12,14 @@ from trajstore.lazy_imports import on_demand
 if TYPE_CHECKING:
     from trajstore.forward.losses import token_losses, token_scores
     from trajstore.scoring.callback import TrajectoryCallback
-    from trajstore.scoring.job import score
+    from trajstore.scoring.run import score
 
 __all__ = ["TrajectoryCallback", "score", "token_losses", "token_scores"]
 
 
 _NAMES = {
     "TrajectoryCallback": "trajstore.scoring.callback",
-    "score": "trajstore.scoring.job",
+    "score": "trajstore.scoring.run",
     "token_losses": "trajstore.forward.losses",
     "token_scores": "trajstore.forward.losses",
 }

@@ -20,10 +20,10 @@ from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.errors import BadOption, CheckpointError, TrajstoreError, UnfitContext, UnknownStep
 from trajstore.progress import SILENT
 from trajstore.schema import check_name
-from trajstore.scoring.job import run
 from trajstore.scoring.options import ScoringOptions, scoring_options
 from trajstore.scoring.plan import Plan, plan
 from trajstore.scoring.report import ScoringReport
+from trajstore.scoring.run import run
 from trajstore.store.matrix.steps import parts, resolve
 
 if TYPE_CHECKING:

@@ -29,7 +29,9 @@ from trajstore.errors import (
 )
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.components.pca import pca as pca_of_store
-from trajstore.scoring import job, token_losses
+from trajstore.scoring import score, token_losses
+from trajstore.scoring.plan import plan
+from trajstore.scoring.run import run as run_plan
 from trajstore.store import checks
 from trajstore.store.files import append, slices
 from trajstore.store.files.slices import Provenance
@@ -423,9 +425,9 @@ def test_score_completes_a_part(store: Store, tmp_path: Path) -> None:
     dataset = store.add_dataset("d", random_dataset((6, 9)))
     run = save_run(tmp_path / "run", [1, 2])
     store.append(model="run", dataset="d", step=1, losses=np.full(5, 9.0), contexts=[0])
-    plan = job.plan(store, str(run), ["d"])
-    assert (plan.present, [pending.checkpoint.step for pending in plan.pending]) == (0, [1, 2])
-    assert job.run(store, plan).written == 2
+    todo = plan(store, str(run), ["d"])
+    assert (todo.present, [pending.checkpoint.step for pending in todo.pending]) == (0, [1, 2])
+    assert run_plan(store, todo).written == 2
     expected = np.concatenate(token_losses(neox(1), dataset.ids()))
     assert np.allclose(store.slice_losses("run", "d", 1), expected, atol=1e-4)
-    assert job.score(store, str(run), ["d"]).skipped == 2
+    assert score(store, str(run), ["d"]).skipped == 2

@@ -159,10 +159,10 @@ def score(
             )
         else:
             from trajstore.forward.device import device_message
-            from trajstore.scoring import job
+            from trajstore.scoring.run import run
 
             say(device_message(options.device, options.dtype, options.threads))
-            report = job.run(opened, plan, options, progress=progress)
+            report = run(opened, plan, options, progress=progress)
     _end(plan.model, report, progress.said, plan)
 
 

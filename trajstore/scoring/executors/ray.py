@@ -47,11 +47,11 @@ def run_on_ray(
     progress: Progress = SILENT,
     **keywords: Any,
 ) -> ScoringReport:
-    """Score what the plan says on a Ray cluster; takes and returns what `job.run` does.
+    """Score what the plan says on a Ray cluster; takes and returns what `run` does.
 
     `address` is a cluster's (`auto`, `HOST:PORT`); without one it is RAY_ADDRESS, else the cluster of this machine,
     else one that is started here and stopped at the end. A session of Ray that is connected is used and left as it is.
-    `num_cpus` are those of a worker, and its threads. Raises as `job.run`, and `ExecutorError` where Ray is not
+    `num_cpus` are those of a worker, and its threads. Raises as `run`, and `ExecutorError` where Ray is not
     installed, where the cluster has no room for a worker, and where a worker cannot use its device or the store.
     """
     started = time.monotonic()

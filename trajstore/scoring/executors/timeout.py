@@ -39,7 +39,7 @@ _TURN = 1.0
 
 
 class TimedJob:
-    """The work of one run as `Job` does it, with a time limit for each checkpoint; leave it by `close`."""
+    """The work of one run as `ScoringJob` does it, with a time limit for each checkpoint; leave it by `close`."""
 
     def __init__(
         self,

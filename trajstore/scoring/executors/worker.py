@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trajstore.arguments.spelling import spelled
 from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
 from trajstore.progress import SILENT
-from trajstore.scoring.job import ScoringJob
+from trajstore.scoring.job.job import ScoringJob
 from trajstore.scoring.settings import choose_settings
 from trajstore.store.store import Store
 

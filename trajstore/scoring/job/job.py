@@ -1,17 +1,15 @@
-"""Scores a run's checkpoints on datasets of a store: first the plan of what is missing, then the work.
+"""The work of scoring a plan's checkpoints in one process, checkpoint by checkpoint, for whoever hands them out.
 
 Each checkpoint is loaded once and scores every dataset that lacks its slice; the next one is got ready meanwhile. A
-slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else, and
-the next plan goes on from there. A checkpoint that cannot be read or scored is noted with its reason, and the others
-go on; so is, once, a dataset that does not fit the model. A store that cannot be written to ends the work, and so does
-another job that meanwhile scores in another format. `ScoringJob` is that work, checkpoint by checkpoint, for whoever
-hands them out.
+slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else. A
+checkpoint that cannot be read or scored is noted with its reason, and the others go on; so is, once, a dataset that
+does not fit the model. A store that cannot be written to ends the work, and so does another job that meanwhile scores
+in another format.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,17 +30,11 @@ from trajstore.errors import (
 )
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.threads import Threads
-from trajstore.progress import SILENT
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.compatibility import check_same_weights
-from trajstore.scoring.model_facts import record_facts
-from trajstore.scoring.options import ScoringOptions, scoring_options
-from trajstore.scoring.plan import Pending, Plan, plan
-from trajstore.scoring.plan_check import check_format, check_plan, unfit_datasets
-from trajstore.scoring.publish import Publisher
+from trajstore.scoring.job.publish import Publisher
+from trajstore.scoring.plan_check import check_format, unfit_datasets
 from trajstore.scoring.report import ScoringReport
-from trajstore.scoring.settings import choose_settings
-from trajstore.scoring.time_budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,76 +42,15 @@ if TYPE_CHECKING:
     from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
     from trajstore.checkpoints.prefetch import Ready
     from trajstore.progress import Progress
-    from trajstore.scoring.executors.timeout import TimedJob
+    from trajstore.scoring.options import ScoringOptions
+    from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.plan_check import Tokenizers
     from trajstore.scoring.settings import PassSettings
+    from trajstore.scoring.time_budget import Budget
     from trajstore.store.store import Store
-
-__all__ = ["Pending", "Plan", "ScoringJob", "ScoringReport", "plan", "run", "score"]
-
 
 _compared: set[tuple[str, str, str | None]] = set()
 """(store, model, attention asked for) whose attention kernel this process has compared with the plain one."""
-
-
-def run(
-    store: Store,
-    plan: Plan,
-    options: ScoringOptions | None = None,
-    *,
-    progress: Progress = SILENT,
-    **keywords: Any,
-) -> ScoringReport:
-    """Score what the plan says; each slice is in the store as soon as it is complete.
-
-    `options` are those that the plan was made with, or their fields as keywords. Before anything is scored, raises
-    `DeviceError`, `SlicesDiffer` where slices are there in another dtype or over another vocabulary, or without columns
-    that are asked for and that the plan does not backfill, `TokenizerMismatch` where a dataset fits none of the
-    checkpoints, `UnfitContext` where none of the datasets fits the first, and `NotCausal` where its predictions depend
-    on later tokens; later `StoreUnusable` where a slice cannot be written, and `SlicesDiffer` where another job has
-    begun with another format. What goes wrong with single checkpoints or datasets is in the report.
-    """
-    started = time.monotonic()
-    options = scoring_options(options, keywords)
-    budget = Budget(options.budget_seconds)
-    settings = choose_settings(options)
-    tokenizers = check_plan(store, plan, settings, progress)
-    record_facts(store, plan, progress)
-    report = ScoringReport(skipped=plan.present)
-    if not plan.pending:
-        return report
-    if options.timeout is None:
-        job: ScoringJob | TimedJob = ScoringJob(store, plan, settings, tokenizers, options, progress)
-    else:
-        from trajstore.scoring.executors.timeout import TimedJob
-
-        job = TimedJob(store, plan, settings.provenance.run, tokenizers, options, progress)
-    progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
-    try:
-        report.left = job.score_all(budget)
-    finally:
-        job.close()
-        progress.stop()
-    report.add(job.take_report())
-    report.seconds = time.monotonic() - started
-    return report
-
-
-def score(
-    store: Store,
-    model: str,
-    datasets: Sequence[str],
-    options: ScoringOptions | None = None,
-    *,
-    progress: Progress = SILENT,
-    **keywords: Any,
-) -> ScoringReport:
-    """Score what is missing of `model` on `datasets`, and nothing else: `plan` and `run` in one.
-
-    The keywords are the fields of `ScoringOptions`, as `score(store, "runs/tiny", ["docs"], steps="log")`.
-    """
-    options = scoring_options(options, keywords)
-    return run(store, plan(store, model, datasets, options), options, progress=progress)
 
 
 class ScoringJob:
