@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import as_given, option
 from trajstore.datasets.build import from_ids
@@ -72,7 +73,7 @@ def prompt_dataset(
     tokenizer: str,
     prompting: Prompting,
     *,
-    length: int = 512,
+    length: int = defaults.LENGTH,
     source: Source | None = None,
     progress: Progress = SILENT,
 ) -> NewDataset:

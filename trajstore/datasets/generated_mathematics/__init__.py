@@ -16,6 +16,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import option
 from trajstore.datasets.generated_mathematics import (
@@ -66,7 +67,7 @@ def mathematics_dataset(
     prompting: Prompting,
     *,
     problems: int = 10,
-    length: int = 512,
+    length: int = defaults.LENGTH,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewDataset:
