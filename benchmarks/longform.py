@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.subprocesses import Cost, peak, start_peak
-from benchmarks.synthetic import Family, Group
+from benchmarks.synthetic import Family, TokenGroup
 from benchmarks.timing import WrongAnswer
 
 _KEYS = ["context", "position"]
@@ -34,7 +34,7 @@ class MeanJob:
     """The .npy file of what must come out, float64 (steps,), in order of step."""
 
 
-def mean_job(family: Family, group: Group) -> MeanJob:
+def mean_job(family: Family, group: TokenGroup) -> MeanJob:
     """The job of one group; writes its two files into the family's folder."""
     context, position = np.divmod(group.members, family.size.tokens - 1)
     members, means = family.folder / f"{group.name}.parquet", family.folder / f"{group.name}.means.npy"

@@ -81,7 +81,7 @@ def peers_section(family: Family, command: str, pinned: bool, rows: Sequence[Row
 
 
 @dataclass(frozen=True)
-class Shape:
+class StoreShape:
     """A store of models with equally many steps, at most those of the suite."""
 
     models: int
@@ -94,7 +94,7 @@ class Shape:
         return self.models * self.size.rows
 
     @classmethod
-    def of(cls, rows: int, contexts: int, tokens: int) -> Shape:
+    def of(cls, rows: int, contexts: int, tokens: int) -> StoreShape:
         """The smallest store of at least so many rows in as few models as can be."""
         columns = Size(1, contexts, tokens).columns
         models = math.ceil(rows / (len(SUITE) * columns))
@@ -105,7 +105,7 @@ class Shape:
 class Grown:
     """A store and what each of `WORKS` took in it."""
 
-    shape: Shape
+    shape: StoreShape
     costs: list[Cost]
 
 
@@ -138,7 +138,7 @@ def _cost(cost: Cost) -> str:
     return f"{show(cost.seconds, 'seconds')}, {cost.peak / 1e6:,.0f} MB"
 
 
-def _rows(shape: Shape) -> str:
+def _rows(shape: StoreShape) -> str:
     return f"{shape.rows / 1e6:,.3g} M" if shape.rows < 1e9 else f"{shape.rows / 1e9:.3g} G"
 
 

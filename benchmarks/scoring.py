@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import gpu, machine, page
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does
-from benchmarks.jobs import Job, job
+from benchmarks.jobs import JobTime, job
 from benchmarks.passes import (
     BATCHED,
     HARNESS,
@@ -32,7 +32,7 @@ from benchmarks.passes import (
     S14M,
     S70M,
     VOCABULARY,
-    Shape,
+    ModelShape,
     Waiting,
     by_definition,
     contexts,
@@ -58,10 +58,10 @@ The plain loop takes `model(ids).logits` and their cross-entropy. lm_eval gets t
 
 
 @dataclass(frozen=True)
-class Effort:
+class ScoringEffort:
     """How much is run."""
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[ModelShape, ...]
     contexts: int
     rounds: int
     exact: int
@@ -71,8 +71,8 @@ class Effort:
     """Contexts of the job whose overhead is measured."""
 
 
-FULL = Effort((S14M, S70M), contexts=16, rounds=5, exact=2, checkpoints=4, dataset=64)
-QUICK = Effort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
+FULL = ScoringEffort((S14M, S70M), contexts=16, rounds=5, exact=2, checkpoints=4, dataset=64)
+QUICK = ScoringEffort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Way:
     """The largest from float64, nats; None where a way gives sums only."""
 
 
-def ways(shape: Shape, effort: Effort, say: Say) -> list[Way]:
+def ways(shape: ModelShape, effort: ScoringEffort, say: Say) -> list[Way]:
     """All ways on one model, taking turns; raises `WrongAnswer` where losses differ."""
     ids = contexts(effort.contexts)
     exact = apart(by_definition, shape, ids[: effort.exact])
@@ -125,7 +125,7 @@ def _difference(losses: list[np.ndarray], exact: list[np.ndarray]) -> float | No
     return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(losses, exact, strict=False))
 
 
-def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: str) -> str:
+def section(found: dict[str, list[Way]], whole: JobTime, effort: ScoringEffort, command: str) -> str:
     """The section as Markdown."""
     tokens = effort.contexts * LENGTH
     header = [
@@ -172,7 +172,7 @@ def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: st
     return f"## {page.SCORING}\n\n{_INTRO}\n{page.listed(facts)}\n{table}\n{overhead}\n{_NOTES}"
 
 
-def _named(path: str, shape: str, effort: Effort) -> str:
+def _named(path: str, shape: str, effort: ScoringEffort) -> str:
     if path != BATCHED:
         return path
     return f"{path} of {next(each for each in effort.shapes if each.name == shape).side_by_side}"

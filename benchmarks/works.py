@@ -57,7 +57,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """A piece of work."""
 
     name: str
@@ -109,32 +109,32 @@ def _means_of_all(answer: np.ndarray, target: Target) -> bool:
 
 
 WORKS = [
-    Work("status", lambda store, _: store.coverage(), _all_there),
-    Work(
+    Workload("status", lambda store, _: store.coverage(), _all_there),
+    Workload(
         "one slice, by SQL on losses",
         _one_slice,
         lambda answer, target: np.array_equal(answer, target.losses[-1]),
     ),
-    Work(
+    Workload(
         "trajectory of a group, one model",
         lambda store, target: _trajectory(store, target, [MODEL]),
         _means_of_one,
     ),
-    Work(
+    Workload(
         "trajectory of a group, all models",
         lambda store, target: _trajectory(store, target, None),
         _means_of_all,
     ),
-    Work("the same in SQL (trajectory macro)", _macro, _means_of_all),
-    Work(
+    Workload("the same in SQL (trajectory macro)", _macro, _means_of_all),
+    Workload(
         "matrix of one model",
         lambda store, _: store.matrix(DATASET, MODEL).values,
         lambda answer, target: np.array_equal(answer, target.losses),
     ),
-    Work(
+    Workload(
         "matrix of a group, all models",
         lambda store, target: store.matrix(DATASET, group=target.group).values,
         lambda answer, target: np.array_equal(answer, np.tile(target.in_group, (target.models, 1))),
     ),
-    Work("check", lambda store, _: checks.check(store), lambda answer, _: answer == []),
+    Workload("check", lambda store, _: checks.check(store), lambda answer, _: answer == []),
 ]

@@ -20,7 +20,7 @@ UNITS = ("nats", "bits", "perplexity")
 
 
 @dataclass(frozen=True)
-class Request:
+class IngestRequest:
     """A caller's request: whose losses the files hold, and how they are to be read."""
 
     dataset: str
@@ -106,7 +106,7 @@ def steps_in(path: Path) -> list[int]:
     return steps
 
 
-def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[str, str]:
+def choose_columns(path: Path, names: Sequence[str], request: IngestRequest) -> dict[str, str]:
     """The file's name for each column of the long format that it has; raises `BadSource` for one that is needed."""
     mapped = dict(request.columns or {})
     if unknown := [theirs for theirs in mapped if theirs not in names]:
@@ -134,7 +134,7 @@ def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[s
     return chosen
 
 
-def needed(request: Request) -> Iterable[str]:
+def needed(request: IngestRequest) -> Iterable[str]:
     """Columns that a file in the long format must have."""
     if request.model is None:
         yield "model"

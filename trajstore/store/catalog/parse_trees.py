@@ -23,7 +23,7 @@ _CALL = re.compile(r'"function_name":"(\w+)"')
 
 
 @dataclass(frozen=True)
-class Names:
+class QueryNames:
     """The tables, views and functions that a query names."""
 
     relations: frozenset[str]
@@ -84,7 +84,7 @@ def objects(part: object) -> Iterator[Node]:
 
 
 @cache
-def names(query: str) -> Names:
+def names(query: str) -> QueryNames:
     """The tables, views, functions and macros that a query names."""
     tree = tree_of(query)
     relations: set[str] = set()
@@ -97,7 +97,7 @@ def names(query: str) -> Names:
         if "function_name" in node:
             functions.add(str(node["function_name"]).lower())
         ctes |= {str(each["key"]).lower() for each in (node.get("cte_map") or {}).get("map", [])}
-    return Names(frozenset(relations - ctes), frozenset(functions), not tree["error"])
+    return QueryNames(frozenset(relations - ctes), frozenset(functions), not tree["error"])
 
 
 def names_column(part: object, name: str) -> bool:

@@ -30,7 +30,7 @@ from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
 from trajstore.store.disk import digests, layout
-from trajstore.store.files.finding_subjects import Subject
+from trajstore.store.files.finding_subjects import FindingSubject
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__
 
@@ -56,9 +56,9 @@ class Finding(Brief):
         return ", ".join([f"{self.kind} {self.name!r}", *named, f"made {self.made}"])
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> FindingSubject:
         """The losses that it is of."""
-        return Subject.of(self.facts)
+        return FindingSubject.of(self.facts)
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Its tables; raises `DamagedFile`."""

@@ -49,7 +49,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Part:
+class SitesFacts:
     """A table's sites in one dataset."""
 
     tokens_sha256: str
@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Made:
+class TableFacts:
     """The origin of a table."""
 
     description: str
@@ -72,14 +72,14 @@ class Made:
     """None where the sites were given."""
     every_dataset: bool
     """Whether the function is meant for all datasets of the store, later ones too."""
-    parts: Mapping[str, Part]
+    parts: Mapping[str, SitesFacts]
     """By dataset."""
     sites_sha256: str
     """Hash of all sites, as `sha256:…`."""
 
 
 @dataclass(frozen=True)
-class Sites:
+class GroupSites:
     """Sites in one dataset, before they are kept: each once, ascending."""
 
     dataset: Dataset
@@ -105,15 +105,22 @@ def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def encode_table(
-    name: str, description: str, found: list[Sites], code: Code | None = None, *, every_dataset: bool = False
-) -> tuple[Made, memoryview]:
+    name: str,
+    description: str,
+    found: list[GroupSites],
+    code: Code | None = None,
+    *,
+    every_dataset: bool = False,
+) -> tuple[TableFacts, memoryview]:
     """A group's table: what its footer says, and its bytes."""
     ordered = sorted(found, key=lambda each: each.dataset.name)
     parts = {
-        each.dataset.name: Part(each.dataset.tokens_sha256, each.dataset.files_sha256, len(each.context))
+        each.dataset.name: SitesFacts(
+            each.dataset.tokens_sha256, each.dataset.files_sha256, len(each.context)
+        )
         for each in ordered
     }
-    made = Made(
+    made = TableFacts(
         description,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         code,
@@ -141,7 +148,7 @@ def encode_table(
     return made, data
 
 
-def read_table(root: Path, name: str) -> Made:
+def read_table(root: Path, name: str) -> TableFacts:
     """Return how a group's table was made, from its footer; raises `DamagedFile`."""
     path = path_of(root, name)
     try:
@@ -151,16 +158,18 @@ def read_table(root: Path, name: str) -> Made:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
 
-def _facts(path: Path, name: str, file: pq.ParquetFile) -> Made:
+def _facts(path: Path, name: str, file: pq.ParquetFile) -> TableFacts:
     """Return the facts in a footer; raises `DamagedFile` where that is not this group's, or does not fit its rows."""
     try:
         facts = json.loads(file.metadata.metadata[META_KEY.encode()])
         parts = {
-            str(dataset): Part(str(part["tokens_sha256"]), str(part["files_sha256"]), int(part["sites"]))
+            str(dataset): SitesFacts(
+                str(part["tokens_sha256"]), str(part["files_sha256"]), int(part["sites"])
+            )
             for dataset, part in facts["parts"].items()
         }
         code = None if facts["code"] is None else Code(**facts["code"])
-        made = Made(
+        made = TableFacts(
             str(facts["description"]),
             str(facts["time"]),
             code,
@@ -224,7 +233,7 @@ def publish_empty_table(root: Path, name: str) -> None:
     layout.publish(root, path_of(root, name), data)
 
 
-def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+def changed(made: TableFacts, datasets: Mapping[str, Dataset]) -> list[str]:
     """Datasets that are not what they were when the table was made; one that is gone is left out."""
     return [
         name
@@ -234,6 +243,6 @@ def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
     ]
 
 
-def added(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+def added(made: TableFacts, datasets: Mapping[str, Dataset]) -> list[str]:
     """Datasets that the table should have and has not, since they came later."""
     return [name for name in datasets if made.every_dataset and name not in made.parts]

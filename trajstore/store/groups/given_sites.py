@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.errors import BadSource, GroupError
 from trajstore.store.files import foreign_tables
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.files.group_tables import Sites
+from trajstore.store.files.group_tables import GroupSites
 
 COLUMNS = ("dataset", "context", "position")
 
@@ -73,7 +73,7 @@ def _require_columns(what: str, columns: Sequence[str]) -> None:
         raise GroupError(f"{what} gives {given}; sites have the columns dataset, context, position.")
 
 
-def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:
+def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[GroupSites]:
     """The sites by dataset, each once and in canonical order; raises `GroupError` naming the first that does not exist.
 
     `dataset` gives a dataset by its name, or raises `UnknownName`.
@@ -98,7 +98,7 @@ def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[
             absent.append((int(own["row"][at]), f"context {context[at]}, position {position[at]} of {name}"))
             continue
         unique = own.select("context", "position").unique().sort("context", "position").cast(pl.Int32)
-        found.append(Sites(of, unique["context"].to_numpy(), unique["position"].to_numpy()))
+        found.append(GroupSites(of, unique["context"].to_numpy(), unique["position"].to_numpy()))
     if absent:
         row, place = min(absent)
         raise GroupError(f"Row {row + 1} of the sites names {place}, which does not exist.")

@@ -36,12 +36,12 @@ from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.files.group_tables import Code, Made, Sites
+from trajstore.store.files.group_tables import Code, GroupSites, TableFacts
 from trajstore.store.groups import given_sites, named_functions, python_functions, trial, writes
 from trajstore.store.groups import refresh as grouprefresh
 from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups.sizes import Counted
-from trajstore.store.groups.writes import Table
+from trajstore.store.groups.writes import GroupTable
 from trajstore.store.quoting import identifier, quoted
 from trajstore.store.session import Session
 
@@ -361,7 +361,7 @@ class Groups:
         self,
         name: str,
         description: str,
-        found: builtins.list[Sites],
+        found: builtins.list[GroupSites],
         code: Code | None,
         *,
         every: bool,
@@ -369,7 +369,9 @@ class Groups:
     ) -> Group:
         """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
-        table = Table(*group_tables.encode_table(name, new.description, found, code, every_dataset=every))
+        table = GroupTable(
+            *group_tables.encode_table(name, new.description, found, code, every_dataset=every)
+        )
         other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
             writes.refuse_another(self._session.path, other, new, table)
@@ -453,11 +455,11 @@ class Groups:
 
     # tables
 
-    def _made(self, name: str) -> Made:
+    def _made(self, name: str) -> TableFacts:
         """Return how a group's table was made; raises `DamagedFile`."""
         return group_tables.read_table(self._session.path, name)
 
-    def _table(self, name: str) -> Made | None:
+    def _table(self, name: str) -> TableFacts | None:
         """Return how a group's table was made, or None for one that is not kept as a table, or is not there."""
         definition = group_files.own(self._session.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None

@@ -27,7 +27,7 @@ import polars as pl
 from trajstore.errors import GroupError, told
 from trajstore.progress import Progress
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.files.group_tables import Code, Sites
+from trajstore.store.files.group_tables import Code, GroupSites
 
 Function = Callable[[pl.DataFrame], Any]
 
@@ -87,7 +87,9 @@ def load_function(function: str) -> tuple[Function, Code]:
     return found, _code(source, name)
 
 
-def find_sites(function: Function, name: str, datasets: Sequence[Dataset], progress: Progress) -> list[Sites]:
+def find_sites(
+    function: Function, name: str, datasets: Sequence[Dataset], progress: Progress
+) -> list[GroupSites]:
     """The sites that a function called `name` finds in each context of these datasets.
 
     Raises `GroupError` naming dataset and context for a mask that is none, and for what the function raises.
@@ -100,7 +102,7 @@ def find_sites(function: Function, name: str, datasets: Sequence[Dataset], progr
         progress.stop()
 
 
-def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> Sites:
+def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> GroupSites:
     """The sites in one dataset."""
     contexts, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for context, frame in _frames(dataset):
@@ -120,7 +122,7 @@ def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress
         contexts.append(np.full(len(found), context, np.int32))
         positions.append(found)
         progress.advance(1, dataset.name)
-    return Sites(dataset, np.concatenate(contexts), np.concatenate(positions))
+    return GroupSites(dataset, np.concatenate(contexts), np.concatenate(positions))
 
 
 def _mask(mask: Any, n: int) -> np.ndarray:

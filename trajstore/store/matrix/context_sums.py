@@ -17,8 +17,8 @@ from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.matrix import (
-    Job,
     Sites,
+    SliceRead,
     choose_sites,
     each_slice,
     row_labels,
@@ -92,9 +92,9 @@ def context_sums(
     dataset = next(iter(groups.values())).dataset
     union = np.concatenate([sites.tokens for sites in groups.values()])
     every = choose_sites(dataset, union, None, "predict", pad_first=False)
-    parts = [_Part.of(sites, every, len(checkpoints)) for sites in groups.values()]
+    parts = [_GroupSums.of(sites, every, len(checkpoints)) for sites in groups.values()]
 
-    def add(job: Job) -> bool:
+    def add(job: SliceRead) -> bool:
         losses = np.empty(len(every.tokens), dtype=np.float32)
         partial = take_losses(job, losses)
         for part in parts:
@@ -110,7 +110,7 @@ def context_sums(
 
 
 @dataclass(frozen=True)
-class _Part:
+class _GroupSums:
     """One group's sums while slices are read."""
 
     within: np.ndarray | None
@@ -122,7 +122,7 @@ class _Part:
     sums: np.ndarray
 
     @classmethod
-    def of(cls, sites: Sites, every: Sites, n_rows: int) -> _Part:
+    def of(cls, sites: Sites, every: Sites, n_rows: int) -> _GroupSums:
         """The sums of `sites`, which are among `every`, before any slice is read."""
         context = sites.contexts
         starts = np.flatnonzero(np.diff(context, prepend=-1))

@@ -32,12 +32,12 @@ def resolve(
     steps = sorted(set(existing))
     chosen: set[int] = set()
     for part in parts(spec):
-        chosen.update(_one(part, _Asked(steps, where, hint, argument)))
+        chosen.update(_one(part, _StepLookup(steps, where, hint, argument)))
     return sorted(chosen)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _StepLookup:
     """The steps in which a part of a SPEC is looked up, and how a message names them."""
 
     steps: list[int]
@@ -82,7 +82,7 @@ def log_steps(steps: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _one(part: str, asked: _Asked) -> list[int]:
+def _one(part: str, asked: _StepLookup) -> list[int]:
     """The steps of one part between commas."""
     steps = asked.steps
     if part in ("all", "last", "log"):
@@ -100,7 +100,7 @@ def _one(part: str, asked: _Asked) -> list[int]:
     return [step]
 
 
-def _range(part: str, asked: _Asked) -> list[int]:
+def _range(part: str, asked: _StepLookup) -> list[int]:
     """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
     ends = part.split(":")
     if len(ends) > 3:
