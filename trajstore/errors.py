@@ -21,7 +21,7 @@ class TrajstoreError(Exception):
 _NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 
 
-def reason(error: Exception) -> str:
+def describe_file_error(error: Exception) -> str:
     """Describe an error of a file, in our own words where Python's and numpy's are for programmers."""
     text = str(error).partition("\n")[0].rstrip(".")
     if isinstance(error, UnicodeDecodeError):
@@ -42,7 +42,7 @@ def reason(error: Exception) -> str:
     return shortened(text) or type(error).__name__
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as a reason in a report: its words, and its class before them where they are not trajstore's."""
     if isinstance(error, TrajstoreError):
         return str(error)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import BadSource, TrajstoreError, told
+from trajstore.errors import BadSource, TrajstoreError, describe_error
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.store.files.foreign_tables import Reader, arrow_reader
 
@@ -132,7 +132,7 @@ def _imported(plugin: Plugin) -> Format:
     try:
         importer = loaded() if isinstance(loaded, type) else loaded
     except Exception as error:
-        raise plugin.problem(f"cannot be made ({told(error)})") from error
+        raise plugin.problem(f"cannot be made ({describe_error(error)})") from error
     if not isinstance(importer, Importer):
         raise plugin.problem("is no Importer: it lacks suffixes or batches")
 
@@ -141,7 +141,7 @@ def _imported(plugin: Plugin) -> Format:
             batches = importer.batches(path)
         except Exception as error:  # whatever the package raises
             raise BadSource(
-                f"{path} cannot be read as {plugin.name} by the package {plugin.package}: {told(error)}"
+                f"{path} cannot be read as {plugin.name} by the package {plugin.package}: {describe_error(error)}"
             ) from error
         if not isinstance(batches, pa.RecordBatchReader):
             raise plugin.problem(f"gives {type(batches).__name__}, not a pyarrow.RecordBatchReader")

@@ -15,7 +15,7 @@ import numpy as np
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadSource, listed
 from trajstore.importers.request import IncomingSlice, IngestRequest, Tally, choose_columns
-from trajstore.importers.row_checks import NOTHING, RECORD, Key, LongRows, check, reason
+from trajstore.importers.row_checks import NOTHING, RECORD, Key, LongRows, check, describe_fault
 from trajstore.store.disk.spill import Spill
 from trajstore.store.files import foreign_tables
 
@@ -124,7 +124,7 @@ class LongFiles:
             if bad.size:
                 first, count = self._problems.get(key, ("", 0))
                 if not first:
-                    what = reason(rows, wrong, bad, self._sites, self._request)
+                    what = describe_fault(rows, wrong, bad, self._sites, self._request)
                     first = f"{self._place(int(rows.row[bad[0]]))}: {what}"
                 self._problems[key] = (first, count + len(bad))
             elif key not in self._problems:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from trajstore import display
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadSource, listed, reason
+from trajstore.errors import BadSource, describe_file_error, listed
 from trajstore.importers.request import IncomingSlice, IngestRequest, Tally
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
@@ -378,4 +378,4 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         pa.ArrowException,
         pl.exceptions.PolarsError,
     ) as error:
-        raise BadSource(f"{path} cannot be read as {kind}: {reason(error)}") from error
+        raise BadSource(f"{path} cannot be read as {kind}: {describe_file_error(error)}") from error

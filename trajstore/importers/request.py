@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
+from trajstore.errors import BadSource, TrajstoreError, describe_file_error, listed, nearest
 from trajstore.schema import LOWEST_LOSS
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
@@ -102,7 +102,7 @@ def steps_in(path: Path) -> list[int]:
         if any(step != float(number) for step, number in zip(steps, numbers, strict=True)):
             raise ValueError("a step is a whole number")
     except (OSError, ValueError) as error:
-        raise BadSource(f"Cannot read steps from {path}: {reason(error)}.") from error
+        raise BadSource(f"Cannot read steps from {path}: {describe_file_error(error)}.") from error
     return steps
 
 

@@ -80,7 +80,7 @@ def check(rows: LongRows, sites: SiteIndex, request: IngestRequest) -> tuple[np.
     return wrong, records
 
 
-def reason(
+def describe_fault(
     rows: LongRows, wrong: np.ndarray, bad: np.ndarray, sites: SiteIndex, request: IngestRequest
 ) -> str:
     """The fault of the first of the rows `bad` (indices), in words."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trajstore.errors import BadMeasures, StoreUnusable, told
+from trajstore.errors import BadMeasures, StoreUnusable, describe_error
 from trajstore.forward.losses import token_scores
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.noise import NOISE, measure_noise
@@ -165,14 +165,16 @@ def _measures(
         vocabulary = settings.vocabulary(dataset.tokenizer.size)
         measures[NOISE] = measure_noise(model, ids, scores, settings.repeat_noise, vocabulary)
     except Exception as error:
-        unmeasured.append(f"the noise of the losses on {dataset.name} could not be measured: {told(error)}")
+        unmeasured.append(
+            f"the noise of the losses on {dataset.name} could not be measured: {describe_error(error)}"
+        )
     inputs = MeasureInputs(model, ids, scores.loss, scores.rank, scores.entropy)
     for definition in settings.measures:
         try:
             measures[definition.name] = definition.values(inputs)
         except Exception as error:  # whatever the package raises
             unmeasured.append(
-                f"the measure {definition.name} on {dataset.name} could not be computed: {told(error)}"
+                f"the measure {definition.name} on {dataset.name} could not be computed: {describe_error(error)}"
             )
     return {name: values for name, values in measures.items() if values}, unmeasured
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore import sqlfiles
-from trajstore.errors import DamagedFile, reason
+from trajstore.errors import DamagedFile, describe_file_error
 from trajstore.schema import GROUP_NAME
 from trajstore.store.disk import digests, layout
 from trajstore.store.quoting import quoted
@@ -93,7 +93,7 @@ def own(root: Path) -> dict[str, Definition]:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(
-                path, f"it cannot be read as text ({reason(error)})", "Mend or remove it"
+                path, f"it cannot be read as text ({describe_file_error(error)})", "Mend or remove it"
             ) from error
         description, sql = parse(text)
         found[path.stem] = Definition(path.stem, sql, description)

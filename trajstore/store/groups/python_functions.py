@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trajstore.errors import GroupError, told
+from trajstore.errors import GroupError, describe_error
 from trajstore.progress import Progress
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.files.group_tables import Code, GroupSites
@@ -110,7 +110,7 @@ def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress
             mask = function(frame)
         except (Exception, SystemExit) as error:
             raise GroupError(
-                f"{name} failed on context {context} of {dataset.name}: {told(error)}. Nothing was written."
+                f"{name} failed on context {context} of {dataset.name}: {describe_error(error)}. Nothing was written."
             ) from error
         try:
             found = np.flatnonzero(_mask(mask, frame.height)).astype(np.int32)
@@ -228,7 +228,7 @@ def _run(source: Source) -> ModuleType:
         sys.modules[source.module] = made
         exec(compile(source.text, str(source.path), "exec"), made.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:  # a module that ends the process would end it without a word
-        raise GroupError(f"{source.path} cannot be imported: {told(error)}") from error
+        raise GroupError(f"{source.path} cannot be imported: {describe_error(error)}") from error
     finally:
         if before is None:
             sys.modules.pop(source.module, None)
