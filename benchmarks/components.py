@@ -114,9 +114,9 @@ def from_slices(store: Path, datasets: list[str], precision: Precision) -> FitCo
     method = Method(components=COMPONENTS, treatment=Treatment(precision=precision))
     with Store(store) as opened:
         start = time.perf_counter()
-        found = pca(opened, Selection(datasets), method=method)
+        fit = pca(opened, Selection(datasets), method=method)
         seconds = time.perf_counter() - start
-    return FitCost(seconds, peak(), found.result.variance["variance"].to_numpy())
+    return FitCost(seconds, peak(), fit.result.variance["variance"].to_numpy())
 
 
 def in_memory(npy: Path, precision: Precision) -> FitCost:
@@ -127,8 +127,8 @@ def in_memory(npy: Path, precision: Precision) -> FitCost:
 
     values = np.load(npy)
     start = time.perf_counter()
-    found = PCA(COMPONENTS, precision=precision).fit(values)
-    return FitCost(time.perf_counter() - start, peak(), found.explained_variance_)
+    fit = PCA(COMPONENTS, precision=precision).fit(values)
+    return FitCost(time.perf_counter() - start, peak(), fit.explained_variance_)
 
 
 def scikit_learn(npy: Path, solver: str) -> FitCost:
@@ -137,8 +137,8 @@ def scikit_learn(npy: Path, solver: str) -> FitCost:
 
     values = np.load(npy)
     start = time.perf_counter()
-    found = PCA(COMPONENTS, svd_solver=solver, random_state=0).fit(values)
-    return FitCost(time.perf_counter() - start, peak(), found.explained_variance_.astype(np.float64))
+    fit = PCA(COMPONENTS, svd_solver=solver, random_state=0).fit(values)
+    return FitCost(time.perf_counter() - start, peak(), fit.explained_variance_.astype(np.float64))
 
 
 def rows(effort: ComponentsEffort) -> Iterator[list[str]]:
@@ -178,9 +178,9 @@ def _cells(shape: str, way: str, fits: dict[str, list[FitCost]]) -> list[str]:
     return [
         shape,
         way,
-        show(statistics.median(each.seconds for each in own), "seconds"),
+        show(statistics.median(cost.seconds for cost in own), "seconds"),
         *(_ratio(own, fits.get(peer), lambda fit: fit.seconds) for peer in (FULL_SVD, RANDOMIZED)),
-        show(max(each.peak for each in own), "bytes"),
+        show(max(cost.peak for cost in own), "bytes"),
         _ratio(own, fits.get(RANDOMIZED), lambda fit: fit.peak),
         "–" if way == OURS else f"{off:.2g}",
     ]

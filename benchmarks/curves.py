@@ -37,7 +37,7 @@ def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
         f"Mean by step of one token, {family.small.share:.1%}, in SQL (losses)": _one_token(family),
     }
     ours = {what: Contender(what, once, threads) for what, once in works.items()}
-    pairs = [(each, bare) for each in ours.values()]
+    pairs = [(contender, bare) for contender in ours.values()]
     for group in (family.small, family.large):
         named = ours[f"Trajectory of a group of {group.share:.0%}"]
         pairs += [(named, peer) for peer in _notebook(family, group, threads, rounds)]

@@ -56,8 +56,8 @@ def pandas_means(job: MeanJob) -> Cost:
         ]
         long = pd.concat(slices, ignore_index=True)
         chosen = long.merge(pd.read_parquet(job.members), on=_KEYS)
-        found: np.ndarray = chosen.groupby("step")["loss"].mean().to_numpy()
-        return found
+        by_step: np.ndarray = chosen.groupby("step")["loss"].mean().to_numpy()
+        return by_step
 
     return _cost(job, means)
 
@@ -77,9 +77,9 @@ def polars_means(job: MeanJob) -> Cost:
 def _cost(job: MeanJob, work: Callable[[], np.ndarray]) -> Cost:
     before = start_peak()
     start = time.perf_counter()
-    found = work()
+    losses = work()
     cost = Cost(time.perf_counter() - start, peak() - before)
     # pandas adds up in float32 where the losses are.
-    if not np.allclose(found, np.load(job.means), rtol=1e-4):
+    if not np.allclose(losses, np.load(job.means), rtol=1e-4):
         raise WrongAnswer(f"{work.__qualname__}: the means are not the expected ones")
     return cost

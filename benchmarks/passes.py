@@ -101,15 +101,15 @@ def plain(model: PreTrainedModel, side_by_side: int = 1) -> Score:
 
     @torch.inference_mode()
     def score(ids: np.ndarray) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
+        flat: list[np.ndarray] = []
         for start in range(0, len(ids), side_by_side):
             batch = torch.as_tensor(ids[start : start + side_by_side], device=model.device)
             logits = model(batch, use_cache=False).logits[:, :-1]
             losses = torch.nn.functional.cross_entropy(
                 logits.reshape(-1, logits.shape[-1]).float(), batch[:, 1:].reshape(-1), reduction="none"
             )
-            found.extend(losses.view(len(batch), -1).cpu().numpy())
-        return found
+            flat.extend(losses.view(len(batch), -1).cpu().numpy())
+        return flat
 
     return score
 
@@ -160,12 +160,12 @@ def by_definition(shape: ModelShape, ids: np.ndarray) -> list[np.ndarray]:
     import torch
 
     model = shape.model().double()
-    found = []
+    losses = []
     for context in torch.as_tensor(ids):
         with torch.inference_mode():
             log_p = model(context[None], use_cache=False).logits[0, :-1].log_softmax(1)
-        found.append(-log_p.gather(1, context[1:, None])[:, 0].numpy())
-    return found
+        losses.append(-log_p.gather(1, context[1:, None])[:, 0].numpy())
+    return losses
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ def measure(shape: StoreShape, runs: int, say: Callable[[str], None]) -> Grown:
         costs = []
         for number, work in enumerate(WORKS):
             say(work.name)
-            found = [apart(cost, number, target) for _ in range(runs)]
-            seconds = statistics.median(each.seconds for each in found)
-            costs.append(Cost(seconds, max(each.peak for each in found)))
+            repeats = [apart(cost, number, target) for _ in range(runs)]
+            seconds = statistics.median(cost.seconds for cost in repeats)
+            costs.append(Cost(seconds, max(cost.peak for cost in repeats)))
     return Grown(shape, costs)
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def sections() -> Iterator[str]:
         pinned = machine.pin_to_cores(THREADS[-1])
         runs = QUICK_RUNS if options.quick else FULL_RUNS
-        grown = [measure(StoreShape.of(each, contexts, tokens), runs, say) for each in sorted(rows)]
+        grown = [measure(StoreShape.of(number, contexts, tokens), runs, say) for number in sorted(rows)]
         yield page.scale_section(grown, runs, line("benchmarks.scale", arguments), pinned)
 
     return publish(out, sections)
@@ -92,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 def _rows(text: str) -> list[int]:
     """Numbers of rows such as 1e7,1e8."""
     try:
-        found = [int(float(part)) for part in text.split(",")]
+        numbers = [int(float(part)) for part in text.split(",")]
     except (ValueError, OverflowError):
-        found = [0]
-    if min(found) < 1:
+        numbers = [0]
+    if min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of rows, such as 1e7,1e8,1e9")
-    return found
+    return numbers
 
 
 if __name__ == "__main__":

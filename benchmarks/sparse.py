@@ -138,7 +138,7 @@ def rows(effort: SparseEffort, folder: Path) -> Iterator[list[str]]:
     say(f"{shape}: ours")
     runs = [apart(ours, file, 1) for _ in range(effort.runs)]
     mine = runs[0]
-    seconds = statistics.median(each.seconds for each in runs)
+    seconds = statistics.median(run.seconds for run in runs)
     yield _row(shape, "to their end", mine, seconds, their.seconds, mine.objective[-1] / their.objective[-1])
 
     shape = _saved(file, effort.counted, effort.steps)
@@ -147,13 +147,13 @@ def rows(effort: SparseEffort, folder: Path) -> Iterator[list[str]]:
     say(f"{shape}: scikit-learn, {effort.iterations} iterations")
     one, more = (apart(theirs, file, iterations) for iterations in (1, effort.iterations))
     took = len(more.objective)
-    each = (more.seconds - one.seconds) / (took - 1)
+    per_iteration = (more.seconds - one.seconds) / (took - 1)
     yield _row(
         shape,
-        f"by iterations: {took} timed, {each:.3g} s each",
+        f"by iterations: {took} timed, {per_iteration:.3g} s each",
         mine,
         mine.seconds,
-        one.seconds + each * (len(mine.objective) - 1),
+        one.seconds + per_iteration * (len(mine.objective) - 1),
         mine.objective[took - 1] / more.objective[-1],
     )
 
@@ -214,7 +214,7 @@ def section(effort: SparseEffort, folder: Path, command: str, pinned: bool) -> s
     )
     facts = [
         *machine.facts(folder),
-        ("Libraries", ", ".join(f"{each} {version(each)}" for each in ("scikit-learn", "scipy"))),
+        ("Libraries", ", ".join(f"{package} {version(package)}" for package in ("scikit-learn", "scipy"))),
         ("Threads", "one where both run" + ("; the whole run kept to two cores" if pinned else "")),
         ("Command", f"`{command}`"),
         ("Data", data),

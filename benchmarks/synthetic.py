@@ -165,10 +165,10 @@ def _zipf_tokens(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def _tokens_of_share(ids: np.ndarray) -> tuple[int, int]:
     """The token nearest to one in a hundred of the ids, and the one from which on they are nearest to thirty."""
-    there, counts = np.unique(ids, return_counts=True)
+    present, counts = np.unique(ids, return_counts=True)
     shares = counts / len(ids)
     from_here = np.cumsum(shares[::-1])[::-1]
-    return int(there[np.abs(shares - 0.01).argmin()]), int(there[np.abs(from_here - 0.3).argmin()])
+    return int(present[np.abs(shares - 0.01).argmin()]), int(present[np.abs(from_here - 0.3).argmin()])
 
 
 def dataset_of(ids: np.ndarray) -> NewDataset:

@@ -54,8 +54,8 @@ class Format:
 
 
 OWN = {
-    each.name: each
-    for each in (
+    form.name: form
+    for form in (
         Format("parquet", (".parquet", ".pq")),
         Format("csv", (".csv", ".tsv")),
         Format("jsonl", (".jsonl", ".ndjson")),
@@ -72,30 +72,30 @@ def names() -> list[str]:
     return [*OWN, *(plugin.name for plugin in plugins("importers") if plugin.name not in OWN)]
 
 
-def format_of(path: Path, asked: str = "auto") -> Format:
+def format_of(path: Path, name: str = "auto") -> Format:
     """The format of a file: the one asked for, or by the file's name where that is "auto".
 
     Raises `BadSource` for a file that cannot be read so, `TrajstoreError` for a format that there is not, and
     `PluginError` for one that cannot be used.
     """
-    if asked not in ("auto", *OWN) and asked not in (known := names()):
-        raise TrajstoreError(f"{as_given('format', asked)}: there is auto, {', '.join(known)}.")
+    if name not in ("auto", *OWN) and name not in (known := names()):
+        raise TrajstoreError(f"{as_given('format', name)}: there is auto, {', '.join(known)}.")
     if path.is_dir():
         raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
     if not path.is_file():
         raise BadSource(f"There is no file {path}.")
-    if asked not in ("auto", *OWN):
-        return _imported(find("importers", asked))
+    if name not in ("auto", *OWN):
+        return _imported(find("importers", name))
     named = _own_by_name(path)
     broken: list[PluginError] = []
-    if asked == "auto" and named is None:
+    if name == "auto" and named is None:
         foreign, broken = _foreign_by_name(path)
         if foreign is not None:
             return foreign
     if packed := _compressed(path):
         raise BadSource(f"{path} is {packed}")
-    if asked != "auto":
-        return OWN[asked]
+    if name != "auto":
+        return OWN[name]
     if named is None:
         endings = (ending for own in OWN.values() for ending in own.suffixes)
         raise BadSource(

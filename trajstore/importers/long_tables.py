@@ -192,9 +192,9 @@ def _nothing_taken(path: Path, others: dict[str, set[object]], request: IngestRe
     if not others:
         return f"{path} has no rows."
     name, seen = next(iter(others.items()))
-    asked = {"dataset": request.dataset, "model": request.model, "step": listed(request.steps or ())}[name]
+    wanted = {"dataset": request.dataset, "model": request.model, "step": listed(request.steps or ())}[name]
     theirs = next((theirs for theirs, ours in (request.columns or {}).items() if ours == name), name)
     return (
-        f"{path} has no row of {name} {asked}; there it says: {listed(sorted(map(str, seen)))}. If these are the same, "
-        f"leave that column unread: {option('columns', {theirs: ''})}"
+        f"{path} has no row of {name} {wanted}; there it says: {listed(sorted(map(str, seen)))}. If these are the "
+        f"same, leave that column unread: {option('columns', {theirs: ''})}"
     )

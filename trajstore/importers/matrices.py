@@ -188,10 +188,10 @@ def _labelled_columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumn
         raise BadSource(f"{path} has labels for {frame.height} columns; the matrix has {count}.")
     name, frame = sites.dataset.name, frame.with_row_index("column")
     if "dataset" in frame.columns:
-        there = frame["dataset"].unique(maintain_order=True).to_list()
+        names = frame["dataset"].unique(maintain_order=True).to_list()
         frame = frame.filter(dataset=name)
         if not frame.height:
-            raise BadSource(f"{path} has no column of the dataset {name}; they are of: {listed(there)}.")
+            raise BadSource(f"{path} has no column of the dataset {name}; they are of: {listed(names)}.")
     column, context, position = (
         frame[label].cast(pl.Int64).fill_null(-1).to_numpy() for label in ("column", "context", "position")
     )

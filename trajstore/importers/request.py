@@ -123,13 +123,13 @@ def choose_columns(path: Path, names: Sequence[str], request: IngestRequest) -> 
             )
     for name in needed(request):
         if name not in chosen:
-            given = {
+            alternative = {
                 "model": f", or give {option('model', 'M')}",
                 "step": f", or give one {option('step', 'S')}",
             }.get(name, "")
             raise BadSource(
                 f"{path} has no column {name!r}; its columns are: {listed(names)}. Name the one that holds it: "
-                f"{option('columns', {'THEIRS': name})}{given}"
+                f"{option('columns', {'THEIRS': name})}{alternative}"
             )
     return chosen
 

@@ -81,7 +81,7 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
             sound[name] = dataset
             problems += _missing_digests(dataset.folder.glob("*.parquet"), session.path)
     strange = {problem.path for problem in foreign}
-    problems = foreign + [each for each in problems[len(foreign) :] if each.path not in strange]
+    problems = foreign + [problem for problem in problems[len(foreign) :] if problem.path not in strange]
     paths = [
         path
         for path in session.path.glob("losses/*/*/*/slice.parquet")
@@ -163,16 +163,16 @@ def _foreign(root: Path) -> Iterator[StoreProblem]:
 def _definition_problems(session: Session) -> Iterator[StoreProblem]:
     """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        there = catalog_check.there(session.path)
+        present = catalog_check.catalog_texts(session.path)
     except DamagedFile as error:
         yield StoreProblem(CATALOG, error.reason, _REBUILD)
         return
     try:
-        meant = catalog_check.meant(session.path)
+        meant = catalog_check.expected_texts(session.path)
     except TrajstoreError as error:
         yield StoreProblem("groups", str(error), "mend or remove that file")
         return
-    for path, what in catalog_check.differences(there, meant):
+    for path, what in catalog_check.differences(present, meant):
         yield StoreProblem(path, what, _REBUILD)
     for name in group_files.announced(session.path):
         what = "putting it in place was cut short, so the group is as before"
@@ -246,9 +246,9 @@ def _table_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
         own = group_files.own(session.path)
     except DamagedFile:  # named among the definitions
         return
-    there = {path.stem for path in session.path.glob("groups/*.parquet")}
+    files = {path.stem for path in session.path.glob("groups/*.parquet")}
     tables = {name for name, group in own.items() if group.is_table}
-    for name in sorted(there | tables):
+    for name in sorted(files | tables):
         path = f"groups/{name}.parquet"
         if name not in tables:
             yield StoreProblem(
@@ -256,7 +256,7 @@ def _table_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
                 "it is the table of no group",
                 f"trajstore group drop {name}" if name not in own else "remove it",
             )
-        elif name not in there:
+        elif name not in files:
             yield StoreProblem(path, "it is not there", _AGAIN)
         elif (what := group_tables.table_problem(session.path, name, deep=deep)) is not None:
             yield StoreProblem(path, what, _AGAIN)

@@ -93,7 +93,7 @@ def _move(root: Path, source: Path, target: Path) -> None:
     except OSError:
         if not target.exists():
             raise
-        for path in sorted(each for each in source.rglob("*") if each.is_file()):
+        for path in sorted(file for file in source.rglob("*") if file.is_file()):
             place = target / path.relative_to(source)
             layout.make_folders(layout.unlinked(place.parent), root)
             with contextlib.suppress(FileExistsError):

@@ -96,7 +96,7 @@ def names(query: str) -> QueryNames:
             relations.add(f"{schema}.{table}".lower() if schema and schema != "main" else table.lower())
         if "function_name" in node:
             functions.add(str(node["function_name"]).lower())
-        ctes |= {str(each["key"]).lower() for each in (node.get("cte_map") or {}).get("map", [])}
+        ctes |= {str(entry["key"]).lower() for entry in (node.get("cte_map") or {}).get("map", [])}
     return QueryNames(frozenset(relations - ctes), frozenset(functions), not tree["error"])
 
 

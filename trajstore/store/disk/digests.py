@@ -49,8 +49,8 @@ def _in_parquet(data: bytes) -> int | None:
 
 def _in_text(pattern: re.Pattern[bytes]) -> Callable[[bytes], int | None]:
     def place(data: bytes) -> int | None:
-        found = pattern.search(data)
-        return found.start(1) if found else None
+        match = pattern.search(data)
+        return match.start(1) if match else None
 
     return place
 

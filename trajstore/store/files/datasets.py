@@ -388,20 +388,20 @@ def add_digests(root: Path, name: str) -> None:
 
 def _files(folder: Path) -> tuple[tuple[int, int, int], ...]:
     """Inode, size and time of change (ns) of a dataset's files that are there."""
-    found = []
+    states = []
     for name in ("tokens.parquet", "contexts.parquet"):
         with contextlib.suppress(FileNotFoundError):
             facts = (folder / name).stat(follow_symlinks=False)
-            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
-    return tuple(found)
+            states.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(states)
 
 
 def names(root: Path) -> list[str]:
     """Datasets of the store, sorted."""
-    found = (
+    folders = (
         path.parent.name.removeprefix("dataset=") for path in root.glob("tokens/dataset=*/tokens.parquet")
     )
-    return sorted(filter(is_name, found))
+    return sorted(filter(is_name, folders))
 
 
 def _tokens_file(new: NewDataset) -> bytes:

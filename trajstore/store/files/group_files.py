@@ -72,18 +72,18 @@ def announced(root: Path) -> list[str]:
 
 def signature(root: Path) -> frozenset[tuple[str, int, int]]:
     """Return (name, inode, time of change) of each group file, which tell one state of them from another."""
-    found = set()
+    states = set()
     with contextlib.suppress(FileNotFoundError), os.scandir(root / "groups") as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # another job has dropped it
                 time = entry.stat(follow_symlinks=False).st_mtime_ns
-                found.add((entry.name, entry.inode(), time))
-    return frozenset(found)
+                states.add((entry.name, entry.inode(), time))
+    return frozenset(states)
 
 
 def own(root: Path) -> dict[str, Definition]:
     """The store's own groups, by name, read from their files; raises `DamagedFile`."""
-    found = {}
+    definitions = {}
     for path in sorted((root / "groups").glob("*.sql")):
         if not GROUP_NAME.fullmatch(path.stem):
             continue  # check names it
@@ -96,5 +96,5 @@ def own(root: Path) -> dict[str, Definition]:
                 path, f"it cannot be read as text ({describe_file_error(error)})", "Mend or remove it"
             ) from error
         description, sql = parse(text)
-        found[path.stem] = Definition(path.stem, sql, description)
-    return found
+        definitions[path.stem] = Definition(path.stem, sql, description)
+    return definitions

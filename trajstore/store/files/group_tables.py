@@ -94,10 +94,10 @@ def path_of(root: Path, name: str) -> Path:
     return layout.group_path(root, name).with_suffix(".parquet")
 
 
-def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+def hash_sites(sites: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """`sha256:…` over each dataset's name, its number of sites, its contexts and its positions, by name."""
     digest = hashlib.sha256()
-    for name, (context, position) in sorted(found.items()):
+    for name, (context, position) in sorted(sites.items()):
         digest.update(f"{name}\0{len(context)}\0".encode())
         digest.update(context.astype("<i4").tobytes())
         digest.update(position.astype("<i4").tobytes())
@@ -107,18 +107,18 @@ def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
 def encode_table(
     name: str,
     description: str,
-    found: list[GroupSites],
+    sites: list[GroupSites],
     code: Code | None = None,
     *,
     every_dataset: bool = False,
 ) -> tuple[TableFacts, memoryview]:
     """A group's table: what its footer says, and its bytes."""
-    ordered = sorted(found, key=lambda each: each.dataset.name)
+    ordered = sorted(sites, key=lambda part: part.dataset.name)
     parts = {
-        each.dataset.name: SitesFacts(
-            each.dataset.tokens_sha256, each.dataset.files_sha256, len(each.context)
+        part.dataset.name: SitesFacts(
+            part.dataset.tokens_sha256, part.dataset.files_sha256, len(part.context)
         )
-        for each in ordered
+        for part in ordered
     }
     made = TableFacts(
         description,
@@ -126,19 +126,19 @@ def encode_table(
         code,
         every_dataset,
         parts,
-        hash_sites({each.dataset.name: (each.context, each.position) for each in ordered}),
+        hash_sites({part.dataset.name: (part.context, part.position) for part in ordered}),
     )
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
     ) as writer:
-        for each in ordered:  # a row group a dataset, so that a reader of one skips the others
-            n = len(each.context)
+        for part in ordered:  # a row group a dataset, so that a reader of one skips the others
+            n = len(part.context)
             columns = [
-                pa.repeat(each.dataset.name, n),
-                pa.array(each.context, pa.int32()),
-                pa.array(each.position, pa.int32()),
-                pa.repeat(each.dataset.tokens_sha256, n),
+                pa.repeat(part.dataset.name, n),
+                pa.array(part.context, pa.int32()),
+                pa.array(part.position, pa.int32()),
+                pa.repeat(part.dataset.tokens_sha256, n),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
         facts = {"format": FORMAT, "group": name, **asdict(made)}
@@ -203,13 +203,13 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     context, position = numbers(table["context"]), numbers(table["position"])
     ends = np.cumsum([part.sites for part in made.parts.values()], dtype=np.int64)
     # The rows lie in the order of the parts, which are sorted by name.
-    found = {
+    by_dataset = {
         dataset: (context[end - part.sites : end], position[end - part.sites : end])
         for (dataset, part), end in zip(made.parts.items(), ends, strict=True)
     }
-    if hash_sites(found) != made.sites_sha256:
+    if hash_sites(by_dataset) != made.sites_sha256:
         raise DamagedFile(path, "its sites are not those its footer speaks of", _AGAIN)
-    return found
+    return by_dataset
 
 
 def table_problem(root: Path, name: str, *, deep: bool) -> str | None:

@@ -47,16 +47,18 @@ def refresh(
     assert made.code is not None
     changed, added = group_tables.changed(made, datasets), group_tables.added(made, datasets)
     run, code = python_functions.load_function(made.code.function)
-    kept = [each for each in made.parts if each in datasets and each not in changed]
+    kept = [dataset for dataset in made.parts if dataset in datasets and dataset not in changed]
     if code.module_sha256 != made.code.module_sha256:
         changed, kept = [*changed, *kept], []
     if not changed and not added:
         return False
-    found = python_functions.find_sites(run, name, [datasets[each] for each in (*changed, *added)], progress)
+    sites = python_functions.find_sites(
+        run, name, [datasets[dataset] for dataset in (*changed, *added)], progress
+    )
     if kept:
         before = group_tables.sites(root, name)
-        found += [GroupSites(datasets[each], *before[each]) for each in kept]
-    fresh = group_tables.encode_table(name, made.description, found, code, every_dataset=made.every_dataset)
+        sites += [GroupSites(datasets[dataset], *before[dataset]) for dataset in kept]
+    fresh = group_tables.encode_table(name, made.description, sites, code, every_dataset=made.every_dataset)
     writes.change_table(root, name, made, GroupTable(*fresh))
     return True
 

@@ -42,16 +42,16 @@ class Units:
         They do where contexts are made of problems, by category, and where several are of one document. A
         dataset that is all of one category or document has its contexts as units.
         """
-        told = dataset.belonging
-        problems = told["shot"].is_not_null().all() and told["category"].is_not_null().all()
+        facts = dataset.belonging
+        problems = facts["shot"].is_not_null().all() and facts["category"].is_not_null().all()
         kind = "category" if problems else "document"
         # A context of no known document is one of its own.
         alone = pl.format("\0{}", pl.int_range(pl.len()))
-        ranks = told.select(pl.col(kind).fill_null(alone).rank("dense")).to_series()
+        ranks = facts.select(pl.col(kind).fill_null(alone).rank("dense")).to_series()
         numbers = ranks.to_numpy().astype(np.int64) - 1
-        if 1 < (count := int(numbers.max()) + 1) < told.height:
+        if 1 < (count := int(numbers.max()) + 1) < facts.height:
             return cls(kind, numbers)
-        return cls("category" if problems and count > 1 else "context", np.arange(told.height))
+        return cls("category" if problems and count > 1 else "context", np.arange(facts.height))
 
     @property
     def count(self) -> int:

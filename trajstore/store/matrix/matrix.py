@@ -250,15 +250,15 @@ def _jobs(
 
 def _incomplete(partial: Sequence[SliceRead]) -> list[tuple[str, str, int, str]]:
     """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns."""
-    found = []
+    rows = []
     for job in sorted(partial, key=lambda job: (job.first, job.row)):
         losses = slices.read_losses(job.path, job.sites.dataset)
         context, _ = job.sites.dataset.loss_keys
         wanted = slice(None) if job.sites.take is None else job.sites.take[job.sites.take >= 0]
         lacking = np.unique(context[wanted][np.isnan(losses[wanted])])
         if len(lacking):
-            found.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
-    return found
+            rows.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
+    return rows
 
 
 def run_threads(
