@@ -34,13 +34,11 @@ class _Many:
 
     @property
     def losses(self) -> np.ndarray:
-        """Of the slice."""
         row: np.ndarray = self.family.losses[self.family.size.labels.index(self.step)]
         return row
 
     @property
     def where(self) -> str:
-        """The slice, as a condition in SQL."""
         return f"model = {quoted(self.model)} AND dataset = {quoted(DATASET)} AND step = {self.step}"
 
 

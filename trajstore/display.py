@@ -137,7 +137,6 @@ def _field(name: str, value: Any) -> str:
 
 
 def _table(frame: Any) -> str:
-    """Rows as HTML."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in frame.columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in row) + "</tr>"

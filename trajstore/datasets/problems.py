@@ -227,7 +227,6 @@ class _ProblemFile:
         return cls(path, ends)
 
     def __len__(self) -> int:
-        """Problems."""
         return len(self.ends) // 2
 
     def problem(self, category: str, number: int) -> Problem:

@@ -59,7 +59,6 @@ class _Segment:
     """Index of the answer's first token."""
 
     def labels(self) -> pl.DataFrame:
-        """item, item_position and role of each token."""
         n = len(self.ids)
         roles = ["question"] * self.answer + ["answer"] * (n - self.answer)
         columns: dict[str, object] = {"item": [self.item] * n, "item_position": range(n), "role": roles}
@@ -144,13 +143,11 @@ def _no_line_breaks(tokenizer: PreTrainedTokenizerBase) -> BadDataset:
 
 
 def _joined(run: Sequence[_Segment], separator: _Segment) -> list[_Segment]:
-    """Problems with separators between them."""
     joined = [part for problem in run for part in (separator, problem)]
     return joined[1:]
 
 
 def _cut(parts: Sequence[_Segment], length: int) -> list[_Segment]:
-    """The first `length` tokens."""
     kept = []
     for part in parts:
         if length > 0:

@@ -120,7 +120,6 @@ def _stretches(text: str, before: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _language(stretch: str, letters: int) -> str | None:
-    """The language of a stretch with so many letters, if it can be told."""
     if letters < LETTERS * sum(map(len, stretch.split())):
         return None
     probabilities: Counter[str] = Counter()

@@ -161,7 +161,6 @@ class _Ingest:
                 self._fail(str(path), str(error).removeprefix(f"{path} "))
 
     def publish(self, tables: LongFiles) -> None:
-        """Publish the slices of the tables."""
         if len(tables):
             self.progress.start("storing", len(tables), "slices")
             for incoming in tables.slices():
@@ -169,7 +168,6 @@ class _Ingest:
                 self.progress.advance(1, f"{incoming.model} at step {incoming.step}")
 
     def take(self, incoming: IncomingSlice) -> None:
-        """Publish a slice, or note why not."""
         name = self.request.dataset
         try:
             if incoming.values is None or incoming.model is None or incoming.step is None:

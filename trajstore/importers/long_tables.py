@@ -70,7 +70,6 @@ class LongFiles:
             yield IncomingSlice(*key, self._sources(records), values, problem)
 
     def __len__(self) -> int:
-        """Slices met so far."""
         return len(self._keys)
 
     def close(self) -> None:
@@ -131,7 +130,6 @@ class LongFiles:
                 self._spill.add(key, records[inside[kept[inside]]])
 
     def _problem(self, key: Key, records: np.ndarray) -> str:
-        """Why a slice cannot be taken, or nothing."""
         if key in self._problems:
             first, count = self._problems[key]
             return first if count == 1 else f"{first}; {count - 1} more rows are wrong"
@@ -178,7 +176,6 @@ def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def _groups(of: np.ndarray, count: int) -> list[np.ndarray]:
-    """For each of `count` groups its members, in order."""
     if count == 1:
         return [np.arange(len(of))]
     order = np.argsort(

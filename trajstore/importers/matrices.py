@@ -223,7 +223,6 @@ def _labelled_columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumn
 def _array_rows(
     path: Path, kind: str, root: Path, request: IngestRequest
 ) -> Iterator[tuple[Label, np.ndarray]]:
-    """The rows of a .npy or .npz with their labels."""
     with _readable(path, kind):
         with np.errstate(over="ignore"):  # of shapes that no file can hold, which are refused
             array, own = _mapped(path, kind, root)
@@ -266,13 +265,11 @@ def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[tuple[s
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """A small array of a .npz."""
     with archive.open(f"{name}.npy") as packed:
         return np.lib.format.read_array(packed, allow_pickle=False)
 
 
 def _map(path: Path, file: IO[bytes]) -> np.ndarray:
-    """The array in an open .npy file, mapped."""
     file.seek(0)
     one = np.lib.format.read_magic(file) == (1, 0)
     shape, fortran, dtype = (
@@ -308,7 +305,6 @@ def _row_labels(
 
 
 def _list_rows(path: Path, kind: str, request: IngestRequest) -> Iterator[tuple[Label, np.ndarray]]:
-    """The rows of a Parquet or Arrow file with model, step and a list of losses."""
     names = _schema(path, kind).names
     if "step" not in names:
         raise BadSource(f"{path} has no column 'step'; its columns are: {listed(names)}.")

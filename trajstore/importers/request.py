@@ -37,7 +37,6 @@ class IngestRequest:
     """A model of the files whose rows are taken as those of `model`."""
 
     def __post_init__(self) -> None:
-        """Refuse unknown columns, units and dtypes."""
         for theirs, ours in (self.columns or {}).items():
             if ours and ours not in LONG:
                 raise TrajstoreError(

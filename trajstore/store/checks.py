@@ -118,12 +118,10 @@ def quarantine(session: Session, problems: Iterable[StoreProblem]) -> list[Path]
 
 
 def _dataset_of(path: Path) -> str:
-    """The dataset of a slice."""
     return path.parts[-3].removeprefix("dataset=")
 
 
 def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> str | None:
-    """Return the fault of a slice, or None."""
     name = _dataset_of(path)
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
@@ -180,7 +178,6 @@ def _definition_problems(session: Session) -> Iterator[StoreProblem]:
 
 
 def _model_problems(session: Session) -> Iterator[StoreProblem]:
-    """Facts that cannot be read."""
     for name in coverage.model_names(session.path):
         try:
             facts = models.read_model(session.path, name)
@@ -212,26 +209,22 @@ def _text_problem(path: Path, root: Path) -> Iterator[StoreProblem]:
 
 
 def _missing_digests(paths: Iterable[Path], root: Path) -> Iterator[StoreProblem]:
-    """Files without a digest."""
     for path in sorted(paths):
         if not digests.has_digest(path):
             yield StoreProblem(_inside(root, path), digests.MISSING, _SEAL)
 
 
 def _inside(root: Path, path: Path) -> str:
-    """A path as it is in the store."""
     return str(path.relative_to(root))
 
 
 def _measure_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
-    """Files of measures that are not as they were written."""
     for path in sorted(session.path.glob("measures/*/*/*.parquet")):
         if (what := measures.measures_problem(path, deep=deep)) is not None:
             yield StoreProblem(str(path.relative_to(session.path)), what, _MEASURE)
 
 
 def _finding_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
-    """Tables of findings that are not as they were written, or are not there."""
     for folder in findings.folders(session.path):
         for name in findings.missing(folder):
             yield StoreProblem(_inside(session.path, folder / name), "it is not there", _FIND)

@@ -123,7 +123,6 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
 
 
 def _slices(root: Path, model: str) -> Iterator[Path]:
-    """The files of a model's slices."""
     for path in sorted(layout.losses_path(root, model).glob("*/*/slice.parquet")):
         if strays.why(str(path.relative_to(root))) is None:
             yield path

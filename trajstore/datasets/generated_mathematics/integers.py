@@ -35,7 +35,6 @@ _PLACES = (
 
 
 def _plain(rng: Random, ask: Asked, *values: int) -> Text:
-    """The question with the numbers themselves."""
     return ask(rng, [str(value) for value in values], values)
 
 

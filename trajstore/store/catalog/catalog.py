@@ -215,7 +215,6 @@ _BUSY = ("Could not set lock on file", "Unique file handle conflict")
 
 
 def _unattached(path: Path, mode: str, error: duckdb.Error) -> StoreUnusable | DamagedFile:
-    """Return the error of a catalog that cannot be attached."""
     reason = str(error).splitlines()[0]
     if not os.access(path, os.R_OK):
         return StoreUnusable(f"{path} cannot be read here. DuckDB says: {reason}")

@@ -136,7 +136,6 @@ class Foundations:
         return name if schema == "groups" and name in self.definitions else ""
 
     def _next(self, key: str) -> Iterator[str]:
-        """The keys of what a definition names."""
         query = self._query(key)
         if (
             query is None
@@ -188,13 +187,11 @@ def ordered(groups: Iterable[Definition]) -> list[Definition]:
 
 
 def _named_groups(group: Definition, names: Set[str]) -> set[str]:
-    """Return the names that a definition names as groups.NAME."""
     named = (relation.partition(".") for relation in parse_trees.names(group.sql).relations)
     return {name for schema, _, name in named if schema == "groups"} & names
 
 
 def _circle(names: Sequence[str], needed: Mapping[str, set[str]]) -> GroupError:
-    """The error of groups among which none can be made first."""
     name, way = names[0], [""]
     while name not in way:
         way.append(name)
@@ -209,7 +206,6 @@ def _circle(names: Sequence[str], needed: Mapping[str, set[str]]) -> GroupError:
 
 @cache
 def _macros() -> dict[str, str]:
-    """The query of each macro that comes with trajstore."""
     queries = {}
     for file in sqlfiles.load("macros"):
         match = _MACRO.search(file.body)
@@ -220,7 +216,6 @@ def _macros() -> dict[str, str]:
 
 @cache
 def _views() -> dict[str, str]:
-    """The query of each view that comes with trajstore."""
     queries = {}
     for file in sqlfiles.load("views"):
         for match in _VIEW.finditer(file.body):

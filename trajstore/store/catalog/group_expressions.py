@@ -80,7 +80,6 @@ class _Reader:
     calls: list[str] = field(default_factory=list)
 
     def whole(self) -> str:
-        """The query of the whole text."""
         sql = self._operation()
         if self._sign():
             raise self._unreadable()

@@ -203,14 +203,12 @@ _Function = tuple[str, str, str, str, str | None]
 
 
 def _macros(functions: list[_Function]) -> Iterator[tuple[str, str, str]]:
-    """("macro", name, query) of each."""
     for database, schema, name, kind, text in functions:
         if database not in _DUCKDBS:
             yield "macro", f"{schema}.{name}", f"SELECT {text}" if kind == "macro" else text or ""
 
 
 def _triggers(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
-    """("trigger", name, statement) of each."""
     try:
         triggers = connection.execute(
             "SELECT schema_name, trigger_name, sql FROM system.main.duckdb_triggers()"

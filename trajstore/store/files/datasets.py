@@ -100,7 +100,6 @@ class NewDataset:
     for the context, the position and no role."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a dataset."""
         if not self.ids:
             raise BadDataset("A dataset needs one context at least.")
         for number, (ids, texts) in enumerate(zip(self.ids, self.texts, strict=True)):
@@ -405,7 +404,6 @@ def names(root: Path) -> list[str]:
 
 
 def _tokens_file(new: NewDataset) -> bytes:
-    """The bytes of tokens.parquet."""
     lengths = np.array([len(ids) for ids in new.ids])
     context = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
@@ -435,7 +433,6 @@ def _tokens_file(new: NewDataset) -> bytes:
 
 
 def _contexts_file(new: NewDataset) -> bytes:
-    """The bytes of contexts.parquet."""
     frame = new.contexts.select(
         pl.Series("context", range(len(new.ids)), dtype=pl.Int32),
         pl.Series("n_tokens", [len(ids) for ids in new.ids], dtype=pl.Int32),

@@ -301,7 +301,6 @@ def _footer(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """A table's rows; raises `DamagedFile`."""
     _footer(path, schema)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -126,7 +126,6 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
 
 
 def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryview:
-    """The bytes of a file of measures."""
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
@@ -176,7 +175,6 @@ def frame(
 
 
 def _read(path: Path) -> pa.Table:
-    """The rows of a file; raises `DamagedFile`."""
     try:
         with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
             _check_facts(path, file)

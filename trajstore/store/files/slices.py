@@ -271,7 +271,6 @@ def _sites(path: Path, file: pq.ParquetFile, dataset: Dataset, *, partial: bool)
 
 
 def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
-    """A column of a slice; raises `DamagedFile`."""
     try:
         return numbers(file.read(columns=[name], use_threads=False).column(0))
     except (OSError, pa.ArrowException) as error:

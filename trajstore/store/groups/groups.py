@@ -328,7 +328,6 @@ class Groups:
         return expression.definition
 
     def _current(self, name: str) -> Definition:
-        """The same for a group by its name."""
         self._session.follow_groups()
         definition = self.definition(name)
         if not self._has_view(name):
@@ -371,7 +370,6 @@ class Groups:
         every: bool,
         replace: bool,
     ) -> Group:
-        """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
         table = GroupTable(
             *group_tables.encode_table(name, new.description, sites, code, every_dataset=every)
@@ -406,12 +404,10 @@ class Groups:
         return self._has_view(name)
 
     def _has_view(self, name: str) -> bool:
-        """Return whether the session has a view for the group."""
         query = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
         return bool(self._session.sql(query).fetchall())
 
     def _user_definitions(self, name: str) -> builtins.list[Definition]:
-        """The definitions of the groups that stand on one."""
         own = group_files.own(self._session.path)
         return [own[user] for user in trial.users(self._session.path, name)]
 
@@ -420,7 +416,6 @@ class Groups:
     def _describe(
         self, name: str, foundations: Foundations, counted: Counted, users: Sequence[str] = ()
     ) -> Group:
-        """One group, described."""
         definition, made = foundations.definitions[name], None
         problem = counted.problem
         try:
@@ -460,7 +455,6 @@ class Groups:
     # tables
 
     def _made(self, name: str) -> TableFacts:
-        """Return how a group's table was made; raises `DamagedFile`."""
         return group_tables.read_table(self._session.path, name)
 
     def _table(self, name: str) -> TableFacts | None:
@@ -469,7 +463,6 @@ class Groups:
         return self._made(name) if definition is not None and definition.is_table else None
 
     def _tables_under(self, name: str) -> builtins.list[str]:
-        """The tables that a group stands on."""
         return self._foundations().tables_under(name)
 
     def _foundations(self) -> Foundations:

@@ -103,7 +103,6 @@ def find_sites(
 
 
 def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> GroupSites:
-    """The sites in one dataset."""
     contexts, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for context, frame in _frames(dataset):
         try:
@@ -249,7 +248,6 @@ def _code(source: Source, name: str) -> Code:
 
 
 def _statements(source: Source) -> list[ast.stmt]:
-    """The statements of a module's file; raises `GroupError`."""
     try:
         return ast.parse(source.text).body
     except (SyntaxError, ValueError) as error:

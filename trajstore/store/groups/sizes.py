@@ -81,7 +81,6 @@ def count(
 
 
 def _count(session: Session, name: str, datasets: Sequence[str] | None) -> Sizes:
-    """The sizes of a group in these datasets, or in all."""
     only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
     ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:

@@ -138,6 +138,5 @@ class SliceBlocks:
 
 
 def _piece(sites: Sites, first: int, end: int) -> Sites:
-    """Some of the sites, by their numbers."""
     take = np.arange(first, end) if sites.take is None else sites.take[first:end]
     return Sites(sites.dataset, sites.tokens[first:end], take)

@@ -136,6 +136,5 @@ class _GroupSums:
         )
 
     def add(self, row: int, losses: np.ndarray) -> None:
-        """Add up a slice's losses."""
         own = losses if self.within is None else losses[self.within]
         np.add.reduceat(own, self.starts, dtype=np.float64, out=self.sums[row])

@@ -40,7 +40,6 @@ class LossMatrix(Brief):
     item, item (Int64), item_position (Int32), token, text, role (String)."""
 
     def __post_init__(self) -> None:
-        """Labels fit the values."""
         if self.values.shape != (self.rows.height, self.columns.height):
             raise ValueError(
                 f"{self.values.shape} values, {self.rows.height} rows, {self.columns.height} columns"

@@ -83,7 +83,6 @@ def log_steps(steps: Sequence[int]) -> list[int]:
 
 
 def _one(part: str, lookup: _StepLookup) -> list[int]:
-    """The steps of one part between commas."""
     steps = lookup.steps
     if part in ("all", "last", "log"):
         if not steps:

@@ -135,7 +135,6 @@ def _align(parameter: Parameter, value: Value) -> str:
 
 
 def _number(parameter: Parameter, value: Value) -> int | float:
-    """A number, whole where the parameter is."""
     try:
         return int(str(value)) if parameter.kind == "integer" else float(str(value))
     except ValueError:

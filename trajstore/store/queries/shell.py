@@ -81,7 +81,6 @@ def _session(root: Path, folder: Path, places: Sequence[Path]) -> duckdb.DuckDBP
 
 
 def _start(root: Path, folder: Path, places: Sequence[Path], terminal: bool) -> str:
-    """The commands that come before the user's."""
     allowed = ", ".join(quoted(str(place)) for place in (root, *places))
     return "\n".join(
         [
