@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trajstore.errors import BadMeasures, StoreUnusable, describe_error
 from trajstore.forward.losses import token_scores
+from trajstore.forward.workspace import Workspace
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.scoring.backfill import add_columns
@@ -37,6 +38,7 @@ class Publisher:
         """`tokenizer` is the name of the one beside the weights; None where there is none."""
         self._store, self._plan, self._tokenizer, self._progress = store, plan, tokenizer, progress
         self._has_facts = False
+        self._workspace = Workspace()
 
     def facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
         """Return the model's own facts; raises `ModelMismatch` where they do not agree with those in the store."""
@@ -145,6 +147,7 @@ class Publisher:
             columns=settings.pass_columns,
             batch_tokens=settings.batch_tokens,
             vocabulary=settings.vocabulary(dataset.tokenizer.size),
+            workspace=self._workspace,
             progress=self._progress,
         )
 
