@@ -423,6 +423,14 @@ class NotAligned(TrajstoreError):
         )
 
 
+class UnknownStructure(TrajstoreError):
+    """A model whose blocks, attention or heads cannot be told from its modules."""
+
+
+class NotMeasurable(TrajstoreError):
+    """A measure that a model or its contexts do not have."""
+
+
 class UnfitContext(TrajstoreError):
     """A context that the model cannot score: too short, too long, or with ids that it does not have."""
 

@@ -81,16 +81,21 @@ def _alike(lengths: Sequence[int]) -> int:
 
 
 def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
-    """Do the work; False where memory ran out, whatever the device calls that."""
+    """Do the work; False where memory ran out."""
     try:
         work(batch)
-    except (torch.OutOfMemoryError, MemoryError):
-        return False
-    except RuntimeError as error:
-        if any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+    except (RuntimeError, MemoryError) as error:
+        if ran_out_of_memory(error):
             return False
         raise
     return True
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out, whatever the device calls that."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def _free(device: torch.device) -> None:
