@@ -51,10 +51,10 @@ def folder(name: str) -> Path:
 def load(kind: str) -> tuple[SqlFile, ...]:
     """The files of `sql/KIND` (views, macros, groups), by name; `migrations` gives the numbered ones."""
     base = folder("migrations") if kind == "migrations" else folder("sql") / kind
-    files = []
+    found = []
     for path in sorted(base.glob("*.sql")):
         text = path.read_bytes().decode()
-        files.append(SqlFile(path.stem, split_header(text)[0], text))
-    if not files:
+        found.append(SqlFile(path.stem, split_header(text)[0], text))
+    if not found:
         raise FileNotFoundError(f"no SQL files in {base}: the installation is incomplete")
-    return tuple(files)
+    return tuple(found)

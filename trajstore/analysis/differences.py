@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.arguments import defaults
 from trajstore.errors import BadOption
 
-LEAST = defaults.LEAST
+LEAST = 0.1
 """Losses below this, in nats, count as this where a difference is divided by them."""
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import option
 from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
@@ -46,7 +45,7 @@ def problem_dataset(
     *,
     path: str | Path | None = None,
     problems: int | None = None,
-    length: int = defaults.LENGTH,
+    length: int = 512,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewDataset:
@@ -227,6 +226,7 @@ class _ProblemFile:
         return cls(path, ends)
 
     def __len__(self) -> int:
+        """Problems."""
         return len(self.ends) // 2
 
     def problem(self, category: str, number: int) -> Problem:

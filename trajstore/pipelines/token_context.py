@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.arguments import defaults
 from trajstore.arguments.choices import Align
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
@@ -43,9 +42,9 @@ class Examples(Brief):
 def examples(
     store: Store,
     group: str,
-    n: int = defaults.EXAMPLES,
+    n: int = 10,
     datasets: str | Sequence[str] | None = None,
-    width: int = defaults.EXAMPLE_WIDTH,
+    width: int = 12,
     seed: int = 0,
     align: Align = "predict",
     checkpoint: str | None = None,

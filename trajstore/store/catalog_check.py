@@ -18,6 +18,7 @@ from trajstore.schema import CATALOG
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.files import group_files, group_tables
+from trajstore.store.files.group_files import Definition
 from trajstore.store.quoting import quoted
 
 Texts = dict[str, str]
@@ -32,7 +33,7 @@ _SPELLINGS = [
 ]
 
 
-def catalog_texts(root: Path) -> Texts:
+def there(root: Path) -> Texts:
     """Return the texts of the catalog's views and macros, as a session sees them; raises `DamagedFile`."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         place = Path(folder).resolve()
@@ -41,15 +42,35 @@ def catalog_texts(root: Path) -> Texts:
             return _texts(session, place)
 
 
-def expected_texts(root: Path) -> Texts:
+def meant(root: Path) -> Texts:
     """Return the texts it should have; raises `GroupError` or `DamagedFile` for a group's file that cannot be used.
 
-    Made where no losses are, since DuckDB looks at all files of a view when it is made.
+    They follow from this version's definitions and the store's group files alone, so a later check of the same ones
+    takes them as they were made.
     """
+    own = group_files.own(root)
+    key = migrate.digest(), tuple(own.values())
+    if key in _made:
+        return _made[key]
+    texts = _make(root, own)
+    if group_files.own(root) == own:  # else a writer has changed one meanwhile
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        _made[key] = texts
+    return texts
+
+
+_MOST_MADE = 16
+_made: dict[tuple[str, tuple[Definition, ...]], Texts] = {}
+"""Texts by the digest of this version's definitions and a store's own groups."""
+
+
+def _make(root: Path, own: dict[str, Definition]) -> Texts:
+    """The texts of a catalog made where no losses are, since DuckDB looks at all files of a view when it is made."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         empty = Path(folder).resolve()
         lifecycle.stand_ins(empty)
-        for name, group in group_files.own(root).items():
+        for name, group in own.items():
             if group.is_table:
                 group_tables.publish_empty_table(empty, name)
         with catalog.empty_session(empty, [root]) as session:
@@ -62,19 +83,19 @@ def _texts(session: duckdb.DuckDBPyConnection, place: Path) -> Texts:
     views = "SELECT schema_name, view_name, sql, internal FROM system.main.duckdb_views()"
     columns = "schema_name, function_name, macro_definition, internal"
     macros = f"SELECT {columns} FROM system.main.duckdb_functions()"
-    definitions = [
+    found = [
         (f"{schema}.{name}", text)
         for ask in (views, macros)
         for schema, name, text, internal in session.execute(ask).fetchall()
         if not internal
     ]
     texts: dict[str, list[str]] = {}
-    for name, text in [*definitions, *_heads(session, place)]:
+    for name, text in [*found, *_heads(session, place)]:
         for pattern, plain in _SPELLINGS:
             text = pattern.sub(plain, text)
         texts.setdefault(name, []).append(text)
     # A macro may be several, of which a call takes the one that it fits.
-    return {name: "\n".join(sorted(parts)) for name, parts in texts.items()}
+    return {name: "\n".join(sorted(each)) for name, each in texts.items()}
 
 
 def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[str, str]]:
@@ -88,17 +109,17 @@ def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[st
 _HEAD = re.compile(r"^CREATE MACRO (\w+) \((.*?)\) AS ", re.MULTILINE | re.DOTALL)
 
 
-def differences(present: Texts, meant: Texts) -> Iterator[tuple[str, str]]:
+def differences(there: Texts, meant: Texts) -> Iterator[tuple[str, str]]:
     """(file inside the store, what is wrong) of each definition that is missing, too much or another."""
-    groups = {name for name in present if name.startswith("groups.")}
+    groups = {name for name in there if name.startswith("groups.")}
     for name in sorted(meant.keys() | groups):
         schema, _, short = name.partition(".")
         is_group = schema == "groups"
-        if name not in present:
+        if name not in there:
             what = "the catalog has no view for it" if is_group else f"it has no {short}"
         elif name not in meant:
             what = "the catalog has a view, but there is no file"
-        elif present[name] != meant[name]:
+        elif there[name] != meant[name]:
             what = (
                 "the catalog's view is not what this group is defined as"
                 if is_group

@@ -25,7 +25,6 @@ from trajstore.analysis.components.gram import (
     prepared,
     products,
 )
-from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, Lacking, Precision
 from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints
@@ -34,7 +33,7 @@ from trajstore.errors import TrajstoreError
 if TYPE_CHECKING:
     from trajstore.store.matrix.matrix import LossMatrix
 
-COMPONENTS = defaults.COMPONENTS
+COMPONENTS = 10
 """Components that are kept unless asked otherwise."""
 
 

@@ -28,7 +28,6 @@ import numpy as np
 
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
-from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
@@ -98,9 +97,9 @@ class Event:
 class Settings:
     """Settings by which events are found."""
 
-    most: int = defaults.CHANGES
+    most: int = 5
     """Changes that are looked for."""
-    level: float = defaults.LEVEL
+    level: float = 0.95
     """How often an interval should cover."""
     seed: int = 0
     """Of simulated noise."""

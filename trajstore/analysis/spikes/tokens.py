@@ -28,11 +28,10 @@ from trajstore.analysis.components.gram import Blocks
 from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
-from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
-RATE = defaults.RATE
+RATE = 0.001
 """How many of the tokens may noise alone put into either class."""
 LEAST_TAU = 1e-3
 """Nats."""

@@ -23,7 +23,6 @@ from typing import get_args
 
 import numpy as np
 
-from trajstore.arguments import defaults
 from trajstore.arguments.choices import IntervalKind
 from trajstore.errors import BadOption
 
@@ -45,9 +44,9 @@ class Interval:
 
     kind: IntervalKind = "bootstrap"
     """bootstrap: percentiles, or Student's t for few units; studentised; none leaves them out."""
-    level: float = defaults.LEVEL
+    level: float = 0.95
     """How often such an interval should cover the mean over all texts of the kind."""
-    resamples: int = defaults.RESAMPLES
+    resamples: int = 1000
     seed: int = 0
     """Of the resampling; the same seed gives the same interval."""
 

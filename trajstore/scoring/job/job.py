@@ -26,7 +26,7 @@ from trajstore.errors import (
     SlicesDiffer,
     StoreUnusable,
     UnfitContext,
-    describe_error,
+    told,
 )
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.threads import Threads
@@ -251,7 +251,7 @@ class ScoringJob:
 
     def _fail(self, step: int, error: Exception) -> None:
         """Note a failure and say so at once, since the work may go on for hours."""
-        reason = describe_error(error)
+        reason = told(error)
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += f" Half precision can overflow: try {option('dtype', 'float32')}."
         self._note_failure(step, reason)

@@ -100,6 +100,7 @@ def _check_not_newer(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 
 
 def _number(version: str) -> tuple[int, ...]:
+    """A version as numbers that compare."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
@@ -114,8 +115,8 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def _definitions_applied(connection: duckdb.DuckDBPyConnection) -> str | None:
     """Return when this version's definitions were put in, or None if the catalog holds others."""
-    digest = _digest()
-    return next((when for sha256, _, when in _definitions(connection) if sha256 == digest), None)
+    shipped = digest()
+    return next((when for sha256, _, when in _definitions(connection) if sha256 == shipped), None)
 
 
 def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
@@ -127,6 +128,7 @@ def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, 
 
 
 def _time(when: object) -> str:
+    """A time to the second."""
     return str(when)[:19]
 
 
@@ -134,12 +136,12 @@ def _shipped() -> list[tuple[str, SqlFile]]:
     return [(kind, file) for kind in ("views", "macros", "groups") for file in sqlfiles.load(kind)]
 
 
-def _digest() -> str:
+def digest() -> str:
     """sha256 over all shipped definitions with their names."""
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for kind, file in _shipped():
-        digest.update(f"{kind}/{file.name}\0{file.text}\0".encode())
-    return digest.hexdigest()
+        sha256.update(f"{kind}/{file.name}\0{file.text}\0".encode())
+    return sha256.hexdigest()
 
 
 def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
@@ -155,7 +157,7 @@ def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     read_only.check_definitions(connection)
     connection.execute("DELETE FROM definitions")
     connection.execute(
-        "INSERT INTO definitions SELECT ?, ?, now() AT TIME ZONE 'UTC'", [_digest(), __version__]
+        "INSERT INTO definitions SELECT ?, ?, now() AT TIME ZONE 'UTC'", [digest(), __version__]
     )
 
 

@@ -78,6 +78,7 @@ def put_aside(root: Path) -> Iterator[None]:
 
 
 def _locked(root: Path) -> int:
+    """The lock's file, open and locked."""
     path = layout.unlinked(root / FILE)
     while True:
         try:

@@ -56,22 +56,22 @@ def slices_on(root: Path, dataset: str) -> list[tuple[str, str, int]]:
 
 def overview(root: Path) -> list[Coverage]:
     """Coverage of every model on every dataset of the store."""
-    return [entry for model in model_names(root) for entry in of_model(root, model)]
+    return [each for model in model_names(root) for each in of_model(root, model)]
 
 
 def of_model(root: Path, model: str) -> list[Coverage]:
     """Coverage of one model on every dataset of the store."""
-    rows = []
+    found = []
     names = sorted({*datasets.names(root), *dataset_names(root, model)})
     per_dataset = {dataset: sizes_of(root, model, dataset) for dataset in names}
-    every = {step for sizes in per_dataset.values() for step in sizes}
+    every = {step for there in per_dataset.values() for step in there}
     for dataset, sizes in per_dataset.items():
         partial = [
             step for step in sizes if not slices.is_complete(layout.slice_path(root, model, dataset, step))
         ]
         missing = sorted(every.difference(sizes))
-        rows.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
-    return rows
+        found.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
+    return found
 
 
 def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str, hint: str = "") -> list[str]:
@@ -79,9 +79,9 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
     known = list(names)
     if patterns is None:
         return known
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    asked = [patterns] if isinstance(patterns, str) else list(patterns)
     chosen: set[str] = set()
-    for pattern in wanted:
+    for pattern in asked:
         hits = fnmatch.filter(known, pattern)
         if not hits:
             raise UnknownName(kind, pattern, known, hint)
@@ -92,20 +92,20 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
 def sizes_of(root: Path, model: str, dataset: str) -> dict[int, int]:
     """Bytes of the slices of a model on a dataset by step, in order."""
     folder = layout.slice_path(root, model, dataset, 0).parent.parent
-    sizes = {}
+    found = {}
     for label in _values(folder, "step"):
         path = Path(f"{folder}/step={label}/slice.parquet")
         if (step := step_of(label)) is not None and path.exists():
             with contextlib.suppress(FileNotFoundError):  # it may have been dropped meanwhile
-                sizes[step] = path.stat().st_size
-    return dict(sorted(sizes.items()))
+                found[step] = path.stat().st_size
+    return dict(sorted(found.items()))
 
 
 def _values(folder: Path, key: str) -> list[str]:
     """The values of the hive folders `key=value` in a folder that may not exist; others than names are passed over."""
     try:
         with os.scandir(folder) as entries:
-            values = [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
+            found = [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [value for value in values if is_name(value)]
+    return [value for value in found if is_name(value)]

@@ -12,7 +12,6 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from trajstore.arguments import defaults
 from trajstore.errors import PlotError
 from trajstore.output_files import check_target, write_whole
 from trajstore.progress import SILENT
@@ -43,9 +42,9 @@ def write_report(
     models: str | Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     align: Align = "predict",
-    contexts: int = defaults.REPORT_CONTEXTS,
+    contexts: int = 8,
     worst: bool = False,
-    title: str = defaults.REPORT_TITLE,
+    title: str = "Losses through training",
     marks: Sequence[Mark] = (),
     findings: Sequence[str] = (),
     progress: Progress = SILENT,
