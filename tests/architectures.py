@@ -18,11 +18,8 @@ from transformers import (
     GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
-    MistralConfig,
     ModernBertDecoderConfig,
     Olmo2Config,
-    PhiConfig,
-    Qwen2Config,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
@@ -32,10 +29,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 KINDS = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gpt-j", "gemma-2", "granite", "cohere"]
-"""Those whose head runs in tiles."""
-
-STRUCTURES = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gemma-2", "mistral", "qwen2", "phi"]
-"""Those whose blocks and heads are told in tests."""
+"""The architectures whose head runs in tiles."""
 
 UNKNOWN = "modernbert-decoder"
 """One with a layer more before its head."""
@@ -65,12 +59,6 @@ def _config(kind: str, vocabulary: int, positions: int) -> PretrainedConfig:
             return GraniteConfig(**_WIDTH, **common, logits_scaling=3.0)
         case "cohere":  # its logits are multiplied
             return CohereConfig(**_WIDTH, **common, logit_scale=0.4)
-        case "mistral":
-            return MistralConfig(**_WIDTH, **common, num_key_value_heads=1, head_dim=16, sliding_window=None)
-        case "qwen2":  # its queries, keys and values have biases
-            return Qwen2Config(**_WIDTH, **common, num_key_value_heads=2)
-        case "phi":  # its attention and its MLP read the same
-            return PhiConfig(**_WIDTH, **common)
         case "modernbert-decoder":
             return ModernBertDecoderConfig(**_WIDTH, **common, pad_token_id=0)
     raise ValueError(kind)
@@ -119,7 +107,7 @@ def by_definition(logits: np.ndarray, ids: np.ndarray) -> Exact:
 
 
 def exact(model: PreTrainedModel, contexts: list[np.ndarray], vocabulary: int | None = None) -> list[Exact]:
-    """What the model in float64 gives, context by context; the softmax over the ids below `vocabulary`."""
+    """Return the model's losses in float64, context by context; the softmax over the ids below `vocabulary`."""
     double = type(model)(model.config).double().eval()
     double.load_state_dict(model.state_dict())
     found = []

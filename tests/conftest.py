@@ -1,23 +1,29 @@
-"""What tests share: a fresh store, a small dataset, and losses of known rank."""
+"""Fixtures that tests share: a fresh store, a small dataset, and losses of known rank."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
+import typer.testing
 
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from tests.loopback_hub import LoopbackHub
+
+NewStore = Callable[[Path], Store]
+"""Gives an empty store at a path."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +31,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TRAJSTORE"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_built_once() -> Iterator[None]:
+    """Commands are built from their functions once in a test run, which takes as long as most of them run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
+        yield
 
 
 @pytest.fixture
@@ -44,18 +58,17 @@ def store_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store to copy, which is quicker than making one for each test."""
-    path = tmp_path_factory.mktemp("empty") / "store"
-    Store.create(path).close()
-    return path
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
+    """Return what gives an empty store at a path by copying one, which is quicker than making it."""
+    empty = tmp_path_factory.mktemp("empty") / "store"
+    Store.create(empty).close()
+    return lambda path: Store(shutil.copytree(empty, path))
 
 
 @pytest.fixture
-def store(store_path: Path, _empty_store: Path) -> Iterator[Store]:
+def store(store_path: Path, new_store: NewStore) -> Iterator[Store]:
     """A fresh, empty store."""
-    shutil.copytree(_empty_store, store_path)
-    with Store(store_path) as fresh:
+    with new_store(store_path) as fresh:
         yield fresh
 
 

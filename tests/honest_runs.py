@@ -52,7 +52,7 @@ def honest(
 
 
 def _curves(rng: np.random.Generator, octave: np.ndarray, tokens: int) -> np.ndarray:
-    """What any seed's losses are around, (steps, tokens)."""
+    """Return the curve that any seed's losses are around, (steps, tokens)."""
     floor = np.minimum(rng.gamma(0.9, 2.0, tokens), UNIFORM - 1)
     fall = UNIFORM - floor
     share, middle, width = (
@@ -98,7 +98,7 @@ def _wander(
 
 
 def _spike(rng: np.random.Generator, steps: np.ndarray, learned: np.ndarray, tokens: int) -> np.ndarray:
-    """What a loss spike adds, (steps, tokens): up within a step, some way back and some damage.
+    """Return what a loss spike adds, (steps, tokens): up within a step, some way back and some damage.
 
     It falls to a third in every 1000 steps.
     """

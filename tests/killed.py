@@ -74,7 +74,7 @@ def die_at(work: Work, place: Path, number: int) -> None:
 
 
 def _changes(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether a call is about to change a file system: not one that removes what is not there, or makes what is."""
+    """Tell if a call is about to change a file system: not one that removes what is not there, or makes what is."""
     if event == "open":
         path, mode, flags = arguments
         return bool(set(str(mode or "")) & set("wxa+")) or (flags & os.O_CREAT and not os.path.lexists(path))

@@ -51,7 +51,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What happens to the next requests of a kind."""
+    """An answer or failure planned for the next requests of a kind."""
 
     path: re.Pattern[str]
     times: int
@@ -81,7 +81,7 @@ class LoopbackHub(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT would be."""
+        """Return the value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self.server_port}"
 
     @property

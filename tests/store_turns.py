@@ -1,4 +1,4 @@
-"""What processes do to one store in turns, each with an interpreter and a DuckDB of its own.
+"""Turns of processes at one store, each with an interpreter and a DuckDB of its own.
 
 Run as `python store_turns.py TURN STORE`; prints what the store answers after that turn as JSON. Needs neither
 pytest nor torch.
@@ -29,7 +29,7 @@ LATER = {
     ),
     "groups": SqlFile("odd", "", "SELECT dataset, context, position FROM tokens WHERE position % 2 = 1"),
 }
-"""What a later version ships beside the files of this one."""
+"""Files that a later version ships beside those of this one."""
 
 
 def make(path: Path) -> None:
@@ -86,7 +86,7 @@ def become_later() -> None:
 
 
 def look(path: Path) -> dict[str, object]:
-    """What the store answers: the schema's history, rows of every table and view, groups, macros, a matrix."""
+    """Return the store's answers: the schema's history, rows of every table and view, groups, macros, a matrix."""
     with Store(path) as store:
         names = store.sql(
             """

@@ -164,7 +164,7 @@ def _spread(word: str) -> list[str]:
 
 
 def a_training_run(folder: Path) -> dict[str, Any]:
-    """What a script that trains has: a model, its data, a Trainer's arguments, and the step of a loop."""
+    """Return the names of a script that trains: a model, its data, a Trainer's arguments, the step of a loop."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 

@@ -1,4 +1,4 @@
-"""What importing and asking for help may load, and how long that takes to be noticed."""
+"""Importing and asking for help load nothing heavy, and take too little time to be noticed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except SystemExit:
 
 
 def loaded(code: str) -> set[str]:
-    """Which heavy packages a fresh interpreter has loaded after running the code."""
+    """Return the heavy packages that a fresh interpreter has loaded after running the code."""
     ask = f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     return set(done.stderr.split())

@@ -1,4 +1,4 @@
-"""What other packages add: an example package is installed and used, and broken ones are in the way of nothing."""
+"""Other packages add to trajstore: an example package is installed and used; broken ones are in the way of nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a killed process leaves: folders for spilling and half-written outputs, which the next one removes."""
+"""A process removes what a killed one has left: folders for spilling and half-written outputs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def end(worker: BaseProcess, number: int) -> None:
 
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this process keeps folders for spilling, with none yet."""
+    """Return the place where this process keeps folders for spilling, with none yet."""
     forkserver.ensure_running()  # whose socket lies in the usual temporary folder, with a short path
     place = tmp_path / "temporary"
     place.mkdir()

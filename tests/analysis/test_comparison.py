@@ -1,4 +1,4 @@
-"""How alike two sets of losses are, against scipy and numpy; intervals against simulated texts."""
+"""Measures of likeness of two sets of losses are those of scipy and numpy; intervals hold on simulated texts."""
 
 from __future__ import annotations
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import benchmarks.run
 from benchmarks import page
 from benchmarks.bulk import copy_model, copy_names
-from benchmarks.page import Grown, StoreShape
+from benchmarks.page import Grown, Shape
 from benchmarks.subprocesses import Cost
 from benchmarks.synthetic import DATASET, MODEL, Size, make_family
 from benchmarks.works import WORKS
@@ -89,11 +91,22 @@ def test_the_table_is_whole_and_the_folder_is_removed(tmp_path: Path) -> None:
         (["--quick", "--out", "results.txt"], ".md"),
     ],
 )
-def test_wrong_arguments_are_refused_before_any_work(tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = run(tmp_path, *arguments)
-    assert done.returncode != 0
-    assert said in done.stderr
-    assert done.stdout == ""
+def test_wrong_arguments_are_refused_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    try:
+        code: int | str | None = benchmarks.run.main(arguments)
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert code != 0
+    assert said in printed.err
+    assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +128,7 @@ def test_the_growing_store_is_measured_and_removed(tmp_path: Path) -> None:
 
 def test_growth_is_that_of_the_two_largest() -> None:
     grown = [
-        Grown(StoreShape(1, Size(steps, 16, 64)), [Cost(steps / 10, 50_000_000 * steps)] * len(WORKS))
+        Grown(Shape(1, Size(steps, 16, 64)), [Cost(steps / 10, 50_000_000 * steps)] * len(WORKS))
         for steps in (1, 2, 6)
     ]
     text = page.scale_section(grown, 1, "python", pinned=False)
@@ -127,7 +140,7 @@ def test_growth_is_that_of_the_two_largest() -> None:
     ("rows", "models", "steps"), [(10**7, 1, 39), (10**8, 3, 128), (10**9, 25, 153), (1, 1, 1)]
 )
 def test_a_shape_has_at_least_the_rows_asked_for(rows: int, models: int, steps: int) -> None:
-    shape = StoreShape.of(rows, 512, 512)
+    shape = Shape.of(rows, 512, 512)
     assert (shape.models, shape.size.steps) == (models, steps)
     assert rows <= shape.rows < rows + models * 261632
 

@@ -1,4 +1,4 @@
-"""What revisions and folders are named after: every published form, and nothing else; tokens counted or as named."""
+"""Every published form of a revision's or folder's name is read, and nothing else; tokens counted or as named."""
 
 from __future__ import annotations
 

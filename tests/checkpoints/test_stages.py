@@ -1,4 +1,4 @@
-"""Which stage of a run is its main line, what the others go on from, and how many tokens came before."""
+"""A run's main line is told from its other stages, with what these go on from and the tokens that came before."""
 
 from __future__ import annotations
 

@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests import commands
 from tests.conftest import PLANTED_STEPS, new_dataset
 from trajstore.cli import app, output
 from trajstore.store.store import Store
 
 
 def run(*words: object, ok: bool = True, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+    result = commands.run(*words, stdin=stdin)
     if ok:
         assert result.exit_code == 0, result.output
     else:
         assert result.exit_code in (1, 2), result.output
         assert result.stdout == ""
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
 

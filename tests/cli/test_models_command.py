@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import trajstore
 from tests import killed
+from tests.commands import run
 from tests.conftest import ragged
 from tests.faults.test_replacing import table
-from trajstore.cli import app
 from trajstore.errors import (
     BadName,
     DamagedFile,
@@ -34,14 +33,11 @@ from trajstore.store.files.models import ModelFacts
 from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
+
 STEPS = (0, 8, 512)
 MADE = Provenance(weights="sha256:ab", time="2026-01-01T00:00:00+00:00")
-
-
-def run(*words: object, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def fill(store: Store, name: str) -> Path:
@@ -181,9 +177,11 @@ def test_an_unknown_model_is_answered_with_near_names(full: Store) -> None:
         assert "Did you mean by-losses?" in result.stderr
 
 
-def test_renamed_is_as_if_it_had_been_named_so_from_the_start(full: Store, tmp_path: Path) -> None:
+def test_renamed_is_as_if_it_had_been_named_so_from_the_start(
+    full: Store, new_store: NewStore, tmp_path: Path
+) -> None:
     twin_path = tmp_path / "twin"
-    with Store.create(twin_path) as twin:
+    with new_store(twin_path) as twin:
         fill(twin, "a-much-longer.name" * 6)
     before = full.matrix(["d", "e"], "old", missing="nan").values
     done = full.rename_model("old", "a-much-longer.name" * 6)

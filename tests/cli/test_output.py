@@ -31,12 +31,12 @@ def clock() -> Clock:
 
 
 def plain(text: str) -> str:
-    """What a terminal shows, without its control sequences."""
+    """Return the text that a terminal shows, without its control sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 class Terminal:
-    """What is shown on stderr as a terminal of 120 columns, one picture at a time."""
+    """Return the pictures shown on stderr as a terminal of 120 columns, one at a time."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.file = io.StringIO()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,9 @@ from trajstore.errors import GroupError, UnknownName
 from trajstore.pipelines.comparison.result import Question
 from trajstore.store.catalog.group_expressions import is_call, parse
 from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
 
 STEPS = [0, *(2**power for power in range(15))]
 MODELS = ("a", "b")
@@ -42,14 +45,14 @@ Value = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two models on two datasets, with a group by a Python function."""
     folder = tmp_path_factory.mktemp("selections")
     (folder / "mine.py").write_text(
         'def odd(tokens):\n    """Tokens of odd numbers."""\n    return tokens[\'token\'] % 2 == 1\n'
     )
     rng = np.random.default_rng(1)
-    with Store.create(folder / "store") as store, contextlib.chdir(folder):
+    with new_store(folder / "store") as store, contextlib.chdir(folder):
         for name, seed in (("d", 1), ("e", 2)):
             dataset = store.add_dataset(name, ragged((9, 2, 30, 17, 5, 40), seed))
             final = rng.gamma(3, 0.5, dataset.n_losses)
@@ -79,7 +82,7 @@ def means(path: Path, group: str) -> dict[tuple[str, str, int], float]:
 
 
 def said(path: Path, *words: object) -> Any:
-    """What a command prints as JSON."""
+    """Return what a command prints as JSON."""
     return json.loads(run(*words, "-s", path, "--json").stdout)
 
 

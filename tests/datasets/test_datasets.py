@@ -36,6 +36,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
+from tests.progress import Heard
 from trajstore.checkpoints import hub
 from trajstore.datasets import build
 from trajstore.datasets.build import build_dataset, from_ids
@@ -52,29 +53,6 @@ if TYPE_CHECKING:
 
 TEXT = topics["integers"] + topics["strings"] + topics["numbers"]
 """About 14 thousand bytes of Python's own documentation."""
-
-
-class Said:
-    """A Progress that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.bars: list[tuple[str, int, str]] = []
-        self.advanced = 0
-        self.open = 0
-
-    def start(self, label: str, total: int, unit: str) -> None:
-        self.bars.append((label, total, unit))
-        self.open += 1
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.advanced += amount
-
-    def stop(self) -> None:
-        self.open -= 1
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @cache
@@ -125,8 +103,8 @@ def sentences(count: int) -> list[str]:
 
 def test_a_long_document_gives_windows_that_tile_it(tmp_path: Path, tokenizer_folder: str) -> None:
     source = write(tmp_path / "docs.txt", TEXT)
-    said = Said()
-    new = build_dataset(source, tokenizer_folder, contexts=1000, length=50, seed=3, progress=said)
+    heard = Heard()
+    new = build_dataset(source, tokenizer_folder, contexts=1000, length=50, seed=3, progress=heard)
     ids = tokens_of(TEXT)
     count, slack = divmod(len(ids), 50)
     assert len(new.ids) == count
@@ -136,8 +114,8 @@ def test_a_long_document_gives_windows_that_tile_it(tmp_path: Path, tokenizer_fo
     assert [b - a for a, b in pairwise(ordered)] == [50] * (count - 1)  # none overlaps, none is missing
     assert 0 <= ordered[0] <= slack
     assert starts != ordered  # in random order
-    assert said.lines == [f"1000 contexts were asked for; {source} gave {count} (documents: 1)."]
-    assert (said.bars, said.advanced, said.open) == ([("drawing contexts", 1000, "contexts")], count, 0)
+    assert heard.lines == [f"1000 contexts were asked for; {source} gave {count} (documents: 1)."]
+    assert (heard.bars, heard.done, heard.open) == ([("drawing contexts", 1000, "contexts")], count, 0)
     assert new.contexts["document"].unique().to_list() == ["docs.txt"]
     assert new.contexts.schema == pl.Schema(CONTEXT_COLUMNS)
 
@@ -309,11 +287,11 @@ def test_folder_takes_visible_utf8_files_by_relative_path(tmp_path: Path, tokeni
         write(tmp_path / name, text)
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    said = Said()
-    new = build_dataset(str(tmp_path), tokenizer_folder, contexts=9, progress=said)
+    heard = Heard()
+    new = build_dataset(str(tmp_path), tokenizer_folder, contexts=9, progress=heard)
     found = dict(zip(new.contexts["document"], (join_pieces(texts) for texts in new.texts), strict=True))
     assert found == {**kept, "caf\\xe9": "a name that is not UTF-8"}
-    assert said.lines[0] == f"1 of 5 files in {tmp_path} are not UTF-8: left out."
+    assert heard.lines[0] == f"1 of 5 files in {tmp_path} are not UTF-8: left out."
     assert new.source == {"source": str(tmp_path), "contexts": 9, "length": 512, "seed": 0}
 
 
@@ -389,8 +367,8 @@ def test_input_ids_are_taken_as_they_are(tmp_path: Path, tokenizer_folder: str, 
         source.write_text("\n".join(map(json.dumps, rows)))
     else:
         pl.DataFrame(rows, schema_overrides={"input_ids": pl.List(pl.UInt16)}).write_parquet(source)
-    said = Said()
-    new = build_dataset(str(source), tokenizer_folder, contexts=1, length=2, progress=said)
+    heard = Heard()
+    new = build_dataset(str(source), tokenizer_folder, contexts=1, length=2, progress=heard)
     assert lists(new) == [row["input_ids"] for row in rows]
     assert {ids.dtype for ids in new.ids} == {np.dtype(np.int32)}
     assert new.texts[0][2] == "<token 600>"
@@ -398,8 +376,8 @@ def test_input_ids_are_taken_as_they_are(tmp_path: Path, tokenizer_folder: str, 
     assert new.contexts["shot"].to_list() == [0, 3, 1]
     assert new.contexts["document"].to_list() == ["d", "e", None]
     assert [json.loads(meta) for meta in new.contexts["meta"]] == [{"p": r["p"], "q": r["q"]} for r in rows]
-    assert "deep" in said.lines[0]
-    assert "3 rows are taken as they are" in said.lines[1]
+    assert "deep" in heard.lines[0]
+    assert "3 rows are taken as they are" in heard.lines[1]
     assert new.source == {"source": str(source), "column": "input_ids"}
 
 
@@ -616,7 +594,7 @@ print(json.dumps(answers))
 
 
 def ask_hub(tokenizer: str, options: list[dict[str, Any]], **environment: str) -> list[dict[str, Any]]:
-    """What `build_dataset` answers in a process of its own: the client reads its endpoint when imported."""
+    """Return what `build_dataset` answers in a process of its own: the client reads its endpoint when imported."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ASK_HUB, tokenizer, json.dumps(options)],

@@ -92,7 +92,7 @@ def value(text: str, known: Known | None = None) -> Any:
 
 
 def given(question: str) -> tuple[Known, str]:
-    """What the first sentences define, and the last one."""
+    """Return what the first sentences define, and the last one."""
     *sentences, last = re.split(r"(?<=[.?]) (?=[A-Z])", question)
     known: Known = {}
     for sentence in sentences:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
+from tests.progress import Heard
 from trajstore.cli import app
 from trajstore.datasets.problems import problem_dataset, read_mathematics_files, read_problems
 from trajstore.datasets.prompts import Problem
@@ -66,22 +67,6 @@ def texts(new: NewDataset) -> list[str]:
     return ["".join(pieces) for pieces in new.texts]
 
 
-class Said:
-    """A Progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def start(self, label: str, total: int, unit: str) -> None: ...
-
-    def advance(self, amount: int = 1, note: str = "") -> None: ...
-
-    def stop(self) -> None: ...
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-
 # A .jsonl file
 
 
@@ -117,13 +102,13 @@ def test_items_are_the_same_tokens_under_both_promptings(quiz: Path, byte_level:
 
 
 def test_a_sample_of_each_category_grows_with_its_size(quiz: Path, byte_level: str) -> None:
-    progress = Said()
-    one = texts(problem_dataset(str(quiz), byte_level, "zero", problems=1, seed=3, progress=progress))
-    two = texts(problem_dataset(str(quiz), byte_level, "zero", problems=2, seed=3, progress=progress))
+    heard = Heard()
+    one = texts(problem_dataset(str(quiz), byte_level, "zero", problems=1, seed=3, progress=heard))
+    two = texts(problem_dataset(str(quiz), byte_level, "zero", problems=2, seed=3, progress=heard))
     assert len(one) == 2
     assert len(two) == 3
     assert set(one) < set(two)
-    assert progress.lines == ["capitals has 1 problems, all of which are taken; 2 were asked for."]
+    assert heard.lines == ["capitals has 1 problems, all of which are taken; 2 were asked for."]
     drawn = {
         tuple(texts(problem_dataset(str(quiz), byte_level, "zero", problems=1, seed=n))) for n in range(9)
     }
@@ -173,15 +158,15 @@ def test_one_published_file(published: Path) -> None:
 
 
 def test_a_folder_of_folders_has_a_category_a_module(published: Path) -> None:
-    progress = Said()
-    drawn = read_mathematics_files(published, 4, seed=1, progress=progress)
+    heard = Heard()
+    drawn = read_mathematics_files(published, 4, seed=1, progress=heard)
     assert [problem.category for problem in drawn] == ["algebra__linear_1d"] + ["arithmetic__add"] * 4
     assert Problem("algebra__linear_1d", "Solve x = 1 for x.", "1") in drawn
     assert (
         Problem("arithmetic__add", "What is 9 + 9?", "18") in drawn
     )  # of another folder, lines ending in \r\n
     assert len({problem.question for problem in drawn}) == 5
-    assert progress.lines == ["algebra__linear_1d has 1 problems, all of which are taken; 4 were asked for."]
+    assert heard.lines == ["algebra__linear_1d has 1 problems, all of which are taken; 4 were asked for."]
 
 
 def test_a_seed_fixes_the_problems_and_more_add_to_the_end(published: Path) -> None:

@@ -17,6 +17,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 from typer.testing import CliRunner
 
 from tests.conftest import ragged
+from tests.progress import Heard
 from trajstore.analysis.components.pca import pca
 from trajstore.cli import app
 from trajstore.datasets.generated_mathematics import CATEGORIES, draw, mathematics_dataset
@@ -36,6 +37,7 @@ from trajstore.store.files.datasets import NewDataset
 from trajstore.store.matrix.export import save_matrix
 
 if TYPE_CHECKING:
+    from tests.conftest import NewStore
     from trajstore.store.store import Store
 
 TEXTS = [problem.text for category in CATEGORIES for problem in draw(category)]
@@ -91,22 +93,6 @@ def merging_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def made(tokenizer: str) -> tuple[NewDataset, NewDataset]:
     """All 560 problems, zero-shot and few-shot."""
     return mathematics_dataset(tokenizer, "zero"), mathematics_dataset(tokenizer, "few")
-
-
-class Said:
-    """A Progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def start(self, label: str, total: int, unit: str) -> None: ...
-
-    def advance(self, amount: int = 1, note: str = "") -> None: ...
-
-    def stop(self) -> None: ...
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def tokens(new: NewDataset) -> pl.DataFrame:
@@ -197,18 +183,18 @@ def test_a_seed_gives_the_same_dataset_and_another_gives_others(merging_folder: 
 
 
 def test_what_is_cut_is_said(merging_folder: str) -> None:
-    said = Said()
-    few = mathematics_dataset(merging_folder, "few", problems=3, length=60, progress=said)
+    heard = Heard()
+    few = mathematics_dataset(merging_folder, "few", problems=3, length=60, progress=heard)
     assert max(map(len, few.ids)) == 60
     there = tokens(few).drop_nulls("item").group_by("item").len()
     full = [len(load_tokenizer(merging_folder)(p.text)["input_ids"]) for c in CATEGORIES for p in draw(c, 3)]
     whole = sum(full[item] == length for item, length in there.rows())
-    (line,) = said.lines
+    (line,) = heard.lines
     assert f"at 60 tokens: of 168 problems {whole} are whole, {there.height - whole} in part" in line
     assert f"{168 - there.height} left out" in line
-    said.lines.clear()
-    mathematics_dataset(merging_folder, "zero", problems=1, progress=said)
-    assert said.lines == []
+    heard.lines.clear()
+    mathematics_dataset(merging_folder, "zero", problems=1, progress=heard)
+    assert heard.lines == []
 
 
 def test_one_space_of_the_tokenizer_is_no_separator(tmp_path: Path) -> None:
@@ -259,13 +245,12 @@ def tiny() -> GPTNeoXForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def scored(merging_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scored(merging_folder: str, new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with both datasets and a model's losses on them: one of a real pass, one made up."""
-    from trajstore.store.store import Store
 
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("scored") / "store"
-    with Store.create(path) as store:
+    with new_store(path) as store:
         for name, prompting in ((ZERO, "zero"), (FEW, "few")):
             made = store.add_dataset(
                 name, mathematics_dataset(merging_folder, prompting, problems=4, length=128)

@@ -28,6 +28,8 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.conftest import NewStore
+
 
 def fill(store: Store) -> Store:
     """A store with every kind of file: datasets, slices, facts, measures, a finding, groups of each kind."""
@@ -43,9 +45,9 @@ def fill(store: Store) -> Store:
 
 
 @pytest.fixture(scope="module")
-def _filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _filled(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("filled") / "store"
-    fill(Store.create(path)).close()
+    fill(new_store(path)).close()
     return path
 
 
@@ -237,12 +239,10 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
         store.groups.add_python("even", "mine:even", datasets=["d"])
         made = group_tables.read_table(path, "even")
         part = made.parts["d"]
-        as_before = group_tables.TableFacts(
+        as_before = group_tables.Made(
             **{
                 **vars(made),
-                "parts": {
-                    "d": group_tables.SitesFacts(part.tokens_sha256, new.former_files_sha256, part.sites)
-                },
+                "parts": {"d": group_tables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
             }
         )
         assert group_tables.changed(as_before, {"d": new}) == []
@@ -304,7 +304,7 @@ def pending(path: Path) -> list[str]:
 
 
 def held(path: Path) -> dict[str, object]:
-    """What a store's files say, by name, whether they carry digests or not."""
+    """Return the contents of a store's files by name, the same whether they carry digests or not."""
     said: dict[str, object] = {}
     for name in datasets.names(path):
         dataset = datasets.read_dataset(path, name)

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner, Result
 
 import trajstore
 from tests import killed
+from tests.commands import run
 from tests.conftest import ragged
 from tests.forked import processes
 from tests.tiny_models import random_dataset, save_run, save_tokenizer
-from trajstore.cli import app
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import layout
@@ -62,7 +61,7 @@ def contents(path: Path) -> dict[str, str]:
     return found
 
 
-def problems(path: Path) -> list[checks.StoreProblem]:
+def problems(path: Path) -> list[checks.Problem]:
     with trajstore.open(path) as store:
         return checks.check(store, deep=True)
 
@@ -409,12 +408,6 @@ def test_leftovers_that_cannot_be_removed_stop_nobody(ready: Path, monkeypatch: 
 # Disks that are full, and that cannot be written
 
 
-def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
 @contextlib.contextmanager
 def mounted(place: Path) -> Iterator[bool]:
     """A folder that is a file system of 8 MB, where that is allowed; whether it is."""
@@ -462,20 +455,16 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
             yield Disk(place, lambda _: patch.setattr(os, "fsync", full), patch.undo)
 
 
+def adding_a_dataset(source: Path) -> list[object]:
+    """Return the words of a command."""
+    return f"dataset add new {source}/text.txt --tokenizer {source}/tokenizer --contexts 4".split()
+
+
 def test_a_full_disk(disk: Disk, source: Path) -> None:
     store, out = disk.place / "store", disk.place / "m.npy"
     words: list[list[object]] = [
         ["score", source / "run", "-d", "d", "--steps", "0:3"],
-        [
-            "dataset",
-            "add",
-            "new",
-            source / "text.txt",
-            "--tokenizer",
-            source / "tokenizer",
-            "--contexts",
-            "4",
-        ],
+        adding_a_dataset(source),
         ["group", "add", "mine", "--sql", "FROM groups.digits"],
         ["ingest", source / "one.parquet", source / "two.csv", "-d", "d"],
         ["rebuild"],
@@ -626,16 +615,7 @@ def test_a_read_only_store_answers_and_is_not_written(read_only: Path, source: P
         ["group", "add", "other", "--sql", "FROM groups.digits"],
         ["group", "drop", "mine"],
         ["drop", "-m", "m", "--yes"],
-        [
-            "dataset",
-            "add",
-            "new",
-            source / "text.txt",
-            "--tokenizer",
-            source / "tokenizer",
-            "--contexts",
-            "4",
-        ],
+        adding_a_dataset(source),
         ["dataset", "drop", "e", "--yes"],
         ["rebuild"],
         ["migrate"],

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.commands import run
 from tests.conftest import plant
-from trajstore.cli import app
 from trajstore.datasets import token_bytes
 from trajstore.errors import (
     BadDataset,
@@ -40,15 +39,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.conftest import NewStore
+
 SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
 TOKENS, CONTEXTS = "tokens/dataset=d/tokens.parquet", "tokens/dataset=d/contexts.parquet"
 MANY = 250_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _made(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "store"
-    with Store.create(path) as store:
+    with new_store(path) as store:
         plant(store).publish_model(ModelFacts("a", n_params=7))
     return path
 
@@ -56,12 +57,6 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def path(_made: Path, store_path: Path) -> Path:
     return shutil.copytree(_made, store_path)
-
-
-def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def forge(

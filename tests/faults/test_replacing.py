@@ -267,7 +267,7 @@ def refresh(place: Path, _: Path) -> None:
 
 
 def state(place: Path) -> dict[str, object]:
-    """What an export has written, and a store's groups, without what no two runs share."""
+    """Return what an export has written, and a store's groups, without what no two runs share."""
     with trajstore.open(place / "store") as store:
         found = {group.name: group.sizes for group in store.groups.list() if not group.shipped}
         damaged = [str(problem) for problem in checks.check(store, deep=True)]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.conftest import ragged
+from tests.conftest import NewStore, ragged
 from trajstore.cli import app
 from trajstore.errors import MissingSlices, NothingChosen
 from trajstore.importers.ingest import ingest
@@ -56,6 +56,7 @@ def cells(matrix: LossMatrix) -> dict[Cell, tuple[int, float | None]]:
 )
 def test_long_to_slices_to_matrix_to_long(
     tmp_path_factory: pytest.TempPathFactory,
+    new_store: NewStore,
     lengths: list[int],
     steps: list[int],
     door: str,
@@ -64,7 +65,7 @@ def test_long_to_slices_to_matrix_to_long(
 ) -> None:
     rng = np.random.default_rng(seed)
     folder = tmp_path_factory.mktemp("round")
-    with Store.create(folder / "store") as store:
+    with new_store(folder / "store") as store:
         new = {"a": ragged(lengths, seed), "b": ragged(lengths[::-1], seed + 1)}
         for name, each in new.items():
             store.add_dataset(name, each)

@@ -1,4 +1,4 @@
-"""What is no file where a file should be, planted in a store from somebody else: nobody waits for it."""
+"""Nobody waits for what is no file where a file should be, planted in a store from somebody else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import trajstore
+from tests.commands import run
 from tests.conftest import ragged
-from trajstore.cli import app
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
 from trajstore.store.files.models import STAND_IN, ModelFacts
@@ -23,6 +22,8 @@ from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.conftest import NewStore
 
 # A signal does not end a test that waits inside a library.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -52,10 +53,10 @@ KINDS = {"a pipe": plant_pipe, "a socket": plant_socket, "a folder": plant_folde
 
 
 @pytest.fixture(scope="module")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _made(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store to copy: two datasets, two steps of one model with facts, a group."""
     path = tmp_path_factory.mktemp("theirs") / "store"
-    with Store.create(path) as store:
+    with new_store(path) as store:
         for name in ("d", "e"):
             dataset = store.add_dataset(name, ragged((9, 2, 30), seed=ord(name)))
             for step in (0, 8):
@@ -73,12 +74,6 @@ def path(_made: Path, store_path: Path) -> Path:
 def plant(path: Path, kind: str) -> None:
     path.unlink()
     KINDS[kind](path)
-
-
-def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)

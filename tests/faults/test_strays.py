@@ -1,4 +1,4 @@
-"""What has no place in a store, or one damaged part of it, is named with its path, and the rest goes on."""
+"""A file that has no place in a store, or one damaged part of it, is named with its path, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner, Result
 
+from tests.commands import run
 from tests.conftest import PLANTED_STEPS
-from trajstore.cli import app
 from trajstore.errors import PassedOver
 from trajstore.schema import is_name, step_of
 from trajstore.store import checks, strays
@@ -38,20 +37,14 @@ ODD = {
     "measures/model=a b": "measures/model=a b/step=8/noise.d.parquet",
     "findings/kind=pca/finding=a b": "findings/kind=pca/finding=a b/components.parquet",
 }
-"""What is odd, by its path, and the file under it."""
+"""The oddity at each path, and the file under it."""
 READ_BY_SQL = {
     "models/a b.json",
     "losses/model=a b",
     "losses/model=a/dataset=d d",
     "losses/model=a/dataset=d/step=08",
 }
-"""What SQL reads for all that, since a pattern of files cannot tell them from others."""
-
-
-def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+"""Strays that SQL reads for all that, since a pattern of files cannot tell them from others."""
 
 
 def plant_odd(store: Store, name: str) -> None:

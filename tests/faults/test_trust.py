@@ -16,12 +16,12 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import trajstore
+from tests import commands
 from tests.conftest import ragged
 from trajstore import scratch, sqlfiles
-from trajstore.cli import app
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog
@@ -33,6 +33,8 @@ from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.conftest import NewStore
 
 CANARY = "CANARY"
 SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
@@ -52,10 +54,10 @@ def secret(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _made(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store to copy: two models, two datasets, two steps, a group."""
     path = tmp_path_factory.mktemp("theirs") / "store"
-    with Store.create(path) as store:
+    with new_store(path) as store:
         for name in ("d", "e"):
             dataset = store.add_dataset(name, ragged((9, 2, 30), seed=ord(name)))
             for model in ("a", "b"):
@@ -80,8 +82,7 @@ def doctor(path: Path, *statements: str) -> None:
 
 
 def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    result = commands.run(*words)
     assert CANARY not in result.output
     return result
 
@@ -656,7 +657,7 @@ def test_a_group_that_does_more_than_read_the_store_is_not_added(theirs: Path, s
 
 
 def test_planted_group_files_are_refused(theirs: Path, secret: Path, tmp_path: Path) -> None:
-    """When the catalog is made anew, when it is migrated, and beside the user's own files."""
+    """They are refused when the catalog is made anew, when it is migrated, and beside the user's own files."""
     doctor(theirs, "UPDATE definitions SET sha256 = 'of another version'")
     (tmp_path / "own").mkdir()
     planted = theirs / "groups" / "bad.sql"

@@ -1,4 +1,4 @@
-"""Where scoring runs is said beforehand, and a GPU that lies idle is pointed out."""
+"""Scoring says beforehand where it runs, and points out a GPU that lies idle."""
 
 from __future__ import annotations
 

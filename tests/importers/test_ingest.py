@@ -31,10 +31,12 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import NewStore
+
 Row = dict[str, Any]
 LENGTHS = (5, 2, 4)
 IDS = ((0, 1, 2, 3, 4), (5, 6), (7, 8, 9, 10))
-"""What `ragged(LENGTHS)` draws; the fixture makes sure."""
+"""The tokens that `ragged(LENGTHS)` draws; the fixture makes sure."""
 COLUMNS = "model, step, context, position, token, loss"
 SITES = [(c, p) for c, n in enumerate(LENGTHS) for p in range(1, n)]
 
@@ -974,6 +976,7 @@ def test_progress_moves_over_bytes_and_slices(store: Store, tmp_path: Path) -> N
 )
 def test_long_to_slices_to_matrix_to_long(
     tmp_path_factory: pytest.TempPathFactory,
+    new_store: NewStore,
     lengths: list[int],
     steps: list[int],
     kind: str,
@@ -982,7 +985,7 @@ def test_long_to_slices_to_matrix_to_long(
 ) -> None:
     """Ragged datasets, rows in any order, losses of any magnitude: what goes in comes out, by every way."""
     folder, rng = tmp_path_factory.mktemp("x"), np.random.default_rng(seed)
-    with Store.create(folder / "store") as store:
+    with new_store(folder / "store") as store:
         made = store.add_dataset("d", ragged(lengths, seed))
         ids = made.ids()
         table = [

@@ -69,7 +69,7 @@ def test_against_the_model_itself_in_float64(dtype: torch.dtype) -> None:
 
 
 def test_the_same_contexts_at_every_step() -> None:
-    """Those that were drawn, and only those: noise put into all others is not seen."""
+    """The tokens that were drawn count, and only they: noise put into all others is not seen."""
     drawn: list[set[int]] = []
     for seed in (0, 1):
         model = neox(seed)

@@ -12,6 +12,7 @@ from scipy import stats
 
 from tests.cli.test_cli import path, run
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, ragged
+from tests.progress import Heard
 from trajstore.analysis.comparison import Density
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import (
@@ -38,22 +39,6 @@ from trajstore.view.figures.comparison import comparison_charts
 __all__ = ["path"]
 
 ON_D = Selection(datasets=["d"], steps="all")
-
-
-class Said:
-    """A Progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def start(self, label: str, total: int, unit: str) -> None: ...
-
-    def advance(self, amount: int = 1, note: str = "") -> None: ...
-
-    def stop(self) -> None: ...
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
 
 
 @pytest.fixture
@@ -163,8 +148,8 @@ def test_any_number_of_models(planted: Store) -> None:
     for step in (0, 8, 64):
         half = (losses(planted, "a", step) + losses(planted, "b", step)) / 2
         planted.append(model="c", dataset="d", step=step, losses=half.astype(np.float32))
-    said = Said()
-    found = compare(planted, ["*"], Question(), ON_D, said)
+    heard = Heard()
+    found = compare(planted, ["*"], Question(), ON_D, heard)
     assert found.models == ("a", "b", "c")
     pairs = found.of_pairs()
     assert pairs.select("step", "model", "other").rows() == [
@@ -174,7 +159,7 @@ def test_any_number_of_models(planted: Store) -> None:
         x, y = (losses(planted, row[name], row["step"]) for name in ("model", "other"))
         assert row["pearson"] == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found.outliers.is_empty()
-    assert "Left out on d, as not all have them: steps 1, 2, 4, 16, 32 of a." in said.lines
+    assert "Left out on d, as not all have them: steps 1, 2, 4, 16, 32 of a." in heard.lines
     (chart,) = comparison_charts(found)
     assert [len(panel.series) for panel in chart.panels] == [2]
 
@@ -221,7 +206,7 @@ def test_it_is_kept_as_a_finding_and_groups(seeds: Store) -> None:
     assert members.tolist() == sorted((25 * won["context"] + won["position"]).to_list())
     keep_groups(seeds, "f", found, question, "mine")
     seeds.groups.add("early_of_mine", "FROM groups.mine_one_wins WHERE position < 9")
-    again = Said()
+    again = Heard()
     told = compare(seeds, ["one", "two"], question, ON_D, again).enriched["group"]
     assert "odd" in told
     assert not {"mine_one_wins", "early_of_mine", "compare_one_two_1_one_wins"} & set(told)
@@ -242,13 +227,13 @@ def test_where_a_group_is_not_there(planted: Store) -> None:
 def test_how_they_were_scored_is_compared(planted: Store) -> None:
     half = Provenance(dtype="bfloat16", vocab="tokenizer")
     planted.append(model="c", dataset="d", step=8, losses=losses(planted, "a", 8) + 1, provenance=half)
-    said = Said()
-    compare(planted, ["a", "c"], Question(groups=False), Selection(["d"]), said)
+    heard = Heard()
+    compare(planted, ["a", "c"], Question(groups=False), Selection(["d"]), heard)
     assert (
         "On d the dtypes differ (a float32, c bfloat16), and part of what differs in the losses is theirs."
-        in said.lines
+        in heard.lines
     )
-    assert any("softmax differ (a full, c tokenizer)" in line for line in said.lines)
+    assert any("softmax differ (a full, c tokenizer)" in line for line in heard.lines)
 
 
 def test_partial_slices(planted: Store) -> None:
@@ -270,9 +255,9 @@ def test_partial_slices(planted: Store) -> None:
 def test_groups_that_read_the_losses_are_no_finding(seeds: Store) -> None:
     seeds.groups.add("easy", "SELECT dataset, context, position FROM losses WHERE model = 'one' AND loss < 4")
     sites = choose_sites(seeds.dataset("d"), None, None, "predict", pad_first=False)
-    said, marked = Said(), np.arange(1440) % 7 == 0
-    found = enriched(seeds, [sites], marked, ["one"], Interval(kind="none"), progress=said)
-    assert said.lines == ["Left out of the groups, as they were chosen by losses: easy."]
+    heard, marked = Heard(), np.arange(1440) % 7 == 0
+    found = enriched(seeds, [sites], marked, ["one"], Interval(kind="none"), progress=heard)
+    assert heard.lines == ["Left out of the groups, as they were chosen by losses: easy."]
     assert "odd" in found["group"]
     assert "easy" in enriched(seeds, [sites], marked, ["two"], Interval(kind="none"))["group"]
 

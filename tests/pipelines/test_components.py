@@ -15,6 +15,7 @@ import pytest
 from sklearn.decomposition import PCA
 from typer.testing import CliRunner
 
+from tests import commands
 from tests.conftest import PLANTED_STEPS, ragged
 from trajstore.analysis.components.gram import ArrayBlocks, Rows, Treatment, of_centred, prepared, products
 from trajstore.analysis.components.methods import Method, Residual, Sparsity
@@ -300,9 +301,8 @@ def test_sparse_components_are_kept_and_cannot_be_updated(noisy: Store) -> None:
 
 
 def run(*words: object, code: int = 0) -> tuple[str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = commands.run(*words)
     assert result.exit_code == code, result.stderr
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.stdout, result.stderr
 
 

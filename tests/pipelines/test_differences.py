@@ -14,6 +14,7 @@ from scipy import stats
 
 from tests.cli.test_cli import path, run
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
+from tests.progress import Heard
 from trajstore.analysis.differences import Extremes, Pair, Scale, difference, shares, stepwise
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import (
@@ -28,7 +29,6 @@ from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_promp
 from trajstore.pipelines.differences.diff import DiffOptions, diff, diff_of, request
 from trajstore.pipelines.differences.differences import How, differences
 from trajstore.pipelines.trajectories import Selection
-from trajstore.progress import Progress
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
 from trajstore.store.store import Store
@@ -148,18 +148,10 @@ def test_an_interval_of_units_alike_is_student_s(store: Store) -> None:
 
 def test_models_at_the_steps_that_both_have(planted: Store) -> None:
     (planted.path / "losses/model=b/dataset=d/step=16/slice.parquet").unlink()
-    said: list[str] = []
-
-    class Said:
-        def start(self, label: str, total: int, unit: str) -> None: ...
-        def advance(self, amount: int = 1, note: str = "") -> None: ...
-        def stop(self) -> None: ...
-        def say(self, message: str) -> None:
-            said.append(message)
-
-    chosen = of_models(planted, "b", "a", selection=ON_D, progress=Said())
+    heard = Heard()
+    chosen = of_models(planted, "b", "a", selection=ON_D, progress=heard)
     found = differences(planted, chosen, How(Scale(relative=True), matrix=True))
-    assert said == ["Left out on d, as not all have them: steps 16 of a."]
+    assert heard.lines == ["Left out on d, as not all have them: steps 16 of a."]
     assert found.matrix is not None
     steps = [step for step in PLANTED_STEPS if step != 16]
     assert found.matrix.rows.rows() == [("a", step, "b", step) for step in steps]
@@ -300,27 +292,17 @@ def test_prompts_item_by_item(prompted: Store) -> None:
     assert lowest["loss"] == stored[6 * lowest["context"] + lowest["position"] - 1]
 
 
-class Said(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-
 def test_items_under_the_same_prompt_are_left_out(prompted: Store) -> None:
     """Problems 0 and 2 are the first of their few-shot contexts: no example stands before them."""
-    said = Said()
-    chosen = of_prompts(prompted, "zero", "few", progress=said)
+    heard = Heard()
+    chosen = of_prompts(prompted, "zero", "few", progress=heard)
     found = differences(prompted, chosen, How(matrix=True))
     assert found.matrix is not None
     assert found.matrix.columns["item"].to_list() == [1, 1, 3, 3]
     for step, values in enumerate(found.matrix.values):
         zero, few = losses(prompted, "a", step, "zero"), losses(prompted, "a", step, "few")
         assert values == pytest.approx(few[[4, 5, 10, 11]] - zero[[2, 3, 6, 7]], abs=1e-6)
-    assert "Left out: 2 of 4 items" in " ".join(said.lines)
+    assert "Left out: 2 of 4 items" in " ".join(heard.lines)
     done = run("diff", "prompts", "zero", "few", "-s", str(prompted.path))
     assert "Left out: 2 of 4 items" in done.stderr
     assert "--all-items" in done.stderr

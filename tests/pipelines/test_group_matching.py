@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -23,16 +24,18 @@ from trajstore.pipelines.groups.matching import balance_groups
 from trajstore.store.groups.groups import Groups
 from trajstore.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
+
 Site = tuple[str, int, int]
 
 
 @pytest.fixture(scope="module")
-def _planted(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _planted(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two datasets of random tokens, some common and some rare, and groups that overlap."""
     path = tmp_path_factory.mktemp("balance") / "store"
-    shutil.copytree(_empty_store, path)
     rng = np.random.default_rng(3)
-    with Store(path) as store:
+    with new_store(path) as store:
         for name in "de":
             ids = [rng.zipf(1.3, n).clip(max=300) for n in rng.integers(2, 60, 40)]
             store.add_dataset(name, new_dataset([[f" w{token}" for token in context] for context in ids]))
@@ -55,7 +58,7 @@ def members(store: Store, group: str) -> set[Site]:
 def cell_of(
     store: Store, on: tuple[str, ...], position_bins: int | None = None
 ) -> dict[Site, tuple[int, ...]]:
-    """What each token is matched on, counted in plain Python."""
+    """Return the values that each token is matched on, counted in plain Python."""
     found = {}
     for name in store.dataset_names():
         rows = store.dataset(name).frame().select("context", "position", "token").rows()

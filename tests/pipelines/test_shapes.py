@@ -236,7 +236,7 @@ def turning(
 
 
 def is_hidden(schedule: Schedule, a: float, h: float, t: float, m: float, share: float) -> bool:
-    """Whether the checkpoints show less than half of how far a turn goes beyond its plateaus, or a tenth is below 0."""
+    """Tell if the checkpoints show less than half of how far a turn goes beyond its plateaus, or a tenth is below 0."""
     x = schedule.places
     fine = np.linspace(x[0], x[-1], 100_001)
     sign = np.sign(h)
@@ -247,7 +247,7 @@ def is_hidden(schedule: Schedule, a: float, h: float, t: float, m: float, share:
 
 
 def chosen(squares: dict[str, float], n: float) -> str:
-    """Which form of one change is taken, or undecided."""
+    """Return the form of one change that is taken, or undecided."""
     k = {"constant": 1, "line": 2, "power": 3, "law": 4, "step": 3, "sigmoid": 4, "turn": 5}
     bic = {
         kind: n * np.log(left / n) + k[kind] * np.log(n) * n / (n - k[kind] - 2)

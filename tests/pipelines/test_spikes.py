@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -39,6 +40,9 @@ from trajstore.store import checks
 from trajstore.store.store import Store
 from trajstore.view.figures.spikes import spike_charts
 
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
+
 STEPS = np.array([0, *(2**k for k in range(10)), *range(1000, 40001, 1000)])
 AT = int(np.flatnonzero(STEPS == 20_000)[0])
 SHAPE = np.array([0.5, 1.0, 0.6])
@@ -62,10 +66,12 @@ def planted_losses(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 @pytest.fixture(scope="module")
-def _planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+def _planted(
+    new_store: NewStore, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, np.ndarray]]:
     path = tmp_path_factory.mktemp("spikes") / "store"
     sides = {}
-    with Store.create(path) as store:
+    with new_store(path) as store:
         for name, seed in (("d", 1), ("e", 2)):
             rng = np.random.default_rng(seed)
             dataset = store.add_dataset(name, ragged([40] * 60, seed))

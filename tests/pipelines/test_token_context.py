@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,15 +16,17 @@ from trajstore.errors import BadOption, GroupError, NotScored, QueryError, Unkno
 from trajstore.pipelines.token_context import examples, with_context
 from trajstore.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
+
 WORDS = ["The", " cat", "\n", " s", "<0xE2>", "<0x82>", "<0xAC>", "\x1b[31m", " end"]
 
 
 @pytest.fixture(scope="module")
-def whole(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def whole(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store that no test changes: d and e with many contexts, words with hand-written ones."""
     path = tmp_path_factory.mktemp("examples") / "store"
-    shutil.copytree(_empty_store, path)
-    with Store(path) as store:
+    with new_store(path) as store:
         store.add_dataset("d", ragged([30] * 12, seed=1))
         store.add_dataset("e", ragged([20] * 3, seed=2))
         words = store.add_dataset("words", new_dataset([WORDS, ["a", " b"]]))

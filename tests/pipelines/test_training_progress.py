@@ -1,4 +1,4 @@
-"""Where checkpoints stand by tokens seen and FLOPs, by hand."""
+"""Places of checkpoints by tokens seen and FLOPs are those computed by hand."""
 
 from __future__ import annotations
 

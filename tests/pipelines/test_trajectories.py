@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import PLANTED_LENGTHS, new_dataset, ragged
+from tests.progress import Heard
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, group_trajectory
 from trajstore.errors import (
@@ -99,35 +100,14 @@ def test_what_cannot_be_shown_names_what_can(planted: Store) -> None:
         curves(planted, ["every_token"], contexts="9:")
 
 
-class Watch:
-    """Notes what a bar is told."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[str, int, str]] = []
-        self.advanced = 0
-        self.said: list[str] = []
-
-    def start(self, label: str, total: int, unit: str) -> None:
-        self.started.append((label, total, unit))
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.advanced += amount
-
-    def stop(self) -> None:
-        pass
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-
 def test_the_bar_counts_slices_once_the_groups_exist(planted: Store) -> None:
-    watch = Watch()
+    heard = Heard()
     with pytest.raises(UnknownName, match="no group 'digit'"):
-        trajectories.trajectories(planted, ["every_token", "digit"], progress=watch)
-    assert watch.started == []
-    trajectories.trajectories(planted, ["every_token", "digits"], progress=watch)
-    assert watch.started == [("trajectories", 32, "slices")]
-    assert watch.advanced == 32
+        trajectories.trajectories(planted, ["every_token", "digit"], progress=heard)
+    assert heard.bars == []
+    trajectories.trajectories(planted, ["every_token", "digits"], progress=heard)
+    assert heard.bars == [("trajectories", 32, "slices")]
+    assert heard.done == 32
 
 
 def test_an_empty_store_says_how_to_go_on(store: Store) -> None:
@@ -182,12 +162,12 @@ def test_the_in_context_learning_score_is_that_of_the_query(planted: Store) -> N
 
 def test_a_dataset_without_what_is_subtracted_is_left_out(planted: Store) -> None:
     planted.groups.add("on_d", "FROM tokens WHERE dataset = 'd'")
-    watch = Watch()
+    heard = Heard()
     frame = trajectories.trajectories(
-        planted, ["every_token"], trajectories.Selection(models=["a"]), watch, Comparison(minus="on_d")
+        planted, ["every_token"], trajectories.Selection(models=["a"]), heard, Comparison(minus="on_d")
     )
     assert frame["dataset"].unique().to_list() == ["d"]
-    assert watch.said == ["on_d has no token with a loss on e, which is left out."]
+    assert heard.lines == ["on_d has no token with a loss on e, which is left out."]
 
 
 def test_a_group_less_itself_is_nothing_for_certain(planted: Store) -> None:
@@ -197,9 +177,9 @@ def test_a_group_less_itself_is_nothing_for_certain(planted: Store) -> None:
 
 def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
     planted.drop([("b", "d", 4), ("a", "d", 64)])
-    watch = Watch()
+    heard = Heard()
     frame = trajectories.trajectories(
-        planted, ["every_token"], trajectories.Selection(["d"], ["a"]), watch, Comparison(minus_model="b")
+        planted, ["every_token"], trajectories.Selection(["d"], ["a"]), heard, Comparison(minus_model="b")
     )
     steps = [0, 1, 2, 8, 16, 32]
     assert frame["step"].to_list() == steps
@@ -208,7 +188,7 @@ def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
         (planted.slice_losses("a", "d", step) - planted.slice_losses("b", "d", step)).mean() for step in steps
     ]
     np.testing.assert_allclose(frame["mean"], expected, rtol=1e-5, atol=1e-6)
-    assert watch.said == ["Left out, as not all of a, b on d have them: steps 4, 64."]
+    assert heard.lines == ["Left out, as not all of a, b on d have them: steps 4, 64."]
 
 
 def test_minus_model_and_minus_go_together(planted: Store) -> None:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.progress import Heard
 from tests.tiny_models import random_dataset, save_run
 from trajstore.checkpoints import loading, prefetch, weight_files
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
-from trajstore.progress import SILENT
 from trajstore.scoring.executors import driver
 from trajstore.scoring.executors import ray as executors
 from trajstore.scoring.executors import worker as workers_module
@@ -65,24 +65,6 @@ def cluster() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-class Heard:
-    """Progress that keeps what is said and counts the tokens."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.total = self.done = 0
-        self.stop = SILENT.stop
-
-    def start(self, label: str, total: int, unit: str) -> None:
-        self.total = total
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.done += amount
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture
@@ -184,7 +166,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_checkpoint_scored(
     assert len(killed) == 1
     assert (report.written, report.skipped, report.failures) == (12, 0, [])
     assert slices(ready, "run") == slices(ready, "alone")
-    assert sum("the worker that scored it died" in line for line in heard.said) == 1
+    assert sum("the worker that scored it died" in line for line in heard.lines) == 1
     assert capsys.readouterr().out == ""
 
 
@@ -250,11 +232,11 @@ def test_without_ray_or_a_cluster_it_is_said_what_to_do(
 
 
 class Died(Exception):
-    """What Ray raises for a worker that is gone."""
+    """The error that Ray raises for a worker that is gone."""
 
 
 class InProcess:
-    """What the driver uses of Ray, done at once, with workers that fail as a test says."""
+    """The part of Ray that the driver uses, done at once, with workers that fail as a test says."""
 
     exceptions = SimpleNamespace(RayError=Died)
 
@@ -377,7 +359,7 @@ def test_a_dead_workers_checkpoint_is_scored_by_another(
     assert (report.written, report.skipped, report.failures) == (12, 0, [])
     assert report.tokens == heard.done == heard.total
     assert fake.made == 3
-    again = [line for line in heard.said if "step 2 will be tried again" in line]
+    again = [line for line in heard.lines if "step 2 will be tried again" in line]
     assert len(again) == (when == "before")
     assert sum(step == 2 for _, step, _ in fake.handed) == 1 + (when == "before")
 
@@ -495,7 +477,7 @@ def test_noise_that_cannot_be_measured_is_told_and_keeps_no_losses(
     report = run_on_ray(ready, plan(ready, str(run), ["d"]), repeat_noise=1, progress=heard)
     assert (report.written, report.failures) == (6, [])
     assert sorted(step for step, _ in report.unmeasured) == STEPS
-    assert sum("on d could not be measured: ZeroDivisionError: by zero" in said for said in heard.said) == 6
+    assert sum("on d could not be measured: ZeroDivisionError: by zero" in said for said in heard.lines) == 6
 
 
 def test_a_store_that_workers_cannot_use_ends_it(

@@ -666,7 +666,7 @@ def test_a_budget_ends_before_what_does_not_fit(
 
 
 class Order:
-    """What happens to which step, in order."""
+    """The events and their steps, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[tuple[str, int]] = []

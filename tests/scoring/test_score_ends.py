@@ -1,4 +1,4 @@
-"""How score ends on the command line: when a checkpoint cannot be read, and with Ctrl-C."""
+"""Score ends cleanly on the command line when a checkpoint cannot be read, and with Ctrl-C."""
 
 from __future__ import annotations
 

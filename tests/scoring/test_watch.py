@@ -17,11 +17,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.progress import Heard
 from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.completeness import MARKER, why_incomplete
 from trajstore.cli import app
 from trajstore.errors import ModelMismatch, TrajstoreError, UnfitContext, UnknownName
-from trajstore.progress import SILENT
 from trajstore.scoring import watch as watching
 from trajstore.scoring.run import score
 from trajstore.scoring.watch import watch
@@ -33,20 +33,6 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 EVERY = 0.05
-
-
-class Heard:
-    """Progress that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.start, self.advance, self.stop = SILENT.start, SILENT.advance, SILENT.stop
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def __contains__(self, words: str) -> bool:
-        return any(words in line for line in self.said)
 
 
 @pytest.fixture
@@ -185,7 +171,7 @@ def test_checkpoints_are_scored_as_they_come_and_never_half(
             np.testing.assert_array_equal(losses(ready, step, dataset), losses(ready, step, dataset, "after"))
     assert "to be made" in heard
     assert not any(
-        "step" in line for line in heard.said if "no tokenizer" not in line and "Waiting" not in line
+        "step" in line for line in heard.lines if "no tokenizer" not in line and "Waiting" not in line
     )
 
 
@@ -251,7 +237,7 @@ def test_a_failure_is_tried_again_when_its_files_change(ready: Store, finished: 
     report = watch(ready, finished, ["d"], every=EVERY, idle=20 * EVERY, progress=heard)
     mending.join()
     assert (report.written, report.failures) == (3, [])
-    assert sum("step 10 was not scored" in line for line in heard.said) == 1
+    assert sum("step 10 was not scored" in line for line in heard.lines) == 1
 
 
 def test_a_failure_that_stays_is_in_the_report(ready: Store, finished: Path) -> None:
@@ -351,7 +337,7 @@ def test_a_folder_without_checkpoints_is_waited_for(ready: Store, tmp_path: Path
     heard = Heard()
     report = watch(ready, tmp_path / "run", ["d"], every=EVERY, idle=4 * EVERY, progress=heard)
     assert (report.written, report.skipped, report.failures) == (0, 0, [])
-    assert sum("no subfolder named after a step" in line for line in heard.said) == 1
+    assert sum("no subfolder named after a step" in line for line in heard.lines) == 1
 
 
 # The command

@@ -236,7 +236,7 @@ FORGED: dict[str, tuple[Callable[[pa.Table], pa.Table], str, bool]] = {
     ),
     "an impossible loss": (lambda table: put_loss(table, -1e30), "1e[+]30 nats, and a loss is finite", True),
 }
-"""What is wrong with the rows, what is said of it, and whether a quick check sees it."""
+"""Faults of the rows, the words for each, and True where a quick check sees it."""
 
 
 def put_loss(table: pa.Table, loss: float) -> pa.Table:

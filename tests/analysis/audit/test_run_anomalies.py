@@ -84,7 +84,7 @@ def test_what_spoils_a_run_of_21_steps_is_named(spoil: Spoil) -> None:
 
 
 def test_a_late_part_in_bits_is_seen_at_a_step_per_octave() -> None:
-    """Where learning moves tokens farther from step to step than the unit does."""
+    """Learning moves tokens farther from step to step there than the unit does."""
     assert share_named(bits_from_there_on, LOG, 20) >= 0.8
 
 

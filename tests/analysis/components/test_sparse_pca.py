@@ -252,7 +252,7 @@ def test_options_out_of_range(options: dict[str, float], said: str) -> None:
 
 
 def test_the_same_defaults_everywhere() -> None:
-    """Those of published analyses: ten components, alpha 5, ridge 0.01, 1,000 iterations, tolerance 1e-6, seed 42."""
+    """Published analyses have ten components, alpha 5, ridge 0.01, 1,000 iterations, tolerance 1e-6, seed 42."""
     published = {
         "components": 10,
         "alpha": 5.0,

@@ -94,7 +94,7 @@ def test_planted_kinks_are_found() -> None:
 
 
 def test_flat_noise_of_few_checkpoints_seldom_turns() -> None:
-    """What was once found in 19 to 45 % of such curves."""
+    """Turns were once found in 19 to 45 % of such curves."""
     rng = np.random.default_rng(3)
     turned = sum(has_events(FEW, 3 + 0.1 * noise(rng, len(FEW), 0.6)) for _ in range(25))
     assert turned <= 6

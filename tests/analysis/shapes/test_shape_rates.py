@@ -1,4 +1,4 @@
-"""How often simulated trajectories of known shape are called what they are, and S-shaped where they are not."""
+"""Simulated trajectories of known shape are mostly called what they are, and seldom S-shaped where they are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often `spikes` errs, on simulated curves and tokens: false spikes, power, recall, corrected shares.
+"""`spikes` errs as seldom as it says, on simulated curves and tokens: false spikes, power, recall, corrected shares.
 
 Curves and losses are made here, with numpy alone. Half of each simulation runs by default in a small form; the full
 one is slow.
@@ -20,7 +20,7 @@ PYTHIA = np.array([0, *(2**k for k in range(10)), *range(1000, 143_001, 1000)])
 LOG = np.geomspace(1, 1e5, 21)
 
 SHRINKING = 10.0
-"""How many times as large noise that shrinks is at the start as at the end."""
+"""Ratio of noise that shrinks, at the start to at the end."""
 
 
 def curves(count: int, checkpoints: int, kind: str, rho: float, seed: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def curves(count: int, checkpoints: int, kind: str, rho: float, seed: int) -> np
 
 
 def is_above(hits: int, tries: int, rate: float) -> bool:
-    """Whether a count is more than chance makes of this rate."""
+    """Tell if a count is more than chance makes of this rate."""
     return bool(stats.binomtest(hits, tries, rate, alternative="greater").pvalue < 0.01)
 
 

@@ -1,1 +1,1 @@
-"""What a package adds to trajstore: two measures, a group function and an importer."""
+"""A package that adds to trajstore two measures, a group function and an importer."""

@@ -1,4 +1,4 @@
-"""How often the right token is the first guess, and how far losses scatter in a context."""
+"""Two measures: the share of tokens that are the first guess, and the scatter of losses in a context."""
 
 import numpy as np
 

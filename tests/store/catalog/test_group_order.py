@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import trajstore
-from tests.conftest import new_dataset
 from trajstore.errors import GroupError
 from trajstore.store import checks, lifecycle
 from trajstore.store.catalog import dependencies
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 B = "SELECT dataset, context, position FROM tokens WHERE text = 'b'"
-
-
-@pytest.fixture
-def lettered(store: Store) -> Store:
-    made = store.add_dataset("d", new_dataset([["a", "b", "c", "b"], ["b", "c"]]))
-    store.append(model="m", dataset="d", step=0, losses=[float(n) for n in range(made.n_losses)])
-    return store
 
 
 def views(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a query names, seen from its parse tree."""
+"""The names in a query are seen from its parse tree."""
 
 from __future__ import annotations
 

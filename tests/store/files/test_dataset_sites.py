@@ -1,4 +1,4 @@
-"""Where a dataset's contexts, positions and losses lie, against a list of all of its tokens."""
+"""A dataset's contexts, positions and losses lie where a list of all of its tokens has them."""
 
 from __future__ import annotations
 

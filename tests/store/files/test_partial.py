@@ -37,7 +37,7 @@ from trajstore.store.files import append, slices
 from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trajstore.store.files.datasets import Dataset
@@ -208,36 +208,37 @@ def test_writers_who_add_to_one_slice_lose_nothing(store: Store, dataset: Datase
     assert list((store.path / "tmp").iterdir()) == []
 
 
-def test_a_slice_completed_meanwhile_is_not_made_partial(
-    store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another job completes the slice between our look and our lock."""
-    add(store, 0)
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Have another job do something once, between our look and our lock."""
     held = append.held
 
-    def late(path: Path) -> object:
-        monkeypatch.setattr(append, "held", held)
-        store.append(model="m", dataset="d", step=7, losses=ALL)
-        return held(path)
+    def plan(work: Callable[[], object]) -> None:
+        def late(path: Path) -> object:
+            monkeypatch.setattr(append, "held", held)
+            work()
+            return held(path)
 
-    monkeypatch.setattr(append, "held", late)
+        monkeypatch.setattr(append, "held", late)
+
+    return plan
+
+
+def test_a_slice_completed_meanwhile_is_not_made_partial(
+    store: Store, dataset: Dataset, meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    add(store, 0)
+    meanwhile(lambda: store.append(model="m", dataset="d", step=7, losses=ALL))
     with pytest.raises(SliceExists):
         add(store, 1)
     assert store.has_slice("m", "d", 7)
 
 
 def test_a_slice_dropped_meanwhile_is_made_anew(
-    store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    store: Store, dataset: Dataset, meanwhile: Callable[[Callable[[], object]], None]
 ) -> None:
     add(store, 0)
-    held = append.held
-
-    def late(path: Path) -> object:
-        monkeypatch.setattr(append, "held", held)
-        store.drop([("m", "d", 7)])
-        return held(path)
-
-    monkeypatch.setattr(append, "held", late)
+    meanwhile(lambda: store.drop([("m", "d", 7)]))
     add(store, 1)
     assert np.flatnonzero(~np.isnan(store.slice_losses("m", "d", 7))).tolist() == [4]
 

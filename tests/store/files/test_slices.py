@@ -1,4 +1,4 @@
-"""What a slice holds, and that it is there whole or not at all."""
+"""A slice holds what was appended, and is there whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose losses a group was chosen by."""
+"""A group says by whose losses it was chosen."""
 
 from __future__ import annotations
 

@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 B = "SELECT dataset, context, position FROM tokens WHERE text = 'b'"
 
 
-@pytest.fixture
-def lettered(store: Store) -> Store:
-    made = store.add_dataset("d", new_dataset([["a", "b", "c", "b"], ["b", "c"]]))
-    store.append(model="m", dataset="d", step=0, losses=[float(n) for n in range(made.n_losses)])
-    return store
-
-
 def test_add_use_show_drop(lettered: Store) -> None:
     added = lettered.groups.add("bs", f"-- The letter b.\n-- Twice.\n{B};")
     assert (added.description, added.sizes) == ("The letter b.\nTwice.", {"d": 3})
@@ -245,7 +238,7 @@ SITES = {"dataset": ["d", "d", "d"], "context": [1, 0, 1], "position": [0, 3, 0]
 
 
 class Stream:
-    """What offers Arrow's stream and nothing else."""
+    """A table that offers Arrow's stream and nothing else."""
 
     def __arrow_c_stream__(self, schema: object = None) -> object:
         return pa.table(SITES).__arrow_c_stream__(schema)
@@ -471,7 +464,7 @@ def test_sizes_are_counted_once(lettered: Store, monkeypatch: pytest.MonkeyPatch
 def test_only_the_new_dataset_is_counted_for_groups_that_come_with_trajstore(
     lettered: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which is right only if each of them looks at a dataset by itself."""
+    """That is right only if each of them looks at a dataset by itself."""
     alone = {each.name: each.sizes for each in lettered.groups.list()}
     lettered.add_dataset(
         "e", new_dataset([["a", "b", "c", "b"], ["b", "c"], ["a", "b", "c", "b", "c"], ["In", " 1984"]])

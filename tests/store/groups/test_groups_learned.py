@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -15,6 +14,9 @@ from tests.conftest import ragged
 from trajstore.errors import GroupError, QueryError
 from trajstore.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
+
 LENGTHS = (9, 2, 30, 17, 5, 40)
 STEPS = (0, 512, 1000, 2000)
 MODELS = ("seed-1", "seed-2", "large")
@@ -23,12 +25,11 @@ LATE = ("large", "e", 2000)
 
 
 @pytest.fixture(scope="module")
-def whole(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def whole(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Losses in quarters, so that many differ by exactly a threshold; every seventh is a float32 step higher."""
     path = tmp_path_factory.mktemp("learned") / "store"
-    shutil.copytree(_empty_store, path)
     rng = np.random.default_rng(3)
-    with Store(path) as store:
+    with new_store(path) as store:
         for name in ("d", "e"):
             dataset = store.add_dataset(name, ragged(LENGTHS, seed=ord(name)))
             for model in MODELS:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import new_dataset
-from tests.store.groups.test_groups_text import context, members, read, sentencepiece_tokenizer
+from tests.store.groups.test_groups_text import members, read, sentencepiece_tokenizer, with_cases
 from trajstore.datasets.token_bytes import encode, piece_texts
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerFast
 
+    from tests.conftest import NewStore
     from trajstore.store.store import Store
 
 __all__ = ["sentencepiece_tokenizer"]
@@ -61,14 +62,11 @@ SHIPPED = set(CASES)
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def written(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store with a dataset for each case, numbered."""
-    from trajstore.store.store import Store
-
-    with Store.create(tmp_path_factory.mktemp("written") / "store") as store:
-        for number, cases in enumerate(CASES.values()):
-            store.add_dataset(f"d{number}", new_dataset([context(case) for case in cases]))
-        yield store
+    cases = {f"d{number}": cases for number, cases in enumerate(CASES.values())}
+    with new_store(tmp_path_factory.mktemp("written") / "store") as store:
+        yield with_cases(store, cases)
 
 
 @pytest.mark.parametrize(("number", "name"), list(enumerate(CASES)))

@@ -51,7 +51,7 @@ def test_shipped_group(store: Store, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["repeated_token", "induction_bigram"])
 def test_contexts_and_datasets_are_apart(store: Store, name: str) -> None:
-    """What occurred in another context or dataset does not count."""
+    """Occurrences in another context or dataset do not count."""
     store.add_dataset("d", new_dataset([["a", "b", "c"], ["a", "b"]]))
     store.add_dataset("e", new_dataset([["a", "b"]]))
     assert members(store, name) == []

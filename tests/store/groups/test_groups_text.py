@@ -26,8 +26,9 @@ from trajstore.store.files.datasets import ITEM_COLUMNS, NewDataset
 from trajstore.text import escape_stray_bytes, join_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from tests.conftest import NewStore
     from trajstore.store.store import Store
 
 CASES: dict[str, list[str]] = {
@@ -141,15 +142,18 @@ def members(store: Store, source: str, dataset: str = "d") -> list[list[int]]:
     return [[position for number, position in found if number == each] for each in range(contexts)]
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store with a dataset for each group, of its hand-written contexts."""
-    from trajstore.store.store import Store
+def with_cases(store: Store, by_dataset: Mapping[str, Sequence[str]]) -> Store:
+    """Give a store datasets of hand-written contexts."""
+    for name, cases in by_dataset.items():
+        store.add_dataset(name, new_dataset([context(case) for case in cases]))
+    return store
 
-    with Store.create(tmp_path_factory.mktemp("texts") / "store") as store:
-        for name, cases in CASES.items():
-            store.add_dataset(name, new_dataset([context(case) for case in cases]))
-        yield store
+
+@pytest.fixture(scope="module")
+def texts(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with a dataset for each group, of its hand-written contexts."""
+    with new_store(tmp_path_factory.mktemp("texts") / "store") as store:
+        yield with_cases(store, CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -228,7 +232,7 @@ def test_word_is(store: Store, word: str, case: str) -> None:
 
 
 def test_no_parameter_of_a_macro_bears_a_column_s_name(store: Store) -> None:
-    """Where one did, `WHERE position = position` would be true of every row. Of the relations that macros read."""
+    """If one did, `WHERE position = position` would be true of every row. Of the relations that macros read."""
     macros = store.sql(
         "SELECT function_name, parameters, macro_definition FROM duckdb_functions() WHERE NOT internal"
     ).fetchall()

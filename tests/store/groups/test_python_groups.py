@@ -27,6 +27,8 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import NewStore
+
 TEXTS = [["a", "b", "c", "b"], ["b", "c"], ["b", "b", "b"]]
 BS = [("d", 0, 1), ("d", 0, 3), ("d", 1, 0), ("d", 2, 0), ("d", 2, 1), ("d", 2, 2)]
 CS = [("d", 0, 2), ("d", 1, 1)]
@@ -46,9 +48,9 @@ GROUP = "FROM groups.bs ORDER BY ALL"
 
 
 @pytest.fixture(scope="module")
-def _lettered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _lettered(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lettered") / "store"
-    with Store.create(path) as store:
+    with new_store(path) as store:
         store.add_dataset("d", new_dataset(TEXTS))
     return path
 

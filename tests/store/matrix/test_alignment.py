@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,9 @@ from trajstore.pipelines.token_context import examples
 from trajstore.store.queries import query
 from trajstore.store.store import Store
 from trajstore.view.report.report import write_report
+
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
 
 CONTEXTS = [["Mr", " Smith", " said", " Mrs", " Smith"], [" Smith", " left"], ["a", " b", " c"]]
 LOSSES = {
@@ -47,11 +49,10 @@ def losses(model: str, step: int, align: Align) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def surnames(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def surnames(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store that no test changes."""
     path = tmp_path_factory.mktemp("alignment") / "store"
-    shutil.copytree(_empty_store, path)
-    with Store(path) as store:
+    with new_store(path) as store:
         yield made(store)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,9 @@ from tests.conftest import PLANTED_STEPS, new_dataset, plant
 from trajstore.errors import BadOption, MissingParameter, TrajstoreError, UnknownName, UnknownStep
 from trajstore.store.queries import named_queries
 from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from tests.conftest import NewStore
 
 MODELS, DATASETS = ("a", "b"), ("d", "e")
 
@@ -45,11 +47,10 @@ class Numbers:
 
 
 @pytest.fixture(scope="module")
-def whole(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """What `planted` has, in a store that no test changes."""
+def whole(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The contents of `planted`, in a store that no test changes."""
     path = tmp_path_factory.mktemp("named") / "store"
-    shutil.copytree(_empty_store, path)
-    with Store(path) as store:
+    with new_store(path) as store:
         yield plant(store)
 
 
@@ -283,7 +284,7 @@ def test_seed_disagreement_tokens(whole: Store, numbers: dict[str, Numbers]) -> 
 
 
 def test_positions_are_one_more_than_indices_of_losses(store: Store) -> None:
-    """What a study's code calls loss[500], of losses without the first token's, is position 501."""
+    """Position 501 is what a study's code calls loss[500], of losses without the first token's."""
     losses = np.arange(599, dtype=np.float32) / 100
     store.add_dataset("long", new_dataset([["a"] * 600]))
     store.append(model="m", dataset="long", step=0, losses=losses)

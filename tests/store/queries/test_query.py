@@ -160,7 +160,7 @@ def test_ctrl_c_stops_the_query(store: Store) -> None:
 
 
 def test_ctrl_c_is_never_raised_within_a_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it could leave the lock that the thread needs to end, and both would wait for ever."""
+    """Within one it could leave the lock that the thread needs to end, and both would wait for ever."""
     within: list[str] = []
     wait = query.wait
 

@@ -1,4 +1,4 @@
-"""What can be asked, as the comments in the catalog say it: every column of a view or macro is explained."""
+"""Every column of a view or macro is explained by the comments in the catalog, which say what can be asked."""
 
 from __future__ import annotations
 

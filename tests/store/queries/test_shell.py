@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-m", "trajstore", "shell", "-s"]
 
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where shells started here keep their copies."""
+    """Return the folder in which shells started here keep their copies."""
     folder = tmp_path / "private"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -116,7 +116,7 @@ _ASKED = {
     "\x1b[c": b"\x1b[?62c",
     "\x1b]11;?": b"\x1b]11;rgb:0000/0000/0000\x07",
 }
-"""What a terminal answers when it is asked for its cursor, its kind and its colour."""
+"""A terminal's answers to requests for its cursor, its kind and its colour."""
 _CODES = re.compile(r"\x1b\][^\x07]*\x07|\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -146,7 +146,7 @@ class Terminal:
         os.write(self._end, keys.encode())
 
     def until(self, pattern: str, seconds: float = 30) -> str:
-        """What was shown, colours left out, as soon as it has the pattern."""
+        """Return the text shown, colours left out, as soon as it has the pattern."""
         shown = ""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.conftest import NewStore
     from trajstore.store.files.findings import Finding
 
 STEPS = [0, *(2**power for power in range(14))]
@@ -36,11 +37,11 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def kept_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept_store(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two models on one dataset and a finding of each kind, named `mine`; a's loss has a spike at 512."""
     path = tmp_path_factory.mktemp("kept") / "store"
     rng = np.random.default_rng(3)
-    with Store.create(path) as store:
+    with new_store(path) as store:
         dataset = store.add_dataset("d", ragged([40] * 12, 1))
         store.add_dataset("other", ragged([5], 2))
         base, drop = rng.gamma(3, 0.5, dataset.n_losses), rng.gamma(3, 0.3, dataset.n_losses)
