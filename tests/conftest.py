@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import typer.testing
 
+from trajstore.checkpoints.weights import fingerprints
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
 from trajstore.store.store import Store
 
@@ -27,10 +28,12 @@ NewStore = Callable[[Path], Store]
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in list(os.environ):
         if name.startswith("TRAJSTORE"):
             monkeypatch.delenv(name)
+    kept = tmp_path_factory.getbasetemp() / "weights.jsonl"  # and not the user's own
+    monkeypatch.setattr(fingerprints, "_place", lambda: kept)
 
 
 @pytest.fixture(scope="session", autouse=True)

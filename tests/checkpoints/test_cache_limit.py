@@ -15,7 +15,7 @@ from trajstore.checkpoints import hub
 from trajstore.checkpoints.cache_limit import CacheLimit, hold, parse_size, used_bytes
 from trajstore.checkpoints.loading import Checkpoint, load
 from trajstore.checkpoints.runs import find_checkpoints
-from trajstore.checkpoints.weight_files import fingerprint
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import BadOption
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tests.tiny_models import VOCABULARY, cache_run, neox, save_run
 from trajstore.checkpoints.loading import Checkpoint, load, weights_fingerprint
 from trajstore.checkpoints.runs import find_checkpoints
-from trajstore.checkpoints.weight_files import fingerprint, weight_files, weight_names
+from trajstore.checkpoints.weight_files import weight_files, weight_names
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -8,14 +8,18 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from tests.tiny_models import neox, save_run
 from trajstore.checkpoints import prefetch
 from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
 from trajstore.checkpoints.library_output import quiet
-from trajstore.checkpoints.prefetch import Ahead, Stopped
+from trajstore.checkpoints.loading import Loader
+from trajstore.checkpoints.prefetch import Ahead
 from trajstore.checkpoints.runs import find_checkpoints
-from trajstore.checkpoints.weight_files import fingerprint, weight_files
+from trajstore.checkpoints.weight_files import weight_files
+from trajstore.checkpoints.weights import reading
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -32,9 +36,13 @@ def _no_thread_stays() -> Iterator[None]:
     assert not [thread.name for thread in threading.enumerate() if thread.name == "trajstore-ahead"]
 
 
+def loader() -> Loader:
+    return Loader("cpu", torch.float32)
+
+
 @pytest.fixture
 def ahead() -> Iterator[Ahead]:
-    each = Ahead(None)
+    each = Ahead(loader(), None)
     yield each
     each.close()
 
@@ -156,18 +164,20 @@ def test_closing_stops_reading(
     ahead: Ahead, local: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = threading.Event()
-    monkeypatch.setattr(prefetch, "_PIECE", 1)  # a byte at a time, so that it does not end at once
-    whole = prefetch._Work._read
+    monkeypatch.setattr(reading, "_PIECE", 1)  # a byte at a time, so that it does not end at once
+    whole = reading._Reading.read
 
-    def read(self: prefetch._Work, files: list[Path]) -> None:
-        assert self._stopped.wait(30)  # else it might be done before it is closed
+    def read(self: reading._Reading, path: Path, into: torch.Tensor | None) -> None:
+        end = time.monotonic() + 30
+        while not self._stopped() and time.monotonic() < end:  # else it might be done before it is closed
+            time.sleep(0.01)
         try:
-            whole(self, files)
-        except Stopped:
+            whole(self, path, into)
+        except reading.Stopped:
             stopped.set()
             raise
 
-    monkeypatch.setattr(prefetch._Work, "_read", read)
+    monkeypatch.setattr(reading._Reading, "read", read)
     ahead.begin(local[0])
     ahead.close()
     assert stopped.is_set()
@@ -193,11 +203,11 @@ def test_ctrl_c_while_waiting_leaves_the_work_to_close(
 
 def test_one_ahead_waits_where_there_is_no_room(remote: list[Checkpoint]) -> None:
     """With room for one, the second is downloaded when the first has been scored and may go."""
-    first = Ahead(None)
+    first = Ahead(loader(), None)
     first.take(remote[2]).release()  # put there by another
     weights = used_bytes()
     limit = CacheLimit(weights * 3 // 2, remote)
-    ahead = Ahead(limit)
+    ahead = Ahead(loader(), limit)
     try:
         ready = ahead.take(remote[0])  # over the limit by less than one, since something must be scored
         ahead.begin(remote[1])

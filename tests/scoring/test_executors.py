@@ -21,13 +21,14 @@ import pytest
 
 from tests.progress import Heard
 from tests.tiny_models import random_dataset, save_run
-from trajstore.checkpoints import loading, prefetch, weight_files
+from trajstore.checkpoints.loading import Loader
+from trajstore.checkpoints.weights import fingerprints, reading
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
 from trajstore.scoring.executors import driver
 from trajstore.scoring.executors import ray as executors
 from trajstore.scoring.executors import worker as workers_module
 from trajstore.scoring.executors.ray import run_on_ray
-from trajstore.scoring.job import job, publish
+from trajstore.scoring.job import publish
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import score
 from trajstore.scoring.time_budget import Budget
@@ -327,14 +328,14 @@ def test_every_checkpoint_is_handed_out_and_read_once_in_one_run(
     fake: InProcess, ready: Store, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the worker that has it ready."""
-    read, whole = [], weight_files.fingerprint
+    read, whole = [], fingerprints.combined
 
-    def counted(files: Any) -> str:
-        read.append(files)
-        return whole(files)
+    def counted(digests: Any) -> str:
+        read.append(digests)
+        return whole(digests)
 
-    for module in (prefetch, loading):
-        monkeypatch.setattr(module, "fingerprint", counted)
+    for module in (fingerprints, reading):
+        monkeypatch.setattr(module, "combined", counted)
     report = run_on_ray(ready, plan(ready, str(run), ["d", "e"]))
     assert (report.written, report.skipped, report.failures, report.left) == (12, 0, [], 0)
     assert sorted(step for _, step, _ in fake.handed) == STEPS
@@ -438,7 +439,7 @@ def test_a_worker_tells_of_any_error_and_lives_on(
     def broken(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(job, "load", broken)
+    monkeypatch.setattr(Loader, "fill", broken)
     report = run_on_ray(ready, plan(ready, str(run), ["d"], steps=[2]))
     assert report.failures == [(2, "PermissionError: [Errno 13] Permission denied")]
     assert fake.made == 1

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
 from tests.tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
-from trajstore.checkpoints import hub, prefetch
+from trajstore.checkpoints import hub
 from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
 from trajstore.checkpoints.prefetch import Ahead
 from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.weights import reading
 from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
 from trajstore.errors import (
     BadDataset,
@@ -50,8 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.loopback_hub import LoopbackHub
-    from trajstore.checkpoints.loading import Checkpoint
-    from trajstore.checkpoints.prefetch import Ready
+    from trajstore.checkpoints.loading import Checkpoint, ReadCheckpoint
     from trajstore.checkpoints.runs import CheckpointSource
     from trajstore.store.files.datasets import NewDataset
     from trajstore.store.store import Store
@@ -676,7 +676,7 @@ class Order:
             self.events.append(("begin", checkpoint.step))
             begin(ahead, checkpoint)
 
-        def taken(ahead: Ahead, checkpoint: Checkpoint) -> Ready:
+        def taken(ahead: Ahead, checkpoint: Checkpoint) -> ReadCheckpoint:
             self.events.append(("take", checkpoint.step))
             return take(ahead, checkpoint)
 
@@ -717,7 +717,7 @@ def test_an_error_of_the_next_checkpoint_is_its_own(scored: Store, runs: Path) -
 def test_no_thread_stays_after_an_interrupt(
     scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "_PIECE", 1)  # so small that reading outlasts the pass
+    monkeypatch.setattr(reading, "_PIECE", 1)  # so small that reading outlasts the pass
 
     def interrupted(*args: object, **kwargs: object) -> object:
         assert ahead_threads() == ["trajstore-ahead"]

@@ -3,29 +3,37 @@
 A checkpoint whose file lacks a tensor of the model, or holds one that the model has no place for, is an error: left to
 itself, transformers makes up random numbers in the first case and drops layers in the second. So is one of a published
 suite that lacks what its losses depend on.
+
+Of a run's checkpoints the first is built by transformers; the tensors of the next ones are put into the same model
+where it was shown that transformers would do no more.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from trajstore.arguments.spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.config_check import check_config, check_parameters, read_config
 from trajstore.checkpoints.library_output import quiet
 from trajstore.checkpoints.suites import known_run
-from trajstore.checkpoints.weight_files import check_not_cut_off, fingerprint, weight_files
+from trajstore.checkpoints.weight_files import check_not_cut_off, weight_files
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError, NotCausal, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
     from transformers import PreTrainedModel
+
+    from trajstore.checkpoints.weights.reading import Tensors
+    from trajstore.checkpoints.weights.swapping import Layout, SwappableModel
 
 _MOST_WORDS = 300
 """Characters of an error of transformers that are told."""
@@ -69,6 +77,31 @@ class Checkpoint:
         return self.present() or hub.fetch(self.location, self.revision)
 
 
+@dataclass
+class ReadCheckpoint:
+    """A checkpoint whose files are on this disk and were read, to be put into a model once."""
+
+    checkpoint: Checkpoint
+    folder: Path
+    weights: str
+    """Fingerprint of the weights' files, `sha256:…`."""
+    nbytes: int
+    """Size of the weights' files."""
+    tensors: Tensors | None
+    """What was read; None where transformers must read the files itself, and once it was put into a model."""
+    layout: Layout | None
+    """What it must share with another checkpoint to take its place; None without `tensors`."""
+    seconds: dict[str, float]
+    """By what was done: download, read, hash."""
+    held: IO[bytes] | None = None
+    """What keeps its files in the cache while it is open; None where nothing would remove them."""
+
+    def release(self) -> None:
+        """Its files are no longer used here."""
+        if self.held is not None:
+            self.held.close()
+
+
 @dataclass(frozen=True)
 class LoadedCheckpoint:
     """A checkpoint in memory."""
@@ -79,6 +112,111 @@ class LoadedCheckpoint:
     """What was loaded from the Hub; None for a local folder."""
     weights: str
     """Fingerprint of the weights' files, `sha256:…`."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By what was done: build, where transformers made the model, or copy, into one that was there."""
+
+
+class Loader:
+    """Loads a run's checkpoints one after another, each into the model of the last one where that can be done.
+
+    `read` may be called in any thread, for one checkpoint while another is scored. `fill` changes the model that it
+    gave before, and for a moment torch's default dtype, so that no pass may be running.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        attention: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """The device, dtype and attention kernel are the models'; only with `trust_remote_code` is code run that lies
+        beside the weights.
+        """
+        import torch
+
+        from trajstore.checkpoints.weights.staging import Staging
+
+        self._device, self._dtype, self._attention = torch.device(device), dtype, attention
+        self._remote_code = trust_remote_code
+        self._staging = Staging(self._device)
+        self._swappable: SwappableModel | None = None
+        """The last checkpoint's model, where others may be put into it."""
+        self._swaps = True
+        """False once transformers made anything else of a file's tensors than a model's parameters."""
+
+    def read(
+        self,
+        checkpoint: Checkpoint,
+        folder: Path | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> ReadCheckpoint:
+        """Read a checkpoint's weights, each byte once; raises `CheckpointError`.
+
+        `folder` is where its files are; by default it is downloaded where needed. Raises `Stopped` soon after `stopped`
+        has become true.
+        """
+        from trajstore.checkpoints.weights.reading import read_contents
+        from trajstore.checkpoints.weights.swapping import layout, may_swap
+
+        start = time.perf_counter()
+        folder = folder or checkpoint.folder()
+        seconds = {"download": time.perf_counter() - start}
+        files = weight_files(folder)
+        try:
+            config = read_config(folder)
+        except CheckpointError:  # which building it raises too
+            config = {}
+        swaps = self._swaps and may_swap(config, folder)
+        contents = read_contents(files, self._staging if swaps else None, stopped)
+        return ReadCheckpoint(
+            checkpoint,
+            folder,
+            contents.fingerprint,
+            contents.nbytes,
+            contents.tensors,
+            None if contents.tensors is None else layout(config, contents.tensors.by_name),
+            seconds | contents.seconds,
+        )
+
+    def fill(self, read: ReadCheckpoint, dtype: torch.dtype | None = None) -> LoadedCheckpoint:
+        """Return the checkpoint's model in `dtype`, by default the loader's; raises as `load` does.
+
+        It may be the model that was given before, which then has this checkpoint's weights. What was read is spent.
+        """
+        start = time.perf_counter()
+        tensors, read.tensors = read.tensors, None
+        dtype = dtype or self._dtype
+        copied = None
+        try:
+            swappable, self._swappable = self._swappable, None  # none while its weights are changed
+            if swappable and tensors and read.layout and swappable.takes(read.layout, tensors.by_name, dtype):
+                done, model = "copy", swappable.model
+                copied = swappable.put(tensors.by_name, read.folder)
+                self._swappable = swappable
+            else:
+                swappable = None  # so that two models need never fit into memory
+                done, model = "build", self._build(read, tensors, dtype)
+        finally:
+            if tensors is not None and tensors.block is not None:
+                self._staging.give_back(tensors.block, copied)
+        _check_published(model, read.checkpoint)
+        seconds = {done: time.perf_counter() - start}
+        return LoadedCheckpoint(model.eval(), _commit(read.checkpoint, read.folder), read.weights, seconds)
+
+    def _build(self, read: ReadCheckpoint, tensors: Tensors | None, dtype: torch.dtype) -> PreTrainedModel:
+        """A model made by transformers, on its device; others may be put into it if it is made of `tensors` alone."""
+        from trajstore.checkpoints.weights.swapping import SwappableModel, find_places
+
+        model = _built(read.folder, dtype, self._attention, trust_remote_code=self._remote_code)
+        places = None if tensors is None else find_places(model, tensors.by_name)
+        model = model.to(self._device)
+        if places is not None and read.layout is not None:
+            self._swappable = SwappableModel(model, places, read.layout, dtype)
+        elif tensors is not None:
+            self._swaps = False
+        return model
 
 
 def load(
@@ -87,19 +225,32 @@ def load(
     dtype: torch.dtype,
     attention: str | None = None,
     *,
-    weights: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedCheckpoint:
     """The checkpoint's model on `device`, its weights in `dtype`, with the attention kernel asked for.
 
-    `weights` is the fingerprint of its files where that is known, which saves reading them for it. Only with
-    `trust_remote_code` is code run that lies beside the weights. Raises `CheckpointError` where a file cannot be read,
-    lacks weights or does not fit its own configuration, `NotCausal` where its kind of model predicts no next token,
-    and whatever else transformers raises.
+    Only with `trust_remote_code` is code run that lies beside the weights. Raises `CheckpointError` where a file cannot
+    be read, lacks weights or does not fit its own configuration, `NotCausal` where its kind of model predicts no next
+    token, and whatever else transformers raises.
     """
+    folder = checkpoint.folder()
+    model = _built(folder, dtype, attention, trust_remote_code=trust_remote_code)
+    _check_published(model, checkpoint)
+    weights = fingerprint(weight_files(folder))
+    return LoadedCheckpoint(model.to(device).eval(), _commit(checkpoint, folder), weights)
+
+
+def _commit(checkpoint: Checkpoint, folder: Path) -> str | None:
+    """Return the commit that a checkpoint's folder in the Hub's cache is of; None for a local one."""
+    return None if checkpoint.local else folder.name
+
+
+def _built(
+    folder: Path, dtype: torch.dtype, attention: str | None, *, trust_remote_code: bool
+) -> PreTrainedModel:
+    """The model that transformers makes of a checkpoint's folder, on the CPU, whole; raises as `load` does."""
     from transformers import AutoModelForCausalLM
 
-    folder = checkpoint.folder()
     files = weight_files(folder)
     check_not_cut_off(files)
     check_config(folder, files)
@@ -116,9 +267,7 @@ def load(
             **kernel,
         )
     _check_complete(report, folder)
-    _check_published(model, checkpoint)
-    commit = None if checkpoint.local else folder.name
-    return LoadedCheckpoint(model.to(device).eval(), commit, weights or fingerprint(files))
+    return model
 
 
 def weights_fingerprint(checkpoint: Checkpoint) -> str:

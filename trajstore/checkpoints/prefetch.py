@@ -1,65 +1,39 @@
 """Gets checkpoints ready to be loaded, the next one in a thread while another is scored: downloaded and read.
 
-Read means that every byte of the weights was read once, which gives their fingerprint where no name tells it, and
-leaves them in the system's memory for files, where loading finds them. The model itself is made by whoever asks for
-it: transformers changes torch's default dtype for the whole process meanwhile, under which another model
-must not be running.
+The model is filled by whoever asks for it: transformers changes torch's default dtype for the whole process meanwhile,
+under which another model must not be running.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.cache_limit import hold
-from trajstore.checkpoints.weight_files import fingerprint, weight_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trajstore.checkpoints.cache_limit import CacheLimit
-    from trajstore.checkpoints.loading import Checkpoint
+    from trajstore.checkpoints.loading import Checkpoint, Loader, ReadCheckpoint
 
-_PIECE = 1 << 24
 _TURN = 0.2
 """Seconds for which a thread that shall stop is waited for at a time."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A checkpoint whose files are on this disk and were read."""
-
-    folder: Path
-    weights: str
-    """Fingerprint of the weights' files."""
-    held: IO[bytes] | None
-    """What keeps its files in the cache while it is open; None where nothing would remove them."""
-
-    def release(self) -> None:
-        """Its files are no longer used here."""
-        if self.held is not None:
-            self.held.close()
-
-
-class Stopped(Exception):
-    """Getting a checkpoint ready was given up on request."""
 
 
 class Ahead:
     """Gets one checkpoint ready at a time; leave it by `close`, so that no thread stays."""
 
-    def __init__(self, limit: CacheLimit | None) -> None:
-        self._limit = limit
+    def __init__(self, loader: Loader, limit: CacheLimit | None) -> None:
+        self._loader, self._limit = loader, limit
         self._work: _Work | None = None
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Start on a checkpoint that will be asked for next; it waits for its turn where the cache has no room."""
         self._start(checkpoint, patient=True)
 
-    def take(self, checkpoint: Checkpoint) -> Ready:
+    def take(self, checkpoint: Checkpoint) -> ReadCheckpoint:
         """The checkpoint, ready; raises what getting it ready raised, such as `CheckpointError`."""
         if self._work is None or self._work.checkpoint != checkpoint:
             self._start(checkpoint, patient=False)
@@ -78,9 +52,9 @@ class Ahead:
 
     def _start(self, checkpoint: Checkpoint, *, patient: bool) -> None:
         self.close()
-        self._work = _Work(checkpoint, self._limit, patient=patient)
+        self._work = _Work(checkpoint, self._loader, self._limit, patient=patient)
 
-    def _finish(self) -> Ready | None:
+    def _finish(self) -> ReadCheckpoint | None:
         work = self._work
         assert work is not None
         work.result.exception()  # waits; on Ctrl-C, close still knows of the work
@@ -91,10 +65,12 @@ class Ahead:
 class _Work:
     """A thread that gets one checkpoint ready."""
 
-    def __init__(self, checkpoint: Checkpoint, limit: CacheLimit | None, *, patient: bool) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, loader: Loader, limit: CacheLimit | None, *, patient: bool
+    ) -> None:
         self.checkpoint = checkpoint
-        self.result: Future[Ready | None] = Future()
-        self._limit, self._patient = limit, patient
+        self.result: Future[ReadCheckpoint | None] = Future()
+        self._loader, self._limit, self._patient = loader, limit, patient
         self._stopped = threading.Event()
         self._downloading = False
         self._thread = threading.Thread(target=self._run, name="trajstore-ahead", daemon=True)
@@ -116,10 +92,11 @@ class _Work:
         except BaseException as error:
             self.result.set_exception(error)
 
-    def _get_ready(self) -> Ready | None:
+    def _get_ready(self) -> ReadCheckpoint | None:
         """Download if need be, and read; None where a patient work finds no room in the cache."""
         checkpoint = self.checkpoint
         held = hold(checkpoint)
+        start = time.perf_counter()
         try:
             folder = checkpoint.present()
             if folder is None:
@@ -131,12 +108,14 @@ class _Work:
                 self._downloading = True
                 folder = hub.fetch(checkpoint.location, checkpoint.revision, stopped=self._stopped.is_set)
                 self._downloading = False
-            files = weight_files(folder)
-            self._read(files)
-            return Ready(folder, fingerprint(files), held)
+            downloaded = time.perf_counter() - start
+            read = self._loader.read(checkpoint, folder, self._stopped.is_set)
         except BaseException:
             _released(held)
             raise
+        read.held = held
+        read.seconds["download"] += downloaded
+        return read
 
     def _has_room(self) -> bool:
         """Return whether the cache has room for the checkpoint, made if need be."""
@@ -144,15 +123,6 @@ class _Work:
             return True
         size = hub.download_bytes(self.checkpoint.location, self.checkpoint.revision)
         return self._limit.make_room(size or 0)
-
-    def _read(self, files: list[Path]) -> None:
-        """Read files through, and forget what was read."""
-        buffer = bytearray(_PIECE)
-        for path in files:
-            with path.open("rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    if self._stopped.is_set():
-                        raise Stopped
 
 
 def _released(held: IO[bytes] | None) -> None:

@@ -1,11 +1,10 @@
-"""The files of a checkpoint: which of them hold the weights that transformers loads, and their fingerprint.
+"""The files of a checkpoint: which of them hold the weights that transformers loads, and whether they are whole.
 
 Reads bytes only; loads no torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import stat
@@ -31,7 +30,6 @@ TOKENIZER_FILES = (
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 _KINDS = (("model", "safetensors"), ("pytorch_model", "bin"))
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 _LONGEST_HEADER = 100_000_000
@@ -139,24 +137,3 @@ def _least_length(file: Path) -> int | None:
         first = start.read(8)
     length = int.from_bytes(first, "little")
     return 8 + length if length <= _LONGEST_HEADER or len(first) < 8 else None
-
-
-def fingerprint(files: Iterable[Path]) -> str:
-    """`sha256:…` of the lines "SHA256␠␠NAME" of the files in order of name.
-
-    The same as `sha256sum model*.safetensors | sha256sum` in the checkpoint's folder.
-    A file in the Hub's cache whose blob is named by its sha256 is taken at its name and not read.
-    """
-    lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(files, key=lambda path: path.name)]
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
-
-
-def _sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    place = path
-    while place.is_symlink():  # a blob may itself be a link, to what repositories share
-        place = place.parent / place.readlink()
-        if place.parent.name == "blobs" and _SHA256.fullmatch(place.name):
-            return place.name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

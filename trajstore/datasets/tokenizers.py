@@ -21,9 +21,9 @@ from trajstore.checkpoints.weight_files import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
     check_all_regular,
-    fingerprint,
     weight_names,
 )
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError, TokenizerMismatch, TokenizerNotFound
 from trajstore.store.files.datasets import TokenizerFacts
 

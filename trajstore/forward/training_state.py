@@ -16,7 +16,8 @@ import torch
 
 from trajstore import scratch
 from trajstore.checkpoints.library_output import quiet
-from trajstore.checkpoints.weight_files import fingerprint, weight_files
+from trajstore.checkpoints.weight_files import weight_files
+from trajstore.checkpoints.weights.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import torch
 
 from trajstore.arguments.spelling import option
 from trajstore.checkpoints.cache_limit import CacheLimit
-from trajstore.checkpoints.loading import load
+from trajstore.checkpoints.loading import Loader
 from trajstore.checkpoints.prefetch import Ahead
 from trajstore.errors import (
     BadLosses,
@@ -39,8 +39,7 @@ from trajstore.scoring.report import ScoringReport
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
-    from trajstore.checkpoints.prefetch import Ready
+    from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint, ReadCheckpoint
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
     from trajstore.scoring.plan import Pending, Plan
@@ -66,7 +65,6 @@ class ScoringJob:
         progress: Progress,
     ) -> None:
         self.store, self.plan, self.settings, self.progress = store, plan, settings, progress
-        self.remote_code = options.trust_remote_code
         names = dict.fromkeys(name for pending in plan.pending for name in pending.all_datasets)
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
@@ -75,7 +73,13 @@ class ScoringJob:
         limit = options.cache_bytes
         needed = [pending.checkpoint for pending in plan.pending]
         self.limit = None if limit is None else CacheLimit(limit, needed)
-        self.ahead = Ahead(self.limit)
+        self.loader = Loader(
+            settings.device,
+            settings.dtype or torch.float32,
+            settings.attention,
+            trust_remote_code=options.trust_remote_code,
+        )
+        self.ahead = Ahead(self.loader, self.limit)
         self.threads = Threads(options.threads, settings.device, plan.tokens, progress)
         self.unfit: dict[str, UnfitContext] | None = None
         """Datasets that do not fit the model; None until one is loaded."""
@@ -155,7 +159,7 @@ class ScoringJob:
             self._note(checkpoint, "loading")
             settings = self._settings(ready)
             check_same_weights(self.store, self.plan.model, checkpoint.step, ready.weights)
-            loaded = self._load(checkpoint, ready, settings)
+            loaded = self._load(ready, settings)
             if following and any(
                 is_to_do(self.store, self.plan, following, name) for name in following.all_datasets
             ):
@@ -164,7 +168,7 @@ class ScoringJob:
         finally:
             ready.release()
 
-    def _settings(self, ready: Ready) -> PassSettings:
+    def _settings(self, ready: ReadCheckpoint) -> PassSettings:
         """The settings for a checkpoint; raises `SlicesDiffer` where slices are there in another dtype.
 
         Where it is the checkpoint that differs from those before it, that is a `CheckpointError`.
@@ -180,17 +184,10 @@ class ScoringJob:
             self.formats.add(settings.provenance.dtype)
         return settings
 
-    def _load(self, checkpoint: Checkpoint, ready: Ready, settings: PassSettings) -> LoadedCheckpoint:
+    def _load(self, ready: ReadCheckpoint, settings: PassSettings) -> LoadedCheckpoint:
         """The model on its device; raises `DeviceError` where it cannot have the attention kernel asked for."""
         try:
-            return load(
-                checkpoint,
-                settings.device,
-                settings.dtype or torch.float32,
-                settings.attention,
-                weights=ready.weights,
-                trust_remote_code=self.remote_code,
-            )
+            return self.loader.fill(ready, settings.dtype)
         except (ValueError, ImportError) as error:
             if settings.attention is None:
                 raise
