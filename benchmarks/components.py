@@ -49,7 +49,7 @@ ALLOWED = {HELD: 1e-9, OURS_SINGLE: 1e-3, HELD_SINGLE: 1e-3, FULL_SVD: 1e-3}
 
 
 @dataclass(frozen=True)
-class Effort:
+class ComponentsEffort:
     """How much is run."""
 
     models: int
@@ -67,12 +67,12 @@ class Effort:
         return columns <= max(self.full, self.randomized)
 
 
-FULL = Effort(10, 154, (1 << 14, 1 << 16, 1 << 18, 1 << 20), 1 << 16, 1 << 18, 3)
-QUICK = Effort(3, 20, (1 << 10, 1 << 12), 1 << 12, 1 << 12, 1)
+FULL = ComponentsEffort(10, 154, (1 << 14, 1 << 16, 1 << 18, 1 << 20), 1 << 16, 1 << 18, 3)
+QUICK = ComponentsEffort(3, 20, (1 << 10, 1 << 12), 1 << 12, 1 << 12, 1)
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitCost:
     """The cost and the result of a fit."""
 
     seconds: float
@@ -82,7 +82,7 @@ class Fit:
     """float64 (components,), nats²."""
 
 
-def make(effort: Effort, columns: int, folder: Path) -> list[str]:
+def make(effort: ComponentsEffort, columns: int, folder: Path) -> list[str]:
     """A store in `folder`/store with its matrix beside it, where a peer is to read that; returns its datasets."""
     names, values = [], []
     size = Size(effort.steps, min(columns, _LARGEST) // (_TOKENS - 1), _TOKENS)
@@ -103,7 +103,7 @@ def make(effort: Effort, columns: int, folder: Path) -> list[str]:
     return names
 
 
-def from_slices(store: Path, datasets: list[str], precision: Precision) -> Fit:
+def from_slices(store: Path, datasets: list[str], precision: Precision) -> FitCost:
     """trajstore's components, from the slices."""
     import scipy.linalg  # noqa: F401  # its import would be on the clock
 
@@ -114,12 +114,12 @@ def from_slices(store: Path, datasets: list[str], precision: Precision) -> Fit:
     method = Method(components=COMPONENTS, treatment=Treatment(precision=precision))
     with Store(store) as opened:
         start = time.perf_counter()
-        found = pca(opened, Selection(datasets), method=method)
+        fit = pca(opened, Selection(datasets), method=method)
         seconds = time.perf_counter() - start
-    return Fit(seconds, peak(), found.result.variance["variance"].to_numpy())
+    return FitCost(seconds, peak(), fit.result.variance["variance"].to_numpy())
 
 
-def in_memory(npy: Path, precision: Precision) -> Fit:
+def in_memory(npy: Path, precision: Precision) -> FitCost:
     """trajstore's, of the matrix in memory; its reading is not on the clock."""
     import scipy.linalg  # noqa: F401
 
@@ -127,21 +127,21 @@ def in_memory(npy: Path, precision: Precision) -> Fit:
 
     values = np.load(npy)
     start = time.perf_counter()
-    found = PCA(COMPONENTS, precision=precision).fit(values)
-    return Fit(time.perf_counter() - start, peak(), found.explained_variance_)
+    fit = PCA(COMPONENTS, precision=precision).fit(values)
+    return FitCost(time.perf_counter() - start, peak(), fit.explained_variance_)
 
 
-def scikit_learn(npy: Path, solver: str) -> Fit:
+def scikit_learn(npy: Path, solver: str) -> FitCost:
     """scikit-learn's, of the matrix in memory; its reading is not on the clock."""
     from sklearn.decomposition import PCA
 
     values = np.load(npy)
     start = time.perf_counter()
-    found = PCA(COMPONENTS, svd_solver=solver, random_state=0).fit(values)
-    return Fit(time.perf_counter() - start, peak(), found.explained_variance_.astype(np.float64))
+    fit = PCA(COMPONENTS, svd_solver=solver, random_state=0).fit(values)
+    return FitCost(time.perf_counter() - start, peak(), fit.explained_variance_.astype(np.float64))
 
 
-def rows(effort: Effort) -> Iterator[list[str]]:
+def rows(effort: ComponentsEffort) -> Iterator[list[str]]:
     """The table's rows: a size and a way each."""
     n = effort.models * effort.steps
     for columns in effort.columns:
@@ -149,7 +149,7 @@ def rows(effort: Effort) -> Iterator[list[str]]:
             say(f"making {n:,} × {columns:,} losses in {folder}")
             names = make(effort, columns, folder)
             store, npy = folder / "store", folder / "matrix.npy"
-            ways: dict[str, Callable[[], Fit]] = {
+            ways: dict[str, Callable[[], FitCost]] = {
                 OURS: partial(apart, from_slices, store, names, "double"),
                 OURS_SINGLE: partial(apart, from_slices, store, names, "single"),
             }
@@ -160,7 +160,7 @@ def rows(effort: Effort) -> Iterator[list[str]]:
                 ways[FULL_SVD] = partial(apart, scikit_learn, npy, "full")
             if columns <= effort.randomized:
                 ways[RANDOMIZED] = partial(apart, scikit_learn, npy, "randomized")
-            fits: dict[str, list[Fit]] = {way: [] for way in ways}
+            fits: dict[str, list[FitCost]] = {way: [] for way in ways}
             for number in range(effort.rounds):
                 for way, run in ways.items():
                     say(f"{columns:,} columns: {way}, round {number + 1} of {effort.rounds}")
@@ -169,7 +169,7 @@ def rows(effort: Effort) -> Iterator[list[str]]:
                 yield _cells(f"{n:,} × {columns:,}", way, fits)
 
 
-def _cells(shape: str, way: str, fits: dict[str, list[Fit]]) -> list[str]:
+def _cells(shape: str, way: str, fits: dict[str, list[FitCost]]) -> list[str]:
     """One row; raises `WrongAnswer` where two ways that should agree do not."""
     own = fits[way]
     off = float(np.abs(own[0].variance / fits[OURS][0].variance - 1).max())
@@ -178,15 +178,15 @@ def _cells(shape: str, way: str, fits: dict[str, list[Fit]]) -> list[str]:
     return [
         shape,
         way,
-        show(statistics.median(each.seconds for each in own), "seconds"),
+        show(statistics.median(cost.seconds for cost in own), "seconds"),
         *(_ratio(own, fits.get(peer), lambda fit: fit.seconds) for peer in (FULL_SVD, RANDOMIZED)),
-        show(max(each.peak for each in own), "bytes"),
+        show(max(cost.peak for cost in own), "bytes"),
         _ratio(own, fits.get(RANDOMIZED), lambda fit: fit.peak),
         "–" if way == OURS else f"{off:.2g}",
     ]
 
 
-def _ratio(own: list[Fit], peer: list[Fit] | None, cost: Callable[[Fit], float]) -> str:
+def _ratio(own: list[FitCost], peer: list[FitCost] | None, cost: Callable[[FitCost], float]) -> str:
     """The median over rounds of what one way costs over what the other does; nothing without another."""
     if peer is None or peer is own:
         return "–"
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     base = QUICK if options.quick else FULL
-    effort = Effort(
+    effort = ComponentsEffort(
         base.models,
         base.steps,
         tuple(options.columns or base.columns),

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.longform import mean_job, pandas_means, polars_means
 from benchmarks.peers import THREADS, bare_means, close_to, means
 from benchmarks.subprocesses import apart
-from benchmarks.synthetic import DATASET, MODEL, Family, Group
+from benchmarks.synthetic import DATASET, MODEL, Family, TokenGroup
 from benchmarks.timing import Contender, Rounds, Row, Say, clocked, compare
 from trajstore.pipelines.trajectories import Selection, trajectories
 from trajstore.store.quoting import quoted
@@ -37,7 +37,7 @@ def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
         f"Mean by step of one token, {family.small.share:.1%}, in SQL (losses)": _one_token(family),
     }
     ours = {what: Contender(what, once, threads) for what, once in works.items()}
-    pairs = [(each, bare) for each in ours.values()]
+    pairs = [(contender, bare) for contender in ours.values()]
     for group in (family.small, family.large):
         named = ours[f"Trajectory of a group of {group.share:.0%}"]
         pairs += [(named, peer) for peer in _notebook(family, group, threads, rounds)]
@@ -45,7 +45,7 @@ def trajectory_rows(family: Family, rounds: Rounds, say: Say) -> list[Row]:
     return [row.called(one.name) for (one, _), row in zip(pairs, rows, strict=True)]
 
 
-def _notebook(family: Family, group: Group, threads: int, rounds: Rounds) -> list[Contender]:
+def _notebook(family: Family, group: TokenGroup, threads: int, rounds: Rounds) -> list[Contender]:
     """A group's mean by step without a store; each in a process of its own."""
     job = mean_job(family, group)
     return [
@@ -64,7 +64,7 @@ def _notebook(family: Family, group: Group, threads: int, rounds: Rounds) -> lis
     ]
 
 
-def _trajectory(family: Family, group: Group) -> Callable[[], float]:
+def _trajectory(family: Family, group: TokenGroup) -> Callable[[], float]:
     """Run what `trajstore trajectory` computes."""
 
     def trajectory() -> np.ndarray:
@@ -73,7 +73,7 @@ def _trajectory(family: Family, group: Group) -> Callable[[], float]:
     return clocked(trajectory, close_to(means(family, group.members)))
 
 
-def _macro(family: Family, group: Group) -> Callable[[], float]:
+def _macro(family: Family, group: TokenGroup) -> Callable[[], float]:
     query = f"SELECT mean FROM trajectory({quoted(group.name)}) WHERE model = {quoted(MODEL)} ORDER BY step"
     return _sql(family, query, group)
 
@@ -83,7 +83,7 @@ def _one_token(family: Family) -> Callable[[], float]:
     return _sql(family, query, family.small)
 
 
-def _sql(family: Family, query: str, group: Group) -> Callable[[], float]:
+def _sql(family: Family, query: str, group: TokenGroup) -> Callable[[], float]:
     """A query that gives the group's means in order of step."""
     right = close_to(means(family, group.members))
     return clocked(lambda: np.asarray(family.store.sql(query).fetchnumpy()["mean"]), right)

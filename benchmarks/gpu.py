@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import page
-from benchmarks.passes import LENGTH, S70M, VOCABULARY, Score, Shape, contexts, ours, plain
+from benchmarks.passes import LENGTH, S70M, VOCABULARY, ModelShape, Score, contexts, ours, plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SHAPES = (S70M, Shape("410m", 1024, 24, 16), Shape("1.4b", 2048, 24, 16))
+SHAPES = (S70M, ModelShape("410m", 1024, 24, 16), ModelShape("1.4b", 2048, 24, 16))
 DTYPES = ("bfloat16", "float32")
 
 _CONTEXTS, _PLAIN_CONTEXTS, _COMPARED, _ROUNDS = 512, 64, 2, 5
@@ -67,7 +67,7 @@ def section(command: str, quick: bool, say: Callable[[str], None]) -> str:
     return f"## {page.GPU}\n\n{page.listed(facts)}\n{page.markdown([header, *lines])}\n{_NOTES}"
 
 
-def _measured(shape: Shape, dtype: str, peak: float) -> list[str]:
+def _measured(shape: ModelShape, dtype: str, peak: float) -> list[str]:
     """The cells of a row behind the model and the dtype."""
     import torch
 
@@ -108,7 +108,7 @@ def _timed(score: Score, ids: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def _flops(model: PreTrainedModel, shape: Shape) -> float:
+def _flops(model: PreTrainedModel, shape: ModelShape) -> float:
     """Of a token's forward pass, the mean over a context."""
     matrices = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     return float(2 * matrices + 4 * shape.layers * shape.width * LENGTH / 2)

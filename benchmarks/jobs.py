@@ -11,7 +11,7 @@ from unittest.mock import patch
 import polars as pl
 
 from benchmarks.folder import working_folder
-from benchmarks.passes import ENTRIES, Shape, contexts
+from benchmarks.passes import ENTRIES, ModelShape, contexts
 from benchmarks.timing import WrongAnswer
 from trajstore.checkpoints.library_output import quiet
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
@@ -21,7 +21,7 @@ DATASET = "random"
 
 
 @dataclass(frozen=True)
-class Job:
+class JobTime:
     """The time of a job, seconds."""
 
     wall: float
@@ -33,7 +33,7 @@ class Job:
         return 1 - self.in_the_pass / self.wall
 
 
-def job(shape: Shape, steps: int, n: int) -> Job:
+def job(shape: ModelShape, steps: int, n: int) -> JobTime:
     """A job over `steps` checkpoints on one dataset of `n` contexts, into a new store; one thread."""
     import torch
 
@@ -45,7 +45,7 @@ def job(shape: Shape, steps: int, n: int) -> Job:
         return _timed(folder / "store", folder / "run", steps, n)
 
 
-def _timed(path: Path, run: Path, steps: int, n: int) -> Job:
+def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
     """The job alone; raises `WrongAnswer` where a slice is missing."""
     from trajstore.scoring import score, token_scores
 
@@ -66,7 +66,7 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> Job:
             wall = time.perf_counter() - start
     if report.written != steps or len(times) != steps:
         raise WrongAnswer(f"{report.written} of {steps} slices were written: {report.failures}")
-    return Job(wall, sum(times))
+    return JobTime(wall, sum(times))
 
 
 def _dataset(n: int) -> NewDataset:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.subprocesses import Cost, peak, start_peak
-from benchmarks.synthetic import Family, Group
+from benchmarks.synthetic import Family, TokenGroup
 from benchmarks.timing import WrongAnswer
 
 _KEYS = ["context", "position"]
@@ -34,7 +34,7 @@ class MeanJob:
     """The .npy file of what must come out, float64 (steps,), in order of step."""
 
 
-def mean_job(family: Family, group: Group) -> MeanJob:
+def mean_job(family: Family, group: TokenGroup) -> MeanJob:
     """The job of one group; writes its two files into the family's folder."""
     context, position = np.divmod(group.members, family.size.tokens - 1)
     members, means = family.folder / f"{group.name}.parquet", family.folder / f"{group.name}.means.npy"
@@ -56,8 +56,8 @@ def pandas_means(job: MeanJob) -> Cost:
         ]
         long = pd.concat(slices, ignore_index=True)
         chosen = long.merge(pd.read_parquet(job.members), on=_KEYS)
-        found: np.ndarray = chosen.groupby("step")["loss"].mean().to_numpy()
-        return found
+        by_step: np.ndarray = chosen.groupby("step")["loss"].mean().to_numpy()
+        return by_step
 
     return _cost(job, means)
 
@@ -77,9 +77,9 @@ def polars_means(job: MeanJob) -> Cost:
 def _cost(job: MeanJob, work: Callable[[], np.ndarray]) -> Cost:
     before = start_peak()
     start = time.perf_counter()
-    found = work()
+    losses = work()
     cost = Cost(time.perf_counter() - start, peak() - before)
     # pandas adds up in float32 where the losses are.
-    if not np.allclose(found, np.load(job.means), rtol=1e-4):
+    if not np.allclose(losses, np.load(job.means), rtol=1e-4):
         raise WrongAnswer(f"{work.__qualname__}: the means are not the expected ones")
     return cost

@@ -44,7 +44,6 @@ def _processor() -> str:
 
 
 def _memory() -> str:
-    """Physical memory."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{total / 2**30:.0f} GiB of memory"
 

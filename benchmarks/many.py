@@ -34,13 +34,11 @@ class _Many:
 
     @property
     def losses(self) -> np.ndarray:
-        """Of the slice."""
-        found: np.ndarray = self.family.losses[self.family.size.labels.index(self.step)]
-        return found
+        row: np.ndarray = self.family.losses[self.family.size.labels.index(self.step)]
+        return row
 
     @property
     def where(self) -> str:
-        """The slice, as a condition in SQL."""
         return f"model = {quoted(self.model)} AND dataset = {quoted(DATASET)} AND step = {self.step}"
 
 
@@ -111,9 +109,9 @@ def _pyarrow(many: _Many, right: Right) -> Callable[[], float]:
     """Finds the partitions anew each time, as ours does."""
 
     def read() -> np.ndarray:
-        found = pads.dataset(many.family.store.path / "losses", partitioning="hive")
+        tables = pads.dataset(many.family.store.path / "losses", partitioning="hive")
         one = (pads.field("model") == many.model) & (pads.field("step") == many.step)
-        losses: np.ndarray = found.to_table(columns=["loss"], filter=one)["loss"].to_numpy()
+        losses: np.ndarray = tables.to_table(columns=["loss"], filter=one)["loss"].to_numpy()
         return losses
 
     return clocked(read, right)

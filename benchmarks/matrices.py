@@ -105,7 +105,6 @@ def memory_rows(family: Family, runs: int) -> list[Row]:
 
 
 def _pull(family: Family, threads: int, right: Right, group: str | None = None) -> Contender:
-    """Ours."""
     return Contender("Store.matrix", _pulling(family, threads, right, group), threads)
 
 

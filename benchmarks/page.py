@@ -81,7 +81,7 @@ def peers_section(family: Family, command: str, pinned: bool, rows: Sequence[Row
 
 
 @dataclass(frozen=True)
-class Shape:
+class StoreShape:
     """A store of models with equally many steps, at most those of the suite."""
 
     models: int
@@ -94,7 +94,7 @@ class Shape:
         return self.models * self.size.rows
 
     @classmethod
-    def of(cls, rows: int, contexts: int, tokens: int) -> Shape:
+    def of(cls, rows: int, contexts: int, tokens: int) -> StoreShape:
         """The smallest store of at least so many rows in as few models as can be."""
         columns = Size(1, contexts, tokens).columns
         models = math.ceil(rows / (len(SUITE) * columns))
@@ -105,7 +105,7 @@ class Shape:
 class Grown:
     """A store and what each of `WORKS` took in it."""
 
-    shape: Shape
+    shape: StoreShape
     costs: list[Cost]
 
 
@@ -113,8 +113,8 @@ def scale_section(grown: Sequence[Grown], runs: int, command: str, pinned: bool)
     """The section of the growing store, as Markdown."""
     largest = grown[-1].shape
     shapes = ", ".join(
-        f"{each.shape.models} × {each.shape.size.steps} (models × steps) at {_rows(each.shape)}"
-        for each in grown
+        f"{store.shape.models} × {store.shape.size.steps} (models × steps) at {_rows(store.shape)}"
+        for store in grown
     )
     facts = [
         *machine.facts(Path(tempfile.gettempdir())),
@@ -123,8 +123,8 @@ def scale_section(grown: Sequence[Grown], runs: int, command: str, pinned: bool)
         ("Data", f"slices of {largest.size.columns:,} losses; {shapes}; {HOW}; all models have equal losses"),
         ("Runs", f"{runs} of each; times are medians, memory the highest"),
     ]
-    header = ["Work", *(f"{_rows(each.shape)} rows" for each in grown)]
-    lines = [[work.name, *(_cost(each.costs[n]) for each in grown)] for n, work in enumerate(WORKS)]
+    header = ["Work", *(f"{_rows(store.shape)} rows" for store in grown)]
+    lines = [[work.name, *(_cost(store.costs[n]) for store in grown)] for n, work in enumerate(WORKS)]
     if len(grown) > 1:
         before, after = grown[-2:]
         factor = after.shape.rows / before.shape.rows
@@ -138,7 +138,7 @@ def _cost(cost: Cost) -> str:
     return f"{show(cost.seconds, 'seconds')}, {cost.peak / 1e6:,.0f} MB"
 
 
-def _rows(shape: Shape) -> str:
+def _rows(shape: StoreShape) -> str:
     return f"{shape.rows / 1e6:,.3g} M" if shape.rows < 1e9 else f"{shape.rows / 1e9:.3g} G"
 
 
@@ -156,12 +156,12 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 def put(file: Path, section: str) -> None:
     """Write a section into the page, in the place of the one with its title."""
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    found = {
+    facts = {
         part.partition("\n")[0]: part.rstrip() for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     }
     new = section.removeprefix("## ")
-    found[new.partition("\n")[0]] = new.rstrip()
-    parts = [f"## {found[title]}\n" for title in SECTIONS if title in found]
+    facts[new.partition("\n")[0]] = new.rstrip()
+    parts = [f"## {facts[title]}\n" for title in SECTIONS if title in facts]
     write_whole(file, "\n".join(["# Benchmarks\n", *parts]).encode())
 
 

@@ -34,7 +34,7 @@ LENGTH = 512
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """A size of GPT-NeoX as published."""
 
     name: str
@@ -63,7 +63,7 @@ class Shape:
         return GPTNeoXForCausalLM(config).eval()
 
 
-S14M, S70M = Shape("14m", 128, 6, 4), Shape("70m", 512, 6, 8, side_by_side=4)
+S14M, S70M = ModelShape("14m", 128, 6, 4), ModelShape("70m", 512, 6, 8, side_by_side=4)
 
 OURS, PLAIN, BATCHED, HARNESS = (
     "trajstore",
@@ -101,15 +101,15 @@ def plain(model: PreTrainedModel, side_by_side: int = 1) -> Score:
 
     @torch.inference_mode()
     def score(ids: np.ndarray) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
+        flat: list[np.ndarray] = []
         for start in range(0, len(ids), side_by_side):
             batch = torch.as_tensor(ids[start : start + side_by_side], device=model.device)
             logits = model(batch, use_cache=False).logits[:, :-1]
             losses = torch.nn.functional.cross_entropy(
                 logits.reshape(-1, logits.shape[-1]).float(), batch[:, 1:].reshape(-1), reduction="none"
             )
-            found.extend(losses.view(len(batch), -1).cpu().numpy())
-        return found
+            flat.extend(losses.view(len(batch), -1).cpu().numpy())
+        return flat
 
     return score
 
@@ -147,7 +147,7 @@ def harness(model: PreTrainedModel) -> Score:
     return score
 
 
-def scorer(path: str, shape: Shape) -> Score:
+def scorer(path: str, shape: ModelShape) -> Score:
     """A path on a new model."""
     model = shape.model()
     if path == OURS:
@@ -155,17 +155,17 @@ def scorer(path: str, shape: Shape) -> Score:
     return harness(model) if path == HARNESS else plain(model, shape.side_by_side if path == BATCHED else 1)
 
 
-def by_definition(shape: Shape, ids: np.ndarray) -> list[np.ndarray]:
+def by_definition(shape: ModelShape, ids: np.ndarray) -> list[np.ndarray]:
     """The losses in float64 of the same model."""
     import torch
 
     model = shape.model().double()
-    found = []
+    losses = []
     for context in torch.as_tensor(ids):
         with torch.inference_mode():
             log_p = model(context[None], use_cache=False).logits[0, :-1].log_softmax(1)
-        found.append(-log_p.gather(1, context[1:, None])[:, 0].numpy())
-    return found
+        losses.append(-log_p.gather(1, context[1:, None])[:, 0].numpy())
+    return losses
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class First:
 class Waiting:
     """A process that holds a path's model and runs it when it is its turn."""
 
-    def __init__(self, path: str, shape: Shape, ids: np.ndarray) -> None:
+    def __init__(self, path: str, shape: ModelShape, ids: np.ndarray) -> None:
         context = multiprocessing.get_context("spawn")
         self.path = path
         self._pipe, theirs = context.Pipe()
@@ -208,7 +208,7 @@ class Waiting:
             raise Died(f"the process of {self.path} ended without an answer") from None
 
 
-def _serve(pipe: Connection, path: str, shape: Shape, ids: np.ndarray) -> None:
+def _serve(pipe: Connection, path: str, shape: ModelShape, ids: np.ndarray) -> None:
     """Run in the process: once for memory and losses, then once at each request."""
     import torch
 

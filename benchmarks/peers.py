@@ -46,8 +46,8 @@ def bare_means(family: Family, threads: int) -> Callable[[], float]:
 
 def means(family: Family, members: np.ndarray) -> np.ndarray:
     """Mean loss of these columns at each step, float64 (steps,)."""
-    found: np.ndarray = family.losses[:, members].mean(axis=1, dtype=np.float64)
-    return found
+    by_step: np.ndarray = family.losses[:, members].mean(axis=1, dtype=np.float64)
+    return by_step
 
 
 def equal_to(expected: np.ndarray) -> Right:

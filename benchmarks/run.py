@@ -75,7 +75,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _size(text: str) -> Size:
-    """A size such as 154x512x512."""
     try:
         steps, contexts, tokens = map(int, text.split("x"))
     except ValueError:

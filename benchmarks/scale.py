@@ -19,7 +19,7 @@ from benchmarks import machine, page
 from benchmarks.bulk import copy_model, copy_names
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.page import Grown, Shape
+from benchmarks.page import Grown, StoreShape
 from benchmarks.peers import THREADS
 from benchmarks.subprocesses import Cost, apart
 from benchmarks.synthetic import make_family
@@ -35,7 +35,7 @@ _BYTES_A_ROW = 4
 """On disk, with a margin."""
 
 
-def measure(shape: Shape, runs: int, say: Callable[[str], None]) -> Grown:
+def measure(shape: StoreShape, runs: int, say: Callable[[str], None]) -> Grown:
     """Make a store, do all work, remove it; the median of the times, the highest of the peaks."""
     with working_folder(_BYTES_A_ROW * (shape.rows + shape.size.rows)) as folder:
         say(f"making {shape.rows:,} rows in {folder}")
@@ -43,13 +43,13 @@ def measure(shape: Shape, runs: int, say: Callable[[str], None]) -> Grown:
         costs = []
         for number, work in enumerate(WORKS):
             say(work.name)
-            found = [apart(cost, number, target) for _ in range(runs)]
-            seconds = statistics.median(each.seconds for each in found)
-            costs.append(Cost(seconds, max(each.peak for each in found)))
+            repeats = [apart(cost, number, target) for _ in range(runs)]
+            seconds = statistics.median(cost.seconds for cost in repeats)
+            costs.append(Cost(seconds, max(cost.peak for cost in repeats)))
     return Grown(shape, costs)
 
 
-def _make(shape: Shape, folder: Path) -> Target:
+def _make(shape: StoreShape, folder: Path) -> Target:
     family = make_family(shape.size, folder)
     with family.store:
         copy_model(family.store, shape.size.labels, copy_names(shape.models - 1))
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def sections() -> Iterator[str]:
         pinned = machine.pin_to_cores(THREADS[-1])
         runs = QUICK_RUNS if options.quick else FULL_RUNS
-        grown = [measure(Shape.of(each, contexts, tokens), runs, say) for each in sorted(rows)]
+        grown = [measure(StoreShape.of(number, contexts, tokens), runs, say) for number in sorted(rows)]
         yield page.scale_section(grown, runs, line("benchmarks.scale", arguments), pinned)
 
     return publish(out, sections)
@@ -92,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 def _rows(text: str) -> list[int]:
     """Numbers of rows such as 1e7,1e8."""
     try:
-        found = [int(float(part)) for part in text.split(",")]
+        numbers = [int(float(part)) for part in text.split(",")]
     except (ValueError, OverflowError):
-        found = [0]
-    if min(found) < 1:
+        numbers = [0]
+    if min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of rows, such as 1e7,1e8,1e9")
-    return found
+    return numbers
 
 
 if __name__ == "__main__":

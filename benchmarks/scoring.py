@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import gpu, machine, page
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does
-from benchmarks.jobs import Job, job
+from benchmarks.jobs import JobTime, job
 from benchmarks.passes import (
     BATCHED,
     HARNESS,
@@ -32,7 +32,7 @@ from benchmarks.passes import (
     S14M,
     S70M,
     VOCABULARY,
-    Shape,
+    ModelShape,
     Waiting,
     by_definition,
     contexts,
@@ -58,10 +58,10 @@ The plain loop takes `model(ids).logits` and their cross-entropy. lm_eval gets t
 
 
 @dataclass(frozen=True)
-class Effort:
+class ScoringEffort:
     """How much is run."""
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[ModelShape, ...]
     contexts: int
     rounds: int
     exact: int
@@ -71,8 +71,8 @@ class Effort:
     """Contexts of the job whose overhead is measured."""
 
 
-FULL = Effort((S14M, S70M), contexts=16, rounds=5, exact=2, checkpoints=4, dataset=64)
-QUICK = Effort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
+FULL = ScoringEffort((S14M, S70M), contexts=16, rounds=5, exact=2, checkpoints=4, dataset=64)
+QUICK = ScoringEffort((S14M,), contexts=2, rounds=1, exact=1, checkpoints=2, dataset=4)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Way:
     """The largest from float64, nats; None where a way gives sums only."""
 
 
-def ways(shape: Shape, effort: Effort, say: Say) -> list[Way]:
+def ways(shape: ModelShape, effort: ScoringEffort, say: Say) -> list[Way]:
     """All ways on one model, taking turns; raises `WrongAnswer` where losses differ."""
     ids = contexts(effort.contexts)
     exact = apart(by_definition, shape, ids[: effort.exact])
@@ -98,23 +98,23 @@ def ways(shape: Shape, effort: Effort, say: Say) -> list[Way]:
             say(f"{shape.name}: {path}, first run")
             waiting.append(Waiting(path, shape, ids))
             stack.callback(waiting[-1].end)
-        plain = next(each.first.losses for each in waiting if each.path == PLAIN)
-        for each in waiting:
-            _check(each, plain)
-        seconds: dict[str, list[float]] = {each.path: [] for each in waiting}
+        plain = next(way.first.losses for way in waiting if way.path == PLAIN)
+        for way in waiting:
+            _check(way, plain)
+        seconds: dict[str, list[float]] = {way.path: [] for way in waiting}
         for number in range(effort.rounds):
             say(f"{shape.name}: round {number + 1} of {effort.rounds}")
-            for each in waiting:
-                seconds[each.path].append(each.seconds())
+            for way in waiting:
+                seconds[way.path].append(way.seconds())
     return [
-        Way(each.path, seconds[each.path], each.first.peak, _difference(each.first.losses, exact))
-        for each in waiting
+        Way(way.path, seconds[way.path], way.first.peak, _difference(way.first.losses, exact))
+        for way in waiting
     ]
 
 
 def _check(way: Waiting, plain: list[np.ndarray]) -> None:
     """The sums of the contexts are the plain loop's, within rounding."""
-    sums, wanted = ([float(each.sum()) for each in losses] for losses in (way.first.losses, plain))
+    sums, wanted = ([float(array.sum()) for array in losses] for losses in (way.first.losses, plain))
     if not np.allclose(sums, wanted, rtol=1e-5):
         raise WrongAnswer(f"{way.path}: {sums} and not {wanted}")
 
@@ -125,7 +125,7 @@ def _difference(losses: list[np.ndarray], exact: list[np.ndarray]) -> float | No
     return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(losses, exact, strict=False))
 
 
-def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: str) -> str:
+def section(by_shape: dict[str, list[Way]], whole: JobTime, effort: ScoringEffort, command: str) -> str:
     """The section as Markdown."""
     tokens = effort.contexts * LENGTH
     header = [
@@ -138,7 +138,7 @@ def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: st
         "Largest difference",
     ]
     lines = []
-    for name, all_ways in found.items():
+    for name, all_ways in by_shape.items():
         mine = next(way for way in all_ways if way.path == OURS)
         for way in all_ways:
             ratios = [theirs / our for our, theirs in zip(mine.seconds, way.seconds, strict=True)]
@@ -159,7 +159,7 @@ def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: st
     )
     facts = [
         *machine.facts(Path(tempfile.gettempdir())),
-        ("Libraries", ", ".join(f"{each} {version(each)}" for each in _packages())),
+        ("Libraries", ", ".join(f"{package} {version(package)}" for package in _packages())),
         ("Command", f"`{command}`"),
         ("Data", data),
     ]
@@ -172,10 +172,10 @@ def section(found: dict[str, list[Way]], whole: Job, effort: Effort, command: st
     return f"## {page.SCORING}\n\n{_INTRO}\n{page.listed(facts)}\n{table}\n{overhead}\n{_NOTES}"
 
 
-def _named(path: str, shape: str, effort: Effort) -> str:
+def _named(path: str, shape: str, effort: ScoringEffort) -> str:
     if path != BATCHED:
         return path
-    return f"{path} of {next(each for each in effort.shapes if each.name == shape).side_by_side}"
+    return f"{path} of {next(known for known in effort.shapes if known.name == shape).side_by_side}"
 
 
 def _packages() -> list[str]:
@@ -193,10 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if HARNESS not in paths():
             say("lm_eval is not installed and is left out: pip install -e '.[bench]'")
         if not options.gpu_only:
-            found = {shape.name: ways(shape, effort, say) for shape in effort.shapes}
+            by_shape = {shape.name: ways(shape, effort, say) for shape in effort.shapes}
             say("a whole job")
             whole = apart(job, S14M, effort.checkpoints, effort.dataset)
-            yield section(found, whole, effort, command)
+            yield section(by_shape, whole, effort, command)
         if gpu.there():
             yield gpu.section(command, options.quick, say)
 

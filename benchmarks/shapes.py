@@ -52,15 +52,15 @@ def simulated(tokens: int) -> np.ndarray:
     """Losses float32 (steps, tokens): constants, power laws, sigmoids and turns in equal parts, with AR(1) noise."""
     rng = np.random.default_rng(0)
     x = Schedule.of(SUITE).places
-    found = np.empty((len(x), tokens), dtype=np.float32)
+    losses = np.empty((len(x), tokens), dtype=np.float32)
     for first in range(0, tokens, 4096):
         n = min(4096, tokens - first)
         a, d, m = rng.uniform(1, 5, (n, 1)), rng.uniform(2, 6, (n, 1)), rng.uniform(x[3], x[-4], (n, 1))
         s = 1 / (1 + np.exp(np.clip((x - m) / rng.uniform(0.2, 1.5, (n, 1)), -50, 50)))
         curves = np.stack([0 * s, np.exp2(-0.4 * (x - x[0])) + 0 * s, s, s + 4 * s * (1 - s)])
         curve = curves[rng.integers(0, 4, n), np.arange(n)]
-        found[:, first : first + n] = (a + d * curve + NOISE * simulate(len(x), n, RHO, rng)).T
-    return found
+        losses[:, first : first + n] = (a + d * curve + NOISE * simulate(len(x), n, RHO, rng)).T
+    return losses
 
 
 def ours(tokens: int) -> Took:
@@ -68,10 +68,10 @@ def ours(tokens: int) -> Took:
     losses = simulated(tokens)
     start = time.perf_counter()
     shaper = Shaper(Schedule.of(SUITE), losses[:, :SAMPLE])
-    found = shaper.fit(losses, threads=THREADS[-1])
+    fitted = shaper.fit(losses, threads=THREADS[-1])
     seconds = time.perf_counter() - start
-    if found.height != tokens:
-        raise WrongAnswer(f"{found.height} of {tokens} tokens have a shape")
+    if fitted.height != tokens:
+        raise WrongAnswer(f"{fitted.height} of {tokens} tokens have a shape")
     return Took(seconds, tokens, peak())
 
 
@@ -138,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             say(f"{count:,} tokens: {name}")
             took = apart(work, count)
-            each = show(took.seconds / took.tokens * 1e6, "seconds")
+            per_token = show(took.seconds / took.tokens * 1e6, "seconds")
             rows.append(
-                [name, f"{took.tokens:,}", show(took.seconds, "seconds"), each, show(took.peak, "bytes")]
+                [name, f"{took.tokens:,}", show(took.seconds, "seconds"), per_token, show(took.peak, "bytes")]
             )
         facts = [
             *machine.facts(Path(tempfile.gettempdir())),

@@ -46,7 +46,7 @@ libraries and what it read of the file included.
 
 
 @dataclass(frozen=True)
-class Effort:
+class SparseEffort:
     """How much is run: shapes are (models, columns), each model of 154 checkpoints unless `steps` says otherwise."""
 
     steps: int
@@ -62,12 +62,12 @@ class Effort:
     """Of scikit-learn, where they are counted."""
 
 
-FULL = Effort(154, (2, 4000), (10, 25600), (10, 262144), runs=5, iterations=4)
-QUICK = Effort(20, (2, 150), (3, 200), (3, 400), runs=1, iterations=3)
+FULL = SparseEffort(154, (2, 4000), (10, 25600), (10, 262144), runs=5, iterations=4)
+QUICK = SparseEffort(20, (2, 150), (3, 200), (3, 400), runs=1, iterations=3)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class SparseFitCost:
     """The cost of a fit and its end."""
 
     seconds: float
@@ -101,7 +101,7 @@ def save_losses(file: Path, models: int, columns: int, steps: int) -> None:
     out.flush()
 
 
-def ours(file: Path, threads: int) -> Fitted:
+def ours(file: Path, threads: int) -> SparseFitCost:
     """Our fit, of a matrix that stays in its file."""
     from threadpoolctl import threadpool_limits
 
@@ -111,10 +111,10 @@ def ours(file: Path, threads: int) -> Fitted:
         start = time.perf_counter()
         fit = sparse_pca(values, COMPONENTS, alpha=ALPHA, tol=TOL)
         seconds = time.perf_counter() - start
-    return Fitted(seconds, peak(), fit.objective, fit.zeros)
+    return SparseFitCost(seconds, peak(), fit.objective, fit.zeros)
 
 
-def theirs(file: Path, iterations: int) -> Fitted:
+def theirs(file: Path, iterations: int) -> SparseFitCost:
     """scikit-learn's fit, of at most so many iterations."""
     from sklearn.decomposition import SparsePCA
     from threadpoolctl import threadpool_limits
@@ -126,10 +126,10 @@ def theirs(file: Path, iterations: int) -> Fitted:
         start = time.perf_counter()
         model.fit(values)
         seconds = time.perf_counter() - start
-    return Fitted(seconds, peak(), tuple(model.error_), float((model.components_ == 0).mean()))
+    return SparseFitCost(seconds, peak(), tuple(model.error_), float((model.components_ == 0).mean()))
 
 
-def rows(effort: Effort, folder: Path) -> Iterator[list[str]]:
+def rows(effort: SparseEffort, folder: Path) -> Iterator[list[str]]:
     """The table's rows."""
     file = folder / "losses.npy"
     shape = _saved(file, effort.whole, effort.steps)
@@ -138,7 +138,7 @@ def rows(effort: Effort, folder: Path) -> Iterator[list[str]]:
     say(f"{shape}: ours")
     runs = [apart(ours, file, 1) for _ in range(effort.runs)]
     mine = runs[0]
-    seconds = statistics.median(each.seconds for each in runs)
+    seconds = statistics.median(run.seconds for run in runs)
     yield _row(shape, "to their end", mine, seconds, their.seconds, mine.objective[-1] / their.objective[-1])
 
     shape = _saved(file, effort.counted, effort.steps)
@@ -147,13 +147,13 @@ def rows(effort: Effort, folder: Path) -> Iterator[list[str]]:
     say(f"{shape}: scikit-learn, {effort.iterations} iterations")
     one, more = (apart(theirs, file, iterations) for iterations in (1, effort.iterations))
     took = len(more.objective)
-    each = (more.seconds - one.seconds) / (took - 1)
+    per_iteration = (more.seconds - one.seconds) / (took - 1)
     yield _row(
         shape,
-        f"by iterations: {took} timed, {each:.3g} s each",
+        f"by iterations: {took} timed, {per_iteration:.3g} s each",
         mine,
         mine.seconds,
-        one.seconds + each * (len(mine.objective) - 1),
+        one.seconds + per_iteration * (len(mine.objective) - 1),
         mine.objective[took - 1] / more.objective[-1],
     )
 
@@ -173,7 +173,12 @@ def _saved(file: Path, shape: tuple[int, int], steps: int) -> str:
 
 
 def _row(
-    shape: str, how: str, mine: Fitted, seconds: float, their_seconds: float | None, objective: float | None
+    shape: str,
+    how: str,
+    mine: SparseFitCost,
+    seconds: float,
+    their_seconds: float | None,
+    objective: float | None,
 ) -> list[str]:
     return [
         shape,
@@ -201,7 +206,7 @@ _HEADER = [
 ]
 
 
-def section(effort: Effort, folder: Path, command: str, pinned: bool) -> str:
+def section(effort: SparseEffort, folder: Path, command: str, pinned: bool) -> str:
     """The section as Markdown."""
     data = (
         f"float32 losses from seed {SEED}, {effort.steps} checkpoints a model; a token falls along a sigmoid in log "
@@ -209,7 +214,7 @@ def section(effort: Effort, folder: Path, command: str, pinned: bool) -> str:
     )
     facts = [
         *machine.facts(folder),
-        ("Libraries", ", ".join(f"{each} {version(each)}" for each in ("scikit-learn", "scipy"))),
+        ("Libraries", ", ".join(f"{package} {version(package)}" for package in ("scikit-learn", "scipy"))),
         ("Threads", "one where both run" + ("; the whole run kept to two cores" if pinned else "")),
         ("Command", f"`{command}`"),
         ("Data", data),

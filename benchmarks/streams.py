@@ -78,8 +78,8 @@ def _cost(write: Callable[[Path], None], out: Path, rows: int) -> Cost:
     start = time.perf_counter()
     write(out)
     cost = Cost(time.perf_counter() - start, peak() - before)
-    found = duckdb.connect().execute(f"SELECT count(*) FROM {quoted(str(out))}").fetchall()[0][0]
+    written = duckdb.connect().execute(f"SELECT count(*) FROM {quoted(str(out))}").fetchall()[0][0]
     out.unlink()
-    if found != rows:
-        raise WrongAnswer(f"{out.name} has {found:,} rows, not {rows:,}")
+    if written != rows:
+        raise WrongAnswer(f"{out.name} has {written:,} rows, not {rows:,}")
     return cost

@@ -73,7 +73,6 @@ def apart(work: Callable[..., T], *arguments: object) -> T:
 
 
 def _answer(to: Connection, work: Callable[..., T], arguments: Sequence[object]) -> None:
-    """Answer in the new process."""
     to.send(work(*arguments))
     to.close()
 

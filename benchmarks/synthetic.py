@@ -57,7 +57,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Group:
+class TokenGroup:
     """A group of tokens, which the store has under this name."""
 
     name: str
@@ -82,11 +82,11 @@ class Family:
     """Token of each column, int32 (columns,)."""
     token: int
     """The token whose share of the losses is nearest to 1 %."""
-    small: Group
+    small: TokenGroup
     """That token."""
-    large: Group
+    large: TokenGroup
     """The rarest tokens, 30 % of the losses as nearly as whole tokens can be."""
-    whole: Group
+    whole: TokenGroup
     """All tokens."""
 
     @property
@@ -115,14 +115,14 @@ def make_family(size: Size, folder: Path) -> Family:
     token, rare = _tokens_of_share(with_loss)
     small = _group(store, "one_percent", f"token = {token}", with_loss == token)
     large = _group(store, "thirty_percent", f"token >= {rare}", with_loss >= rare)
-    whole = Group("every_token", "true", np.arange(size.columns), 1.0)
+    whole = TokenGroup("every_token", "true", np.arange(size.columns), 1.0)
     return Family(size, folder, store, losses, with_loss, token, small, large, whole)
 
 
-def _group(store: Store, name: str, condition: str, inside: np.ndarray) -> Group:
+def _group(store: Store, name: str, condition: str, inside: np.ndarray) -> TokenGroup:
     """Add a group; `inside` says of each column whether it is in it."""
     store.groups.add(name, f"SELECT dataset, context, position FROM tokens WHERE {condition}")
-    return Group(name, condition, np.flatnonzero(inside), float(inside.mean()))
+    return TokenGroup(name, condition, np.flatnonzero(inside), float(inside.mean()))
 
 
 def _losses(rng: np.random.Generator, size: Size) -> np.ndarray:
@@ -165,10 +165,10 @@ def _zipf_tokens(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def _tokens_of_share(ids: np.ndarray) -> tuple[int, int]:
     """The token nearest to one in a hundred of the ids, and the one from which on they are nearest to thirty."""
-    there, counts = np.unique(ids, return_counts=True)
+    present, counts = np.unique(ids, return_counts=True)
     shares = counts / len(ids)
     from_here = np.cumsum(shares[::-1])[::-1]
-    return int(there[np.abs(shares - 0.01).argmin()]), int(there[np.abs(from_here - 0.3).argmin()])
+    return int(present[np.abs(shares - 0.01).argmin()]), int(present[np.abs(from_here - 0.3).argmin()])
 
 
 def dataset_of(ids: np.ndarray) -> NewDataset:

@@ -125,16 +125,16 @@ def clocked(work: Callable[[], T], check: Callable[[T], bool]) -> Callable[[], f
 
 def compare(what: str, pairs: Sequence[tuple[Contender, Contender]], rounds: int, say: Say) -> list[Row]:
     """A row for each pair of ours and a peer; all contenders take turns, after one unmeasured run of the quick ones."""
-    contenders = list(dict.fromkeys(each for pair in pairs for each in pair))
-    for each in contenders:
-        if each.runs is None:
-            each.once()
-    seconds: dict[Contender, list[float]] = {each: [] for each in contenders}
+    contenders = list(dict.fromkeys(contender for pair in pairs for contender in pair))
+    for contender in contenders:
+        if contender.runs is None:
+            contender.once()
+    seconds: dict[Contender, list[float]] = {contender: [] for contender in contenders}
     for number in range(rounds):
         say(f"{what}: round {number + 1} of {rounds}")
-        for each in contenders:
-            if each.runs is None or number < each.runs:
-                seconds[each].append(each.once())
+        for contender in contenders:
+            if contender.runs is None or number < contender.runs:
+                seconds[contender].append(contender.once())
     return [
         Row(what, seconds[ours], peer.name, seconds[peer], threads=f"{ours.threads} / {peer.threads}")
         for ours, peer in pairs

@@ -41,14 +41,14 @@ class Target:
     @property
     def losses(self) -> np.ndarray:
         """Of one model, mapped."""
-        found: np.ndarray = np.load(self.npy, mmap_mode="r")
-        return found
+        matrix: np.ndarray = np.load(self.npy, mmap_mode="r")
+        return matrix
 
     @property
     def in_group(self) -> np.ndarray:
         """Return the values of the group's columns, of one model."""
-        found: np.ndarray = self.losses[:, np.load(self.group_columns)]
-        return found
+        columns: np.ndarray = self.losses[:, np.load(self.group_columns)]
+        return columns
 
     @property
     def means(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """A piece of work."""
 
     name: str
@@ -72,10 +72,10 @@ def cost(number: int, target: Target) -> Cost:
     start = time.perf_counter()
     with Store(target.path) as store:
         answer = work.run(store, target)
-        found = Cost(time.perf_counter() - start, peak())
+        measured = Cost(time.perf_counter() - start, peak())
     if not work.right(answer, target):
         raise WrongAnswer(f"{work.name}: the answer is not the expected one")
-    return found
+    return measured
 
 
 def _one_slice(store: Store, target: Target) -> np.ndarray:
@@ -97,7 +97,7 @@ def _macro(store: Store, target: Target) -> np.ndarray:
 
 def _all_there(answer: Any, target: Target) -> bool:
     steps = len(target.losses)
-    return len(answer) == target.models and all(len(each.steps) == steps for each in answer)
+    return len(answer) == target.models and all(len(entry.steps) == steps for entry in answer)
 
 
 def _means_of_one(answer: np.ndarray, target: Target) -> bool:
@@ -109,32 +109,32 @@ def _means_of_all(answer: np.ndarray, target: Target) -> bool:
 
 
 WORKS = [
-    Work("status", lambda store, _: store.coverage(), _all_there),
-    Work(
+    Workload("status", lambda store, _: store.coverage(), _all_there),
+    Workload(
         "one slice, by SQL on losses",
         _one_slice,
         lambda answer, target: np.array_equal(answer, target.losses[-1]),
     ),
-    Work(
+    Workload(
         "trajectory of a group, one model",
         lambda store, target: _trajectory(store, target, [MODEL]),
         _means_of_one,
     ),
-    Work(
+    Workload(
         "trajectory of a group, all models",
         lambda store, target: _trajectory(store, target, None),
         _means_of_all,
     ),
-    Work("the same in SQL (trajectory macro)", _macro, _means_of_all),
-    Work(
+    Workload("the same in SQL (trajectory macro)", _macro, _means_of_all),
+    Workload(
         "matrix of one model",
         lambda store, _: store.matrix(DATASET, MODEL).values,
         lambda answer, target: np.array_equal(answer, target.losses),
     ),
-    Work(
+    Workload(
         "matrix of a group, all models",
         lambda store, target: store.matrix(DATASET, group=target.group).values,
         lambda answer, target: np.array_equal(answer, np.tile(target.in_group, (target.models, 1))),
     ),
-    Work("check", lambda store, _: checks.check(store), lambda answer, _: answer == []),
+    Workload("check", lambda store, _: checks.check(store), lambda answer, _: answer == []),
 ]

@@ -18,8 +18,11 @@ from transformers import (
     GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
+    MistralConfig,
     ModernBertDecoderConfig,
     Olmo2Config,
+    PhiConfig,
+    Qwen2Config,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 KINDS = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gpt-j", "gemma-2", "granite", "cohere"]
 """The architectures whose head runs in tiles."""
+
+STRUCTURES = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gemma-2", "mistral", "qwen2", "phi"]
+"""Those whose blocks and heads are told in tests."""
 
 UNKNOWN = "modernbert-decoder"
 """One with a layer more before its head."""
@@ -59,6 +65,12 @@ def _config(kind: str, vocabulary: int, positions: int) -> PretrainedConfig:
             return GraniteConfig(**_WIDTH, **common, logits_scaling=3.0)
         case "cohere":  # its logits are multiplied
             return CohereConfig(**_WIDTH, **common, logit_scale=0.4)
+        case "mistral":
+            return MistralConfig(**_WIDTH, **common, num_key_value_heads=1, head_dim=16, sliding_window=None)
+        case "qwen2":  # its queries, keys and values have biases
+            return Qwen2Config(**_WIDTH, **common, num_key_value_heads=2)
+        case "phi":  # its attention and its MLP read the same
+            return PhiConfig(**_WIDTH, **common)
         case "modernbert-decoder":
             return ModernBertDecoderConfig(**_WIDTH, **common, pad_token_id=0)
     raise ValueError(kind)

@@ -19,7 +19,7 @@ from tests.conftest import PLANTED_STEPS
 from trajstore.analysis import pca, sparse_pca
 from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.cli import app
-from trajstore.errors import QueryError, UnknownName, reason
+from trajstore.errors import QueryError, UnknownName, describe_file_error
 from trajstore.pipelines import spikes
 from trajstore.pipelines.trajectories import trajectories
 from trajstore.store.files.finding_tables import TABLES
@@ -255,7 +255,7 @@ def _error(work: Callable[[], object]) -> Exception:
     ],
 )
 def test_errors_of_files_are_sentences(error: Exception, said: str) -> None:
-    assert reason(error) == said
+    assert describe_file_error(error) == said
 
 
 def test_a_file_that_cannot_be_read_says_so_in_words(opened: trajstore.Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from trajstore.arguments import defaults
 from trajstore.arguments.aliases import also_named
 from trajstore.display import Brief, count
 from trajstore.progress import SILENT, Progress
@@ -36,8 +37,8 @@ class Store(base.Store, Brief):
         by: Literal["dataset", "model"] | None = None,
         x: X = "step",
         ci: Literal["bootstrap", "none"] = "bootstrap",
-        level: float = 0.95,
-        resamples: int = 1000,
+        level: float = defaults.LEVEL,
+        resamples: int = defaults.RESAMPLES,
         seed: int = 0,
         progress: Progress = SILENT,
     ) -> Trajectory:

@@ -28,15 +28,15 @@ class Brief:
     def brief(self) -> str:
         """Describe it in a line: its fields, arrays and tables by their shape."""
         assert is_dataclass(self)
-        told = (_field(each.name, getattr(self, each.name)) for each in fields(self) if each.repr)
-        return ", ".join(filter(None, told))
+        descriptions = (_field(field.name, getattr(self, field.name)) for field in fields(self) if field.repr)
+        return ", ".join(filter(None, descriptions))
 
     def tables(self) -> Iterator[tuple[str, Any]]:
         """(name, Polars frame) of its tables, for a notebook."""
         assert is_dataclass(self)
-        for each in fields(self):
-            if _is_frame(value := getattr(self, each.name)):
-                yield each.name, value
+        for field in fields(self):
+            if _is_frame(value := getattr(self, field.name)):
+                yield field.name, value
 
     def table(self, name: str) -> Any:
         """One of its tables by its name; raises `UnknownName`."""
@@ -125,7 +125,7 @@ def _field(name: str, value: Any) -> str:
     if value is None or isinstance(value, Mapping):
         return ""
     if isinstance(value, Collection):
-        plain = all(isinstance(each, str) for each in value)
+        plain = all(isinstance(item, str) for item in value)
         return f"{name} {listed(value, _NAMES)}" if plain and value else f"{len(value):,} {name}"
     return (
         f"{name} {value:g}"
@@ -137,7 +137,6 @@ def _field(name: str, value: Any) -> str:
 
 
 def _table(frame: Any) -> str:
-    """Rows as HTML."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in frame.columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in row) + "</tr>"

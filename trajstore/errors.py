@@ -21,7 +21,7 @@ class TrajstoreError(Exception):
 _NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 
 
-def reason(error: Exception) -> str:
+def describe_file_error(error: Exception) -> str:
     """Describe an error of a file, in our own words where Python's and numpy's are for programmers."""
     text = str(error).partition("\n")[0].rstrip(".")
     if isinstance(error, UnicodeDecodeError):
@@ -37,12 +37,12 @@ def reason(error: Exception) -> str:
         or "array header" in text
     ):
         return "it ends before its array does, or is no array"
-    if found := _NOT_AN_INTEGER.fullmatch(text):
-        return f"{found[1]} is no whole number"
+    if match := _NOT_AN_INTEGER.fullmatch(text):
+        return f"{match[1]} is no whole number"
     return shortened(text) or type(error).__name__
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as a reason in a report: its words, and its class before them where they are not trajstore's."""
     if isinstance(error, TrajstoreError):
         return str(error)
@@ -75,18 +75,18 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
 
 def runs(numbers: Iterable[int], limit: int = 6) -> str:
     """Ascending numbers as ranges, «3–5, 9», cut after `limit` ranges with a count of the rest."""
-    found: list[list[int]] = []
+    ranges: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
         else:
-            found.append([number, number])
-    return listed((f"{a}–{b}" if b > a else str(a) for a, b in found), limit)
+            ranges.append([number, number])
+    return listed((f"{a}–{b}" if b > a else str(a) for a, b in ranges), limit)
 
 
-def nearest(asked: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """« Did you mean …?» for a mistyped name, or nothing."""
-    close = difflib.get_close_matches(asked, list(names), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -131,10 +131,10 @@ class StoreTooOld(TrajstoreError):
 class UnknownName(TrajstoreError):
     """A model, dataset or group that the store does not have."""
 
-    def __init__(self, kind: str, asked: str, known: Sequence[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Sequence[str], hint: str = "") -> None:
         tail = f" {hint}" if hint else ""
         super().__init__(
-            f"There is no {kind} {asked!r} here; there is: {listed(known)}.{nearest(asked, known)}{tail}"
+            f"There is no {kind} {name!r} here; there is: {listed(known)}.{nearest(name, known)}{tail}"
         )
 
 
@@ -165,10 +165,10 @@ class NotScored(TrajstoreError):
         self, models: Sequence[str], datasets: Sequence[str], scored: Mapping[str, Collection[str]]
     ) -> None:
         """`scored` are the datasets on which each model has losses."""
-        there = [f"{model} on {', '.join(on)}" for model, on in scored.items() if on]
+        scored_on = [f"{model} on {', '.join(on)}" for model, on in scored.items() if on]
         super().__init__(
             f"There are no losses of {listed(models)} on {listed(datasets)}; there are of: "
-            f"{listed(there)}. Score one: trajstore score MODEL --dataset {datasets[0] if datasets else 'D'}"
+            f"{listed(scored_on)}. Score one: trajstore score MODEL --dataset {datasets[0] if datasets else 'D'}"
         )
 
 
@@ -181,7 +181,7 @@ class UnknownStep(TrajstoreError):
 
     def __init__(
         self,
-        asked: str,
+        part: str,
         where: str,
         near: Sequence[int],
         hint: str = "",
@@ -191,8 +191,8 @@ class UnknownStep(TrajstoreError):
     ) -> None:
         """`argument` is what names the step: by itself, or `among` others."""
         tail = f" {hint}" if hint else ""
-        value = int(asked) if asked.isdecimal() else asked
-        named = f"{option(argument)} with {asked}" if among else option(argument, value)
+        value = int(part) if part.isdecimal() else part
+        named = f"{option(argument)} with {part}" if among else option(argument, value)
         super().__init__(
             f"{named} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )
@@ -201,9 +201,9 @@ class UnknownStep(TrajstoreError):
 class BadSteps(TrajstoreError):
     """A SPEC of steps that cannot be read."""
 
-    def __init__(self, asked: str, argument: str = "steps") -> None:
+    def __init__(self, spec: str, argument: str = "steps") -> None:
         super().__init__(
-            f"Cannot read {as_given(argument, asked)}. It takes all, last, log, numbers and inclusive ranges, joined "
+            f"Cannot read {as_given(argument, spec)}. It takes all, last, log, numbers and inclusive ranges, joined "
             "by commas, as in: 0,512,1000: or log or 0:1000:100"
         )
 
@@ -246,9 +246,9 @@ class BadDataset(TrajstoreError):
 class TokenizerNotFound(TrajstoreError):
     """A tokenizer that cannot be loaded."""
 
-    def __init__(self, asked: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"No tokenizer could be loaded from {asked!r}: {reason}. A tokenizer is a Hugging Face "
+            f"No tokenizer could be loaded from {name!r}: {reason}. A tokenizer is a Hugging Face "
             "repository (EleutherAI/pythia-70m), a folder that holds tokenizer.json, or a folder of checkpoints "
             "(step0, checkpoint-10, …) of which one holds it."
         )
@@ -421,6 +421,14 @@ class NotAligned(TrajstoreError):
             f"with {option('prompting')} zero and few from the same source, tokenizer, {option('seed')} and "
             f"{option('problems')}."
         )
+
+
+class UnknownStructure(TrajstoreError):
+    """A model whose blocks, attention or heads cannot be told from its modules."""
+
+
+class NotMeasurable(TrajstoreError):
+    """A measure that a model or its contexts do not have."""
 
 
 class UnfitContext(TrajstoreError):

@@ -95,7 +95,6 @@ _PART = ".trajstore-part"
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the unfinished files in a folder whose writers are gone."""
     for old in folder.glob(f".*{_PART}"):
         with contextlib.suppress(OSError):  # one that is being written is locked
             descriptor = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -73,7 +73,6 @@ def _private() -> Path:
 
 
 def _made(private: Path) -> tuple[Path, int]:
-    """A new folder, locked."""
     while True:
         made = private / f"{_PREFIX}{secrets.token_hex(8)}"
         made.mkdir(mode=0o700)
@@ -85,7 +84,6 @@ def _made(private: Path) -> tuple[Path, int]:
 
 
 def _sweep(private: Path) -> None:
-    """Remove the folders of processes that are gone."""
     for old in private.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             descriptor = _open(old)
@@ -110,7 +108,6 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove(process: int) -> None:
-    """Remove a process's folder at its end."""
     if process == os.getpid() and process in _mine:
         made, descriptor = _mine.pop(process)
         shutil.rmtree(made, ignore_errors=True)

@@ -85,32 +85,32 @@ def parse(text: str) -> Header:
             parameters.append(_parameter(line))
         elif line.startswith("->"):
             columns += _columns(line)
-        elif found := _EXAMPLE.fullmatch(line):
-            example = found[1]
+        elif match := _EXAMPLE.fullmatch(line):
+            example = match[1]
         else:
             words.append(line)
     return Header("\n".join(words).strip(), tuple(parameters), tuple(columns), example)
 
 
 def _parameter(line: str) -> Parameter:
-    found = _PARAMETER.fullmatch(line)
-    if not found or found[2] not in KINDS:
+    match = _PARAMETER.fullmatch(line)
+    if not match or match[2] not in KINDS:
         raise ValueError(
             f"{line!r} is not $name KIND [unit] = default: meaning, with KIND one of {', '.join(KINDS)}"
         )
-    name, kind, unit, default, meaning = found.groups()
+    name, kind, unit, default, meaning = match.groups()
     return Parameter(name, kind, unit or "", default, meaning)
 
 
 def _columns(line: str) -> list[Column]:
-    found = _COLUMNS.fullmatch(line)
-    if not found:
+    match = _COLUMNS.fullmatch(line)
+    if not match:
         raise ValueError(f"{line!r} is not -> name, name [unit]: meaning")
-    return [Column(name, found[2] or "", found[3] or "") for name in found[1].split(", ")]
+    return [Column(name, match[2] or "", match[3] or "") for name in match[1].split(", ")]
 
 
 def split_unit(comment: str) -> tuple[str, str]:
     """(meaning, unit) of a column's comment, whose unit stands last in square brackets."""
-    found = _UNIT.fullmatch(comment)
-    assert found is not None
-    return found[1], found[2] or ""
+    match = _UNIT.fullmatch(comment)
+    assert match is not None
+    return match[1], match[2] or ""

@@ -51,10 +51,10 @@ def folder(name: str) -> Path:
 def load(kind: str) -> tuple[SqlFile, ...]:
     """The files of `sql/KIND` (views, macros, groups), by name; `migrations` gives the numbered ones."""
     base = folder("migrations") if kind == "migrations" else folder("sql") / kind
-    found = []
+    files = []
     for path in sorted(base.glob("*.sql")):
         text = path.read_bytes().decode()
-        found.append(SqlFile(path.stem, split_header(text)[0], text))
-    if not found:
+        files.append(SqlFile(path.stem, split_header(text)[0], text))
+    if not files:
         raise FileNotFoundError(f"no SQL files in {base}: the installation is incomplete")
-    return tuple(found)
+    return tuple(files)

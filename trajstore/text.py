@@ -42,7 +42,7 @@ def join_around(before: Sequence[str], piece: str, after: Sequence[str]) -> tupl
     sides = [b"".join(map(piece_bytes, side)) for side in (before, [piece], after)]
     start, end = len(sides[0]), len(sides[0]) + len(sides[1])
     characters = b"".join(sides).decode("utf-8", errors="surrogateescape")
-    widths = (1 if "\udc80" <= each <= "\udcff" else len(each.encode()) for each in characters)
+    widths = (1 if "\udc80" <= character <= "\udcff" else len(character.encode()) for character in characters)
     ends = list(accumulate(widths, initial=0))  # where each character begins, and the last one ends
     first, last = bisect_right(ends, start) - 1, bisect_left(ends, end)
     return _written(characters[:first]), _written(characters[first:last]), _written(characters[last:])
@@ -63,11 +63,11 @@ _UNSEEN_IN_LINES = re.compile(r"(?![\n\t])" + _UNSEEN.pattern)
 _STEERING_IN_JSON = re.compile(r"(?!\n)" + f"[{_STEERING}]")
 
 
-def _sign(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is not UTF-8
         return f"<0x{code - 0xDC00:02X}>"
-    return _SIGNS.get(found[0]) or (chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>")
+    return _SIGNS.get(match[0]) or (chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>")
 
 
 def visible(text: str) -> str:
@@ -77,7 +77,7 @@ def visible(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """JSON of the same value in which characters that steer a terminal are escaped."""
-    return _STEERING_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _STEERING_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def shown(cell: Any) -> str:

@@ -14,7 +14,7 @@ import pytest
 import benchmarks.run
 from benchmarks import page
 from benchmarks.bulk import copy_model, copy_names
-from benchmarks.page import Grown, Shape
+from benchmarks.page import Grown, StoreShape
 from benchmarks.subprocesses import Cost
 from benchmarks.synthetic import DATASET, MODEL, Size, make_family
 from benchmarks.works import WORKS
@@ -128,7 +128,7 @@ def test_the_growing_store_is_measured_and_removed(tmp_path: Path) -> None:
 
 def test_growth_is_that_of_the_two_largest() -> None:
     grown = [
-        Grown(Shape(1, Size(steps, 16, 64)), [Cost(steps / 10, 50_000_000 * steps)] * len(WORKS))
+        Grown(StoreShape(1, Size(steps, 16, 64)), [Cost(steps / 10, 50_000_000 * steps)] * len(WORKS))
         for steps in (1, 2, 6)
     ]
     text = page.scale_section(grown, 1, "python", pinned=False)
@@ -140,7 +140,7 @@ def test_growth_is_that_of_the_two_largest() -> None:
     ("rows", "models", "steps"), [(10**7, 1, 39), (10**8, 3, 128), (10**9, 25, 153), (1, 1, 1)]
 )
 def test_a_shape_has_at_least_the_rows_asked_for(rows: int, models: int, steps: int) -> None:
-    shape = Shape.of(rows, 512, 512)
+    shape = StoreShape.of(rows, 512, 512)
     assert (shape.models, shape.size.steps) == (models, steps)
     assert rows <= shape.rows < rows + models * 261632
 

@@ -13,13 +13,13 @@ import torch
 
 from benchmarks import gpu, page, passes
 from benchmarks.jobs import job
-from benchmarks.passes import HARNESS, Shape, by_definition, contexts, scorer
+from benchmarks.passes import HARNESS, ModelShape, by_definition, contexts, scorer
 
 ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = Shape("tiny", 16, 1, 2, side_by_side=2)
+TINY = ModelShape("tiny", 16, 1, 2, side_by_side=2)
 
 
 @pytest.fixture

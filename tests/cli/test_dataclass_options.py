@@ -1,15 +1,16 @@
-"""The command score has an option for each field of ScoringOptions, with its default and the line under it."""
+"""Commands have an option for each field of a dataclass: score those of ScoringOptions, with default and line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from trajstore.cli import app
-from trajstore.cli.dataclass_options import field_lines, option_name, options_of
+from trajstore.cli.dataclass_options import Only, dataclass_options, field_lines, option_name
 from trajstore.scoring.options import ScoringOptions
 
 
@@ -55,10 +56,10 @@ def test_a_command_is_given_the_dataclass(words: list[str], said: str) -> None:
     brewing = typer.Typer()
 
     @brewing.command()
-    @options_of(Brew, minutes={"metavar": "TIME"})
-    def brew(*, options: Brew, cups: int = 1) -> None:
+    @dataclass_options(minutes={"metavar": "TIME"})
+    def brew(*, kettle: Brew, cups: int = 1) -> None:
         """Make tea."""
-        typer.echo(f"{options} {cups}")
+        typer.echo(f"{kettle} {cups}")
 
     assert CliRunner().invoke(brewing, words).stdout.strip() == said
     shown = " ".join(CliRunner().invoke(brewing, ["--help"]).stdout.replace("│", " ").split())
@@ -68,3 +69,30 @@ def test_a_command_is_given_the_dataclass(words: list[str], said: str) -> None:
         "TIME How long.",
     ):
         assert line in shown
+
+
+@dataclass(frozen=True)
+class Cup:
+    """A cup of tea."""
+
+    size: Annotated[int, typer.Option("--size", "-z", min=1, help="Its size.")] = 2
+    sugar: Annotated[str, typer.Option(help="How much.")] = "none"
+    lid: Annotated[bool, typer.Option("--lid", help="With a lid.")] = False
+
+
+def test_a_command_takes_some_fields_in_its_own_order_with_its_own_help() -> None:
+    serving = typer.Typer()
+
+    @serving.command()
+    @dataclass_options(sugar={"help": "In spoons.", "default": "one"})
+    def serve(guest: str, *, cup: Annotated[Cup, Only("sugar size")], plate: bool = False) -> None:
+        """Serve tea."""
+        typer.echo(f"{guest} {cup} {plate}")
+
+    command = typer.main.get_command(serving)
+    assert [parameter.name for parameter in command.params][:4] == ["guest", "sugar", "size", "plate"]
+    assert "lid" not in {parameter.name for parameter in command.params}
+    assert command.params[1].help == "In spoons."  # type: ignore[attr-defined]
+    said = CliRunner().invoke(serving, ["Ann", "-z", "3"]).stdout.strip()
+    assert said == "Ann Cup(size=3, sugar='one', lid=False) False"
+    assert CliRunner().invoke(serving, ["Ann", "-z", "0"]).exit_code == 2, "limits are those of the field"

@@ -239,10 +239,12 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
         store.groups.add_python("even", "mine:even", datasets=["d"])
         made = group_tables.read_table(path, "even")
         part = made.parts["d"]
-        as_before = group_tables.Made(
+        as_before = group_tables.TableFacts(
             **{
                 **vars(made),
-                "parts": {"d": group_tables.Part(part.tokens_sha256, new.former_files_sha256, part.sites)},
+                "parts": {
+                    "d": group_tables.SitesFacts(part.tokens_sha256, new.former_files_sha256, part.sites)
+                },
             }
         )
         assert group_tables.changed(as_before, {"d": new}) == []

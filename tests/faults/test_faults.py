@@ -61,7 +61,7 @@ def contents(path: Path) -> dict[str, str]:
     return found
 
 
-def problems(path: Path) -> list[checks.Problem]:
+def problems(path: Path) -> list[checks.StoreProblem]:
     with trajstore.open(path) as store:
         return checks.check(store, deep=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,6 +61,30 @@ def test_on_a_gpu_the_budget_is_what_fits_beside_what_is_there(
     assert in_batches([100] * 300, batches.append, None, torch.device("cuda")) == budget
     assert len(batches[0]) == 1
     assert len(batches[1]) == max(1, min(299, budget // 100))
+
+
+def padding(lengths: list[int], batches: list[list[int]]) -> float:
+    """Tokens of batches after padding over those before."""
+    return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches) / sum(lengths)
+
+
+def test_on_a_gpu_contexts_of_mixed_length_have_little_padding() -> None:
+    """Lengths as those of e-mails, of mean a third of the longest."""
+    drawn = np.random.default_rng(0).exponential(200, 512).astype(int)
+    lengths = np.clip(drawn + 2, 2, 512).tolist()
+    batches: dict[str, list[list[int]]] = {"cuda": [], "mps": []}
+    for kind, done in batches.items():
+        in_batches(lengths, done.append, 65536, torch.device(kind))
+        assert sorted(i for batch in done for i in batch) == list(range(512))
+    assert padding(lengths, batches["cuda"]) < 1.15 < 1.4 < padding(lengths, batches["mps"])
+    sizes = [len(batch) * max(lengths[i] for i in batch) for batch in batches["cuda"]]
+    assert min(sizes[:-1]) >= batching.LEAST_TOKENS
+
+
+def test_contexts_of_one_length_fill_their_batches_on_a_gpu() -> None:
+    batches: list[list[int]] = []
+    in_batches([512] * 300, batches.append, 65536, torch.device("cuda"))
+    assert [len(batch) for batch in batches] == [128, 128, 44]
 
 
 def test_no_memory_for_one_context(monkeypatch: pytest.MonkeyPatch) -> None:

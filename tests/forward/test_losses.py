@@ -57,13 +57,13 @@ def test_float32_products_are_exact_whatever_torch_is_set_to(
     """As TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 sets it in some containers; afterwards it is as before."""
     matmul: Any = torch.backends.cuda.matmul
     seen = set()
-    whole = Forward.columns
+    whole = Forward.start
 
     def looking(*arguments: Any) -> Any:
         seen.add(matmul.fp32_precision)
         return whole(*arguments)
 
-    monkeypatch.setattr(Forward, "columns", looking)
+    monkeypatch.setattr(Forward, "start", looking)
     before = matmul.fp32_precision
     try:
         matmul.fp32_precision = precision
@@ -394,9 +394,9 @@ def test_a_context_may_fill_every_position() -> None:
 def limited(monkeypatch: pytest.MonkeyPatch, tokens: int, error: Exception) -> list[int]:
     """A device on which no more than so many tokens at a time have room; gives the tokens of each try."""
     tries: list[int] = []
-    whole = Forward.columns
+    whole = Forward.start
 
-    def columns(self: Forward, contexts: list[np.ndarray], targets: Any = None) -> Any:
+    def start(self: Forward, contexts: list[np.ndarray], targets: Any = None) -> Any:
         if targets is not None:  # the check of a new model, on a few tokens
             return whole(self, contexts, targets)
         tries.append(len(contexts) * max(map(len, contexts)))
@@ -404,7 +404,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, tokens: int, error: Exception) -> l
             raise error
         return whole(self, contexts)
 
-    monkeypatch.setattr(Forward, "columns", columns)
+    monkeypatch.setattr(Forward, "start", start)
     return tries
 
 

@@ -15,7 +15,7 @@ from trajstore.pipelines.differences import diff as differences
 from trajstore.pipelines.differences.differences import Chosen
 from trajstore.pipelines.finding_facts import Request
 from trajstore.pipelines.trajectories import Selection
-from trajstore.store.files.finding_subjects import Subject
+from trajstore.store.files.finding_subjects import FindingSubject
 
 SELECTION = Selection(["d", "e"], ["a"], "log")
 OF_DIGITS = replace(SELECTION, group="digits")
@@ -42,7 +42,7 @@ def test_a_default_name_is_that_of_earlier_versions(name: str) -> None:
 
 @pytest.mark.parametrize("request_", NAMES.values(), ids=lambda one: one.kind)
 def test_a_subject_is_read_from_what_is_asked_of_each_analysis(request_: Request) -> None:
-    subject = Subject.of(request_.facts)
+    subject = FindingSubject.of(request_.facts)
     assert subject.steps == "log"
     assert set(subject.datasets) <= {"d", "e"}
     assert subject.groups == (("position_is(3)",) if request_.kind == "compare" else ("digits",))
@@ -54,7 +54,7 @@ def test_a_subject_is_said_in_a_line() -> None:
         "models": list("abcde"),
         "datasets": {"d": {}},
     }
-    assert str(Subject.of(facts)) == "a, b, c and 2 more on d"
+    assert str(FindingSubject.of(facts)) == "a, b, c and 2 more on d"
     phased = {
         "groups": ["digits"],
         "measures": ["noise"],
@@ -63,5 +63,5 @@ def test_a_subject_is_said_in_a_line() -> None:
         "selection": {"steps": "1:8"},
         "tokens_sha256": {"d": "sha256:0", "e": "sha256:1"},
     }
-    assert str(Subject.of(phased)) == "a on d, e; digits, noise, repeated_half; steps 1:8"
-    assert str(Subject.of({"models": 5, "asked": [], "datasets": None})) == ""
+    assert str(FindingSubject.of(phased)) == "a on d, e; digits, noise, repeated_half; steps 1:8"
+    assert str(FindingSubject.of({"models": 5, "asked": [], "datasets": None})) == ""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.arguments import defaults
 from trajstore.errors import BadOption
 
-LEAST = 0.1
+LEAST = defaults.LEAST
 """Losses below this, in nats, count as this where a difference is divided by them."""
 
 

@@ -1,4 +1,4 @@
-"""Options of a command that are the fields of a dataclass of the library.
+"""Options of a command that are the fields of dataclasses.
 
 A field's default is the option's default, its type the option's type, and the line under it the option's help, in
 which an argument in backticks is named as an option.
@@ -7,12 +7,13 @@ which an argument in backticks is named as an option.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -24,43 +25,73 @@ def option_name(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def options_of(
-    options: type, **shown: Mapping[str, Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that gives a command an option for each field, in the place of its parameter `options`.
+@dataclass(frozen=True)
+class Only:
+    """Some fields of a dataclass, in another order than its own: `Annotated[Selected, Only("model dataset")]`."""
 
-    `shown` are what `typer.Option` takes beside name and help, by field: `steps={"metavar": "SPEC"}`.
+    fields: str
+
+
+def dataclass_options(
+    **shown: Mapping[str, Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command an option for each field of its parameters that are dataclasses.
+
+    The options stand in the parameter's place; the command is given the dataclass. A field that is
+    `Annotated[…, typer.Option(…)]` is that option; of any other, type, help and default are the field's. `shown` is,
+    by field, what to change in its `typer.Option`, or its default: `steps={"metavar": "SPEC"}`.
     """
-    lines, hints = field_lines(options), get_type_hints(options)
-    parameters = []
-    for field in fields(options):
-        named = [option_name(field.name)] if hints[field.name] is bool else []
-        option = typer.Option(*named, help=_help(lines[field.name]), **shown.get(field.name, {}))
-        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        parameters.append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[_typed(hints[field.name]), option],
-            )
-        )
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def call(**given: Any) -> None:
-            own = {parameter.name: given.pop(parameter.name) for parameter in parameters}
-            command(**given, options=options(**own))
-
         signature = inspect.signature(command, eval_str=True)
+        blocks: dict[str, tuple[type, list[str]]] = {}
         order: list[inspect.Parameter] = []
         for parameter in signature.parameters.values():
-            order += parameters if parameter.name == "options" else [_keyword(parameter)]
+            kind, *details = get_args(parameter.annotation) or (parameter.annotation,)
+            if is_dataclass(kind) and isinstance(kind, type):
+                chosen = [detail.fields.split() for detail in details if isinstance(detail, Only)]
+                own = _parameters(kind, shown)
+                blocks[parameter.name] = kind, chosen[0] if chosen else list(own)
+                order += [own[name] for name in blocks[parameter.name][1]]
+            else:
+                order.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            made = {
+                name: kind(**{field: values.pop(field) for field in own})
+                for name, (kind, own) in blocks.items()
+            }
+            command(**values, **made)
+
         call.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in order}
         return call
 
     return decorate
+
+
+def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str, inspect.Parameter]:
+    """The parameter of a command for each field of a dataclass, by name."""
+    lines, hints = field_lines(kind), get_type_hints(kind, include_extras=True)
+    parameters = {}
+    for field in fields(kind):
+        changed = dict(shown.get(field.name, {}))
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = changed.pop("default", default)
+        hint = hints[field.name]
+        if get_origin(hint) is Annotated:
+            hint, option = get_args(hint)
+            option = copy.copy(option)
+            vars(option).update(changed)
+        else:
+            named = [option_name(field.name)] if hint is bool else []
+            option = typer.Option(*named, help=_help(lines[field.name]), **changed)
+            hint = _typed(hint)
+        parameters[field.name] = inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option]
+        )
+    return parameters
 
 
 def field_lines(kind: type) -> dict[str, str]:
@@ -77,10 +108,6 @@ def field_lines(kind: type) -> dict[str, str]:
         ):
             lines[field.target.id] = " ".join(str(below.value.value).split())
     return lines
-
-
-def _keyword(parameter: inspect.Parameter) -> inspect.Parameter:
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def _help(line: str) -> str:

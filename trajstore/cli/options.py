@@ -85,7 +85,6 @@ Align = Annotated[
     choices.Align,
     choice(metavar="predict|after", help="The loss of the group's tokens, or of the tokens after them."),
 ]
-Ci = Annotated[choices.IntervalKind, choice(metavar="bootstrap|none", help="Intervals, or none.")]
 MeansCi = Annotated[
     choices.IntervalKind,
     choice(

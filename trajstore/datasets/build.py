@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.datasets import sources
 from trajstore.datasets.sampling import draw
@@ -39,10 +40,10 @@ def build_dataset(
     source: str,
     tokenizer: str,
     *,
-    contexts: int = 512,
-    length: int = 512,
+    contexts: int = defaults.CONTEXTS,
+    length: int = defaults.LENGTH,
     seed: int = 0,
-    column: str = "text",
+    column: str = defaults.TEXT_COLUMN,
     split: str | None = None,
     config: str | None = None,
     revision: str | None = None,

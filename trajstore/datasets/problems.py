@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import option
 from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
@@ -45,7 +46,7 @@ def problem_dataset(
     *,
     path: str | Path | None = None,
     problems: int | None = None,
-    length: int = 512,
+    length: int = defaults.LENGTH,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewDataset:
@@ -226,7 +227,6 @@ class _ProblemFile:
         return cls(path, ends)
 
     def __len__(self) -> int:
-        """Problems."""
         return len(self.ends) // 2
 
     def problem(self, category: str, number: int) -> Problem:

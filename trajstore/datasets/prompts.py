@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import as_given, option
 from trajstore.datasets.build import from_ids
@@ -47,7 +48,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Segment:
     """Consecutive tokens of a context: a problem, or a separator."""
 
     ids: np.ndarray
@@ -58,7 +59,6 @@ class _Part:
     """Index of the answer's first token."""
 
     def labels(self) -> pl.DataFrame:
-        """item, item_position and role of each token."""
         n = len(self.ids)
         roles = ["question"] * self.answer + ["answer"] * (n - self.answer)
         columns: dict[str, object] = {"item": [self.item] * n, "item_position": range(n), "role": roles}
@@ -72,7 +72,7 @@ def prompt_dataset(
     tokenizer: str,
     prompting: Prompting,
     *,
-    length: int = 512,
+    length: int = defaults.LENGTH,
     source: Source | None = None,
     progress: Progress = SILENT,
 ) -> NewDataset:
@@ -91,11 +91,11 @@ def prompt_dataset(
     parts = _encoded(problems, loaded)
     runs = [[part] for part in parts]
     if prompting == "few":
-        by_category: dict[str, list[_Part]] = {}
+        by_category: dict[str, list[_Segment]] = {}
         for problem, part in zip(problems, parts, strict=True):
             by_category.setdefault(problem.category, []).append(part)
         runs = list(by_category.values())
-    separator = _Part(_line_break(loaded), -1)
+    separator = _Segment(_line_break(loaded), -1)
     contexts = [_cut(_joined(run, separator), length) for run in runs]
     kept = [[part for part in context if part.item >= 0] for context in contexts]
     _say_what_is_cut(parts, [part for context in kept for part in context], length, progress)
@@ -110,7 +110,7 @@ def prompt_dataset(
     )
 
 
-def _encoded(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> list[_Part]:
+def _encoded(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> list[_Segment]:
     """Each problem's tokens; raises `BadDataset` where no token holds the line break before the answer."""
     ids = [encode(tokenizer, problem.text).ids for problem in problems]
     if not ids:
@@ -122,7 +122,7 @@ def _encoded(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) ->
         after = np.flatnonzero(breaks > problem.question.count("\n"))
         if not after.size:
             raise _no_line_breaks(tokenizer)
-        parts.append(_Part(tokens, item, int(after[0])))
+        parts.append(_Segment(tokens, item, int(after[0])))
     return parts
 
 
@@ -142,23 +142,23 @@ def _no_line_breaks(tokenizer: PreTrainedTokenizerBase) -> BadDataset:
     )
 
 
-def _joined(run: Sequence[_Part], separator: _Part) -> list[_Part]:
-    """Problems with separators between them."""
+def _joined(run: Sequence[_Segment], separator: _Segment) -> list[_Segment]:
     joined = [part for problem in run for part in (separator, problem)]
     return joined[1:]
 
 
-def _cut(parts: Sequence[_Part], length: int) -> list[_Part]:
-    """The first `length` tokens."""
+def _cut(parts: Sequence[_Segment], length: int) -> list[_Segment]:
     kept = []
     for part in parts:
         if length > 0:
-            kept.append(_Part(part.ids[:length], part.item, min(part.answer, length)))
+            kept.append(_Segment(part.ids[:length], part.item, min(part.answer, length)))
         length -= len(part.ids)
     return kept
 
 
-def _say_what_is_cut(parts: Sequence[_Part], kept: Sequence[_Part], length: int, progress: Progress) -> None:
+def _say_what_is_cut(
+    parts: Sequence[_Segment], kept: Sequence[_Segment], length: int, progress: Progress
+) -> None:
     """A line about the problems that a cut has taken a part of, or all."""
     whole = sum(len(part.ids) == len(parts[part.item].ids) for part in kept)
     if whole < len(parts):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Window:
+class TokenWindow:
     """A slice of a document: one context."""
 
     document: str
@@ -45,15 +45,15 @@ def draw(
     length: int,
     seed: int,
     progress: Progress,
-) -> list[Window]:
+) -> list[TokenWindow]:
     """One window of each document in turn, round after round, until there are enough or none is left.
 
     Where there are fewer than `contexts`, `progress` says so; raises `BadDataset` where there is none at all.
     """
-    drawn: list[Window] = []
+    drawn: list[TokenWindow] = []
     looked_at = 0
 
-    def rounds() -> Iterator[Window]:
+    def rounds() -> Iterator[TokenWindow]:
         nonlocal looked_at
         waiting = []
         for document in documents:
@@ -82,7 +82,7 @@ def draw(
 
 def windows_of(
     document: Document, tokenizer: PreTrainedTokenizerBase, length: int, seed: int, most: int
-) -> list[Window]:
+) -> list[TokenWindow]:
     """A document's first `most` windows in the order in which they are given out; none under 2 tokens."""
     tokens = encode(tokenizer, document.text)
     n = len(tokens.ids)
@@ -94,6 +94,6 @@ def windows_of(
     offset = int(random.integers(n - count * size, endpoint=True))
     starts = [offset + size * int(place) for place in random.permutation(count)[:most]]
     return [
-        Window(document.name, tokens.ids[start : start + size].copy(), tokens.span(start, start + size))
+        TokenWindow(document.name, tokens.ids[start : start + size].copy(), tokens.span(start, start + size))
         for start in starts
     ]

@@ -19,6 +19,8 @@ GPU_BATCH_TOKENS = 65536
 """The most that a GPU is given when nothing else is asked: more is no faster."""
 OTHER_BATCH_TOKENS = 8192
 """On devices that do not say how much memory is free."""
+MOST_PADDING, LEAST_TOKENS = 0.05, 8192
+"""The share of padding in a batch on a GPU, unless it would have fewer tokens than that, padding included."""
 
 _SHARE_OF_FREE = 0.8
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
@@ -35,7 +37,8 @@ def in_batches(
     """Call `work` with the numbers of contexts, the longest first, of at most `budget` tokens after padding.
 
     One context is always taken, however long. Without a budget it is the device's default, on a GPU what fits; `singly`
-    says that one context at a time is the default on a CPU. Where `work` runs out of memory it is called again with
+    says that one context at a time is the default on a CPU. A GPU gets no more than a little padding in a batch, of
+    which a CPU's small batches have little anyway. Where `work` runs out of memory it is called again with
     half the contexts; it must keep nothing of a call that fails. Returns the budget at the end; raises `DeviceError`
     where there is no memory for a single context.
     """
@@ -47,6 +50,8 @@ def in_batches(
     while start < len(order):
         longest = lengths[order[start]]
         batch = order[start : start + max(1, budget // longest)]
+        if device.type == "cuda":
+            batch = batch[: _alike([lengths[i] for i in batch])]
         taken = _Taken(device) if probing else None
         if not _fits(work, batch):
             if len(batch) == 1:
@@ -64,17 +69,33 @@ def in_batches(
     return budget
 
 
+def _alike(lengths: Sequence[int]) -> int:
+    """Return the number of contexts, of lengths that fall, that a batch takes before it has too much padding."""
+    tokens = 0
+    for number, length in enumerate(lengths, 1):
+        tokens += length
+        padded = number * lengths[0]
+        if padded >= LEAST_TOKENS and padded - tokens > MOST_PADDING * padded:
+            return number
+    return len(lengths)
+
+
 def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
-    """Do the work; False where memory ran out, whatever the device calls that."""
+    """Do the work; False where memory ran out."""
     try:
         work(batch)
-    except (torch.OutOfMemoryError, MemoryError):
-        return False
-    except RuntimeError as error:
-        if any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+    except (RuntimeError, MemoryError) as error:
+        if ran_out_of_memory(error):
             return False
         raise
     return True
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out, whatever the device calls that."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def _free(device: torch.device) -> None:

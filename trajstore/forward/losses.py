@@ -28,8 +28,10 @@ from trajstore.forward.batching import in_batches
 from trajstore.forward.causality import check_causal
 from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import exact_products
-from trajstore.forward.model_pass import Forward
+from trajstore.forward.device_queue import queueing, runs_ahead
+from trajstore.forward.model_pass import Forward, Started
 from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, Tile
+from trajstore.forward.workspace import Workspace
 from trajstore.progress import SILENT
 
 if TYPE_CHECKING:
@@ -93,34 +95,63 @@ def token_scores(
     batch_tokens: int | None = None,
     vocabulary: int | None = None,
     tile: Tile | None = None,
+    workspace: Workspace | None = None,
     progress: Progress = SILENT,
 ) -> Scores:
-    """The losses as `token_losses` gives them, and beside them `columns`, any of rank and entropy, of the same pass."""
+    """The losses as `token_losses` gives them, and beside them `columns`, any of rank and entropy, of the same pass.
+
+    A job that scores many checkpoints of one run gives all its calls one `workspace`, so that what holds for all of
+    them is looked for once.
+    """
     ids, asked = [np.asarray(context) for context in contexts], check_columns(columns)
     check_contexts(model, ids, vocabulary)
     device: torch.device = next(model.parameters()).device
-    found: list[Columns | None] = [None] * len(ids)
     # no inference mode: what a model keeps from such a call could not be trained with
     autocast = torch.autocast(device.type, enabled=False)
-    with torch.no_grad(), autocast, exact_products(), _evaluating(model):
+    with torch.no_grad(), autocast, exact_products(), queueing(device), _evaluating(model):
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, asked, vocabulary, ids[0] if ids else None)
         check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
-
-        def work(batch: list[int]) -> None:
-            for i, those in zip(batch, forward.columns([ids[i] for i in batch]), strict=True):
-                found[i] = those
-            progress.advance(sum(len(ids[i]) for i in batch))
-
+        results = _Results(forward, ids, progress)
         lengths = [len(context) for context in ids]
-        budget = in_batches(lengths, work, batch_tokens, device, singly=not forward.tiled)
+        longest, workspace = max(lengths, default=0), workspace or Workspace()
+        known = workspace.budget(asked, longest) if batch_tokens is None else batch_tokens
+        budget = in_batches(lengths, results.work, known, device, singly=not forward.tiled)
+        results.take()
+        if batch_tokens is None and runs_ahead(device):
+            workspace.keep_budget(asked, longest, budget)
+    scored = [results.columns[i] for i in range(len(ids))]
     return Scores(
-        loss=_arrays(each.loss for each in found if each),
-        rank=_arrays(each.rank for each in found if each) if "rank" in asked else None,
-        entropy=_arrays(each.entropy for each in found if each) if "entropy" in asked else None,
+        loss=_arrays(context.loss for context in scored),
+        rank=_arrays(context.rank for context in scored) if "rank" in asked else None,
+        entropy=_arrays(context.entropy for context in scored) if "entropy" in asked else None,
         batch_tokens=budget,
         tiled=forward.tiled,
     )
+
+
+class _Results:
+    """The columns of contexts; on a device that runs ahead, those of a batch are taken when the next one is begun."""
+
+    def __init__(self, forward: Forward, ids: Sequence[Ids], progress: Progress) -> None:
+        self.columns: dict[int, Columns] = {}
+        self._forward, self._ids, self._progress = forward, ids, progress
+        self._begun: list[tuple[list[int], Started]] = []
+
+    def work(self, batch: list[int]) -> None:
+        """Begin a batch, the numbers of its contexts; keeps nothing of it where it fails."""
+        started = self._forward.start([self._ids[i] for i in batch])
+        self.take()
+        self._begun.append((batch, started))
+        if not runs_ahead(self._forward.device):
+            self.take()
+
+    def take(self) -> None:
+        """Take the columns of the batch that was begun, and wait for them."""
+        for batch, started in self._begun:
+            self.columns.update(zip(batch, started.columns(), strict=True))
+            self._progress.advance(sum(len(self._ids[i]) for i in batch))
+        self._begun.clear()
 
 
 def check_contexts(model: PreTrainedModel, contexts: Sequence[Ids], vocabulary: int | None = None) -> None:

@@ -1,9 +1,10 @@
 """One model's forward pass over a batch of contexts: through its body and the tiled head, else from its own logits.
 
 The tiled head is taken where it gives the model's own logits and losses on the first few tokens of the first context;
-that is checked once for a model, and again after it was changed. Another model is asked for its logits, of no more than
-`MOST_LOGITS` at a time where it can give those of some positions only, else of a batch at a time. Padding lies to the
-right, where no token sees it, so that no mask is needed and attention takes its fast causal kernels.
+that is checked once for a model, and again after it was changed, whatever its weights. Another model is asked for its
+logits, of no more than `MOST_LOGITS` at a time where it can give those of some positions only, else of a batch at a
+time. Padding lies to the right, where no token sees it, so that no mask is needed and attention takes its fast causal
+kernels. A GPU gets a batch into its queue and its columns are taken later, with nothing between that waits for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trajstore.forward.output_heads import Head, build, find_head
+from trajstore.forward.device_queue import arrival, to_device, to_host
+from trajstore.forward.output_heads import FoundHead, Head, build, find_head
 from trajstore.forward.tiled_head import Columns, Tile, TiledHead, joined, of_logits, tiled
 
 if TYPE_CHECKING:
@@ -31,7 +33,10 @@ MOST_LOGITS = 1 << 28
 """Logits that a model makes at a time where it is scored from its own: a gibibyte of float32."""
 
 _checked: WeakKeyDictionary[PreTrainedModel, tuple[object, float, float | None]] = WeakKeyDictionary()
-"""Of models whose head was checked: how they were built then, and the head's scale and cap."""
+"""Of models whose head was checked: how they were built then, and the head's scale and cap.
+
+Only what holds for other weights too: where several scales or caps gave the same logits, as they do of a head of zeros,
+the next weights decide."""
 
 
 class Forward:
@@ -64,22 +69,22 @@ class Forward:
 
         `targets` are the tokens whose losses are taken, as many as each context has; by default its own.
         """
-        lengths = np.array([len(ids) for ids in contexts])
-        real = np.arange(lengths.max()) < lengths[:, None]
-        ids = self._padded(contexts, real)
-        wanted = ids if targets is None else self._padded(targets, real)
-        if self.head is None:
-            return [part.cpu() for part in self._from_logits(ids, wanted, lengths)]
-        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-        predicted = torch.as_tensor(real[:, 1:], device=self.device)
-        found = self.head.columns(hidden[:, :-1][predicted], wanted[:, 1:][predicted])
-        return found.cpu().split((lengths - 1).tolist())
+        return self.start(contexts, targets).columns()
 
-    def _padded(self, rows: Sequence[Ids], real: npt.NDArray[np.bool_]) -> Tensor:
-        """Ids as one batch (contexts, longest), int64; zeros where they are not `real`."""
-        padded = np.zeros(real.shape, np.int64)
-        padded[real] = np.concatenate(rows)
-        return torch.as_tensor(padded, device=self.device)
+    def start(self, contexts: Sequence[Ids], targets: Sequence[Ids] | None = None) -> Started:
+        """The batch of `columns`, begun: a GPU has it in its queue, another device has done it."""
+        lengths = [len(ids) - 1 for ids in contexts]
+        padded = _padded(contexts)
+        wanted = np.concatenate([ids[1:] for ids in targets or contexts])
+        if self.head is None:
+            ids, targets_sent = to_device(self.device, padded, wanted)
+            columns = joined(list(self._from_logits(ids, targets_sent, lengths)))
+        else:
+            predicting = np.flatnonzero(np.arange(padded.shape[1]) < np.array(lengths)[:, None])
+            ids, targets_sent, places = to_device(self.device, padded, wanted, predicting)
+            hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
+            columns = self.head.columns(hidden.flatten(0, 1).index_select(0, places), targets_sent)
+        return Started(columns, lengths)
 
     def _known_head(self, context: Ids) -> Head | None:
         """The head, checked unless it was for the same model; None where it does not pass."""
@@ -87,12 +92,14 @@ class Forward:
         if known is not None and known[0] == self.built:
             layer = self.model.get_output_embeddings()
             return Head(layer.weight, layer.bias, *known[1:])
-        head = self._checked_head(context)
-        if head is not None:
-            _checked[self.model] = self.built, head.scale, head.cap
-        return head
+        found = self._checked_head(context)
+        if found is None:
+            return None
+        if found.certain:
+            _checked[self.model] = self.built, found.head.scale, found.head.cap
+        return found.head
 
-    def _checked_head(self, context: Ids) -> Head | None:
+    def _checked_head(self, context: Ids) -> FoundHead | None:
         """The head, where its tiles give the losses of the model's own logits up to rounding."""
         tokens = min(16, len(context), max(2, self.tile.elements // self.rows))
         ids = torch.as_tensor(context[:tokens].astype(np.int64), device=self.device)
@@ -102,17 +109,21 @@ class Forward:
         mine = tiled(found.hidden[:-1], found.head, ids[1:], self.tile).loss
         theirs = of_logits(found.logits[:-1], ids[1:], self.tile).loss
         noise = 4 * torch.finfo(found.head.weight.dtype).eps * found.logits.abs().max().item()
-        return found.head if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
+        return found if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
 
-    def _from_logits(self, ids: Tensor, wanted: Tensor, lengths: npt.NDArray[np.int64]) -> Iterator[Columns]:
-        """The columns of each context of a padded batch (contexts, longest), from the model's own logits."""
+    def _from_logits(self, ids: Tensor, targets: Tensor, lengths: list[int]) -> Iterator[Columns]:
+        """The columns of each context of a padded batch (contexts, longest), from the model's own logits.
+
+        `targets` are those of all contexts, as many of each as `lengths` says.
+        """
         parts: list[list[Columns]] = [[] for _ in ids]
+        wanted = torch.split(targets, lengths)
         for start, logits in self._pieces(ids):
             for i, length in enumerate(lengths):
-                own = logits[i, : max(0, length - 1 - start), : self.vocabulary]
-                targets = wanted[i, start + 1 : start + 1 + len(own)]
+                own = logits[i, : max(0, length - start), : self.vocabulary]
                 if len(own):
-                    parts[i].append(of_logits(own, targets, self.tile, self.asked))
+                    some = wanted[i][start : start + len(own)]
+                    parts[i].append(of_logits(own, some, self.tile, self.asked))
         return map(joined, parts)
 
     def _pieces(self, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -125,3 +136,29 @@ class Forward:
         for start in range(0, positions, step):
             kept = torch.arange(start, min(start + step, positions), device=self.device)
             yield start, self.model(ids, use_cache=False, logits_to_keep=kept).logits
+
+
+class Started:
+    """The columns of a batch that a GPU may still be computing."""
+
+    def __init__(self, columns: Columns, lengths: list[int]) -> None:
+        """`lengths` are the positions of each context."""
+        self._lengths = lengths
+        self._on_host = columns.map(to_host)
+        self._arrival = arrival(columns.loss.device)
+
+    def columns(self) -> list[Columns]:
+        """The columns of each context, on the CPU; waits until they are there."""
+        columns = self._on_host
+        if self._arrival is not None:
+            self._arrival.synchronize()
+            columns = columns.map(torch.clone)  # pinned memory is scarce and used again
+        return columns.split(self._lengths)
+
+
+def _padded(contexts: Sequence[Ids]) -> npt.NDArray[np.int64]:
+    """Contexts as one batch (contexts, longest), with zeros behind the shorter ones."""
+    lengths = np.array([len(ids) for ids in contexts])
+    padded = np.zeros((len(contexts), lengths.max()), np.int64)
+    padded[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(contexts)
+    return padded

@@ -91,6 +91,8 @@ class FoundHead:
     """The body's last hidden states (n, width)."""
     logits: Tensor
     """The model's own logits (n, rows), float32."""
+    certain: bool
+    """Whether no other scale or cap that the configuration may mean gives these logits."""
 
 
 def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
@@ -109,11 +111,9 @@ def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
     logits = model(ids, use_cache=False).logits[0].float()
     if logits.shape != linear.shape or not logits.isfinite().all():
         return None
-    for scale, cap in _named_changes(model.config):
-        head = Head(layer.weight, layer.bias, scale, cap)
-        if head.gives(linear, logits):
-            return FoundHead(head, hidden[0], logits)
-    return None
+    heads = [Head(layer.weight, layer.bias, *change) for change in _named_changes(model.config)]
+    fitting = [head for head in heads if head.gives(linear, logits)]
+    return FoundHead(fitting[0], hidden[0], logits, len(fitting) == 1) if fitting else None
 
 
 def build(model: PreTrainedModel) -> tuple[object, ...]:

@@ -7,14 +7,14 @@ read from the same tile as the sum, so that both carry the same rounding. All in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from trajstore.forward.output_heads import Head
 
@@ -48,12 +48,12 @@ class Columns:
     entropy: Tensor | None = None
     """Float32, nats: of the predicted distribution."""
 
-    def cpu(self) -> Columns:
-        """The same on the CPU."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Columns:
+        """The columns after a change of every one."""
         return Columns(
-            self.loss.cpu(),
-            None if self.rank is None else self.rank.cpu(),
-            None if self.entropy is None else self.entropy.cpu(),
+            change(self.loss),
+            None if self.rank is None else change(self.rank),
+            None if self.entropy is None else change(self.entropy),
         )
 
     def split(self, lengths: list[int]) -> list[Columns]:
@@ -99,6 +99,25 @@ def _of_rows(logits: Tensor, targets: Tensor, columns: Collection[str]) -> Colum
     return Columns(logits.logsumexp(1) - at_target[:, 0], rank, entropy)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """The results of a run of n positions, float32 (n,) each."""
+
+    total: Tensor
+    """The log of the sum of exp(logit) over the vocabulary."""
+    at_target: Tensor
+    higher: Tensor | None
+    """Logits above the guess at the target's."""
+    wrong_guess: Tensor | None
+    """Whether one of the guesses was not the target's logit to the bit, bool ()."""
+    entropy: Tensor | None
+
+    def columns(self) -> Columns:
+        """The run's columns."""
+        rank = None if self.higher is None else self.higher.int()
+        return Columns(self.total - self.at_target, rank, self.entropy)
+
+
 class TiledHead:
     """A head that runs in tiles, with memory that is used again for each tile of each call."""
 
@@ -108,30 +127,40 @@ class TiledHead:
         self.logits = self.spare = head.weight.new_empty(0, dtype=torch.float32)
 
     def columns(self, hidden: Tensor, targets: Tensor) -> Columns:
-        """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,)."""
+        """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,).
+
+        Only ranks make it wait for the device, once at the end.
+        """
         size = self.width * min(self.tile.positions, len(hidden))
         if len(self.logits) < size:
             self.logits = self.logits.new_empty(size)
             self.spare = self.spare.new_empty(size if self.asked else 0)
         step = self.tile.positions
-        return joined(
-            [
-                self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step])
-                for at in range(0, len(hidden), step)
-            ]
-        )
+        runs = [
+            self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step])
+            for at in range(0, len(hidden), step)
+        ]
+        if "rank" in self.asked:
+            wrong = torch.stack([run.wrong_guess for run in runs if run.wrong_guess is not None])
+            for number in wrong.nonzero()[:, 0].tolist():
+                part = slice(number * step, (number + 1) * step)
+                higher = self._higher(self.head.prepared(hidden[part]), targets[part], runs[number].at_target)
+                runs[number] = replace(runs[number], higher=higher)
+        return joined([run.columns() for run in runs])
 
-    def _run(self, hidden: Tensor, targets: Tensor) -> Columns:
-        """The columns of one run of positions, from prepared hidden states (n, width)."""
-        tiles = self._tiles(targets)
+    def _run(self, hidden: Tensor, targets: Tensor) -> _Run:
+        """The results of one run of positions, from prepared hidden states (n, width)."""
+        tiles = self._tiles()
         sums = hidden.new_empty((len(tiles), len(hidden)), dtype=torch.float32)
         entropies = torch.empty_like(sums) if "entropy" in self.asked else None
-        at_target = torch.empty_like(sums[0])
+        at_place = torch.empty_like(sums)
         guess = self._logits_at(hidden, targets) if "rank" in self.asked else None
         higher = torch.zeros_like(sums[0])
-        for number, (rows, those, places) in enumerate(tiles):
+        tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
+        for number, rows in enumerate(tiles):
             logits = self.head.logits(hidden, rows, self.logits)
-            at_target[those] = logits[those, places]
+            # of all tiles the same column, so that nothing depends on where targets lie
+            torch.gather(logits, 1, place.clamp(max=logits.shape[1] - 1), out=at_place[number, :, None])
             if guess is not None:
                 higher += self._above(logits, guess)
             if entropies is not None:
@@ -142,25 +171,19 @@ class TiledHead:
             torch.sub(first, logits[:, 0], out=sums[number])
             if entropies is not None:
                 entropies[number] = -torch.linalg.vecdot(shares, logits)
-        total = sums.logsumexp(0)
-        if guess is not None and not torch.equal(guess, at_target):
-            higher = self._higher(hidden, tiles, at_target)
-        return Columns(
-            total - at_target,
-            None if guess is None else higher.int(),
+        total, at_target = sums.logsumexp(0), at_place.gather(0, tile_of)[0]
+        return _Run(
+            total,
+            at_target,
+            None if guess is None else higher,
+            None if guess is None else (guess != at_target).any(),
             # each tile's own entropy and that of the choice between tiles
             None if entropies is None else ((sums - total).exp() * (entropies + total - sums)).sum(0),
         )
 
-    def _tiles(self, targets: Tensor) -> list[tuple[slice, Tensor, Tensor]]:
-        """Return for each tile its rows of the head, the positions with their target in it, and the target's column."""
-        starts = range(0, len(self.head), self.width)
-        tokens, order = targets.sort()
-        ends = torch.searchsorted(tokens, tokens.new_tensor([*starts, len(self.head)])).tolist()
-        return [
-            (slice(start, start + self.width), order[begin:end], tokens[begin:end] - start)
-            for start, begin, end in zip(starts, ends[:-1], ends[1:], strict=True)
-        ]
+    def _tiles(self) -> list[slice]:
+        """Return the rows of the head in each tile."""
+        return [slice(start, start + self.width) for start in range(0, len(self.head), self.width)]
 
     def _logits_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The targets' logits (n,) before any tile is made, by as large a product as a tile's.
@@ -173,13 +196,16 @@ class TiledHead:
             found.append(self.head.logits(hidden, part, self.logits)[at:].diagonal().clone())
         return torch.cat(found)
 
-    def _higher(self, hidden: Tensor, tiles: list[tuple[slice, Tensor, Tensor]], at_target: Tensor) -> Tensor:
+    def _higher(self, hidden: Tensor, targets: Tensor, at_target: Tensor) -> Tensor:
         """Return the number of logits higher than the targets' own, float32 (n,), by a second run through the tiles."""
         higher = torch.zeros_like(at_target)
-        for rows, those, places in tiles:
+        for rows in self._tiles():
             logits = self.head.logits(hidden, rows, self.logits)
+            own = (targets - rows.start)[:, None]
+            inside = (own >= 0) & (own < logits.shape[1])
             # the token itself never counts, whatever a second product of the same numbers gives
-            logits[those, places] = -torch.inf
+            place = own.clamp(0, logits.shape[1] - 1)
+            logits.scatter_(1, place, logits.gather(1, place).masked_fill(inside, -torch.inf))
             higher += self._above(logits, at_target)
         return higher
 

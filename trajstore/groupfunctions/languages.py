@@ -81,10 +81,10 @@ def continuing(frame: pl.DataFrame, languages: Collection[str] | None = None) ->
     text = b"".join(pieces).decode("utf-8", errors="surrogateescape")
     widths = np.array([1 if _STRAY.match(sign) else len(sign.encode()) for sign in text], dtype=np.int64)
     is_letter = np.array([unicodedata.category(sign)[0] in "LM" for sign in text], dtype=bool)
-    found = is_letter & _goes_on(text, is_letter, np.append(0, np.cumsum(widths * is_letter)), wanted)
-    ends = np.cumsum(widths)[found]
+    goes_on = is_letter & _goes_on(text, is_letter, np.append(0, np.cumsum(widths * is_letter)), wanted)
+    ends = np.cumsum(widths)[goes_on]
     inside = np.zeros(sum(map(len, pieces)), dtype=bool)  # by byte
-    for end, width in zip(ends.tolist(), widths[found].tolist(), strict=True):
+    for end, width in zip(ends.tolist(), widths[goes_on].tolist(), strict=True):
         inside[end - width : end] = True
     edges = accumulate(map(len, pieces))
     held = [inside[edge - len(piece) : edge].any() for piece, edge in zip(pieces, edges, strict=True)]
@@ -111,8 +111,8 @@ def _stretches(text: str, before: np.ndarray) -> Iterator[tuple[int, int]]:
     """(start, end) of each stretch: lines, cut at sentences' ends that have `STRETCH` on both sides."""
     for line in _LINE.finditer(text):
         start, end = line.span()
-        for found in _SENTENCE_END.finditer(text, start, end):
-            cut = found.end()
+        for sentence_end in _SENTENCE_END.finditer(text, start, end):
+            cut = sentence_end.end()
             if before[cut] - before[start] >= STRETCH and before[end] - before[cut] >= STRETCH:
                 yield start, cut
                 start = cut
@@ -120,14 +120,13 @@ def _stretches(text: str, before: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _language(stretch: str, letters: int) -> str | None:
-    """The language of a stretch with so many letters, if it can be told."""
     if letters < LETTERS * sum(map(len, stretch.split())):
         return None
-    found: Counter[str] = Counter()
+    probabilities: Counter[str] = Counter()
     for label, probability in _identifier().rank(_STRAY.sub("", stretch)):
-        found[_KINDS.get(label, label)] += probability
-    language = max(found, key=found.__getitem__)
-    return None if found[language] < SURE or language in _NONE else language
+        probabilities[_KINDS.get(label, label)] += probability
+    language = max(probabilities, key=probabilities.__getitem__)
+    return None if probabilities[language] < SURE or language in _NONE else language
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import BadSource, TrajstoreError, told
+from trajstore.errors import BadSource, TrajstoreError, describe_error
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.store.files.foreign_tables import Reader, arrow_reader
 
@@ -54,8 +54,8 @@ class Format:
 
 
 OWN = {
-    each.name: each
-    for each in (
+    form.name: form
+    for form in (
         Format("parquet", (".parquet", ".pq")),
         Format("csv", (".csv", ".tsv")),
         Format("jsonl", (".jsonl", ".ndjson")),
@@ -72,30 +72,30 @@ def names() -> list[str]:
     return [*OWN, *(plugin.name for plugin in plugins("importers") if plugin.name not in OWN)]
 
 
-def format_of(path: Path, asked: str = "auto") -> Format:
+def format_of(path: Path, name: str = "auto") -> Format:
     """The format of a file: the one asked for, or by the file's name where that is "auto".
 
     Raises `BadSource` for a file that cannot be read so, `TrajstoreError` for a format that there is not, and
     `PluginError` for one that cannot be used.
     """
-    if asked not in ("auto", *OWN) and asked not in (known := names()):
-        raise TrajstoreError(f"{as_given('format', asked)}: there is auto, {', '.join(known)}.")
+    if name not in ("auto", *OWN) and name not in (known := names()):
+        raise TrajstoreError(f"{as_given('format', name)}: there is auto, {', '.join(known)}.")
     if path.is_dir():
         raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
     if not path.is_file():
         raise BadSource(f"There is no file {path}.")
-    if asked not in ("auto", *OWN):
-        return _imported(find("importers", asked))
+    if name not in ("auto", *OWN):
+        return _imported(find("importers", name))
     named = _own_by_name(path)
     broken: list[PluginError] = []
-    if asked == "auto" and named is None:
+    if name == "auto" and named is None:
         foreign, broken = _foreign_by_name(path)
         if foreign is not None:
             return foreign
     if packed := _compressed(path):
         raise BadSource(f"{path} is {packed}")
-    if asked != "auto":
-        return OWN[asked]
+    if name != "auto":
+        return OWN[name]
     if named is None:
         endings = (ending for own in OWN.values() for ending in own.suffixes)
         raise BadSource(
@@ -132,7 +132,7 @@ def _imported(plugin: Plugin) -> Format:
     try:
         importer = loaded() if isinstance(loaded, type) else loaded
     except Exception as error:
-        raise plugin.problem(f"cannot be made ({told(error)})") from error
+        raise plugin.problem(f"cannot be made ({describe_error(error)})") from error
     if not isinstance(importer, Importer):
         raise plugin.problem("is no Importer: it lacks suffixes or batches")
 
@@ -141,7 +141,7 @@ def _imported(plugin: Plugin) -> Format:
             batches = importer.batches(path)
         except Exception as error:  # whatever the package raises
             raise BadSource(
-                f"{path} cannot be read as {plugin.name} by the package {plugin.package}: {told(error)}"
+                f"{path} cannot be read as {plugin.name} by the package {plugin.package}: {describe_error(error)}"
             ) from error
         if not isinstance(batches, pa.RecordBatchReader):
             raise plugin.problem(f"gives {type(batches).__name__}, not a pyarrow.RecordBatchReader")

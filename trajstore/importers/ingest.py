@@ -20,8 +20,8 @@ from trajstore.errors import BadDataset, SliceExists, TrajstoreError
 from trajstore.importers import matrices
 from trajstore.importers.formats import Format, format_of
 from trajstore.importers.long_tables import LongFiles
-from trajstore.importers.request import IncomingSlice, Request, Tally
-from trajstore.importers.site_index import Sites
+from trajstore.importers.request import IncomingSlice, IngestRequest, Tally
+from trajstore.importers.site_index import SiteIndex
 from trajstore.importers.token_tables import token_ids
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_name
@@ -105,7 +105,7 @@ def ingest(
     """
     started = time.monotonic()
     steps = None if step is None else (step,) if isinstance(step, int) else tuple(step)
-    request = Request(dataset, model, steps, columns, unit, dtype)
+    request = IngestRequest(dataset, model, steps, columns, unit, dtype)
     if model is not None:
         check_name("model", model)
     one = isinstance(paths, str | Path)
@@ -116,7 +116,7 @@ def ingest(
                 "A matrix holds no tokens, so no dataset can be made of it: trajstore dataset add"
             )
         store.add_dataset(dataset, make_dataset(token_ids(files, request, bos)))
-    job = _Job(store, request, replace, partial, allow_large, progress)
+    job = _Ingest(store, request, replace, partial, allow_large, progress)
     tables = LongFiles(store.path, job.sites, request, job.tally, budget)
     try:
         job.read(files, tables)
@@ -127,13 +127,13 @@ def ingest(
     return Report(job.written, job.partial, job.skipped, job.failures, job.tally, time.monotonic() - started)
 
 
-class _Job:
+class _Ingest:
     """One ingest and its counts."""
 
     def __init__(
         self,
         store: Store,
-        request: Request,
+        request: IngestRequest,
         replace: bool,
         allow_partial: bool,
         allow_large: bool,
@@ -141,7 +141,7 @@ class _Job:
     ) -> None:
         self.store, self.request, self.progress = store, request, progress
         self.replace, self.allow_partial, self.allow_large = replace, allow_partial, allow_large
-        self.sites = Sites(store.dataset(request.dataset))
+        self.sites = SiteIndex(store.dataset(request.dataset))
         self.tally = Tally()
         self.written = self.partial = self.skipped = 0
         self.failures: list[Failure] = []
@@ -161,7 +161,6 @@ class _Job:
                 self._fail(str(path), str(error).removeprefix(f"{path} "))
 
     def publish(self, tables: LongFiles) -> None:
-        """Publish the slices of the tables."""
         if len(tables):
             self.progress.start("storing", len(tables), "slices")
             for incoming in tables.slices():
@@ -169,7 +168,6 @@ class _Job:
                 self.progress.advance(1, f"{incoming.model} at step {incoming.step}")
 
     def take(self, incoming: IncomingSlice) -> None:
-        """Publish a slice, or note why not."""
         name = self.request.dataset
         try:
             if incoming.values is None or incoming.model is None or incoming.step is None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadSource, listed
-from trajstore.importers.request import IncomingSlice, Request, Tally, choose_columns
-from trajstore.importers.row_checks import NOTHING, RECORD, Key, Rows, check, reason
+from trajstore.importers.request import IncomingSlice, IngestRequest, Tally, choose_columns
+from trajstore.importers.row_checks import NOTHING, RECORD, Key, LongRows, check, describe_fault
 from trajstore.store.disk.spill import Spill
 from trajstore.store.files import foreign_tables
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from trajstore.importers.formats import Format
-    from trajstore.importers.site_index import Sites
+    from trajstore.importers.site_index import SiteIndex
 
 _LABELS = ("model", "dataset", "step")
 _MOST_SLICES = 200_000
@@ -32,7 +32,9 @@ _MOST_SLICES = 200_000
 class LongFiles:
     """The slices of tables in the long format: `read` each file, then take their `slices`."""
 
-    def __init__(self, root: Path, sites: Sites, request: Request, tally: Tally, budget: int) -> None:
+    def __init__(
+        self, root: Path, sites: SiteIndex, request: IngestRequest, tally: Tally, budget: int
+    ) -> None:
         """`budget` is the number of bytes of checked rows that are held in memory."""
         self._sites, self._request, self._tally = sites, request, tally
         self._spill = Spill(root, RECORD, budget)
@@ -68,14 +70,13 @@ class LongFiles:
             yield IncomingSlice(*key, self._sources(records), values, problem)
 
     def __len__(self) -> int:
-        """Slices met so far."""
         return len(self._keys)
 
     def close(self) -> None:
         """Give the disk space back."""
         self._spill.close()
 
-    def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> Rows:
+    def _labelled(self, batch: pa.RecordBatch, others: dict[str, set[object]]) -> LongRows:
         """The rows of a batch that were asked for; values of labels that were not are put into `others`."""
         labels = {name: _codes(batch.column(name)) for name in batch.schema.names if name in _LABELS}
         take = np.ones(batch.num_rows, dtype=bool)
@@ -89,7 +90,7 @@ class LongFiles:
         models, model_names = labels.get("model", (nothing, [self._request.model]))
         steps, step_names = labels.get("step", (nothing, list(self._request.steps or ())))
         keys, where = np.unique(models[chosen] * len(step_names) + steps[chosen], return_inverse=True)
-        return Rows(
+        return LongRows(
             chosen + self._rows,
             where,
             [
@@ -102,7 +103,7 @@ class LongFiles:
             batch.column("loss").to_numpy(zero_copy_only=False)[chosen],
         )
 
-    def _sort(self, rows: Rows) -> None:
+    def _sort(self, rows: LongRows) -> None:
         """Give the sound rows to the spill, and note the first bad one of each slice."""
         if not len(rows.row):
             return
@@ -122,14 +123,13 @@ class LongFiles:
             if bad.size:
                 first, count = self._problems.get(key, ("", 0))
                 if not first:
-                    what = reason(rows, wrong, bad, self._sites, self._request)
+                    what = describe_fault(rows, wrong, bad, self._sites, self._request)
                     first = f"{self._place(int(rows.row[bad[0]]))}: {what}"
                 self._problems[key] = (first, count + len(bad))
             elif key not in self._problems:
                 self._spill.add(key, records[inside[kept[inside]]])
 
     def _problem(self, key: Key, records: np.ndarray) -> str:
-        """Why a slice cannot be taken, or nothing."""
         if key in self._problems:
             first, count = self._problems[key]
             return first if count == 1 else f"{first}; {count - 1} more rows are wrong"
@@ -176,7 +176,6 @@ def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def _groups(of: np.ndarray, count: int) -> list[np.ndarray]:
-    """For each of `count` groups its members, in order."""
     if count == 1:
         return [np.arange(len(of))]
     order = np.argsort(
@@ -185,14 +184,14 @@ def _groups(of: np.ndarray, count: int) -> list[np.ndarray]:
     return np.split(order, np.cumsum(np.bincount(of, minlength=count))[:-1])
 
 
-def _nothing_taken(path: Path, others: dict[str, set[object]], request: Request) -> str:
+def _nothing_taken(path: Path, others: dict[str, set[object]], request: IngestRequest) -> str:
     """That a file has no row of what was asked for, and what it has instead."""
     if not others:
         return f"{path} has no rows."
     name, seen = next(iter(others.items()))
-    asked = {"dataset": request.dataset, "model": request.model, "step": listed(request.steps or ())}[name]
+    wanted = {"dataset": request.dataset, "model": request.model, "step": listed(request.steps or ())}[name]
     theirs = next((theirs for theirs, ours in (request.columns or {}).items() if ours == name), name)
     return (
-        f"{path} has no row of {name} {asked}; there it says: {listed(sorted(map(str, seen)))}. If these are the same, "
-        f"leave that column unread: {option('columns', {theirs: ''})}"
+        f"{path} has no row of {name} {wanted}; there it says: {listed(sorted(map(str, seen)))}. If these are the "
+        f"same, leave that column unread: {option('columns', {theirs: ''})}"
     )

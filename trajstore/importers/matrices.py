@@ -23,20 +23,20 @@ import pyarrow.parquet as pq
 
 from trajstore import display
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadSource, listed, reason
-from trajstore.importers.request import IncomingSlice, Request, Tally
+from trajstore.errors import BadSource, describe_file_error, listed
+from trajstore.importers.request import IncomingSlice, IngestRequest, Tally
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
 
 if TYPE_CHECKING:
-    from trajstore.importers.site_index import Sites
+    from trajstore.importers.site_index import SiteIndex
 
 Label = tuple[str, int]
 """(model, step) of a row."""
 
 
 @dataclass(frozen=True)
-class _Columns:
+class _MatrixColumns:
     """The sites that the columns of a matrix hold."""
 
     count: int
@@ -60,10 +60,10 @@ def is_matrix(path: Path, kind: str) -> bool:
 
 
 def read(
-    path: Path, kind: str, root: Path, sites: Sites, request: Request, tally: Tally
+    path: Path, kind: str, root: Path, sites: SiteIndex, request: IngestRequest, tally: Tally
 ) -> Iterator[IncomingSlice]:
     """A slice for each row of a matrix that was asked for and holds losses; raises `BadSource`."""
-    columns: _Columns | None = None
+    columns: _MatrixColumns | None = None
     arrays = kind in ("npy", "npz")
     rows = _array_rows(path, kind, root, request) if arrays else _list_rows(path, kind, request)
     with _readable(path, kind):
@@ -90,7 +90,7 @@ def read(
             yield IncomingSlice(model, step, str(path), None if problem else flat, where if problem else "")
 
 
-def under_name(path: Path, kind: str, request: Request) -> Request:
+def under_name(path: Path, kind: str, request: IngestRequest) -> IngestRequest:
     """The request, with the one model that a matrix is of renamed to the one asked for.
 
     Raises `BadSource` where the matrix is of several models, and not of that one.
@@ -127,7 +127,7 @@ def _models(path: Path, kind: str) -> list[str]:
 
 
 def _problem(
-    values: np.ndarray, losses: np.ndarray, columns: _Columns, sites: Sites, request: Request
+    values: np.ndarray, losses: np.ndarray, columns: _MatrixColumns, sites: SiteIndex, request: IngestRequest
 ) -> str:
     """The first value of a row that cannot be a loss, or nothing; `losses` are the values in nats."""
     padding = values[columns.padding]
@@ -156,7 +156,7 @@ def _nats(values: np.ndarray, unit: str) -> np.ndarray:
         return values.astype(np.float32)
 
 
-def _columns(path: Path, count: int, sites: Sites) -> _Columns:
+def _columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumns:
     """The sites of the columns: as the labels beside the file say, else the whole dataset in canonical order."""
     labels = path.with_suffix(".columns.parquet")
     if labels.is_file():
@@ -170,10 +170,10 @@ def _columns(path: Path, count: int, sites: Sites) -> _Columns:
     first = np.zeros(count, dtype=bool)
     if count == dataset.n_tokens:
         first[dataset.offsets[:-1]] = True
-    return _Columns(count, np.flatnonzero(~first), np.arange(dataset.n_losses), np.flatnonzero(first))
+    return _MatrixColumns(count, np.flatnonzero(~first), np.arange(dataset.n_losses), np.flatnonzero(first))
 
 
-def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
+def _labelled_columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumns:
     """The columns that are of the dataset, by their labels; raises `BadSource` for labels that do not fit it."""
     with _readable(path, "parquet"):
         frame = pl.read_parquet(path, hive_partitioning=False)
@@ -188,10 +188,10 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
         raise BadSource(f"{path} has labels for {frame.height} columns; the matrix has {count}.")
     name, frame = sites.dataset.name, frame.with_row_index("column")
     if "dataset" in frame.columns:
-        there = frame["dataset"].unique(maintain_order=True).to_list()
+        names = frame["dataset"].unique(maintain_order=True).to_list()
         frame = frame.filter(dataset=name)
         if not frame.height:
-            raise BadSource(f"{path} has no column of the dataset {name}; they are of: {listed(there)}.")
+            raise BadSource(f"{path} has no column of the dataset {name}; they are of: {listed(names)}.")
     column, context, position = (
         frame[label].cast(pl.Int64).fill_null(-1).to_numpy() for label in ("column", "context", "position")
     )
@@ -217,11 +217,12 @@ def _labelled_columns(path: Path, count: int, sites: Sites) -> _Columns:
     where = sites.sites(context[taken], position[taken])
     if len(np.unique(where)) < len(where):
         raise BadSource(f"{path} names a context and position of {name} for two columns.")
-    return _Columns(count, column[taken], where, column[~taken])
+    return _MatrixColumns(count, column[taken], where, column[~taken])
 
 
-def _array_rows(path: Path, kind: str, root: Path, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
-    """The rows of a .npy or .npz with their labels."""
+def _array_rows(
+    path: Path, kind: str, root: Path, request: IngestRequest
+) -> Iterator[tuple[Label, np.ndarray]]:
     with _readable(path, kind):
         with np.errstate(over="ignore"):  # of shapes that no file can hold, which are refused
             array, own = _mapped(path, kind, root)
@@ -264,13 +265,11 @@ def _mapped(path: Path, kind: str, root: Path) -> tuple[np.ndarray, list[tuple[s
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """A small array of a .npz."""
     with archive.open(f"{name}.npy") as packed:
         return np.lib.format.read_array(packed, allow_pickle=False)
 
 
 def _map(path: Path, file: IO[bytes]) -> np.ndarray:
-    """The array in an open .npy file, mapped."""
     file.seek(0)
     one = np.lib.format.read_magic(file) == (1, 0)
     shape, fortran, dtype = (
@@ -282,7 +281,7 @@ def _map(path: Path, file: IO[bytes]) -> np.ndarray:
 
 
 def _row_labels(
-    path: Path, count: int, own: list[tuple[str | None, int]] | None, request: Request
+    path: Path, count: int, own: list[tuple[str | None, int]] | None, request: IngestRequest
 ) -> list[Label]:
     """(model, step) of each row: from the .npz, from the labels beside the file, or what was asked."""
     beside = path.with_suffix(".rows.parquet")
@@ -305,8 +304,7 @@ def _row_labels(
     return labels
 
 
-def _list_rows(path: Path, kind: str, request: Request) -> Iterator[tuple[Label, np.ndarray]]:
-    """The rows of a Parquet or Arrow file with model, step and a list of losses."""
+def _list_rows(path: Path, kind: str, request: IngestRequest) -> Iterator[tuple[Label, np.ndarray]]:
     names = _schema(path, kind).names
     if "step" not in names:
         raise BadSource(f"{path} has no column 'step'; its columns are: {listed(names)}.")
@@ -345,7 +343,7 @@ def _schema(path: Path, kind: str) -> pa.Schema:
             return pa.ipc.open_stream(source).schema
 
 
-def _label(path: Path, model: object, step: object, request: Request) -> Label:
+def _label(path: Path, model: object, step: object, request: IngestRequest) -> Label:
     """The label of a row; raises `BadSource` where the model is said nowhere, or the step is no whole number."""
     if not isinstance(step, int):
         raise BadSource(f"{path} has a row whose step is {step}; a step is a whole number.")
@@ -376,4 +374,4 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         pa.ArrowException,
         pl.exceptions.PolarsError,
     ) as error:
-        raise BadSource(f"{path} cannot be read as {kind}: {reason(error)}") from error
+        raise BadSource(f"{path} cannot be read as {kind}: {describe_file_error(error)}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import BadSource, TrajstoreError, listed, nearest, reason
+from trajstore.errors import BadSource, TrajstoreError, describe_file_error, listed, nearest
 from trajstore.schema import LOWEST_LOSS
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
@@ -20,7 +20,7 @@ UNITS = ("nats", "bits", "perplexity")
 
 
 @dataclass(frozen=True)
-class Request:
+class IngestRequest:
     """A caller's request: whose losses the files hold, and how they are to be read."""
 
     dataset: str
@@ -37,7 +37,6 @@ class Request:
     """A model of the files whose rows are taken as those of `model`."""
 
     def __post_init__(self) -> None:
-        """Refuse unknown columns, units and dtypes."""
         for theirs, ours in (self.columns or {}).items():
             if ours and ours not in LONG:
                 raise TrajstoreError(
@@ -102,11 +101,11 @@ def steps_in(path: Path) -> list[int]:
         if any(step != float(number) for step, number in zip(steps, numbers, strict=True)):
             raise ValueError("a step is a whole number")
     except (OSError, ValueError) as error:
-        raise BadSource(f"Cannot read steps from {path}: {reason(error)}.") from error
+        raise BadSource(f"Cannot read steps from {path}: {describe_file_error(error)}.") from error
     return steps
 
 
-def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[str, str]:
+def choose_columns(path: Path, names: Sequence[str], request: IngestRequest) -> dict[str, str]:
     """The file's name for each column of the long format that it has; raises `BadSource` for one that is needed."""
     mapped = dict(request.columns or {})
     if unknown := [theirs for theirs in mapped if theirs not in names]:
@@ -123,18 +122,18 @@ def choose_columns(path: Path, names: Sequence[str], request: Request) -> dict[s
             )
     for name in needed(request):
         if name not in chosen:
-            given = {
+            alternative = {
                 "model": f", or give {option('model', 'M')}",
                 "step": f", or give one {option('step', 'S')}",
             }.get(name, "")
             raise BadSource(
                 f"{path} has no column {name!r}; its columns are: {listed(names)}. Name the one that holds it: "
-                f"{option('columns', {'THEIRS': name})}{given}"
+                f"{option('columns', {'THEIRS': name})}{alternative}"
             )
     return chosen
 
 
-def needed(request: Request) -> Iterable[str]:
+def needed(request: IngestRequest) -> Iterable[str]:
     """Columns that a file in the long format must have."""
     if request.model is None:
         yield "model"

@@ -12,8 +12,8 @@ from trajstore.store import loss_limits
 from trajstore.store.files import foreign_tables
 
 if TYPE_CHECKING:
-    from trajstore.importers.request import Request
-    from trajstore.importers.site_index import Sites
+    from trajstore.importers.request import IngestRequest
+    from trajstore.importers.site_index import SiteIndex
 
 Key = tuple[str | None, int | None]
 """(model, step) of a slice; None where a row has none."""
@@ -26,7 +26,7 @@ NOTHING = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
-class Rows:
+class LongRows:
     """The rows of a batch that are taken, as arrays of one length."""
 
     row: np.ndarray
@@ -54,7 +54,7 @@ class Fault(enum.IntEnum):
     TOKEN = 6
 
 
-def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.ndarray]:
+def check(rows: LongRows, sites: SiteIndex, request: IngestRequest) -> tuple[np.ndarray, np.ndarray]:
     """The fault of each row (0 for none), uint8, and the rows as records."""
     loss = rows.loss
     wrong = np.zeros(len(rows.row), dtype=np.uint8)
@@ -80,7 +80,9 @@ def check(rows: Rows, sites: Sites, request: Request) -> tuple[np.ndarray, np.nd
     return wrong, records
 
 
-def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request: Request) -> str:
+def describe_fault(
+    rows: LongRows, wrong: np.ndarray, bad: np.ndarray, sites: SiteIndex, request: IngestRequest
+) -> str:
     """The fault of the first of the rows `bad` (indices), in words."""
     i = int(bad[0])
     context, position, loss = rows.context[i], rows.position[i], str(rows.loss[i])
@@ -104,7 +106,7 @@ def reason(rows: Rows, wrong: np.ndarray, bad: np.ndarray, sites: Sites, request
     return _other_token(rows, bad[wrong[bad] == Fault.TOKEN], sites)
 
 
-def _other_token(rows: Rows, bad: np.ndarray, sites: Sites) -> str:
+def _other_token(rows: LongRows, bad: np.ndarray, sites: SiteIndex) -> str:
     """The first row's token beside the dataset's, with a note where all rows have the tokens one position further."""
     assert rows.token is not None
     context, position, token = rows.context[bad], rows.position[bad], rows.token[bad]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
 
 
-class Sites:
+class SiteIndex:
     """A dataset's contexts and positions. A site is the number of a loss in canonical order."""
 
     def __init__(self, dataset: Dataset) -> None:

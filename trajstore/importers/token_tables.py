@@ -14,14 +14,14 @@ import polars as pl
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadDataset, runs
 from trajstore.importers.formats import Format
-from trajstore.importers.request import Request, choose_columns
+from trajstore.importers.request import IngestRequest, choose_columns
 from trajstore.store.files import foreign_tables
 
 _SITE = ("context", "position", "token")
 
 
 def token_ids(
-    files: Iterable[tuple[Path, Format]], request: Request, bos: int | None = None
+    files: Iterable[tuple[Path, Format]], request: IngestRequest, bos: int | None = None
 ) -> list[np.ndarray]:
     """The ids of each context, int32, from (path, format) of every file.
 

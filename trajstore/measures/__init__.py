@@ -6,14 +6,30 @@ from trajstore.lazy_imports import on_demand
 
 if TYPE_CHECKING:
     from trajstore.measures.definitions import MeasureDefinition, MeasureInputs
+    from trajstore.measures.run import measure
+    from trajstore.measures.streams import Batch, PassFacts, Predictions, Stream
     from trajstore.store.files.measures import Measure
 
-__all__ = ["Measure", "MeasureDefinition", "MeasureInputs"]
+__all__ = [
+    "Batch",
+    "Measure",
+    "MeasureDefinition",
+    "MeasureInputs",
+    "PassFacts",
+    "Predictions",
+    "Stream",
+    "measure",
+]
 
 _NAMES = {
+    "Batch": "trajstore.measures.streams",
     "Measure": "trajstore.store.files.measures",
     "MeasureDefinition": "trajstore.measures.definitions",
     "MeasureInputs": "trajstore.measures.definitions",
+    "PassFacts": "trajstore.measures.streams",
+    "Predictions": "trajstore.measures.streams",
+    "Stream": "trajstore.measures.streams",
+    "measure": "trajstore.measures.run",
 }
 
 if not TYPE_CHECKING:

@@ -1,18 +1,21 @@
 """Definitions of measures: name, formula, unit, axes, what a measure needs of the scoring pass, and its function.
 
-trajstore's own are listed here; another package adds one by an entry point of the group `trajstore.measures` that names
-a `MeasureDefinition`. The function gets `MeasureInputs` of one checkpoint on one dataset, as the pass that scored it
-had them, and returns a number, or values with layer, head or context. Loads no model and writes nothing.
+trajstore's own are in the modules that `OWN_MODULES` names; another package adds one by an entry point of the
+group `trajstore.measures` that names a `MeasureDefinition`. A function gets `MeasureInputs` of one checkpoint on one
+dataset, as the pass that scored it had them, and returns a number, or values with layer, head or context. One that
+needs what is inside the model during the pass has a `Stream` instead. Loads no model and writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadMeasures, TrajstoreError
+from trajstore.errors import BadMeasures, TrajstoreError, listed, nearest
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.schema import GROUP_NAME
 from trajstore.store.files.measures import Measure
@@ -21,8 +24,18 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel
 
+    from trajstore.measures.streams import Stream
+
 Axis = Literal["layer", "head", "context"]
 Need = Literal["model", "ids", "losses", "rank", "entropy"]
+StreamNeed = Literal["hidden", "normed", "attention", "head_outputs", "logits"]
+"""What a `Stream` is handed: it has a method for each."""
+Cost = Literal["pass", "probe", "weights", "gradients"]
+"""pass: hardly more than the scoring pass; probe: a pass with attention weights, or more than one; weights: no pass;
+gradients: many passes forward and back."""
+
+REQUIRED = ...
+"""In the place of the default of a parameter that has none."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,8 @@ class MeasureInputs:
     """Of each prediction, nats, float32 as `losses`."""
 
 
-Compute = Callable[[MeasureInputs], "float | Iterable[Measure]"]
+Compute = Callable[..., "float | Iterable[Measure]"]
+"""Of `MeasureInputs` and the definition's parameters."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +69,21 @@ class MeasureDefinition:
     unit: str
     """nats, bits …; "1" for a number without a unit."""
     compute: Compute | None = None
-    """None for one that has an argument of its own."""
-    needs: tuple[Need, ...] = ()
+    """None for one that has a stream, or an argument of its own."""
+    needs: tuple[Need | StreamNeed, ...] = ()
     axes: tuple[Axis, ...] = ()
     """By what its values are told apart; none for one number a checkpoint and dataset."""
     argument: str = ""
     """The argument of `score` that it comes with; empty for `measures`."""
+    stream: Callable[..., Stream] | None = None
+    """Makes, of the parameters, what gets the insides of the model batch by batch; in place of `compute`."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """What the value depends on and can be chosen, with defaults; `REQUIRED` for what has none."""
+    cost: Cost = "pass"
+    source: str = ""
+    """The text that the formula is from."""
+    meaning: str = ""
+    """In a few sentences, what it says and what it does not."""
 
     def __post_init__(self) -> None:
         """Refuse a definition that cannot be kept or listed."""
@@ -70,19 +93,46 @@ class MeasureDefinition:
             )
         if "\n" in self.formula or not self.formula or not self.unit:
             raise BadMeasures(f"{self.name}: a measure has a formula of one line and a unit.")
-        for what, names, known in (("needs", self.needs, Need), ("axes", self.axes, Axis)):
-            if unknown := [name for name in names if name not in get_args(known)]:
+        needs = get_args(Need) if self.stream is None else get_args(StreamNeed)
+        for what, names, known in (("needs", self.needs, needs), ("axes", self.axes, get_args(Axis))):
+            if unknown := [name for name in names if name not in known]:
                 raise BadMeasures(
-                    f"{self.name}: {what} are among {', '.join(get_args(known))}, and not {', '.join(unknown)}."
+                    f"{self.name}: {what} are among {', '.join(known)}, and not {', '.join(unknown)}."
                 )
+
+    def with_parameters(self, **values: object) -> MeasureDefinition:
+        """The measure with these values of its parameters; raises `BadMeasures` for one that it does not have."""
+        if unknown := [name for name in values if name not in self.parameters]:
+            raise BadMeasures(
+                f"{self.name} has no parameter {listed(unknown)}; it has: {listed(self.parameters)}."
+                f"{nearest(unknown[0], self.parameters)}"
+            )
+        return replace(self, parameters={**self.parameters, **values})
+
+    def chosen_parameters(self) -> dict[str, Any]:
+        """The values of the parameters; raises `BadMeasures` where one has none."""
+        if missing := [name for name, value in self.parameters.items() if value is REQUIRED]:
+            raise BadMeasures(f"{self.name} needs a value for {listed(missing)}: there is no default.")
+        return dict(self.parameters)
 
     def values(self, inputs: MeasureInputs) -> list[Measure]:
         """The measure of these inputs, of which its function gets what it needs.
 
         Raises what the function raises, and `BadMeasures` for values that are not the definition's.
         """
-        assert self.compute is not None, "a measure with an option of its own is not computed here"
-        given = self.compute(MeasureInputs(**{name: getattr(inputs, name) for name in self.needs}))
+        assert self.compute is not None, (
+            "a measure with a stream or an option of its own is not computed here"
+        )
+        chosen = MeasureInputs(**{name: getattr(inputs, name) for name in self.needs})
+        return self.checked(self.compute(chosen, **self.chosen_parameters()))
+
+    def make_stream(self) -> Stream:
+        """What the pass hands the insides of the model to; raises `BadMeasures` for a parameter without a value."""
+        assert self.stream is not None, "a measure with a function has no stream"
+        return self.stream(**self.chosen_parameters())
+
+    def checked(self, given: float | Iterable[Measure]) -> list[Measure]:
+        """What a function or stream gave, as values; raises `BadMeasures` where they are not the definition's."""
         if not isinstance(given, Iterable):
             return [Measure(self.name, float(given))]
         values = list(given)
@@ -106,16 +156,24 @@ class Listed:
 
 
 _NOISE: dict[str, Any] = {"unit": "nats", "needs": ("model", "ids", "losses"), "argument": "repeat_noise"}
-OWN = (
+NOISE = (
     MeasureDefinition("noise_max", "maxᵢ |ℓᵢ − ℓ′ᵢ|, ℓ′ in other batches and a more exact dtype", **_NOISE),
     MeasureDefinition("noise_p99", "99th percentile of |ℓᵢ − ℓ′ᵢ|, as noise_max", **_NOISE),
 )
-"""trajstore's own measures."""
+OWN_MODULES = ("hidden_states.interaction_energy",)
+"""Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
+
+
+@cache
+def own() -> tuple[MeasureDefinition, ...]:
+    """trajstore's own measures."""
+    modules = [importlib.import_module(f"trajstore.measures.{name}") for name in OWN_MODULES]
+    return (*NOISE, *(definition for module in modules for definition in module.DEFINITIONS))
 
 
 def available() -> tuple[list[Listed], list[PluginError]]:
-    """All measures, trajstore's own first, and why those of other packages that cannot be used cannot."""
-    listed = [Listed(definition, OWN_PACKAGE) for definition in OWN]
+    """All measures that `score` takes, trajstore's own first, and why those that cannot be used cannot."""
+    listed = [Listed(definition, OWN_PACKAGE) for definition in NOISE]
     problems: list[PluginError] = []
     for plugin in plugins("measures"):
         try:
@@ -131,12 +189,12 @@ def find_measures(names: Iterable[str]) -> list[MeasureDefinition]:
     Raises `PluginError` for one that is unknown or cannot be loaded, `TrajstoreError` for one with an argument of
     its own.
     """
-    own = {definition.name: definition for definition in OWN}
+    known = {definition.name: definition for definition in NOISE}
     definitions = []
     for name in dict.fromkeys(names):
-        if name in own:
-            raise TrajstoreError(f"The measure {name} comes with {option(own[name].argument, 'K')}.")
-        definitions.append(_definition(find("measures", name, own)))
+        if name in known:
+            raise TrajstoreError(f"The measure {name} comes with {option(known[name].argument, 'K')}.")
+        definitions.append(_definition(find("measures", name, known)))
     return definitions
 
 
@@ -149,6 +207,6 @@ def _definition(plugin: Plugin) -> MeasureDefinition:
         raise plugin.problem(f"calls itself {definition.name}")
     if definition.compute is None or definition.argument:
         raise plugin.problem("has no function that computes it")
-    if definition.name in {own.name for own in OWN}:
+    if definition.name in {known.name for known in own()}:
         raise plugin.problem("has the name of one of trajstore's own")
     return definition

@@ -14,6 +14,7 @@ from trajstore.analysis.phases.phases import FEWEST_CHECKPOINTS, Curve, Event, S
 from trajstore.analysis.phases.phases import induction as induction_bump
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
@@ -36,9 +37,9 @@ class Induction:
 
     repeated: str
     """Tokens that occurred before, after the same token or tokens."""
-    late: str = "position_is(500)"
+    late: str = defaults.LATE
     """The in-context-learning score is the mean loss here …"""
-    early: str = "position_is(50)"
+    early: str = defaults.EARLY
     """… less that here, over the contexts that have both."""
 
 
@@ -54,7 +55,7 @@ class CurveOptions:
     comparison: Comparison = field(default_factory=Comparison)
     """Of the groups."""
     interval: Interval = field(default_factory=Interval)
-    most: int = 5
+    most: int = defaults.CHANGES
     """Changes looked for in a curve."""
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ def phases(
     induction: Induction | None = None,
     comparison: Comparison | None = None,
     interval: Interval | None = None,
-    most: int = 5,
+    most: int = defaults.CHANGES,
     progress: Progress = SILENT,
 ) -> Phases:
     """The events of the curves of groups and measures, and of induction; nothing is written.

@@ -24,6 +24,7 @@ from trajstore.analysis.spikes.tokens import CLASSES, Classes, Tolerance, classi
 from trajstore.analysis.statistics.bootstrap import Draws, Interval, Ratio, Stratum
 from trajstore.analysis.statistics.enrichment import SCHEMA as GROUPS
 from trajstore.analysis.statistics.enrichment import enrichment
+from trajstore.arguments import defaults
 from trajstore.display import Brief
 from trajstore.errors import BadOption, UnknownStep
 from trajstore.pipelines.finding_facts import (
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 KIND = "spikes"
 """Of the findings."""
-PREFIX = "spike"
+PREFIX = defaults.SPIKE_PREFIX
 """Of the names of groups, before the step."""
 BLOCK_BYTES = 1 << 27
 """Most memory of a block of losses; what is made of it takes a few times that."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Align
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
@@ -42,9 +43,9 @@ class Examples(Brief):
 def examples(
     store: Store,
     group: str,
-    n: int = 10,
+    n: int = defaults.EXAMPLES,
     datasets: str | Sequence[str] | None = None,
-    width: int = 12,
+    width: int = defaults.EXAMPLE_WIDTH,
     seed: int = 0,
     align: Align = "predict",
     checkpoint: str | None = None,

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_facts
-from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError, told
+from trajstore.errors import BadDataset, ModelMismatch, SliceExists, TrajstoreError, describe_error
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.losses import token_scores
 from trajstore.forward.training_state import fingerprint_in_memory, undisturbed
@@ -297,7 +297,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         except Exception as error:
             if raising or isinstance(error, ModelMismatch):
                 raise
-            self._fail(step, told(error))
+            self._fail(step, describe_error(error))
 
     def _fail(self, step: int, reason: str) -> None:
         """Note a failure and say so at once."""

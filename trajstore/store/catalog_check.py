@@ -33,7 +33,7 @@ _SPELLINGS = [
 ]
 
 
-def there(root: Path) -> Texts:
+def catalog_texts(root: Path) -> Texts:
     """Return the texts of the catalog's views and macros, as a session sees them; raises `DamagedFile`."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         place = Path(folder).resolve()
@@ -42,7 +42,7 @@ def there(root: Path) -> Texts:
             return _texts(session, place)
 
 
-def meant(root: Path) -> Texts:
+def expected_texts(root: Path) -> Texts:
     """Return the texts it should have; raises `GroupError` or `DamagedFile` for a group's file that cannot be used.
 
     They follow from this version's definitions and the store's group files alone, so a later check of the same ones
@@ -83,19 +83,19 @@ def _texts(session: duckdb.DuckDBPyConnection, place: Path) -> Texts:
     views = "SELECT schema_name, view_name, sql, internal FROM system.main.duckdb_views()"
     columns = "schema_name, function_name, macro_definition, internal"
     macros = f"SELECT {columns} FROM system.main.duckdb_functions()"
-    found = [
+    definitions = [
         (f"{schema}.{name}", text)
         for ask in (views, macros)
         for schema, name, text, internal in session.execute(ask).fetchall()
         if not internal
     ]
     texts: dict[str, list[str]] = {}
-    for name, text in [*found, *_heads(session, place)]:
+    for name, text in [*definitions, *_heads(session, place)]:
         for pattern, plain in _SPELLINGS:
             text = pattern.sub(plain, text)
         texts.setdefault(name, []).append(text)
     # A macro may be several, of which a call takes the one that it fits.
-    return {name: "\n".join(sorted(each)) for name, each in texts.items()}
+    return {name: "\n".join(sorted(parts)) for name, parts in texts.items()}
 
 
 def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[str, str]]:
@@ -109,17 +109,17 @@ def _heads(session: duckdb.DuckDBPyConnection, place: Path) -> Iterator[tuple[st
 _HEAD = re.compile(r"^CREATE MACRO (\w+) \((.*?)\) AS ", re.MULTILINE | re.DOTALL)
 
 
-def differences(there: Texts, meant: Texts) -> Iterator[tuple[str, str]]:
+def differences(present: Texts, meant: Texts) -> Iterator[tuple[str, str]]:
     """(file inside the store, what is wrong) of each definition that is missing, too much or another."""
-    groups = {name for name in there if name.startswith("groups.")}
+    groups = {name for name in present if name.startswith("groups.")}
     for name in sorted(meant.keys() | groups):
         schema, _, short = name.partition(".")
         is_group = schema == "groups"
-        if name not in there:
+        if name not in present:
             what = "the catalog has no view for it" if is_group else f"it has no {short}"
         elif name not in meant:
             what = "the catalog has a view, but there is no file"
-        elif there[name] != meant[name]:
+        elif present[name] != meant[name]:
             what = (
                 "the catalog's view is not what this group is defined as"
                 if is_group

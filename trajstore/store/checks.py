@@ -41,7 +41,7 @@ _EDITED = "put it back from a copy; or, if the change is yours, remove its line 
 
 
 @dataclass(frozen=True)
-class Problem:
+class StoreProblem:
     """Something that is not as it was written."""
 
     path: str
@@ -50,7 +50,7 @@ class Problem:
     mend: str
 
 
-def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) -> list[Problem]:
+def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) -> list[StoreProblem]:
     """All problems of a store; none is a good store.
 
     Quick: paths, footers, row counts, hashes of tokens in the footers, stray files, links, the catalog's definitions.
@@ -63,7 +63,7 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
     problems += _group_problems(session, {problem.path for problem in problems})
     problems += _table_problems(session, deep=deep)
     problems += [
-        Problem(_inside(session.path, path), what, _REBUILD)
+        StoreProblem(_inside(session.path, path), what, _REBUILD)
         for path, what in lifecycle.damaged_stand_ins(session.path)
     ]
     problems += _finding_problems(session, deep=deep)
@@ -76,12 +76,12 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
                 dataset.ids()
                 dataset.check()
         except DamagedFile as error:
-            problems.append(Problem(_inside(session.path, error.path), error.reason, _ADD))
+            problems.append(StoreProblem(_inside(session.path, error.path), error.reason, _ADD))
         else:
             sound[name] = dataset
             problems += _missing_digests(dataset.folder.glob("*.parquet"), session.path)
     strange = {problem.path for problem in foreign}
-    problems = foreign + [each for each in problems[len(foreign) :] if each.path not in strange]
+    problems = foreign + [problem for problem in problems[len(foreign) :] if problem.path not in strange]
     paths = [
         path
         for path in session.path.glob("losses/*/*/*/slice.parquet")
@@ -92,7 +92,7 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
         for path in sorted(paths):
             if (what := _slice_problem(path, sound, deep=deep)) is not None:
                 mend = _SCORE if _dataset_of(path) in sound else _DROP
-                problems.append(Problem(str(path.relative_to(session.path)), what, mend))
+                problems.append(StoreProblem(str(path.relative_to(session.path)), what, mend))
             progress.advance(1, "/".join(path.parts[-4:-1]))
     finally:
         progress.stop()
@@ -101,7 +101,7 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
     return problems
 
 
-def quarantine(session: Session, problems: Iterable[Problem]) -> list[Path]:
+def quarantine(session: Session, problems: Iterable[StoreProblem]) -> list[Path]:
     """Move the slices among the problems to `STORE/damaged/`; returns where they went."""
     moved = []
     for problem in problems:
@@ -118,12 +118,10 @@ def quarantine(session: Session, problems: Iterable[Problem]) -> list[Path]:
 
 
 def _dataset_of(path: Path) -> str:
-    """The dataset of a slice."""
     return path.parts[-3].removeprefix("dataset=")
 
 
 def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> str | None:
-    """Return the fault of a slice, or None."""
     name = _dataset_of(path)
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
@@ -136,11 +134,11 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
     return None
 
 
-def _foreign(root: Path) -> Iterator[Problem]:
+def _foreign(root: Path) -> Iterator[StoreProblem]:
     """Links, pipes, sockets and devices anywhere, and files where readers take whatever matches."""
     for folder, folders, files in os.walk(root):
         if len(Path(folder).relative_to(root).parts) >= _DEEPEST:
-            yield Problem(_inside(root, Path(folder)), "it is deeper than anything of a store", _REMOVE)
+            yield StoreProblem(_inside(root, Path(folder)), "it is deeper than anything of a store", _REMOVE)
             folders.clear()
             continue
         for name in [*folders, *files]:
@@ -151,126 +149,123 @@ def _foreign(root: Path) -> Iterator[Problem]:
             except FileNotFoundError:  # a writer's, gone since
                 continue
             if path.is_symlink():
-                yield Problem(inside, "it is a symbolic link, through which a session cannot read", _REMOVE)
+                yield StoreProblem(
+                    inside, "it is a symbolic link, through which a session cannot read", _REMOVE
+                )
             elif name in files and kind:
-                yield Problem(inside, f"it is {kind}, which is never read", _REMOVE)
+                yield StoreProblem(inside, f"it is {kind}, which is never read", _REMOVE)
             elif name in files and (what := strays.why(inside)):
-                yield Problem(inside, what, _REMOVE)
+                yield StoreProblem(inside, what, _REMOVE)
 
 
-def _definition_problems(session: Session) -> Iterator[Problem]:
+def _definition_problems(session: Session) -> Iterator[StoreProblem]:
     """A catalog or group files that cannot be used, and views and macros that are not what they should be."""
     try:
-        there = catalog_check.there(session.path)
+        present = catalog_check.catalog_texts(session.path)
     except DamagedFile as error:
-        yield Problem(CATALOG, error.reason, _REBUILD)
+        yield StoreProblem(CATALOG, error.reason, _REBUILD)
         return
     try:
-        meant = catalog_check.meant(session.path)
+        meant = catalog_check.expected_texts(session.path)
     except TrajstoreError as error:
-        yield Problem("groups", str(error), "mend or remove that file")
+        yield StoreProblem("groups", str(error), "mend or remove that file")
         return
-    for path, what in catalog_check.differences(there, meant):
-        yield Problem(path, what, _REBUILD)
+    for path, what in catalog_check.differences(present, meant):
+        yield StoreProblem(path, what, _REBUILD)
     for name in group_files.announced(session.path):
         what = "putting it in place was cut short, so the group is as before"
-        yield Problem(f"groups/{name}.sql", what, f"give it again (trajstore group add), or: {_REBUILD}")
+        yield StoreProblem(f"groups/{name}.sql", what, f"give it again (trajstore group add), or: {_REBUILD}")
 
 
-def _model_problems(session: Session) -> Iterator[Problem]:
-    """Facts that cannot be read."""
+def _model_problems(session: Session) -> Iterator[StoreProblem]:
     for name in coverage.model_names(session.path):
         try:
             facts = models.read_model(session.path, name)
         except DamagedFile as error:
             mend = "remove it; the next trajstore score of that model writes it anew"
-            yield Problem(f"models/{name}.json", error.reason, mend)
+            yield StoreProblem(f"models/{name}.json", error.reason, mend)
         else:
             if facts is not None:
                 yield from _text_problem(layout.model_path(session.path, name), session.path)
             if old := models.old_name(session.path, name):
-                yield Problem(
+                yield StoreProblem(
                     f"models/{name}.json",
                     f"the renaming of {old} to {name} is not finished",
                     f"trajstore model rename {old} {name}",
                 )
 
 
-def _group_problems(session: Session, named: set[str]) -> Iterator[Problem]:
+def _group_problems(session: Session, named: set[str]) -> Iterator[StoreProblem]:
     """Definitions of groups whose texts are not as they were written, of those that are not `named` yet."""
     for path in sorted(session.path.glob("groups/*.sql")):
         if _inside(session.path, path) not in named and not layout.is_linked(path) and path.is_file():
             yield from _text_problem(path, session.path)
 
 
-def _text_problem(path: Path, root: Path) -> Iterator[Problem]:
+def _text_problem(path: Path, root: Path) -> Iterator[StoreProblem]:
     """A text that is not what was written, or does not say what that was."""
     if what := digests.problem(path):
-        yield Problem(_inside(root, path), what, _SEAL if what == digests.MISSING else _EDITED)
+        yield StoreProblem(_inside(root, path), what, _SEAL if what == digests.MISSING else _EDITED)
 
 
-def _missing_digests(paths: Iterable[Path], root: Path) -> Iterator[Problem]:
-    """Files without a digest."""
+def _missing_digests(paths: Iterable[Path], root: Path) -> Iterator[StoreProblem]:
     for path in sorted(paths):
         if not digests.has_digest(path):
-            yield Problem(_inside(root, path), digests.MISSING, _SEAL)
+            yield StoreProblem(_inside(root, path), digests.MISSING, _SEAL)
 
 
 def _inside(root: Path, path: Path) -> str:
-    """A path as it is in the store."""
     return str(path.relative_to(root))
 
 
-def _measure_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
-    """Files of measures that are not as they were written."""
+def _measure_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
     for path in sorted(session.path.glob("measures/*/*/*.parquet")):
         if (what := measures.measures_problem(path, deep=deep)) is not None:
-            yield Problem(str(path.relative_to(session.path)), what, _MEASURE)
+            yield StoreProblem(str(path.relative_to(session.path)), what, _MEASURE)
 
 
-def _finding_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
-    """Tables of findings that are not as they were written, or are not there."""
+def _finding_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
     for folder in findings.folders(session.path):
         for name in findings.missing(folder):
-            yield Problem(_inside(session.path, folder / name), "it is not there", _FIND)
+            yield StoreProblem(_inside(session.path, folder / name), "it is not there", _FIND)
     for path in sorted(session.path.glob("findings/*/*/*.parquet")):
         if (what := findings.finding_problem(path, deep=deep)) is not None:
-            yield Problem(str(path.relative_to(session.path)), what, _FIND)
+            yield StoreProblem(str(path.relative_to(session.path)), what, _FIND)
 
 
-def _table_problems(session: Session, *, deep: bool) -> Iterator[Problem]:
+def _table_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
     """Tables of groups that are not as they were written, are not there, or are no group's."""
     try:
         own = group_files.own(session.path)
     except DamagedFile:  # named among the definitions
         return
-    there = {path.stem for path in session.path.glob("groups/*.parquet")}
+    files = {path.stem for path in session.path.glob("groups/*.parquet")}
     tables = {name for name, group in own.items() if group.is_table}
-    for name in sorted(there | tables):
+    for name in sorted(files | tables):
         path = f"groups/{name}.parquet"
         if name not in tables:
-            yield Problem(
+            yield StoreProblem(
                 path,
                 "it is the table of no group",
                 f"trajstore group drop {name}" if name not in own else "remove it",
             )
-        elif name not in there:
-            yield Problem(path, "it is not there", _AGAIN)
+        elif name not in files:
+            yield StoreProblem(path, "it is not there", _AGAIN)
         elif (what := group_tables.table_problem(session.path, name, deep=deep)) is not None:
-            yield Problem(path, what, _AGAIN)
+            yield StoreProblem(path, what, _AGAIN)
 
 
-def _sql_problems(session: Session) -> Iterator[Problem]:
+def _sql_problems(session: Session) -> Iterator[StoreProblem]:
     """Yield the problems that `sql/checks/` finds: each file gives the slices that fail it."""
     for file in sqlfiles.load("checks"):
         try:
             frame, _ = query.frame(session, file.body)
         except TrajstoreError as error:
-            yield Problem("losses", f"the check {file.name} cannot be run: {error}", _SCORE)
+            yield StoreProblem("losses", f"the check {file.name} cannot be run: {error}", _SCORE)
             continue
         for model, dataset, step, bad in frame.iter_rows():
             path = str(layout.slice_path(Path(), model, dataset, step))
-            yield Problem(
+            yield StoreProblem(
                 path,
                 f"{count(bad, 'row')} {'fails' if bad == 1 else 'fail'} this: {file.description}",
                 _SCORE,

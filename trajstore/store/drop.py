@@ -28,7 +28,6 @@ def drop_slices(root: Path, doomed: Sequence[Slice], names: Sequence[str] = ()) 
 
 
 def _drop_of_model(root: Path, model: str, gone: set[tuple[str, int]]) -> None:
-    """Remove slices (dataset, step) of one model."""
     left = {step for dataset, step in _slices(root, model) - gone}
     facts = None
     if not left:
@@ -44,7 +43,6 @@ def _drop_of_model(root: Path, model: str, gone: set[tuple[str, int]]) -> None:
 
 
 def _slices(root: Path, model: str) -> set[tuple[str, int]]:
-    """(dataset, step) of each slice of a model."""
     return {
         (dataset, step)
         for dataset in coverage.dataset_names(root, model)

@@ -32,8 +32,8 @@ def possible(losses: np.ndarray, dtype: str) -> np.ndarray:
     """Return whether each number can be a loss in nats of a forward pass of this dtype, bool; NaN cannot."""
     # A comparison with NaN is false, and warns for none that is quiet.
     with np.errstate(invalid="ignore"):
-        found: np.ndarray = (losses >= lowest_loss(dtype)) & (losses <= HIGHEST_LOSS)
-    return found
+        mask: np.ndarray = (losses >= lowest_loss(dtype)) & (losses <= HIGHEST_LOSS)
+    return mask
 
 
 def rule(dtype: str, loss: float) -> str:
@@ -64,10 +64,10 @@ def guess_in_bits(losses: np.ndarray, vocabulary: int) -> str | None:
 
 def hardly_nats(losses: np.ndarray, vocabulary: int) -> str | None:
     """Return how a slice's losses are too large to be nats for a tokenizer of this size, or None; NaN is no loss."""
-    there = losses[~np.isnan(losses)]
-    if not there.size:
+    present = losses[~np.isnan(losses)]
+    if not present.size:
         return None
-    mean, highest = float(there.mean(dtype=np.float64)), float(there.max())
+    mean, highest = float(present.mean(dtype=np.float64)), float(present.max())
     most = largest(vocabulary)
     if mean <= most[0] and highest <= most[1]:
         return None

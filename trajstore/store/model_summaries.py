@@ -33,7 +33,7 @@ class ModelSummary:
     @property
     def steps(self) -> list[int]:
         """Steps that are there on any dataset, sorted."""
-        return sorted({step for there in self.datasets.values() for step in there})
+        return sorted({step for steps in self.datasets.values() for step in steps})
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class ModelMentions:
 
 def summaries(root: Path) -> list[ModelSummary]:
     """A line of each model, by number of parameters, then name; unknown sizes last."""
-    found = [_summary(root, name) for name in coverage.model_names(root)]
-    return sorted(found, key=lambda each: (each.facts.n_params is None, each.facts.n_params or 0, each.model))
+    lines = [_summary(root, name) for name in coverage.model_names(root)]
+    return sorted(lines, key=lambda line: (line.facts.n_params is None, line.facts.n_params or 0, line.model))
 
 
 def _summary(root: Path, name: str) -> ModelSummary:
@@ -61,19 +61,23 @@ def _summary(root: Path, name: str) -> ModelSummary:
     except DamagedFile as error:
         warnings.warn(PassedOver(str(error)), stacklevel=4)
         facts = None
-    sizes = {each: coverage.sizes_of(root, name, each) for each in coverage.dataset_names(root, name)}
+    sizes = {
+        dataset: coverage.sizes_of(root, name, dataset) for dataset in coverage.dataset_names(root, name)
+    }
     losses = sum(sum(of.values()) for of in sizes.values())
     measured = sum(path.stat().st_size for path in measures.files(root, name))
-    datasets = {each: list(of) for each, of in sizes.items() if of}
+    datasets = {dataset: list(of) for dataset, of in sizes.items() if of}
     return ModelSummary(name, facts or ModelFacts(name), datasets, losses + measured)
 
 
 def mentions(root: Path, name: str) -> ModelMentions:
     """Return the other places in which a model is named."""
     named = re.compile(rf"'(?:[^']*[^'A-Za-z0-9._-])?{re.escape(name)}(?:[^'A-Za-z0-9._-][^']*)?'")
-    groups = [group for group, each in group_files.own(root).items() if named.search(each.sql)]
-    of_it = [each for each in findings.all_of(root) if _is_of(each, name)]
-    return ModelMentions(models.children(root, name), [(each.kind, each.name) for each in of_it], groups)
+    groups = [group for group, definition in group_files.own(root).items() if named.search(definition.sql)]
+    of_it = [finding for finding in findings.all_of(root) if _is_of(finding, name)]
+    return ModelMentions(
+        models.children(root, name), [(finding.kind, finding.name) for finding in of_it], groups
+    )
 
 
 def _is_of(finding: Finding, name: str) -> bool:
@@ -88,15 +92,15 @@ def _is_of(finding: Finding, name: str) -> bool:
 
 def _texts(values: Iterable[object]) -> set[str]:
     """The texts in values of JSON, keys of objects among them."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for value in values:
         if isinstance(value, str):
-            found.add(value)
+            texts.add(value)
         elif isinstance(value, dict):
-            found |= {*value, *_texts(value.values())}
+            texts |= {*value, *_texts(value.values())}
         elif isinstance(value, list):
-            found |= _texts(value)
-    return found
+            texts |= _texts(value)
+    return texts
 
 
 def _column(path: Path, column: str) -> set[str]:

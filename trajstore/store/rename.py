@@ -93,7 +93,7 @@ def _move(root: Path, source: Path, target: Path) -> None:
     except OSError:
         if not target.exists():
             raise
-        for path in sorted(each for each in source.rglob("*") if each.is_file()):
+        for path in sorted(file for file in source.rglob("*") if file.is_file()):
             place = target / path.relative_to(source)
             layout.make_folders(layout.unlinked(place.parent), root)
             with contextlib.suppress(FileExistsError):
@@ -123,7 +123,6 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
 
 
 def _slices(root: Path, model: str) -> Iterator[Path]:
-    """The files of a model's slices."""
     for path in sorted(layout.losses_path(root, model).glob("*/*/slice.parquet")):
         if strays.why(str(path.relative_to(root))) is None:
             yield path

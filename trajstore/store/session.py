@@ -174,9 +174,9 @@ class Session:
         """Steps by dataset by model, of these models; datasets without a slice are left out."""
         return {
             model: {
-                name: there
+                name: steps
                 for name in coverage.dataset_names(self.path, model)
-                if (there := self.steps(model, name))
+                if (steps := self.steps(model, name))
             }
             for model in self.models(patterns)
         }
@@ -237,8 +237,8 @@ class Session:
         return coverage.slices_on(self.path, dataset)
 
     def _no_slice(self, model: str, dataset: str, step: int) -> UnknownName:
-        there = [f"{model}/{dataset}/{each}" for each in self.steps(model, dataset)]
-        return UnknownName("slice", f"{model}/{dataset}/{step}", there)
+        existing = [f"{model}/{dataset}/{number}" for number in self.steps(model, dataset)]
+        return UnknownName("slice", f"{model}/{dataset}/{step}", existing)
 
     # measures and findings
 

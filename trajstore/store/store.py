@@ -55,8 +55,8 @@ class Store(Session):
 
         Raises `UnknownName`, `UnknownStep`, `MissingParameter` or `BadOption` for what it does not take.
         """
-        found = named_queries.find_query(name)
-        return self.sql(found.sql, named_queries.bind(self, self.groups, found, parameters))
+        named = named_queries.find_query(name)
+        return self.sql(named.sql, named_queries.bind(self, self.groups, named, parameters))
 
     # datasets and models
 
@@ -150,7 +150,7 @@ class Store(Session):
     def add_measures(
         self,
         name: str,
-        found: Sequence[Measure],
+        values: Sequence[Measure],
         *,
         model: str,
         step: int,
@@ -162,7 +162,9 @@ class Store(Session):
         Raises `BadName`, `BadMeasures`, `UnknownName`, and unless `replace` `MeasuresExist` where they are there.
         """
         on = None if dataset is None else self.dataset(dataset).name
-        return measures.publish_measures(self.path, model, check_step(step), name, on, found, replace=replace)
+        return measures.publish_measures(
+            self.path, model, check_step(step), name, on, values, replace=replace
+        )
 
     def add_finding(
         self, kind: str, name: str, facts: Mapping[str, object], *, replace: Replace = False
@@ -216,7 +218,7 @@ class Store(Session):
         selection = Selection(dataset, models, spec_of(steps))
         names = datasets_of(self, selection)
         chosen = [self.dataset(name) for name in names]
-        members = None if group is None else [self.groups.members(group, each) for each in chosen]
+        members = None if group is None else [self.groups.members(group, part) for part in chosen]
         sites, columns = align_items(chosen, members, group)
         beside = pull(self.path, joint_checkpoints(self, selection, names), sites, missing, threads)
         return stack(beside, names, columns)

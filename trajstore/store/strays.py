@@ -76,7 +76,7 @@ def odd_names(root: Path) -> Iterator[str]:
 
 def _odd(folder: Path, inside: str, levels: tuple[Fits, ...]) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
+        for entry in sorted(entries, key=lambda item: item.name):
             if not levels[0](entry.name):
                 yield f"{inside}/{entry.name}"
             elif levels[1:]:

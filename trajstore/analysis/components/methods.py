@@ -16,6 +16,7 @@ import polars as pl
 from trajstore.analysis.components.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
 from trajstore.analysis.components.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
 from trajstore.analysis.components.sparse_pca import SparseFit, sparse_pca
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import ComponentsKind
 from trajstore.errors import BadOption
 from trajstore.progress import SILENT, Progress
@@ -25,12 +26,12 @@ from trajstore.progress import SILENT, Progress
 class Sparsity:
     """The options of `sparse_pca`."""
 
-    alpha: float = 5.0
-    ridge_alpha: float = 0.01
-    max_iter: int = 1000
-    tol: float = 1e-6
-    restarts: int = 1
-    seed: int = 42
+    alpha: float = defaults.SPARSE_ALPHA
+    ridge_alpha: float = defaults.RIDGE_ALPHA
+    max_iter: int = defaults.MAX_ITER
+    tol: float = defaults.TOL
+    restarts: int = defaults.RESTARTS
+    seed: int = defaults.SPARSE_SEED
 
 
 @dataclass(frozen=True)

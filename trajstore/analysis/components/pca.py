@@ -25,6 +25,7 @@ from trajstore.analysis.components.gram import (
     prepared,
     products,
 )
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, Lacking, Precision
 from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints
@@ -33,7 +34,7 @@ from trajstore.errors import TrajstoreError
 if TYPE_CHECKING:
     from trajstore.store.matrix.matrix import LossMatrix
 
-COMPONENTS = 10
+COMPONENTS = defaults.COMPONENTS
 """Components that are kept unless asked otherwise."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from trajstore.analysis.components.alternating import Descent, descend
 from trajstore.analysis.components.gram import ArrayBlocks, Blocks
 from trajstore.analysis.components.projection import Centred, Projection, project
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.display import Brief
 from trajstore.errors import TrajstoreError
@@ -77,14 +78,14 @@ class SparseFit(Brief):
 
 def sparse_pca(
     values: np.ndarray | Blocks,
-    components: int = 10,
+    components: int = defaults.COMPONENTS,
     *,
-    alpha: float = 5.0,
-    ridge_alpha: float = 0.01,
-    max_iter: int = 1000,
-    tol: float = 1e-6,
-    restarts: int = 1,
-    seed: int = 42,
+    alpha: float = defaults.SPARSE_ALPHA,
+    ridge_alpha: float = defaults.RIDGE_ALPHA,
+    max_iter: int = defaults.MAX_ITER,
+    tol: float = defaults.TOL,
+    restarts: int = defaults.RESTARTS,
+    seed: int = defaults.SPARSE_SEED,
     progress: Progress = SILENT,
 ) -> SparseFit:
     """Fit sparse components to losses (rows, columns), which need not be centred.
@@ -121,14 +122,14 @@ class SparsePCA:
 
     def __init__(
         self,
-        n_components: int = 10,
+        n_components: int = defaults.COMPONENTS,
         *,
-        alpha: float = 5.0,
-        ridge_alpha: float = 0.01,
-        max_iter: int = 1000,
-        tol: float = 1e-6,
-        restarts: int = 1,
-        random_state: int = 42,
+        alpha: float = defaults.SPARSE_ALPHA,
+        ridge_alpha: float = defaults.RIDGE_ALPHA,
+        max_iter: int = defaults.MAX_ITER,
+        tol: float = defaults.TOL,
+        restarts: int = defaults.RESTARTS,
+        random_state: int = defaults.SPARSE_SEED,
     ) -> None:
         self.n_components = n_components
         self.alpha = alpha

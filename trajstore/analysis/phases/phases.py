@@ -28,6 +28,7 @@ import numpy as np
 
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
@@ -97,9 +98,9 @@ class Event:
 class Settings:
     """Settings by which events are found."""
 
-    most: int = 5
+    most: int = defaults.CHANGES
     """Changes that are looked for."""
-    level: float = 0.95
+    level: float = defaults.LEVEL
     """How often an interval should cover."""
     seed: int = 0
     """Of simulated noise."""

@@ -34,10 +34,11 @@ import numpy as np
 
 from trajstore.analysis.statistics.ar1 import simulate
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError
 
-CHANCE = 0.05
+CHANCE = defaults.CHANCE
 """How often noise alone may make such a spike in a curve."""
 FEWEST_CHECKPOINTS = 16
 """Fewer tell no noise."""

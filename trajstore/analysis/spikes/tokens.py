@@ -28,10 +28,11 @@ from trajstore.analysis.components.gram import Blocks
 from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
+from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
-RATE = 0.001
+RATE = defaults.RATE
 """How many of the tokens may noise alone put into either class."""
 LEAST_TAU = 1e-3
 """Nats."""

@@ -23,6 +23,7 @@ from typing import get_args
 
 import numpy as np
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import IntervalKind
 from trajstore.errors import BadOption
 
@@ -44,9 +45,9 @@ class Interval:
 
     kind: IntervalKind = "bootstrap"
     """bootstrap: percentiles, or Student's t for few units; studentised; none leaves them out."""
-    level: float = 0.95
+    level: float = defaults.LEVEL
     """How often such an interval should cover the mean over all texts of the kind."""
-    resamples: int = 1000
+    resamples: int = defaults.RESAMPLES
     seed: int = 0
     """Of the resampling; the same seed gives the same interval."""
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.arguments.choices import Missing
+from trajstore.arguments import defaults
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
+from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import complete_models, several
-from trajstore.cli.output import bars, open_store, print_json, print_table, say
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, ResultOptions, say_kept
+from trajstore.cli.output import bars, print_json, print_table, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
+@dataclass_options(
+    ci={"metavar": "bootstrap|none", "help": "Intervals, or none."},
+    name={
+        "help": "Name of the finding [default: the models or how many, the step, the group, six digits of a hash of "
+        "all options]."
+    },
+    replace={"help": "Put it, and with --keep its groups, in the place of what is there."},
+)
 def compare(
     models: Annotated[
         list[str],
@@ -32,6 +41,7 @@ def compare(
             help="Two models or more; commas join them, globs take in several.",
         ),
     ],
+    *,
     dataset: options.AnyDatasets = None,
     step: Annotated[
         str, typer.Option(help="Where outliers are looked for: a step that all models have, or last.")
@@ -57,13 +67,11 @@ def compare(
     outliers: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Share of the tokens that are outliers: the largest |A − B|."),
-    ] = 0.01,
+    ] = defaults.OUTLIERS,
     groups: Annotated[
         bool, typer.Option("--groups/--no-groups", help="Ask which groups are enriched among the outliers.")
     ] = True,
-    missing: Annotated[
-        Missing, options.choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
-    ] = "error",
+    missing: options.MissingContexts = "error",
     keep: Annotated[
         bool, typer.Option("--keep", help="Add the outliers as groups, compare_A_B_STEP_A_wins and …_B_wins.")
     ] = False,
@@ -75,24 +83,9 @@ def compare(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
-    ci: options.Ci = "bootstrap",
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the finding [default: the models or how many, the step, the group, six digits of a hash of "
-            "all options]."
-        ),
-    ] = None,
-    replace: Annotated[
-        bool,
-        typer.Option("--replace", help="Put it, and with --keep its groups, in the place of what is there."),
-    ] = False,
-    plot: options.Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    intervals: IntervalOptions,
+    finding: FindingOptions,
+    result: ResultOptions,
 ) -> None:
     """Compare models token by token: how alike they are, where they differ most, and whether they converge.
 
@@ -108,7 +101,6 @@ def compare(
       trajstore compare tiny-2l-seed0 tiny-2l-seed1 -d docs --step 512 --plot seeds.png
       trajstore compare 'pythia-14m-seed*' -d pile-github --steps all
     """
-    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import chosen_by_losses
     from trajstore.pipelines.comparison.comparison import compare as find
@@ -118,40 +110,38 @@ def compare(
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
 
-    if ci == "studentised":
+    if intervals.ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
-    check_plot(plot)
+    result.check_plot()
     if prefix is not None and check_group_name(prefix) and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
-    interval = Interval(ci, level, resamples, seed)
-    question = Question(step, group, tuple(against or ()), outliers, groups, missing, interval)
+    question = Question(step, group, tuple(against or ()), outliers, groups, missing, intervals.interval)
     selection = Selection(dataset, None, steps, contexts, align)
-    with open_store(store) as opened:
-        named = named_models(opened, models)
+    with result.open() as store:
+        named = named_models(store, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
         made = request(named, question, selection)
-        kept = name or made.default_name
-        if keep and not replace:
-            check_groups_free(opened, named, question, selection, prefix, kept)
-        place = made.place(opened, name, replace=replace)
-        found = find(opened, models, question, selection, bars())
-        sizes = keep_groups(opened, kept, found, question, prefix, replace=replace) if keep else {}
+        kept = finding.name or made.default_name
+        if keep and not finding.replace:
+            check_groups_free(store, named, question, selection, prefix, kept)
+        place = finding.place(made, store)
+        found = find(store, models, question, selection, bars())
+        sizes = keep_groups(store, kept, found, question, prefix, replace=finding.replace) if keep else {}
         found.keep(kept, replace=place.replace)
-        shown = _in_context(opened, found, top)
+        shown = _in_context(store, found, top)
         asked = [group] if group else []
-        by_losses = chosen_by_losses(opened, asked, Selection(models=found.models), Comparison())
-    if as_json:
+        by_losses = chosen_by_losses(store, asked, Selection(models=found.models), Comparison())
+    if result.as_json:
         _print_json(kept, found, shown)
-    elif plot is None:
+    elif result.plot is None:
         _print(found, shown, top)
     for line in [*_notes(found, question.outliers), *by_losses]:
         say(line)
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say_kept(place, f"trajstore finding show compare {kept}")
-    if plot is not None:
-        draw(found, plot)
+    result.draw(found)
 
 
 def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.arguments.choices import IntervalKind, Missing
+from trajstore.arguments import defaults
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
+from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
-from trajstore.cli.output import bars, open_store, print_json, print_table, say, size
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, ResultOptions, keep, say_kept
+from trajstore.cli.output import bars, print_json, print_table, say, size
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -26,44 +28,64 @@ Groups = Annotated[
         "Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token]."
     ),
 ]
-Relative = Annotated[
-    bool,
-    typer.Option(
-        "--relative",
-        help="Divide each difference by the loss that is subtracted (the step before's, A's, ZERO's), or by --least "
-        "where that is less.",
-    ),
-]
-Least = Annotated[
-    float, typer.Option(metavar="NATS", help="With --relative: losses below this count as this much.")
-]
-Top = Annotated[int, typer.Option(min=0, help="Tokens to show that fell most, and as many that rose most.")]
-MissingOption = Annotated[
-    Missing, options.choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="Write the matrix of all differences to this file, .npy, .npz, .parquet or .arrow, labels beside it.",
-    ),
-]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        help="Name of the finding [default: what is compared, the steps, the groups, six digits of a hash of all "
-        "options]."
-    ),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(help="Draw the means by step to this file, .png, .pdf, .svg or .html, and print no table."),
-]
+_OPTIONS = Only("relative least top missing ci level resamples seed out name replace plot store as_json")
 
 
+@dataclass(frozen=True)
+class _Options(ResultOptions, FindingOptions, IntervalOptions):
+    """The options of all differences."""
+
+    relative: Annotated[
+        bool,
+        typer.Option(
+            "--relative",
+            help="Divide each difference by the loss that is subtracted (the step before's, A's, ZERO's), or by "
+            "--least where that is less.",
+        ),
+    ] = False
+    least: Annotated[
+        float, typer.Option(metavar="NATS", help="With --relative: losses below this count as this much.")
+    ] = defaults.LEAST
+    top: Annotated[
+        int, typer.Option(min=0, help="Tokens to show that fell most, and as many that rose most.")
+    ] = 5
+    missing: options.MissingContexts = "error"
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write the matrix of all differences to this file, .npy, .npz, .parquet or .arrow, labels beside it.",
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the finding [default: what is compared, the steps, the groups, six digits of a hash of all "
+            "options]."
+        ),
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the means by step to this file, .png, .pdf, .svg or .html, and print no table."
+        ),
+    ] = None
+
+    @property
+    def how(self) -> How:
+        """As the library takes it."""
+        from trajstore.analysis.differences import Scale
+        from trajstore.pipelines.differences.diff import KEPT
+        from trajstore.pipelines.differences.differences import How
+
+        scale = Scale(self.relative, self.least)
+        return How(scale, max(self.top, KEPT), self.interval, self.missing, self.out is not None)
+
+
+@dataclass_options()
 def steps(
+    *,
     model: options.Models = None,
     dataset: options.AnyDatasets = None,
     spec: Annotated[
@@ -75,20 +97,7 @@ def steps(
     group: Groups = None,
     contexts: options.Contexts = None,
     align: options.Align = "predict",
-    relative: Relative = False,
-    least: Least = 0.1,
-    top: Top = 5,
-    missing: MissingOption = "error",
-    ci: options.MeansCi = "bootstrap",
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Seed = 0,
-    out: Out = None,
-    name: Name = None,
-    replace: options.Replace = False,
-    plot: Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    shared: Annotated[_Options, _OPTIONS],
 ) -> None:
     """Each chosen step minus the one before it among those chosen: below 0, the loss fell.
 
@@ -105,15 +114,16 @@ def steps(
     from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
-    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, model, spec, contexts, align)
-    asked = DiffOptions("steps", (), tuple(group or ()), selection, how)
-    _run(store, asked, top, out, name, replace, plot, as_json)
+    asked = DiffOptions("steps", (), tuple(group or ()), selection, shared.how)
+    _run(asked, shared)
 
 
+@dataclass_options()
 def models(
     first: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_models, help="A model.")],
     second: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_models, help="Another.")],
+    *,
     dataset: options.AnyDatasets = None,
     spec: Annotated[
         str,
@@ -126,20 +136,7 @@ def models(
     group: Groups = None,
     contexts: options.Contexts = None,
     align: options.Align = "predict",
-    relative: Relative = False,
-    least: Least = 0.1,
-    top: Top = 5,
-    missing: MissingOption = "error",
-    ci: options.MeansCi = "bootstrap",
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Seed = 0,
-    out: Out = None,
-    name: Name = None,
-    replace: options.Replace = False,
-    plot: Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    shared: Annotated[_Options, _OPTIONS],
 ) -> None:
     """B minus A at the steps that both have: below 0, B has the lower loss.
 
@@ -152,12 +149,12 @@ def models(
     from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
-    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     selection = Selection(dataset, None, spec, contexts, align)
-    asked = DiffOptions("models", (first, second), tuple(group or ()), selection, how)
-    _run(store, asked, top, out, name, replace, plot, as_json)
+    asked = DiffOptions("models", (first, second), tuple(group or ()), selection, shared.how)
+    _run(asked, shared)
 
 
+@dataclass_options()
 def prompts(
     zero: Annotated[str, typer.Argument(metavar="ZERO", autocompletion=complete_datasets, help="A dataset.")],
     few: Annotated[
@@ -168,6 +165,7 @@ def prompts(
             help="One of the same items under another prompt.",
         ),
     ],
+    *,
     model: options.Models = None,
     spec: options.Steps = "last",
     group: Groups = None,
@@ -178,20 +176,7 @@ def prompts(
             help="Keep items with the same tokens before them in both datasets, whose differences are exactly 0.",
         ),
     ] = False,
-    relative: Relative = False,
-    least: Least = 0.1,
-    top: Top = 5,
-    missing: MissingOption = "error",
-    ci: options.MeansCi = "bootstrap",
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Seed = 0,
-    out: Out = None,
-    name: Name = None,
-    replace: options.Replace = False,
-    plot: Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    shared: Annotated[_Options, _OPTIONS],
 ) -> None:
     """FEW minus ZERO, item by item: below 0, the other prompt has the lower loss.
 
@@ -206,43 +191,13 @@ def prompts(
     from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
-    how = _how(relative, least, top, missing, ci, level, resamples, seed, out)
     asked = DiffOptions(
-        "prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), how, all_items
+        "prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), shared.how, all_items
     )
-    _run(store, asked, top, out, name, replace, plot, as_json)
+    _run(asked, shared)
 
 
-def _how(
-    relative: bool,
-    least: float,
-    top: int,
-    missing: Missing,
-    ci: IntervalKind,
-    level: float,
-    resamples: int,
-    seed: int,
-    out: Path | None,
-) -> How:
-    from trajstore.analysis.differences import Scale
-    from trajstore.analysis.statistics.bootstrap import Interval
-    from trajstore.pipelines.differences.diff import KEPT
-    from trajstore.pipelines.differences.differences import How
-
-    interval = Interval(ci, level, resamples, seed)
-    return How(Scale(relative, least), max(top, KEPT), interval, missing, out is not None)
-
-
-def _run(
-    store: Path,
-    asked: DiffOptions,
-    top: int,
-    out: Path | None,
-    name: str | None,
-    replace: bool,
-    plot: Path | None,
-    as_json: bool,
-) -> None:
+def _run(asked: DiffOptions, shared: _Options) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
@@ -250,21 +205,21 @@ def _run(
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
 
+    out = shared.out
     if out is not None:
         check_matrix_target(out)
-    check_plot(plot)
-    with open_store(store) as opened:
+    with shared.open() as store:
         progress = bars()
-        chosen = asked.chosen(opened, progress)
-        place = request(asked, chosen).place(opened, name, replace=replace)
-        found = diff_of(opened, asked, chosen, progress)
-        found.keep(place.name, replace=place.replace)
-        by_losses = chosen_by_losses(opened, chosen.groups, Selection(models=chosen.models), Comparison())
-    changes = found.changes.group_by("end", maintain_order=True).head(top)
-    if as_json:
+        chosen = asked.chosen(store, progress)
+        place = shared.place(request(asked, chosen), store)
+        found = diff_of(store, asked, chosen, progress)
+        keep(found, place)
+        by_losses = chosen_by_losses(store, chosen.groups, Selection(models=chosen.models), Comparison())
+    changes = found.changes.group_by("end", maintain_order=True).head(shared.top)
+    if shared.as_json:
         frames = {"summary": found.summary, "changes": changes}
         print_json({"finding": place.name, **{key: frame.to_dicts() for key, frame in frames.items()}})
-    elif plot is None and out is None:
+    elif shared.plot is None and out is None:
         _print(found.summary, changes)
     _say_what_it_is(found, asked.how)
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
@@ -275,8 +230,7 @@ def _run(
         rows, columns = matrix.values.shape
         what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
         say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
-    if plot is not None:
-        draw(found, plot)
+    shared.draw(found)
 
 
 def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:

@@ -9,7 +9,9 @@ import typer
 
 from trajstore.arguments.choices import MatrixAlign, Missing
 from trajstore.cli import options
+from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import require_datasets
+from trajstore.cli.option_blocks import SelectionOptions
 from trajstore.cli.output import open_store, say, size
 from trajstore.display import count
 
@@ -17,13 +19,11 @@ if TYPE_CHECKING:
     pass
 
 
+@dataclass_options(dataset={"help": "Datasets; commas join them."})
 def matrix(
     out: Annotated[Path, typer.Argument(help="File to write: .npy, .npz, .parquet or .arrow.")],
-    dataset: options.Datasets = None,
-    model: options.Models = None,
-    group: options.Group = None,
-    steps: options.Steps = "all",
-    contexts: options.Contexts = None,
+    *,
+    selected: Annotated[SelectionOptions, Only("dataset model group steps contexts")],
     align: Annotated[
         MatrixAlign,
         options.choice(
@@ -55,8 +55,17 @@ def matrix(
 
     check_matrix_target(out)
     with open_store(store) as opened:
-        datasets = require_datasets(opened, dataset)
-        pulled = opened.matrix(datasets, model, group, steps, contexts, missing, align, pad_first)
+        datasets = require_datasets(opened, selected.dataset)
+        pulled = opened.matrix(
+            datasets,
+            selected.model,
+            selected.group,
+            selected.steps,
+            selected.contexts,
+            missing,
+            align,
+            pad_first,
+        )
     files = save_matrix(pulled, out)
     rows, columns = pulled.values.shape
     kind = "checkpoints and datasets" if align == "item" else "checkpoints"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
-from trajstore.cli.output import bars, open_store, print_json, print_table, say
+from trajstore.cli.dataclass_options import Only, dataclass_options
+from trajstore.cli.option_blocks import FindingOptions, ResultOptions, keep, say_kept
+from trajstore.cli.output import bars, print_json, print_table, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -18,8 +21,25 @@ if TYPE_CHECKING:
     from trajstore.pipelines.components.pca import PrincipalComponents
 
 
+@dataclass(frozen=True)
+class _ResultOptions(ResultOptions):
+    x: Annotated[
+        X,
+        options.choice(
+            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
+        ),
+    ] = "step"
+
+
+@dataclass_options(
+    name={
+        "help": "Name of the finding [default: the method, the dataset or how many, the group, six digits of a hash "
+        "of all options]."
+    }
+)
 def pca(
     ctx: typer.Context,
+    *,
     dataset: options.AnyDatasets = None,
     model: options.Models = None,
     group: options.Group = None,
@@ -41,7 +61,9 @@ def pca(
     ] = "full",
     components: Annotated[
         int | None,
-        typer.Option(min=1, help="Components to keep, hybrid as many of either kind [default: 10]."),
+        typer.Option(
+            min=1, help=f"Components to keep, hybrid as many of either kind [default: {defaults.COMPONENTS}]."
+        ),
     ] = None,
     center: Annotated[
         Center,
@@ -69,22 +91,19 @@ def pca(
     ] = "error",
     alpha: Annotated[
         float, typer.Option(help="Sparse: the price of a loading (nats); higher gives more zeros.")
-    ] = 5.0,
-    ridge_alpha: Annotated[float, typer.Option(help="Sparse: ridge of the scores.")] = 0.01,
-    max_iter: Annotated[int, typer.Option(help="Sparse: most iterations of a descent.")] = 1000,
+    ] = defaults.SPARSE_ALPHA,
+    ridge_alpha: Annotated[float, typer.Option(help="Sparse: ridge of the scores.")] = defaults.RIDGE_ALPHA,
+    max_iter: Annotated[int, typer.Option(help="Sparse: most iterations of a descent.")] = defaults.MAX_ITER,
     tol: Annotated[
         float, typer.Option(help="Sparse: a descent ends once the objective falls by less than this share.")
-    ] = 1e-6,
-    restarts: Annotated[int, typer.Option(help="Sparse: descents, of which the lowest is kept.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Sparse: seed of the descents' starts.")] = 42,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the finding [default: the method, the dataset or how many, the group, six digits of a hash "
-            "of all options]."
-        ),
-    ] = None,
-    replace: options.Replace = False,
+    ] = defaults.TOL,
+    restarts: Annotated[
+        int, typer.Option(help="Sparse: descents, of which the lowest is kept.")
+    ] = defaults.RESTARTS,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Sparse: seed of the descents' starts.")
+    ] = defaults.SPARSE_SEED,
+    finding: FindingOptions,
     update: Annotated[
         str | None,
         typer.Option(
@@ -94,15 +113,7 @@ def pca(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    plot: options.Plot = None,
-    x: Annotated[
-        X,
-        options.choice(
-            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
-        ),
-    ] = "step",
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    result: Annotated[_ResultOptions, Only("plot x store as_json")],
 ) -> None:
     """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
 
@@ -127,41 +138,40 @@ def pca(
     from trajstore.pipelines.training_progress import require_known
     from trajstore.store.matrix.selection import Selection, datasets_of
 
-    check_plot(plot)
+    result.check_plot()
     if update is not None:
         _refuse_with_update(ctx)
-    if plot is None and x != "step":
+    if result.plot is None and result.x != "step":
         raise typer.BadParameter("--x is of the plot, and no --plot is given")
-    with open_store(store) as opened:
+    with result.open() as store:
         given = Selection(dataset, model)
-        datasets = given.datasets or (() if update is not None else datasets_of(opened, given))
-        before = Selection(**opened.finding(KIND, update).facts["asked"]) if update is not None else None
-        require_known(opened, x, datasets, model, steps, before)
+        datasets = given.datasets or (() if update is not None else datasets_of(store, given))
+        before = Selection(**store.finding(KIND, update).facts["asked"]) if update is not None else None
+        require_known(store, result.x, datasets, model, steps, before)
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
             place = Place(update, replace=True)
-            found = bring_up_to_date(opened, update, changes, bars())
+            found = bring_up_to_date(store, update, changes, bars())
         else:
             selection = Selection(datasets, model, steps or "all", contexts, align, group)
             treatment = Treatment(center, scale, missing, precision)
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)
-            place = request(selection, how).place(opened, name, replace=replace)
-            found = compute(opened, selection, how, bars())
-        found = found.along(x)
-        found.keep(place.name, replace=place.replace)
+            place = finding.place(request(selection, how), store)
+            found = compute(store, selection, how, bars())
+        found = found.along(result.x)
+        keep(found, place)
         tokens = found.top_tokens(top)
-    if as_json:
+    if result.as_json:
         _print_json(place.name, found, tokens)
-    elif plot is None:
+    elif result.plot is None:
         _print_components(found, tokens)
     _say_what_was_made(found)
     say_kept(
         place,
         f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}",
     )
-    if plot is not None:
-        draw(found, plot)
+    result.draw(found)
 
 
 _OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")

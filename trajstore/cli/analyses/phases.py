@@ -6,13 +6,26 @@ from typing import Annotated
 
 import typer
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import By
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
+from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.output import bars, open_store, print_json, print_rows, say
+from trajstore.cli.option_blocks import (
+    FindingOptions,
+    IntervalOptions,
+    ResultOptions,
+    SelectionOptions,
+    keep,
+    say_kept,
+)
+from trajstore.cli.output import bars, print_json, print_rows, say
 
 
+@dataclass_options(
+    seed={"help": "Seed of the resampling and of simulated noise."},
+    name={"help": "Name of the finding [default: what is looked at, six digits of a hash of all options]."},
+)
 def phases(
     groups: Annotated[
         list[str] | None,
@@ -23,11 +36,8 @@ def phases(
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'.",
         ),
     ] = None,
-    model: options.Models = None,
-    dataset: options.AnyDatasets = None,
-    steps: options.Steps = "all",
-    contexts: options.Contexts = None,
-    align: options.Align = "predict",
+    *,
+    selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
         str | None,
         typer.Option(metavar="GROUP", help="Take this group's mean from each group's, as in trajectory."),
@@ -54,22 +64,14 @@ def phases(
     ] = None,
     late: Annotated[
         str, typer.Option(metavar="GROUP", help="The in-context-learning score is the mean loss here …")
-    ] = "position_is(500)",
-    early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = "position_is(50)",
-    changes: Annotated[int, typer.Option(min=0, help="Change points to look for in a curve, at most.")] = 5,
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the finding [default: what is looked at, six digits of a hash of all options]."
-        ),
-    ] = None,
-    replace: options.Replace = False,
-    plot: options.Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    ] = defaults.LATE,
+    early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = defaults.EARLY,
+    changes: Annotated[
+        int, typer.Option(min=0, help="Change points to look for in a curve, at most.")
+    ] = defaults.CHANGES,
+    intervals: Annotated[IntervalOptions, Only("level resamples seed")],
+    finding: FindingOptions,
+    result: ResultOptions,
 ) -> None:
     """Events of training in curves of groups, of differences and of measures, one table for all models and seeds.
 
@@ -86,30 +88,27 @@ def phases(
       trajstore phases --induction repeated_half --late 'position_is(100)' --early 'position_is(20)' -d repeats
     """
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
-    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.phases import CurveOptions, Induction, request
     from trajstore.pipelines.phases import phases as find
-    from trajstore.pipelines.trajectories import Selection
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
-    check_plot(plot)
     asked = CurveOptions(
         tuple(dict.fromkeys(groups or ())),
         tuple(dict.fromkeys(measure or ())),
         Induction(induction, late, early) if induction else None,
-        Selection(dataset, model, steps, contexts, align),
+        selected.selection,
         Comparison(by, minus, minus_model),
-        Interval(level=level, resamples=resamples, seed=seed),
+        intervals.interval,
         changes,
     )
-    with open_store(store) as opened:
-        place = request(asked).place(opened, name, replace=replace)
-        found = find(opened, **vars(asked), progress=bars())
-        found.keep(place.name, replace=place.replace)
+    with result.open() as store:
+        place = finding.place(request(asked), store)
+        found = find(store, **vars(asked), progress=bars())
+        keep(found, place)
     rows = found.frame.to_dicts()
-    if as_json:
+    if result.as_json:
         print_json(
             {
                 "finding": place.name,
@@ -117,12 +116,11 @@ def phases(
                 "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE},
             }
         )
-    elif plot is None:
+    elif result.plot is None:
         print_rows(rows, False, found.frame.columns)
     if groups or measure:
         say(PROMISE)
     for of_model, on in found.without:
         say(f"No induction bump in {of_model} on {on}.")
-    if plot is not None:
-        draw(found, plot)
+    result.draw(found)
     say_kept(place, f"FROM events WHERE finding = '{place.name}'")

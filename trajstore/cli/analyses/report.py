@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.output import bars, open_store, say, size
 
@@ -20,7 +21,7 @@ def report(
     contexts: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Show the first N contexts of each dataset token by token."),
-    ] = 8,
+    ] = defaults.REPORT_CONTEXTS,
     worst: Annotated[
         int | None,
         typer.Option(
@@ -30,7 +31,7 @@ def report(
         ),
     ] = None,
     mark: options.Marks = None,
-    title: Annotated[str, typer.Option(help="The page's title.")] = "Losses through training",
+    title: Annotated[str, typer.Option(help="The page's title.")] = defaults.REPORT_TITLE,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Write one page that opens offline: trajectories of groups, the PCA of all models, all findings that are kept of

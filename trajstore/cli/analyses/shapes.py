@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
+from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
-from trajstore.cli.output import bars, open_store, print_json, print_table, say
+from trajstore.cli.option_blocks import FindingOptions, ResultOptions, keep, say_kept
+from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
 
 
+@dataclass_options(
+    name={
+        "help": "Name of the finding [default: the dataset or how many, the group or how many, six digits of a hash "
+        "of all options]."
+    }
+)
 def shapes(
+    *,
     dataset: options.Datasets = None,
     model: options.Models = None,
     group: Annotated[
@@ -28,17 +36,8 @@ def shapes(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the tokens that noise is told from, and of simulated noise.")
     ] = 0,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the finding [default: the dataset or how many, the group or how many, six digits of a hash "
-            "of all options]."
-        ),
-    ] = None,
-    replace: options.Replace = False,
-    plot: options.Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    finding: FindingOptions,
+    result: ResultOptions,
 ) -> None:
     """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, a turn, or other.
 
@@ -58,24 +57,22 @@ def shapes(
     from trajstore.pipelines.shapes import shapes as fit
     from trajstore.pipelines.trajectories import Selection
 
-    check_plot(plot)
-    with open_store(store) as opened:
-        datasets = require_datasets(opened, dataset)
+    with result.open() as store:
+        datasets = require_datasets(store, dataset)
         selection = Selection(datasets, model, steps, contexts, align)
         asked = Asked.of(datasets, selection, group or (), seed)
-        place = asked.request.place(opened, name, replace=replace)
-        found = fit(opened, selection, group or (), seed, bars())
-        found.keep(place.name, replace=place.replace)
+        place = finding.place(asked.request, store)
+        found = fit(store, selection, group or (), seed, bars())
+        keep(found, place)
         shares, pairs = found.shares(), found.agreement()
-        if as_json:
+        if result.as_json:
             print_json({"finding": place.name, "shares": shares.to_dicts(), "agreement": pairs.to_dicts()})
-        elif plot is None:
+        elif result.plot is None:
             _print(shares, pairs)
         for absent in [each for each in asked.groups if each not in shares["group"]]:
             say(f"{absent} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
         say_kept(place, f"FROM shapes WHERE finding = '{place.name}'")
-        if plot is not None:
-            draw(found, plot)
+        result.draw(found)
 
 
 def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw, say_kept
+from trajstore.arguments import defaults
+from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_models, require_datasets
-from trajstore.cli.output import bars, open_store, print_json, print_table, say
+from trajstore.cli.option_blocks import IntervalOptions, ResultOptions, SelectionOptions, say_kept
+from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,13 +26,14 @@ _RECALL = (
 )
 
 
+@dataclass_options(
+    dataset={"help": "Datasets; commas join them."},
+    seed={"help": "Seed of the resampling and of simulated noise."},
+)
 def spikes(
     model: Annotated[str, typer.Option("--model", "-m", autocompletion=complete_models, help="The model.")],
-    dataset: options.Datasets = None,
-    group: options.Group = None,
-    steps: options.Steps = "all",
-    contexts: options.Contexts = None,
-    align: options.Align = "predict",
+    *,
+    selected: Annotated[SelectionOptions, Only("dataset group steps contexts align")],
     window: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +44,7 @@ def spikes(
     chance: Annotated[
         float,
         typer.Option(help="How often noise between checkpoints alone may make a spike in such a curve."),
-    ] = 0.05,
+    ] = defaults.CHANCE,
     tau: Annotated[
         float | None,
         typer.Option(
@@ -50,14 +53,12 @@ def spikes(
     ] = None,
     rate: Annotated[
         float, typer.Option(help="Share of tokens that noise alone may put on either side, for their own τ.")
-    ] = 0.001,
+    ] = defaults.RATE,
     enrich: Annotated[
         bool, typer.Option("--enrich/--no-enrich", help="Look for every group of the store among the tokens.")
     ] = True,
     top: Annotated[int, typer.Option(min=1, help="Inverse tokens to show in context.")] = 10,
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling and of simulated noise.")] = 0,
+    intervals: Annotated[IntervalOptions, Only("level resamples seed")],
     name: Annotated[
         str | None,
         typer.Option(
@@ -77,14 +78,12 @@ def spikes(
             help="With --keep: what the names of its groups begin with, so that those of several models or groups can "
             "be kept."
         ),
-    ] = "spike",
+    ] = defaults.SPIKE_PREFIX,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
     ] = False,
-    plot: options.Plot = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    result: ResultOptions,
 ) -> None:
     """Find where the mean loss rises and falls back, and class each token: it follows, it is inverse, or it stays flat.
 
@@ -101,7 +100,6 @@ def spikes(
       trajstore spikes -m pythia-70m -d pile-github --window 30000:31000:33000 --keep --name third
     """
     from trajstore.analysis.spikes.tokens import Tolerance
-    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.pipelines.spikes import (
         PREFIX,
         Search,
@@ -112,33 +110,30 @@ def spikes(
     )
     from trajstore.pipelines.spikes import spikes as find
     from trajstore.schema import check_group_name
-    from trajstore.store.matrix.selection import Selection
 
-    check_plot(plot)
+    result.check_plot()
     if check_group_name(prefix) != PREFIX and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
-    interval = Interval(level=level, resamples=resamples, seed=seed)
-    search = Search(_window(window), chance, Tolerance(tau, rate), interval, enrich)
-    with open_store(store) as opened:
-        datasets = require_datasets(opened, dataset)
-        selection = Selection(datasets, opened.models([model]), steps, contexts, align, group)
-        place = request(selection, search).place(opened, name, replace=replace)
+    search = Search(_window(window), chance, Tolerance(tau, rate), intervals.interval, enrich)
+    with result.open() as store:
+        datasets, models = require_datasets(store, selected.dataset), store.models([model])
+        selection = dataclasses.replace(selected.selection, datasets=datasets, models=models)
+        place = request(selection, search).place(store, name, replace=replace)
         kept = place.name
         if keep and not replace and search.window is not None:
-            check_groups_free(opened, kept, model, [search.window[1]], prefix)
-        found = find(opened, selection, search, bars())
+            check_groups_free(store, kept, model, [search.window[1]], prefix)
+        found = find(store, selection, search, bars())
         if keep and not replace:
-            check_groups_free(opened, kept, model, [each.steps[1] for each in found.spikes], prefix)
+            check_groups_free(store, kept, model, [each.steps[1] for each in found.spikes], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
-        added = keep_groups(opened, kept, found, prefix, replace=replace) if keep else []
+        added = keep_groups(store, kept, found, prefix, replace=replace) if keep else []
         found.keep(kept, replace=place.replace)
-        if as_json:
-            print_json({"finding": kept, "groups_added": added, **_as_json(opened, found, top)})
-        elif plot is None:
-            _print(opened, found, top)
+        if result.as_json:
+            print_json({"finding": kept, "groups_added": added, **_as_json(store, found, top)})
+        elif result.plot is None:
+            _print(store, found, top)
     say(_RECALL if found.spikes else not_found(found.facts))
-    if plot is not None:
-        draw(found, plot)
+    result.draw(found)
     for each in added:
         say(f"Added the group {each}.")
     say_kept(place, f"FROM spike_tokens WHERE finding = '{kept}'")

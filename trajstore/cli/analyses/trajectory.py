@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from trajstore.arguments.choices import By, X
 from trajstore.cli import options
-from trajstore.cli.analyses.kept import check_plot, draw
+from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.output import bars, open_store, print_chart, print_rows, say
+from trajstore.cli.option_blocks import IntervalOptions, ResultOptions, SelectionOptions
+from trajstore.cli.output import bars, print_chart, print_rows, say
 
 _DETAILS = ("unit", "units", "interval", "skewness")
 """Columns that are the same all along a curve, which only JSON has."""
 
 
+@dataclass(frozen=True)
+class _ResultOptions(ResultOptions):
+    text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False
+
+
+@dataclass_options()
 def trajectory(
     groups: Annotated[
         list[str],
@@ -26,11 +34,8 @@ def trajectory(
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
         ),
     ],
-    model: options.Models = None,
-    dataset: options.AnyDatasets = None,
-    steps: options.Steps = "all",
-    contexts: options.Contexts = None,
-    align: options.Align = "predict",
+    *,
+    selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
         str | None,
         typer.Option(
@@ -60,14 +65,8 @@ def trajectory(
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
     ] = "step",
-    ci: options.MeansCi = "bootstrap",
-    level: options.Level = 0.95,
-    resamples: options.Resamples = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
-    plot: options.Plot = None,
-    text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    intervals: IntervalOptions,
+    result: Annotated[_ResultOptions, Only("plot text store as_json")],
 ) -> None:
     """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
 
@@ -85,26 +84,22 @@ def trajectory(
       trajstore trajectory 'position_is(100)' --minus 'position_is(20)' -d docs --text
       trajstore trajectory digits -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --by model
     """
-    from trajstore.analysis.statistics.bootstrap import Interval
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.training_progress import check_x
-    from trajstore.pipelines.trajectories import Selection
     from trajstore.pipelines.trajectory_result import trajectory as compute
 
     check_x(x)
-    check_plot(plot)
-    if text and as_json:
+    result.check_plot()
+    if result.text and result.as_json:
         raise typer.BadParameter("give --text or --json, and not both")
-    interval = Interval(ci, level, resamples, seed)
     comparison = Comparison(by, minus, minus_model)
-    selection = Selection(dataset, model, steps, contexts, align)
-    with open_store(store) as opened:
-        found = compute(opened, groups, selection, comparison, interval, x, bars())
-    if text:
+    with result.open() as store:
+        found = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
+    if result.text:
         print_chart(*found.charts())
-    elif as_json or plot is None:
-        print_rows((found.frame if as_json else found.frame.drop(_DETAILS)).to_dicts(), as_json)
+    elif result.as_json or result.plot is None:
+        frame = found.frame if result.as_json else found.frame.drop(_DETAILS)
+        print_rows(frame.to_dicts(), result.as_json)
     for line in found.caveats:
         say(line)
-    if plot is not None:
-        draw(found, plot)
+    result.draw(found)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_datasets
@@ -28,10 +29,12 @@ def add(
         str | None,
         typer.Argument(help="dm-mathematics: a published file, or a folder of them.", show_default=False),
     ] = None,
-    contexts: Annotated[int | None, typer.Option(min=1, help="Contexts to draw [default: 512].")] = None,
-    length: Annotated[int, typer.Option(min=2, help="Tokens of a context, at most.")] = 512,
+    contexts: Annotated[
+        int | None, typer.Option(min=1, help=f"Contexts to draw [default: {defaults.CONTEXTS}].")
+    ] = None,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a context, at most.")] = defaults.LENGTH,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawing.")] = 0,
-    column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    column: Annotated[str, typer.Option(help="Column that holds the text.")] = defaults.TEXT_COLUMN,
     split: Annotated[
         str | None, typer.Option(help="Split of a Hugging Face dataset [default: train].")
     ] = None,
@@ -78,7 +81,15 @@ def add(
         from trajstore.datasets.problems import problem_dataset
 
         if is_problem_source(source) or (prompting is not None and source.endswith(".jsonl")):
-            if prompting is None or contexts or column != "text" or split or config or revision or stream:
+            if (
+                prompting is None
+                or contexts
+                or column != defaults.TEXT_COLUMN
+                or split
+                or config
+                or revision
+                or stream
+            ):
                 raise typer.BadParameter(
                     f"problems ({source}) take --prompting zero or few, --problems, --length and --seed, and no others"
                 )
@@ -106,7 +117,7 @@ def add(
             new = build_dataset(
                 source,
                 tokenizer,
-                contexts=contexts or 512,
+                contexts=contexts or defaults.CONTEXTS,
                 length=length,
                 seed=seed,
                 column=column,
@@ -194,7 +205,7 @@ def show(
 def drop(
     name: Annotated[str, typer.Argument(autocompletion=complete_datasets, help="The dataset's name.")],
     losses: Annotated[bool, typer.Option("--losses", help="Remove all losses on it as well.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Remove a dataset for good, after asking; refused while there are losses on it.

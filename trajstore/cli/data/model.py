@@ -106,7 +106,7 @@ def _measured(store: Store, name: str) -> list[dict[str, Any]]:
 def rename(
     old: Annotated[str, typer.Argument(autocompletion=complete_models, help="The model's name now.")],
     new: Annotated[str, typer.Argument(help="Its name from now on.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Rename a model with its facts, losses and measures, after asking; children name their parent anew.

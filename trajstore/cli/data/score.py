@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli import options
-from trajstore.cli.dataclass_options import options_of
+from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
 from trajstore.display import count
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from trajstore.scoring.time_budget import Pace
 
 
-@options_of(
-    ScoringOptions,
+@dataclass_options(
     steps={"metavar": "SPEC"},
     pattern={"metavar": "P"},
     shard={"metavar": "I/N"},
@@ -52,7 +51,7 @@ def score(
         options.datasets("Datasets to score on; commas join them."),
     ] = None,
     *,
-    options: ScoringOptions,
+    scoring: ScoringOptions,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Follow a folder: score checkpoints as they are saved, until Ctrl-C."),
@@ -102,15 +101,15 @@ def score(
         raise BadOption("executor", executor, "local or ray")
     if executor != "ray" and (address or num_cpus):
         raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
-    if executor == "ray" and options.threads:
+    if executor == "ray" and scoring.threads:
         raise typer.BadParameter(
             "--threads goes with --executor local; a Ray worker takes --num-cpus of them."
         )
     if not watch and (every or idle or until is not None):
         raise typer.BadParameter("--every, --idle and --until go with --watch.")
-    if options.backfill and not options.columns:
+    if scoring.backfill and not scoring.columns:
         raise typer.BadParameter("--backfill goes with --columns.")
-    planned = options.shard or options.budget or options.order != "forward" or options.backfill
+    planned = scoring.shard or scoring.budget or scoring.order != "forward" or scoring.backfill
     if watch and (dry_run or planned or executor != "local"):
         raise typer.BadParameter(
             "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill."
@@ -125,24 +124,24 @@ def score(
                 opened,
                 model,
                 datasets,
-                options,
+                scoring,
                 every=10.0 if every is None else parse_duration(every, "every"),
                 idle=None if idle is None else parse_duration(idle, "idle"),
                 until=until,
                 progress=progress,
             )
-            _end(options.name or Path(model).resolve().name, report, progress.said)
+            _end(scoring.name or Path(model).resolve().name, report, progress.said)
             return
-        plan = make_plan(opened, model, datasets, options)
+        plan = make_plan(opened, model, datasets, scoring)
         _say_plan(plan)
-        if options.measures and plan.present:
+        if scoring.measures and plan.present:
             say("Measures are taken as a slice is scored: those that are there already get none.")
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:
             from trajstore.scoring.plan_check import foresee
 
-            foreseen = foresee(opened, plan, options, on_cluster=executor == "ray", progress=progress)
+            foreseen = foresee(opened, plan, scoring, on_cluster=executor == "ray", progress=progress)
             if dry_run:
                 print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             else:
@@ -155,14 +154,14 @@ def score(
             from trajstore.scoring.executors.ray import run_on_ray
 
             report = run_on_ray(
-                opened, plan, options, address=address, num_cpus=num_cpus or 1, progress=progress
+                opened, plan, scoring, address=address, num_cpus=num_cpus or 1, progress=progress
             )
         else:
             from trajstore.forward.device import device_message
             from trajstore.scoring.run import run
 
-            say(device_message(options.device, options.dtype, options.threads))
-            report = run(opened, plan, options, progress=progress)
+            say(device_message(scoring.device, scoring.dtype, scoring.threads))
+            report = run(opened, plan, scoring, progress=progress)
     _end(plan.model, report, progress.said, plan)
 
 

@@ -168,7 +168,7 @@ def drop(
         options.datasets("Only those on these datasets; commas join them."),
     ] = None,
     steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Remove losses and the measures of them for good: shows what would go, and asks. Datasets and groups stay.

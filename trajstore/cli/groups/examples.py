@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_groups
 from trajstore.cli.output import has_colors, open_store, print_json, print_table, say
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 def examples(
     name: Annotated[str, typer.Argument(autocompletion=complete_groups, help="The group's name.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = defaults.EXAMPLES,
     dataset: Annotated[
         list[str] | None,
         options.datasets("Datasets or globs; commas join them [default: all]."),
     ] = None,
-    width: Annotated[int, typer.Option(min=0, help="Tokens to show on either side.")] = 12,
+    width: Annotated[
+        int, typer.Option(min=0, help="Tokens to show on either side.")
+    ] = defaults.EXAMPLE_WIDTH,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other tokens.")] = 0,
     align: options.Align = "predict",
     loss: Annotated[

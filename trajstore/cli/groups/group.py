@@ -18,7 +18,7 @@ from trajstore.cli.output import (
     print_text,
     say,
 )
-from trajstore.errors import GroupError, reason
+from trajstore.errors import GroupError, describe_file_error
 
 if TYPE_CHECKING:
     from trajstore.store.groups.groups import Group
@@ -106,7 +106,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise GroupError(f"Cannot read {file}: {reason(error)}.") from error
+        raise GroupError(f"Cannot read {file}: {describe_file_error(error)}.") from error
 
 
 def list_(

@@ -19,7 +19,7 @@ from trajstore.cli.queries.query_output import (
     chosen_format,
     given,
 )
-from trajstore.errors import QueryError, reason
+from trajstore.errors import QueryError, describe_file_error
 
 
 def sql(
@@ -72,4 +72,4 @@ def _query(query: str | None, file: Path | None) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"Cannot read {file}: {reason(error)}.") from error
+        raise QueryError(f"Cannot read {file}: {describe_file_error(error)}.") from error

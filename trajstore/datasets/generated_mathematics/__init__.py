@@ -16,6 +16,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import option
 from trajstore.datasets.generated_mathematics import (
@@ -66,7 +67,7 @@ def mathematics_dataset(
     prompting: Prompting,
     *,
     problems: int = 10,
-    length: int = 512,
+    length: int = defaults.LENGTH,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewDataset:
@@ -90,13 +91,13 @@ def draw(category: str, count: int = 10, seed: int = 0) -> list[Problem]:
     Raises `BadDataset` where the category has not so many.
     """
     rng = Random(f"{seed} {category}")  # noqa: S311 — draws problems, keeps no secrets
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for _ in range(_TRIES * count):
-        if len(found) == count:
+        if len(problems) == count:
             break
         question, answer = _MAKERS[category](rng)
         if len(question) <= LONGEST_QUESTION and len(answer) <= LONGEST_ANSWER:
-            found.setdefault(question, answer)
-    if len(found) < count:
-        raise BadDataset(f"{category} gave {len(found)} different problems; {count} were asked for.")
-    return [Problem(category, question, answer) for question, answer in found.items()]
+            problems.setdefault(question, answer)
+    if len(problems) < count:
+        raise BadDataset(f"{category} gave {len(problems)} different problems; {count} were asked for.")
+    return [Problem(category, question, answer) for question, answer in problems.items()]

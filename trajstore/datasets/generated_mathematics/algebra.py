@@ -45,16 +45,16 @@ def _find(rng: Random, name: str) -> str:
 def linear_2d(rng: Random) -> Text:
     """Two unknowns, of which one is asked for."""
     letters = names(rng)
-    (first, second), rights, asked, solution = _system(rng, letters)
-    return f"If {first} = {rights[0]} and {second} = {rights[1]}, what is {asked}?", str(solution)
+    (first, second), rights, letter, solution = _system(rng, letters)
+    return f"If {first} = {rights[0]} and {second} = {rights[1]}, what is {letter}?", str(solution)
 
 
 def linear_2d_composed(rng: Random) -> Text:
     """Two unknowns; one right side is given by another problem."""
     letters = names(rng)
-    (first, second), rights, asked, solution = _system(rng, letters, digits=1)
+    (first, second), rights, letter, solution = _system(rng, letters, digits=1)
     known, sentence = given(rng, rights[0], letters)
-    return f"{sentence} If {first} = {known} and {second} = {rights[1]}, what is {asked}?", str(solution)
+    return f"{sentence} If {first} = {known} and {second} = {rights[1]}, what is {letter}?", str(solution)
 
 
 def _system(
@@ -68,8 +68,8 @@ def _system(
         if a * d != b * c:
             break
     lefts = [summed([product(p, n) for p, n in ((u, one), (v, two)) if p]) for u, v in ((a, b), (c, d))]
-    asked, value = rng.choice([(one, x), (two, y)])
-    return (lefts[0], lefts[1]), (a * x + b * y, c * x + d * y), asked, value
+    letter, value = rng.choice([(one, x), (two, y)])
+    return (lefts[0], lefts[1]), (a * x + b * y, c * x + d * y), letter, value
 
 
 def polynomial_roots(rng: Random) -> Text:

@@ -19,16 +19,16 @@ _PLACES = ("", "second ", "third ", "fourth ")
 
 def _numbers(rng: Random, count: int) -> list[Written]:
     """Different numbers: whole ones, decimals and fractions."""
-    found: dict[Fraction, str] = {}
-    while len(found) < count:
+    spellings: dict[Fraction, str] = {}
+    while len(spellings) < count:
         kind = rng.choice(["whole", "whole", "decimal", "fraction"])
         if kind == "fraction":
             value = Fraction(whole(rng, 2), rng.randint(2, 20))
-            found.setdefault(value, str(value))
+            spellings.setdefault(value, str(value))
         else:
             value = finite_decimal(rng, 4, 3 if kind == "decimal" else 0)
-            found.setdefault(value, decimal(value))
-    return [(text, value) for value, text in found.items()]
+            spellings.setdefault(value, decimal(value))
+    return [(text, value) for value, text in spellings.items()]
 
 
 def _given_numbers(rng: Random, count: int) -> tuple[list[Written], str]:
@@ -84,7 +84,7 @@ def kth_biggest_composed(rng: Random) -> Text:
 def _kth(rng: Random, numbers: Sequence[Written], sentences: str = "") -> Text:
     end, falling = rng.choice([("largest", True), ("smallest", False)])
     place = rng.randrange(min(len(numbers), len(_PLACES)))
-    ordered = sorted(numbers, key=lambda each: each[1], reverse=falling)
+    ordered = sorted(numbers, key=lambda entry: entry[1], reverse=falling)
     question = f"Which is the {_PLACES[place]}{end} of {_listed(numbers)}?"
     return sentences + question, ordered[place][0]
 
@@ -134,7 +134,7 @@ def sort_composed(rng: Random) -> Text:
 
 def _sort(rng: Random, numbers: Sequence[Written], sentences: str = "") -> Text:
     order, falling = rng.choice([("ascending", False), ("descending", True)])
-    ordered = sorted(numbers, key=lambda each: each[1], reverse=falling)
+    ordered = sorted(numbers, key=lambda entry: entry[1], reverse=falling)
     question = f"Put {_listed(numbers, ' and ')} in {order} order."
     return sentences + question, listed([text for text, _ in ordered])
 

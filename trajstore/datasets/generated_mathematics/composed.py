@@ -36,19 +36,16 @@ def given(rng: Random, value: int, letters: Iterator[str]) -> tuple[str, str]:
 
 
 def _sum(rng: Random, name: str, value: int) -> str:
-    """By an expression."""
     start = expression(rng, rng.randint(1, 2), "+-*", 2)
     return f"Let {name} = {combine('+', start, number(value - int(start.value))).text}."
 
 
 def _equation(rng: Random, name: str, value: int) -> str:
-    """By a linear equation."""
     left, right = linear_sides(rng, name, value)
     return f"Suppose {left} = {right}."
 
 
 def _function_value(rng: Random, name: str, value: int, letters: Iterator[str]) -> str:
-    """By a function's value."""
     which, argument = next(letters), next(letters)
     coefficients, at = [0, whole(rng, 1), whole(rng, 1, zero=False)], whole(rng, 1)
     coefficients[0] = value - evaluated(coefficients, at)
@@ -56,13 +53,11 @@ def _function_value(rng: Random, name: str, value: int, letters: Iterator[str]) 
 
 
 def _remainder(rng: Random, name: str, value: int) -> str:
-    """By a remainder."""
     divisor = value + positive(rng, 2)
     return f"Let {name} be the remainder when {value + divisor * positive(rng, 1)} is divided by {divisor}."
 
 
 def _divisor(rng: Random, name: str, value: int) -> str:
-    """By a greatest common divisor."""
     first, second = coprime(rng, 1)
     return f"Let {name} be the greatest common divisor of {value * first} and {value * second}."
 

@@ -35,7 +35,6 @@ _PLACES = (
 
 
 def _plain(rng: Random, ask: Asked, *values: int) -> Text:
-    """The question with the numbers themselves."""
     return ask(rng, [str(value) for value in values], values)
 
 
@@ -115,9 +114,9 @@ def lcm(rng: Random) -> Text:
 def _numerator(rng: Random, denominator: int) -> int:
     """A number without a common divisor with the denominator."""
     while True:
-        found = whole(rng, 2, zero=False)
-        if math.gcd(found, denominator) == 1:
-            return found
+        number = whole(rng, 2, zero=False)
+        if math.gcd(number, denominator) == 1:
+            return number
 
 
 def lcm_composed(rng: Random) -> Text:
@@ -147,14 +146,14 @@ def is_factor_composed(rng: Random) -> Text:
 
 def factors(number: int) -> list[int]:
     """The different prime factors of a number above 0, in ascending order, by trial division."""
-    found, rest, divisor = [], number, 2
+    divisors, rest, divisor = [], number, 2
     while divisor * divisor <= rest:
         if rest % divisor == 0:
-            found.append(divisor)
+            divisors.append(divisor)
             while rest % divisor == 0:
                 rest //= divisor
         divisor += 1
-    return [*found, rest] if rest > 1 else found
+    return [*divisors, rest] if rest > 1 else divisors
 
 
 def _perhaps_prime(rng: Random, digits: int) -> int:

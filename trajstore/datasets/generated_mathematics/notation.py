@@ -89,8 +89,8 @@ def power(name: str, exponent: Exact) -> str:
 
 def terms(coefficients: Polynomial, name: str) -> list[str]:
     """The terms of a polynomial that are not zero, highest power first."""
-    found = [product(c, power(name, exponent)) for exponent, c in enumerate(coefficients) if c]
-    return found[::-1]
+    products = [product(c, power(name, exponent)) for exponent, c in enumerate(coefficients) if c]
+    return products[::-1]
 
 
 def polynomial(coefficients: Polynomial, name: str) -> str:
@@ -100,12 +100,12 @@ def polynomial(coefficients: Polynomial, name: str) -> str:
 
 def monomials(coefficients: Mapping[tuple[int, int], int], first: str, second: str) -> list[str]:
     """The terms of a polynomial in two names that are not zero, highest powers first."""
-    found = []
+    terms = []
     for (one, two), coefficient in sorted(coefficients.items(), reverse=True):
         if coefficient:
             factors = [text for text in (power(first, one), power(second, two)) if text]
-            found.append(product(coefficient, "*".join(factors)))
-    return found
+            terms.append(product(coefficient, "*".join(factors)))
+    return terms
 
 
 def function(name: str, argument: str, coefficients: Polynomial) -> str:

@@ -30,16 +30,16 @@ def _drawn(rng: Random, degree: int, digits: int = 1) -> list[int]:
 
 def _add(first: Polynomial, second: Polynomial) -> list[int]:
     length = max(len(first), len(second))
-    padded = [[*each, *[0] * (length - len(each))] for each in (first, second)]
+    padded = [[*coefficients, *[0] * (length - len(coefficients))] for coefficients in (first, second)]
     return [a + b for a, b in zip(*padded, strict=True)]
 
 
 def _multiply(first: Polynomial, second: Polynomial) -> list[int]:
-    found = [0] * (len(first) + len(second) - 1)
+    coefficients = [0] * (len(first) + len(second) - 1)
     for i, a in enumerate(first):
         for j, b in enumerate(second):
-            found[i + j] += a * b
-    return found
+            coefficients[i + j] += a * b
+    return coefficients
 
 
 def add(rng: Random) -> Text:
@@ -48,10 +48,10 @@ def add(rng: Random) -> Text:
     argument, f, g = next(letters), next(letters), next(letters)
     first, second = (_drawn(rng, rng.randint(0, 3), 2) for _ in range(2))
     a, b = (rng.choice([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5]) for _ in range(2))
-    asked = summed([product(a, f"{f}({argument})"), product(b, f"{g}({argument})")])
+    question = summed([product(a, f"{f}({argument})"), product(b, f"{g}({argument})")])
     answer = _add([a * c for c in first], [b * c for c in second])
     sentences = f"{function(f, argument, first)} {function(g, argument, second)}"
-    return f"{sentences} What is {asked}?", polynomial(answer, argument)
+    return f"{sentences} What is {question}?", polynomial(answer, argument)
 
 
 def coefficient_named(rng: Random) -> Text:
@@ -61,8 +61,8 @@ def coefficient_named(rng: Random) -> Text:
     text, coefficients = _scattered(rng, degree, name, rng.randint(3, 5))
     labels = [next(letters) for _ in range(degree + 1)]
     form = summed([f"{label}*{power(name, e)}" if e else label for e, label in enumerate(labels)][::-1])
-    asked = rng.randint(0, degree)
-    return f"Written as {form}, what is {labels[asked]} in {text}?", str(coefficients[asked])
+    exponent = rng.randint(0, degree)
+    return f"Written as {form}, what is {labels[exponent]} in {text}?", str(coefficients[exponent])
 
 
 def collect(rng: Random) -> Text:

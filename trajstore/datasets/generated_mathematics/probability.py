@@ -30,8 +30,8 @@ def _bag(rng: Random) -> tuple[str, list[str], list[str]]:
 def swr_p_level_set(rng: Random) -> Text:
     """The probability of so many of each letter."""
     bag, letters, drawn = _bag(rng)
-    wanted, there = Counter(drawn), Counter(letters)
-    ways = math.prod(math.comb(there[letter], count) for letter, count in wanted.items())
+    wanted, available = Counter(drawn), Counter(letters)
+    ways = math.prod(math.comb(available[letter], count) for letter, count in wanted.items())
     level = listed([f"{count} {letter}" for letter, count in wanted.items()], " and ")
     return _question(bag, len(drawn), level), str(Fraction(ways, math.comb(len(letters), len(drawn))))
 

@@ -14,6 +14,7 @@ import polars as pl
 from trajstore.analysis.comparison import STATISTICS, Density, check_share
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.statistics.enrichment import SCHEMA as ENRICHMENT
+from trajstore.arguments import defaults
 from trajstore.arguments.choices import Missing
 from trajstore.pipelines.finding_facts import (
     Request,
@@ -81,7 +82,7 @@ class Question:
     """Only this group's tokens."""
     against: Sequence[str] = ()
     """Checkpoints MODEL@STEP with which two models are compared at every step; by default both at their last."""
-    outliers: float = 0.01
+    outliers: float = defaults.OUTLIERS
     """Share of the tokens with the largest differences."""
     groups: bool = True
     """Whether it is asked which groups are enriched among them."""

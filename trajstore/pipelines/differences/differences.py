@@ -23,7 +23,7 @@ from trajstore.pipelines.slice_hashes import SLICES
 from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, Units
-from trajstore.store.matrix.matrix import Job, LossMatrix, Sites, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import LossMatrix, Sites, SliceRead, each_slice, take_with_facts
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -201,7 +201,7 @@ def read(
     """
     losses = np.full(len(sites.tokens), np.nan, dtype=np.float32)
 
-    def fill(job: Job) -> bool:
+    def fill(job: SliceRead) -> bool:
         facts = take_with_facts(job, losses)
         if hashes is not None:
             hashes[facts.model, facts.step, facts.dataset] = facts.loss_sha256

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import spelled
-from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, told
+from trajstore.errors import DeviceError, NotCausal, SlicesDiffer, StoreUnusable, UnfitContext, describe_error
 from trajstore.progress import SILENT
 from trajstore.scoring.job.job import ScoringJob
 from trajstore.scoring.settings import choose_settings
@@ -77,7 +77,7 @@ class Worker:
                     Store(self.path), self.plan, settings, self.tokenizers, self.options, self.progress
                 )
             except Exception as error:
-                return f"{told(error)} {self.without_store}".rstrip()
+                return f"{describe_error(error)} {self.without_store}".rstrip()
         return None
 
     def score(self, pending: Pending, following: Pending | None) -> Outcome:

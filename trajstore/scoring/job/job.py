@@ -26,7 +26,7 @@ from trajstore.errors import (
     SlicesDiffer,
     StoreUnusable,
     UnfitContext,
-    told,
+    describe_error,
 )
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.threads import Threads
@@ -248,7 +248,7 @@ class ScoringJob:
 
     def _fail(self, step: int, error: Exception) -> None:
         """Note a failure and say so at once, since the work may go on for hours."""
-        reason = told(error)
+        reason = describe_error(error)
         if isinstance(error, BadLosses) and self.settings.dtype != torch.float32:
             reason += f" Half precision can overflow: try {option('dtype', 'float32')}."
         self._note_failure(step, reason)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trajstore.errors import BadMeasures, StoreUnusable, told
+from trajstore.errors import BadMeasures, StoreUnusable, describe_error
 from trajstore.forward.losses import token_scores
+from trajstore.forward.workspace import Workspace
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.scoring.backfill import add_columns
@@ -37,6 +38,7 @@ class Publisher:
         """`tokenizer` is the name of the one beside the weights; None where there is none."""
         self._store, self._plan, self._tokenizer, self._progress = store, plan, tokenizer, progress
         self._has_facts = False
+        self._workspace = Workspace()
 
     def facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
         """Return the model's own facts; raises `ModelMismatch` where they do not agree with those in the store."""
@@ -145,6 +147,7 @@ class Publisher:
             columns=settings.pass_columns,
             batch_tokens=settings.batch_tokens,
             vocabulary=settings.vocabulary(dataset.tokenizer.size),
+            workspace=self._workspace,
             progress=self._progress,
         )
 
@@ -165,14 +168,16 @@ def _measures(
         vocabulary = settings.vocabulary(dataset.tokenizer.size)
         measures[NOISE] = measure_noise(model, ids, scores, settings.repeat_noise, vocabulary)
     except Exception as error:
-        unmeasured.append(f"the noise of the losses on {dataset.name} could not be measured: {told(error)}")
+        unmeasured.append(
+            f"the noise of the losses on {dataset.name} could not be measured: {describe_error(error)}"
+        )
     inputs = MeasureInputs(model, ids, scores.loss, scores.rank, scores.entropy)
     for definition in settings.measures:
         try:
             measures[definition.name] = definition.values(inputs)
         except Exception as error:  # whatever the package raises
             unmeasured.append(
-                f"the measure {definition.name} on {dataset.name} could not be computed: {told(error)}"
+                f"the measure {definition.name} on {dataset.name} could not be computed: {describe_error(error)}"
             )
     return {name: values for name, values in measures.items() if values}, unmeasured
 

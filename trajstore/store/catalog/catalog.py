@@ -207,15 +207,14 @@ def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """The catalog's tables in the schema main, each with DuckDB's text of it."""
     # No function but by its full name, since a catalog can hold a macro of the short one.
     ask = "SELECT database_name, schema_name, table_name, sql FROM system.main.duckdb_tables()"
-    found = connection.execute(ask).fetchall()
-    return {name: sql for database, schema, name, sql in found if schema == "main" and database != "system"}
+    rows = connection.execute(ask).fetchall()
+    return {name: sql for database, schema, name, sql in rows if schema == "main" and database != "system"}
 
 
 _BUSY = ("Could not set lock on file", "Unique file handle conflict")
 
 
 def _unattached(path: Path, mode: str, error: duckdb.Error) -> StoreUnusable | DamagedFile:
-    """Return the error of a catalog that cannot be attached."""
     reason = str(error).splitlines()[0]
     if not os.access(path, os.R_OK):
         return StoreUnusable(f"{path} cannot be read here. DuckDB says: {reason}")

@@ -75,8 +75,8 @@ class Foundations:
     def direct(self, name: str) -> list[str]:
         """Return the keys that a group's query names: groups.NAME, views and MACRO(), sorted."""
         named = parse_trees.names(self.definitions[name].sql)
-        macros = {f"{each}()" for each in named.functions if each in _macros()}
-        known = {each for each in named.relations if each in _views() or self._group(each)}
+        macros = {f"{function}()" for function in named.functions if function in _macros()}
+        known = {relation for relation in named.relations if relation in _views() or self._group(relation)}
         return sorted(known | macros)
 
     def all_under(self, name: str, *, through_groups: bool = True) -> set[str]:
@@ -85,24 +85,24 @@ class Foundations:
         Without `through_groups`, what it stands on only by way of another group is left out.
         """
         first = f"groups.{name}"
-        found: set[str] = set()
+        keys: set[str] = set()
         waiting = [first]
         while waiting:
             key = waiting.pop()
-            if key not in found:
-                found.add(key)
+            if key not in keys:
+                keys.add(key)
                 if through_groups or key == first or not self._group(key):
                     waiting += self._next(key)
-        return found
+        return keys
 
     def tables_under(self, name: str) -> list[str]:
         """Groups kept as a table on which a group stands, itself included if it is one; sorted."""
-        return [each.name for each in self.groups_under(name) if each.is_table]
+        return [group.name for group in self.groups_under(name) if group.is_table]
 
     def groups_under(self, name: str) -> list[Definition]:
         """The definitions of a group and of the groups that it stands on at any remove, by name."""
         under = {self._group(key) for key in self.all_under(name)}
-        return [self.definitions[each] for each in sorted(under) if each]
+        return [self.definitions[group] for group in sorted(under) if group]
 
     def sha256(self, name: str) -> str:
         """`sha256:…` of a group's query with all that it stands on; its description is left out.
@@ -125,8 +125,8 @@ class Foundations:
             if query is None or _UNSTEADY_WORDS.search(query):
                 return False
             named = parse_trees.names(query)
-            called = named.functions - {each.removesuffix("()") for each in self._next(key)}
-            if not named.readable or any(_UNSTEADY.fullmatch(each) for each in called):
+            called = named.functions - {callee.removesuffix("()") for callee in self._next(key)}
+            if not named.readable or any(_UNSTEADY.fullmatch(function) for function in called):
                 return False
         return True
 
@@ -136,7 +136,6 @@ class Foundations:
         return name if schema == "groups" and name in self.definitions else ""
 
     def _next(self, key: str) -> Iterator[str]:
-        """The keys of what a definition names."""
         query = self._query(key)
         if (
             query is None
@@ -146,9 +145,9 @@ class Foundations:
             return
         named = parse_trees.names(query)
         yield from named.relations
-        yield from (f"{each}()" for each in named.functions if each in _macros())
+        yield from (f"{function}()" for function in named.functions if function in _macros())
         # A macro may make a group's name of what it is given.
-        yield from (f"groups.{each}" for each in _LITERAL.findall(query) if each in self.definitions)
+        yield from (f"groups.{group}" for group in _LITERAL.findall(query) if group in self.definitions)
 
     def _query(self, key: str) -> str | None:
         """A definition's query, or None for what no file defines."""
@@ -161,7 +160,7 @@ class Foundations:
         group = self._group(key)
         if group and self.definitions[group].is_table:
             made = group_tables.read_table(self.root, group)
-            return made.sites_sha256 + "".join(each.tokens_sha256 for each in made.parts.values())
+            return made.sites_sha256 + "".join(part.tokens_sha256 for part in made.parts.values())
         return self._query(key) or ""
 
 
@@ -188,13 +187,11 @@ def ordered(groups: Iterable[Definition]) -> list[Definition]:
 
 
 def _named_groups(group: Definition, names: Set[str]) -> set[str]:
-    """Return the names that a definition names as groups.NAME."""
-    named = (each.partition(".") for each in parse_trees.names(group.sql).relations)
+    named = (relation.partition(".") for relation in parse_trees.names(group.sql).relations)
     return {name for schema, _, name in named if schema == "groups"} & names
 
 
 def _circle(names: Sequence[str], needed: Mapping[str, set[str]]) -> GroupError:
-    """The error of groups among which none can be made first."""
     name, way = names[0], [""]
     while name not in way:
         way.append(name)
@@ -209,20 +206,18 @@ def _circle(names: Sequence[str], needed: Mapping[str, set[str]]) -> GroupError:
 
 @cache
 def _macros() -> dict[str, str]:
-    """The query of each macro that comes with trajstore."""
-    found = {}
+    queries = {}
     for file in sqlfiles.load("macros"):
         match = _MACRO.search(file.body)
         assert match is not None, file.name
-        found[file.name] = match["query"] if match["table"] else f"SELECT {match['query']}"
-    return found
+        queries[file.name] = match["query"] if match["table"] else f"SELECT {match['query']}"
+    return queries
 
 
 @cache
 def _views() -> dict[str, str]:
-    """The query of each view that comes with trajstore."""
-    found = {}
+    queries = {}
     for file in sqlfiles.load("views"):
         for match in _VIEW.finditer(file.body):
-            found[match["name"]] = match["query"]
-    return found
+            queries[match["name"]] = match["query"]
+    return queries

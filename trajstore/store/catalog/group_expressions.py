@@ -23,7 +23,7 @@ _SET_OPERATIONS = {"&": "INTERSECT", "|": "UNION", "-": "EXCEPT"}
 
 
 @dataclass(frozen=True)
-class Expression:
+class GroupExpression:
     """A set of tokens, as an expression of groups."""
 
     text: str
@@ -42,13 +42,13 @@ class Expression:
         return Definition(f"_{digits}", self.sql, f"Tokens of {self.text.strip()}.")
 
 
-def parse(text: str) -> Expression:
+def parse(text: str) -> GroupExpression:
     """Read an expression; raises `GroupError` for a text that is none."""
     if not _SIGNS.search(text):
-        return Expression(text, _of_group(text), (text,), ())
+        return GroupExpression(text, _of_group(text), (text,), ())
     reader = _Reader(text)
     sql = reader.whole()
-    return Expression(text, sql, tuple(dict.fromkeys(reader.names)), tuple(dict.fromkeys(reader.calls)))
+    return GroupExpression(text, sql, tuple(dict.fromkeys(reader.names)), tuple(dict.fromkeys(reader.calls)))
 
 
 def is_name(text: str) -> bool:
@@ -80,7 +80,6 @@ class _Reader:
     calls: list[str] = field(default_factory=list)
 
     def whole(self) -> str:
-        """The query of the whole text."""
         sql = self._operation()
         if self._sign():
             raise self._unreadable()

@@ -100,7 +100,6 @@ def _check_not_newer(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    """A version as numbers that compare."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
@@ -128,7 +127,6 @@ def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, 
 
 
 def _time(when: object) -> str:
-    """A time to the second."""
     return str(when)[:19]
 
 

@@ -23,7 +23,7 @@ _CALL = re.compile(r'"function_name":"(\w+)"')
 
 
 @dataclass(frozen=True)
-class Names:
+class QueryNames:
     """The tables, views and functions that a query names."""
 
     relations: frozenset[str]
@@ -84,7 +84,7 @@ def objects(part: object) -> Iterator[Node]:
 
 
 @cache
-def names(query: str) -> Names:
+def names(query: str) -> QueryNames:
     """The tables, views, functions and macros that a query names."""
     tree = tree_of(query)
     relations: set[str] = set()
@@ -96,8 +96,8 @@ def names(query: str) -> Names:
             relations.add(f"{schema}.{table}".lower() if schema and schema != "main" else table.lower())
         if "function_name" in node:
             functions.add(str(node["function_name"]).lower())
-        ctes |= {str(each["key"]).lower() for each in (node.get("cte_map") or {}).get("map", [])}
-    return Names(frozenset(relations - ctes), frozenset(functions), not tree["error"])
+        ctes |= {str(entry["key"]).lower() for entry in (node.get("cte_map") or {}).get("map", [])}
+    return QueryNames(frozenset(relations - ctes), frozenset(functions), not tree["error"])
 
 
 def names_column(part: object, name: str) -> bool:

@@ -81,9 +81,9 @@ def extracted(connection: duckdb.DuckDBPyConnection, text: str) -> list[duckdb.S
     except UnicodeEncodeError as error:
         raise QueryError(f"The query is not UTF-8 text (character {error.start + 1}).") from error
     try:
-        found = connection.extract_statements(text)
-        _ = [statement.type for statement in found]
-        return found
+        statements = connection.extract_statements(text)
+        _ = [statement.type for statement in statements]
+        return statements
     except (
         ValueError
     ) as error:  # of a kind that DuckDB's own Python package does not know, such as UPDATE EXTENSIONS
@@ -100,10 +100,10 @@ def _check_explained(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     parsed = False
     for reading in readings:
         try:
-            there = bool(extracted(connection, reading))
+            has_statement = bool(extracted(connection, reading))
         except duckdb.Error:
             continue
-        if there:
+        if has_statement:
             check_reading(connection, reading)
             parsed = True
     if not parsed:
@@ -194,8 +194,8 @@ def _views(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, st
     ask = "SELECT database_name, schema_name, view_name, sql FROM system.main.duckdb_views()"
     for database, schema, name, sql in connection.execute(ask).fetchall():
         if database not in _DUCKDBS:
-            found = _VIEW.fullmatch(sql or "")
-            yield "view", f"{schema}.{name}", found["query"] if found else sql or ""
+            match = _VIEW.fullmatch(sql or "")
+            yield "view", f"{schema}.{name}", match["query"] if match else sql or ""
 
 
 _Function = tuple[str, str, str, str, str | None]
@@ -203,21 +203,19 @@ _Function = tuple[str, str, str, str, str | None]
 
 
 def _macros(functions: list[_Function]) -> Iterator[tuple[str, str, str]]:
-    """("macro", name, query) of each."""
     for database, schema, name, kind, text in functions:
         if database not in _DUCKDBS:
             yield "macro", f"{schema}.{name}", f"SELECT {text}" if kind == "macro" else text or ""
 
 
 def _triggers(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
-    """("trigger", name, statement) of each."""
     try:
-        found = connection.execute(
+        triggers = connection.execute(
             "SELECT schema_name, trigger_name, sql FROM system.main.duckdb_triggers()"
         ).fetchall()
     except duckdb.CatalogException:  # before DuckDB 2.0
         return
-    for schema, name, sql in found:
+    for schema, name, sql in triggers:
         yield "trigger", f"{schema}.{name}", sql or ""
 
 
@@ -239,13 +237,13 @@ def _functions(connection: duckdb.DuckDBPyConnection) -> list[_Function]:
         "SELECT database_name, schema_name, function_name, function_type, macro_definition "
         "FROM system.main.duckdb_functions()"
     )
-    found = connection.execute(ask).fetchall()
+    functions = connection.execute(ask).fetchall()
     _refused.update(
         name
-        for database, _, name, kind, _ in found
+        for database, _, name, kind, _ in functions
         if database == "system" and kind == "table" and not _READING_FUNCTIONS.fullmatch(name)
     )
-    return found
+    return functions
 
 
 def _refusal(kind: str) -> QueryError:

@@ -42,7 +42,9 @@ def select(
 
 def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> None:
     """Raise `UnknownName`, `MissingParameter` or `QueryError` unless each parameter has a value, and no other."""
-    wanted = {name for each in read_only.extracted(connection, query) for name in each.named_parameters}
+    wanted = {
+        name for statement in read_only.extracted(connection, query) for name in statement.named_parameters
+    }
     if not isinstance(parameters, Mapping):
         if isinstance(parameters, str) or len(parameters) != len(wanted):
             named = f" ({', '.join(f'${name}' for name in sorted(wanted))})" if wanted else ""
@@ -78,8 +80,8 @@ _NO_COLUMN = re.compile(r'does not have a column named "([^"]+)"|Column "([^"]+)
 
 def _near_column(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     """Names like that of a column which is not there, where DuckDB gives none."""
-    found = _NO_COLUMN.search(message)
-    if not found:
+    match = _NO_COLUMN.search(message)
+    if not match:
         return ""
     names = connection.execute("SELECT DISTINCT column_name FROM system.main.duckdb_columns()").fetchall()
-    return "\n" + nearest(found[1] or found[2], [str(name) for (name,) in names]).strip()
+    return "\n" + nearest(match[1] or match[2], [str(name) for (name,) in names]).strip()

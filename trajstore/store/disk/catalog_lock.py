@@ -78,7 +78,6 @@ def put_aside(root: Path) -> Iterator[None]:
 
 
 def _locked(root: Path) -> int:
-    """The lock's file, open and locked."""
     path = layout.unlinked(root / FILE)
     while True:
         try:

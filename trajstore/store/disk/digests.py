@@ -49,8 +49,8 @@ def _in_parquet(data: bytes) -> int | None:
 
 def _in_text(pattern: re.Pattern[bytes]) -> Callable[[bytes], int | None]:
     def place(data: bytes) -> int | None:
-        found = pattern.search(data)
-        return found.start(1) if found else None
+        match = pattern.search(data)
+        return match.start(1) if match else None
 
     return place
 
@@ -63,7 +63,6 @@ _PLACES: Mapping[str, Callable[[bytes], int | None]] = {
 
 
 def _place(data: bytes | memoryview, suffix: str) -> int | None:
-    """Return the place of a file's digest in it, or None."""
     skipped = max(0, len(data) - _WITHIN)
     at = _PLACES[suffix](bytes(data[skipped:]))
     return None if at is None else skipped + at
@@ -145,13 +144,11 @@ def problem(path: Path) -> str | None:
 
 
 def _has_end(file: BinaryIO) -> bool:
-    """Return whether an open Parquet file ends as one."""
     file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
     return file.read() == _MAGIC
 
 
 def _find(file: BinaryIO, suffix: str) -> int | None:
-    """Return the place of an open file's digest, or None."""
     skipped = max(0, file.seek(0, 2) - _WITHIN)
     file.seek(skipped)
     at = _PLACES[suffix](file.read())

@@ -83,8 +83,8 @@ def plain(path: Path) -> Path:
 
 def strange(mode: int) -> str:
     """Return a noun for something of this mode, "" for a file."""
-    found = [name for is_kind, name in _KINDS if is_kind(mode)]
-    return found[0] if found else "a device"
+    nouns = [name for is_kind, name in _KINDS if is_kind(mode)]
+    return nouns[0] if nouns else "a device"
 
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (

@@ -64,7 +64,6 @@ class Spill:
             self._file.close()
 
     def _write(self) -> None:
-        """Move everything held to the end of the file."""
         if self._file is None:
             self._file = nameless_file(self._root)
         offset = self._file.seek(0, 2)

@@ -181,14 +181,16 @@ def _checked_columns(
     if columns and partial:
         raise BadLosses(f"{what}: {', '.join(columns)} can only be kept beside the losses of all contexts.")
     kept = {}
-    for name, given in columns.items():
+    for name, column in columns.items():
         if name not in PASS_COLUMNS:
             raise BadLosses(
                 f"{what}: {name!r} is not kept beside the loss; there are {', '.join(PASS_COLUMNS)}."
             )
-        given = _detached(given)
-        nested = len(given) and np.ndim(given[0]) == 1
-        values = np.concatenate([_numbers(part, what) for part in given]) if nested else _numbers(given, what)
+        column = _detached(column)
+        nested = len(column) and np.ndim(column[0]) == 1
+        values = (
+            np.concatenate([_numbers(part, what) for part in column]) if nested else _numbers(column, what)
+        )
         if values.shape != (dataset.n_losses,):
             raise BadLosses(
                 f"{what}: {name} has the shape {values.shape}; it takes one number for each of the "
@@ -219,9 +221,9 @@ class _New:
 
     def encode(self, values: np.ndarray) -> memoryview:
         """The file of a slice with these losses, float32 (n_losses,); NaN in the contexts that it lacks."""
-        there = ~np.isnan(values)
-        partial = not there.all()
-        flat = values[there] if partial else values
+        present = ~np.isnan(values)
+        partial = not present.all()
+        flat = values[present] if partial else values
         facts = SliceFacts(
             *self.key,
             rows=len(flat),
@@ -231,7 +233,7 @@ class _New:
             partial=partial,
         )
         context, position = self.dataset.loss_keys
-        keys = (context[there], position[there]) if partial else (context, position)
+        keys = (context[present], position[present]) if partial else (context, position)
         return slices.encode_slice(flat, keys, facts, self.columns)
 
     def merged(self, values: np.ndarray, replace_existing: bool) -> np.ndarray:

@@ -56,22 +56,22 @@ def slices_on(root: Path, dataset: str) -> list[tuple[str, str, int]]:
 
 def overview(root: Path) -> list[Coverage]:
     """Coverage of every model on every dataset of the store."""
-    return [each for model in model_names(root) for each in of_model(root, model)]
+    return [entry for model in model_names(root) for entry in of_model(root, model)]
 
 
 def of_model(root: Path, model: str) -> list[Coverage]:
     """Coverage of one model on every dataset of the store."""
-    found = []
+    rows = []
     names = sorted({*datasets.names(root), *dataset_names(root, model)})
     per_dataset = {dataset: sizes_of(root, model, dataset) for dataset in names}
-    every = {step for there in per_dataset.values() for step in there}
+    every = {step for sizes in per_dataset.values() for step in sizes}
     for dataset, sizes in per_dataset.items():
         partial = [
             step for step in sizes if not slices.is_complete(layout.slice_path(root, model, dataset, step))
         ]
         missing = sorted(every.difference(sizes))
-        found.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
-    return found
+        rows.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
+    return rows
 
 
 def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str, hint: str = "") -> list[str]:
@@ -79,9 +79,9 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
     known = list(names)
     if patterns is None:
         return known
-    asked = [patterns] if isinstance(patterns, str) else list(patterns)
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     chosen: set[str] = set()
-    for pattern in asked:
+    for pattern in wanted:
         hits = fnmatch.filter(known, pattern)
         if not hits:
             raise UnknownName(kind, pattern, known, hint)
@@ -92,20 +92,20 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
 def sizes_of(root: Path, model: str, dataset: str) -> dict[int, int]:
     """Bytes of the slices of a model on a dataset by step, in order."""
     folder = layout.slice_path(root, model, dataset, 0).parent.parent
-    found = {}
+    sizes = {}
     for label in _values(folder, "step"):
         path = Path(f"{folder}/step={label}/slice.parquet")
         if (step := step_of(label)) is not None and path.exists():
             with contextlib.suppress(FileNotFoundError):  # it may have been dropped meanwhile
-                found[step] = path.stat().st_size
-    return dict(sorted(found.items()))
+                sizes[step] = path.stat().st_size
+    return dict(sorted(sizes.items()))
 
 
 def _values(folder: Path, key: str) -> list[str]:
     """The values of the hive folders `key=value` in a folder that may not exist; others than names are passed over."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
+            values = [entry.name[len(key) + 1 :] for entry in entries if entry.name.startswith(f"{key}=")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [value for value in found if is_name(value)]
+    return [value for value in values if is_name(value)]

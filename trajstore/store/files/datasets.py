@@ -100,7 +100,6 @@ class NewDataset:
     for the context, the position and no role."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a dataset."""
         if not self.ids:
             raise BadDataset("A dataset needs one context at least.")
         for number, (ids, texts) in enumerate(zip(self.ids, self.texts, strict=True)):
@@ -388,24 +387,23 @@ def add_digests(root: Path, name: str) -> None:
 
 def _files(folder: Path) -> tuple[tuple[int, int, int], ...]:
     """Inode, size and time of change (ns) of a dataset's files that are there."""
-    found = []
+    states = []
     for name in ("tokens.parquet", "contexts.parquet"):
         with contextlib.suppress(FileNotFoundError):
             facts = (folder / name).stat(follow_symlinks=False)
-            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
-    return tuple(found)
+            states.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(states)
 
 
 def names(root: Path) -> list[str]:
     """Datasets of the store, sorted."""
-    found = (
+    folders = (
         path.parent.name.removeprefix("dataset=") for path in root.glob("tokens/dataset=*/tokens.parquet")
     )
-    return sorted(filter(is_name, found))
+    return sorted(filter(is_name, folders))
 
 
 def _tokens_file(new: NewDataset) -> bytes:
-    """The bytes of tokens.parquet."""
     lengths = np.array([len(ids) for ids in new.ids])
     context = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     position = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
@@ -435,7 +433,6 @@ def _tokens_file(new: NewDataset) -> bytes:
 
 
 def _contexts_file(new: NewDataset) -> bytes:
-    """The bytes of contexts.parquet."""
     frame = new.contexts.select(
         pl.Series("context", range(len(new.ids)), dtype=pl.Int32),
         pl.Series("n_tokens", [len(ids) for ids in new.ids], dtype=pl.Int32),

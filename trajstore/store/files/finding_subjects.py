@@ -13,7 +13,7 @@ _NAMES = 3
 
 
 @dataclass(frozen=True)
-class Subject:
+class FindingSubject:
     """The losses that a finding is of."""
 
     models: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Subject:
     """As they were asked for."""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Subject:
+    def of(cls, facts: Mapping[str, Any]) -> FindingSubject:
         """The subject of a finding with these facts, also of facts that another version wrote."""
         return cls(
             _names(facts, "models", "model"),

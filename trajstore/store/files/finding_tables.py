@@ -22,8 +22,8 @@ _TYPES: Mapping[str, pa.DataType] = {
 def _columns(*lists: str) -> pa.Schema:
     """A schema of columns such as `step long, low double?`."""
     fields = []
-    for each in ", ".join(lists).split(", "):
-        name, kind = each.split()
+    for column in ", ".join(lists).split(", "):
+        name, kind = column.split()
         fields.append(pa.field(name, _TYPES[kind.removesuffix("?")], nullable=kind.endswith("?")))
     return pa.schema(fields)
 

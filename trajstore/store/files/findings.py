@@ -30,7 +30,7 @@ from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
 from trajstore.store.disk import digests, layout
-from trajstore.store.files.finding_subjects import Subject
+from trajstore.store.files.finding_subjects import FindingSubject
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__
 
@@ -56,9 +56,9 @@ class Finding(Brief):
         return ", ".join([f"{self.kind} {self.name!r}", *named, f"made {self.made}"])
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> FindingSubject:
         """The losses that it is of."""
-        return Subject.of(self.facts)
+        return FindingSubject.of(self.facts)
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Its tables; raises `DamagedFile`."""
@@ -82,11 +82,11 @@ def table_named(kind: str, name: str) -> str:
 @cache
 def _by_view(kind: str) -> dict[str, str]:
     """The table of a kind of finding by the name of the view that reads it: `pca_loadings` is `loadings`."""
-    found = {}
+    tables = {}
     for view in sqlfiles.load("views"):
         if read := re.search(rf"kind={kind}/[^']*/(\w+)\.parquet", view.body):
-            found[re.sub(r"^\d+_", "", view.name)] = read[1]
-    return found
+            tables[re.sub(r"^\d+_", "", view.name)] = read[1]
+    return tables
 
 
 class Writer:
@@ -149,7 +149,7 @@ Replace = bool | Literal["same"]
 """What a new finding does with one of its name: take its place, or not; "same" leaves it if it holds the same."""
 
 
-def is_there(root: Path, kind: str, name: str, asked: Mapping[str, object]) -> bool:
+def is_there(root: Path, kind: str, name: str, question: Mapping[str, object]) -> bool:
     """Return whether there is one by this name that was made of the same question; `asked` are the facts that say so.
 
     Raises `FindingExists` for one of another question: to be asked before long work, not after it.
@@ -158,7 +158,7 @@ def is_there(root: Path, kind: str, name: str, asked: Mapping[str, object]) -> b
     if not path_of(root, kind, name).exists():
         return False
     facts = read_finding(root, kind, name).facts
-    if any(facts.get(key) != value for key, value in json.loads(json.dumps(asked)).items()):
+    if any(facts.get(key) != value for key, value in json.loads(json.dumps(question)).items()):
         raise FindingExists(kind, name)
     return True
 
@@ -202,7 +202,7 @@ def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
     """
     first = next(iter(TABLES[kind]))
     made_facts = json.loads(pq.read_metadata(new / f"{first}.parquet").metadata[META_KEY.encode()])["facts"]
-    facts = [{**each, "versions": None} for each in (made_facts, _open(old).facts)]
+    facts = [{**side, "versions": None} for side in (made_facts, _open(old).facts)]
     if facts[0] != facts[1]:
         return False
     for table, schema in TABLES[kind].items():
@@ -216,22 +216,22 @@ def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
 
 def all_of(root: Path, kind: str | None = None) -> list[Finding]:
     """All findings, or those of one kind, by kind and name; those that are damaged are left out, with a warning."""
-    found = []
+    readable = []
     for folder in folders(root, kind):
         try:
-            found.append(_open(folder))
+            readable.append(_open(folder))
         except DamagedFile as error:
             warnings.warn(PassedOver(str(error)), stacklevel=3)
-    return found
+    return readable
 
 
 def folders(root: Path, kind: str | None = None) -> list[Path]:
     """The folders of all findings, or those of one kind, by kind and name."""
     layout.put_back(root)
-    found = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
+    paths = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
     return [
         folder
-        for folder in found
+        for folder in paths
         if folder.parent.name.removeprefix("kind=") in TABLES
         and is_name(folder.name.removeprefix("finding="))
         and folder.is_dir()
@@ -256,8 +256,8 @@ def read_finding(root: Path, kind: str, name: str) -> Finding:
     folder = path_of(root, kind, name)
     layout.put_back(root)
     if not folder.is_dir():
-        there = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]
-        raise UnknownName(f"{kind} finding", name, there, "See them all: trajstore finding list")
+        existing = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]
+        raise UnknownName(f"{kind} finding", name, existing, "See them all: trajstore finding list")
     return _open(folder)
 
 
@@ -288,20 +288,19 @@ def _footer(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
         metadata = parquet.metadata or {}
         if schema is not None and not parquet.schema.to_arrow_schema().equals(schema):
             raise DamagedFile(path, "its columns are not those of such a table", _AGAIN)
-        found: dict[str, Any] = json.loads(metadata[META_KEY.encode()])
-        place = (f"kind={found['kind']}", f"finding={found['finding']}")
-        known = isinstance(found["facts"], dict) and isinstance(found["made"], str)
+        facts: dict[str, Any] = json.loads(metadata[META_KEY.encode()])
+        place = (f"kind={facts['kind']}", f"finding={facts['finding']}")
+        known = isinstance(facts["facts"], dict) and isinstance(facts["made"], str)
     except FileNotFoundError as error:
         raise DamagedFile(path, "it is not there", _AGAIN) from error
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"its footer lacks the facts of a finding ({error})", _AGAIN) from error
     if not known or place != path.parts[-3:-1]:
         raise DamagedFile(path, f"it belongs to {'/'.join(place)}, so it is under another's name", _AGAIN)
-    return found
+    return facts
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """A table's rows; raises `DamagedFile`."""
     _footer(path, schema)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -124,8 +124,8 @@ def _header(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[list[str
     DuckDB's own guess would pass over a first line that does not fit the others.
     """
     line = "columns = {'line': 'VARCHAR'}, delim = '\x01', quote = '', escape = '', header = false"
-    found = connection.sql(f"FROM read_csv({_literal(path)}, auto_detect = false, {line}) LIMIT 1").fetchall()
-    text = str(found[0][0]) if found else ""
+    rows = connection.sql(f"FROM read_csv({_literal(path)}, auto_detect = false, {line}) LIMIT 1").fetchall()
+    text = str(rows[0][0]) if rows else ""
     delimiter = max(",\t;|", key=text.count)
     names = next(csv.reader([text], delimiter=delimiter), [])
     if len(set(names)) < len(names):
@@ -176,5 +176,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        told = itertools.takewhile(lambda line: not line.startswith(("Possible", "* ", "file =")), lines)
-        raise BadSource(f"{path} cannot be read as {kind}: {shortened('; '.join(told))}") from error
+        first_lines = itertools.takewhile(
+            lambda line: not line.startswith(("Possible", "* ", "file =")), lines
+        )
+        raise BadSource(f"{path} cannot be read as {kind}: {shortened('; '.join(first_lines))}") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore import sqlfiles
-from trajstore.errors import DamagedFile, reason
+from trajstore.errors import DamagedFile, describe_file_error
 from trajstore.schema import GROUP_NAME
 from trajstore.store.disk import digests, layout
 from trajstore.store.quoting import quoted
@@ -72,18 +72,18 @@ def announced(root: Path) -> list[str]:
 
 def signature(root: Path) -> frozenset[tuple[str, int, int]]:
     """Return (name, inode, time of change) of each group file, which tell one state of them from another."""
-    found = set()
+    states = set()
     with contextlib.suppress(FileNotFoundError), os.scandir(root / "groups") as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # another job has dropped it
                 time = entry.stat(follow_symlinks=False).st_mtime_ns
-                found.add((entry.name, entry.inode(), time))
-    return frozenset(found)
+                states.add((entry.name, entry.inode(), time))
+    return frozenset(states)
 
 
 def own(root: Path) -> dict[str, Definition]:
     """The store's own groups, by name, read from their files; raises `DamagedFile`."""
-    found = {}
+    definitions = {}
     for path in sorted((root / "groups").glob("*.sql")):
         if not GROUP_NAME.fullmatch(path.stem):
             continue  # check names it
@@ -93,8 +93,8 @@ def own(root: Path) -> dict[str, Definition]:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(
-                path, f"it cannot be read as text ({reason(error)})", "Mend or remove it"
+                path, f"it cannot be read as text ({describe_file_error(error)})", "Mend or remove it"
             ) from error
         description, sql = parse(text)
-        found[path.stem] = Definition(path.stem, sql, description)
-    return found
+        definitions[path.stem] = Definition(path.stem, sql, description)
+    return definitions

@@ -49,7 +49,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Part:
+class SitesFacts:
     """A table's sites in one dataset."""
 
     tokens_sha256: str
@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Made:
+class TableFacts:
     """The origin of a table."""
 
     description: str
@@ -72,14 +72,14 @@ class Made:
     """None where the sites were given."""
     every_dataset: bool
     """Whether the function is meant for all datasets of the store, later ones too."""
-    parts: Mapping[str, Part]
+    parts: Mapping[str, SitesFacts]
     """By dataset."""
     sites_sha256: str
     """Hash of all sites, as `sha256:…`."""
 
 
 @dataclass(frozen=True)
-class Sites:
+class GroupSites:
     """Sites in one dataset, before they are kept: each once, ascending."""
 
     dataset: Dataset
@@ -94,10 +94,10 @@ def path_of(root: Path, name: str) -> Path:
     return layout.group_path(root, name).with_suffix(".parquet")
 
 
-def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+def hash_sites(sites: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """`sha256:…` over each dataset's name, its number of sites, its contexts and its positions, by name."""
     digest = hashlib.sha256()
-    for name, (context, position) in sorted(found.items()):
+    for name, (context, position) in sorted(sites.items()):
         digest.update(f"{name}\0{len(context)}\0".encode())
         digest.update(context.astype("<i4").tobytes())
         digest.update(position.astype("<i4").tobytes())
@@ -105,33 +105,40 @@ def hash_sites(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def encode_table(
-    name: str, description: str, found: list[Sites], code: Code | None = None, *, every_dataset: bool = False
-) -> tuple[Made, memoryview]:
+    name: str,
+    description: str,
+    sites: list[GroupSites],
+    code: Code | None = None,
+    *,
+    every_dataset: bool = False,
+) -> tuple[TableFacts, memoryview]:
     """A group's table: what its footer says, and its bytes."""
-    ordered = sorted(found, key=lambda each: each.dataset.name)
+    ordered = sorted(sites, key=lambda part: part.dataset.name)
     parts = {
-        each.dataset.name: Part(each.dataset.tokens_sha256, each.dataset.files_sha256, len(each.context))
-        for each in ordered
+        part.dataset.name: SitesFacts(
+            part.dataset.tokens_sha256, part.dataset.files_sha256, len(part.context)
+        )
+        for part in ordered
     }
-    made = Made(
+    made = TableFacts(
         description,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         code,
         every_dataset,
         parts,
-        hash_sites({each.dataset.name: (each.context, each.position) for each in ordered}),
+        hash_sites({part.dataset.name: (part.context, part.position) for part in ordered}),
     )
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
     ) as writer:
-        for each in ordered:  # a row group a dataset, so that a reader of one skips the others
-            n = len(each.context)
+        for part in ordered:  # a row group a dataset, so that a reader of one skips the others
+            n = len(part.context)
             columns = [
-                pa.repeat(each.dataset.name, n),
-                pa.array(each.context, pa.int32()),
-                pa.array(each.position, pa.int32()),
-                pa.repeat(each.dataset.tokens_sha256, n),
+                pa.repeat(part.dataset.name, n),
+                pa.array(part.context, pa.int32()),
+                pa.array(part.position, pa.int32()),
+                pa.repeat(part.dataset.tokens_sha256, n),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
         facts = {"format": FORMAT, "group": name, **asdict(made)}
@@ -141,7 +148,7 @@ def encode_table(
     return made, data
 
 
-def read_table(root: Path, name: str) -> Made:
+def read_table(root: Path, name: str) -> TableFacts:
     """Return how a group's table was made, from its footer; raises `DamagedFile`."""
     path = path_of(root, name)
     try:
@@ -151,16 +158,18 @@ def read_table(root: Path, name: str) -> Made:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
 
-def _facts(path: Path, name: str, file: pq.ParquetFile) -> Made:
+def _facts(path: Path, name: str, file: pq.ParquetFile) -> TableFacts:
     """Return the facts in a footer; raises `DamagedFile` where that is not this group's, or does not fit its rows."""
     try:
         facts = json.loads(file.metadata.metadata[META_KEY.encode()])
         parts = {
-            str(dataset): Part(str(part["tokens_sha256"]), str(part["files_sha256"]), int(part["sites"]))
+            str(dataset): SitesFacts(
+                str(part["tokens_sha256"]), str(part["files_sha256"]), int(part["sites"])
+            )
             for dataset, part in facts["parts"].items()
         }
         code = None if facts["code"] is None else Code(**facts["code"])
-        made = Made(
+        made = TableFacts(
             str(facts["description"]),
             str(facts["time"]),
             code,
@@ -194,13 +203,13 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     context, position = numbers(table["context"]), numbers(table["position"])
     ends = np.cumsum([part.sites for part in made.parts.values()], dtype=np.int64)
     # The rows lie in the order of the parts, which are sorted by name.
-    found = {
+    by_dataset = {
         dataset: (context[end - part.sites : end], position[end - part.sites : end])
         for (dataset, part), end in zip(made.parts.items(), ends, strict=True)
     }
-    if hash_sites(found) != made.sites_sha256:
+    if hash_sites(by_dataset) != made.sites_sha256:
         raise DamagedFile(path, "its sites are not those its footer speaks of", _AGAIN)
-    return found
+    return by_dataset
 
 
 def table_problem(root: Path, name: str, *, deep: bool) -> str | None:
@@ -224,7 +233,7 @@ def publish_empty_table(root: Path, name: str) -> None:
     layout.publish(root, path_of(root, name), data)
 
 
-def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+def changed(made: TableFacts, datasets: Mapping[str, Dataset]) -> list[str]:
     """Datasets that are not what they were when the table was made; one that is gone is left out."""
     return [
         name
@@ -234,6 +243,6 @@ def changed(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
     ]
 
 
-def added(made: Made, datasets: Mapping[str, Dataset]) -> list[str]:
+def added(made: TableFacts, datasets: Mapping[str, Dataset]) -> list[str]:
     """Datasets that the table should have and has not, since they came later."""
     return [name for name in datasets if made.every_dataset and name not in made.parts]

@@ -126,7 +126,6 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
 
 
 def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryview:
-    """The bytes of a file of measures."""
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
@@ -140,8 +139,8 @@ def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryvi
 
 def files(root: Path, model: str) -> list[Path]:
     """The files of a model's measures."""
-    found = sorted(folder_of(root, model).glob("step=*/*.parquet"))
-    return [path for path in found if strays.why(str(path.relative_to(root))) is None]
+    paths = sorted(folder_of(root, model).glob("step=*/*.parquet"))
+    return [path for path in paths if strays.why(str(path.relative_to(root))) is None]
 
 
 def _parts(path: Path) -> tuple[str, str | None, int]:
@@ -169,14 +168,13 @@ def frame(
                 labels += [(model, step)] * tables[-1].num_rows
     rows = pl.DataFrame(pa.concat_tables(tables))
     of = pl.DataFrame(labels, schema={key: COLUMNS[key] for key in ("model", "step")}, orient="row")
-    found = pl.concat([of, rows], how="horizontal")
+    measures = pl.concat([of, rows], how="horizontal")
     if name is not None:
-        found = found.filter(pl.col("name") == name)
-    return found.sort("model", "step", maintain_order=True)
+        measures = measures.filter(pl.col("name") == name)
+    return measures.sort("model", "step", maintain_order=True)
 
 
 def _read(path: Path) -> pa.Table:
-    """The rows of a file; raises `DamagedFile`."""
     try:
         with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
             _check_facts(path, file)

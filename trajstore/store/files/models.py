@@ -80,11 +80,11 @@ def _lacking(root: Path, facts: ModelFacts) -> dict[str, object]:
     """Return the facts that the store does not know; none where it has no such model, or knows another run."""
     if (known := read_model(root, facts.model)) is None:
         return {}
-    given = {name: value for name, value in asdict(facts).items() if value is not None}
+    new = {name: value for name, value in asdict(facts).items() if value is not None}
     own = asdict(known)
-    if any(own[name] not in (None, value) for name, value in given.items()):
+    if any(own[name] not in (None, value) for name, value in new.items()):
         return {}
-    return {name: value for name, value in given.items() if own[name] is None and name not in _WHICH_RUN}
+    return {name: value for name, value in new.items() if own[name] is None and name not in _WHICH_RUN}
 
 
 _WHICH_RUN = ("repo", "parent")
@@ -110,12 +110,12 @@ def read_model(root: Path, model: str) -> ModelFacts | None:
 
 def children(root: Path, parent: str) -> list[str]:
     """Models whose parent this one is, sorted; those whose facts are damaged are left out."""
-    found = []
+    names = []
     for name in sorted(path.stem for path in root.glob("models/*.json") if is_name(path.stem)):
         with contextlib.suppress(DamagedFile):
             if (facts := read_model(root, name)) is not None and facts.parent == parent:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def old_name(root: Path, model: str) -> str | None:

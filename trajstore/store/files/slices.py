@@ -173,19 +173,19 @@ def read_facts(path: Path, metadata: pq.FileMetaData) -> SliceFacts:
 
 def _of_type(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a class of facts that JSON has, each of its type; raises `ValueError`."""
-    found = {}
-    for each in fields(kind):
-        if each.name in raw and each.name != "provenance":
-            found[each.name] = value = raw[each.name]
-            wanted = str(each.type)
+    values = {}
+    for fact in fields(kind):
+        if fact.name in raw and fact.name != "provenance":
+            values[fact.name] = value = raw[fact.name]
+            wanted = str(fact.type)
             types = tuple(of for name, of in _TYPES.items() if wanted.startswith(name))
             if value is None and "None" in wanted:
                 continue
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                raise ValueError(f"its {each.name} is {value!r:.40}")
+                raise ValueError(f"its {fact.name} is {value!r:.40}")
             if isinstance(value, dict) and not all(isinstance(text, str) for text in value.values()):
-                raise ValueError(f"its {each.name} holds more than texts")
-    return found
+                raise ValueError(f"its {fact.name} holds more than texts")
+    return values
 
 
 _TYPES: Mapping[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
@@ -252,9 +252,9 @@ def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
         losses = _column(path, file, "loss")
         if not facts.partial:
             return facts, losses
-        there = _sites(path, file, dataset, partial=True)
+        present = _sites(path, file, dataset, partial=True)
     values = np.full(dataset.n_losses, np.nan, dtype=np.float32)
-    values[there] = losses
+    values[present] = losses
     return facts, values
 
 
@@ -271,7 +271,6 @@ def _sites(path: Path, file: pq.ParquetFile, dataset: Dataset, *, partial: bool)
 
 
 def _column(path: Path, file: pq.ParquetFile, name: str) -> np.ndarray:
-    """A column of a slice; raises `DamagedFile`."""
     try:
         return numbers(file.read(columns=[name], use_threads=False).column(0))
     except (OSError, pa.ArrowException) as error:

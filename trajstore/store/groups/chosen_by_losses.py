@@ -62,26 +62,26 @@ def selected_by(session: Session, group_name: str) -> frozenset[str]:
     else:
         foundations = foundations.with_expression(group_name)
     models = coverage.model_names(session.path)
-    found: set[str] = set()
+    chosen_by: set[str] = set()
     for key in foundations.all_under(group_name):
         name = key.removeprefix("groups.")
         if name == key or name not in foundations.definitions or foundations.definitions[name].is_table:
             continue
         if _LOSSES & foundations.all_under(name, through_groups=False):
-            found |= _named(foundations.definitions[name].sql, models)
-    return frozenset(found)
+            chosen_by |= _named(foundations.definitions[name].sql, models)
+    return frozenset(chosen_by)
 
 
 def _named(query: str, models: list[str]) -> set[str]:
     """The models that a query names, or all of them."""
-    found: set[str] = set()
+    named: set[str] = set()
     for node, text in parse_trees.walk(parse_trees.tree_of(query), _Text(), _inherit):
         if (value := parse_trees.text_of(node)) is not None:
             hits = text.matches(value, models)
             if hits and text.other_than:
                 return set(models)
-            found |= hits
-    return found or set(models)
+            named |= hits
+    return named or set(models)
 
 
 def _inherit(node: parse_trees.Node, above: _Text) -> _Text:
@@ -104,5 +104,5 @@ def _macros_of_several() -> frozenset[str]:
     return frozenset(
         file.name
         for file in sqlfiles.load("macros")
-        if any(each.kind == "models" for each in sql_headers.parse(file.description).parameters)
+        if any(parameter.kind == "models" for parameter in sql_headers.parse(file.description).parameters)
     )

@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.errors import BadSource, GroupError
 from trajstore.store.files import foreign_tables
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.files.group_tables import Sites
+from trajstore.store.files.group_tables import GroupSites
 
 COLUMNS = ("dataset", "context", "position")
 
@@ -42,19 +42,19 @@ def read_sites(path: Path) -> pl.DataFrame:
     )
 
 
-def frame_of(given: Any) -> pl.DataFrame:
+def frame_of(source: Any) -> pl.DataFrame:
     """A frame's sites as Polars: it may be Polars, pandas, Arrow, or offer `__arrow_c_stream__`.
 
     Raises `GroupError` where it is no frame, or its columns are not those of sites.
     """
-    if isinstance(given, pl.LazyFrame):
-        given = given.collect()
-    if not isinstance(given, pl.DataFrame) and not hasattr(given, "__arrow_c_stream__"):
+    if isinstance(source, pl.LazyFrame):
+        source = source.collect()
+    if not isinstance(source, pl.DataFrame) and not hasattr(source, "__arrow_c_stream__"):
         raise GroupError(
             f"A group is made of a query or of a frame of sites (Polars, pandas, Arrow); this is a "
-            f"{type(given).__name__}."
+            f"{type(source).__name__}."
         )
-    frame = pl.DataFrame(given)
+    frame = pl.DataFrame(source)
     _require_columns("The frame", frame.columns)
     for name in COLUMNS[1:]:
         if not frame[name].dtype.is_integer():
@@ -69,11 +69,11 @@ def lacking(columns: Sequence[str]) -> str:
 
 
 def _require_columns(what: str, columns: Sequence[str]) -> None:
-    if given := lacking(columns):
-        raise GroupError(f"{what} gives {given}; sites have the columns dataset, context, position.")
+    if problem := lacking(columns):
+        raise GroupError(f"{what} gives {problem}; sites have the columns dataset, context, position.")
 
 
-def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[Sites]:
+def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[GroupSites]:
     """The sites by dataset, each once and in canonical order; raises `GroupError` naming the first that does not exist.
 
     `dataset` gives a dataset by its name, or raises `UnknownName`.
@@ -88,7 +88,7 @@ def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[
     datasets = {name: dataset(name) for name in names}
     rows = frame.with_row_index("row")
     absent: list[tuple[int, str]] = []
-    found = []
+    sites = []
     for name, of in datasets.items():
         own = rows.filter(pl.col("dataset") == name)
         context, position = own["context"].to_numpy(), own["position"].to_numpy()
@@ -98,8 +98,8 @@ def check_sites(frame: pl.DataFrame, dataset: Callable[[str], Dataset]) -> list[
             absent.append((int(own["row"][at]), f"context {context[at]}, position {position[at]} of {name}"))
             continue
         unique = own.select("context", "position").unique().sort("context", "position").cast(pl.Int32)
-        found.append(Sites(of, unique["context"].to_numpy(), unique["position"].to_numpy()))
+        sites.append(GroupSites(of, unique["context"].to_numpy(), unique["position"].to_numpy()))
     if absent:
         row, place = min(absent)
         raise GroupError(f"Row {row + 1} of the sites names {place}, which does not exist.")
-    return found
+    return sites

@@ -36,12 +36,12 @@ from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.files.group_tables import Code, Made, Sites
+from trajstore.store.files.group_tables import Code, GroupSites, TableFacts
 from trajstore.store.groups import given_sites, named_functions, python_functions, trial, writes
 from trajstore.store.groups import refresh as grouprefresh
 from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups.sizes import Counted
-from trajstore.store.groups.writes import Table
+from trajstore.store.groups.writes import GroupTable
 from trajstore.store.quoting import identifier, quoted
 from trajstore.store.session import Session
 
@@ -131,8 +131,8 @@ class Groups:
         """
         self._check_free(name)
         if not isinstance(definition, str):
-            found = given_sites.check_sites(given_sites.frame_of(definition), self._session.dataset)
-            return self._add_table(name, description, found, None, every=False, replace=replace)
+            sites = given_sites.check_sites(given_sites.frame_of(definition), self._session.dataset)
+            return self._add_table(name, description, sites, None, every=False, replace=replace)
         header, body = group_files.parse(definition)
         new = Definition(name, body, (description or header).strip())
         if new.is_table:
@@ -160,8 +160,8 @@ class Groups:
 
         The call is its description where none is given.
         """
-        found = _CALL.fullmatch(call)
-        if not found:
+        match = _CALL.fullmatch(call)
+        if not match:
             raise GroupError(
                 f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with: "
                 "trajstore group add NAME --sql QUERY"
@@ -169,8 +169,8 @@ class Groups:
         macros = "FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
         rows = self._session.sql(f"SELECT DISTINCT function_name {macros}").fetchall()
         known = sorted(str(macro) for (macro,) in rows)
-        if found[1].lower() not in known:
-            raise UnknownName("macro", found[1], known, "See what they do: trajstore schema")
+        if match[1].lower() not in known:
+            raise UnknownName("macro", match[1], known, "See what they do: trajstore schema")
         return self.add(name, f"FROM {call.strip()}", description or call.strip(), replace=replace)
 
     def add_sites(
@@ -199,16 +199,16 @@ class Groups:
         """
         self._check_free(name)
         run, code = python_functions.load_function(named_functions.resolve(function))
-        asked = self._session.dataset_names() if datasets is None else dict.fromkeys(datasets)
-        chosen = [self._session.dataset(each) for each in asked]
+        names = self._session.dataset_names() if datasets is None else dict.fromkeys(datasets)
+        chosen = [self._session.dataset(dataset) for dataset in names]
         description = description.strip() or (inspect.getdoc(run) or "").partition("\n\n")[0]
         if not replace and (made := self._table(name)) is not None and made.code == code:
-            there = {each: part.files_sha256 for each, part in made.parts.items()}
-            same = {each.name: each.files_sha256 for each in chosen} == there
+            digests = {dataset: part.files_sha256 for dataset, part in made.parts.items()}
+            same = {dataset.name: dataset.files_sha256 for dataset in chosen} == digests
             if same and made.every_dataset == (datasets is None) and made.description == description:
                 return self._added(name)
-        found = python_functions.find_sites(run, name, chosen, progress)
-        return self._add_table(name, description, found, code, every=datasets is None, replace=replace)
+        sites = python_functions.find_sites(run, name, chosen, progress)
+        return self._add_table(name, description, sites, code, every=datasets is None, replace=replace)
 
     def refresh(
         self, names: Sequence[str] | None = None, *, progress: Progress = SILENT
@@ -220,7 +220,11 @@ class Groups:
         else only those that changed or came. Raises `GroupError` for a group of another kind, and as `add_python`.
         """
         own = group_files.own(self._session.path)
-        every = [name for name, each in own.items() if each.is_table and self._made(name).code is not None]
+        every = [
+            name
+            for name, definition in own.items()
+            if definition.is_table and self._made(name).code is not None
+        ]
         datasets = self._datasets()
         done = []
         for name in every if names is None else dict.fromkeys(names):
@@ -260,11 +264,11 @@ class Groups:
         here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
         rows = self._session.sql(f"SELECT context, position FROM {here}")
         try:
-            found = rows.fetchnumpy()
+            columns = rows.fetchnumpy()
         except duckdb.Error as error:
             raise _broken(group, error) from error
-        context = np.ma.filled(found["context"], -1).astype(np.int64)
-        position = np.ma.filled(found["position"], -1).astype(np.int64)
+        context = np.ma.filled(columns["context"], -1).astype(np.int64)
+        position = np.ma.filled(columns["position"], -1).astype(np.int64)
         known = dataset.has_sites(context, position)
         if not known.all():
             at = int(np.flatnonzero(~known)[0])
@@ -289,9 +293,9 @@ class Groups:
         for name in (name for expression in read for name in expression.names):
             self.definition(name)
         for call in (call for expression in read for call in expression.calls):
-            if given := given_sites.lacking(self._session.sql(f"FROM {call}").columns):
+            if problem := given_sites.lacking(self._session.sql(f"FROM {call}").columns):
                 raise GroupError(
-                    f"{call} is no group: one gives the columns dataset, context, position; this gives {given}."
+                    f"{call} is no group: one gives the columns dataset, context, position; this gives {problem}."
                 )
 
     def description(self, group: str) -> str:
@@ -324,13 +328,12 @@ class Groups:
         return expression.definition
 
     def _current(self, name: str) -> Definition:
-        """The same for a group by its name."""
         self._session.follow_groups()
         definition = self.definition(name)
         if not self._has_view(name):
             try:
                 under = self._foundations().groups_under(name)
-                self._session.define([each for each in under if not self._has_view(each.name)])
+                self._session.define([group for group in under if not self._has_view(group.name)])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
         for table in self._tables_under(name):
@@ -361,15 +364,16 @@ class Groups:
         self,
         name: str,
         description: str,
-        found: builtins.list[Sites],
+        sites: builtins.list[GroupSites],
         code: Code | None,
         *,
         every: bool,
         replace: bool,
     ) -> Group:
-        """Keep sites as a group's table."""
         new = Definition(name, group_files.table_query(name), description.strip())
-        table = Table(*group_tables.encode_table(name, new.description, found, code, every_dataset=every))
+        table = GroupTable(
+            *group_tables.encode_table(name, new.description, sites, code, every_dataset=every)
+        )
         other = group_files.own(self._session.path).get(name)
         if other is not None and not replace:
             writes.refuse_another(self._session.path, other, new, table)
@@ -400,12 +404,10 @@ class Groups:
         return self._has_view(name)
 
     def _has_view(self, name: str) -> bool:
-        """Return whether the session has a view for the group."""
-        there = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
-        return bool(self._session.sql(there).fetchall())
+        query = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
+        return bool(self._session.sql(query).fetchall())
 
     def _user_definitions(self, name: str) -> builtins.list[Definition]:
-        """The definitions of the groups that stand on one."""
         own = group_files.own(self._session.path)
         return [own[user] for user in trial.users(self._session.path, name)]
 
@@ -414,7 +416,6 @@ class Groups:
     def _describe(
         self, name: str, foundations: Foundations, counted: Counted, users: Sequence[str] = ()
     ) -> Group:
-        """One group, described."""
         definition, made = foundations.definitions[name], None
         problem = counted.problem
         try:
@@ -453,17 +454,15 @@ class Groups:
 
     # tables
 
-    def _made(self, name: str) -> Made:
-        """Return how a group's table was made; raises `DamagedFile`."""
+    def _made(self, name: str) -> TableFacts:
         return group_tables.read_table(self._session.path, name)
 
-    def _table(self, name: str) -> Made | None:
+    def _table(self, name: str) -> TableFacts | None:
         """Return how a group's table was made, or None for one that is not kept as a table, or is not there."""
         definition = group_files.own(self._session.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None
 
     def _tables_under(self, name: str) -> builtins.list[str]:
-        """The tables that a group stands on."""
         return self._foundations().tables_under(name)
 
     def _foundations(self) -> Foundations:

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trajstore.errors import GroupError, told
+from trajstore.errors import GroupError, describe_error
 from trajstore.progress import Progress
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.files.group_tables import Code, Sites
+from trajstore.store.files.group_tables import Code, GroupSites
 
 Function = Callable[[pl.DataFrame], Any]
 
@@ -59,9 +59,9 @@ def first_line(function: str) -> str:
     module, name = _split(function)
     with _working_folder():
         source = _find(module)
-    for each in _statements(source):
-        if isinstance(each, ast.FunctionDef) and each.name == name:
-            return (ast.get_docstring(each) or "").partition("\n")[0]
+    for statement in _statements(source):
+        if isinstance(statement, ast.FunctionDef) and statement.name == name:
+            return (ast.get_docstring(statement) or "").partition("\n")[0]
     return ""
 
 
@@ -72,55 +72,56 @@ def load_function(function: str) -> tuple[Function, Code]:
         source = _find(module)
         ran = _run(source)
     known = sorted(key for key, value in vars(ran).items() if callable(value) and not key.startswith("_"))
-    found = getattr(ran, name, None)
-    if found is None:
+    attribute = getattr(ran, name, None)
+    if attribute is None:
         raise GroupError(
             f"There is no {name} in {source.path}; there is: {', '.join(known) or 'no function'}."
         )
-    if not callable(found):
-        raise GroupError(f"{function} is {type(found).__name__}, and not a function.")
-    home = getattr(found, "__module__", module)
-    if isinstance(found, type(_split)) and home != module:
+    if not callable(attribute):
+        raise GroupError(f"{function} is {type(attribute).__name__}, and not a function.")
+    home = getattr(attribute, "__module__", module)
+    if isinstance(attribute, type(_split)) and home != module:
         raise GroupError(
-            f"{function} comes from {home}. Name it where it is defined: {home}:{found.__name__}"
+            f"{function} comes from {home}. Name it where it is defined: {home}:{attribute.__name__}"
         )
-    return found, _code(source, name)
+    return attribute, _code(source, name)
 
 
-def find_sites(function: Function, name: str, datasets: Sequence[Dataset], progress: Progress) -> list[Sites]:
+def find_sites(
+    function: Function, name: str, datasets: Sequence[Dataset], progress: Progress
+) -> list[GroupSites]:
     """The sites that a function called `name` finds in each context of these datasets.
 
     Raises `GroupError` naming dataset and context for a mask that is none, and for what the function raises.
     """
-    progress.start(name, sum(each.n_contexts for each in datasets), "contexts")
+    progress.start(name, sum(dataset.n_contexts for dataset in datasets), "contexts")
     try:
         with _working_folder():
-            return [_find_in(function, name, each, progress) for each in datasets]
+            return [_find_in(function, name, dataset, progress) for dataset in datasets]
     finally:
         progress.stop()
 
 
-def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> Sites:
-    """The sites in one dataset."""
+def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> GroupSites:
     contexts, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for context, frame in _frames(dataset):
         try:
             mask = function(frame)
         except (Exception, SystemExit) as error:
             raise GroupError(
-                f"{name} failed on context {context} of {dataset.name}: {told(error)}. Nothing was written."
+                f"{name} failed on context {context} of {dataset.name}: {describe_error(error)}. Nothing was written."
             ) from error
         try:
-            found = np.flatnonzero(_mask(mask, frame.height)).astype(np.int32)
+            inside = np.flatnonzero(_mask(mask, frame.height)).astype(np.int32)
         except ValueError as error:
             raise GroupError(
                 f"{name} gave {error} for context {context} of {dataset.name}, which has {frame.height} tokens; it "
                 "must give a list, a numpy array or a Polars series of as many bools. Nothing was written."
             ) from None
-        contexts.append(np.full(len(found), context, np.int32))
-        positions.append(found)
+        contexts.append(np.full(len(inside), context, np.int32))
+        positions.append(inside)
         progress.advance(1, dataset.name)
-    return Sites(dataset, np.concatenate(contexts), np.concatenate(positions))
+    return GroupSites(dataset, np.concatenate(contexts), np.concatenate(positions))
 
 
 def _mask(mask: Any, n: int) -> np.ndarray:
@@ -130,21 +131,21 @@ def _mask(mask: Any, n: int) -> np.ndarray:
             raise ValueError(f"a series of {mask.dtype}")
         if mask.null_count():
             raise ValueError("a series with nulls")
-        found = mask.to_numpy()
+        values = mask.to_numpy()
     elif isinstance(mask, list | np.ndarray):
-        if isinstance(mask, list) and not all(isinstance(each, bool | np.bool_) for each in mask):
-            odd = next(each for each in mask if not isinstance(each, bool | np.bool_))
+        if isinstance(mask, list) and not all(isinstance(value, bool | np.bool_) for value in mask):
+            odd = next(value for value in mask if not isinstance(value, bool | np.bool_))
             raise ValueError(f"a list that holds {type(odd).__name__}")
-        found = np.asarray(mask, dtype=bool) if isinstance(mask, list) else mask
-        if found.dtype != bool:
-            raise ValueError(f"an array of {found.dtype}")
-        if found.ndim != 1:
-            raise ValueError(f"an array of {found.ndim} dimensions")
+        values = np.asarray(mask, dtype=bool) if isinstance(mask, list) else mask
+        if values.dtype != bool:
+            raise ValueError(f"an array of {values.dtype}")
+        if values.ndim != 1:
+            raise ValueError(f"an array of {values.ndim} dimensions")
     else:
         raise ValueError(type(mask).__name__)
-    if len(found) != n:
-        raise ValueError(f"{len(found)} values")
-    return found
+    if len(values) != n:
+        raise ValueError(f"{len(values)} values")
+    return values
 
 
 def _frames(dataset: Dataset) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -194,8 +195,8 @@ def _find(module: str) -> Source:
     spec = None
     for depth in range(len(parts)):
         name = ".".join(parts[: depth + 1])
-        found = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((each for each in found if each is not None), None)
+        specs = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((candidate for candidate in specs if candidate is not None), None)
         if spec is None:
             raise GroupError(
                 f"There is no module {name!r} here. It is looked for in the working folder, {Path.cwd()}, and among "
@@ -226,7 +227,7 @@ def _run(source: Source) -> ModuleType:
         sys.modules[source.module] = made
         exec(compile(source.text, str(source.path), "exec"), made.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:  # a module that ends the process would end it without a word
-        raise GroupError(f"{source.path} cannot be imported: {told(error)}") from error
+        raise GroupError(f"{source.path} cannot be imported: {describe_error(error)}") from error
     finally:
         if before is None:
             sys.modules.pop(source.module, None)
@@ -238,16 +239,15 @@ def _run(source: Source) -> ModuleType:
 def _code(source: Source, name: str) -> Code:
     """The hashes of a module's file and of a function's lines in it."""
     own = ""
-    for each in _statements(source):
-        if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name == name:
+    for statement in _statements(source):
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
             lines = source.text.splitlines(keepends=True)
-            first = min([each.lineno, *(decorator.lineno for decorator in each.decorator_list)])
-            own = _hash(b"".join(lines[first - 1 : each.end_lineno]))
+            first = min([statement.lineno, *(decorator.lineno for decorator in statement.decorator_list)])
+            own = _hash(b"".join(lines[first - 1 : statement.end_lineno]))
     return Code(f"{source.module}:{name}", _hash(source.text), own)
 
 
 def _statements(source: Source) -> list[ast.stmt]:
-    """The statements of a module's file; raises `GroupError`."""
     try:
         return ast.parse(source.text).body
     except (SyntaxError, ValueError) as error:

@@ -14,12 +14,12 @@ from trajstore.errors import GroupError
 from trajstore.progress import Progress
 from trajstore.store.files import group_tables
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.files.group_tables import Code, Made, Sites
+from trajstore.store.files.group_tables import Code, GroupSites, TableFacts
 from trajstore.store.groups import python_functions, writes
-from trajstore.store.groups.writes import Table
+from trajstore.store.groups.writes import GroupTable
 
 
-def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
+def why_stale(made: TableFacts, datasets: Mapping[str, Dataset]) -> str:
     """Return why a table is not what would be found now, or "".
 
     A module that is not here has not changed.
@@ -33,29 +33,33 @@ def why_stale(made: Made, datasets: Mapping[str, Dataset]) -> str:
     return ", ".join(reasons)
 
 
-def mend(name: str, made: Made) -> str:
+def mend(name: str, made: TableFacts) -> str:
     """The command that makes a stale table current."""
     if made.code is None:
         return f"Give its sites again: trajstore group add {name} --sites FILE --replace"
     return f"Find its sites anew: trajstore group refresh {name}"
 
 
-def refresh(root: Path, name: str, made: Made, datasets: Mapping[str, Dataset], progress: Progress) -> bool:
+def refresh(
+    root: Path, name: str, made: TableFacts, datasets: Mapping[str, Dataset], progress: Progress
+) -> bool:
     """Find anew what is stale of a table by a function; whether anything was."""
     assert made.code is not None
     changed, added = group_tables.changed(made, datasets), group_tables.added(made, datasets)
     run, code = python_functions.load_function(made.code.function)
-    kept = [each for each in made.parts if each in datasets and each not in changed]
+    kept = [dataset for dataset in made.parts if dataset in datasets and dataset not in changed]
     if code.module_sha256 != made.code.module_sha256:
         changed, kept = [*changed, *kept], []
     if not changed and not added:
         return False
-    found = python_functions.find_sites(run, name, [datasets[each] for each in (*changed, *added)], progress)
+    sites = python_functions.find_sites(
+        run, name, [datasets[dataset] for dataset in (*changed, *added)], progress
+    )
     if kept:
         before = group_tables.sites(root, name)
-        found += [Sites(datasets[each], *before[each]) for each in kept]
-    fresh = group_tables.encode_table(name, made.description, found, code, every_dataset=made.every_dataset)
-    writes.change_table(root, name, made, Table(*fresh))
+        sites += [GroupSites(datasets[dataset], *before[dataset]) for dataset in kept]
+    fresh = group_tables.encode_table(name, made.description, sites, code, every_dataset=made.every_dataset)
+    writes.change_table(root, name, made, GroupTable(*fresh))
     return True
 
 

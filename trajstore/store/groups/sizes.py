@@ -53,14 +53,14 @@ def count(
     """The sizes of groups, from the cache where it has them; `ready` is called with a group before it is counted."""
     datasets = {name: session.dataset(name) for name in session.dataset_names()}
     cache = _Cache(session.path, foundations, datasets)
-    found: dict[str, Counted] = {}
+    counted: dict[str, Counted] = {}
     for name in names:
         try:
             if (sizes := cache.known(name)) is not None:
-                found[name] = Counted(sizes)
+                counted[name] = Counted(sizes)
         except DamagedFile as error:
-            found[name] = Counted({}, str(error))
-    waiting = [name for name in names if name not in found]
+            counted[name] = Counted({}, str(error))
+    waiting = [name for name in names if name not in counted]
     if waiting:
         progress.start("counting", len(waiting), "groups")
     try:
@@ -69,19 +69,18 @@ def count(
                 ready(name)
                 sizes = _count(session, name, cache.unknown(name))
             except (GroupError, UnknownName) as error:  # the latter where another job has dropped it
-                found[name] = Counted({}, str(error))
+                counted[name] = Counted({}, str(error))
             else:
                 cache.keep(name, sizes)
-                found[name] = Counted(cache.known(name) or sizes)
+                counted[name] = Counted(cache.known(name) or sizes)
             progress.advance(1, name)
     finally:
         progress.stop()
         cache.write()
-    return found
+    return counted
 
 
 def _count(session: Session, name: str, datasets: Sequence[str] | None) -> Sizes:
-    """The sizes of a group in these datasets, or in all."""
     only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
     ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:
@@ -99,7 +98,7 @@ class _Cache:
         self._sizes = self._read()
         self._fresh: dict[str, int] = {}
         self._known_keys: dict[str, dict[str, str] | None] = {}
-        state = "".join(f"{name}\0{each.files_sha256}\0" for name, each in sorted(datasets.items()))
+        state = "".join(f"{name}\0{dataset.files_sha256}\0" for name, dataset in sorted(datasets.items()))
         self._state = hashlib.sha256(state.encode()).hexdigest()
 
     def known(self, name: str) -> Sizes | None:
@@ -108,8 +107,8 @@ class _Cache:
             parts = group_tables.read_table(self._root, name).parts
             here = {
                 dataset: parts[dataset].sites
-                for dataset, each in self._datasets.items()
-                if dataset in parts and parts[dataset].tokens_sha256 == each.tokens_sha256
+                for dataset, facts in self._datasets.items()
+                if dataset in parts and parts[dataset].tokens_sha256 == facts.tokens_sha256
             }
             return {dataset: n for dataset, n in here.items() if n}
         keys = self._keys(name)
@@ -120,7 +119,7 @@ class _Cache:
     def unknown(self, name: str) -> list[str] | None:
         """Datasets in which a group is still to be counted; None for all, since none are kept."""
         keys = self._keys(name)
-        return None if keys is None else [each for each, key in keys.items() if key not in self._sizes]
+        return None if keys is None else [dataset for dataset, key in keys.items() if key not in self._sizes]
 
     def keep(self, name: str, sizes: Sizes) -> None:
         """Take up sizes in the datasets that were unknown."""
@@ -155,19 +154,19 @@ class _Cache:
         stem, shipped = self._foundations.sha256(name), name in self._foundations.shipped
         # What comes with trajstore looks at each dataset by itself; another definition may compare datasets.
         return {
-            dataset: _hash(stem, each.files_sha256 if shipped else self._state + dataset)
-            for dataset, each in self._datasets.items()
+            dataset: _hash(stem, facts.files_sha256 if shipped else self._state + dataset)
+            for dataset, facts in self._datasets.items()
         }
 
     def _read(self) -> dict[str, int]:
         """Return the sizes in the file; none where it is not there, damaged, or no file."""
         try:
-            found = json.loads(layout.plain(layout.unlinked(self._path)).read_bytes())
+            entries = json.loads(layout.plain(layout.unlinked(self._path)).read_bytes())
         except (OSError, ValueError, RecursionError, TrajstoreError):
             return {}
-        if not isinstance(found, dict):
+        if not isinstance(entries, dict):
             return {}
-        return {key: entry[0] for key, entry in found.items() if _is_of(key, entry)}
+        return {key: entry[0] for key, entry in entries.items() if _is_of(key, entry)}
 
 
 def _is_of(key: str, entry: object) -> bool:

@@ -63,10 +63,10 @@ def _check_columns(session: Session, group: Definition) -> None:
         relation = session.sql(group.sql)
     except TrajstoreError as error:
         raise GroupError(f"The group {group.name!r} was not added: {error}") from error
-    if given := lacking(relation.columns):
+    if problem := lacking(relation.columns):
         raise GroupError(
             f"The group {group.name!r} was not added: a definition gives the columns dataset, context, position; "
-            f"this one gives {given}."
+            f"this one gives {problem}."
         )
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     if wrong := [column for column in COLUMNS[1:] if "INT" not in kinds[column]]:

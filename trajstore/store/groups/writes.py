@@ -20,20 +20,20 @@ from trajstore.store.catalog import catalog, group_views
 from trajstore.store.disk import catalog_lock, layout
 from trajstore.store.files import group_files, group_tables
 from trajstore.store.files.group_files import Definition
-from trajstore.store.files.group_tables import Made
+from trajstore.store.files.group_tables import TableFacts
 from trajstore.store.groups import trial
 from trajstore.store.quoting import identifier
 
 
 @dataclass(frozen=True)
-class Table:
+class GroupTable:
     """A group's table before it is in a store."""
 
-    made: Made
+    made: TableFacts
     data: memoryview
 
 
-def put(root: Path, new: Definition, table: Table | None, *, replace: bool) -> None:
+def put(root: Path, new: Definition, table: GroupTable | None, *, replace: bool) -> None:
     """Put a group in place; the views of groups that stand on it follow.
 
     Raises `GroupError` where it is there with another definition, unless `replace`, and where one that stands on it
@@ -79,7 +79,7 @@ def _announced(connection: duckdb.DuckDBPyConnection, root: Path, new: Definitio
         raise
 
 
-def refuse_another(root: Path, other: Definition, new: Definition, table: Table | None) -> None:
+def refuse_another(root: Path, other: Definition, new: Definition, table: GroupTable | None) -> None:
     """Raise `GroupError` unless a group that is there is what the new one would be."""
     same_words = other.description == new.description or not new.description
     same = other.sql == new.sql
@@ -95,7 +95,7 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: Table 
     )
 
 
-def change_table(root: Path, name: str, seen: Made, table: Table) -> None:
+def change_table(root: Path, name: str, seen: TableFacts, table: GroupTable) -> None:
     """Put a newer table in the place of the one that was `seen`; raises `GroupError` where another job has done so."""
     with catalog.maintaining(root) as connection:
         group_views.take_back(connection, root)

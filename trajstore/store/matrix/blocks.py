@@ -17,7 +17,7 @@ import numpy as np
 
 from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.matrix import Job, Sites, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, take_with_facts
 
 BLOCK_BYTES = 600 << 20
 """Most memory of a block."""
@@ -117,7 +117,7 @@ class SliceBlocks:
         if self.missing == "nan":
             block[:] = np.nan
 
-        def fill(job: Job) -> bool:
+        def fill(job: SliceRead) -> bool:
             facts = take_with_facts(job, block[job.row, job.first : job.first + len(job.sites.tokens)])
             self.loss_hashes[facts.dataset, facts.model, facts.step] = facts.loss_sha256
             return facts.partial
@@ -138,6 +138,5 @@ class SliceBlocks:
 
 
 def _piece(sites: Sites, first: int, end: int) -> Sites:
-    """Some of the sites, by their numbers."""
     take = np.arange(first, end) if sites.take is None else sites.take[first:end]
     return Sites(sites.dataset, sites.tokens[first:end], take)

@@ -32,27 +32,27 @@ def checkpoints(
         model: sorted({step for name in datasets for step in on.get(name, ())})
         for model, on in scored.items()
     }
-    kept = {model: there for model, there in existing.items() if there}
+    kept = {model: on for model, on in existing.items() if on}
     strict = named(patterns)
     lacking = [model for model in existing if model not in kept and model in strict]
     if lacking or not kept:
         raise NotScored(lacking or list(existing), datasets, scored)
     hint = "Choose models with -m." if len(kept) > 1 else ""
-    found: dict[str, set[int]] = {model: set() for model in kept}
+    steps_of: dict[str, set[int]] = {model: set() for model in kept}
     where = " on " + ", ".join(datasets)
     for part in parts(steps):
         hits = False
-        for model, there in kept.items():
+        for model, available in kept.items():
             try:
-                found[model].update(resolve(part, there, model + where, hint))
+                steps_of[model].update(resolve(part, available, model + where, hint))
                 hits = True
             except UnknownStep:
                 if model in strict:
                     raise
         if not hits:
-            every = [step for there in kept.values() for step in there]
+            every = [step for on in kept.values() for step in on]
             resolve(part, every, listed(kept) + where, hint)
-    return [(model, step) for model, chosen in found.items() for step in sorted(chosen)]
+    return [(model, step) for model, chosen in steps_of.items() for step in sorted(chosen)]
 
 
 def chosen_slices(

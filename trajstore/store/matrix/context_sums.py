@@ -17,8 +17,8 @@ from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.matrix import (
-    Job,
     Sites,
+    SliceRead,
     choose_sites,
     each_slice,
     row_labels,
@@ -42,16 +42,16 @@ class Units:
         They do where contexts are made of problems, by category, and where several are of one document. A
         dataset that is all of one category or document has its contexts as units.
         """
-        told = dataset.belonging
-        problems = told["shot"].is_not_null().all() and told["category"].is_not_null().all()
+        facts = dataset.belonging
+        problems = facts["shot"].is_not_null().all() and facts["category"].is_not_null().all()
         kind = "category" if problems else "document"
         # A context of no known document is one of its own.
         alone = pl.format("\0{}", pl.int_range(pl.len()))
-        ranks = told.select(pl.col(kind).fill_null(alone).rank("dense")).to_series()
+        ranks = facts.select(pl.col(kind).fill_null(alone).rank("dense")).to_series()
         numbers = ranks.to_numpy().astype(np.int64) - 1
-        if 1 < (count := int(numbers.max()) + 1) < told.height:
+        if 1 < (count := int(numbers.max()) + 1) < facts.height:
             return cls(kind, numbers)
-        return cls("category" if problems and count > 1 else "context", np.arange(told.height))
+        return cls("category" if problems and count > 1 else "context", np.arange(facts.height))
 
     @property
     def count(self) -> int:
@@ -92,9 +92,9 @@ def context_sums(
     dataset = next(iter(groups.values())).dataset
     union = np.concatenate([sites.tokens for sites in groups.values()])
     every = choose_sites(dataset, union, None, "predict", pad_first=False)
-    parts = [_Part.of(sites, every, len(checkpoints)) for sites in groups.values()]
+    parts = [_GroupSums.of(sites, every, len(checkpoints)) for sites in groups.values()]
 
-    def add(job: Job) -> bool:
+    def add(job: SliceRead) -> bool:
         losses = np.empty(len(every.tokens), dtype=np.float32)
         partial = take_losses(job, losses)
         for part in parts:
@@ -110,7 +110,7 @@ def context_sums(
 
 
 @dataclass(frozen=True)
-class _Part:
+class _GroupSums:
     """One group's sums while slices are read."""
 
     within: np.ndarray | None
@@ -122,7 +122,7 @@ class _Part:
     sums: np.ndarray
 
     @classmethod
-    def of(cls, sites: Sites, every: Sites, n_rows: int) -> _Part:
+    def of(cls, sites: Sites, every: Sites, n_rows: int) -> _GroupSums:
         """The sums of `sites`, which are among `every`, before any slice is read."""
         context = sites.contexts
         starts = np.flatnonzero(np.diff(context, prepend=-1))
@@ -136,6 +136,5 @@ class _Part:
         )
 
     def add(self, row: int, losses: np.ndarray) -> None:
-        """Add up a slice's losses."""
         own = losses if self.within is None else losses[self.within]
         np.add.reduceat(own, self.starts, dtype=np.float64, out=self.sums[row])

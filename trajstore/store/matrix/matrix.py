@@ -40,7 +40,6 @@ class LossMatrix(Brief):
     item, item (Int64), item_position (Int32), token, text, role (String)."""
 
     def __post_init__(self) -> None:
-        """Labels fit the values."""
         if self.values.shape != (self.rows.height, self.columns.height):
             raise ValueError(
                 f"{self.values.shape} values, {self.rows.height} rows, {self.columns.height} columns"
@@ -154,7 +153,7 @@ def pull(
     if missing == "nan":
         values[:] = np.nan
 
-    def fill(job: Job) -> bool:
+    def fill(job: SliceRead) -> bool:
         return take_losses(job, values[job.row, job.first : job.first + len(job.sites.tokens)])
 
     each_slice(root, checkpoints, sites, fill, missing, threads)
@@ -162,7 +161,7 @@ def pull(
 
 
 @dataclass(frozen=True)
-class Job:
+class SliceRead:
     """One slice and its place in the matrix."""
 
     path: Path
@@ -174,7 +173,7 @@ class Job:
     step: int
 
 
-def take_losses(job: Job, out: np.ndarray) -> bool:
+def take_losses(job: SliceRead, out: np.ndarray) -> bool:
     """Put a slice's losses at the job's sites into `out`, float32 (sites,); whether the slice is partial.
 
     Raises `FileNotFoundError` or `DamagedFile`.
@@ -182,7 +181,7 @@ def take_losses(job: Job, out: np.ndarray) -> bool:
     return take_with_facts(job, out).partial
 
 
-def take_with_facts(job: Job, out: np.ndarray) -> slices.SliceFacts:
+def take_with_facts(job: SliceRead, out: np.ndarray) -> slices.SliceFacts:
     """The same, giving what the slice's footer says."""
     facts, losses = slices.read_checked(job.path, job.sites.dataset)
     if job.sites.take is None:
@@ -197,7 +196,7 @@ def each_slice(
     root: Path,
     checkpoints: Sequence[tuple[str, int]],
     sites: Sequence[Sites],
-    work: Callable[[Job], bool],
+    work: Callable[[SliceRead], bool],
     missing: Missing = "error",
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -214,10 +213,10 @@ def each_slice(
     if absent and missing == "error":
         partial = [job for job in jobs if not slices.is_complete(job.path)]
         raise MissingSlices(absent, _incomplete(partial))
-    torn: list[Job] = []
-    dropped: list[Job] = []
+    torn: list[SliceRead] = []
+    dropped: list[SliceRead] = []
 
-    def watched(job: Job) -> None:
+    def watched(job: SliceRead) -> None:
         try:
             if work(job):
                 torn.append(job)
@@ -233,7 +232,7 @@ def each_slice(
 
 def _jobs(
     root: Path, checkpoints: Sequence[tuple[str, int]], sites: Sequence[Sites]
-) -> tuple[list[Job], list[tuple[str, str, int]]]:
+) -> tuple[list[SliceRead], list[tuple[str, str, int]]]:
     """A job for each slice that is there, and (model, dataset, step) of those that are not."""
     jobs, absent = [], []
     first = 0
@@ -241,28 +240,31 @@ def _jobs(
         for row, (model, step) in enumerate(checkpoints):
             path = layout.slice_path(root, model, chosen.dataset.name, step)
             if path.exists():
-                jobs.append(Job(path, chosen, row, first, model, step))
+                jobs.append(SliceRead(path, chosen, row, first, model, step))
             else:
                 absent.append((model, chosen.dataset.name, step))
         first += len(chosen.tokens)
     return jobs, absent
 
 
-def _incomplete(partial: Sequence[Job]) -> list[tuple[str, str, int, str]]:
+def _incomplete(partial: Sequence[SliceRead]) -> list[tuple[str, str, int, str]]:
     """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns."""
-    found = []
+    rows = []
     for job in sorted(partial, key=lambda job: (job.first, job.row)):
         losses = slices.read_losses(job.path, job.sites.dataset)
         context, _ = job.sites.dataset.loss_keys
         wanted = slice(None) if job.sites.take is None else job.sites.take[job.sites.take >= 0]
         lacking = np.unique(context[wanted][np.isnan(losses[wanted])])
         if len(lacking):
-            found.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
-    return found
+            rows.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
+    return rows
 
 
 def run_threads(
-    work: Callable[[Job], None], jobs: Sequence[Job], threads: int | None, progress: Progress = SILENT
+    work: Callable[[SliceRead], None],
+    jobs: Sequence[SliceRead],
+    threads: int | None,
+    progress: Progress = SILENT,
 ) -> None:
     """Do all jobs; decompression and checksums release the interpreter's lock."""
     n = threads or min(8, os.cpu_count() or 1)

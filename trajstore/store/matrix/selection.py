@@ -30,14 +30,14 @@ from trajstore.store.matrix.matrix import (
 )
 
 
-class Groups(Protocol):
+class GroupMembers(Protocol):
     """The groups of a store."""
 
     def members(self, group: str, dataset: Dataset, /) -> np.ndarray:
         """Rows of the dataset's tokens.parquet that are in a group or an expression of groups, int64, ascending."""
 
 
-class Losses(Protocol):
+class LossStore(Protocol):
     """A store, as far as a selection looks at it."""
 
     @property
@@ -45,7 +45,7 @@ class Losses(Protocol):
         """Its folder."""
 
     @property
-    def groups(self) -> Groups:
+    def groups(self) -> GroupMembers:
         """Its groups."""
 
     def dataset_names(self) -> list[str]:
@@ -125,13 +125,13 @@ class Inputs(Brief):
         on = of_names((chosen.dataset.name for chosen in self.sites), "dataset")
         return ", ".join([of_checkpoints(self.checkpoints), on, tokens])
 
-    def blocks(self, store: Losses, missing: bool, progress: Progress, limit: int) -> SliceBlocks:
+    def blocks(self, store: LossStore, missing: bool, progress: Progress, limit: int) -> SliceBlocks:
         """The losses, to be read block by block."""
         lacking: Missing = "nan" if missing else "error"
         return SliceBlocks(store.path, self.checkpoints, self.sites, lacking, progress, limit)
 
 
-def resolve(store: Losses, selection: Selection, pad_first: bool = False) -> Inputs:
+def resolve(store: LossStore, selection: Selection, pad_first: bool = False) -> Inputs:
     """The matrix that a selection comes to: rows of which each has every column, but for slices that are missing.
 
     A step counts as there where the model has it on any of the datasets. Raises `UnknownName`, `GroupError`,
@@ -143,7 +143,7 @@ def resolve(store: Losses, selection: Selection, pad_first: bool = False) -> Inp
     return Inputs(replace(selection, datasets=on), joint_checkpoints(store, selection, on), sites)
 
 
-def datasets_of(store: Losses, selection: Selection) -> list[str]:
+def datasets_of(store: LossStore, selection: Selection) -> list[str]:
     """The datasets chosen, or all on which any of the models has losses; raises `UnknownName` and `NotScored`."""
     if selection.datasets is not None:
         return list(dict.fromkeys(selection.datasets))
@@ -155,7 +155,7 @@ def datasets_of(store: Losses, selection: Selection) -> list[str]:
 
 
 def sites_in(
-    store: Losses, selection: Selection, dataset: str, groups: Sequence[str] = (), pad_first: bool = False
+    store: LossStore, selection: Selection, dataset: str, groups: Sequence[str] = (), pad_first: bool = False
 ) -> Sites:
     """The columns of one dataset: of the tokens in the selection those of any of the groups, all if there are none.
 
@@ -172,7 +172,7 @@ def sites_in(
 
 
 def sites_by_group(
-    store: Losses, selection: Selection, dataset: str, groups: Sequence[str]
+    store: LossStore, selection: Selection, dataset: str, groups: Sequence[str]
 ) -> dict[str, Sites]:
     """The columns in a dataset of each group that has a token with a loss there.
 
@@ -192,7 +192,9 @@ def none_with_loss(groups: Sequence[str], datasets: Sequence[str]) -> NothingCho
     )
 
 
-def joint_checkpoints(store: Losses, selection: Selection, datasets: Sequence[str]) -> list[tuple[str, int]]:
+def joint_checkpoints(
+    store: LossStore, selection: Selection, datasets: Sequence[str]
+) -> list[tuple[str, int]]:
     """(model, step) of the rows that the datasets share.
 
     Raises `UnknownName`, `NotScored`, `UnknownStep` and `BadSteps`.
@@ -200,7 +202,7 @@ def joint_checkpoints(store: Losses, selection: Selection, datasets: Sequence[st
     return checkpoints(store.scored(selection.models), datasets, selection.models, selection.steps)
 
 
-def checkpoints_by_dataset(store: Losses, selection: Selection) -> dict[str, list[tuple[str, int]]]:
+def checkpoints_by_dataset(store: LossStore, selection: Selection) -> dict[str, list[tuple[str, int]]]:
     """(model, step) of the checkpoints meant, by dataset.
 
     Where no datasets are given, one on which none of the models has losses, or of the steps where no model is named in
@@ -232,7 +234,7 @@ def checkpoints_by_dataset(store: Losses, selection: Selection) -> dict[str, lis
 
 
 def _models_by_dataset(
-    store: Losses, selection: Selection, scored: Scored
+    store: LossStore, selection: Selection, scored: Scored
 ) -> dict[str, Sequence[str] | None]:
     """The datasets with losses of the models meant, each with the names or globs of models to ask for on it."""
     if not any(scored.values()):

@@ -32,12 +32,12 @@ def resolve(
     steps = sorted(set(existing))
     chosen: set[int] = set()
     for part in parts(spec):
-        chosen.update(_one(part, _Asked(steps, where, hint, argument)))
+        chosen.update(_one(part, _StepLookup(steps, where, hint, argument)))
     return sorted(chosen)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _StepLookup:
     """The steps in which a part of a SPEC is looked up, and how a message names them."""
 
     steps: list[int]
@@ -57,12 +57,12 @@ def parts(spec: str | int | Sequence[int]) -> list[str]:
     if isinstance(spec, str):
         return [part.strip() for part in spec.split(",")]
     try:
-        found = [] if isinstance(spec, bool) else [str(operator.index(spec))]  # type: ignore[arg-type]
+        texts = [] if isinstance(spec, bool) else [str(operator.index(spec))]  # type: ignore[arg-type]
     except TypeError:
-        found = [str(step) for step in spec] if isinstance(spec, Iterable) else []
-    if not found:
+        texts = [str(step) for step in spec] if isinstance(spec, Iterable) else []
+    if not texts:
         raise BadSteps(str(spec))
-    return found
+    return texts
 
 
 def spec_of(steps: str | int | Sequence[int]) -> str:
@@ -82,41 +82,40 @@ def log_steps(steps: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _one(part: str, asked: _Asked) -> list[int]:
-    """The steps of one part between commas."""
-    steps = asked.steps
+def _one(part: str, lookup: _StepLookup) -> list[int]:
+    steps = lookup.steps
     if part in ("all", "last", "log"):
         if not steps:
-            raise asked.unknown(part, [])
+            raise lookup.unknown(part, [])
         return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part]
     if ":" in part:
-        return _range(part, asked)
+        return _range(part, lookup)
     try:
         step = int(part)
     except ValueError:
-        raise asked.bad(part) from None
+        raise lookup.bad(part) from None
     if step not in steps:
-        raise asked.unknown(part, near(step, steps))
+        raise lookup.unknown(part, near(step, steps))
     return [step]
 
 
-def _range(part: str, asked: _Asked) -> list[int]:
+def _range(part: str, lookup: _StepLookup) -> list[int]:
     """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
     ends = part.split(":")
     if len(ends) > 3:
-        raise asked.bad(part)
+        raise lookup.bad(part)
     try:
         first = int(ends[0]) if ends[0] else 0
         last = int(ends[1]) if ends[1] else math.inf
         every = int(ends[2]) if len(ends) == 3 else 1
     except ValueError:
-        raise asked.bad(part) from None
+        raise lookup.bad(part) from None
     if every < 1:
-        raise asked.bad(part)
-    found = [step for step in asked.steps if first <= step <= last and (step - first) % every == 0]
-    if not found:
-        raise asked.unknown(part, near(first, asked.steps))
-    return found
+        raise lookup.bad(part)
+    chosen = [step for step in lookup.steps if first <= step <= last and (step - first) % every == 0]
+    if not chosen:
+        raise lookup.unknown(part, near(first, lookup.steps))
+    return chosen
 
 
 def near(step: int, steps: list[int]) -> list[int]:

@@ -48,12 +48,12 @@ class NamedQuery:
 @cache
 def shipped() -> dict[str, NamedQuery]:
     """All of them, by name."""
-    found = {}
+    queries = {}
     for file in sqlfiles.load("queries"):
         header = sql_headers.parse(file.description)
         parts = (header.description, header.parameters, header.columns, header.example)
-        found[file.name] = NamedQuery(file.name, *parts, file.body)
-    return found
+        queries[file.name] = NamedQuery(file.name, *parts, file.body)
+    return queries
 
 
 def find_query(name: str) -> NamedQuery:
@@ -63,16 +63,21 @@ def find_query(name: str) -> NamedQuery:
     return shipped()[name]
 
 
-def bind(session: Session, groups: Groups, query: NamedQuery, given: Mapping[str, Value]) -> dict[str, Value]:
+def bind(
+    session: Session, groups: Groups, query: NamedQuery, arguments: Mapping[str, Value]
+) -> dict[str, Value]:
     """The value of each of a query's parameters, defaults included.
 
     Raises `MissingParameter`; `BadOption` for a value that cannot be read; `UnknownName` for a parameter that the query
     does not have, and `UnknownName` or `UnknownStep` for what the store does not have.
     """
-    known = {each.name: each for each in query.parameters}
-    if unknown := [name for name in given if name not in known]:
+    known = {parameter.name: parameter for parameter in query.parameters}
+    if unknown := [name for name in arguments if name not in known]:
         raise UnknownName(f"parameter of the query {query.name}", unknown[0], list(known))
-    values = {name: each.default if given.get(name) is None else given[name] for name, each in known.items()}
+    values = {
+        name: parameter.default if arguments.get(name) is None else arguments[name]
+        for name, parameter in known.items()
+    }
     if missing := {name: known[name].meaning for name, value in values.items() if value is None}:
         raise MissingParameter(f"The query {query.name}", missing)
     wanted = {
@@ -114,7 +119,7 @@ def _several(value: Value) -> list[str]:
     """Names or globs: a text of them joined by commas, or a sequence."""
     if isinstance(value, str | int | float | None):
         return str(value).split(",")
-    return [str(each) for each in value]
+    return [str(item) for item in value]
 
 
 def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
@@ -130,7 +135,6 @@ def _align(parameter: Parameter, value: Value) -> str:
 
 
 def _number(parameter: Parameter, value: Value) -> int | float:
-    """A number, whole where the parameter is."""
     try:
         return int(str(value)) if parameter.kind == "integer" else float(str(value))
     except ValueError:
@@ -142,23 +146,23 @@ def _slices(session: Session, query: NamedQuery, bound: Mapping[str, Value]) -> 
     chosen = {"model": session.model_names(), "dataset": session.dataset_names()}
     for what in chosen:
         kinds = (what, f"{what}s")
-        if named := [bound[each.name] for each in query.parameters if each.kind in kinds]:
+        if named := [bound[parameter.name] for parameter in query.parameters if parameter.kind in kinds]:
             chosen[what] = [name for value in named for name in _several(value)]
     return [(model, dataset) for model in chosen["model"] for dataset in chosen["dataset"]]
 
 
 def _step(session: Session, parameter: Parameter, value: Value, slices: Sequence[tuple[str, str]]) -> int:
     """A step that is there in one of the slices; `last` is the last of all."""
-    asked = str(value)
-    if asked.isdigit():
-        step = check_step(int(asked))
-        if any(layout.slice_path(session.path, *each, step).exists() for each in slices):
+    text = str(value)
+    if text.isdigit():
+        step = check_step(int(text))
+        if any(layout.slice_path(session.path, *pair, step).exists() for pair in slices):
             return step
-    existing = [step for each in slices for step in session.steps(*each)]
+    existing = [step for pair in slices for step in session.steps(*pair)]
     where = (
         f"{listed(sorted({model for model, _ in slices}))} on {listed(sorted({name for _, name in slices}))}"
     )
-    found = resolve(asked, existing, where, argument=QueryParameter(parameter.name))
-    if len(found) != 1:
-        raise BadOption(QueryParameter(parameter.name), asked, "one step, or last")
-    return found[0]
+    chosen = resolve(text, existing, where, argument=QueryParameter(parameter.name))
+    if len(chosen) != 1:
+        raise BadOption(QueryParameter(parameter.name), text, "one step, or last")
+    return chosen[0]

@@ -60,9 +60,9 @@ def frame(
 
     with answering():
         table, rows = interruptible(connection, read)
-        found = pl.from_arrow(table)
-    assert isinstance(found, pl.DataFrame)
-    return found, rows
+        answer = pl.from_arrow(table)
+    assert isinstance(answer, pl.DataFrame)
+    return answer, rows
 
 
 def write(

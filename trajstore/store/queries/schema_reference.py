@@ -71,7 +71,7 @@ class Relation:
     @property
     def call(self) -> str:
         """The name, for a macro with its parameters in brackets."""
-        inside = ", ".join(each.name for each in self.parameters)
+        inside = ", ".join(parameter.name for parameter in self.parameters)
         return f"{self.name}({inside})" if self.kind == "macro" else self.name
 
 
@@ -82,26 +82,26 @@ def relations(session: Session) -> list[Relation]:
         meaning, unit = sql_headers.split_unit(comment or "")
         columns.setdefault(_full(schema, table), []).append(ColumnFacts(name, kind, unit, meaning))
     of_losses, of_tokens = (
-        {each.name: each for each in columns.get(view, []) if each.meaning} for view in _SHARED
+        {column.name: column for column in columns.get(view, []) if column.meaning} for view in _SHARED
     )
     words = of_tokens | of_losses
-    found = []
+    rows = []
     for schema, name, kind, comment in session.sql(_RELATIONS).fetchall():
         full = _full(schema, name)
         is_group = schema == "groups"  # of tokens, some of which have no loss
         meant = of_losses | of_tokens if is_group else words
-        explained = tuple(_explained(each, meant) for each in columns.get(full, []))
-        found.append(Relation(full, "group" if is_group else kind, comment or "", (), explained))
+        explained = tuple(_explained(column, meant) for column in columns.get(full, []))
+        rows.append(Relation(full, "group" if is_group else kind, comment or "", (), explained))
     macros = session.sql(_MACROS).fetchall()
-    return found + [_macro(name, parameters, comment or "", words) for name, parameters, comment in macros]
+    return rows + [_macro(name, parameters, comment or "", words) for name, parameters, comment in macros]
 
 
 def relation(session: Session, name: str) -> Relation:
     """One of them, a group with or without `groups.`; raises `UnknownName`."""
-    known = {each.name: each for each in relations(session)}
-    for asked in (name, f"groups.{name}"):
-        if asked in known:
-            return known[asked]
+    known = {entry.name: entry for entry in relations(session)}
+    for full_name in (name, f"groups.{name}"):
+        if full_name in known:
+            return known[full_name]
     raise UnknownName("table, view or macro", name, list(known), "See all of them: trajstore schema")
 
 
@@ -123,12 +123,12 @@ def _macro(name: str, parameters: list[str], comment: str, words: Mapping[str, C
         header = sql_headers.parse(comment)
     except ValueError:
         header = sql_headers.Header(comment, (), (), "")
-    documented = {each.name: each for each in header.parameters}
-    columns = [ColumnFacts(each.name, "", each.unit, each.meaning) for each in header.columns]
+    documented = {parameter.name: parameter for parameter in header.parameters}
+    columns = [ColumnFacts(column.name, "", column.unit, column.meaning) for column in header.columns]
     return Relation(
         name,
         "macro",
         header.description,
-        tuple(documented.get(each, Parameter(each, "", "", None, "")) for each in parameters),
-        tuple(_explained(each, words) for each in columns),
+        tuple(documented.get(parameter, Parameter(parameter, "", "", None, "")) for parameter in parameters),
+        tuple(_explained(column, words) for column in columns),
     )

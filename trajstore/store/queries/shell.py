@@ -28,16 +28,16 @@ _OLDEST = (1, 5)
 
 def program() -> Path:
     """The DuckDB command line: that of the package duckdb-cli, else one on the PATH; raises `ShellUnavailable`."""
-    found = _of_package() or shutil.which("duckdb")
-    if found is None:
+    executable = _of_package() or shutil.which("duckdb")
+    if executable is None:
         raise ShellUnavailable("DuckDB's command line is not installed")
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([executable, "-version"], capture_output=True, text=True, check=False).stdout
     version = re.match(r"v?(\d+)\.(\d+)", said)
     if not version or (int(version[1]), int(version[2])) < _OLDEST:
         raise ShellUnavailable(
-            f"{found} is {said.split()[0] if said.split() else 'no DuckDB'}, which is too old"
+            f"{executable} is {said.split()[0] if said.split() else 'no DuckDB'}, which is too old"
         )
-    return Path(found)
+    return Path(executable)
 
 
 def _of_package() -> Path | None:
@@ -56,7 +56,7 @@ def command(root: Path, folder: Path, files: Sequence[Path] = (), *, terminal: b
     but what this version and the groups' files make. On a terminal it times queries and has colours. Raises
     `ShellUnavailable`, `StoreNotFound`, `StoreTooOld`, `StoreTooNew`, and `QueryError` for a folder that is not there.
     """
-    found = program()
+    duckdb_program = program()
     root = lifecycle.existing(root)
     places = [place.expanduser().resolve() for place in files]
     copy = folder / "store.duckdb"
@@ -69,8 +69,8 @@ def command(root: Path, folder: Path, files: Sequence[Path] = (), *, terminal: b
     start.write_text(_start(root, folder, places, terminal), encoding="utf-8")
     # The lock comes after the start file, since the command line sets options of its own between the two.
     then = ["SET lock_configuration = true", *([".timer on"] if terminal else [])]
-    options = [word for each in then for word in ("-cmd", each)]
-    return [str(found), "-init", str(start), "-readonly", *options, str(copy)]
+    options = [word for setting in then for word in ("-cmd", setting)]
+    return [str(duckdb_program), "-init", str(start), "-readonly", *options, str(copy)]
 
 
 def _session(root: Path, folder: Path, places: Sequence[Path]) -> duckdb.DuckDBPyConnection:
@@ -81,7 +81,6 @@ def _session(root: Path, folder: Path, places: Sequence[Path]) -> duckdb.DuckDBP
 
 
 def _start(root: Path, folder: Path, places: Sequence[Path], terminal: bool) -> str:
-    """The commands that come before the user's."""
     allowed = ", ".join(quoted(str(place)) for place in (root, *places))
     return "\n".join(
         [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trajstore.arguments import defaults
 from trajstore.display import plural
 from trajstore.errors import PlotError, listed
 from trajstore.view.charts.chart import MOST_DISTINCT, Chart, Panel, Series
@@ -56,7 +57,7 @@ def trajectory_chart(
     *,
     x: X = "step",
     difference: bool = False,
-    level: float = 0.95,
+    level: float = defaults.LEVEL,
     notes: Sequence[str] = (),
 ) -> Chart:
     """Mean loss, or with `difference` a difference of means (nats a token), by step with its interval.

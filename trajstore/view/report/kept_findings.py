@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import option
-from trajstore.errors import TrajstoreError, listed, told
+from trajstore.errors import TrajstoreError, describe_error, listed
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.report import findings
@@ -69,6 +69,6 @@ def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis
     except (LookupError, TypeError, ValueError) as error:
         text += (
             f" {'Its charts' if tables else 'It'} cannot be shown: its facts are not those that this version writes "
-            f"({told(error)}). Compute it again, with {option('replace', True)}."
+            f"({describe_error(error)}). Compute it again, with {option('replace', True)}."
         )
     return Analysis(f"{finding.kind}: {finding.name}", text, tuple(charts), tables)

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from trajstore.arguments import defaults
 from trajstore.errors import PlotError
 from trajstore.output_files import check_target, write_whole
 from trajstore.progress import SILENT
@@ -42,9 +43,9 @@ def write_report(
     models: str | Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     align: Align = "predict",
-    contexts: int = 8,
+    contexts: int = defaults.REPORT_CONTEXTS,
     worst: bool = False,
-    title: str = "Losses through training",
+    title: str = defaults.REPORT_TITLE,
     marks: Sequence[Mark] = (),
     findings: Sequence[str] = (),
     progress: Progress = SILENT,

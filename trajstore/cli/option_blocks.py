@@ -1,0 +1,106 @@
+"""Options that are given together, as dataclasses that make of them what the library takes; see `dataclass_options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajstore.arguments import defaults
+from trajstore.cli import options
+from trajstore.cli.output import open_store, say
+
+if TYPE_CHECKING:
+    from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.display import Drawn
+    from trajstore.pipelines.finding_facts import Place, Request, Result
+    from trajstore.store.matrix.selection import Selection
+    from trajstore.store.store import Store
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """The losses that a command looks at."""
+
+    model: options.Models = None
+    dataset: options.AnyDatasets = None
+    group: options.Group = None
+    steps: options.Steps = "all"
+    contexts: options.Contexts = None
+    align: options.Align = "predict"
+
+    @property
+    def selection(self) -> Selection:
+        """As the library takes it."""
+        from trajstore.store.matrix.selection import Selection
+
+        return Selection(self.dataset, self.model, self.steps, self.contexts, self.align, self.group)
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """The intervals of means, or of what is computed of resamples."""
+
+    ci: options.MeansCi = "bootstrap"
+    level: options.Level = defaults.LEVEL
+    resamples: options.Resamples = defaults.RESAMPLES
+    seed: options.Seed = 0
+
+    @property
+    def interval(self) -> Interval:
+        """As the library takes it."""
+        from trajstore.analysis.statistics.bootstrap import Interval
+
+        return Interval(self.ci, self.level, self.resamples, self.seed)
+
+
+@dataclass(frozen=True)
+class FindingOptions:
+    """The finding as which a result is kept."""
+
+    name: Annotated[str | None, typer.Option(help="Name of the finding.")] = None
+    replace: options.Replace = False
+
+    def place(self, request: Request, store: Store) -> Place:
+        """Where it will be, asked before long work; raises `FindingExists`."""
+        return request.place(store, self.name, replace=self.replace)
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """The output of an analysis: a chart, or tables as such or as JSON; and the store that it is of."""
+
+    plot: options.Plot = None
+    store: options.Store = options.DEFAULT_STORE
+    as_json: options.Json = False
+
+    def open(self) -> Store:
+        """Open the store; raises `BadTarget` before long work where a chart could not be written."""
+        self.check_plot()
+        return open_store(self.store)
+
+    def check_plot(self) -> None:
+        """Raise `BadTarget` where a chart could not be written."""
+        from trajstore.output_files import check_target
+        from trajstore.view.charts.save import SUFFIXES
+
+        if self.plot is not None:
+            check_target(self.plot, SUFFIXES)
+
+    def draw(self, result: Drawn) -> None:
+        """Write a result's charts to the file, if there is one, and say so."""
+        if self.plot is not None:
+            result.plot(self.plot)
+            say(f"Drew {self.plot}.")
+
+
+def keep(result: Result, place: Place) -> None:
+    """Keep a result as the finding of a place."""
+    result.keep(place.name, replace=place.replace)
+
+
+def say_kept(place: Place, where: str) -> None:
+    """Say where a finding is, whether this command made it or one before it did."""
+    verb = "There already, and the same: the" if place.there else "Kept as the"
+    say(f"{verb} finding {place.name}: {where}")

@@ -1,0 +1,253 @@
+"""A model's parts, told by its structure: its blocks, their attention, and the matrices of every head.
+
+Works for every decoder whose blocks are a list of `num_hidden_layers` modules. Attention is a module whose own linear
+layers are named as projections to queries, keys, values (or all of them in one) and back; how one layer for all of them
+is split into heads is tried, and taken where it gives the module's own output on contexts of one token, of which
+attention is the token itself. What does not pass that test has no head matrices. Needs no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from trajstore.errors import UnknownStructure
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_NAMES = {
+    "query": ("q_proj", "query", "q_lin", "wq", "q"),
+    "key": ("k_proj", "key", "k_lin", "wk", "k"),
+    "value": ("v_proj", "value", "v_lin", "wv", "v"),
+    "fused": ("query_key_value", "c_attn", "qkv_proj", "Wqkv", "qkv", "att_proj", "c_qkv"),
+    "output": ("o_proj", "out_proj", "dense", "c_proj", "wo", "out_lin", "attn_out"),
+}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention of a block."""
+
+    module: nn.Module
+    inputs: tuple[nn.Module, ...]
+    """Its linear layers from the residual stream: to queries, keys and values, or one to all of them."""
+    output: nn.Module
+    """Its linear layer from the heads, one after another, to the residual stream."""
+
+
+@dataclass(frozen=True)
+class HeadWeights:
+    """The matrices of a block's heads, float32; x @ matrix, as they act on rows."""
+
+    query: Tensor
+    """(heads, width, size)."""
+    key: Tensor
+    """(groups, width, size): head h reads keys and values of group h // (heads // groups)."""
+    value: Tensor
+    """As `key`."""
+    output: Tensor
+    """(heads, size, width)."""
+    value_bias: Tensor
+    """(groups, size)."""
+
+    @property
+    def group(self) -> Tensor:
+        """The group of each head, int64 (heads,)."""
+        heads, groups = len(self.query), len(self.key)
+        return torch.arange(heads, device=self.query.device) // (heads // groups)
+
+
+def find_blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks of a model in order; raises `UnknownStructure` where it has no list of them."""
+    number = text_config(model).num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == number:
+            return list(module)
+    raise UnknownStructure(f"{type(model).__name__} has no list of {number} blocks.")
+
+
+def find_attention(block: nn.Module) -> Attention | None:
+    """The attention of a block; None where it has none that can be told."""
+    for module in block.modules():
+        linear = {name: child for name, child in module.named_children() if _is_linear(child)}
+        parts = {
+            part: next((linear[name] for name in names if name in linear), None)
+            for part, names in _NAMES.items()
+        }
+        output, fused = parts["output"], parts["fused"]
+        if output is None:
+            continue
+        if fused is not None:
+            return Attention(module, (fused,), output)
+        separate = [parts[name] for name in ("query", "key", "value")]
+        if all(part is not None for part in separate):
+            return Attention(module, tuple(part for part in separate if part is not None), output)
+    return None
+
+
+def attentions(model: PreTrainedModel) -> list[Attention | None]:
+    """The attention of every block, as `find_attention`; raises as `find_blocks`."""
+    return [find_attention(block) for block in find_blocks(model)]
+
+
+def number_of_heads(model: PreTrainedModel) -> int:
+    """Heads of each block."""
+    return int(text_config(model).num_attention_heads)
+
+
+def text_config(model: PreTrainedModel) -> Any:
+    """The configuration of the language model, which in models of several kinds of input is a part."""
+    return model.config.get_text_config(decoder=True)
+
+
+def head_weights(model: PreTrainedModel) -> list[HeadWeights | None]:
+    """The matrices of the heads of each block; None for blocks whose heads cannot be told.
+
+    Raises `UnknownStructure` where that is every block.
+    """
+    found = attentions(model)
+    samples = _one_token_samples(model, found)
+    weights = [
+        None if attention is None else _weights_of(attention, number_of_heads(model), sample)
+        for attention, sample in zip(found, samples, strict=True)
+    ]
+    if all(each is None for each in weights):
+        raise UnknownStructure(f"The heads of {type(model).__name__} cannot be told from its weights.")
+    return weights
+
+
+def matrix(layer: nn.Module) -> Tensor:
+    """The matrix (in, out) of a linear layer, in its own dtype."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach() if isinstance(layer, Conv1D) else weight.detach().T
+
+
+def _is_linear(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(module, nn.Linear | Conv1D)
+        and isinstance(weight, Tensor)
+        and weight.ndim == 2
+        and weight.is_floating_point()
+    )
+
+
+def _bias(layer: nn.Module, size: int) -> Tensor:
+    """The bias of a linear layer, float32; zeros where it has none."""
+    bias: Any = getattr(layer, "bias", None)
+    weight: Any = layer.weight
+    return torch.zeros(size, device=weight.device) if bias is None else bias.detach().float()
+
+
+def _one_token_samples(
+    model: PreTrainedModel, found: Sequence[Attention | None]
+) -> list[tuple[Tensor, Tensor] | None]:
+    """What each attention makes (n, width) of what (n, width), float32, in n contexts of one token."""
+    samples: list[tuple[Tensor, Tensor] | None] = [None] * len(found)
+    rows = len(model.get_input_embeddings().weight)
+    device = next(model.parameters()).device
+    ids = torch.tensor(sorted({1 % rows, rows // 3, rows // 2, rows - 1}), device=device)[:, None]
+
+    def keep(number: int) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            hidden = args[0] if args else kwargs.get("hidden_states")
+            if isinstance(hidden, Tensor):
+                samples[number] = hidden[:, 0].float(), first_tensor(output)[:, 0].float()
+
+        return hook
+
+    training = [module for module in model.modules() if module.training]
+    with ExitStack() as stack, torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for number, attention in enumerate(found):
+            if attention is not None:
+                handle = attention.module.register_forward_hook(keep(number), with_kwargs=True)
+                stack.callback(handle.remove)
+        model.eval()
+        try:
+            model.base_model(ids, use_cache=False)
+        finally:
+            for module in training:
+                module.training = True
+    return samples
+
+
+def first_tensor(output: Any) -> Tensor:
+    """A module's output: itself, or the first of several."""
+    first = output if isinstance(output, Tensor) else output[0]
+    assert isinstance(first, Tensor)
+    return first
+
+
+def _weights_of(attention: Attention, heads: int, sample: tuple[Tensor, Tensor] | None) -> HeadWeights | None:
+    """The matrices that give the module's output on a sample; None where none does."""
+    if sample is None or len(matrix(attention.output)) % heads:
+        return None
+    size = len(matrix(attention.output)) // heads
+    output = torch.unflatten(matrix(attention.output).float(), 0, (heads, size))
+    output_bias = _bias(attention.output, output.shape[-1])
+    for query, key, value in _splits(attention, heads, size):
+        weights = HeadWeights(query[0], key[0], value[0], output, value[1])
+        if _gives(weights, output_bias, attention.output, *sample):
+            return weights
+    return None
+
+
+def _gives(
+    weights: HeadWeights, output_bias: Tensor, layer: nn.Module, hidden: Tensor, output: Tensor
+) -> bool:
+    """Return whether values times output matrices are the attention's output of single tokens, up to rounding."""
+    if hidden.shape[-1] != weights.value.shape[1]:
+        return False
+    values = torch.einsum("nw,gws->ngs", hidden, weights.value) + weights.value_bias
+    given = torch.einsum("nhs,hsw->nw", values[:, weights.group], weights.output) + output_bias
+    dtype: Any = layer.weight
+    noise = 32 * torch.finfo(dtype.dtype).eps * max(output.abs().max().item(), 1e-6)
+    return bool((given - output).abs().max() <= noise)
+
+
+_Part = tuple[Tensor, Tensor]
+"""Of queries, keys or values: matrices (groups, width, size) and biases (groups, size)."""
+
+
+def _splits(attention: Attention, heads: int, size: int) -> Iterator[tuple[_Part, _Part, _Part]]:
+    """The ways in which a module's linear layers may be those of its heads, the more usual first."""
+    layers = [(matrix(layer).float(), _bias(layer, matrix(layer).shape[1])) for layer in attention.inputs]
+    if len(layers) == 3:
+        if all(weight.shape[1] % size == 0 for weight, _ in layers):
+            query, key, value = (_split(weight, bias, size) for weight, bias in layers)
+            if len(query[0]) == heads and len(key[0]) == len(value[0]) and heads % len(key[0]) == 0:
+                yield query, key, value
+        return
+    weight, bias = layers[0]
+    groups = (weight.shape[1] // size - heads) // 2
+    if weight.shape[1] != (heads + 2 * groups) * size or groups < 1 or heads % groups:
+        return
+    ends = [heads * size, (heads + groups) * size]
+    parts = [
+        _split(part, shift, size)
+        for part, shift in zip(weight.tensor_split(ends, 1), bias.tensor_split(ends), strict=True)
+    ]
+    together = parts[0], parts[1], parts[2]
+    per_group = heads // groups
+    rows = _split(weight, bias, size)
+    matrices, shifts = (torch.unflatten(part, 0, (groups, per_group + 2)) for part in rows)
+    by_group = (
+        (matrices[:, :per_group].flatten(0, 1), shifts[:, :per_group].flatten(0, 1)),
+        (matrices[:, -2], shifts[:, -2]),
+        (matrices[:, -1], shifts[:, -1]),
+    )
+    # GPT-2's layer holds all queries, then all keys, all values; GPT-NeoX's those of a head beside one another
+    yield from (together, by_group) if isinstance(attention.inputs[0], Conv1D) else (by_group, together)
+
+
+def _split(weight: Tensor, bias: Tensor, size: int) -> _Part:
+    """A matrix (width, groups · size) as those of its groups, with their biases."""
+    return torch.unflatten(weight, 1, (-1, size)).movedim(1, 0), torch.unflatten(bias, 0, (-1, size))

@@ -1,0 +1,103 @@
+"""Interaction energy: how close to one another the hidden states of a context are, by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore.measures.context_means import context_measures
+from trajstore.measures.definitions import MeasureDefinition
+from trajstore.measures.streams import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trajstore.measures.streams import Batch, PassFacts
+    from trajstore.store.files.measures import Measure
+
+NAME = "interaction_energy"
+CPU_COSINES, GPU_COSINES = 1 << 16, 1 << 25
+"""Cosines that are held at a time: what a core's cache holds, and what keeps a GPU at work."""
+
+
+def interaction_energy(hidden: Tensor, lengths: list[int]) -> Tensor:
+    """n⁻² Σᵢⱼ exp(cos(xᵢ, xⱼ)) of each of some contexts, float64 (contexts,).
+
+    `hidden` is (contexts, longest, width), of which the first `lengths` are no padding. A state of zeros has the
+    cosine 0 with all.
+    """
+    import torch
+
+    number, longest, _ = hidden.shape
+    lengths_ = torch.tensor(lengths, device=hidden.device)
+    real = torch.arange(longest, device=hidden.device) < lengths_[:, None]
+    directions = torch.nn.functional.normalize(hidden.float(), dim=-1) * real[..., None]
+    most = CPU_COSINES if hidden.device.type == "cpu" else GPU_COSINES
+    together = max(1, most // longest**2)
+    rows = max(1, min(longest, most // longest))
+    sums = [_pair_sums(directions[at : at + together], rows) for at in range(0, number, together)]
+    # padding has the cosine 0 with all, and exp(0) is 1
+    exact = torch.cat(sums) - (longest**2 - lengths_.double() ** 2)
+    return exact / lengths_.double() ** 2
+
+
+def _pair_sums(directions: Tensor, rows: int) -> Tensor:
+    """Σᵢⱼ exp(xᵢ · xⱼ), float64 (contexts,), by rows; what lies below the diagonal is its mirror image."""
+    total = directions.new_zeros(len(directions)).double()
+    for at in range(0, directions.shape[1], rows):
+        block = directions[:, at : at + rows]
+        exponentials = (block @ directions[:, at:].mT).exp_()
+        size = block.shape[1]
+        square, rest = exponentials[..., :size], exponentials[..., size:]
+        total += square.sum(-1).double().sum(-1) + 2 * rest.sum(-1).double().sum(-1)
+    return total
+
+
+class InteractionEnergy(Stream):
+    """The energy of every context at every layer, and after the final norm."""
+
+    def begin(self, facts: PassFacts) -> None:
+        """Make room for the values, which are kept where they are computed until the end."""
+        self.contexts = len(facts.ids)
+        self.energies: dict[tuple[str, int], Tensor] = {}
+
+    def layer(self, layer: int, hidden: Tensor, batch: Batch) -> None:
+        """Take the energies at a layer."""
+        self._keep(NAME, layer, hidden, batch)
+
+    def normed(self, hidden: Tensor, batch: Batch) -> None:
+        """Take the energies of what the output head reads."""
+        self._keep(f"{NAME}_normed", -1, hidden, batch)
+
+    def _keep(self, name: str, layer: int, hidden: Tensor, batch: Batch) -> None:
+        values = self.energies.get((name, layer))
+        if values is None:
+            values = self.energies[name, layer] = hidden.new_full((self.contexts,), np.nan).double()
+        values[batch.numbers] = interaction_energy(hidden, batch.lengths)
+
+    def finish(self) -> list[Measure]:
+        """The energies of the contexts, and their means."""
+        last = max(layer for _, layer in self.energies)
+        return [
+            row
+            for (name, layer), values in sorted(self.energies.items())
+            for row in context_measures(name, values.cpu().numpy(), layer=last if layer < 0 else layer)
+        ]
+
+
+DEFINITIONS = (
+    MeasureDefinition(
+        NAME,
+        formula="n⁻² Σᵢⱼ exp(cos(xᵢ, xⱼ)) over the hidden states of a context; _normed after the final norm",
+        unit="1",
+        stream=InteractionEnergy,
+        needs=("hidden", "normed"),
+        axes=("layer", "context"),
+        meaning=(
+            "Between 1 and e: e where all tokens point the same way, 1 + (e − 1)/n where n of them are orthogonal. It "
+            "says how far the states of a context have collapsed onto one another, not what they hold, and a few "
+            "directions of large norm can dominate every cosine."
+        ),
+    ),
+)
