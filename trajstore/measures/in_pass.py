@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.errors import NotMeasurable, UnknownStructure, told
+from trajstore.errors import NotMeasurable, UnknownStructure, describe_error
 from trajstore.measures.streams import Batch
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Observer:
         except Exception as error:
             if ran_out_of_memory(error) and self._batch is not None:
                 raise
-            self._leave_out(name, told(error))
+            self._leave_out(name, describe_error(error))
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.left_out[name] = reason

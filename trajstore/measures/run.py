@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from trajstore.errors import NotMeasurable, TrajstoreError, told
+from trajstore.errors import NotMeasurable, TrajstoreError, describe_error
 from trajstore.forward.batching import in_batches
 from trajstore.forward.device import exact_products
 from trajstore.forward.losses import check_contexts, token_scores, vocabulary_rows
@@ -70,7 +70,7 @@ def measure(
         except (NotMeasurable, TrajstoreError) as error:
             left_out[definition.name] = str(error)
         except Exception as error:  # whatever a package's function raises
-            left_out[definition.name] = told(error)
+            left_out[definition.name] = describe_error(error)
     return Measured(measures, left_out)
 
 
