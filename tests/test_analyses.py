@@ -17,7 +17,7 @@ from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.cli import app
 from trajstore.errors import FindingExists, UnknownName
 from trajstore.pipelines.comparison.result import Question
-from trajstore.pipelines.differences.differences import How
+from trajstore.pipelines.differences.differences import DifferenceMethod
 from trajstore.pipelines.spikes import Search
 from trajstore.store.files.finding_tables import TABLES
 
@@ -61,7 +61,7 @@ KEPT: dict[str, tuple[Callable[[Store], Any], str]] = {
             Selection("d", steps="64"),
             ["first_half"],
             models=("a", "b"),
-            how=How(top=1000, interval=FEW),
+            how=DifferenceMethod(top=1000, interval=FEW),
         ),
         "diff models a b -d d --steps 64 -g first_half --resamples 100",
     ),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trajstore.analysis.comparison import STATISTICS, Alike, alike, log_frequency, outliers, statistics
+from trajstore.analysis.comparison import (
+    STATISTICS,
+    Similarity,
+    compare_losses,
+    log_frequency,
+    outliers,
+    statistics,
+)
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.errors import BadOption
 
@@ -15,9 +22,9 @@ NO_INTERVAL = Draws(Interval(kind="none"))
 
 def compared(
     x: np.ndarray, y: np.ndarray, z: np.ndarray, unit: np.ndarray | None = None, draws: Draws = NO_INTERVAL
-) -> Alike:
+) -> Similarity:
     of = np.zeros(len(x), dtype=np.int64) if unit is None else unit
-    return alike(x, y, z, of, "d", int(of.max()) + 1, draws)
+    return compare_losses(x, y, z, of, "d", int(of.max()) + 1, draws)
 
 
 def texts(

@@ -277,7 +277,7 @@ def test_the_group_of_a_selection_narrows_every_analysis(path: Path) -> None:
         assert apart.facts["asked"]["group"] == group
         every = Selection("d", "a", group=group)
         assert len(trajstore.shapes(store, every).parts[0].sites.tokens) == tokens
-        assert trajstore.shapes(store, every, "hapax").asked.groups == (both,)
+        assert trajstore.shapes(store, every, "hapax").options.groups == (both,)
         assert trajstore.phases(store, "every_token", every).facts["selection"]["group"] == group
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trajstore.demo.sentences import changed_most, event, repeats_learned
+from trajstore.demo.sentences import changed_most, onset, repeats_learned
 from trajstore.progress import SILENT
 
 STEPS = [0, 100, 200, 400, 600, 800, 1000]
@@ -41,7 +41,7 @@ def curve(means: list[float], group: str = "g", tokens: int = 100, model: str = 
 def test_an_event_within_one_checkpoint_of_the_mix_is_a_change_of_data(
     by: int, mix_change: int, expected: bool
 ) -> None:
-    found = event(STEPS, by, mix_change)
+    found = onset(STEPS, by, mix_change)
     assert found.by == by
     assert found.change_of_data is expected
     assert ("change of data" in found.text) is expected

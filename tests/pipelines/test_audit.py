@@ -22,7 +22,7 @@ from trajstore.store.files.slices import Provenance
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trajstore.analysis.audit.audit import Finding
+    from trajstore.analysis.audit.audit import Anomaly
     from trajstore.store.store import Store
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 60_001, 2000)]
@@ -120,7 +120,7 @@ PLANTED: dict[Callable[[Suite], None], tuple[str, str, tuple[int, ...], str]] = 
 }
 
 
-def named(findings: list[Finding]) -> set[tuple[str, str, tuple[int, ...]]]:
+def named(findings: list[Anomaly]) -> set[tuple[str, str, tuple[int, ...]]]:
     return {(each.finding, "".join(each.datasets), each.steps) for each in findings}
 
 

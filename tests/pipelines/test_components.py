@@ -17,7 +17,14 @@ from typer.testing import CliRunner
 
 from tests import commands
 from tests.conftest import PLANTED_STEPS, ragged
-from trajstore.analysis.components.gram import ArrayBlocks, Rows, Treatment, of_centred, prepared, products
+from trajstore.analysis.components.gram import (
+    ArrayBlocks,
+    RowCentring,
+    Treatment,
+    of_centred,
+    prepared,
+    products,
+)
 from trajstore.analysis.components.methods import Method, Residual, Sparsity
 from trajstore.analysis.components.pca import PCAResult, fit, pca
 from trajstore.analysis.components.sparse_pca import sparse_pca
@@ -260,7 +267,7 @@ def test_a_group_that_takes_in_other_tokens_is_noticed(noisy: Store) -> None:
 def test_the_residual_has_nothing_along_full_components(noisy: Store) -> None:
     values = noisy.matrix(["d", "e"]).values
     for treatment in (Treatment(), Treatment("model", scale=True)):
-        rows = Rows.of(["a"] * 8 + ["b"] * 8, treatment.center)
+        rows = RowCentring.of(["a"] * 8 + ["b"] * 8, treatment.center)
         blocks = ArrayBlocks(values)
         full = fit(blocks, rows, treatment, products(blocks, rows, treatment), 3)
         left = np.hstack([block for _, block in Residual(blocks, rows, treatment, full)])

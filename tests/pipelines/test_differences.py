@@ -27,7 +27,7 @@ from trajstore.errors import (
 )
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
 from trajstore.pipelines.differences.diff import DiffOptions, diff, diff_of, request
-from trajstore.pipelines.differences.differences import How, differences
+from trajstore.pipelines.differences.differences import DifferenceMethod, differences
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
@@ -101,7 +101,7 @@ def test_what_did_not_change_is_no_change() -> None:
 def test_steps_against_numpy(planted: Store) -> None:
     planted.groups.add("third", "FROM tokens WHERE token % 3 = 0")
     chosen = of_steps(planted, ["third", "every_token"], replace(ON_D, steps="1,8,64"))
-    found = differences(planted, chosen, How(top=4, matrix=True))
+    found = differences(planted, chosen, DifferenceMethod(top=4, matrix=True))
     inside = (
         planted.sql("FROM tokens WHERE dataset = 'd' AND position > 0 ORDER BY ALL").pl()["token"] % 3 == 0
     )
@@ -150,7 +150,7 @@ def test_models_at_the_steps_that_both_have(planted: Store) -> None:
     (planted.path / "losses/model=b/dataset=d/step=16/slice.parquet").unlink()
     heard = Heard()
     chosen = of_models(planted, "b", "a", selection=ON_D, progress=heard)
-    found = differences(planted, chosen, How(Scale(relative=True), matrix=True))
+    found = differences(planted, chosen, DifferenceMethod(Scale(relative=True), matrix=True))
     assert heard.lines == ["Left out on d, as not all have them: steps 16 of a."]
     assert found.matrix is not None
     steps = [step for step in PLANTED_STEPS if step != 16]
@@ -166,7 +166,7 @@ def test_the_noise_is_the_larger_of_both_slices(planted: Store) -> None:
         measure = Measure("noise_p99", noise)
         planted.add_measures("noise", [measure], model="a", step=step, dataset="d")
     selection = Selection(["d"], ["a"], "2,4,8")
-    found = differences(planted, of_steps(planted, selection=selection), How(top=400))
+    found = differences(planted, of_steps(planted, selection=selection), DifferenceMethod(top=400))
     first, second = found.summary.sort("step")["noise"]
     assert (first, second) == (0.01, noise)
     assert found.summary.filter(step=8).select(pl.col("fell") + pl.col("rose")).item() == pytest.approx(
@@ -177,7 +177,9 @@ def test_the_noise_is_the_larger_of_both_slices(planted: Store) -> None:
     assert last["in_noise"].sum() == 49
     # Beside the noise, which is in nats, so are the differences, however they are expressed.
     relative = differences(
-        planted, of_steps(planted, selection=selection), How(Scale(relative=True, least=50.0), top=400)
+        planted,
+        of_steps(planted, selection=selection),
+        DifferenceMethod(Scale(relative=True, least=50.0), top=400),
     )
     assert relative.summary["mean"].to_list() == pytest.approx((found.summary["mean"] / 50).to_list())
     same = ["step", "noise", "fell", "rose"]
@@ -192,7 +194,7 @@ def test_partial_slices(planted: Store) -> None:
     chosen = of_steps(planted, selection=Selection(["d"], ["c"]))
     with pytest.raises(MissingSlices, match="c on d at step 1 .without contexts 1, 3–5"):
         differences(planted, chosen)
-    found = differences(planted, chosen, How(missing="nan", matrix=True))
+    found = differences(planted, chosen, DifferenceMethod(missing="nan", matrix=True))
     assert found.matrix is not None
     assert np.nansum(found.matrix.values) == 2 * 37
     assert np.isnan(found.matrix.values).sum() == dataset.n_losses - 37
@@ -203,9 +205,9 @@ def test_a_matrix_without_holes(planted: Store) -> None:
     (planted.path / "losses/model=b/dataset=e/step=16/slice.parquet").unlink()
     chosen = of_models(planted, "a", "b")
     with pytest.raises(MissingSlices, match="b on e at step 16"):
-        differences(planted, chosen, How(matrix=True))
+        differences(planted, chosen, DifferenceMethod(matrix=True))
     assert differences(planted, chosen).summary.height == 15
-    found = differences(planted, chosen, How(missing="nan", matrix=True)).matrix
+    found = differences(planted, chosen, DifferenceMethod(missing="nan", matrix=True)).matrix
     assert found is not None
     assert np.isnan(found.values).sum() == planted.dataset("e").n_losses
 
@@ -263,7 +265,7 @@ def test_prompts_item_by_item(prompted: Store) -> None:
     found = differences(
         prompted,
         of_prompts(prompted, "zero", "few", ["every_token", "answer_token"], all_items=True),
-        How(matrix=True),
+        DifferenceMethod(matrix=True),
     )
     matrix = found.matrix
     assert matrix is not None
@@ -296,7 +298,7 @@ def test_items_under_the_same_prompt_are_left_out(prompted: Store) -> None:
     """Problems 0 and 2 are the first of their few-shot contexts: no example stands before them."""
     heard = Heard()
     chosen = of_prompts(prompted, "zero", "few", progress=heard)
-    found = differences(prompted, chosen, How(matrix=True))
+    found = differences(prompted, chosen, DifferenceMethod(matrix=True))
     assert found.matrix is not None
     assert found.matrix.columns["item"].to_list() == [1, 1, 3, 3]
     for step, values in enumerate(found.matrix.values):
@@ -346,7 +348,9 @@ def test_what_cannot_be_compared(planted: Store) -> None:
 
 
 def test_no_intervals(planted: Store) -> None:
-    found = differences(planted, of_models(planted, "a", "b"), How(interval=Interval(kind="none")))
+    found = differences(
+        planted, of_models(planted, "a", "b"), DifferenceMethod(interval=Interval(kind="none"))
+    )
     assert found.summary["low"].is_null().all()
 
 
@@ -354,13 +358,13 @@ def test_they_are_kept_as_a_finding(planted: Store) -> None:
     planted.groups.add("third", "FROM tokens WHERE token % 3 = 0")
     planted.add_measures("noise", [Measure("noise_p99", 0.05)], model="a", step=8, dataset="d")
     asked = DiffOptions(
-        "steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), How(top=6)
+        "steps", (), ("third", "position_is(2)"), Selection(["d"], ["a"], "1,8,64"), DifferenceMethod(top=6)
     )
     chosen = asked.chosen(planted)
     found = diff_of(planted, asked, chosen)
     name = request(asked, chosen).default_name
     assert name.startswith("steps-a-1-8-64-2-groups-")
-    assert name != request(replace(asked, how=How(Scale(relative=True))), chosen).default_name
+    assert name != request(replace(asked, how=DifferenceMethod(Scale(relative=True))), chosen).default_name
     many = replace(asked, selection=Selection(["d"], ["a"], ",".join(map(str, range(1000)))))
     assert len(request(many, chosen).default_name) < 80
     found.keep(name)
@@ -436,9 +440,11 @@ def test_the_larger_texts_of_two_prompts_are_resampled(store: Store) -> None:
 
 
 def test_kept_prompts_name_both_datasets(prompted: Store) -> None:
-    asked = DiffOptions("prompts", ("zero", "few"), (), Selection(steps="1"), How(Scale(relative=True)), True)
+    asked = DiffOptions(
+        "prompts", ("zero", "few"), (), Selection(steps="1"), DifferenceMethod(Scale(relative=True)), True
+    )
     chosen = asked.chosen(prompted)
-    how = How(Scale(relative=True))
+    how = DifferenceMethod(Scale(relative=True))
     diff(prompted, Selection(steps="1"), prompts=("zero", "few"), how=how, all_items=True).keep("p")
     assert request(asked, chosen).default_name.startswith("prompts-zero-vs-few-1-")
     zero, few = losses(prompted, "a", 1, "zero"), losses(prompted, "a", 1, "few")[[0, 1, 4, 5, 6, 7, 10, 11]]
@@ -504,7 +510,7 @@ def test_a_relative_chart_says_what_it_divides_by(planted: Store, prompted: Stor
         made = difference_chart(found.summary, relative=asked.how.scale.relative, level=0.95)
         return made.title.partition(" of ")[0], made.y_label
 
-    how = How(Scale(relative=True))
+    how = DifferenceMethod(Scale(relative=True))
     of_a = Selection(["d"], ["a"], "0,8")
     assert label(planted, DiffOptions("steps", (), (), of_a, how)) == (
         "Relative difference in loss",
@@ -514,4 +520,4 @@ def test_a_relative_chart_says_what_it_divides_by(planted: Store, prompted: Stor
     assert label(planted, of_both) == ("Relative difference in loss", "difference / loss of a")
     items = DiffOptions("prompts", ("zero", "few"), (), Selection(steps="1"), how, True)
     assert label(prompted, items)[1] == "difference / loss on zero"
-    assert label(planted, replace(of_both, how=How()))[1] == "difference (nats a token)"
+    assert label(planted, replace(of_both, how=DifferenceMethod()))[1] == "difference (nats a token)"

@@ -12,18 +12,18 @@ from trajstore.pipelines import phases, shapes, spikes
 from trajstore.pipelines.comparison import result as comparison
 from trajstore.pipelines.components import pca
 from trajstore.pipelines.differences import diff as differences
-from trajstore.pipelines.differences.differences import Chosen
+from trajstore.pipelines.differences.differences import DifferenceInputs
 from trajstore.pipelines.finding_facts import Request
 from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.finding_subjects import FindingSubject
 
 SELECTION = Selection(["d", "e"], ["a"], "log")
 OF_DIGITS = replace(SELECTION, group="digits")
-NOTHING = Chosen([], pl.DataFrame())
+NOTHING = DifferenceInputs([], pl.DataFrame())
 NAMES = {
     "full-2-datasets-digits-9c0b88": pca.request(OF_DIGITS, Method()),
     "a-2-datasets-digits-d50859": spikes.request(OF_DIGITS, spikes.Search()),
-    "d-digits-74c8b6": shapes.Asked.of(["d"], SELECTION, ["digits"]).request,
+    "d-digits-74c8b6": shapes.ShapeOptions.of(["d"], SELECTION, ["digits"]).request,
     "digits-19700e": phases.request(phases.CurveOptions(("digits",), selection=SELECTION)),
     "a-vs-b-last-position_is-3-7c3ec9": comparison.request(
         ["a", "b"], comparison.Question(group="position_is(3)"), SELECTION

@@ -20,7 +20,7 @@ from trajstore.analysis.shapes.forms import WIDTH, Bases
 from trajstore.analysis.shapes.model_choice import DECIDED, SINGLES, choose
 from trajstore.analysis.shapes.shapes import S_SHAPED, SHAPES, Shaper
 from trajstore.analysis.shapes.two_changes import COMPOUNDS
-from trajstore.analysis.statistics.ar1 import RHOS, Noise, simulate, whiten
+from trajstore.analysis.statistics.ar1 import RHOS, NoiseCorrelation, simulate, whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import FindingExists, TrajstoreError
@@ -131,7 +131,7 @@ def test_rho_is_found_under_curves(rho: float) -> None:
     schedule = Schedule.of(PYTHIA)
     losses, _ = planted(schedule, 300, 3, 0.2, rho)
     bases = Bases(schedule, 0.0, np.ones(len(PYTHIA)))
-    noise = Noise.estimate(losses.T, bases.leftover)
+    noise = NoiseCorrelation.estimate(losses.T, bases.leftover)
     assert noise.rho == pytest.approx(rho, abs=0.15), "what is left of curves adds a little"
 
 
@@ -141,11 +141,11 @@ def test_tokens_that_differ_have_their_own_rho() -> None:
     quiet, slow = (simulate(len(PYTHIA), 200, rho, rng) for rho in (0.0, 0.95))
     bases = Bases(schedule, 0.0, np.ones(len(PYTHIA)))
     together = np.concatenate([quiet, slow])
-    found = Noise.estimate(together, bases.leftover)
+    found = NoiseCorrelation.estimate(together, bases.leftover)
     rhos = RHOS[found.rhos(bases.leftover(together))]
     assert np.median(rhos[:200]) <= 0.2
     assert np.median(rhos[200:]) >= 0.9
-    alike = Noise.estimate(slow, bases.leftover)
+    alike = NoiseCorrelation.estimate(slow, bases.leftover)
     assert alike.own < 0.3, "what chance explains is no difference"
 
 

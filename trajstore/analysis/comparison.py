@@ -26,7 +26,7 @@ _CORRELATIONS = 2
 
 
 @dataclass(frozen=True)
-class Alike:
+class Similarity:
     """Similarity of two sets of losses, in the order of `STATISTICS`."""
 
     values: np.ndarray
@@ -43,7 +43,7 @@ class Alike:
     """bootstrap, jackknife or none."""
 
 
-def alike(
+def compare_losses(
     x: np.ndarray,
     y: np.ndarray,
     z: np.ndarray,
@@ -52,7 +52,7 @@ def alike(
     n_units: int,
     draws: Draws,
     ranks: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Alike:
+) -> Similarity:
     """x and y given z, float (tokens,); `unit` is the number of each token's unit among `n_units` of a dataset.
 
     Tokens that either lacks (NaN) are left out. `ranks` are those of x and y, if known, as `ranked` gives them.
@@ -60,9 +60,9 @@ def alike(
     losses; with fewer, by leaving out each unit in turn (the jackknife) and Student's t, on Fisher's scale atanh r for
     correlations and on a log scale for the root mean square. With fewer than three there is none.
     """
-    there = np.isfinite(x) & np.isfinite(y)
-    if not there.all():
-        x, y, z, unit, ranks = x[there], y[there], z[there], unit[there], None
+    finite = np.isfinite(x) & np.isfinite(y)
+    if not finite.all():
+        x, y, z, unit, ranks = x[finite], y[finite], z[finite], unit[finite], None
     sums = sums_by_unit(x, y, z, unit, n_units)
     values = statistics(sums.sum(axis=0))
     nothing = np.full(len(STATISTICS), np.nan)
@@ -70,14 +70,14 @@ def alike(
     interval = draws.interval
     spearman = rank_correlation(*(ranks or (ranked(x), ranked(y))))
     if interval.kind == "none" or len(used) < 3:
-        return Alike(values, nothing, nothing, spearman, len(x), len(used), "none")
+        return Similarity(values, nothing, nothing, spearman, len(x), len(used), "none")
     if len(used) < FEWEST:
         low, high = _jackknife(used, interval.level)
-        return Alike(values, low, high, spearman, len(x), len(used), "jackknife")
+        return Similarity(values, low, high, spearman, len(x), len(used), "jackknife")
     resampled = statistics(draws.weights(dataset, n_units).astype(np.float64) @ sums)
     tail = expanded_tail(interval.level, len(used) - 1, len(used))
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    return Alike(values, low, high, spearman, len(x), len(used), "bootstrap")
+    return Similarity(values, low, high, spearman, len(x), len(used), "bootstrap")
 
 
 def sums_by_unit(x: np.ndarray, y: np.ndarray, z: np.ndarray, unit: np.ndarray, n_units: int) -> np.ndarray:
@@ -85,12 +85,12 @@ def sums_by_unit(x: np.ndarray, y: np.ndarray, z: np.ndarray, unit: np.ndarray, 
 
     x, y and z are taken less their means, which changes no statistic and keeps the sums exact.
     """
-    x, y, z = (each.astype(np.float64) for each in (x, y, z))
+    x, y, z = (values.astype(np.float64) for values in (x, y, z))
     apart = x - y
     if len(x):
-        x, y, z = (each - each.mean() for each in (x, y, z))
+        x, y, z = (values - values.mean() for values in (x, y, z))
     products = (x, y, z, x * x, y * y, z * z, x * y, x * z, y * z, apart, apart * apart)
-    sums = [np.bincount(unit, weights=each, minlength=n_units) for each in (np.ones(len(x)), *products)]
+    sums = [np.bincount(unit, weights=values, minlength=n_units) for values in (np.ones(len(x)), *products)]
     return np.stack(sums, axis=1)
 
 
@@ -104,22 +104,21 @@ def statistics(sums: np.ndarray) -> np.ndarray:
         xx, yy, zz = xx - x * x / n, yy - y * y / n, zz - z * z / n
         xy, xz, yz = xy - x * y / n, xz - x * z / n, yz - y * z / n
         # What is left of a variance by rounding alone is none.
-        xx, yy, zz = (np.where(each > 1e-12 * n, each, np.nan) for each in (xx, yy, zz))
+        xx, yy, zz = (np.where(variance > 1e-12 * n, variance, np.nan) for variance in (xx, yy, zz))
         of_xy, of_xz, of_yz = xy / np.sqrt(xx * yy), xz / np.sqrt(xx * zz), yz / np.sqrt(yy * zz)
         # So is what z leaves of a variance, where it leaves that little of it.
-        rest_x, rest_y = (np.where(each > 1e-12, each, np.nan) for each in (1 - of_xz**2, 1 - of_yz**2))
+        rest_x, rest_y = (np.where(rest > 1e-12, rest, np.nan) for rest in (1 - of_xz**2, 1 - of_yz**2))
         partial = (of_xy - of_xz * of_yz) / np.sqrt(rest_x * rest_y)
-        found = np.stack([of_xy, partial, np.sqrt(squared / n), apart / n], axis=-1)
-    found[..., :_CORRELATIONS] = np.clip(found[..., :_CORRELATIONS], -1, 1)
-    return found
+        table = np.stack([of_xy, partial, np.sqrt(squared / n), apart / n], axis=-1)
+    table[..., :_CORRELATIONS] = np.clip(table[..., :_CORRELATIONS], -1, 1)
+    return table
 
 
 def ranked(x: np.ndarray) -> np.ndarray:
     """Ranks less their mean, float64 (tokens,); equal values have the mean of their ranks."""
     from scipy.stats import rankdata
 
-    found: np.ndarray = rankdata(x) - (len(x) + 1) / 2
-    return found
+    return rankdata(x) - (len(x) + 1) / 2
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -141,24 +140,23 @@ def _jackknife(sums: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _spread(values: np.ndarray) -> np.ndarray:
     """Statistics (…, 4) on scales without ends."""
-    found = values.copy()
-    found[..., :_CORRELATIONS] = np.arctanh(values[..., :_CORRELATIONS])
-    found[..., _CORRELATIONS] = np.log(values[..., _CORRELATIONS])
-    return found
+    spread = values.copy()
+    spread[..., :_CORRELATIONS] = np.arctanh(values[..., :_CORRELATIONS])
+    spread[..., _CORRELATIONS] = np.log(values[..., _CORRELATIONS])
+    return spread
 
 
 def _unspread(values: np.ndarray) -> np.ndarray:
-    found = values.copy()
-    found[..., :_CORRELATIONS] = np.tanh(values[..., :_CORRELATIONS])
-    found[..., _CORRELATIONS] = np.exp(values[..., _CORRELATIONS])
-    return found
+    unspread = values.copy()
+    unspread[..., :_CORRELATIONS] = np.tanh(values[..., :_CORRELATIONS])
+    unspread[..., _CORRELATIONS] = np.exp(values[..., _CORRELATIONS])
+    return unspread
 
 
 def log_frequency(tokens: np.ndarray) -> np.ndarray:
     """Log of each token's share among all tokens of its dataset, float64 (tokens,); `tokens` are vocabulary ids."""
     _, kind, occurrences = np.unique(tokens, return_inverse=True, return_counts=True)
-    found: np.ndarray = np.log(occurrences / len(tokens))[kind]
-    return found
+    return np.log(occurrences / len(tokens))[kind]
 
 
 def check_share(share: float) -> None:
@@ -174,14 +172,13 @@ def outliers(difference: np.ndarray, share: float) -> np.ndarray:
     """
     check_share(share)
     size = np.abs(difference)
-    there = np.flatnonzero(size > 0)
-    if not len(there):
-        return there
+    differing = np.flatnonzero(size > 0)
+    if not len(differing):
+        return differing
     count = max(1, round(share * int(np.isfinite(size).sum())))
-    ordered = there[np.argsort(-size[there], kind="stable")]
+    ordered = differing[np.argsort(-size[differing], kind="stable")]
     least = size[ordered[min(count, len(ordered)) - 1]]
-    found: np.ndarray = ordered[size[ordered] >= least]
-    return found
+    return ordered[size[ordered] >= least]
 
 
 @dataclass(frozen=True)

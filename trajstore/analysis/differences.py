@@ -46,7 +46,7 @@ class Scale:
 
 def stepwise(checkpoints: Iterable[tuple[str, int]]) -> list[Pair]:
     """Each checkpoint (model, step) with the one before it among those of its model; the first has none."""
-    ordered = sorted(set(checkpoints), key=lambda each: each[1])
+    ordered = sorted(set(checkpoints), key=lambda checkpoint: checkpoint[1])
     models = dict.fromkeys(model for model, _ in checkpoints)
     of_model = ([step for name, step in ordered if name == model] for model in models)
     return [
@@ -59,18 +59,16 @@ def stepwise(checkpoints: Iterable[tuple[str, int]]) -> list[Pair]:
 def difference(losses: np.ndarray, minus: np.ndarray, scale: Scale | None = None) -> np.ndarray:
     """L₂ − L₁ (`losses` − `minus`, float (…, tokens)), float32; with a relative `scale` divided by max(L₁, least)."""
     how = scale or Scale()
-    found = losses.astype(np.float64) - minus
+    changes = losses.astype(np.float64) - minus
     if how.relative:
-        found /= np.maximum(minus, how.least)
-    rounded: np.ndarray = found.astype(np.float32)
-    return rounded
+        changes /= np.maximum(minus, how.least)
+    return changes.astype(np.float32)
 
 
 def sums_by_context(values: np.ndarray, context: np.ndarray, contexts: np.ndarray) -> np.ndarray:
     """Sums of values (tokens,) by their contexts, float64 (contexts,), of those numbered in `contexts`."""
     sums = np.bincount(context, weights=values, minlength=int(contexts.max(initial=-1)) + 1)
-    found: np.ndarray = sums[contexts]
-    return found
+    return sums[contexts]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Extremes:
                         float(values[column]), pair, part, column, float(losses[column]), float(minus[column])
                     )
                 )
-            kept.sort(key=lambda each: (sign * each.value, each.pair, each.part, each.column))
+            kept.sort(key=lambda extreme: (sign * extreme.value, extreme.pair, extreme.part, extreme.column))
             del kept[self._count :]
 
     def fell(self) -> list[Extreme]:
@@ -123,19 +121,19 @@ def _lowest(values: np.ndarray, count: int, last: float) -> Iterator[int]:
     """Numbers of the lowest `count` values that are below 0 and not above `last`, of equal ones the first."""
     below = np.flatnonzero((values < 0) & (values <= last))
     if len(below) > count:
-        there = values[below]
-        end = np.partition(there, count - 1)[count - 1]
-        equal = np.flatnonzero(there == end)[: count - int((there < end).sum())]
-        below = below[np.concatenate([np.flatnonzero(there < end), equal])]
+        candidates = values[below]
+        end = np.partition(candidates, count - 1)[count - 1]
+        equal = np.flatnonzero(candidates == end)[: count - int((candidates < end).sum())]
+        below = below[np.concatenate([np.flatnonzero(candidates < end), equal])]
     yield from map(int, below)
 
 
 def shares(values: np.ndarray, noise: float) -> tuple[float, float]:
     """(share that fell, share that rose) by more than `noise`, of the values that are there; NaN where none are."""
-    there = values[np.isfinite(values)]
-    if not len(there):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return float("nan"), float("nan")
-    return float(np.mean(there < -noise)), float(np.mean(there > noise))
+    return float(np.mean(finite < -noise)), float(np.mean(finite > noise))
 
 
 def pairs_of_models(steps: Sequence[int], first: str, second: str) -> list[Pair]:

@@ -95,10 +95,10 @@ def trajectories(
     the steps that each of them has; `progress` is told which are left out. Groups, models and datasets come in
     the order in which they are given. The frame is empty where nothing can be compared.
     """
-    asked, draws = comparison or Comparison(), Draws(interval or Interval())
+    how, draws = comparison or Comparison(), Draws(interval or Interval())
     frames = [
-        _frame(group, curve, steps, asked, draws)
-        for group, curve, steps in _asked_for(sums, groups, asked, progress)
+        _frame(group, curve, steps, how, draws)
+        for group, curve, steps in _asked_for(sums, groups, how, progress)
     ]
     return pl.concat(frames) if frames else pl.DataFrame(schema={"group": pl.String, **SCHEMA})
 
@@ -127,31 +127,34 @@ def resampled_trajectories(
     progress: Progress = SILENT,
 ) -> list[ResampledCurve]:
     """The curves of `trajectories` in each resample, whole units drawn however few there are."""
-    asked, draws = comparison or Comparison(), Draws(interval or Interval())
-    found = []
-    for group, curve, steps in _asked_for(sums, groups, asked, progress):
-        strata, signs = _terms(curve, steps, asked)
+    how, draws = comparison or Comparison(), Draws(interval or Interval())
+    curves = []
+    for group, curve, steps in _asked_for(sums, groups, how, progress):
+        strata, signs = _terms(curve, steps, how)
         means = estimate(strata, signs, Draws(Interval("none"))).mean
-        frame = (group_label(group, asked.minus), model_label(curve.models, asked.minus_model))
-        found.append(
+        frame = (group_label(group, how.minus), model_label(curve.models, how.minus_model))
+        curves.append(
             ResampledCurve(*frame, _dataset_label(curve), steps, means, resampled(strata, signs, draws))
         )
-    return found
+    return curves
 
 
 def _asked_for(
-    sums: Mapping[tuple[str, str], ContextSums], groups: Sequence[str], asked: Comparison, progress: Progress
+    sums: Mapping[tuple[str, str], ContextSums],
+    groups: Sequence[str],
+    comparison: Comparison,
+    progress: Progress,
 ) -> list[tuple[str, _Curve, np.ndarray]]:
     """(group, curve, steps) of all that is there; `progress` is told what is left out."""
-    found, notes = [], list[str]()
+    curves, notes = [], list[str]()
     for group in groups:
-        for curve in _curves(_cells(sums, group, asked, notes), asked):
-            steps = _shared_steps(curve, asked, notes)
+        for curve in _curves(_cells(sums, group, comparison, notes), comparison):
+            steps = _shared_steps(curve, comparison, notes)
             if len(steps):
-                found.append((group, curve, steps))
+                curves.append((group, curve, steps))
     for note in dict.fromkeys(notes):
         progress.say(note)
-    return found
+    return curves
 
 
 @dataclass(frozen=True)
@@ -179,29 +182,29 @@ class _Curve:
 
 
 def _cells(
-    sums: Mapping[tuple[str, str], ContextSums], group: str, asked: Comparison, notes: list[str]
+    sums: Mapping[tuple[str, str], ContextSums], group: str, comparison: Comparison, notes: list[str]
 ) -> list[_Cell]:
     """A group's cells, by dataset; none on a dataset without what is subtracted, which `notes` get to say."""
-    found = []
+    cells = []
     for (name, dataset), own in sums.items():
         if name != group:
             continue
         parts, contexts = [own], own.contexts
-        if asked.minus is not None:
-            if (asked.minus, dataset) not in sums:
-                notes.append(f"{asked.minus} has no token with a loss on {dataset}, which is left out.")
+        if comparison.minus is not None:
+            if (comparison.minus, dataset) not in sums:
+                notes.append(f"{comparison.minus} has no token with a loss on {dataset}, which is left out.")
                 continue
-            parts.append(sums[asked.minus, dataset])
+            parts.append(sums[comparison.minus, dataset])
             contexts = np.intersect1d(contexts, parts[1].contexts, assume_unique=True)
             if not len(contexts):
-                notes.append(f"No context of {dataset} has tokens of both {group} and {asked.minus}.")
+                notes.append(f"No context of {dataset} has tokens of both {group} and {comparison.minus}.")
                 continue
         cell = _cell(parts, contexts)
-        if asked.minus_model is not None and asked.minus_model not in cell.models:
-            notes.append(f"{asked.minus_model} has no losses on {dataset}, which is left out.")
+        if comparison.minus_model is not None and comparison.minus_model not in cell.models:
+            notes.append(f"{comparison.minus_model} has no losses on {dataset}, which is left out.")
             continue
-        found.append(cell)
-    return found
+        cells.append(cell)
+    return cells
 
 
 def _cell(parts: Sequence[ContextSums], contexts: np.ndarray) -> _Cell:
@@ -215,40 +218,40 @@ def _cell(parts: Sequence[ContextSums], contexts: np.ndarray) -> _Cell:
         chosen = np.searchsorted(part.contexts, contexts)[order]
         tokens.append(np.add.reduceat(part.tokens[chosen], starts).astype(np.float64))
         by_unit.append(np.add.reduceat(part.sums[:, chosen], starts, axis=1))
-    there = np.all([np.isfinite(each).all(axis=1) for each in by_unit], axis=0)
+    complete = np.all([np.isfinite(of_part).all(axis=1) for of_part in by_unit], axis=0)
     of_row, step = own.rows["model"].to_numpy(), own.rows["step"].to_numpy()
     models = {}
     for model in own.rows["model"].unique(maintain_order=True):
-        rows = np.flatnonzero(there & (of_row == model))
+        rows = np.flatnonzero(complete & (of_row == model))
         rows = rows[np.argsort(step[rows])]
-        models[model] = step[rows], tuple(each[rows] for each in by_unit)
+        models[model] = step[rows], tuple(of_part[rows] for of_part in by_unit)
     return _Cell(own.dataset, own.units.kind, own.units.count, len(contexts), units, tuple(tokens), models)
 
 
-def _curves(cells: Sequence[_Cell], asked: Comparison) -> list[_Curve]:
+def _curves(cells: Sequence[_Cell], comparison: Comparison) -> list[_Curve]:
     """The curves of one group, models before datasets."""
     names = list(dict.fromkeys(model for cell in cells for model in cell.models))
     of_model = {
         model: tuple(cell for cell in cells if model in cell.models)
         for model in names
-        if model != asked.minus_model
+        if model != comparison.minus_model
     }
-    if asked.by == "model":
+    if comparison.by == "model":
         return [_Curve((model,), mine) for model, mine in of_model.items()]
-    if asked.by == "dataset":
+    if comparison.by == "dataset":
         curves = [_Curve(tuple(m for m in of_model if m in cell.models), (cell,)) for cell in cells]
         return [curve for curve in curves if curve.models]
     return [_Curve((model,), (cell,)) for cell in cells for model in of_model if model in cell.models]
 
 
-def _shared_steps(curve: _Curve, asked: Comparison, notes: list[str]) -> np.ndarray:
+def _shared_steps(curve: _Curve, comparison: Comparison, notes: list[str]) -> np.ndarray:
     """The steps that all of a curve's models have on all of its datasets, int64 (steps,); `notes` get the others."""
     names = list(curve.models)
-    if asked.minus_model is not None:
-        names.append(asked.minus_model)
-    there = [set(cell.models[name][0].tolist()) for cell in curve.cells for name in names]
-    shared = set.intersection(*there)
-    if left := sorted(set.union(*there) - shared):
+    if comparison.minus_model is not None:
+        names.append(comparison.minus_model)
+    steps_of = [set(cell.models[name][0].tolist()) for cell in curve.cells for name in names]
+    shared = set.intersection(*steps_of)
+    if left := sorted(set.union(*steps_of) - shared):
         where = listed(cell.dataset for cell in curve.cells)
         notes.append(
             f"Left out, as not all of {listed(names)} on {where} have them: steps {listed(left, 6)}."
@@ -256,36 +259,40 @@ def _shared_steps(curve: _Curve, asked: Comparison, notes: list[str]) -> np.ndar
     return np.array(sorted(shared), dtype=np.int64)
 
 
-def _frame(group: str, curve: _Curve, steps: np.ndarray, asked: Comparison, draws: Draws) -> pl.DataFrame:
+def _frame(
+    group: str, curve: _Curve, steps: np.ndarray, comparison: Comparison, draws: Draws
+) -> pl.DataFrame:
     """One curve's rows."""
-    strata, signs = _terms(curve, steps, asked)
-    found = estimate(strata, signs, draws)
+    strata, signs = _terms(curve, steps, comparison)
+    estimated = estimate(strata, signs, draws)
     cells = curve.cells
     kinds = sorted({cell.unit for cell in cells})
     columns = {
-        "group": group_label(group, asked.minus),
-        "model": model_label(curve.models, asked.minus_model),
+        "group": group_label(group, comparison.minus),
+        "model": model_label(curve.models, comparison.minus_model),
         "dataset": _dataset_label(curve),
         "tokens": int(sum(cell.tokens[0].sum() for cell in cells)),
         "contexts": sum(cell.contexts for cell in cells),
         "unit": kinds[0] if len(kinds) == 1 else "unit",
         "units": sum(len(cell.units) for cell in cells),
-        "interval": found.kind,
+        "interval": estimated.kind,
     }
-    frame = pl.DataFrame({"step": steps, "mean": found.mean, "low": found.low, "high": found.high})
-    frame = frame.with_columns(skewness=pl.Series(found.skewness))
+    frame = pl.DataFrame(
+        {"step": steps, "mean": estimated.mean, "low": estimated.low, "high": estimated.high}
+    )
+    frame = frame.with_columns(skewness=pl.Series(estimated.skewness))
     frame = frame.with_columns(pl.col("low", "high", "skewness").fill_nan(None))
     return frame.with_columns(pl.lit(value).alias(name) for name, value in columns.items()).select(
         pl.col("group"), *(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     )
 
 
-def _terms(curve: _Curve, steps: np.ndarray, asked: Comparison) -> tuple[list[Stratum], list[int]]:
+def _terms(curve: _Curve, steps: np.ndarray, comparison: Comparison) -> tuple[list[Stratum], list[int]]:
     """The means that a curve is made of, and their signs."""
-    signs = [1] if asked.minus is None else [1, -1]
-    if asked.minus_model is not None:
+    signs = [1] if comparison.minus is None else [1, -1]
+    if comparison.minus_model is not None:
         signs += [-sign for sign in signs]
-    return [_stratum(cell, curve.models, steps, asked.minus_model) for cell in curve.cells], signs
+    return [_stratum(cell, curve.models, steps, comparison.minus_model) for cell in curve.cells], signs
 
 
 def _dataset_label(curve: _Curve) -> str:
@@ -310,11 +317,11 @@ def _stratum(cell: _Cell, models: Sequence[str], steps: np.ndarray, minus_model:
     ratios = []
     for whose in [models] if minus_model is None else [models, [minus_model]]:
         for k, tokens in enumerate(cell.tokens):
-            each = []
+            of_models = []
             for model in whose:
-                there, sums = cell.models[model]
-                each.append(sums[k][np.searchsorted(there, steps)])
-            ratios.append(Ratio(tokens, np.mean(each, axis=0) if len(each) > 1 else each[0]))
+                own_steps, sums = cell.models[model]
+                of_models.append(sums[k][np.searchsorted(own_steps, steps)])
+            ratios.append(Ratio(tokens, np.mean(of_models, axis=0) if len(of_models) > 1 else of_models[0]))
     return Stratum(cell.dataset, cell.n_units, cell.units, tuple(ratios))
 
 

@@ -26,31 +26,31 @@ _LATE, _EARLY = "position_is(100)", "position_is(20)"
 
 def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> list[str]:
     """A sentence of each, for models of which the first two are seeds of one size if there are more than one."""
-    found = [
+    sentences = [
         _spikes(store, models[0], progress),
         _shapes(store, models, groups, progress),
         _induction(store, models, progress),
     ]
     if len(models) > 1:
-        found.append(_seeds(store, models[:2], progress))
-    return found
+        sentences.append(_seeds(store, models[:2], progress))
+    return sentences
 
 
 def _spikes(store: Store, model: str, progress: Progress) -> str:
     """Return whether the mean loss on text rises and falls back, and what single tokens do then."""
-    found = spikes.spikes(store, Selection(_TEXTS, [model]), progress=progress)
-    found.keep(NAME, replace=True)
+    result = spikes.spikes(store, Selection(_TEXTS, [model]), progress=progress)
+    result.keep(NAME, replace=True)
     on = f"{model} on {' and '.join(_TEXTS)}"
-    text = spikes.not_found(found.facts)
-    told = []
-    for each in found.spikes:
-        shares = dict(each.shares.filter(window_kind="spike").select("token_class", "share").iter_rows())
-        told.append(
-            f"at step {each.steps[1]} by {each.height:.2f} nats, between steps {each.steps[0]} and {each.steps[2]} "
+    text = spikes.not_found(result.facts)
+    of_spikes = []
+    for spike in result.spikes:
+        shares = dict(spike.shares.filter(window_kind="spike").select("token_class", "share").iter_rows())
+        of_spikes.append(
+            f"at step {spike.steps[1]} by {spike.height:.2f} nats, between steps {spike.steps[0]} and {spike.steps[2]} "
             f"({shares['follow']:.0%} of the tokens follow it, {shares['inverse']:.0%} go the other way)"
         )
-    if told:
-        text = f"The mean loss of {on} rises and falls back {'; '.join(told)}."
+    if of_spikes:
+        text = f"The mean loss of {on} rises and falls back {'; '.join(of_spikes)}."
     return text
 
 
@@ -75,22 +75,22 @@ def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress
 def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
     """Find when the in-context-learning score and the loss on repeated tokens fall together, in each model."""
     induction = Induction("repeated_half", _LATE, _EARLY)
-    found = phases(store, (), Selection(["repeats"], models), induction=induction, progress=progress)
-    found.keep(NAME, replace=True)
-    told = [
+    result = phases(store, (), Selection(["repeats"], models), induction=induction, progress=progress)
+    result.keep(NAME, replace=True)
+    bumps = [
         f"{event.model} between steps {event.low} and {event.high}"
-        for event in found.events
+        for event in result.events
         if event.kind == "induction"
     ]
-    without = [f"no such bump in {model}" for model, _ in found.without]
-    return f"Induction bump on repeats: {'; '.join([*told, *without])}."
+    without = [f"no such bump in {model}" for model, _ in result.without]
+    return f"Induction bump on repeats: {'; '.join([*bumps, *without])}."
 
 
 def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
     """Compare two seeds token by token, by step."""
-    found = compare(store, models, selection=Selection(_TEXTS), progress=progress)
-    found.keep(NAME, replace=True)
-    pairs = found.of_pairs().filter(dataset=_TEXTS[1]).sort("step")
+    compared = compare(store, models, selection=Selection(_TEXTS), progress=progress)
+    compared.keep(NAME, replace=True)
+    pairs = compared.of_pairs().filter(dataset=_TEXTS[1]).sort("step")
     first, last = pairs.row(0, named=True), pairs.row(-1, named=True)
     return (
         f"{models[0]} and {models[1]} on {_TEXTS[1]}: their losses of the same tokens correlate by "

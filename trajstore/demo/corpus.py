@@ -177,14 +177,14 @@ def _topics() -> dict[str, str]:
 
 def _sources() -> dict[str, str]:
     """The sources in `_MODULES` that can be read."""
-    found = {}
+    sources = {}
     for module in _MODULES:
         path = Path(sysconfig.get_path("stdlib")) / f"{module}.py"
         try:
-            found[path.name] = path.read_text(encoding="utf-8")
+            sources[path.name] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-    return found
+    return sources
 
 
 def _sheets(*, held: bool) -> dict[str, str]:

@@ -107,8 +107,8 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found
+        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return facts
 
 
 def suite_recipes(*, quick: bool) -> list[Recipe]:

@@ -13,7 +13,7 @@ SMALLEST_GROUP = 30
 
 
 @dataclass(frozen=True)
-class Event:
+class Onset:
     """Something that happened between two neighbouring checkpoints."""
 
     after: int
@@ -30,14 +30,14 @@ class Event:
         return f"{where} (a change of data: the training mix changes there)" if self.change_of_data else where
 
 
-def event(steps: Sequence[int], by: int, mix_change: int) -> Event:
+def onset(steps: Sequence[int], by: int, mix_change: int) -> Onset:
     """The event that has happened `by` this step, one of `steps` but not the first.
 
     It is a change of data if the mix changes between the checkpoint before the event's interval and the one after it.
     """
     at = bisect_left(steps, by)
     low, high = steps[max(0, at - 2)], steps[min(len(steps) - 1, at + 1)]
-    return Event(steps[at - 1], by, low <= mix_change <= high)
+    return Onset(steps[at - 1], by, low <= mix_change <= high)
 
 
 def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int) -> str:
@@ -56,7 +56,7 @@ def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int
             f"a token, the fresh half {last['mean_fresh']:.2f} (lowest {best['mean']:.2f}, at step {best['step']})."
         )
     first = learned.row(0, named=True)
-    when = event(both["step"].to_list(), first["step"], mix_change)
+    when = onset(both["step"].to_list(), first["step"], mix_change)
     before = both.filter(step=when.after).row(0, named=True)
     return (
         f"{model} learns the repeated half {when.text}: {before['mean']:.2f} → {first['mean']:.2f} nats a token, "
@@ -79,7 +79,7 @@ def changed_most(trajectories: pl.DataFrame, mix_change: int) -> str:
     part = parts[best[0]]
     steps, means = part["step"].to_list(), part["mean"]
     fastest = int(means.diff().abs().arg_max() or 1)
-    when = event(steps, steps[fastest], mix_change)
+    when = onset(steps, steps[fastest], mix_change)
     return (
         f"In {part['model'][0]} the group that changed most is {best[0]} ({part['tokens'][0]} tokens): "
         f"{means[0]:.2f} → {means[-1]:.2f} nats a token from step {steps[0]} to {steps[-1]}, fastest {when.text}."

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Finding
+from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Anomaly
 from trajstore.analysis.audit.audit import audit as judge
 from trajstore.analysis.audit.continuity import FEWEST
-from trajstore.analysis.audit.step_summaries import Course, course
+from trajstore.analysis.audit.step_summaries import RunSummary, summarise
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.checkpoints.suites import known_bad, run_named
 from trajstore.display import Brief, count
@@ -42,10 +42,10 @@ _OCTAVES = 0.5
 """Octaves from a step to the next, in the later half of a run, above which another seed hides in what is learned."""
 
 
-class Audit(Brief, list[Finding]):
+class Audit(Brief, list[Anomaly]):
     """The findings of an audit, by model."""
 
-    def __init__(self, findings: Iterable[Finding], unseen: Iterable[str] = ()) -> None:
+    def __init__(self, findings: Iterable[Anomaly], unseen: Iterable[str] = ()) -> None:
         super().__init__(findings)
         self.unseen = tuple(unseen)
         """Sentences on what an audit of these steps cannot see."""
@@ -70,7 +70,7 @@ def audit(
 ) -> Audit:
     """The findings on these models (names or globs) and datasets, all by default; raises `UnknownName`."""
     broken = list(_broken_parts(store, models, datasets))
-    bad = {name for each in broken for name in each.datasets}
+    bad = {name for anomaly in broken for name in anomaly.datasets}
     names = Selection(datasets, models).datasets
     chosen = [
         store.dataset(name)
@@ -87,20 +87,20 @@ def audit(
     progress.start("reading", sum(map(len, scored.values())), "slices")
     try:
         for (model, name), steps in scored.items():
-            dataset = next(each for each in chosen if each.name == name)
+            dataset = next(one for one in chosen if one.name == name)
             read.append(_read(store, model, dataset, steps, progress))
     finally:
         progress.stop()
     repos = {model: _repo(store, model) for model, _ in scored}
-    found = judge(
-        [slice_ for each in read for slice_ in each.slices],
-        {(each.model, each.dataset): each.course for each in read},
+    anomalies = judge(
+        [slice_ for run in read for slice_ in run.slices],
+        {(run.model, run.dataset): run.summary for run in read},
         lambda slice_: _known_bad(slice_, repos[slice_.model]),
         _others(store, {model for model, _ in scored}),
-        {(each.model, each.dataset): each.large for each in read},
+        {(run.model, run.dataset): run.large for run in read},
     )
-    damaged = (one for each in read for one in each.damaged())
-    findings = sorted([*broken, *found, *damaged], key=lambda one: one.model)
+    damaged = (one for run in read for one in run.damaged())
+    findings = sorted([*broken, *anomalies, *damaged], key=lambda one: one.model)
     return Audit(findings, unseen(store, models, datasets))
 
 
@@ -118,34 +118,34 @@ def unseen(
                     few.add(model)
                 elif median(later[len(later) // 2 :]) > _OCTAVES:
                     apart.add(model)
-    said = []
+    sentences = []
     if few:
-        said.append(f"With fewer than {FEWEST} steps only copies are looked for: {listed(sorted(few))}.")
+        sentences.append(f"With fewer than {FEWEST} steps only copies are looked for: {listed(sorted(few))}.")
     if apart:
-        said.append(
+        sentences.append(
             "Between steps so far apart another seed's weights, at one step or from one on, are mostly not seen: "
             f"{listed(sorted(apart))}."
         )
-    return said
+    return sentences
 
 
 def _broken_parts(
     store: Store, models: str | Sequence[str] | None, datasets: str | Sequence[str] | None
-) -> Iterable[Finding]:
+) -> Iterable[Anomaly]:
     """Datasets and facts of models that cannot be read, without which the audit of the rest goes on."""
     names = store.dataset_names()
     for name in coverage.match(datasets, names, "dataset") if names else []:
         try:
             _ = store.dataset(name).lengths
         except DamagedFile as error:
-            yield Finding(
+            yield Anomaly(
                 DAMAGED, "", (name,), (), f"{error.path.name} of the dataset: {error.reason}", ADVICE[DAMAGED]
             )
     for model in coverage.match(models, coverage.model_names(store.path), "model"):
         try:
             store.model(model)
         except DamagedFile as error:
-            yield Finding(
+            yield Anomaly(
                 DAMAGED,
                 model,
                 (),
@@ -156,25 +156,25 @@ def _broken_parts(
 
 
 @dataclass(frozen=True)
-class _Read:
+class _RunSlices:
     """The slices of a model on a dataset."""
 
     model: str
     dataset: str
     slices: list[SliceFacts]
-    course: Course
+    summary: RunSummary
     reasons: dict[str, list[int]]
     """Steps whose slice cannot be read, by what is wrong with it."""
     large: dict[int, str]
     """How losses are too large to be nats, by step."""
 
-    def damaged(self) -> Iterable[Finding]:
+    def damaged(self) -> Iterable[Anomaly]:
         """The slices that cannot be read."""
         for reason, steps in self.reasons.items():
-            yield Finding(DAMAGED, self.model, (self.dataset,), tuple(steps), reason, ADVICE[DAMAGED])
+            yield Anomaly(DAMAGED, self.model, (self.dataset,), tuple(steps), reason, ADVICE[DAMAGED])
 
 
-def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], progress: Progress) -> _Read:
+def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], progress: Progress) -> _RunSlices:
     """Read the footers of a model's slices on a dataset, and summarise those with losses at all sites."""
     sites = np.unique(np.linspace(0, dataset.n_losses - 1, SITES).astype(np.int64))
     slices, compared, rows = [], [], []
@@ -185,8 +185,8 @@ def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], prog
             slices.append(store.slice_facts(model, dataset.name, step))
             everywhere = store.slice_losses(model, dataset.name, step)
             size = dataset.tokenizer.size
-            if (said := hardly_nats(everywhere, size) or guess_in_bits(everywhere, size)) is not None:
-                large[step] = said
+            if (reason := hardly_nats(everywhere, size) or guess_in_bits(everywhere, size)) is not None:
+                large[step] = reason
             losses = everywhere[sites]
             if not np.isnan(losses).any():
                 compared.append(step)
@@ -198,18 +198,18 @@ def _read(store: Store, model: str, dataset: Dataset, steps: Iterable[int], prog
         finally:
             progress.advance(1, f"{model}/{dataset.name}/{step}")
     values = np.array(rows, dtype=np.float32).reshape(len(rows), len(sites))
-    return _Read(model, dataset.name, slices, course(tuple(compared), values), dict(reasons), large)
+    return _RunSlices(model, dataset.name, slices, summarise(tuple(compared), values), dict(reasons), large)
 
 
 def _others(store: Store, models: set[str]) -> list[SliceFacts]:
     """The footers of all other models' slices that can be read."""
-    found = []
+    others = []
     for model in set(coverage.model_names(store.path)) - models:
         for dataset in store.dataset_names():
             for step in store.steps(model, dataset):
                 with contextlib.suppress(DamagedFile, UnknownName):
-                    found.append(store.slice_facts(model, dataset, step))
-    return found
+                    others.append(store.slice_facts(model, dataset, step))
+    return others
 
 
 def _repo(store: Store, model: str) -> str | None:

@@ -30,25 +30,25 @@ def caveats(frame: pl.DataFrame, interval: Interval) -> list[str]:
     """Sentences on the intervals of a frame of trajectories; none where no intervals were asked for."""
     if interval.kind == "none":
         return []
-    said = []
+    sentences = []
     curves = frame.select("group", "dataset", "unit", "units", "interval").unique(maintain_order=True)
     if (sure := curves.filter(pl.col("interval") != "none")).height:
         how = " or ".join(_METHODS[kind] for kind in sure["interval"].unique(maintain_order=True))
         over = " or ".join(plural(unit) for unit in sure["unit"].unique(maintain_order=True))
-        said.append(
+        sentences.append(
             f"Intervals: {100 * interval.level:.3g} %, over {over}, by {how}. They cover the choice of text, not "
             "that of a training run's seed."
         )
     if (few := curves.filter(interval="t")).height:
-        said.append(
+        sentences.append(
             f"Fewer than {FEWEST} in a dataset, so by Student's t and not resampled, which may cover less often than "
             f"it says: {_where(few)}. Rare contexts that cost far more than the others may not be among so few, "
             "which no interval can tell."
         )
-    said += _skewed(frame)
+    sentences += _skewed(frame)
     if (single := curves.filter(interval="none")).height:
-        said.append(f"Only one, so without an interval: {_where(single)}.")
-    return said
+        sentences.append(f"Only one, so without an interval: {_where(single)}.")
+    return sentences
 
 
 def _skewed(frame: pl.DataFrame) -> list[str]:

@@ -116,7 +116,7 @@ def phases(
     `most` changes are looked for in a curve. What has too few checkpoints is left out and said. Raises as
     `trajectories`, `UnknownName` for a measure that no model has, and `TrajstoreError` where all have too few.
     """
-    asked = CurveOptions(
+    options = CurveOptions(
         names_of(groups),
         names_of(measures),
         induction,
@@ -125,29 +125,33 @@ def phases(
         interval or Interval(),
         most,
     )
-    how = Settings(asked.most, asked.interval.level, asked.interval.seed)
+    how = Settings(options.most, options.interval.level, options.interval.seed)
     least = LeastCheckpoints(FEWEST_CHECKPOINTS, "phases")
-    curves = _of_groups(store, asked.groups, asked, asked.comparison, least, progress) if asked.groups else []
-    curves += _of_measures(store, asked, least)
-    pairs = _for_induction(store, asked.induction, asked, least, progress) if asked.induction else []
+    curves = (
+        _of_groups(store, options.groups, options, options.comparison, least, progress)
+        if options.groups
+        else []
+    )
+    curves += _of_measures(store, options, least)
+    pairs = _for_induction(store, options.induction, options, least, progress) if options.induction else []
     least.say(progress, bool(curves or pairs))
     bumps = [(score, induction_bump(score, repeated, how)) for score, repeated in pairs]
-    found: list[Event] = []
+    of_curves: list[Event] = []
     if curves:
         progress.start("events", len(curves), "curves")
     try:
         for curve in curves:
-            found += events(curve, how)
+            of_curves += events(curve, how)
             progress.advance(1, curve.model)
     finally:
         progress.stop()
     return Phases(
         (*curves, *(curve for pair in pairs for curve in pair)),
-        (*found, *(event for _, event in bumps if event)),
+        (*of_curves, *(event for _, event in bumps if event)),
         tuple((score.model, score.dataset) for score, event in bumps if event is None),
         store=store,
-        request=request(asked),
-        facts=_facts(store, asked, [*curves, *(score for score, _ in pairs)]),
+        request=request(options),
+        facts=_facts(store, options, [*curves, *(score for score, _ in pairs)]),
     )
 
 
@@ -156,56 +160,58 @@ def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
-def request(asked: CurveOptions) -> Request:
+def request(options: CurveOptions) -> Request:
     """The finding of phases; its default name has the first group or measure."""
-    plain = [name for name in (*asked.groups, *asked.measures) if not is_call(name)]
-    first = plain[0] if plain else ("induction" if asked.induction else "calls")
-    return Request(KIND, finding_name([first], asked.facts), asked.facts)
+    plain = [name for name in (*options.groups, *options.measures) if not is_call(name)]
+    first = plain[0] if plain else ("induction" if options.induction else "calls")
+    return Request(KIND, finding_name([first], options.facts), options.facts)
 
 
 def _of_groups(
     store: Store,
     groups: Sequence[str],
-    asked: CurveOptions,
+    options: CurveOptions,
     comparison: Comparison,
     least: LeastCheckpoints,
     progress: Progress,
 ) -> list[Curve]:
     """The curves of groups, in each resample of their texts."""
-    found = resampled_trajectories(store, groups, asked.selection, progress, comparison, asked.interval)
+    resampled = resampled_trajectories(
+        store, groups, options.selection, progress, comparison, options.interval
+    )
     return [
-        Curve(each.group, each.model, each.dataset, each.steps, each.means, each.resampled)
-        for each in found
-        if least.reached(f"{each.group} of {each.model} on {each.dataset}", len(each.steps))
+        Curve(curve.group, curve.model, curve.dataset, curve.steps, curve.means, curve.resampled)
+        for curve in resampled
+        if least.reached(f"{curve.group} of {curve.model} on {curve.dataset}", len(curve.steps))
     ]
 
 
 def _for_induction(
-    store: Store, of: Induction, asked: CurveOptions, least: LeastCheckpoints, progress: Progress
+    store: Store, of: Induction, options: CurveOptions, least: LeastCheckpoints, progress: Progress
 ) -> list[tuple[Curve, Curve]]:
     """The in-context-learning score and the loss on repeated tokens of each model and dataset that has both."""
-    by = asked.comparison.by
+    by = options.comparison.by
     try:
-        scores = _of_groups(store, [of.late], asked, Comparison(by, minus=of.early), least, progress)
+        scores = _of_groups(store, [of.late], options, Comparison(by, minus=of.early), least, progress)
     except NothingChosen as error:
         raise TrajstoreError(
             f"{error} The score is that of {option('late', of.late)} less "
             f"{option('early', of.early)}: give two that the contexts have, "
             "as 'position_is(100)' and 'position_is(20)'."
         ) from error
-    repeated = _of_groups(store, [of.repeated], asked, Comparison(by), least, progress)
-    known = {(each.model, each.dataset): each for each in repeated}
-    return [(each, known[key]) for each in scores if (key := (each.model, each.dataset)) in known]
+    repeated = _of_groups(store, [of.repeated], options, Comparison(by), least, progress)
+    known = {(curve.model, curve.dataset): curve for curve in repeated}
+    return [(score, known[key]) for score in scores if (key := (score.model, score.dataset)) in known]
 
 
-def _of_measures(store: Store, asked: CurveOptions, least: LeastCheckpoints) -> list[Curve]:
+def _of_measures(store: Store, options: CurveOptions, least: LeastCheckpoints) -> list[Curve]:
     """A curve for each model, dataset, layer and head of each measure."""
     curves: list[Curve] = []
-    for name in asked.measures:
-        frame = store.measures(asked.selection.models, name).filter(pl.col("context").is_null())
-        if asked.selection.datasets is not None:
+    for name in options.measures:
+        frame = store.measures(options.selection.models, name).filter(pl.col("context").is_null())
+        if options.selection.datasets is not None:
             frame = frame.filter(
-                pl.col("dataset").is_in(asked.selection.datasets) | pl.col("dataset").is_null()
+                pl.col("dataset").is_in(options.selection.datasets) | pl.col("dataset").is_null()
             )
         if frame.is_empty():
             known = sorted(set(store.measures()["name"]))
@@ -213,14 +219,14 @@ def _of_measures(store: Store, asked: CurveOptions, least: LeastCheckpoints) -> 
         several = frame["params"].n_unique() > 1
         labels = ["model", "dataset", "layer", "head", "params"]
         for (model, dataset, *place, params), part in frame.group_by(labels, maintain_order=True):
-            steps = resolve(asked.selection.steps, part["step"].to_list(), f"{model} with {name}")
+            steps = resolve(options.selection.steps, part["step"].to_list(), f"{model} with {name}")
             chosen = part.filter(pl.col("step").is_in(steps)).sort("step")
-            told = [
+            labels_there = [
                 f"{label} {value}"
                 for label, value in zip(("layer", "head"), place, strict=True)
                 if value is not None
             ]
-            series = ", ".join([name, *told, *([str(params)] if several and params else [])])
+            series = ", ".join([name, *labels_there, *([str(params)] if several and params else [])])
             values = chosen["value"].to_numpy().astype(np.float64)
             if least.reached(f"{series} of {model}{f' on {dataset}' if dataset else ''}", len(values)):
                 curves.append(
@@ -229,13 +235,13 @@ def _of_measures(store: Store, asked: CurveOptions, least: LeastCheckpoints) -> 
     return curves
 
 
-def _facts(store: Store, asked: CurveOptions, curves: Sequence[Curve]) -> dict[str, Any]:
+def _facts(store: Store, options: CurveOptions, curves: Sequence[Curve]) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
-    of = asked.induction
-    names = [*asked.groups, *([of.repeated, of.late, of.early] if of else []), asked.comparison.minus]
-    datasets = asked.selection.datasets or sorted({curve.dataset for curve in curves})
+    of = options.induction
+    names = [*options.groups, *([of.repeated, of.late, of.early] if of else []), options.comparison.minus]
+    datasets = options.selection.datasets or sorted({curve.dataset for curve in curves})
     return {
-        **asked.facts,
+        **options.facts,
         "models": list(dict.fromkeys(curve.model for curve in curves)),
         "tokens_sha256": {
             name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()

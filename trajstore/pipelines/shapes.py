@@ -47,7 +47,7 @@ BLOCK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
-class Asked:
+class ShapeOptions:
     """The tokens whose shapes are asked for."""
 
     datasets: tuple[str, ...]
@@ -64,19 +64,24 @@ class Asked:
     @classmethod
     def of(
         cls, datasets: Sequence[str], selection: Selection, groups: Sequence[str] = (), seed: int = 0
-    ) -> Asked:
+    ) -> ShapeOptions:
         """A selection on datasets, through groups if any."""
         models = None if selection.models is None else tuple(selection.models)
-        names, through = (tuple(dict.fromkeys(each)) for each in (datasets, groups))
+        names, through = (tuple(dict.fromkeys(of_kind)) for of_kind in (datasets, groups))
         return cls(names, models, selection.steps, selection.contexts, through, selection.align, seed)
 
     @classmethod
-    def read(cls, facts: Mapping[str, Any]) -> Asked:
+    def read(cls, facts: Mapping[str, Any]) -> ShapeOptions:
         """From a finding's facts."""
-        told = facts["asked"]
-        models = None if told["models"] is None else tuple(told["models"])
+        options = facts["asked"]
+        models = None if options["models"] is None else tuple(options["models"])
         return cls(
-            **{**told, "datasets": tuple(told["datasets"]), "models": models, "groups": tuple(told["groups"])}
+            **{
+                **options,
+                "datasets": tuple(options["datasets"]),
+                "models": models,
+                "groups": tuple(options["groups"]),
+            }
         )
 
     @property
@@ -88,7 +93,7 @@ class Asked:
 
 
 @dataclass(frozen=True, repr=False)
-class Part(Brief):
+class ModelTokens(Brief):
     """The tokens of one model on one dataset."""
 
     model: str
@@ -105,10 +110,12 @@ class Part(Brief):
         """(model, step) of the rows."""
         return [(self.model, step) for step in self.schedule.steps.tolist()]
 
-    def some(self, numbers: np.ndarray) -> Part:
+    def some(self, numbers: np.ndarray) -> ModelTokens:
         """With the tokens of these numbers alone."""
         take = numbers if self.sites.take is None else self.sites.take[numbers]
-        return Part(self.model, self.schedule, Sites(self.sites.dataset, self.sites.tokens[numbers], take))
+        return ModelTokens(
+            self.model, self.schedule, Sites(self.sites.dataset, self.sites.tokens[numbers], take)
+        )
 
     def losses(self, store: Store) -> np.ndarray:
         """float32 (steps, tokens), nats; raises as `Store.matrix`."""
@@ -121,23 +128,23 @@ class Part(Brief):
         return Shaper(self.schedule, self.some(np.sort(drawn)).losses(store), seed)
 
 
-def parts(store: Store, asked: Asked, progress: Progress = SILENT) -> list[Part]:
+def parts(store: Store, options: ShapeOptions, progress: Progress = SILENT) -> list[ModelTokens]:
     """Resolve a selection by dataset and model.
 
     What has too few checkpoints is left out and said. Raises as `Store.matrix`, and `TrajstoreError` where all have.
     """
-    chosen = Selection(asked.datasets, asked.models, asked.steps, asked.contexts, asked.align)  # type: ignore[arg-type]
-    every = {name: sites_in(store, chosen, name, asked.groups) for name in asked.datasets}
-    require_sites(list(every.values()), asked.groups[0] if asked.groups else None)
-    found, least = [], LeastCheckpoints(LEAST_STEPS, "shapes")
+    chosen = Selection(options.datasets, options.models, options.steps, options.contexts, options.align)  # type: ignore[arg-type]
+    every = {name: sites_in(store, chosen, name, options.groups) for name in options.datasets}
+    require_sites(list(every.values()), options.groups[0] if options.groups else None)
+    resolved, least = [], LeastCheckpoints(LEAST_STEPS, "shapes")
     for name, rows in checkpoints_by_dataset(store, chosen).items():
         sites = every[name]
         for model in dict.fromkeys(model for model, _ in rows):
-            steps = [step for each, step in rows if each == model]
+            steps = [step for name_of_row, step in rows if name_of_row == model]
             if len(sites.tokens) and least.reached(f"{model} on {name}", len(steps)):
-                found.append(Part(model, Schedule.of(steps), sites))
-    least.say(progress, bool(found))
-    return found
+                resolved.append(ModelTokens(model, Schedule.of(steps), sites))
+    least.say(progress, bool(resolved))
+    return resolved
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,8 +154,8 @@ class Shapes(Result):
     drawn_by = "trajstore.view.figures.shapes:charts_of_shapes"
     summaries = ()
 
-    asked: Asked
-    parts: tuple[Part, ...]
+    options: ShapeOptions
+    parts: tuple[ModelTokens, ...]
     limit: int = field(repr=False)
     """Bytes of a block, at most."""
     progress: Progress = field(repr=False)
@@ -179,7 +186,7 @@ class Shapes(Result):
         try:
             for part in self.parts:
                 blocks = SliceBlocks(self.store.path, part.checkpoints, [part.sites], limit=self.limit)
-                yield from _frames(self.store, part, blocks, self.asked.seed, self.progress)
+                yield from _frames(self.store, part, blocks, self.options.seed, self.progress)
                 self._read.append(hashes_read(blocks))
         finally:
             self.progress.stop()
@@ -204,7 +211,7 @@ class Shapes(Result):
 
     def shares(self) -> pl.DataFrame:
         """`shares` of its groups, once it is kept."""
-        return shares(self.store, self.kept_name, self.asked.groups, self.asked.align)
+        return shares(self.store, self.kept_name, self.options.groups, self.options.align)
 
     def agreement(self) -> pl.DataFrame:
         """`agreement` of its models, once it is kept."""
@@ -225,46 +232,46 @@ def shapes(
     """
     chosen = selection or Selection()
     through = chosen.within([groups] if isinstance(groups, str) else groups)
-    asked = Asked.of(datasets_of(store, chosen), chosen, through, seed)
-    found = parts(store, asked, progress)
+    options = ShapeOptions.of(datasets_of(store, chosen), chosen, through, seed)
+    chosen_parts = parts(store, options, progress)
     return Shapes(
-        asked,
-        tuple(found),
+        options,
+        tuple(chosen_parts),
         limit,
         progress,
         store=store,
-        request=asked.request,
-        facts=_facts(store, asked, found),
+        request=options.request,
+        facts=_facts(store, options, chosen_parts),
     )
 
 
 def _frames(
-    store: Store, part: Part, blocks: SliceBlocks, seed: int, progress: Progress
+    store: Store, part: ModelTokens, blocks: SliceBlocks, seed: int, progress: Progress
 ) -> Iterator[pl.DataFrame]:
     """The rows of one model on one dataset, block by block."""
     shaper = part.shaper(store, seed)
     where = f"{part.model} on {part.sites.dataset.name}"
     labels = column_labels(part.sites).drop("token", "text")
     for first, block in blocks:
-        told = shaper.fit(block, lambda tokens: progress.advance(tokens, where))
-        of_block = labels[first : first + told.height]
+        shapes_of_block = shaper.fit(block, lambda tokens: progress.advance(tokens, where))
+        of_block = labels[first : first + shapes_of_block.height]
         yield pl.concat(
-            [of_block.select(pl.lit(part.model).alias("model"), pl.all()), told], how="horizontal"
+            [of_block.select(pl.lit(part.model).alias("model"), pl.all()), shapes_of_block], how="horizontal"
         )
 
 
-def _facts(store: Store, asked: Asked, found: Sequence[Part]) -> dict[str, Any]:
+def _facts(store: Store, options: ShapeOptions, chosen: Sequence[ModelTokens]) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
-    of_datasets = {part.sites.dataset.name: part.sites for part in found}
+    of_datasets = {part.sites.dataset.name: part.sites for part in chosen}
     steps: dict[str, dict[str, list[int]]] = {}
-    for part in found:
+    for part in chosen:
         steps.setdefault(part.model, {})[part.sites.dataset.name] = part.schedule.steps.tolist()
     return {
-        **asked.request.facts,
+        **options.request.facts,
         "models": list(steps),
         "steps": steps,
         "datasets": facts_of_sites(of_datasets.values()),
-        "groups_sha256": group_hashes(store, asked.groups),
+        "groups_sha256": group_hashes(store, options.groups),
         "decided": DECIDED,
         "sample": SAMPLE,
         "versions": versions("numpy"),
@@ -273,19 +280,19 @@ def _facts(store: Store, asked: Asked, found: Sequence[Part]) -> dict[str, Any]:
 
 def shares(store: Store, name: str, groups: Sequence[str] = (), align: str = "predict") -> pl.DataFrame:
     """The named query `shape_shares` for each group, with a column `group` before; for all tokens if there is none."""
-    asked = groups or ["every_token"]
-    found: list[pl.DataFrame] = [
-        store.query("shape_shares", finding=name, group=group, align=align).pl() for group in asked
+    names = groups or ["every_token"]
+    frames: list[pl.DataFrame] = [
+        store.query("shape_shares", finding=name, group=group, align=align).pl() for group in names
     ]
     return pl.concat(
         [
-            each.select(pl.lit(group).alias("group"), pl.all())
-            for group, each in zip(asked, found, strict=True)
+            frame.select(pl.lit(group).alias("group"), pl.all())
+            for group, frame in zip(names, frames, strict=True)
         ]
     )
 
 
 def agreement(store: Store, name: str) -> pl.DataFrame:
     """The named query `shape_agreement` over all models of a finding."""
-    found: pl.DataFrame = store.query("shape_agreement", finding=name).pl()
-    return found
+    frame: pl.DataFrame = store.query("shape_agreement", finding=name).pl()
+    return frame

@@ -27,19 +27,19 @@ SLICES = {"model": pl.String, "step": pl.Int64, "dataset": pl.String, "loss_sha2
 
 def hashes_read(blocks: SliceBlocks) -> pl.DataFrame:
     """The slices that have been read, with the columns of `SLICES`."""
-    found = [
+    rows = [
         (model, step, chosen.dataset.name, blocks.loss_hashes[chosen.dataset.name, model, step])
         for chosen in blocks.sites
         for model, step in blocks.checkpoints
         if (chosen.dataset.name, model, step) in blocks.loss_hashes
     ]
-    return pl.DataFrame(found, schema=SLICES, orient="row")
+    return pl.DataFrame(rows, schema=SLICES, orient="row")
 
 
 def hashes_now(store: Store, slices: pl.DataFrame) -> pl.DataFrame:
     """The same slices with the hashes that their footers have now; one that is not there is left out."""
-    found = []
+    rows = []
     for model, step, dataset in slices.select("model", "step", "dataset").iter_rows():
         with contextlib.suppress(UnknownName):
-            found.append((model, step, dataset, store.slice_facts(model, dataset, step).loss_sha256))
-    return pl.DataFrame(found, schema=SLICES, orient="row")
+            rows.append((model, step, dataset, store.slice_facts(model, dataset, step).loss_sha256))
+    return pl.DataFrame(rows, schema=SLICES, orient="row")

@@ -12,7 +12,7 @@ import polars as pl
 from trajstore.analysis.spikes.spikes import (
     CHANCE,
     ENOUGH,
-    Noise,
+    CurveNoise,
     Power,
     Spike,
     Window,
@@ -133,7 +133,7 @@ class Spikes(Result):
     """int64 (checkpoints,)."""
     means: np.ndarray
     """Mean loss of all tokens by checkpoint, float64 (checkpoints,), nats."""
-    noise: Noise | None
+    noise: CurveNoise | None
     """Of the means, outside of spikes; None where the window was given."""
     power: Power | None
     """How well the means show spikes; None where one was found or the window was given."""
@@ -149,11 +149,11 @@ class Spikes(Result):
     @property
     def columns(self) -> pl.DataFrame:
         """dataset, context, position of the tokens, in the order of `Classes`."""
-        return pl.concat([column_labels(each) for each in self.inputs.sites]).drop("token", "text")
+        return pl.concat([column_labels(sites) for sites in self.inputs.sites]).drop("token", "text")
 
     def heads(self) -> pl.DataFrame:
         """before_step, at_step, after_step, height, low, high, chance of each spike."""
-        heads = [(*each.steps, each.height, each.low, each.high, each.chance) for each in self.spikes]
+        heads = [(*spike.steps, spike.height, spike.low, spike.high, spike.chance) for spike in self.spikes]
         return pl.DataFrame(heads, schema=_SPIKES, orient="row")
 
     def rows(self, table: str) -> Iterator[pl.DataFrame]:
@@ -169,7 +169,7 @@ class Spikes(Result):
 
     def _tokens(self, spike: ClassedSpike) -> pl.DataFrame:
         """The class, change and τ of each token at a spike."""
-        numbers = np.select([spike.classes.mask(each) for each in CLASSES], [0, 1, 2])
+        numbers = np.select([spike.classes.mask(name) for name in CLASSES], [0, 1, 2])
         return self.columns.with_columns(
             token_class=pl.Series(np.array(CLASSES)[numbers]),
             change=pl.Series(spike.classes.change),
@@ -200,28 +200,29 @@ def spikes(
     inputs = replace(inputs, sites=[sites for sites in inputs.sites if len(sites.tokens)])
     steps = np.array([step for _, step in inputs.checkpoints], dtype=np.int64)
     strata = _strata(store, inputs, progress)
-    means = sum(each.ratios[0].sums.sum(axis=1) for each in strata) / sum(
-        each.ratios[0].tokens.sum() for each in strata
+    ratios = [stratum.ratios[0] for stratum in strata]
+    means = np.asarray(
+        sum(ratio.sums.sum(axis=1) for ratio in ratios) / sum(ratio.tokens.sum() for ratio in ratios)
     )
     draws = Draws(how.interval)
     if how.window is None:
-        found, noise = find_spikes(np.asarray(means), how.chance, how.interval.seed)
+        in_means, noise = find_spikes(means, how.chance, how.interval.seed)
     else:
-        found, noise = [Spike(_given(how.window, steps, models[0]), None)], None
-    tall = heights(strata, [each.window for each in found], draws)
+        in_means, noise = [Spike(_given(how.window, steps, models[0]), None)], None
+    tall = heights(strata, [spike.window for spike in in_means], draws)
     if how.window is None:
         # A rise that other texts might not show is none of the model's.
-        pairs = [(one, height) for one, height in zip(found, tall, strict=True) if not height[1] <= 0]
-        found, tall = [one for one, _ in pairs], [height for _, height in pairs]
+        pairs = [(one, height) for one, height in zip(in_means, tall, strict=True) if not height[1] <= 0]
+        in_means, tall = [one for one, _ in pairs], [height for _, height in pairs]
     seen = None
-    if noise is not None and not found:
-        seen = power(np.asarray(means), noise, how.chance, how.interval.seed)
-    classed = _classified(store, inputs, [each.window for each in found], how, progress, limit)
+    if noise is not None and not in_means:
+        seen = power(means, noise, how.chance, how.interval.seed)
+    classed = _classified(store, inputs, [spike.window for spike in in_means], how, progress, limit)
     members = None
-    if found and how.enrich:
+    if in_means and how.enrich:
         members = memberships(store, inputs.sites, models, inputs.selection.align, progress)
     classed_spikes = []
-    for spike, (height, low, high), classes in zip(found, tall, classed, strict=True):
+    for spike, (height, low, high), classes in zip(in_means, tall, classed, strict=True):
         before, at, after = steps[[spike.window.before, spike.window.at, spike.window.after]].tolist()
         table = _shares(classes, inputs, steps, draws)
         groups = _enriched(members, classes, how.interval)
@@ -235,7 +236,7 @@ def spikes(
         models[0],
         inputs,
         steps,
-        np.asarray(means),
+        means,
         noise,
         seen,
         tuple(classed_spikes),
@@ -272,13 +273,13 @@ def request(selection: Selection, search: Search) -> Request:
 
 
 def tokens_in_context(
-    store: Store, found: Spikes, spike: ClassedSpike, name: str, top: int = 10
+    store: Store, result: Spikes, spike: ClassedSpike, name: str, top: int = 10
 ) -> pl.DataFrame:
     """The tokens of a class that changed most, by times their τ, with `text`, `before`, `marked` and `after`."""
     at = np.flatnonzero(spike.classes.mask(name))
     times = np.abs(spike.classes.change[at]) / spike.classes.tau[at]
     most = at[np.argsort(-times, kind="stable")[:top]]
-    sites = found.columns[most].with_columns(
+    sites = result.columns[most].with_columns(
         change=pl.Series(spike.classes.change[most]), tau=pl.Series(spike.classes.tau[most])
     )
     return with_context(store, sites)
@@ -298,7 +299,7 @@ def check_groups_free(
 
 
 def keep_groups(
-    store: Store, finding: str, found: Spikes, prefix: str = PREFIX, *, replace: bool = False
+    store: Store, finding: str, result: Spikes, prefix: str = PREFIX, *, replace: bool = False
 ) -> list[str]:
     """Add the tokens that follow each spike, and those that are inverse, as groups; returns those that were.
 
@@ -306,13 +307,13 @@ def keep_groups(
     nothing is added.
     """
     new = []
-    for spike in found.spikes:
+    for spike in result.spikes:
         before, at, after = spike.steps
         for side, name in zip(CLASSES[:2], group_names(at, prefix), strict=True):
-            sites = found.columns.filter(spike.classes.mask(side))
+            sites = result.columns.filter(spike.classes.mask(side))
             what = "above both" if side == "follow" else "below both"
             description = (
-                f"Tokens whose loss in {found.model} at step {at} is more than τ {what} those at steps {before} and "
+                f"Tokens whose loss in {result.model} at step {at} is more than τ {what} those at steps {before} and "
                 f"{after} {of_finding(KIND, finding)}. {ADDED}"
             )
             if not sites.is_empty():
@@ -341,15 +342,15 @@ def _strata(store: Store, inputs: Inputs, progress: Progress) -> list[Stratum]:
     return strata
 
 
-def _given(asked: tuple[int, int, int], steps: np.ndarray, model: str) -> Window:
+def _given(window: tuple[int, int, int], steps: np.ndarray, model: str) -> Window:
     """A window by its steps; raises `UnknownStep` and `BadOption`."""
-    for step in asked:
+    for step in window:
         if step not in steps:
             close = sorted(steps[np.argsort(np.abs(steps - step))[:3]].tolist())
             raise UnknownStep(str(step), model, close, argument="window", among=True)
-    if not asked[0] < asked[1] < asked[2]:
-        raise BadOption("window", ":".join(map(str, asked)), "three rising steps BEFORE:AT:AFTER")
-    return Window(*(int(np.searchsorted(steps, step)) for step in asked))
+    if not window[0] < window[1] < window[2]:
+        raise BadOption("window", ":".join(map(str, window)), "three rising steps BEFORE:AT:AFTER")
+    return Window(*(int(np.searchsorted(steps, step)) for step in window))
 
 
 def _classified(
@@ -372,8 +373,8 @@ def _enriched(members: Memberships | None, classes: Classes, interval: Interval)
     for side in CLASSES[:2]:
         if members is None:
             break
-        found = enrichment(members, classes.mask(side), members.units, interval)
-        frames.append(found.select(pl.lit(side).alias("token_class"), pl.all()))
+        enriched = enrichment(members, classes.mask(side), members.units, interval)
+        frames.append(enriched.select(pl.lit(side).alias("token_class"), pl.all()))
     return pl.concat(frames).rename({"group": "group_name"})
 
 
@@ -399,7 +400,7 @@ def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     return np.concatenate(numbers), by_dataset
 
 
-def _facts(store: Store, inputs: Inputs, how: Search, noise: Noise | None) -> dict[str, Any]:
+def _facts(store: Store, inputs: Inputs, how: Search, noise: CurveNoise | None) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
     group = inputs.selection.group
     return {

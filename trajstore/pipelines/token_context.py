@@ -65,8 +65,10 @@ def examples(
             else BadOption("width", width, "no negative width")
         )
     draw = named_queries.find_query("group_examples")
-    given = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
-    rows, _ = query.frame(store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, given))
+    parameters = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
+    rows, _ = query.frame(
+        store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, parameters)
+    )
     sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
     drawn = rows.drop("tokens").drop_nulls()
     for dataset, context, position in drawn.iter_rows():
@@ -86,15 +88,15 @@ def with_context(store: Store, sites: pl.DataFrame, width: int = 8) -> pl.DataFr
     `before` and `after` are the texts of up to `width` tokens on either side, without what is marked.
     """
     texts = {name: store.dataset(name).frame(["text"])["text"] for name in sites["dataset"].unique()}
-    found = []
+    rows = []
     for dataset, context, position in sites.select("dataset", "context", "position").iter_rows():
         of_context = texts[dataset].slice(*_extent(store, dataset, context))
         first = max(0, position - width)
         pieces = of_context[first : position + 1 + width].to_list()
         at = position - first
-        found.append((pieces[at], *join_around(pieces[:at], pieces[at], pieces[at + 1 :])))
+        rows.append((pieces[at], *join_around(pieces[:at], pieces[at], pieces[at + 1 :])))
     names = ["text", "before", "marked", "after"]
-    made = pl.DataFrame(found, schema=dict.fromkeys(names, pl.String), orient="row")
+    made = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
     return sites.with_columns(made.get_columns())
 
 
@@ -113,17 +115,17 @@ def _check_place(store: Store, group: str, dataset: str, context: int, position:
         )
 
 
-def _checkpoint(store: Store, asked: str, datasets: Sequence[str]) -> tuple[str, int]:
+def _checkpoint(store: Store, spelling: str, datasets: Sequence[str]) -> tuple[str, int]:
     """(model, step) meant by MODEL or MODEL@STEP, among the steps on these datasets."""
-    name, _, step = asked.partition("@")
+    name, _, step = spelling.partition("@")
     models = store.models(name)
-    steps = [each for model in models for dataset in datasets for each in store.steps(model, dataset)]
-    if not steps:
+    every = [number for model in models for dataset in datasets for number in store.steps(model, dataset)]
+    if not every:
         raise NotScored(models, datasets, store.scored())
-    found = resolve(step or "last", steps, models[0])
-    if len(models) > 1 or len(found) > 1:
-        raise BadOption("loss", asked, "one checkpoint, MODEL or MODEL@STEP")
-    return models[0], found[0]
+    chosen = resolve(step or "last", every, models[0])
+    if len(models) > 1 or len(chosen) > 1:
+        raise BadOption("loss", spelling, "one checkpoint, MODEL or MODEL@STEP")
+    return models[0], chosen[0]
 
 
 def _losses(store: Store, sites: pl.DataFrame, model: str, step: int) -> pl.Series:
@@ -132,8 +134,8 @@ def _losses(store: Store, sites: pl.DataFrame, model: str, step: int) -> pl.Seri
     of_dataset: dict[str, np.ndarray | None] = {}
     for dataset, context, position in sites.select("dataset", "context", "position").iter_rows():
         if dataset not in of_dataset:
-            there = layout.slice_path(store.path, model, dataset, step).exists()
-            of_dataset[dataset] = store.slice_losses(model, dataset, step) if there else None
+            is_scored = layout.slice_path(store.path, model, dataset, step).exists()
+            of_dataset[dataset] = store.slice_losses(model, dataset, step) if is_scored else None
         losses = of_dataset[dataset]
         # A slice has no row for a position 0: one less for each context begun.
         row = _extent(store, dataset, context)[0] + position - context - 1

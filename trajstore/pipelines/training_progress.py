@@ -66,22 +66,22 @@ def with_training(
     if x == "step":
         return frame
     models = [model for model in store.models(selection.models) if model != comparison.minus_model]
-    asked, datasets = set(frame["step"]), set(frame["dataset"])
-    found: dict[tuple[str, int], int] = {}
+    steps, datasets = set(frame["step"]), set(frame["dataset"])
+    progress: dict[tuple[str, int], int] = {}
     for model in models:
         label = None if comparison.by == "dataset" else model_label((model,), comparison.minus_model)
         shown = label in frame["model"] if label else not datasets.isdisjoint(store.scored(model)[model])
         if not shown:
             continue
-        for step, value in _of_model(store, model, x, asked):
-            for each in (label,) if label else frame["model"].unique():
-                if found.setdefault((each, step), value) != value:
+        for step, value in _of_model(store, model, x, steps):
+            for curve in (label,) if label else frame["model"].unique():
+                if progress.setdefault((curve, step), value) != value:
                     raise TrajstoreError(
                         f"At step {step}, {model} was not as far as the others of the mean, so it has no place by "
                         f"{option('x', x)}. Choose models that were, or {option('x', 'step')}."
                     )
     name = "tokens_seen" if x == "tokens" else "flops"
-    values = [found[key] for key in frame.select("model", "step").iter_rows()]
+    values = [progress[key] for key in frame.select("model", "step").iter_rows()]
     column = pl.Series(name, values, pl.Int64 if x == "tokens" else pl.Float64, strict=False)
     at = frame.columns.index("step") + 1
     return frame.select(*frame.columns[:at], column, *frame.columns[at:])
@@ -99,10 +99,10 @@ def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple
             "store.publish_model(ModelFacts(model, n_nonembedding=…, tokens_per_step=…))"
         )
     scored = store.scored(model)[model]
-    for step in sorted(steps & {step for there in scored.values() for step in there}):
-        on = [dataset for dataset, there in scored.items() if step in there]
-        told = (store.slice_facts(model, dataset, step).provenance.tokens_seen for dataset in on)
-        seen = next((each for each in told if each is not None), None)
+    for step in sorted(steps & {step for steps_of in scored.values() for step in steps_of}):
+        on = [dataset for dataset, steps_of in scored.items() if step in steps_of]
+        seen_by = (store.slice_facts(model, dataset, step).provenance.tokens_seen for dataset in on)
+        seen = next((tokens for tokens in seen_by if tokens is not None), None)
         if seen is None and a_step is not None:
             seen = step * a_step
         if seen is None:

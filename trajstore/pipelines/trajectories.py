@@ -43,13 +43,13 @@ def trajectories(
     contexts, or of the steps where no model is named in full. Raises `NothingChosen` where no rows are left, otherwise
     as `Store.matrix`.
     """
-    asked = comparison or Comparison()
+    how = comparison or Comparison()
     names = list(dict.fromkeys(groups))
-    batches = _gathered(store, names, selection or Selection(), asked, progress)
-    frame = pl.concat([curves(sums, names, asked, interval, progress) for sums in batches])
+    batches = _gathered(store, names, selection or Selection(), how, progress)
+    frame = pl.concat([curves(sums, names, how, interval, progress) for sums in batches])
     if frame.is_empty():
-        raise NothingChosen(_incomparable(asked))
-    place = {group_label(group, asked.minus): n for n, group in enumerate(names)}
+        raise NothingChosen(_incomparable(how))
+    place = {group_label(group, how.minus): n for n, group in enumerate(names)}
     return frame.sort(pl.col("group").replace_strict(place, return_dtype=pl.Int64), maintain_order=True)
 
 
@@ -62,22 +62,22 @@ def resampled_trajectories(
     interval: Interval | None = None,
 ) -> list[ResampledCurve]:
     """The curves of `trajectories` in each resample of their texts; raises as `trajectories`."""
-    asked = comparison or Comparison()
+    how = comparison or Comparison()
     names = list(dict.fromkeys(groups))
-    batches = _gathered(store, names, selection or Selection(), asked, progress)
-    found = [curve for sums in batches for curve in resampled_curves(sums, names, asked, interval, progress)]
-    if not found:
-        raise NothingChosen(_incomparable(asked))
-    return found
+    batches = _gathered(store, names, selection or Selection(), how, progress)
+    curves = [curve for sums in batches for curve in resampled_curves(sums, names, how, interval, progress)]
+    if not curves:
+        raise NothingChosen(_incomparable(how))
+    return curves
 
 
 def _gathered(
-    store: Store, names: Sequence[str], chosen: Selection, asked: Comparison, progress: Progress
+    store: Store, names: Sequence[str], chosen: Selection, comparison: Comparison, progress: Progress
 ) -> Iterator[dict[tuple[str, str], ContextSums]]:
     """Sums by (group, dataset) of what is compared together: a dataset's, or all; raises as `trajectories`."""
-    every = list(dict.fromkeys([*names, *([asked.minus] if asked.minus else [])]))
+    every = list(dict.fromkeys([*names, *([comparison.minus] if comparison.minus else [])]))
     store.groups.check(*every)
-    rows = checkpoints_by_dataset(store, _with_model(store, chosen, asked.minus_model))
+    rows = checkpoints_by_dataset(store, _with_model(store, chosen, comparison.minus_model))
     empty = set(every)
     reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
@@ -92,11 +92,11 @@ def _gathered(
                 continue
             sums = context_sums(store.path, of_dataset, sites, progress=progress)
             empty -= set(sums)
-            found = {(group, dataset): each for group, each in sums.items()}
-            if asked.by == "model":
-                together |= found
+            sums_of_dataset = {(group, dataset): of_group for group, of_group in sums.items()}
+            if comparison.by == "model":
+                together |= sums_of_dataset
             else:
-                yield found
+                yield sums_of_dataset
         if together:
             yield together
     finally:
@@ -116,13 +116,13 @@ def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection
     return chosen.with_model(model)
 
 
-def _incomparable(asked: Comparison) -> str:
+def _incomparable(comparison: Comparison) -> str:
     """Why there is nothing where there are losses of all groups."""
-    if asked.minus is not None:
-        return f"No context has tokens with a loss of both the group and {asked.minus}, so there is no difference."
-    if asked.minus_model is not None:
+    if comparison.minus is not None:
+        return f"No context has tokens with a loss of both the group and {comparison.minus}, so there is no difference."
+    if comparison.minus_model is not None:
         return (
-            f"No other model asked for has a step in common with {asked.minus_model}. See what is there: "
+            f"No other model asked for has a step in common with {comparison.minus_model}. See what is there: "
             "trajstore status"
         )
     return "No step is there for all that should be pooled. See what is there: trajstore status"

@@ -58,9 +58,9 @@ def trajectory(
 ) -> Trajectory:
     """The trajectories of groups, or their differences; raises as `gather.trajectories` and `with_training`."""
     check_x(x)
-    chosen, asked, how = selection or Selection(), comparison or Comparison(), interval or Interval()
-    frame = trajectories(store, groups, chosen, progress, asked, how)
-    frame = with_training(store, frame, x, chosen, asked)
-    by_losses = tuple(chosen_by_losses(store, groups, chosen, asked))
-    said = (*caveats(frame, how), *by_losses)
-    return Trajectory(frame, said, by_losses, x, bool(asked.minus or asked.minus_model), how.level)
+    chosen, compared, how = selection or Selection(), comparison or Comparison(), interval or Interval()
+    frame = trajectories(store, groups, chosen, progress, compared, how)
+    frame = with_training(store, frame, x, chosen, compared)
+    by_losses = tuple(chosen_by_losses(store, groups, chosen, compared))
+    sentences = (*caveats(frame, how), *by_losses)
+    return Trajectory(frame, sentences, by_losses, x, bool(compared.minus or compared.minus_model), how.level)

@@ -23,7 +23,7 @@ from tests.honest_runs import (
     other_seed_once,
 )
 from trajstore.analysis.audit.run_anomalies import Oddities, oddities
-from trajstore.analysis.audit.step_summaries import course
+from trajstore.analysis.audit.step_summaries import summarise
 
 TWENTY = DENSE[::3]
 SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0.95)}
@@ -31,7 +31,7 @@ SUITES = {"pythia": (PYTHIA, 0.95), "dense": (DENSE, 0.95), "twenty": (TWENTY, 0
 
 
 def odd(run: Run) -> Oddities:
-    return oddities(course(run.steps, run.losses), [])
+    return oddities(summarise(run.steps, run.losses), [])
 
 
 def named(found: Oddities) -> set[int]:
@@ -164,10 +164,10 @@ def test_of_a_few_steps_only_copies_are_named() -> None:
     assert odd(run) == Oddities()
     run.losses[5] = run.losses[2] + np.float32(1e-5)
     assert odd(run) == Oddities(copies=((DENSE[2], DENSE[5]),))
-    assert oddities(course(run.steps, run.losses), [(DENSE[2], DENSE[5])]) == Oddities()
+    assert oddities(summarise(run.steps, run.losses), [(DENSE[2], DENSE[5])]) == Oddities()
     for count in (0, 1, 2):
         few = honest(DENSE[:3])
-        assert oddities(course(few.steps[:count], few.losses[:count]), []) == Oddities()
+        assert oddities(summarise(few.steps[:count], few.losses[:count]), []) == Oddities()
 
 
 def trained(seed: int, schedule: str) -> Run:

@@ -12,7 +12,7 @@ from trajstore.analysis.components.gram import (
     _ELEMENTS,
     _WIDTH,
     ArrayBlocks,
-    Rows,
+    RowCentring,
     Treatment,
     axes,
     centred_products,
@@ -53,12 +53,12 @@ def holed() -> np.ndarray:
 
 def treated(values: np.ndarray, models: list[str] = MODELS, **options: object) -> np.ndarray:
     treatment = Treatment(**options)  # type: ignore[arg-type]
-    rows = Rows.of(models, treatment.center)
+    rows = RowCentring.of(models, treatment.center)
     return np.hstack([part.values.copy() for part in prepared(InPieces(values), rows, treatment)])
 
 
 def test_products_are_those_of_rows_less_the_reference() -> None:
-    rows = Rows.of(MODELS, "all")
+    rows = RowCentring.of(MODELS, "all")
     less = X.astype(float) - X[rows.reference]
     for blocks in (InPieces(X), ArrayBlocks(X)):
         np.testing.assert_allclose(products(blocks, rows, Treatment()), less @ less.T, rtol=1e-12)
@@ -70,14 +70,16 @@ def test_products_are_those_of_rows_less_the_reference() -> None:
 
 def test_the_reference_changes_nothing_that_is_centred() -> None:
     wide = RNG.normal(size=(9, _WIDTH + 5)) + 100
-    first, last = (products(ArrayBlocks(wide), Rows.of(MODELS, "all", at), Treatment()) for at in (0, 8))
+    first, last = (
+        products(ArrayBlocks(wide), RowCentring.of(MODELS, "all", at), Treatment()) for at in (0, 8)
+    )
     parts = np.zeros(9, dtype=int)
     np.testing.assert_allclose(centred_products(first, parts), centred_products(last, parts), atol=1e-8)
 
 
 def test_single_precision_is_off_by_less_than_its_rounding_and_double_is_not() -> None:
     wide = RNG.gamma(2, 2, size=(9, 3 * _WIDTH)).astype(np.float32)
-    rows = Rows.of(MODELS, "all")
+    rows = RowCentring.of(MODELS, "all")
     less = wide.astype(float) - wide[rows.reference]
     expected, new = less @ less.T, np.array([1, 6])
     double, single = Treatment(), Treatment(precision="single")
@@ -117,7 +119,7 @@ def test_sums_of_rows_are_a_product_of_matrices() -> None:
 
 @pytest.mark.parametrize("center", ["all", "model"])
 def test_centring_is_hgh(center: str) -> None:
-    rows = Rows.of(MODELS, center)  # type: ignore[arg-type]
+    rows = RowCentring.of(MODELS, center)  # type: ignore[arg-type]
     same = np.array([[one == other or center == "all" for one in MODELS] for other in MODELS])
     h = np.eye(9) - same / same.sum(axis=1, keepdims=True)
     gram = products(ArrayBlocks(X), rows, Treatment())
@@ -134,8 +136,8 @@ def test_scaled_columns_are_scikit_learns() -> None:
     values[:, 5] = 3.25  # does not vary
     ours = of_centred(treated(values, scale=True), np.zeros(9, dtype=int))
     np.testing.assert_allclose(ours, StandardScaler().fit_transform(values.astype(float)), atol=1e-12)
-    by_model = of_centred(treated(values, center="model", scale=True), Rows.of(MODELS, "model").parts)
-    about = of_centred(values.astype(float), Rows.of(MODELS, "model").parts)
+    by_model = of_centred(treated(values, center="model", scale=True), RowCentring.of(MODELS, "model").parts)
+    about = of_centred(values.astype(float), RowCentring.of(MODELS, "model").parts)
     expected = np.divide(about, about.std(axis=0), out=np.zeros_like(about), where=values.std(axis=0) > 0)
     np.testing.assert_allclose(by_model, expected, atol=1e-12)
 
@@ -147,7 +149,7 @@ def test_scaled_by_model_a_column_that_only_models_differ_in_is_zero() -> None:
     values = np.repeat(levels, [8, 11], axis=0)
     values[3, 0] += 1
     found = treated(values, models, center="model", scale=True)
-    deviations = of_centred(found, Rows.of(models, "model").parts)
+    deviations = of_centred(found, RowCentring.of(models, "model").parts)
     assert np.abs(deviations[:, 1:]).max() < 1e-12
     assert np.sqrt(np.mean(deviations[:, 0] ** 2)) == pytest.approx(1)
 
@@ -157,7 +159,9 @@ def test_what_is_missing_has_the_mean_that_is_subtracted() -> None:
     values = holed().astype(float)
     expected = np.nan_to_num(values - np.nanmean(np.where(np.isnan(values).all(axis=0), 0, values), axis=0))
     np.testing.assert_allclose(of_centred(treated(holed(), missing="mean"), parts), expected, atol=1e-6)
-    by_model = of_centred(treated(holed(), center="model", missing="mean"), Rows.of(MODELS, "model").parts)
+    by_model = of_centred(
+        treated(holed(), center="model", missing="mean"), RowCentring.of(MODELS, "model").parts
+    )
     for own in (slice(0, 4), slice(4, 9)):
         there = values[own]
         lacking = np.isnan(there).all(axis=0)
@@ -171,7 +175,8 @@ def test_columns_with_a_hole_are_left_out() -> None:
     np.testing.assert_array_equal(found[:, left], 0)
     np.testing.assert_array_equal(np.delete(found, left, 1), np.delete(treated(X), left, 1))
     kept = [
-        part.kept for part in prepared(InPieces(holed()), Rows.of(MODELS, "all"), Treatment(missing="mean"))
+        part.kept
+        for part in prepared(InPieces(holed()), RowCentring.of(MODELS, "all"), Treatment(missing="mean"))
     ]
     assert np.flatnonzero(~np.concatenate(kept)).tolist() == [30]
 
@@ -186,6 +191,6 @@ def test_what_cannot_be() -> None:
     with pytest.raises(BadOption, match="missing='zero'.*error or drop-columns or mean"):
         Treatment(missing="zero")  # type: ignore[arg-type]
     same = np.repeat(RNG.normal(size=(2, 40)), [4, 5], axis=0)
-    rows = Rows.of(MODELS, "model")
+    rows = RowCentring.of(MODELS, "model")
     with pytest.raises(TrajstoreError, match="Nothing varies"):
         axes(products(ArrayBlocks(same), rows, Treatment()), rows, 3)

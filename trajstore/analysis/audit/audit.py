@@ -1,6 +1,6 @@
 """Findings about a store's slices: checkpoints that are not what their step says, and mixed origins.
 
-Takes what footers say and the courses of a run's losses (nats), gives findings. That a finding is no error is for its
+Takes what footers say and the summaries of a run's losses (nats), gives findings. That a finding is no error is for its
 reader to say: steps 0 and 1 may well be alike. Opens no store.
 """
 
@@ -17,7 +17,7 @@ from trajstore.analysis.audit.run_anomalies import Oddities, oddities
 from trajstore.errors import listed, runs
 
 if TYPE_CHECKING:
-    from trajstore.analysis.audit.step_summaries import Course
+    from trajstore.analysis.audit.step_summaries import RunSummary
     from trajstore.store.files.slices import SliceFacts
 
 SAME_WEIGHTS = "same weights"
@@ -56,7 +56,7 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Anomaly:
     """Something that somebody should look at."""
 
     finding: str
@@ -73,53 +73,55 @@ class Finding:
 
 def audit(
     slices: Sequence[SliceFacts],
-    courses: Mapping[tuple[str, str], Course],
+    summaries: Mapping[tuple[str, str], RunSummary],
     known_bad: Callable[[SliceFacts], str | None],
     others: Sequence[SliceFacts] = (),
     too_large: Mapping[tuple[str, str], Mapping[int, str]] | None = None,
-) -> list[Finding]:
+) -> list[Anomaly]:
     """All findings, by model and kind.
 
-    `courses` are by (model, dataset), of the slices that can be compared; `known_bad` says what is said of a slice's
+    `summaries` are by (model, dataset), of the slices that can be compared; `known_bad` says what is said of a slice's
     checkpoint elsewhere, or None. `others` are slices of further models, whose weights are compared with. `too_large`
     says by (model, dataset) and step how losses are too large to be nats. A step is named for the plainest reason only:
     a pair of steps that have the same weights is not named again for its equal losses, nor as out of place, since the
     finding itself says which of the two is.
     """
-    found: list[Finding] = []
-    for model, own in _grouped(slices, lambda each: each.model).items():
-        by_dataset = _grouped(own, lambda each: each.dataset)
-        of_model = {name: on for (its, name), on in courses.items() if its == model}
+    anomalies: list[Anomaly] = []
+    for model, own in _grouped(slices, lambda slice_: slice_.model).items():
+        by_dataset = _grouped(own, lambda slice_: slice_.dataset)
+        of_model = {name: on for (its, name), on in summaries.items() if its == model}
         large = {name: (too_large or {}).get((model, name), {}) for name in by_dataset}
-        found += _wrong_steps(model, by_dataset, of_model, large)
-        found += _known_bad(model, own, known_bad)
-        found += _mixed(model, by_dataset)
-    found += _shared(slices, others, courses)
-    return [replace(each, advice=ADVICE[each.finding]) for each in found]
+        anomalies += _wrong_steps(model, by_dataset, of_model, large)
+        anomalies += _known_bad(model, own, known_bad)
+        anomalies += _mixed(model, by_dataset)
+    anomalies += _shared(slices, others, summaries)
+    return [replace(anomaly, advice=ADVICE[anomaly.finding]) for anomaly in anomalies]
 
 
 def _wrong_steps(
     model: str,
     by_dataset: Mapping[str, Sequence[SliceFacts]],
-    courses: Mapping[str, Course],
+    summaries: Mapping[str, RunSummary],
     large: Mapping[str, Mapping[int, str]],
-) -> list[Finding]:
+) -> list[Anomaly]:
     """Checkpoints of a model that are not what their step says."""
-    own = [each for those in by_dataset.values() for each in those]
-    weights = _alike(own, lambda each: each.provenance.weights)
+    own = [slice_ for those in by_dataset.values() for slice_ in those]
+    weights = _alike(own, lambda slice_: slice_.provenance.weights)
     losses = {
-        name: [group for group in _alike(those, lambda each: each.loss_sha256) if not _within(group, weights)]
+        name: [
+            group for group in _alike(those, lambda slice_: slice_.loss_sha256) if not _within(group, weights)
+        ]
         for name, those in by_dataset.items()
     }
-    odd = {name: oddities(on, [*weights, *losses.get(name, [])]) for name, on in courses.items()}
-    odd = _without_transitions(odd, courses)
+    odd = {name: oddities(on, [*weights, *losses.get(name, [])]) for name, on in summaries.items()}
+    odd = _without_transitions(odd, summaries)
     named = _Named(model)
     named.twins(_same_weights(model, own, weights, odd))
     named.twins(_equal(model, EQUAL_LOSSES, "that are equal to the bit", losses, odd))
-    near = {name: each.copies for name, each in odd.items()}
+    near = {name: oddities_.copies for name, oddities_ in odd.items()}
     named.twins(_equal(model, NEARLY_EQUAL, "that hardly differ", near, odd))
     named.steps(TOO_LARGE, {name: tuple(steps) for name, steps in large.items()}, _how_large(large))
-    for kind, said, steps in (
+    for kind, sentence, steps in (
         (OTHER_UNIT, "those of its neighbours in bits", {n: on.bits for n, on in odd.items()}),
         (OTHER_UNIT, "its neighbours' in perplexities", {n: on.perplexities for n, on in odd.items()}),
         (
@@ -133,12 +135,12 @@ def _wrong_steps(
             {n: on.of_the_end for n, on in odd.items()},
         ),
     ):
-        named.steps(kind, steps, f"its losses are {said}")
+        named.steps(kind, steps, f"its losses are {sentence}")
     _out_of_place(named, odd)
     for step in sorted({step for on in odd.values() for step in on.unlike}):
-        on = {name: (step,) for name, each in odd.items() if step in each.unlike}
+        on = {name: (step,) for name, oddities_ in odd.items() if step in oddities_.unlike}
         named.steps(UNLIKE, on, "its losses lie off the path of its neighbours, at the same mean")
-    _breaks(named, odd, courses)
+    _breaks(named, odd, summaries)
     return named.found
 
 
@@ -147,14 +149,14 @@ class _Named:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.found: list[Finding] = []
+        self.found: list[Anomaly] = []
         self.done: set[int] = set()
 
-    def twins(self, found: Iterable[Finding]) -> None:
+    def twins(self, anomalies: Iterable[Anomaly]) -> None:
         """Take findings of steps that are alike."""
-        for each in found:
-            self.found.append(each)
-            self.done.update(each.steps)
+        for anomaly in anomalies:
+            self.found.append(anomaly)
+            self.done.update(anomaly.steps)
 
     def steps(self, kind: str, on: Mapping[str, Sequence[int]], what: str) -> None:
         """A finding of the steps by dataset that are not named yet, those that are the same together."""
@@ -163,42 +165,44 @@ class _Named:
             if left := tuple(step for step in steps if step not in self.done):
                 sets[left].append(name)
         for steps, names in sets.items():
-            said = what if len(steps) == 1 else what.replace("its ", "their ")
-            self.found.append(Finding(kind, self.model, tuple(sorted(names)), steps, said))
+            sentence = what if len(steps) == 1 else what.replace("its ", "their ")
+            self.found.append(Anomaly(kind, self.model, tuple(sorted(names)), steps, sentence))
         self.done.update(step for steps in sets for step in steps)
 
 
-def _without_transitions(odd: Mapping[str, Oddities], courses: Mapping[str, Course]) -> dict[str, Oddities]:
+def _without_transitions(
+    odd: Mapping[str, Oddities], summaries: Mapping[str, RunSummary]
+) -> dict[str, Oddities]:
     """The same without steps off their path and breaks at which the mean loss of any dataset falls suddenly."""
-    falls = [fall for each in courses.values() for fall in sudden_falls(each)]
+    falls = [fall for summary in summaries.values() for fall in sudden_falls(summary)]
 
     def is_learned(step: int) -> bool:
         return any(first <= step <= last for first, last in falls)
 
-    def kept(each: Oddities) -> Oddities:
-        unlike = tuple(step for step in each.unlike if not is_learned(step))
+    def kept(on: Oddities) -> Oddities:
+        unlike = tuple(step for step in on.unlike if not is_learned(step))
         # Breaks begin and end a stretch by turns: one that has another cause at either end stays as it is.
-        ends = (each.breaks[first : first + 2] for first in range(0, len(each.breaks), 2))
+        ends = (on.breaks[first : first + 2] for first in range(0, len(on.breaks), 2))
         breaks = tuple(step for pair in ends if not all(map(is_learned, pair)) for step in pair)
-        return replace(each, unlike=unlike, breaks=breaks)
+        return replace(on, unlike=unlike, breaks=breaks)
 
-    return {name: kept(each) for name, each in odd.items()}
+    return {name: kept(on) for name, on in odd.items()}
 
 
 def _grouped(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str]) -> dict[str, list[SliceFacts]]:
     """Slices by a key, both in order."""
-    found: dict[str, list[SliceFacts]] = defaultdict(list)
-    for each in sorted(slices, key=lambda one: (one.model, one.dataset, one.step)):
-        found[key(each)].append(each)
-    return dict(found)
+    groups: dict[str, list[SliceFacts]] = defaultdict(list)
+    for slice_ in sorted(slices, key=lambda one: (one.model, one.dataset, one.step)):
+        groups[key(slice_)].append(slice_)
+    return dict(groups)
 
 
 def _alike(slices: Iterable[SliceFacts], key: Callable[[SliceFacts], str | None]) -> list[tuple[int, ...]]:
     """Sets of two steps or more that share a value, each ascending; None is no value."""
     steps: dict[str, set[int]] = defaultdict(set)
-    for each in slices:
-        if (value := key(each)) is not None:
-            steps[value].add(each.step)
+    for slice_ in slices:
+        if (value := key(slice_)) is not None:
+            steps[value].add(slice_.step)
     return sorted(tuple(sorted(group)) for group in steps.values() if len(group) > 1)
 
 
@@ -213,29 +217,29 @@ Odd = Mapping[str, Oddities]
 
 def _same_weights(
     model: str, slices: Sequence[SliceFacts], alike: Sequence[tuple[int, ...]], odd: Odd
-) -> Iterable[Finding]:
+) -> Iterable[Anomaly]:
     for group in alike:
-        inside = [each for each in slices if each.step in group]
-        weights = next(each.provenance.weights for each in inside if each.provenance.weights)
+        inside = [slice_ for slice_ in slices if slice_.step in group]
+        weights = next(slice_.provenance.weights for slice_ in inside if slice_.provenance.weights)
         what = f"the same weights ({weights[:_SHOWN]}…) under {len(group)} steps{_which(group, odd)}"
-        yield Finding(SAME_WEIGHTS, model, tuple(sorted({each.dataset for each in inside})), group, what)
+        yield Anomaly(SAME_WEIGHTS, model, tuple(sorted({slice_.dataset for slice_ in inside})), group, what)
 
 
 def _equal(
     model: str, kind: str, how: str, equal: Mapping[str, Sequence[tuple[int, ...]]], odd: Odd
-) -> Iterable[Finding]:
+) -> Iterable[Anomaly]:
     on: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for dataset, groups in equal.items():
         for group in groups:
             on[group].append(dataset)
     for group, names in on.items():
         what = f"losses {how} under {len(group)} steps{_which(group, odd)}"
-        yield Finding(kind, model, tuple(names), group, what)
+        yield Anomaly(kind, model, tuple(names), group, what)
 
 
 def _which(group: Sequence[int], odd: Odd) -> str:
     """Return the steps that are out of place, as far as that can be told."""
-    wrong = {each.step for on in odd.values() for each in on.placed if each.step in group}
+    wrong = {misplaced.step for on in odd.values() for misplaced in on.placed if misplaced.step in group}
     wrong |= {step for on in odd.values() for step in on.of_the_end if step in group}
     if not wrong:
         return ""
@@ -244,37 +248,42 @@ def _which(group: Sequence[int], odd: Odd) -> str:
 
 def _how_large(large: Mapping[str, Mapping[int, str]]) -> str:
     """Describe how the losses of the first such slice are too large."""
-    first = next((said for steps in large.values() for said in steps.values()), "")
+    first = next((reason for steps in large.values() for reason in steps.values()), "")
     return f"hardly nats: at the first, {first}"
 
 
 def _out_of_place(named: _Named, odd: Odd) -> None:
     """One finding a step, with the figures of the dataset that shows it best."""
-    steps = sorted({each.step for those in odd.values() for each in those.placed} - named.done)
+    steps = sorted({misplaced.step for those in odd.values() for misplaced in those.placed} - named.done)
     for step in steps:
-        on = {name: each for name, those in odd.items() for each in those.placed if each.step == step}
+        on = {
+            name: misplaced
+            for name, those in odd.items()
+            for misplaced in those.placed
+            if misplaced.step == step
+        }
         clearest = min(on, key=lambda name: on[name].ratio)
         figures = on[clearest]
         what = (
             f"its losses on {clearest} are {figures.far:.2g} nats (root mean square) from those around step "
             f"{figures.like}, but {figures.near:.2g} from its neighbours'"
         )
-        named.found.append(Finding(OUT_OF_PLACE, named.model, tuple(sorted(on)), (step,), what))
+        named.found.append(Anomaly(OUT_OF_PLACE, named.model, tuple(sorted(on)), (step,), what))
         named.done.add(step)
 
 
-def _breaks(named: _Named, odd: Odd, courses: Mapping[str, Course]) -> None:
+def _breaks(named: _Named, odd: Odd, summaries: Mapping[str, RunSummary]) -> None:
     """The stretch between two breaks, or from a single one on, with all datasets that show it."""
     on: dict[tuple[int, int | None], list[str]] = defaultdict(list)
-    for name, each in odd.items():
-        edges = [*each.breaks, *([None] if len(each.breaks) % 2 else [])]
+    for name, on_dataset in odd.items():
+        edges = [*on_dataset.breaks, *([None] if len(on_dataset.breaks) % 2 else [])]
         for first, after in zip(edges[::2], edges[1::2], strict=True):
             if first is not None:
                 on[first, after].append(name)
     for (first, after), names in on.items():
         inside = {
             name: tuple(
-                step for step in courses[name].steps if step >= first and (after is None or step < after)
+                step for step in summaries[name].steps if step >= first and (after is None or step < after)
             )
             for name in names
         }
@@ -284,21 +293,23 @@ def _breaks(named: _Named, odd: Odd, courses: Mapping[str, Course]) -> None:
 
 
 def _shared(
-    slices: Sequence[SliceFacts], others: Sequence[SliceFacts], courses: Mapping[tuple[str, str], Course]
-) -> Iterable[Finding]:
+    slices: Sequence[SliceFacts],
+    others: Sequence[SliceFacts],
+    summaries: Mapping[tuple[str, str], RunSummary],
+) -> Iterable[Anomaly]:
     """Weights and losses that models have in common, under the first of them by name."""
     same = shared_weights(slices, others)
     for (model, other), (names, pairs) in same.items():
         steps = tuple(sorted({own for own, _ in pairs}))
         theirs = sorted({step for _, step in pairs})
         what = f"the same weights as {other} at {_places(steps, theirs)}"
-        yield Finding(SAME_WEIGHTS, model, names, steps, what)
-    hashes = {(each.model, each.dataset, each.step): each.loss_sha256 for each in slices}
-    shared = {key: found for key, found in shared_losses(courses).items() if key not in same}
+        yield Anomaly(SAME_WEIGHTS, model, names, steps, what)
+    hashes = {(slice_.model, slice_.dataset, slice_.step): slice_.loss_sha256 for slice_ in slices}
+    shared = {key: places for key, places in shared_losses(summaries).items() if key not in same}
     yield from _shared_losses(shared, hashes)
 
 
-def _shared_losses(shared: Shared, hashes: Mapping[tuple[str, str, int], str]) -> Iterable[Finding]:
+def _shared_losses(shared: Shared, hashes: Mapping[tuple[str, str, int], str]) -> Iterable[Anomaly]:
     """One finding for all models that are alike at the same steps, and not one for each two of them."""
     groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[list[str]]] = {}
     for (model, other), (names, pairs) in shared.items():
@@ -308,16 +319,16 @@ def _shared_losses(shared: Shared, hashes: Mapping[tuple[str, str, int], str]) -
         steps = tuple(sorted({own for own, _ in pairs}))
         theirs = tuple(sorted({their for _, their in pairs}))
         alike = groups.setdefault((EQUAL_LOSSES if equal else NEARLY_EQUAL, names, steps, theirs), [])
-        joined = next((each for each in alike if {model, other} & {*each} and steps == theirs), None)
+        joined = next((group for group in alike if {model, other} & {*group} and steps == theirs), None)
         if joined is None:
             alike.append([model, other])
         else:
-            joined.extend(each for each in (model, other) if each not in joined)
+            joined.extend(member for member in (model, other) if member not in joined)
     for (kind, names, steps, theirs), alike in groups.items():
         how = "are equal to the bit to" if kind == EQUAL_LOSSES else "hardly differ from"
         for first, *rest in map(sorted, alike):
             what = f"losses that {how} those of {listed(rest)} at {_places(steps, theirs)}"
-            yield Finding(kind, first, names, steps, what)
+            yield Anomaly(kind, first, names, steps, what)
 
 
 def _places(steps: Sequence[int], theirs: Sequence[int]) -> str:
@@ -329,21 +340,21 @@ def _places(steps: Sequence[int], theirs: Sequence[int]) -> str:
 
 def _known_bad(
     model: str, slices: Sequence[SliceFacts], known_bad: Callable[[SliceFacts], str | None]
-) -> Iterable[Finding]:
+) -> Iterable[Anomaly]:
     steps: dict[str, list[SliceFacts]] = defaultdict(list)
-    for each in slices:
-        if reason := known_bad(each):
-            steps[reason].append(each)
+    for slice_ in slices:
+        if reason := known_bad(slice_):
+            steps[reason].append(slice_)
     for reason, those in steps.items():
-        names = tuple(sorted({each.dataset for each in those}))
-        yield Finding(KNOWN_BAD, model, names, tuple(sorted({each.step for each in those})), reason)
+        names = tuple(sorted({slice_.dataset for slice_ in those}))
+        yield Anomaly(KNOWN_BAD, model, names, tuple(sorted({slice_.step for slice_ in those})), reason)
 
 
-def _mixed(model: str, by_dataset: Mapping[str, Sequence[SliceFacts]]) -> Iterable[Finding]:
+def _mixed(model: str, by_dataset: Mapping[str, Sequence[SliceFacts]]) -> Iterable[Anomaly]:
     """Find differences in origin among the slices of a model on a dataset; those that change together are one."""
     on: dict[tuple[tuple[int, ...], str], list[str]] = defaultdict(list)
     for dataset, slices in by_dataset.items():
-        origins = [_origin(each) for each in slices]
+        origins = [_origin(slice_) for slice_ in slices]
         fields: dict[Hashable, list[str]] = defaultdict(list)
         for field in dict.fromkeys(field for origin in origins for field in origin):
             values = [origin.get(field, _UNKNOWN) for origin in origins]
@@ -352,7 +363,7 @@ def _mixed(model: str, by_dataset: Mapping[str, Sequence[SliceFacts]]) -> Iterab
         for differing in fields.values():
             on[_told(slices, origins, differing)].append(dataset)
     for (steps, what), names in on.items():
-        yield Finding(MIXED, model, tuple(names), steps, what)
+        yield Anomaly(MIXED, model, tuple(names), steps, what)
 
 
 def _told(
@@ -362,8 +373,8 @@ def _told(
     values = [", ".join(f"{field} {origin.get(field, _UNKNOWN)}" for field in fields) for origin in origins]
     usual, number = Counter(values).most_common(1)[0]
     steps: dict[str, list[int]] = defaultdict(list)
-    for each, value in zip(slices, values, strict=True):
-        steps[value].append(each.step)
+    for slice_, value in zip(slices, values, strict=True):
+        steps[value].append(slice_.step)
     others = [f"{value} at {runs(those)}" for value, those in steps.items() if value != usual]
     odd = tuple(sorted(step for value, those in steps.items() if value != usual for step in those))
     return odd, f"{'; '.join(others)}; {usual} at the {number} others"

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trajstore.analysis.audit.step_summaries import Course
+from trajstore.analysis.audit.step_summaries import RunSummary
 
 FEWEST = 8
 """Steps below which only near copies are looked for."""
@@ -58,15 +58,15 @@ def near_copies(apart: np.ndarray) -> list[list[int]]:
     pace = float(np.quantile(np.diag(apart, 1), 0.75))  # of the run, not of the copies in it
     order = np.sort(others[np.triu_indices(n, 1)])
     # Single linkage: whatever is nearer than the largest gap among the smallest distances is one set.
-    found: list[list[int]] = []
+    copies: list[list[int]] = []
     for limit in _gaps(order):
         for group in _linked(others < limit):
             outside = np.delete(others[group], group, axis=1)
             widest = apart[np.ix_(group, group)].max()
             if 1 < len(group) < n and widest < _COPY * min(pace, outside.min()):
-                found = [each for each in found if not set(each) <= set(group)]
-                found.append(group)
-    return sorted(found)
+                copies = [other for other in copies if not set(other) <= set(group)]
+                copies.append(group)
+    return sorted(copies)
 
 
 def _gaps(order: np.ndarray) -> list[float]:
@@ -77,15 +77,15 @@ def _gaps(order: np.ndarray) -> list[float]:
 
 def _linked(near: np.ndarray) -> list[list[int]]:
     """Sets of rows that are linked."""
-    left, found = set(range(len(near))), []
+    left, sets = set(range(len(near))), []
     while left:
         group, new = set(), {left.pop()}
         while new:
             group |= new
-            new = {int(each) for row in new for each in np.flatnonzero(near[row])} - group
+            new = {int(other) for row in new for other in np.flatnonzero(near[row])} - group
         left -= group
-        found.append(sorted(group))
-    return found
+        sets.append(sorted(group))
+    return sets
 
 
 def of_the_end(apart: np.ndarray) -> list[int]:
@@ -98,14 +98,14 @@ def of_the_end(apart: np.ndarray) -> list[int]:
     inside = height <= _INSIDE * around
     inside[-1] = True
     runs = _runs(inside)
-    found: list[int] = []
+    rows: list[int] = []
     for first, last in runs[:-1]:
         # Coming near by degrees, it is the run itself that has got there; later holes are spikes.
         if first > 0 and height[first - 1] <= _OUTSIDE * around:
             break
         if (height[last:] > _OUTSIDE * around).any():
-            found.extend(range(first, last + 1))
-    return found
+            rows.extend(range(first, last + 1))
+    return rows
 
 
 def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
@@ -117,7 +117,7 @@ def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
 def excess(apart: np.ndarray) -> np.ndarray:
     """Return what each row's own noise adds to a smooth path, nats², (rows,); NaN at both ends."""
     squares, n = apart**2, len(apart)
-    found = np.full(n, np.nan)
+    added = np.full(n, np.nan)
     for t in range(1, n - 1):
         of_pairs = sorted(
             (squares[a, t] + squares[t, b] - squares[a, b]) / 2
@@ -126,8 +126,8 @@ def excess(apart: np.ndarray) -> np.ndarray:
             for b in (t + 1, t + 2)
             if b < n
         )
-        found[t] = of_pairs[(len(of_pairs) - 1) // 2]  # one of the four neighbours may be odd itself
-    return found
+        added[t] = of_pairs[(len(of_pairs) - 1) // 2]  # one of the four neighbours may be odd itself
+    return added
 
 
 def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
@@ -135,14 +135,13 @@ def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
     own = np.nan_to_num(excess(apart))
     usual = _usual(steps, own, apart)
     ratio = np.divide(np.maximum(own, 0), usual, out=np.zeros(len(own)), where=usual > 0)
-    found: np.ndarray = np.sqrt(ratio)
-    return found
+    return np.sqrt(ratio)
 
 
 def _usual(steps: Sequence[int], own: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """The excess that rows around each row have, nats², (rows,); 0 where too few are."""
     n, octaves = len(apart), np.log2(1 + np.asarray(steps, dtype=float))
-    found = np.zeros(n)
+    usual = np.zeros(n)
     for t in range(1, n - 1):
         nearby = [own[s] for s in range(max(1, t - _WIDTH), min(n - 1, t + _WIDTH + 1)) if s != t]
         paces = [
@@ -156,15 +155,15 @@ def _usual(steps: Sequence[int], own: np.ndarray, apart: np.ndarray) -> np.ndarr
             high, pace = float(np.mean(nearby[-4:-1])), float(np.sort(paces)[(len(paces) - 1) // 2])
             if octaves[t + 1] - octaves[t - 1] > _FAR:
                 high, pace = nearby[-2], float(np.median(paces))
-            found[t] = max(high, 0.5 * pace)  # of noise alone, the excess is half the square of a pace
-    return found
+            usual[t] = max(high, 0.5 * pace)  # of noise alone, the excess is half the square of a pace
+    return usual
 
 
 def unlike_neighbours(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:
     """Rows that lie off the path of those around them without a raised mean, the clearest first."""
     rows = list(range(len(apart)))
     least = _EXCESS + _MORE * np.log2(max(1.0, len(rows) / _FEW))
-    found: list[int] = []
+    unlike: list[int] = []
     while len(rows) >= FEWEST:
         part, level = apart[np.ix_(rows, rows)], means[rows]
         ratio = exceeding([steps[row] for row in rows], part)
@@ -175,8 +174,8 @@ def unlike_neighbours(steps: Sequence[int], apart: np.ndarray, means: np.ndarray
         worst = int(ratio.argmax())
         if ratio[worst] < least:
             break
-        found.append(rows.pop(worst))
-    return found
+        unlike.append(rows.pop(worst))
+    return unlike
 
 
 def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[int]:
@@ -184,23 +183,23 @@ def breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> list[i
     if len(steps) < FEWEST:
         return []
     clear = np.zeros(len(steps))
-    for each, least in _BREAKS.items():
-        clear = np.maximum(clear, _jumps(np.asarray(steps, dtype=float), apart, means, each) / least)
-    found = []
+    for width, least in _BREAKS.items():
+        clear = np.maximum(clear, _jumps(np.asarray(steps, dtype=float), apart, means, width) / least)
+    places = []
     while clear.max(initial=0) >= 1:
         at = int(clear.argmax())
-        found.append(at + 1)
+        places.append(at + 1)
         clear[max(0, at - 3) : at + 4] = 0  # wider windows see it beside its place
     # A spike among five steps shifts their medians too.
     calm = [t for t in range(len(steps)) if not _is_raised(t, apart, means)]
     wide = _wide_breaks([steps[t] for t in calm], apart[np.ix_(calm, calm)], means[calm])
-    for each in wide:
-        at, before, after = calm[each], calm[max(0, each - 3) : each], calm[each : each + 3]
+    for number in wide:
+        at, before, after = calm[number], calm[max(0, number - 3) : number], calm[number : number + 3]
         if at - 1 not in calm and np.median(apart[at - 1, after]) < np.median(apart[at - 1, before]):
             at -= 1
-        if all(abs(at - other) > _WIDE for other in found):
-            found.append(at)
-    return sorted(found)
+        if all(abs(at - other) > _WIDE for other in places):
+            places.append(at)
+    return sorted(places)
 
 
 def _is_raised(t: int, apart: np.ndarray, means: np.ndarray) -> bool:
@@ -219,9 +218,9 @@ def _wide_breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> 
     level = np.zeros(n, bool)
     places = range(2, n - 3)
     for t in places:
-        each = min(_WIDE, t + 1, n - 1 - t)
-        before, after = slice(t - each + 1, t + 1), slice(t + 1, t + 1 + each)
-        pairs, across = np.triu_indices(each, 1), squares[before, after]
+        width = min(_WIDE, t + 1, n - 1 - t)
+        before, after = slice(t - width + 1, t + 1), slice(t + 1, t + 1 + width)
+        pairs, across = np.triu_indices(width, 1), squares[before, after]
         sides = [squares[part, part][pairs] for part in (before, after)]
         within = float(np.mean([np.median(side) for side in sides]))
         spans[t] = np.median(across) - within
@@ -244,16 +243,16 @@ def _wide_breaks(steps: Sequence[int], apart: np.ndarray, means: np.ndarray) -> 
         # What spoils the distances on both sides leaves nothing to judge by.
         if max(around) > 0:
             clear[t] = np.sqrt(spans[t] / max(*around, _NOISE * noise[t])) / _WIDE_BREAK
-    found = []
+    rows = []
     while clear.max(initial=0) >= 1:
         at = int(clear.argmax())
         near = [t for t in range(at - 2, at + 3) if t in places]
-        found.append(max(near, key=lambda t: float(peaks[t])) + 1)
+        rows.append(max(near, key=lambda t: float(peaks[t])) + 1)
         clear[max(0, at - _WIDE) : at + _WIDE + 1] = 0
-    return found
+    return rows
 
 
-def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -> np.ndarray:
+def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, width: int) -> np.ndarray:
     """Return, after each row, the distance between the means of `each` rows on either side, relative to the distances
     around it.
     """
@@ -262,19 +261,19 @@ def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -
     spans = np.zeros(n)
     widths = np.ones((2, n))
     moved = np.zeros(n)
-    places = range(each - 1, n - each)
+    places = range(width - 1, n - width)
     for t in places:
-        before, after = slice(t - each + 1, t + 1), slice(t + 1, t + 1 + each)
+        before, after = slice(t - width + 1, t + 1), slice(t + 1, t + 1 + width)
         within = squares[before, before].mean() + squares[after, after].mean()
         spans[t] = squares[before, after].mean() - within / 2
         for kind, axis in enumerate((steps, octaves)):
             widths[kind, t] = axis[after].mean() - axis[before].mean()
         moved[t] = abs(means[after].mean() - means[before].mean())
-    found = np.zeros(n)
+    ratios = np.zeros(n)
     for t in places:
-        sides = [u for u in (t - each, t + each) if u in places]
+        sides = [u for u in (t - width, t + width) if u in places]
         across = spans[t]
-        if each == 1 and 1 <= t < n - 2:
+        if width == 1 and 1 <= t < n - 2:
             across = squares[t - 1 : t + 1, t + 1 : t + 3].min()  # one bad step is no break
         level = [u for u in sides if moved[u] ** 2 < 0.5**2 * spans[u]]  # no edge of a spike
         usual = max(
@@ -282,61 +281,61 @@ def _jumps(steps: np.ndarray, apart: np.ndarray, means: np.ndarray, each: int) -
             default=0.0,
         )
         if len(sides) == 2 and usual > 0 and moved[t] ** 2 < _MOVED**2 * across:
-            found[t] = np.sqrt(across / usual)
-    return found
+            ratios[t] = np.sqrt(across / usual)
+    return ratios
 
 
-def sudden_falls(course: Course) -> list[tuple[int, int]]:
+def sudden_falls(summary: RunSummary) -> list[tuple[int, int]]:
     """(first, last) steps around each sudden fall of the mean loss, from two before it to two after it.
 
     A fall is sudden where it is much of the distance between its two steps, and by doubling of the step several times
     the moves of the mean around it: training has learned something at once, such as to copy, which moves the losses of
     other texts as well.
     """
-    steps, falls = course.steps, -np.diff(course.means)
+    steps, falls = summary.steps, -np.diff(summary.means)
     rates = falls / np.diff(np.log2(1 + np.asarray(steps, dtype=float)))
-    found = []
+    stretches = []
     for t, fall in enumerate(falls):
         around = np.abs(np.delete(rates[max(0, t - _WIDTH) : t + _WIDTH + 1], min(t, _WIDTH)))
         usual = float(np.median(around)) if len(around) else np.inf
-        if rates[t] > _SUDDEN * usual and fall > _SHARE * course.apart[t, t + 1]:
-            found.append((steps[max(0, t - 1)], steps[min(len(steps) - 1, t + 3)]))
-    return found
+        if rates[t] > _SUDDEN * usual and fall > _SHARE * summary.apart[t, t + 1]:
+            stretches.append((steps[max(0, t - 1)], steps[min(len(steps) - 1, t + 3)]))
+    return stretches
 
 
-def perplexities(course: Course) -> list[int]:
+def perplexities(summary: RunSummary) -> list[int]:
     """Rows whose logarithms are near their neighbours, which the rows themselves are far from."""
-    near, apart, n = _near(course.apart), course.apart, len(course.steps)
-    found = []
+    near, apart, n = _near(summary.apart), summary.apart, len(summary.steps)
+    rows = []
     for row in range(n):
         around = range(max(0, row - _WIDTH), min(n - 1, row + _WIDTH))
         paces = [apart[s, s + 1] for s in around if row not in (s, s + 1)]
-        skewed = course.products[row, row] > 2 * course.means[row] ** 2
-        if skewed and paces and course.logarithm[row] < min(0.5 * near[row], 1.5 * float(np.median(paces))):
-            found.append(row)
-    return found
+        skewed = summary.products[row, row] > 2 * summary.means[row] ** 2
+        if skewed and paces and summary.logarithm[row] < min(0.5 * near[row], 1.5 * float(np.median(paces))):
+            rows.append(row)
+    return rows
 
 
-def shuffled(course: Course) -> list[int]:
+def shuffled(summary: RunSummary) -> list[int]:
     """Rows with their neighbours' losses in another order of tokens."""
-    alike, near = course.alike(), _near(course.apart)
-    found = []
-    for row in range(len(course.steps)):
+    alike, near = summary.alike(), _near(summary.apart)
+    rows = []
+    for row in range(len(summary.steps)):
         beside = [s for s in range(max(0, row - 2), min(len(alike), row + 3)) if s != row]
         among = [alike[a, b] for a in beside for b in beside if a < b]
-        if not among or course.ordered[row] > 0.5 * near[row]:
+        if not among or summary.ordered[row] > 0.5 * near[row]:
             continue
         own = alike[row, beside].max()
         if own < 0.4 and max(among) > own + 0.4:
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def _near(apart: np.ndarray) -> np.ndarray:
     """Distance of each row from the nearest of two on either side, (rows,)."""
     n = len(apart)
-    found = np.full(n, np.inf)
+    nearest = np.full(n, np.inf)
     for row in range(n):
         beside = [s for s in range(max(0, row - 2), min(n, row + 3)) if s != row]
-        found[row] = apart[row, beside].min(initial=np.inf)
-    return found
+        nearest[row] = apart[row, beside].min(initial=np.inf)
+    return nearest

@@ -63,11 +63,10 @@ def distances(values: np.ndarray) -> np.ndarray:
         block = (values[:, first : first + _BLOCK] - values[-1:, first : first + _BLOCK]).astype(np.float64)
         gram += block @ block.T
     squares = np.diag(gram)
-    found = squares[:, None] + squares[None, :] - 2 * gram
+    squared = squares[:, None] + squares[None, :] - 2 * gram
     # The same losses differ by nothing, and not by what rounding leaves.
-    found[found < squares.max(initial=0) * 1e-13] = 0
-    apart: np.ndarray = np.sqrt(found / values.shape[1])
-    return apart
+    squared[squared < squares.max(initial=0) * 1e-13] = 0
+    return np.sqrt(squared / values.shape[1])
 
 
 def out_of_place(
@@ -86,21 +85,21 @@ def out_of_place(
     left_out = {number for group in scattered for number in group}
     left_out |= {number for group in runs for number in group[1:]}
     rows = [number for number in range(len(steps)) if number not in left_out]
-    found = []
+    misplaced = []
     while len(rows) >= FEWEST:
         judged = _judge(apart[np.ix_(rows, rows)])
         if not judged.bad.any():
             break
         worst = int(np.where(judged.bad, judged.ratio, np.inf).argmin())
-        found.append(judged.misplaced(worst, [steps[number] for number in rows]))
+        misplaced.append(judged.misplaced(worst, [steps[number] for number in rows]))
         del rows[worst]
     for number in (number for group in scattered for number in group):
         if len(rows) >= FEWEST:
             among = sorted([*rows, number])
             judged, at = _judge(apart[np.ix_(among, among)]), among.index(number)
             if judged.bad[at]:
-                found.append(judged.misplaced(at, [steps[each] for each in among]))
-    return sorted(found, key=lambda each: each.step)
+                misplaced.append(judged.misplaced(at, [steps[row] for row in among]))
+    return sorted(misplaced, key=lambda misplaced_step: misplaced_step.step)
 
 
 @dataclass(frozen=True)

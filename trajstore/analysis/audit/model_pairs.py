@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from trajstore.analysis.audit.step_summaries import Course
+    from trajstore.analysis.audit.step_summaries import RunSummary
     from trajstore.store.files.slices import SliceFacts
 
 Shared = dict[tuple[str, str], tuple[tuple[str, ...], list[tuple[int, int]]]]
@@ -26,11 +26,11 @@ _NEAR = 0.05
 def shared_weights(slices: Sequence[SliceFacts], others: Sequence[SliceFacts]) -> Shared:
     """Fingerprints of weights under two models, of which the first is among the models of `slices`."""
     by_weights: dict[str, dict[tuple[str, int], set[str]]] = defaultdict(lambda: defaultdict(set))
-    for each in (*slices, *others):
-        if each.provenance.weights is not None:
-            by_weights[each.provenance.weights][each.model, each.step].add(each.dataset)
-    chosen = {each.model for each in slices}
-    found: dict[tuple[str, str], tuple[set[str], set[tuple[int, int]]]] = {}
+    for slice_ in (*slices, *others):
+        if slice_.provenance.weights is not None:
+            by_weights[slice_.provenance.weights][slice_.model, slice_.step].add(slice_.dataset)
+    chosen = {slice_.model for slice_ in slices}
+    shared: dict[tuple[str, str], tuple[set[str], set[tuple[int, int]]]] = {}
     for holders in by_weights.values():
         for (model, step), (other, at) in combinations(sorted(holders), 2):
             if model == other or (step == 0 and at == 0):
@@ -39,29 +39,29 @@ def shared_weights(slices: Sequence[SliceFacts], others: Sequence[SliceFacts]) -
             if model not in chosen:
                 own, theirs = theirs, own
             if own[0] in chosen:
-                names, pairs = found.setdefault((own[0], theirs[0]), (set(), set()))
+                names, pairs = shared.setdefault((own[0], theirs[0]), (set(), set()))
                 names |= holders[own]
                 pairs.add((own[1], theirs[1]))
-    return {key: (tuple(sorted(names)), sorted(pairs)) for key, (names, pairs) in sorted(found.items())}
+    return {key: (tuple(sorted(names)), sorted(pairs)) for key, (names, pairs) in sorted(shared.items())}
 
 
-def shared_losses(courses: Mapping[tuple[str, str], Course]) -> Shared:
+def shared_losses(summaries: Mapping[tuple[str, str], RunSummary]) -> Shared:
     """Steps of two models whose losses on a dataset are far nearer than those of any two steps of either."""
     by_dataset: dict[str, list[str]] = defaultdict(list)
-    for model, dataset in sorted(courses):
+    for model, dataset in sorted(summaries):
         by_dataset[dataset].append(model)
-    found: dict[tuple[str, str], tuple[list[str], set[tuple[int, int]]]] = {}
+    shared: dict[tuple[str, str], tuple[list[str], set[tuple[int, int]]]] = {}
     for dataset, models in by_dataset.items():
         for model, other in combinations(models, 2):
-            pairs = _near(courses[model, dataset], courses[other, dataset])
+            pairs = _near(summaries[model, dataset], summaries[other, dataset])
             if pairs:
-                names, all_pairs = found.setdefault((model, other), ([], set()))
+                names, all_pairs = shared.setdefault((model, other), ([], set()))
                 names.append(dataset)
                 all_pairs.update(pairs)
-    return {key: (tuple(names), sorted(pairs)) for key, (names, pairs) in found.items()}
+    return {key: (tuple(names), sorted(pairs)) for key, (names, pairs) in shared.items()}
 
 
-def _near(one: Course, other: Course) -> list[tuple[int, int]]:
+def _near(one: RunSummary, other: RunSummary) -> list[tuple[int, int]]:
     """The pairs of steps of two runs that are nearly equal."""
     if len(one.steps) < 2 or len(other.steps) < 2:
         return []
@@ -77,9 +77,9 @@ def _near(one: Course, other: Course) -> list[tuple[int, int]]:
     ]
 
 
-def _own(course: Course) -> np.ndarray:
+def _own(summary: RunSummary) -> np.ndarray:
     """Distance of each step from the nearest other of its run that is no copy of it, (steps,)."""
-    apart = course.apart + np.diag(np.full(len(course.steps), np.inf))
-    pace = float(np.quantile(np.diag(course.apart, 1), 0.75))
-    found: np.ndarray = np.where(apart < _NEAR * pace, np.inf, apart).min(axis=1)
-    return np.where(np.isfinite(found), found, pace)
+    apart = summary.apart + np.diag(np.full(len(summary.steps), np.inf))
+    pace = float(np.quantile(np.diag(summary.apart, 1), 0.75))
+    nearest: np.ndarray = np.where(apart < _NEAR * pace, np.inf, apart).min(axis=1)
+    return np.where(np.isfinite(nearest), nearest, pace)

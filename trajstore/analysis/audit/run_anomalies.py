@@ -14,7 +14,7 @@ import numpy as np
 
 from trajstore.analysis.audit import continuity, units
 from trajstore.analysis.audit.misplaced import Misplaced, out_of_place
-from trajstore.analysis.audit.step_summaries import Course
+from trajstore.analysis.audit.step_summaries import RunSummary
 
 _RAISED = 0.25
 _SPIKE = 0.35
@@ -38,33 +38,33 @@ class Oddities:
     """Steps from which on the run is elsewhere."""
 
 
-def oddities(course: Course, twins: Sequence[Sequence[int]]) -> Oddities:
+def oddities(summary: RunSummary, twins: Sequence[Sequence[int]]) -> Oddities:
     """Return the anomalies of a run; `twins` are sets of steps that are known to be one checkpoint."""
-    steps = course.steps
+    steps = summary.steps
     place = {step: row for row, step in enumerate(steps)}
-    near = [tuple(steps[row] for row in rows) for rows in continuity.near_copies(course.apart)]
-    copies = [group for group in near if not any(set(group) <= set(each) for each in twins)]
+    near = [tuple(steps[row] for row in rows) for rows in continuity.near_copies(summary.apart)]
+    copies = [group for group in near if not any(set(group) <= set(twin) for twin in twins)]
     if len(steps) < continuity.FEWEST:
         return Oddities(tuple(copies))
     groups = joined([*twins, *copies], steps)
-    shuffled = set(continuity.shuffled(course))
-    logarithms = set(continuity.perplexities(course)) - shuffled
-    bits = set(units.in_bits(course)) - shuffled - logarithms
+    shuffled = set(continuity.shuffled(summary))
+    logarithms = set(continuity.perplexities(summary)) - shuffled
+    bits = set(units.in_bits(summary)) - shuffled - logarithms
     copied = {place[step] for group in groups for step in group}
     bits -= copied
     logarithms -= copied
     aside = shuffled | logarithms | bits
     rows = [row for row in range(len(steps)) if row not in aside]
-    placed = _placed(course, rows, groups)
-    rows = [row for row in rows if row not in {place[each.step] for each in placed}]
-    end = _taken(rows, continuity.of_the_end(_part(course, rows)))
+    placed = _placed(summary, rows, groups)
+    rows = [row for row in rows if row not in {place[misplaced.step] for misplaced in placed}]
+    end = _taken(rows, continuity.of_the_end(_part(summary, rows)))
     rows = [row for row in rows if row not in end and row not in _second(groups, place)]
-    unlike = _taken(rows, continuity.unlike_neighbours(*_path(course, rows)))
+    unlike = _taken(rows, continuity.unlike_neighbours(*_path(summary, rows)))
     rows = [row for row in rows if row not in unlike]
-    breaks = continuity.breaks(*_path(course, rows))
+    breaks = continuity.breaks(*_path(summary, rows))
 
-    def named(found: Iterable[int]) -> tuple[int, ...]:
-        return tuple(steps[row] for row in sorted(found))
+    def named(anomalous: Iterable[int]) -> tuple[int, ...]:
+        return tuple(steps[row] for row in sorted(anomalous))
 
     return Oddities(
         tuple(copies),
@@ -80,48 +80,48 @@ def oddities(course: Course, twins: Sequence[Sequence[int]]) -> Oddities:
 
 def joined(groups: Iterable[Sequence[int]], steps: Sequence[int]) -> list[list[int]]:
     """The groups within these steps; those that share a step are one."""
-    found: list[set[int]] = []
+    sets: list[set[int]] = []
     for group in groups:
         new = set(group).intersection(steps)
-        for other in [each for each in found if each & new]:
-            found.remove(other)
+        for other in [other_set for other_set in sets if other_set & new]:
+            sets.remove(other)
             new |= other
-        found.append(new)
-    return [sorted(group) for group in found if len(group) > 1]
+        sets.append(new)
+    return [sorted(group) for group in sets if len(group) > 1]
 
 
-def _part(course: Course, rows: Sequence[int]) -> np.ndarray:
+def _part(summary: RunSummary, rows: Sequence[int]) -> np.ndarray:
     """The distances of these rows."""
-    return course.apart[np.ix_(rows, rows)]
+    return summary.apart[np.ix_(rows, rows)]
 
 
-def _path(course: Course, rows: Sequence[int]) -> tuple[list[int], np.ndarray, np.ndarray]:
+def _path(summary: RunSummary, rows: Sequence[int]) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Steps, distances and means of these rows."""
-    return [course.steps[row] for row in rows], _part(course, rows), course.means[rows]
+    return [summary.steps[row] for row in rows], _part(summary, rows), summary.means[rows]
 
 
-def _taken(rows: Sequence[int], found: Iterable[int]) -> set[int]:
-    return {rows[at] for at in found}
+def _taken(rows: Sequence[int], places: Iterable[int]) -> set[int]:
+    return {rows[at] for at in places}
 
 
 def _second(groups: Sequence[Sequence[int]], place: dict[int, int]) -> set[int]:
     """Rows of steps that share their losses: all but the first of those that follow each other, else all."""
-    found: set[int] = set()
+    second: set[int] = set()
     for group in groups:
         rows = sorted(place[step] for step in group)
         follow = rows[-1] - rows[0] == len(rows) - 1
-        found.update(rows[1:] if follow else rows)
-    return found
+        second.update(rows[1:] if follow else rows)
+    return second
 
 
-def _placed(course: Course, rows: Sequence[int], groups: Sequence[Sequence[int]]) -> list[Misplaced]:
+def _placed(summary: RunSummary, rows: Sequence[int], groups: Sequence[Sequence[int]]) -> list[Misplaced]:
     """Steps that are out of place; one that a loss spike may have raised is only if it is very near a far one."""
-    steps, means = [course.steps[row] for row in rows], course.means[rows]
-    found = []
-    for each in out_of_place(steps, _part(course, rows), groups):
-        at = steps.index(each.step)
+    steps, means = [summary.steps[row] for row in rows], summary.means[rows]
+    placed = []
+    for misplaced in out_of_place(steps, _part(summary, rows), groups):
+        at = steps.index(misplaced.step)
         beside = [means[s] for s in (at - 1, at + 1) if 0 <= s < len(steps)]
-        raised = means[at] - max(beside) > _RAISED * each.near
-        if not raised or each.ratio < _SPIKE:
-            found.append(each)
-    return found
+        raised = means[at] - max(beside) > _RAISED * misplaced.near
+        if not raised or misplaced.ratio < _SPIKE:
+            placed.append(misplaced)
+    return placed

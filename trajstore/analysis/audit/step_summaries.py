@@ -1,4 +1,4 @@
-"""The course of a run's losses over its steps, summed up so that it can be judged without the losses themselves.
+"""Summaries of a run's losses over its steps, by which it can be judged without the losses themselves.
 
 Distances are root mean squares over tokens of the difference of two steps' losses, nats. Beside them stand the figures
 by which a step is seen to hold something else than losses in nats in the dataset's order: its distance from its
@@ -20,7 +20,7 @@ _AROUND = 2
 
 
 @dataclass(frozen=True)
-class Course:
+class RunSummary:
     """A run's steps on one dataset and how their losses lie to each other."""
 
     steps: tuple[int, ...]
@@ -41,25 +41,23 @@ class Course:
     def scaled(self, factor: float) -> np.ndarray:
         """Distances of the losses of the first step times a factor from those of the second, (steps, steps)."""
         squares = np.diag(self.products)
-        found = factor**2 * squares[:, None] - 2 * factor * self.products + squares[None, :]
-        apart: np.ndarray = np.sqrt(np.maximum(found, 0))
-        return apart
+        squared = factor**2 * squares[:, None] - 2 * factor * self.products + squares[None, :]
+        return np.sqrt(np.maximum(squared, 0))
 
     def alike(self) -> np.ndarray:
         """Correlations over tokens of the losses of two steps, (steps, steps); 0 where they are constant."""
         centred = self.products - np.outer(self.means, self.means)
         spread = np.sqrt(np.maximum(np.diag(centred), 0))
         scale = np.outer(spread, spread)
-        found: np.ndarray = np.divide(centred, scale, out=np.zeros_like(scale), where=scale > 1e-12)
-        return found
+        return np.divide(centred, scale, out=np.zeros_like(scale), where=scale > 1e-12)
 
 
-def course(steps: tuple[int, ...], values: np.ndarray) -> Course:
-    """The course of losses float32 (steps, sites); what is not finite is refused by whoever reads them."""
+def summarise(steps: tuple[int, ...], values: np.ndarray) -> RunSummary:
+    """The summary of losses float32 (steps, sites); what is not finite is refused by whoever reads them."""
     exact = values.astype(np.float64)
     sites = max(values.shape[1], 1)
     sketch = np.linspace(0, values.shape[1] - 1, min(SKETCH, values.shape[1])).astype(np.int64)
-    return Course(
+    return RunSummary(
         steps,
         distances(values),
         exact.mean(axis=1) if len(values) else np.zeros(0),
@@ -73,9 +71,9 @@ def course(steps: tuple[int, ...], values: np.ndarray) -> Course:
 def _nearest(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Distance of each row of `own` from the nearest neighbour in `others`; infinite for a run of one step."""
     n = len(own)
-    found = np.full(n, np.inf)
+    nearest = np.full(n, np.inf)
     for row in range(n):
         for near in range(max(0, row - _AROUND), min(n, row + _AROUND + 1)):
             if near != row:
-                found[row] = min(found[row], float(np.sqrt(np.mean((own[row] - others[near]) ** 2))))
-    return found
+                nearest[row] = min(nearest[row], float(np.sqrt(np.mean((own[row] - others[near]) ** 2))))
+    return nearest

@@ -4,7 +4,7 @@ Bits are nats times 1.4427: the mean over tokens rises by that factor, and so do
 against another's, while the order of tokens stays. Training does not do both: a spike raises the mean and flattens the
 slope, learning lowers the mean and steepens it. So both factors between two steps, less what is usual between the steps
 around, are compared with 1.4427. The slope is taken by way of a third step's losses (an instrument), which makes it
-independent of the noise of the first. Courses in, rows out.
+independent of the noise of the first. Summaries in, rows out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 
-from trajstore.analysis.audit.step_summaries import Course
+from trajstore.analysis.audit.step_summaries import RunSummary
 
 _LN2 = math.log(2)
 _BITS = -math.log(_LN2)
@@ -28,32 +28,32 @@ _FLAT = 0.15
 """Part of the mean by which losses of a guess among the vocabulary spread at most."""
 
 
-def in_bits(course: Course) -> list[int]:
+def in_bits(summary: RunSummary) -> list[int]:
     """Rows whose losses are those of their neighbours in bits: single ones, and stretches between two edges."""
-    n, factors = len(course.steps), _Factors(course)
-    found = {t for t in range(1, n - 1) if factors.single(t)}
-    beside = {t + k for t in found for k in (-1, 0, 1)}
+    n, factors = len(summary.steps), _Factors(summary)
+    rows = {t for t in range(1, n - 1) if factors.single(t)}
+    beside = {t + k for t in rows for k in (-1, 0, 1)}
     edges = {sign: [t for t in factors.edges(sign) if t not in beside] for sign in (1, -1)}
     start = None
     for t in sorted({*edges[1], *edges[-1]}):
         if t in edges[1]:
             start = t if start is None else start
         elif start is not None:
-            found.update(range(start, t))
+            rows.update(range(start, t))
             start = None
-        elif not found.intersection(range(t)) and factors.far(t, -1, exact=True) > 2:
-            found.update(row for row in range(t) if not factors.is_guess(row))  # the run began in bits
-    return sorted(found if start is None else found | set(range(start, n)))
+        elif not rows.intersection(range(t)) and factors.far(t, -1, exact=True) > 2:
+            rows.update(row for row in range(t) if not factors.is_guess(row))  # the run began in bits
+    return sorted(rows if start is None else rows | set(range(start, n)))
 
 
 class _Factors:
     """Logarithms of factors of the mean and of the slope between a run's rows."""
 
-    def __init__(self, course: Course) -> None:
-        self.n = len(course.steps)
-        self.means, self.apart = course.means, course.apart
-        self.nats = course.scaled(_LN2)
-        self.together = course.products - np.outer(course.means, course.means)
+    def __init__(self, summary: RunSummary) -> None:
+        self.n = len(summary.steps)
+        self.means, self.apart = summary.means, summary.apart
+        self.nats = summary.scaled(_LN2)
+        self.together = summary.products - np.outer(summary.means, summary.means)
         self.paces = np.array([self.between(t, t + 1) for t in range(self.n - 1)]).reshape(-1, 2)
 
     def between(self, s: int, t: int) -> tuple[float, float]:

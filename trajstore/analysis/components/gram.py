@@ -113,7 +113,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCentring:
     """The rows of a matrix: their means and their reference."""
 
     parts: np.ndarray
@@ -122,7 +122,7 @@ class Rows:
     """Number of the row that is subtracted."""
 
     @classmethod
-    def of(cls, models: list[str], center: Center, reference: int | None = None) -> Rows:
+    def of(cls, models: list[str], center: Center, reference: int | None = None) -> RowCentring:
         """Rows of these models; the reference is the one in the middle unless given."""
         names = {name: number for number, name in enumerate(dict.fromkeys(models))}
         parts = [names[name] if center == "model" else 0 for name in models]
@@ -149,7 +149,7 @@ class Axes:
 
 
 def prepared(
-    blocks: Blocks, rows: Rows, treatment: Treatment, precision: Precision = "double"
+    blocks: Blocks, rows: RowCentring, treatment: Treatment, precision: Precision = "double"
 ) -> Iterator[Prepared]:
     """The columns of a matrix in order, some at a time; raises `TrajstoreError` for NaN that is an error."""
     kind = np.float64 if precision == "double" else np.float32
@@ -159,7 +159,9 @@ def prepared(
             yield _prepare(start + first, block[:, first : first + _WIDTH], rows, treatment, memory)
 
 
-def _prepare(first: int, block: np.ndarray, rows: Rows, treatment: Treatment, memory: np.ndarray) -> Prepared:
+def _prepare(
+    first: int, block: np.ndarray, rows: RowCentring, treatment: Treatment, memory: np.ndarray
+) -> Prepared:
     """Columns in `memory`, which has the precision they are wanted in."""
     offset = np.nan_to_num(block[rows.reference].astype(np.float64))
     # A difference of two float32 is the same whether it is rounded once it is taken or taken in float32.
@@ -201,8 +203,7 @@ def _filled(values: np.ndarray, lacking: np.ndarray, parts: np.ndarray) -> np.nd
 
 def _mean(values: np.ndarray, lacking: np.ndarray) -> np.ndarray:
     """The mean of each column's values that are there, 0 where none is."""
-    mean: np.ndarray = np.where(lacking, 0, values).sum(axis=0) / np.maximum((~lacking).sum(axis=0), 1)
-    return mean
+    return np.where(lacking, 0, values).sum(axis=0) / np.maximum((~lacking).sum(axis=0), 1)
 
 
 def of_centred(values: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -214,7 +215,7 @@ def of_centred(values: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return centred
 
 
-def products(blocks: Blocks, rows: Rows, treatment: Treatment) -> np.ndarray:
+def products(blocks: Blocks, rows: RowCentring, treatment: Treatment) -> np.ndarray:
     """Dot products of all pairs of rows less the reference row, float64 (rows, rows), nats²."""
     n = blocks.shape[0]
     gram = np.zeros((n, n))
@@ -229,7 +230,7 @@ def combined(blocks: Bands, weights: np.ndarray) -> np.ndarray:
 
     Raises `TrajstoreError` for NaN.
     """
-    found = np.zeros((len(weights), blocks.shape[1]))
+    sums = np.zeros((len(weights), blocks.shape[1]))
     memory = np.empty(0)
     for row, column, band in blocks.bands():
         of_rows = weights[:, row : row + len(band)]
@@ -240,31 +241,30 @@ def combined(blocks: Bands, weights: np.ndarray) -> np.ndarray:
             piece = band[:, first : first + width]
             values = memory[: piece.size].reshape(piece.shape)
             values[:] = piece
-            found[:, column + first : column + first + piece.shape[1]] += of_rows @ values
-    if not np.isfinite(found.sum()):
+            sums[:, column + first : column + first + piece.shape[1]] += of_rows @ values
+    if not np.isfinite(sums.sum()):
         raise TrajstoreError(
             "Losses that were there are missing now: a slice was replaced while it was read. Run it again."
         )
-    return found
+    return sums
 
 
-def products_of(blocks: Blocks, rows: Rows, new: np.ndarray, treatment: Treatment) -> np.ndarray:
+def products_of(blocks: Blocks, rows: RowCentring, new: np.ndarray, treatment: Treatment) -> np.ndarray:
     """Dot products of some rows, by their numbers `new`, with all rows: float64 (new rows, rows), nats²."""
-    found = np.zeros((len(new), blocks.shape[0]))
+    dots = np.zeros((len(new), blocks.shape[0]))
     for part in prepared(blocks, rows, treatment, treatment.precision):
-        found += part.values[new] @ part.values.T
-    return found
+        dots += part.values[new] @ part.values.T
+    return dots
 
 
 def centred_products(gram: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """The Gram matrix of centred rows, H G H with H = I − 11ᵀ/n in each part."""
     once = of_centred(gram, parts)
     twice = of_centred(once.T, parts)
-    symmetric: np.ndarray = (twice + twice.T) / 2
-    return symmetric
+    return (twice + twice.T) / 2
 
 
-def axes(gram: np.ndarray, rows: Rows, components: int) -> Axes:
+def axes(gram: np.ndarray, rows: RowCentring, components: int) -> Axes:
     """The leading axes of the rows whose dot products these are; fewer where there are no more.
 
     Raises `TrajstoreError` where nothing varies.

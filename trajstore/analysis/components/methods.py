@@ -13,8 +13,8 @@ from typing import Any, get_args
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.gram import Bands, Blocks, Rows, Treatment, of_centred, prepared
-from trajstore.analysis.components.pca import COMPONENTS, Fit, PCAResult, fit, long_scores, variance_frame
+from trajstore.analysis.components.gram import Bands, Blocks, RowCentring, Treatment, of_centred, prepared
+from trajstore.analysis.components.pca import COMPONENTS, FullFit, PCAResult, fit, long_scores, variance_frame
 from trajstore.analysis.components.sparse_pca import SparseFit, sparse_pca
 from trajstore.arguments import defaults
 from trajstore.arguments.choices import ComponentsKind
@@ -57,7 +57,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Found:
+class Components:
     """Components of one matrix, by any method."""
 
     result: PCAResult
@@ -74,7 +74,9 @@ class Residual:
     are in, bool (columns,).
     """
 
-    def __init__(self, blocks: Blocks, rows: Rows, treatment: Treatment, full: Fit | None = None) -> None:
+    def __init__(
+        self, blocks: Blocks, rows: RowCentring, treatment: Treatment, full: FullFit | None = None
+    ) -> None:
         self.shape = blocks.shape
         self.means = np.empty((rows.means, self.shape[1]))
         self.kept: np.ndarray = np.ones(self.shape[1], dtype=bool)
@@ -97,12 +99,12 @@ class Residual:
 
 def find(
     blocks: Bands,
-    rows: Rows,
+    rows: RowCentring,
     method: Method,
     gram: np.ndarray | None,
     labels: tuple[pl.DataFrame, pl.DataFrame],
     progress: Progress = SILENT,
-) -> Found:
+) -> Components:
     """The components of a matrix with these labels of rows and columns.
 
     `gram` are the products of its rows (`gram.products`), which full and hybrid need. Raises as `sparse_pca`.
@@ -113,18 +115,18 @@ def find(
         full = fit(blocks, rows, method.treatment, gram, method.components)
     if method.kind == "full":
         assert full is not None
-        return Found(full.result(*labels), int((~full.kept).sum()), {})
+        return Components(full.result(*labels), int((~full.kept).sum()), {})
     rest = Residual(blocks, rows, method.treatment, full)
     sparse = sparse_pca(rest, method.components, **asdict(method.sparsity), progress=progress)
     result = _joined(full, sparse, rest, rows, labels)
-    return Found(result, int((~rest.kept).sum()), _sparse_facts(sparse))
+    return Components(result, int((~rest.kept).sum()), _sparse_facts(sparse))
 
 
 def _joined(
-    full: Fit | None,
+    full: FullFit | None,
     sparse: SparseFit,
     rest: Residual,
-    rows: Rows,
+    rows: RowCentring,
     labels: tuple[pl.DataFrame, pl.DataFrame],
 ) -> PCAResult:
     """Sparse components, after the full ones if any."""

@@ -17,7 +17,7 @@ from trajstore.analysis.components.gram import (
     Axes,
     Bands,
     Blocks,
-    Rows,
+    RowCentring,
     Treatment,
     axes,
     combined,
@@ -67,7 +67,7 @@ class PCAResult(Brief):
     @property
     def zeros(self) -> list[float]:
         """Share of each component's loadings that are exactly zero."""
-        return [float(each) for each in (self.loadings == 0).mean(axis=1)]
+        return [float(share) for share in (self.loadings == 0).mean(axis=1)]
 
     def top_tokens(self, n: int = 5) -> pl.DataFrame:
         """The n tokens with the highest positive and lowest negative loading on each component.
@@ -93,7 +93,7 @@ class PCAResult(Brief):
 
 
 @dataclass(frozen=True)
-class Fit:
+class FullFit:
     """Components of a matrix as arrays, with their signs fixed."""
 
     axes: Axes
@@ -121,7 +121,9 @@ class Fit:
     def result(self, rows: pl.DataFrame, columns: pl.DataFrame) -> PCAResult:
         """The same with its labels."""
         everything = bool(self.kept.all())
-        loadings, means = (each if everything else each[:, self.kept] for each in (self.loadings, self.means))
+        loadings, means = (
+            values if everything else values[:, self.kept] for values in (self.loadings, self.means)
+        )
         return PCAResult(
             long_scores(rows, self.scores),
             variance_frame(self.variance, self.ratio),
@@ -151,22 +153,22 @@ def pca(
     treatment = Treatment(center, scale, missing, precision)
     blocks = ArrayBlocks(matrix.values)
     check_shape(blocks, components)
-    rows = Rows.of(matrix.rows["model"].to_list(), center)
+    rows = RowCentring.of(matrix.rows["model"].to_list(), center)
     gram = products(blocks, rows, treatment)
     return fit(blocks, rows, treatment, gram, components).result(matrix.rows, matrix.columns)
 
 
-def fit(blocks: Bands, rows: Rows, treatment: Treatment, gram: np.ndarray, components: int) -> Fit:
+def fit(blocks: Bands, rows: RowCentring, treatment: Treatment, gram: np.ndarray, components: int) -> FullFit:
     """The components of a matrix whose rows have these dot products (`gram.products`), by one pass over it.
 
     Raises `TrajstoreError` where nothing varies.
     """
-    found = axes(gram, rows, min(components, blocks.shape[1]))
-    root = np.sqrt(found.values)
+    leading = axes(gram, rows, min(components, blocks.shape[1]))
+    root = np.sqrt(leading.values)
     of_means = np.array([rows.parts == number for number in range(rows.means)], dtype=np.float64)
     # Where the weights of a component add up to 0 over the rows of each mean, the means need not be subtracted. A small
     # component's add up to more than rounding, being orthogonal to the means as far as the largest's rounding only.
-    of_components = of_centred(found.vectors / root, rows.parts).T
+    of_components = of_centred(leading.vectors / root, rows.parts).T
     weights = np.vstack([of_components, of_means / of_means.sum(axis=1, keepdims=True)])
     columns = blocks.shape[1]
     scale, kept = np.ones(columns), np.ones(columns, dtype=bool)
@@ -182,8 +184,8 @@ def fit(blocks: Bands, rows: Rows, treatment: Treatment, gram: np.ndarray, compo
     loadings, means = weighted[: len(root)], weighted[len(root) :]
     sign = signs(loadings)
     loadings *= sign[:, None]
-    turned = Axes(found.vectors * sign, found.values, found.total, found.freedom)
-    return Fit(turned, turned.vectors * root, loadings, means, scale, kept)
+    turned = Axes(leading.vectors * sign, leading.values, leading.total, leading.freedom)
+    return FullFit(turned, turned.vectors * root, loadings, means, scale, kept)
 
 
 def signs(loadings: np.ndarray) -> np.ndarray:
@@ -245,20 +247,19 @@ class PCA:
         check_shape(blocks, self.n_components)
         labels = self._labels(matrix)
         self.models_ = list(dict.fromkeys(labels))
-        rows = Rows.of(labels, self.treatment.center)
+        rows = RowCentring.of(labels, self.treatment.center)
         gram = products(blocks, rows, self.treatment)
-        found = fit(blocks, rows, self.treatment, gram, self.n_components)
-        self.components_, self.scale_ = found.loadings, found.scale
-        self.mean_ = found.means if self.treatment.center == "model" else found.means[0]
-        self.explained_variance_, self.explained_variance_ratio_ = found.variance, found.ratio
-        self.n_components_ = len(found.loadings)
+        fitted = fit(blocks, rows, self.treatment, gram, self.n_components)
+        self.components_, self.scale_ = fitted.loadings, fitted.scale
+        self.mean_ = fitted.means if self.treatment.center == "model" else fitted.means[0]
+        self.explained_variance_, self.explained_variance_ratio_ = fitted.variance, fitted.ratio
+        self.n_components_ = len(fitted.loadings)
         return self
 
     def transform(self, matrix: LossMatrix | np.ndarray) -> np.ndarray:
         """Scores of the rows of a matrix, float64 (rows, components)."""
         centred = _values(matrix).astype(np.float64) - self._means(matrix)
-        scores: np.ndarray = (centred / self.scale_) @ self.components_.T
-        return scores
+        return (centred / self.scale_) @ self.components_.T
 
     def fit_transform(self, matrix: LossMatrix | np.ndarray, y: object = None) -> np.ndarray:
         """`fit`, then `transform`."""
@@ -270,8 +271,7 @@ class PCA:
         Centred by model, the rows of `matrix` say which model each is of.
         """
         means = self._means(scores if matrix is None else matrix)
-        rows: np.ndarray = scores @ self.components_ * self.scale_ + means
-        return rows
+        return scores @ self.components_ * self.scale_ + means
 
     def _labels(self, matrix: LossMatrix | np.ndarray) -> list[str]:
         """The model of each row; all one where that does not matter."""
@@ -290,8 +290,7 @@ class PCA:
             raise TrajstoreError(
                 f"The components were centred by model, and {unknown[0]} was not among them."
             )
-        found: np.ndarray = self.mean_[[self.models_.index(model) for model in labels]]
-        return found
+        return self.mean_[[self.models_.index(model) for model in labels]]
 
 
 def _values(matrix: LossMatrix | np.ndarray) -> np.ndarray:

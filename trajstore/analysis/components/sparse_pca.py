@@ -106,10 +106,10 @@ def sparse_pca(
         descents = _Descents(data, components, alpha, max_iter, tol, seed, progress)
         progress.advance()
         tried = [descents.begun(number) for number in range(restarts)]
-        done = descents.finished(min(tried, key=lambda each: each.objective[-1]))
+        done = descents.finished(min(tried, key=lambda descent: descent.objective[-1]))
     finally:
         progress.stop()
-    return _fit(done, data, ridge_alpha, tuple(each.objective[-1] for each in tried))
+    return _fit(done, data, ridge_alpha, tuple(descent.objective[-1] for descent in tried))
 
 
 class SparsePCA:
@@ -168,8 +168,7 @@ class SparsePCA:
 
     def inverse_transform(self, scores: np.ndarray) -> np.ndarray:
         """Losses (rows, columns) that scores (rows, k) stand for."""
-        losses: np.ndarray = scores @ self.components_ + self.mean_
-        return losses
+        return scores @ self.components_ + self.mean_
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,7 @@ class _Descents:
     def _descend(
         self, blocks: Blocks, directions: np.ndarray, loadings: np.ndarray, rng: np.random.Generator
     ) -> Descent:
-        found = descend(
+        descent = descend(
             blocks,
             self.data.total,
             self.alpha,
@@ -224,7 +223,7 @@ class _Descents:
             watch=lambda objective: self.progress.advance(0, f"objective {objective:.7g}"),
         )
         self.progress.advance()
-        return found
+        return descent
 
 
 def _fit(done: Descent, data: Projection, ridge_alpha: float, starts: tuple[float, ...]) -> SparseFit:
@@ -261,8 +260,7 @@ def _ridge(inner: np.ndarray, products: np.ndarray, ridge_alpha: float) -> np.nd
 
     `inner` is components · componentsᵀ and `products` X · componentsᵀ.
     """
-    scores: np.ndarray = products @ np.linalg.pinv(inner + ridge_alpha * np.eye(len(inner)), hermitian=True)
-    return scores
+    return products @ np.linalg.pinv(inner + ridge_alpha * np.eye(len(inner)), hermitian=True)
 
 
 def _added(inner: np.ndarray, products: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ _NOTHING = 1e-6
 
 
 @dataclass(frozen=True)
-class Beside:
+class TurnNoise:
     """The noise that a fit leaves of a curve, and turns of simulated noise after the same fit."""
 
     noise: float
@@ -68,7 +68,7 @@ class Beside:
     """The most prominent of each simulated curve over its noise, float64 (rhos, curves), for the plausible rhos."""
 
     @classmethod
-    def of(cls, values: np.ndarray, basis: np.ndarray, noise: _Noise) -> Beside:
+    def of(cls, values: np.ndarray, basis: np.ndarray, noise: _Noise) -> TurnNoise:
         """Return the residual of a curve (checkpoints,) outside an orthonormal basis."""
         own, simulated = _fits(values[None], basis), _fits(noise.curves, basis)
         turns = (noise.prominences / simulated.noise).reshape(len(RHOS), -1)
@@ -94,7 +94,7 @@ class Course:
     """Its standard deviation, in the curve's units."""
     basis: np.ndarray
     """Orthonormal, of the smooth course and its tangents, float64 (dimensions, checkpoints)."""
-    turns: tuple[Beside, ...]
+    turns: tuple[TurnNoise, ...]
     """Noise by which turns are told; none where there is no noise."""
     nothing: float
     """As small a difference is none."""
@@ -103,7 +103,7 @@ class Course:
         """Return the chance that flat noise alone turns as far, somewhere in such a curve."""
         if prominence <= self.nothing:
             return 1.0
-        return min((len(self.turns) * each.chance(prominence) for each in self.turns), default=0.0)
+        return min((len(self.turns) * beside.chance(prominence) for beside in self.turns), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,17 @@ def find_changes(schedule: Schedule, values: np.ndarray, most: int = 5, seed: in
         known = left @ left <= len(values) * nothing**2
         if known or len(starts) >= most:
             break
-        found, chance = _next(schedule, values, smooth, starts, fit, noise.curves)
+        start_of_next, chance = _next(schedule, values, smooth, starts, fit, noise.curves)
         if chance > chance_allowed(len(values)):
             break
-        starts = _placed(schedule, values, smooth, [*starts, found], fit)
+        starts = _placed(schedule, values, smooth, [*starts, start_of_next], fit)
     found_starts = np.array(starts, dtype=np.int64)
     if known:
         fitted = _projected(values, basis, 0.0)
         return Course(found_starts, fitted, 0.0, 0.0, independent(smooth), (), nothing)
     rho = _FITTED_RHOS[int(fit.rho[0])]
     fitted = _projected(values, basis, rho)
-    turns = tuple(Beside.of(values, each, noise) for each in (basis, _waves(len(values))))
+    turns = tuple(TurnNoise.of(values, of_basis, noise) for of_basis in (basis, _waves(len(values))))
     return Course(found_starts, fitted, rho, float(fit.noise[0]), independent(smooth), turns, nothing)
 
 
@@ -158,17 +158,18 @@ def _waves(checkpoints: int) -> np.ndarray:
     return independent(np.cos(np.pi * number * (np.arange(checkpoints) + 0.5) / checkpoints))
 
 
-def redrawn(schedule: Schedule, found: Course, off: np.ndarray, seed: int = 0) -> np.ndarray:
+def redrawn(schedule: Schedule, course: Course, off: np.ndarray, seed: int = 0) -> np.ndarray:
     """The changes in each of many curves like this one, int64 (curves, changes).
 
     A curve is the fitted course, with noise drawn anew and `off` (curves, checkpoints), how far the means of resampled
     texts lie from those of all.
     """
     rng = np.random.default_rng(seed)
-    curves = found.fitted + off + found.noise * simulate(len(found.fitted), len(off), found.rho, rng)
-    starts = found.starts.tolist()
+    curves = course.fitted + off + course.noise * simulate(len(course.fitted), len(off), course.rho, rng)
+    starts = course.starts.tolist()
     return np.stack(
-        [_best_start(schedule, curves, found.basis, starts, k, found.rho) for k in range(len(starts))], axis=1
+        [_best_start(schedule, curves, course.basis, starts, k, course.rho) for k in range(len(starts))],
+        axis=1,
     )
 
 
@@ -222,15 +223,15 @@ def _fit(kinds: tuple[Form, ...], values: np.ndarray, beside: np.ndarray) -> tup
 def _fits(curves: np.ndarray, basis: np.ndarray) -> _Fits:
     """Return the misfit of curves (curves, checkpoints) by an orthonormal basis: −2 log restricted likelihood."""
     free = curves.shape[1] - len(basis)
-    each, variances = [], []
+    by_rho, variances = [], []
     for rho in _FITTED_RHOS:
         squares, fixed, _, _ = _whitened(curves, basis, rho)
-        each.append(fixed + free * np.log(np.maximum((squares**2).sum(axis=1) / free, 1e-300)))
+        by_rho.append(fixed + free * np.log(np.maximum((squares**2).sum(axis=1) / free, 1e-300)))
         variances.append((squares**2).sum(axis=1) / free / (1 - rho**2))
-    found = np.array(each)
-    likely = np.exp(-(found - found.min(axis=0)) / 2)
+    likelihoods = np.array(by_rho)
+    likely = np.exp(-(likelihoods - likelihoods.min(axis=0)) / 2)
     noise = np.sqrt((likely * np.array(variances)).sum(axis=0) / likely.sum(axis=0))
-    return _Fits(found.min(axis=0), found.argmin(axis=0), noise)
+    return _Fits(likelihoods.min(axis=0), likelihoods.argmin(axis=0), noise)
 
 
 def _whitened(
@@ -320,8 +321,8 @@ def _with_a_change(
     raw, places = _candidates(schedule, tried)
     added = without(raw, basis)
     size = np.linalg.norm(added, axis=1)
-    told = size > 1e-5 * np.linalg.norm(raw, axis=1)
-    added, of = added[told] / size[told, None], places[told]
+    visible = size > 1e-5 * np.linalg.norm(raw, axis=1)
+    added, of = added[visible] / size[visible, None], places[visible]
     free = curves.shape[1] - len(basis) - 1
     least = np.full(len(curves), np.inf)
     rhos, where = np.zeros(len(curves), dtype=int), 0
@@ -331,11 +332,11 @@ def _with_a_change(
         norms = np.maximum((columns**2).sum(axis=1), 1e-12)
         squares = (left**2).sum(axis=1, keepdims=True)
         rest = np.maximum(squares - (left @ columns.T) ** 2 / norms, 1e-12 * squares)
-        each = free * np.log(rest / (free * unit[:, None] ** 2)) + np.log(norms) + fixed
-        at, found = each.argmin(axis=1), each.min(axis=1)
-        where = int(of[at[0]]) if found[0] < least[0] else where
-        rhos = np.where(found < least, number, rhos)
-        least = np.minimum(least, found)
+        misfit = free * np.log(rest / (free * unit[:, None] ** 2)) + np.log(norms) + fixed
+        at, lowest = misfit.argmin(axis=1), misfit.min(axis=1)
+        where = int(of[at[0]]) if lowest[0] < least[0] else where
+        rhos = np.where(lowest < least, number, rhos)
+        least = np.minimum(least, lowest)
     return _Fits(least, rhos, unit), where
 
 
@@ -351,8 +352,7 @@ def _projected(values: np.ndarray, basis: np.ndarray, rho: float) -> np.ndarray:
     """Project values (checkpoints,) on a basis by generalised least squares."""
     flat = np.ones(len(values))
     weights, *_ = np.linalg.lstsq(whiten(basis, rho, flat).T, whiten(values, rho, flat), rcond=None)
-    fitted: np.ndarray = weights @ basis
-    return fitted
+    return weights @ basis
 
 
 def _placed(
@@ -363,11 +363,11 @@ def _placed(
     k = ordered.index(starts[-1])
     rho = _FITTED_RHOS[int(fit.rho[0])]
     courses = _courses(schedule, smooth)
-    found = [_best_start(schedule, values[None], independent(each), ordered, k, rho) for each in courses]
-    options = [[*ordered[:k], int(at[0]), *ordered[k + 1 :]] for at in found]
+    best = [_best_start(schedule, values[None], independent(course), ordered, k, rho) for course in courses]
+    options = [[*ordered[:k], int(at[0]), *ordered[k + 1 :]] for at in best]
     fits = [
-        _fits(values[None], independent(np.vstack([each, *_columns(schedule, option)]))).least[0]
-        for each, option in zip(courses, options, strict=True)
+        _fits(values[None], independent(np.vstack([course, *_columns(schedule, option)]))).least[0]
+        for course, option in zip(courses, options, strict=True)
     ]
     return options[int(np.argmin(fits))]
 
@@ -384,5 +384,4 @@ def _best_start(
     gains = np.zeros((len(curves), len(tried)))
     for number, pair in enumerate(pairs):
         gains[:, number] = ((left @ independent(pair).T) ** 2).sum(axis=1)
-    best: np.ndarray = np.array(tried)[gains.argmax(axis=1)]
-    return best
+    return np.array(tried)[gains.argmax(axis=1)]

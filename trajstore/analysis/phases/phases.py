@@ -72,8 +72,7 @@ class Curve:
         """Return the deviations of each resample's values from those of all, float64 (resamples or 1, checkpoints)."""
         if self.resampled is None:
             return np.zeros((1, len(self.values)))
-        off: np.ndarray = self.resampled - self.values
-        return off
+        return self.resampled - self.values
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,8 @@ def events(curve: Curve, settings: Settings | None = None) -> list[Event]:
     how = settings or Settings()
     schedule = Schedule.of(curve.steps)
     course = find_changes(schedule, curve.values, how.most, how.seed)
-    found = [*_changes(curve, schedule, course, how), *_turns(curve, course, how), *_fastest(curve, how)]
-    return sorted(found, key=lambda event: (KINDS.index(event.kind), event.step))
+    every = [*_changes(curve, schedule, course, how), *_turns(curve, course, how), *_fastest(curve, how)]
+    return sorted(every, key=lambda event: (KINDS.index(event.kind), event.step))
 
 
 def induction(score: Curve, repeated: Curve, settings: Settings | None = None) -> Event | None:
@@ -135,10 +134,9 @@ def induction(score: Curve, repeated: Curve, settings: Settings | None = None) -
     first, last, doublings = _stretches(score.steps)
 
     def falls(curves: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.maximum(curves[:, first] - curves[:, last], 0)
-        return found
+        return np.maximum(curves[:, first] - curves[:, last], 0)
 
-    pair = [np.vstack([each.values, each.values + each.off]) for each in (score, repeated)]
+    pair = [np.vstack([curve.values, curve.values + curve.off]) for curve in (score, repeated)]
     both = np.stack([falls(curves, first, last) for curves in pair])
     joint = np.sqrt(both.prod(axis=0))
     place = (joint / doublings).argmax(axis=1)
@@ -168,9 +166,9 @@ def _turns(curve: Curve, course: Course, how: Settings) -> Iterator[Event]:
 
     for kind, sign in (("minimum", -1), ("maximum", 1)):
         values = sign * curve.values
-        at, told = find_peaks(values, prominence=0)
+        at, peaks = find_peaks(values, prominence=0)
         for peak, prominence, left, right in zip(
-            at.tolist(), told["prominences"], told["left_bases"], told["right_bases"], strict=True
+            at.tolist(), peaks["prominences"], peaks["left_bases"], peaks["right_bases"], strict=True
         ):
             if course.chance_of_turn(float(prominence)) > TURN_CHANCE:
                 continue

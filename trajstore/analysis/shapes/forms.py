@@ -145,22 +145,20 @@ class Limits:
 
 def powered(steps: np.ndarray, onsets: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     """(1 + s/s₀)^(−c) at each step, by log₂ s₀ and c, (curves, steps)."""
-    curve: np.ndarray = np.exp(-exponents[:, None] * np.log1p(steps * np.exp2(-onsets)[:, None]))
-    return curve
+    return np.exp(-exponents[:, None] * np.log1p(steps * np.exp2(-onsets)[:, None]))
 
 
 def falling(places: np.ndarray, midpoints: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """S at each place, (curves, places)."""
     u = (places - midpoints[:, None]) / widths[:, None]
     # exp overflows at 710, and 1/(1 + e⁵⁰) is no more than rounding beside 1.
-    curve: np.ndarray = 1 / (1 + np.exp(np.clip(u, -50, 50)))
-    return curve
+    return 1 / (1 + np.exp(np.clip(u, -50, 50)))
 
 
 def _orthonormal(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(Q, R) of sets of columns, each (sets, steps): Q (sets, steps, columns), R (sets, columns, columns)."""
-    found = np.linalg.qr(np.stack(np.broadcast_arrays(*columns), axis=-1))
-    return found.Q, found.R
+    factors = np.linalg.qr(np.stack(np.broadcast_arrays(*columns), axis=-1))
+    return factors.Q, factors.R
 
 
 def _beside(curves: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
@@ -168,14 +166,13 @@ def _beside(curves: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     for other in others:
         curves = curves - _dot(curves, other) * other
     length = np.sqrt(_dot(curves, curves))
-    found: np.ndarray = np.where(length > _ALIKE, curves / np.maximum(length, _ALIKE), 0)
-    return found
+    return np.where(length > _ALIKE, curves / np.maximum(length, _ALIKE), 0)
 
 
 def _dot(curves: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Dot products of each curve with its other, (curves, 1)."""
-    found: np.ndarray = np.einsum("ij,ij->i", curves, others)
-    return found[:, None]
+    products: np.ndarray = np.einsum("ij,ij->i", curves, others)
+    return products[:, None]
 
 
 @dataclass(frozen=True)
@@ -197,10 +194,10 @@ class Parts:
         """(points, where they stand in the basis) of one kind."""
         points: Mapping[str, np.ndarray] = {"law": self.laws, "sigmoid": self.sigmoids, "hump": self.humps}
         first = 0
-        for name, each in points.items():
+        for name, of_kind in points.items():
             if name == part:
-                return each, slice(first, first + len(each))
-            first += len(each)
+                return of_kind, slice(first, first + len(of_kind))
+            first += len(of_kind)
         raise KeyError(part)
 
 
@@ -243,8 +240,7 @@ class Bases:
         places = self.schedule.places
         count = min(_FREE, len(places) // _CHECKPOINTS_A_COSINE)
         cosines = np.cos(np.pi * np.arange(count)[:, None] * (places - places[0]) / self.schedule.span)
-        found: np.ndarray = np.linalg.qr(whiten(cosines, self.rho, np.ones(len(places))).T).Q.T
-        return found
+        return np.linalg.qr(whiten(cosines, self.rho, np.ones(len(places))).T).Q.T
 
     def misfit(self, left: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         """(how much larger what whitened residuals (tokens, steps) have of a free curve is than the rest, degrees).
@@ -273,8 +269,7 @@ class Bases:
         """Curves (curves, steps) whitened, but not weighed, of length 1, float32; 0 where they are."""
         white = whiten(curves, self.rho, np.ones(curves.shape[1]))
         length = np.linalg.norm(white, axis=1, keepdims=True)
-        found: np.ndarray = (white / np.maximum(length, ROUNDING)).astype(np.float32)
-        return found
+        return (white / np.maximum(length, ROUNDING)).astype(np.float32)
 
     def bump(self, shape: np.ndarray, left: np.ndarray) -> np.ndarray:
         """The largest t of a bump after the midpoint in what sigmoids leave, m and w (tokens, 2), float64 (tokens,).
@@ -299,8 +294,7 @@ class Bases:
         explained = (along**2 / np.maximum(own, _OWN)).max(axis=1).astype(np.float64)
         unexplained = np.maximum((rest**2).sum(axis=1) - explained, 0)
         degrees = max(left.shape[1] - len(taken) - 1, 1)
-        found: np.ndarray = np.sqrt(explained / (unexplained / degrees + ROUNDING))
-        return found
+        return np.sqrt(explained / (unexplained / degrees + ROUNDING))
 
     @cached_property
     def largest_bump(self) -> float:
@@ -310,9 +304,9 @@ class Bases:
         midpoints = rng.uniform(limits.low, limits.high, _BY_CHANCE)
         narrowest, widest = np.log([limits.narrowest, limits.widest_sigmoid]).tolist()
         widths = np.exp(rng.uniform(narrowest, widest, _BY_CHANCE))
-        found = self.bump(np.stack([midpoints, widths], axis=1), self._white(noise))
+        bumps = self.bump(np.stack([midpoints, widths], axis=1), self._white(noise))
         chance = _CHANCE if len(self.schedule.places) >= FEW else _CHANCE_OF_FEW
-        return float(np.quantile(found, 1 - chance))
+        return float(np.quantile(bumps, 1 - chance))
 
     @cached_property
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:
@@ -362,11 +356,11 @@ class Bases:
         places = self.schedule.places
         laws = powered(self.schedule.steps, *self.laws(2.0, 4).T)
         beside_lines = self._white(np.concatenate([laws, places < self._steps[0][:, None]]))
-        found = [
+        orthonormal = [
             self._free(self.limits.grid(_COARSE, _COARSE))[0],
             _orthonormal(self._flat, beside_lines, self._white(places))[0],
         ]
-        return np.ascontiguousarray(np.moveaxis(np.concatenate(found)[:, :, 1:], 2, 0), np.float32)
+        return np.ascontiguousarray(np.moveaxis(np.concatenate(orthonormal)[:, :, 1:], 2, 0), np.float32)
 
     def leftover(self, curves: np.ndarray) -> np.ndarray:
         """Return the residuals of tokens (tokens, steps) from the nearest of many flexible curves, for ρ 0 and equal
@@ -416,12 +410,10 @@ class Bases:
         gains = np.where(d <= np.abs(along_h), along_s**2 + along_h**2, 0)
         for bases in ends:
             np.maximum(gains, (rough @ bases.T.astype(np.float32)) ** 2, out=gains)
-        best: np.ndarray = points[gains.argmax(axis=1)]
-        return best
+        return points[gains.argmax(axis=1)]
 
 
 def _nearest(rough: np.ndarray, points: np.ndarray, bases: np.ndarray) -> np.ndarray:
     """The point whose basis explains most of each token, float64 (tokens, parameters)."""
     best = np.abs(rough @ bases.T.astype(np.float32)).argmax(axis=1)
-    found: np.ndarray = points[best].reshape(len(rough), -1)
-    return found
+    return points[best].reshape(len(rough), -1)

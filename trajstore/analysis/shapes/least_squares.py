@@ -31,9 +31,9 @@ Kind = Literal[
     "law_hump",
     "sigmoid_hump",
 ]
-Part = Literal["line", "step", "power", "law", "sigmoid", "hump"]
+FormPart = Literal["line", "step", "power", "law", "sigmoid", "hump"]
 
-_PARTS: Mapping[Kind, tuple[Part, ...]] = {
+_PARTS: Mapping[Kind, tuple[FormPart, ...]] = {
     "constant": (),
     "line": ("line",),
     "step": ("step",),
@@ -46,7 +46,7 @@ _PARTS: Mapping[Kind, tuple[Part, ...]] = {
     "sigmoid_hump": ("sigmoid", "hump"),
 }
 """What forms are sums of, beside a; a turn's two parts share m and w, and stand apart."""
-_PARAMETERS: Mapping[Part, int] = {"line": 0, "step": 1, "power": 1, "law": 2, "sigmoid": 2, "hump": 2}
+_PARAMETERS: Mapping[FormPart, int] = {"line": 0, "step": 1, "power": 1, "law": 2, "sigmoid": 2, "hump": 2}
 
 _STEPS = 25
 _ENOUGH = 1e-5
@@ -57,7 +57,7 @@ _LN2 = float(np.log(2))
 
 
 @dataclass(frozen=True)
-class Fit:
+class FormFit:
     """One form, fitted to tokens."""
 
     kind: Kind
@@ -70,20 +70,18 @@ class Fit:
 
     def curve(self, bases: Bases, places: np.ndarray) -> np.ndarray:
         """The fitted curves at these places, float64 (tokens, places)."""
-        curve: np.ndarray = (self.linear[:, None, :] @ _columns(self.kind, bases, self.shape, places))[:, 0]
-        return curve
+        return (self.linear[:, None, :] @ _columns(self.kind, bases, self.shape, places))[:, 0]
 
     def left(self, bases: Bases, white: np.ndarray) -> np.ndarray:
         """The residuals of whitened tokens, float64 (tokens, steps)."""
         fitted = whiten(self.curve(bases, bases.schedule.places), bases.rho, bases.weights)
-        left: np.ndarray = white - fitted
-        return left
+        return white - fitted
 
-    def take(self, tokens: np.ndarray) -> Fit:
+    def take(self, tokens: np.ndarray) -> FormFit:
         """Of some of the tokens."""
-        return Fit(self.kind, self.squares[tokens], self.linear[tokens], self.shape[tokens])
+        return FormFit(self.kind, self.squares[tokens], self.linear[tokens], self.shape[tokens])
 
-    def put(self, tokens: np.ndarray, other: Fit) -> None:
+    def put(self, tokens: np.ndarray, other: FormFit) -> None:
         """Take another fit's in the place of some tokens'."""
         self.squares[tokens], self.linear[tokens], self.shape[tokens] = (
             other.squares,
@@ -92,7 +90,7 @@ class Fit:
         )
 
 
-def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[Part, np.ndarray]]:
+def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[FormPart, np.ndarray]]:
     """Each part of a form that is no turn, with its own parameters (tokens, 0 to 2)."""
     first = 0
     for part in _PARTS[kind]:
@@ -109,7 +107,7 @@ def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) ->
     return np.stack([flat, *(_column(part, bases, own, places) for part, own in _parts(kind, shape))], axis=1)
 
 
-def _column(part: Part, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _column(part: FormPart, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
     """A part of height 1, (tokens, places)."""
     x = (places - bases.schedule.places[0]).astype(shape.dtype)
     match part:
@@ -118,8 +116,7 @@ def _column(part: Part, bases: Bases, shape: np.ndarray, places: np.ndarray) -> 
         case "step":
             return (places < shape[:, :1]).astype(shape.dtype)
         case "power":
-            power: np.ndarray = np.exp2(-shape * x)
-            return power
+            return np.exp2(-shape * x)
         case "law":
             return powered(bases.schedule.steps_at(places).astype(shape.dtype), shape[:, 0], shape[:, 1])
         case _:
@@ -127,29 +124,29 @@ def _column(part: Part, bases: Bases, shape: np.ndarray, places: np.ndarray) -> 
             return 4 * s * (1 - s) if part == "hump" else s
 
 
-def _derivatives(kind: Kind, bases: Bases, fit: Fit, columns: np.ndarray) -> np.ndarray:
+def _derivatives(kind: Kind, bases: Bases, fit: FormFit, columns: np.ndarray) -> np.ndarray:
     """Of the curve by ln c, by log₂ s₀ and ln c, or by m/w and ln w, float64 (tokens, 1 to 4, steps)."""
     places = bases.schedule.places.astype(columns.dtype)
     if kind == "turn":
         s = columns[:, 1]
         slope = (fit.linear[:, 1:2] + 4 * fit.linear[:, 2:] * (1 - 2 * s)) * s * (1 - s)
         return np.stack(_by_place(slope, fit.shape, places), axis=1)
-    found: list[np.ndarray] = []
+    slopes: list[np.ndarray] = []
     for number, (part, own) in enumerate(_parts(kind, fit.shape), start=1):
         curve = fit.linear[:, number : number + 1] * columns[:, number]
         match part:
             case "power":
-                found.append(-_LN2 * curve * own * (places - places[0]))
+                slopes.append(-_LN2 * curve * own * (places - places[0]))
             case "law":
                 ratio = bases.schedule.steps.astype(columns.dtype) * np.exp2(-own[:, :1])
                 by_onset = _LN2 * curve * own[:, 1:] * ratio / (1 + ratio)
-                found += [by_onset, -curve * own[:, 1:] * np.log1p(ratio)]
+                slopes += [by_onset, -curve * own[:, 1:] * np.log1p(ratio)]
             case "sigmoid":
-                found += _by_place(curve * (1 - columns[:, number]), own, places)
+                slopes += _by_place(curve * (1 - columns[:, number]), own, places)
             case "hump":
                 s = falling(places, own[:, 0], own[:, 1])
-                found += _by_place(curve * (1 - 2 * s), own, places)
-    return np.stack(found, axis=1)
+                slopes += _by_place(curve * (1 - 2 * s), own, places)
+    return np.stack(slopes, axis=1)
 
 
 def _by_place(slope: np.ndarray, shape: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
@@ -160,7 +157,7 @@ def _by_place(slope: np.ndarray, shape: np.ndarray, places: np.ndarray) -> list[
 class _State(NamedTuple):
     """A form at some parameters."""
 
-    fit: Fit
+    fit: FormFit
     columns: np.ndarray
     """What its linear parameters are of (tokens, linear parameters, steps)."""
     seen: np.ndarray
@@ -173,7 +170,7 @@ class _State(NamedTuple):
         return _State(self.fit.take(tokens), self.columns[tokens], self.seen[tokens], self.left[tokens])
 
 
-def evaluate(kind: Kind, bases: Bases, white: np.ndarray, shape: np.ndarray) -> Fit:
+def evaluate(kind: Kind, bases: Bases, white: np.ndarray, shape: np.ndarray) -> FormFit:
     """The linear parameters of a form whose others are given; whitened tokens (tokens, steps) in."""
     return _evaluate(kind, bases, white, shape).fit
 
@@ -186,7 +183,7 @@ def _evaluate(kind: Kind, bases: Bases, white: np.ndarray, shape: np.ndarray) ->
     if kind == "turn":
         _keep_turning(linear, gram, right)
     left = white - (linear[:, None, :] @ seen)[:, 0]
-    return _State(Fit(kind, (left**2).sum(axis=1), linear, shape), columns, seen, left)
+    return _State(FormFit(kind, (left**2).sum(axis=1), linear, shape), columns, seen, left)
 
 
 def _keep_turning(linear: np.ndarray, gram: np.ndarray, right: np.ndarray) -> None:
@@ -196,10 +193,10 @@ def _keep_turning(linear: np.ndarray, gram: np.ndarray, right: np.ndarray) -> No
     for ratio in (2, -2):
         mix = np.array([[1, 0, 0], [0, ratio, 1]], gram.dtype)
         mixed = right[tokens] @ mix.T
-        found = _solve(mix @ gram[tokens] @ mix.T, mixed)
-        explained = (found * mixed).sum(axis=1)
+        solved = _solve(mix @ gram[tokens] @ mix.T, mixed)
+        explained = (solved * mixed).sum(axis=1)
         better = explained > best
-        linear[tokens[better]] = (found @ mix)[better]
+        linear[tokens[better]] = (solved @ mix)[better]
         best = np.maximum(best, explained)
 
 
@@ -210,8 +207,7 @@ def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
     scaled = gram / (scale[:, :, None] * scale[:, None, :])
     scaled[:, diagonal, diagonal] += _RIDGE if right.dtype == np.float64 else _ROUGH_RIDGE
     wide = scaled.astype(np.float64), (right / scale)[:, :, None].astype(np.float64)
-    solved: np.ndarray = np.linalg.solve(*wide)[:, :, 0].astype(right.dtype) / scale
-    return solved
+    return np.linalg.solve(*wide)[:, :, 0].astype(right.dtype) / scale
 
 
 def refine(kind: Kind, bases: Bases, rough: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -275,21 +271,21 @@ def _within(kind: Kind, bases: Bases, shape: np.ndarray, step: np.ndarray) -> np
     step = np.clip(step, -1, 1)
     if kind == "turn":
         return _placed(bases, shape, step, turning=True)
-    found, first = [], 0
+    limited, first = [], 0
     for part, own in _parts(kind, shape):
         moved = step[:, first : first + own.shape[1]]
         first += own.shape[1]
         match part:
             case "power":
-                found.append(np.clip(own * np.exp(moved), *EXPONENTS))
+                limited.append(np.clip(own * np.exp(moved), *EXPONENTS))
             case "law":
                 limits = bases.limits
                 onsets = np.clip(own[:, 0] + moved[:, 0], limits.earliest, limits.high)
                 exponents = np.clip(own[:, 1] * np.exp(moved[:, 1]), *LAW_EXPONENTS)
-                found.append(np.stack([onsets, exponents], axis=1))
+                limited.append(np.stack([onsets, exponents], axis=1))
             case _:
-                found.append(_placed(bases, own, moved, turning=part == "hump"))
-    return np.concatenate(found, axis=1).astype(shape.dtype)
+                limited.append(_placed(bases, own, moved, turning=part == "hump"))
+    return np.concatenate(limited, axis=1).astype(shape.dtype)
 
 
 def _placed(bases: Bases, shape: np.ndarray, step: np.ndarray, *, turning: bool) -> np.ndarray:

@@ -28,7 +28,7 @@ import numpy as np
 from scipy.special import fdtri
 
 from trajstore.analysis.shapes.forms import FEW, ROUNDING, Bases
-from trajstore.analysis.shapes.least_squares import Fit, Kind, evaluate, refine
+from trajstore.analysis.shapes.least_squares import FormFit, Kind, evaluate, refine
 from trajstore.analysis.shapes.two_changes import COMPOUNDS, PARAMETERS, fit_compounds, saved
 
 SINGLES: Mapping[Kind, int] = {
@@ -81,7 +81,7 @@ class Choice:
     """The forms of tokens that have one ρ."""
 
     bases: Bases
-    fits: Mapping[Kind, Fit]
+    fits: Mapping[Kind, FormFit]
     """Of all tokens, by form; a compound that was not fitted leaves infinite squares."""
     bic: np.ndarray
     """float64 (tokens, forms), forms as in `KINDS`."""
@@ -124,16 +124,16 @@ class Choice:
         kinds, fit = list(KINDS), self.fits["law_sigmoid"]
         others = [kinds.index(kind) for kind in COMPOUNDS if kind != "law_sigmoid"]
         clear = self.bic[:, others].min(axis=1) >= self.bic[:, kinds.index("law_sigmoid")] + DECIDED
-        found: np.ndarray = self.is_nearest("law_sigmoid") & clear
-        tokens = np.flatnonzero(found)
+        late: np.ndarray = self.is_nearest("law_sigmoid") & clear
+        tokens = np.flatnonzero(late)
         onset, exponent, midpoint, _ = fit.shape[tokens].T
         _, fall, drop = fit.linear[tokens].T
         last = self.bases.schedule.steps[-1]
         falls = fall * (1 - (1 + last * np.exp2(-onset)) ** -exponent)
-        found[tokens] = (drop > 0) & (falls > drop) & (midpoint > onset)
-        return found
+        late[tokens] = (drop > 0) & (falls > drop) & (midpoint > onset)
+        return late
 
-    def _credible(self, turns: Fit) -> np.ndarray:
+    def _credible(self, turns: FormFit) -> np.ndarray:
         """Return whether a checkpoint shows `_SEEN` of a turn beyond both plateaus, and it can be a loss."""
         a, d, h = turns.linear.T
         beyond = np.where(h > 0, np.maximum(d, 0), np.minimum(d, 0))
@@ -147,11 +147,11 @@ class Choice:
 
     def curves(self, places: np.ndarray) -> np.ndarray:
         """The nearest form of each token at these places (doublings), float64 (tokens, places)."""
-        found = np.empty((len(self.nearest), len(places)))
+        curves = np.empty((len(self.nearest), len(places)))
         for number, kind in enumerate(KINDS):
             tokens = np.flatnonzero(self.nearest == number)
-            found[tokens] = self.fits[kind].take(tokens).curve(self.bases, places)
-        return found
+            curves[tokens] = self.fits[kind].take(tokens).curve(self.bases, places)
+        return curves
 
 
 def choose(bases: Bases, values: np.ndarray) -> Choice:
@@ -175,7 +175,7 @@ def choose(bases: Bases, values: np.ndarray) -> Choice:
     return Choice(bases, fits, bics, bics.argmin(axis=1), ahead, unfit)
 
 
-def _singles(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, Fit]:
+def _singles(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, FormFit]:
     """The forms of one change, fitted to whitened tokens (tokens, steps)."""
     starts: Mapping[Kind, np.ndarray] = {
         "constant": np.empty((len(white), 0)),
@@ -205,7 +205,7 @@ def _worth_compounds(bases: Bases, left: np.ndarray, misfit: np.ndarray, bic: np
     return np.flatnonzero((saved(bases, left) > np.maximum(cost, _PROMISING)) | misfit)
 
 
-def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.ndarray) -> np.ndarray:
+def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, FormFit], bic: np.ndarray) -> np.ndarray:
     """Return the residuals of whitened tokens from their form of lowest BIC, float64 (tokens, steps)."""
     left, best = np.empty_like(white), bic.argmin(axis=1)
     for number, fit in enumerate(fits.values()):
@@ -214,32 +214,32 @@ def _left(bases: Bases, white: np.ndarray, fits: Mapping[Kind, Fit], bic: np.nda
     return left
 
 
-def _bumpy(bases: Bases, left: np.ndarray, fits: Mapping[Kind, Fit], best: np.ndarray) -> np.ndarray:
+def _bumpy(bases: Bases, left: np.ndarray, fits: Mapping[Kind, FormFit], best: np.ndarray) -> np.ndarray:
     """Return whether what the best form, a sigmoid or a step, leaves of whitened tokens has a bump in it, bool
     (tokens,).
     """
-    found = np.zeros(len(left), bool)
+    bumpy = np.zeros(len(left), bool)
     for number, kind in enumerate(fits):
         if kind in ("sigmoid", "step"):
             tokens = np.flatnonzero(best == number)
             shape = fits[kind].shape[tokens]
             if kind == "step":
                 shape = np.append(shape, np.full_like(shape, bases.limits.narrowest), axis=1)
-            found[tokens] = bases.bump(shape, left[tokens]) > bases.largest_bump
-    return found
+            bumpy[tokens] = bases.bump(shape, left[tokens]) > bases.largest_bump
+    return bumpy
 
 
 def _add_compounds(
-    bases: Bases, white: np.ndarray, rough: np.ndarray, fits: dict[Kind, Fit], tokens: np.ndarray
+    bases: Bases, white: np.ndarray, rough: np.ndarray, fits: dict[Kind, FormFit], tokens: np.ndarray
 ) -> None:
     """Put compounds among the fits, fitted to these tokens; those of all others leave infinite squares."""
     for kind, fit in fit_compounds(bases, white[tokens], rough[tokens]).items():
         n, places = len(white), (fit.linear.shape[1], fit.shape.shape[1])
-        fits[kind] = Fit(kind, np.full(n, np.inf), np.zeros((n, places[0])), np.ones((n, places[1])))
+        fits[kind] = FormFit(kind, np.full(n, np.inf), np.zeros((n, places[0])), np.ones((n, places[1])))
         fits[kind].put(tokens, fit)
 
 
-def _bic(bases: Bases, fits: Mapping[Kind, Fit]) -> np.ndarray:
+def _bic(bases: Bases, fits: Mapping[Kind, FormFit]) -> np.ndarray:
     """float64 (tokens, forms)."""
     return np.stack([_criterion(bases, fit.squares, KINDS[kind]) for kind, fit in fits.items()], axis=1)
 
@@ -247,8 +247,7 @@ def _bic(bases: Bases, fits: Mapping[Kind, Fit]) -> np.ndarray:
 def _criterion(bases: Bases, squares: np.ndarray, parameters: int) -> np.ndarray:
     """The BIC of what leaves these squares, float64 (tokens,)."""
     n = bases.schedule.effective
-    found: np.ndarray = n * np.log(squares / n + ROUNDING) + _penalty(bases, parameters)
-    return found
+    return n * np.log(squares / n + ROUNDING) + _penalty(bases, parameters)
 
 
 def _penalty(bases: Bases, parameters: int) -> float:

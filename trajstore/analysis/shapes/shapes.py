@@ -27,7 +27,7 @@ from trajstore.analysis.shapes.least_squares import Kind
 from trajstore.analysis.shapes.model_choice import KINDS, Choice, choose
 from trajstore.analysis.shapes.refitting import refitted_rho
 from trajstore.analysis.shapes.two_changes import COMPOUNDS
-from trajstore.analysis.statistics.ar1 import RHOS, Noise
+from trajstore.analysis.statistics.ar1 import RHOS, NoiseCorrelation
 from trajstore.analysis.statistics.log_steps import Schedule
 
 Shape = Literal[
@@ -75,12 +75,12 @@ class Shaper:
     """Tells the shapes of the tokens of one model on one dataset."""
 
     def __init__(self, schedule: Schedule, sample: np.ndarray, seed: int = 0) -> None:
-        """`sample` are losses (steps, tokens) of some tokens, from which the noise is told; `seed` is of `Noise`."""
+        """`sample` are losses (steps, tokens) of some tokens, from which the noise is estimated with `seed`."""
         self.schedule = schedule
         self._flexible = Bases(schedule, 0.0, np.ones(len(schedule.steps)))
         self._bases = [Bases(schedule, rho) for rho in RHOS.tolist()]
         values = sample.T.astype(np.float64)
-        self.noise = Noise.estimate(values, self._flexible.leftover, seed)
+        self.noise = NoiseCorrelation.estimate(values, self._flexible.leftover, seed)
         if len(schedule.steps) < FEW:
             self.noise = self.noise.at(refitted_rho(self._bases[0], values, seed))
 
@@ -113,10 +113,10 @@ class Shaper:
     def curves(self, losses: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The nearest form of each of a few tokens, losses (steps, tokens), at places: float64 (places, tokens)."""
         values = losses.T.astype(np.float64)
-        found = np.empty((len(values), len(places)))
+        curves = np.empty((len(values), len(places)))
         for tokens, choice in self._choices(values):
-            found[tokens] = choice.curves(places)
-        return found.T
+            curves[tokens] = choice.curves(places)
+        return curves.T
 
     def _choices(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, Choice]]:
         """(numbers of the tokens, their forms) of those tokens (tokens, steps) that have one ρ."""
@@ -165,7 +165,7 @@ def _named(choice: Choice) -> np.ndarray:
     kinds = np.array(list(KINDS))[choice.nearest]
     turns = np.where(choice.fits["turn"].linear[:, 2] > 0, "rise_and_fall", "fall_and_rise")
     compound = np.where(choice.late_drop, "late_drop", "other")
-    power, turn, several = (choice.is_nearest(*each) for each in (("power", "law"), ("turn",), COMPOUNDS))
+    power, turn, several = (choice.is_nearest(*names) for names in (("power", "law"), ("turn",), COMPOUNDS))
     return np.select([power, turn, several], ["power_law", turns, compound], kinds)
 
 
@@ -209,5 +209,4 @@ def _variability(schedule: Schedule, left: np.ndarray) -> np.ndarray:
     late = schedule.steps * 2 >= schedule.steps[-1]
     if late.sum() < _FEWEST_AT_END:
         return np.full(len(left), np.nan)
-    found: np.ndarray = np.sqrt((left[:, late] ** 2).mean(axis=1))
-    return found
+    return np.sqrt((left[:, late] ** 2).mean(axis=1))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trajstore.analysis.shapes.forms import Bases
-from trajstore.analysis.shapes.least_squares import Fit, Kind, evaluate, refine
+from trajstore.analysis.shapes.least_squares import FormFit, Kind, evaluate, refine
 
 COMPOUNDS: Mapping[Kind, tuple[str, str]] = {
     "law_sigmoid": ("law", "sigmoid"),
@@ -40,37 +40,36 @@ def saved(bases: Bases, left: np.ndarray) -> np.ndarray:
     rough = left.astype(np.float32)
     gains = ((rough @ bases.parts.basis.T) ** 2).max(axis=1)
     rest = np.maximum(1 - gains / np.maximum((rough**2).sum(axis=1), 1e-30), 1e-12)
-    found: np.ndarray = -bases.schedule.effective * np.log(rest)
-    return found
+    return -bases.schedule.effective * np.log(rest)
 
 
-def fit_compounds(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, Fit]:
+def fit_compounds(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, FormFit]:
     """All compounds fitted to whitened tokens (tokens, steps); those far from the best one are not refined."""
     starts = _starts(bases, rough)
-    found = {kind: evaluate(kind, bases, white, start) for kind, start in starts.items()}
-    least = np.min([fit.squares for fit in found.values()], axis=0)
-    for kind, fit in found.items():
+    fits = {kind: evaluate(kind, bases, white, start) for kind, start in starts.items()}
+    least = np.min([fit.squares for fit in fits.values()], axis=0)
+    for kind, fit in fits.items():
         near = fit.squares < _FAR * least
         refined = refine(kind, bases, rough[near], starts[kind][near])
         fit.put(near, evaluate(kind, bases, white[near], refined))
-    return found
+    return fits
 
 
 def _starts(bases: Bases, rough: np.ndarray) -> dict[Kind, np.ndarray]:
     """The parameters of the best pair on the grids, by compound, float64 (tokens, 4)."""
     parts = bases.parts
     along = rough @ parts.basis.T
-    found: dict[Kind, np.ndarray] = {}
+    starts: dict[Kind, np.ndarray] = {}
     for kind, (one, other) in COMPOUNDS.items():
-        (points, here), (others, there) = parts.of(one), parts.of(other)
-        products = parts.products[here, there]
+        (points, here), (others, beside) = parts.of(one), parts.of(other)
+        products = parts.products[here, beside]
         apart = 1 - products**2
         lengths = np.where(apart > _NEARLY_ALIKE, 1 / np.sqrt(np.maximum(apart, _NEARLY_ALIKE)), 0)
         best = np.empty(len(rough), np.int64)
         together = max(1, _NUMBERS // products.size)
         for first in range(0, len(rough), together):
             tokens = slice(first, first + together)
-            a, b = along[tokens, here, None], along[tokens, None, there]
+            a, b = along[tokens, here, None], along[tokens, None, beside]
             # What the second explains of what the first leaves, beside what the first does.
             gains = products * a
             np.subtract(b, gains, out=gains)
@@ -79,5 +78,5 @@ def _starts(bases: Bases, rough: np.ndarray) -> dict[Kind, np.ndarray]:
             gains += a**2
             best[tokens] = gains.reshape(len(gains), -1).argmax(axis=1)
         i, j = np.unravel_index(best, products.shape)
-        found[kind] = np.concatenate([points[i], others[j]], axis=1)
-    return found
+        starts[kind] = np.concatenate([points[i], others[j]], axis=1)
+    return starts

@@ -90,10 +90,10 @@ class Moves:
     ) -> None:
         """Take up a block (checkpoints, tokens) with each token's τ and unit."""
         size = np.maximum(noise.size, np.finfo(np.float32).tiny)
-        near = sorted(elsewhere, key=lambda each: abs(each.at - window.at))
-        for each in near[: max(FEWEST_PLACEBOS, len(near) // 2)]:
-            self.alone[:] += _counts((distances(block, [each])[0] - noise.centre) / size)
-            at, sides = block[each.at], (block[each.before], block[each.after])
+        near = sorted(elsewhere, key=lambda placebo: abs(placebo.at - window.at))
+        for placebo in near[: max(FEWEST_PLACEBOS, len(near) // 2)]:
+            self.alone[:] += _counts((distances(block, [placebo])[0] - noise.centre) / size)
+            at, sides = block[placebo.at], (block[placebo.before], block[placebo.after])
             self.needed[0] += _counts((np.maximum(*sides) - at + tau) / size)
             self.needed[1] += _counts((at - np.minimum(*sides) + tau) / size)
         moved = _bins((distances(block, [window])[0] - noise.centre) / size)
@@ -120,17 +120,17 @@ def recalls(
     `bins` are the counts of `moves.spike` by unit, and `differences` how many more tokens each unit has of the two
     classes than in placebo windows; intervals are over the choice of units, where there are enough of them.
     """
-    tokens = sum(float(each.ratios[0].tokens.sum()) for each in bins)
-    told = np.sum([each.ratios[0].sums.sum(axis=1) for each in bins], axis=0)[None] / tokens
-    apart = np.sum([each.ratios[0].sums.sum(axis=1) for each in differences], axis=0)[None] / tokens
-    several = draws.interval.kind != "none" and min(len(each.units) for each in bins) >= FEWEST
+    tokens = sum(float(stratum.ratios[0].tokens.sum()) for stratum in bins)
+    shares = np.sum([stratum.ratios[0].sums.sum(axis=1) for stratum in bins], axis=0)[None] / tokens
+    apart = np.sum([stratum.ratios[0].sums.sum(axis=1) for stratum in differences], axis=0)[None] / tokens
+    several = draws.interval.kind != "none" and min(len(stratum.units) for stratum in bins) >= FEWEST
     if several:
-        told = np.concatenate([told, resampled(bins, [1], draws)[:_RESAMPLES]])
+        shares = np.concatenate([shares, resampled(bins, [1], draws)[:_RESAMPLES]])
         apart = np.concatenate([apart, resampled(differences, [1], draws)[:_RESAMPLES]])
-    found = _estimated(moves, told)
+    recall_shares = _estimated(moves, shares)
     tail = (1 - draws.interval.level) / 2
     every = []
-    for share, more in zip(found, apart.T, strict=True):
+    for share, more in zip(recall_shares, apart.T, strict=True):
         corrected = None
         if share[0] >= LEAST_RECALL:
             corrected = _with_ends(np.clip(more / share, 0, 1), tail)
@@ -144,11 +144,10 @@ def distances(block: np.ndarray, windows: Sequence[Window]) -> np.ndarray:
     The windows are of one length.
     """
     at, before, after = (
-        np.array([getattr(each, name) for each in windows]) for name in ("at", "before", "after")
+        np.array([getattr(window, name) for window in windows]) for name in ("at", "before", "after")
     )
     w = np.float32(_weight(windows[0]))
-    off: np.ndarray = block[at] - (1 - w) * block[before] - w * block[after]
-    return off
+    return block[at] - (1 - w) * block[before] - w * block[after]
 
 
 def _weight(window: Window) -> float:
@@ -157,24 +156,23 @@ def _weight(window: Window) -> float:
 
 def _bins(values: np.ndarray) -> np.ndarray:
     """Numbers of the bins that values are in, the outermost for what lies beyond."""
-    found: np.ndarray = np.clip((values + _END) / _WIDTH, 0, _BINS - 1).astype(np.int64)
-    return found
+    return np.clip((values + _END) / _WIDTH, 0, _BINS - 1).astype(np.int64)
 
 
 def _counts(values: np.ndarray) -> np.ndarray:
     return np.bincount(_bins(values), minlength=_BINS)
 
 
-def _estimated(moves: Moves, told: np.ndarray) -> np.ndarray:
+def _estimated(moves: Moves, shares: np.ndarray) -> np.ndarray:
     """The recall of tokens that follow and of inverse ones, (2, resamples), from shares (resamples, bins)."""
     sizes = np.arange(LEAST_MOVE, _FURTHEST, _WIDTH)
     grid = np.concatenate([[0.0], sizes, -sizes])
     noise = moves.alone / moves.alone.sum()
     kernels = np.array([_shifted(noise, round(size / _WIDTH)) for size in grid])
-    weights = np.full((len(told), len(grid)), 1 / len(grid))
+    weights = np.full((len(shares), len(grid)), 1 / len(grid))
     for _ in range(_TURNS):
         fitted = np.maximum(weights @ kernels, np.finfo(np.float64).tiny)
-        weights *= (told / fitted) @ kernels.T
+        weights *= (shares / fitted) @ kernels.T
     beyond = np.cumsum(moves.needed, axis=1) / moves.needed.sum(axis=1, keepdims=True)
     reached = beyond[:, _bins(sizes) - 1]
     parts = weights[:, 1 : len(sizes) + 1], weights[:, len(sizes) + 1 :]

@@ -85,7 +85,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Noise:
+class CurveNoise:
     """Of a curve of means along checkpoints."""
 
     size: float
@@ -120,7 +120,7 @@ class Power:
         return self.share >= ENOUGH
 
 
-def find_spikes(means: np.ndarray, chance: float = CHANCE, seed: int = 0) -> tuple[list[Spike], Noise]:
+def find_spikes(means: np.ndarray, chance: float = CHANCE, seed: int = 0) -> tuple[list[Spike], CurveNoise]:
     """The spikes of a curve, in order of training, and its noise without them.
 
     `means` is float64 (checkpoints,). Peaks are tried from the most prominent on, each against the noise outside of its
@@ -133,23 +133,23 @@ def find_spikes(means: np.ndarray, chance: float = CHANCE, seed: int = 0) -> tup
             f"more with {option('steps')}, or say where the spike is: {option('window', 'BEFORE:AT:AFTER')}"
         )
     kept: list[Spike] = []
-    told = 0
+    standing_out = 0
     for peak, prominence in _peaks(means):
         window = _window(means, peak, prominence)
-        others = [each.window for each in kept]
-        if not (all(window.is_apart(each) for each in others) and _is_short(len(means), window, others)):
+        others = [spike.window for spike in kept]
+        if not (all(window.is_apart(other) for other in others) and _is_short(len(means), window, others)):
             continue
-        found = chance_of(len(means), prominence, _noise_beside(means, window, others), seed)
-        if found > chance:
+        by_chance = chance_of(len(means), prominence, _noise_beside(means, window, others), seed)
+        if by_chance > chance:
             break
-        kept.append(Spike(window, found))
+        kept.append(Spike(window, by_chance))
         if prominence >= STANDS_OUT * _departure(means, [window, *others]):
-            told = len(kept)
-    del kept[told:]
-    return sorted(kept, key=lambda each: each.window.at), noise(means, [each.window for each in kept])
+            standing_out = len(kept)
+    del kept[standing_out:]
+    return sorted(kept, key=lambda spike: spike.window.at), noise(means, [spike.window for spike in kept])
 
 
-def power(means: np.ndarray, beside: Noise, chance: float = CHANCE, seed: int = 0) -> Power | None:
+def power(means: np.ndarray, beside: CurveNoise, chance: float = CHANCE, seed: int = 0) -> Power | None:
     """Return the power to find spikes in a curve without any; None where it has no noise to go by.
 
     A spike is planted at one of at most `_PLANTED` checkpoints, spread evenly, with two fifths of its height at those
@@ -164,7 +164,7 @@ def power(means: np.ndarray, beside: Noise, chance: float = CHANCE, seed: int = 
         for at in places.tolist():
             planted = means.copy()
             planted[at - 1 : at + 2] += height * np.array(_PLANTED_SHAPE)
-            hits += any(each.window.at == at for each in find_spikes(planted, chance, seed)[0])
+            hits += any(spike.window.at == at for spike in find_spikes(planted, chance, seed)[0])
         return hits / len(places)
 
     height = TIMES * beside.size
@@ -172,10 +172,10 @@ def power(means: np.ndarray, beside: Noise, chance: float = CHANCE, seed: int = 
     if first >= ENOUGH:
         return Power(height, first, height)
     higher = (height * 2 ** (half / 2) for half in range(1, _HEIGHTS))
-    return Power(height, first, next((each for each in higher if share(each) >= ENOUGH), None))
+    return Power(height, first, next((tried for tried in higher if share(tried) >= ENOUGH), None))
 
 
-def _noise_beside(means: np.ndarray, window: Window, others: Sequence[Window]) -> Noise:
+def _noise_beside(means: np.ndarray, window: Window, others: Sequence[Window]) -> CurveNoise:
     """The noise of a curve outside of windows, as much larger as it is near the first of them."""
     whole = noise(means, [window, *others])
     half = max(_NEAR[0], len(means) // _NEAR[1])
@@ -183,14 +183,14 @@ def _noise_beside(means: np.ndarray, window: Window, others: Sequence[Window]) -
     near = noise(
         means[first : first + 2 * half + 1],
         [
-            Window(max(each.before - first, -1), each.at - first, each.after - first)
-            for each in (window, *others)
-            if each.after > first
+            Window(max(other.before - first, -1), other.at - first, other.after - first)
+            for other in (window, *others)
+            if other.after > first
         ],
     )
     # Of neighbouring checkpoints in either case: few tell no noise that lasts.
     times = near.size * near.near / (whole.size * whole.near) if whole.size else 1.0
-    return Noise(whole.size * max(1.0, times if math.isfinite(times) else 1.0), whole.near)
+    return CurveNoise(whole.size * max(1.0, times if math.isfinite(times) else 1.0), whole.near)
 
 
 def _departure(means: np.ndarray, windows: Sequence[Window]) -> float:
@@ -209,27 +209,27 @@ def _outside(checkpoints: int, windows: Sequence[Window]) -> np.ndarray:
     return outside
 
 
-def noise(means: np.ndarray, windows: Sequence[Window] = ()) -> Noise:
+def noise(means: np.ndarray, windows: Sequence[Window] = ()) -> CurveNoise:
     """The noise of a curve (checkpoints,) from checkpoint to checkpoint outside of windows; see the module."""
     outside = _outside(len(means), windows)
     sizes = []
     for k in (k for k in _LAGS if k == 1 or 16 * k <= len(means)):
         ends = (2 * k, len(means) - 2 * k)
         five = [slice(ends[0] + shift, ends[1] + shift) for shift in (-2 * k, -k, 0, k, 2 * k)]
-        told = np.logical_and.reduce([outside[part] for part in five])
-        far, near, own, near_after, far_after = (means[part][told] for part in five)
+        inside = np.logical_and.reduce([outside[part] for part in five])
+        far, near, own, near_after, far_after = (means[part][inside] for part in five)
         off = np.abs(own - (4 * (near + near_after) - (far + far_after)) / 6)
         if len(off):
             sizes.append(NORMAL * float(np.median(off)) / _OF_FIVE)
     size = max(sizes, default=math.inf)
-    return Noise(size, sizes[0] / size if sizes and size else 1.0)
+    return CurveNoise(size, sizes[0] / size if sizes and size else 1.0)
 
 
 def placebos(checkpoints: int, window: Window, others: Sequence[Window] = ()) -> tuple[Window, ...]:
     """All windows with as many checkpoints on either side that have none in common with the spike or other spikes."""
     left, right = window.at - window.before, window.after - window.at
     every = [Window(at - left, at, at + right) for at in range(left, checkpoints - right)]
-    return tuple(each for each in every if all(each.is_apart(spike) for spike in (window, *others)))
+    return tuple(placebo for placebo in every if all(placebo.is_apart(spike) for spike in (window, *others)))
 
 
 def heights(
@@ -241,30 +241,35 @@ def heights(
     losses by checkpoint. The interval's ends are the lower of those of the two differences: where low is above 0, both
     are.
     """
-    found = []
+    spike_heights = []
     for window in windows:
         sides = [window.before, window.after]
         changes = [
             Stratum(
-                each.dataset,
-                each.n_units,
-                each.units,
-                (Ratio(each.ratios[0].tokens, each.ratios[0].sums[window.at] - each.ratios[0].sums[sides]),),
+                stratum.dataset,
+                stratum.n_units,
+                stratum.units,
+                (
+                    Ratio(
+                        stratum.ratios[0].tokens,
+                        stratum.ratios[0].sums[window.at] - stratum.ratios[0].sums[sides],
+                    ),
+                ),
             )
-            for each in strata
+            for stratum in strata
         ]
         both = estimate(changes, [1], draws)
-        found.append((float(both.mean.min()), float(both.low.min()), float(both.high.min())))
-    return found
+        spike_heights.append((float(both.mean.min()), float(both.low.min()), float(both.high.min())))
+    return spike_heights
 
 
 def _peaks(means: np.ndarray) -> list[tuple[int, float]]:
     """(checkpoint, prominence) of the peaks, the most prominent first."""
     from scipy.signal import find_peaks
 
-    at, found = find_peaks(means, prominence=0)
-    order = np.argsort(-found["prominences"], kind="stable")
-    return [(int(at[number]), float(found["prominences"][number])) for number in order]
+    at, facts = find_peaks(means, prominence=0)
+    order = np.argsort(-facts["prominences"], kind="stable")
+    return [(int(at[number]), float(facts["prominences"][number])) for number in order]
 
 
 def _window(means: np.ndarray, peak: int, prominence: float) -> Window:
@@ -277,7 +282,7 @@ def _is_short(checkpoints: int, window: Window, others: Sequence[Window] = ()) -
     return len(placebos(checkpoints, window, others)) >= FEWEST_PLACEBOS
 
 
-def chance_of(checkpoints: int, prominence: float, beside: Noise, seed: int) -> float:
+def chance_of(checkpoints: int, prominence: float, beside: CurveNoise, seed: int) -> float:
     """Return the chance that the most prominent peak of pure noise is at least as many times the noise.
 
     The highest such share over the `RHOS` up to the second after that whose noise lasts most nearly as long.
@@ -290,7 +295,7 @@ def chance_of(checkpoints: int, prominence: float, beside: Noise, seed: int) -> 
 
 @cache
 def _simulated(checkpoints: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of many curves of noise: the most prominent peak in units of the noise, and `Noise.near` (rhos, curves)."""
+    """Of many curves of noise: the most prominent peak in units of the noise, and `CurveNoise.near` (rhos, curves)."""
     rng = np.random.default_rng(seed)
     curves = [[_times(curve) for curve in simulate(checkpoints, _SIMULATED, rho, rng)] for rho in RHOS]
     times, near = np.moveaxis(np.array(curves), 2, 0)
@@ -298,7 +303,7 @@ def _simulated(checkpoints: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _times(curve: np.ndarray) -> tuple[float, float]:
-    """The most prominent peak of a curve in units of the noise beside it, 0 where there is none; and `Noise.near`."""
+    """The most prominent peak of a curve in units of the noise beside it, 0 without any; and `CurveNoise.near`."""
     for peak, prominence in _peaks(curve):
         window = _window(curve, peak, prominence)
         if _is_short(len(curve), window):

@@ -18,7 +18,7 @@ Arrays in, arrays and a frame out; losses are nats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -146,16 +146,7 @@ def change(block: np.ndarray, window: Window) -> np.ndarray:
     sides = block[window.before], block[window.after]
     above = block[window.at] - np.maximum(*sides)
     below = block[window.at] - np.minimum(*sides)
-    moved: np.ndarray = np.where(above > 0, above, np.where(below < 0, below, np.float32(0)))
-    return moved
-
-
-@dataclass
-class _Gathered:
-    """Results that are put together block by block."""
-
-    change: list[np.ndarray] = field(default_factory=list)
-    tau: list[np.ndarray] = field(default_factory=list)
+    return np.where(above > 0, above, np.where(below < 0, below, np.float32(0)))
 
 
 def classify(
@@ -172,65 +163,63 @@ def classify(
     checkpoints = blocks.shape[0]
     elsewhere = [placebos(checkpoints, window, windows) for window in windows]
     n_units = int(units.max(initial=-1)) + 1
-    counts = [np.zeros((1 + len(each), 2, n_units), dtype=np.int64) for each in elsewhere]
+    counts = [np.zeros((1 + len(others), 2, n_units), dtype=np.int64) for others in elsewhere]
     sums = [np.zeros((checkpoints, len(CLASSES))) for _ in windows]
-    gathered = [_Gathered() for _ in windows]
-    moves = [Moves.none(n_units) if len(each) >= FEWEST_PLACEBOS else None for each in elsewhere]
+    moves = [Moves.none(n_units) if len(others) >= FEWEST_PLACEBOS else None for others in elsewhere]
+    changes, taus = ([list[np.ndarray]() for _ in windows] for _ in range(2))
     if how.tau is None:
         for others in elsewhere:
             _require_enough(others)
     for first, block in blocks:
         of_column = units[first : first + block.shape[1]]
         for number, (window, others) in enumerate(zip(windows, elsewhere, strict=True)):
-            told = moves[number]
-            noise = None if told is None else TokenNoise.of(block, others)
+            of_moves = moves[number]
+            noise = None if of_moves is None else TokenNoise.of(block, others)
             tau = np.full(block.shape[1], how.tau or np.nan, dtype=np.float32)
-            if noise is not None and told is not None:
+            if noise is not None and of_moves is not None:
                 tau = _taus(noise, how.rate) if how.tau is None else tau
-                told.add(block, window, others, noise, tau, of_column)
-            for row, each in enumerate([window, *others]):
-                moved = change(block, each)
+                of_moves.add(block, window, others, noise, tau, of_column)
+            for row, stretch in enumerate([window, *others]):
+                moved = change(block, stretch)
                 for side, mask in enumerate((moved > tau, moved < -tau)):
                     counts[number][row, side] += np.bincount(of_column[mask], minlength=n_units)
             moved = change(block, window)
             of_class = np.select([moved > tau, moved < -tau], [0, 1], 2)
             for side in range(len(CLASSES)):
                 sums[number][:, side] += block[:, of_class == side].sum(axis=1, dtype=np.float64)
-            gathered[number].change.append(moved)
-            gathered[number].tau.append(tau)
-    return [
-        Classes(window, others, np.concatenate(got.change), np.concatenate(got.tau), count, told, total)
-        for window, others, got, count, told, total in zip(
-            windows, elsewhere, gathered, counts, moves, sums, strict=True
-        )
-    ]
+            changes[number].append(moved)
+            taus[number].append(tau)
+    of_blocks = (map(np.concatenate, arrays) for arrays in (changes, taus))
+    return list(map(Classes, windows, elsewhere, *of_blocks, counts, moves, sums))
 
 
-def shares(found: Classes, tokens: Sequence[tuple[str, np.ndarray]], draws: Draws) -> pl.DataFrame:
+def shares(classes: Classes, tokens: Sequence[tuple[str, np.ndarray]], draws: Draws) -> pl.DataFrame:
     """Shares of tokens that follow and that are inverse, with intervals by units, with the columns of `SHARES`.
 
     `tokens` are (dataset, tokens of each of its units, int64 (units,)) in the order of the units' numbers. Placebo
     windows have the same τ. A difference's window is the spike's.
     """
-    windows = [found.window, *found.placebos]
-    places = [(each.before, each.at, each.after) for each in [*windows, windows[0]]]
+    windows = [classes.window, *classes.placebos]
+    places = [(window.before, window.at, window.after) for window in [*windows, windows[0]]]
     rows = []
     for side, name in enumerate(CLASSES[:2]):
-        counts = found.counts[:, side].astype(np.float64)
-        kinds = ["spike", *["placebo"] * len(found.placebos)]
-        if found.placebos:
+        counts = classes.counts[:, side].astype(np.float64)
+        kinds = ["spike", *["placebo"] * len(classes.placebos)]
+        if classes.placebos:
             counts = np.vstack([counts, counts[0] - counts[1:].mean(axis=0)])
             kinds.append("difference")
-        told = estimate(_strata(counts, tokens), [1], draws)
-        for kind, place, *values in zip(kinds, places, told.mean, told.low, told.high, strict=False):
+        estimated = estimate(_strata(counts, tokens), [1], draws)
+        for kind, place, *values in zip(
+            kinds, places, estimated.mean, estimated.low, estimated.high, strict=False
+        ):
             rows.append((kind, name, *place, *map(float, values)))
-    if found.moves is not None:
-        differences = found.counts[0] - found.counts[1:].mean(axis=0)
-        strata = _strata(found.moves.spike.T, tokens), _strata(differences, tokens)
-        for name, each in zip(CLASSES[:2], recalls(found.moves, *strata, draws), strict=True):
-            rows.append(("recall", name, *places[0], each.share, each.low, each.high))
-            if each.corrected is not None:
-                rows.append(("corrected", name, *places[0], *each.corrected))
+    if classes.moves is not None:
+        differences = classes.counts[0] - classes.counts[1:].mean(axis=0)
+        strata = _strata(classes.moves.spike.T, tokens), _strata(differences, tokens)
+        for name, recall in zip(CLASSES[:2], recalls(classes.moves, *strata, draws), strict=True):
+            rows.append(("recall", name, *places[0], recall.share, recall.low, recall.high))
+            if recall.corrected is not None:
+                rows.append(("corrected", name, *places[0], *recall.corrected))
     return pl.DataFrame(rows, schema=SHARES, orient="row").with_columns(pl.col("low", "high").fill_nan(None))
 
 
@@ -238,8 +227,8 @@ def _strata(counts: np.ndarray, tokens: Sequence[tuple[str, np.ndarray]]) -> lis
     """Counts (rows, units) over the units of each dataset that have tokens."""
     strata, first = [], 0
     for dataset, of_unit in tokens:
-        there = np.flatnonzero(of_unit)
-        ratio = Ratio(of_unit[there].astype(np.float64), counts[:, first + there].astype(np.float64))
-        strata.append(Stratum(dataset, len(of_unit), there, (ratio,)))
+        used = np.flatnonzero(of_unit)
+        ratio = Ratio(of_unit[used].astype(np.float64), counts[:, first + used].astype(np.float64))
+        strata.append(Stratum(dataset, len(of_unit), used, (ratio,)))
         first += len(of_unit)
-    return [each for each in strata if len(each.units)]
+    return [stratum for stratum in strata if len(stratum.units)]

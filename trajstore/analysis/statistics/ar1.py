@@ -34,10 +34,10 @@ def whiten(curves: np.ndarray, rho: float, weights: np.ndarray) -> np.ndarray:
     The first is multiplied by √(1 − ρ²) instead.
     """
     roots = np.sqrt(weights).astype(curves.dtype)
-    found: np.ndarray = curves * roots
-    found[..., 1:] -= curves[..., :-1] * (rho * roots[1:]).astype(curves.dtype)
-    found[..., 0] *= np.sqrt(1 - rho**2)
-    return found
+    white: np.ndarray = curves * roots
+    white[..., 1:] -= curves[..., :-1] * (rho * roots[1:]).astype(curves.dtype)
+    white[..., 0] *= np.sqrt(1 - rho**2)
+    return white
 
 
 def simulate(steps: int, tokens: int, rho: float, rng: np.random.Generator) -> np.ndarray:
@@ -53,12 +53,11 @@ def neighbours(residuals: np.ndarray) -> np.ndarray:
     """The correlation of each token's residuals (tokens, steps) with those one checkpoint before, float64 (tokens,)."""
     products = (residuals[:, 1:] * residuals[:, :-1]).sum(axis=1)
     squares = (residuals**2).sum(axis=1)
-    found: np.ndarray = np.divide(products, squares, out=np.zeros(len(residuals)), where=squares > 0)
-    return found
+    return np.divide(products, squares, out=np.zeros(len(residuals)), where=squares > 0)
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseCorrelation:
     """The estimate of ρ in one model on one dataset."""
 
     correlations: np.ndarray
@@ -71,14 +70,14 @@ class Noise:
     """What the median has that is no noise's, but of curves that flexible ones do not follow."""
 
     @classmethod
-    def estimate(cls, sample: np.ndarray, leftover: Leftover, seed: int = 0) -> Noise:
+    def estimate(cls, sample: np.ndarray, leftover: Leftover, seed: int = 0) -> NoiseCorrelation:
         """From some tokens (tokens, steps), a thousand or so; `seed` is that of the simulation."""
         rng = np.random.default_rng(seed)
         simulated = [
             neighbours(leftover(simulate(sample.shape[1], _SIMULATED, rho, rng))) for rho in RHOS.tolist()
         ]
-        medians = np.maximum.accumulate([np.median(found) for found in simulated])
-        by_chance = np.array([_spread(found) for found in simulated])
+        medians = np.maximum.accumulate([np.median(correlations) for correlations in simulated])
+        by_chance = np.array([_spread(correlations) for correlations in simulated])
         seen = neighbours(leftover(sample))
         middle, spread = float(np.median(seen)), _spread(seen)
         chance = float(np.interp(middle, medians, by_chance))
@@ -90,21 +89,19 @@ class Noise:
         """The dataset's."""
         return float(self._rho(np.array([self.middle - self.misfit]))[0])
 
-    def at(self, rho: float) -> Noise:
+    def at(self, rho: float) -> NoiseCorrelation:
         """The same where the dataset's ρ is known to be this."""
         return replace(self, misfit=self.middle - float(np.interp(rho, RHOS, self.correlations)))
 
     def rhos(self, residuals: np.ndarray) -> np.ndarray:
         """Number in `RHOS` of each token's ρ, int64 (tokens,), from what the flexible curve left."""
         drawn = self.middle - self.misfit + self.own * (neighbours(residuals) - self.middle)
-        nearest: np.ndarray = np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
-        return nearest
+        return np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
 
     def _rho(self, correlations: np.ndarray) -> np.ndarray:
         # np.interp wants ascending places; where several rhos are not told apart, the highest stands for them.
         ascending, first = np.unique(self.correlations[::-1], return_index=True)
-        found: np.ndarray = np.interp(correlations, ascending, RHOS[::-1][first])
-        return found
+        return np.interp(correlations, ascending, RHOS[::-1][first])
 
 
 def _spread(values: np.ndarray) -> float:

@@ -172,7 +172,7 @@ def _drawn_again(tokens: Sequence[np.ndarray]) -> np.ndarray | slice:
 
     `tokens` are those of each mean in each resample. Where few of many units have tokens, a resample may have none.
     """
-    sound = np.logical_and.reduce([each > 0 for each in tokens])
+    sound = np.logical_and.reduce([of_mean > 0 for of_mean in tokens])
     if sound.all() or not sound.any():
         return slice(None)
     numbers = np.arange(len(sound))
@@ -191,9 +191,9 @@ def studentised(
     seen, error = _with_error(whole, signs)
     resamples = [_Moments.of(stratum, draws) for stratum in strata]
     many = len(signs)
-    tokens = [np.add.reduce([each.first[many + k] for each in resamples])[:, 0] for k in range(many)]
+    tokens = [np.add.reduce([moments.first[many + k] for moments in resamples])[:, 0] for k in range(many)]
     drawn = _drawn_again(tokens)
-    means, errors = _with_error([each.at(drawn) for each in resamples], signs)
+    means, errors = _with_error([moments.at(drawn) for moments in resamples], signs)
     logs = (seen[0] > 0) & (means > 0).all(axis=0) if len(signs) == 1 else np.zeros(seen.shape[1], dtype=bool)
 
     def scaled(values: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -229,46 +229,44 @@ class _Moments:
 
         def summed(values: np.ndarray) -> np.ndarray:
             if draws is None:
-                once: np.ndarray = values.sum(axis=1)[None]
-                return once
+                return values.sum(axis=1)[None]
             drawn = draws.weights(stratum.dataset, stratum.n_units)
             several = max(1, _BLOCK // stratum.n_units)
-            found = np.empty((len(drawn), len(values)))
+            weighted = np.empty((len(drawn), len(values)))
             for first in range(0, len(drawn), several):
                 block = slice(first, first + several)
-                found[block] = drawn[block, stratum.units].astype(np.float64) @ values.T
-            return found
+                weighted[block] = drawn[block, stratum.units].astype(np.float64) @ values.T
+            return weighted
 
         second = {(a, b): summed(terms[a] * terms[b]) for a, b in pairs}
         return cls(summed(np.ones((1, len(stratum.units))))[:, 0], tuple(map(summed, terms)), second)
 
     def at(self, numbers: np.ndarray | slice) -> _Moments:
         """The moments of these resamples."""
-        second = {pair: each[numbers] for pair, each in self.second.items()}
-        return _Moments(self.count[numbers], tuple(each[numbers] for each in self.first), second)
+        second = {pair: moment[numbers] for pair, moment in self.second.items()}
+        return _Moments(self.count[numbers], tuple(moment[numbers] for moment in self.first), second)
 
 
 def _with_error(moments: Sequence[_Moments], signs: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Σ_k sign_k R_k and its linearised standard error in each resample, both float64 (resamples, rows)."""
     many = len(signs)
-    tokens = [np.add.reduce([each.first[many + k] for each in moments]) for k in range(many)]
-    means = [np.add.reduce([each.first[k] for each in moments]) / tokens[k] for k in range(many)]
+    tokens = [np.add.reduce([stratum.first[many + k] for stratum in moments]) for k in range(many)]
+    means = [np.add.reduce([stratum.first[k] for stratum in moments]) / tokens[k] for k in range(many)]
     weights = [sign / tokens[k] for k, sign in enumerate(signs)]
     weights += [-sign * means[k] / tokens[k] for k, sign in enumerate(signs)]
     variance = np.zeros_like(means[0])
-    for each in moments:
-        for (a, b), product in each.second.items():
+    for stratum in moments:
+        for (a, b), product in stratum.second.items():
             variance += (1 if a == b else 2) * weights[a] * weights[b] * product
-        total = np.add.reduce([weight * first for weight, first in zip(weights, each.first, strict=True)])
-        variance -= total**2 / np.maximum(each.count, 1)[:, None]
+        total = np.add.reduce([weight * first for weight, first in zip(weights, stratum.first, strict=True)])
+        variance -= total**2 / np.maximum(stratum.count, 1)[:, None]
     total_mean: np.ndarray = np.add.reduce([sign * mean for sign, mean in zip(signs, means, strict=True)])
     return total_mean, np.sqrt(np.maximum(variance, 0))
 
 
 def _total(strata: Sequence[Stratum], k: int) -> np.ndarray:
     """The k-th mean's sums of losses, float64 (rows,)."""
-    totals: np.ndarray = np.add.reduce([stratum.ratios[k].sums.sum(axis=1) for stratum in strata])
-    return totals
+    return np.add.reduce([stratum.ratios[k].sums.sum(axis=1) for stratum in strata])
 
 
 def _tokens(strata: Sequence[Stratum], k: int) -> float:
@@ -307,8 +305,7 @@ def _skewness(strata: Sequence[Stratum], signs: Sequence[int]) -> np.ndarray:
     for parts in _linearised(strata, signs):
         squares += (parts**2).sum(axis=1)
         cubes += (parts**3).sum(axis=1)
-    found: np.ndarray = np.divide(cubes, squares**1.5, out=np.zeros_like(cubes), where=squares > 0)
-    return found
+    return np.divide(cubes, squares**1.5, out=np.zeros_like(cubes), where=squares > 0)
 
 
 def _linearised(strata: Sequence[Stratum], signs: Sequence[int]) -> Iterator[np.ndarray]:

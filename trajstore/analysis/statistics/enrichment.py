@@ -157,10 +157,10 @@ def _tails(inside: _Sums, every: _Sums, effect: float) -> float:
     from scipy.stats import hypergeom
 
     parts = (every.total_tokens, every.total_marked, inside.total_tokens, inside.total_marked)
-    everything, of_kind, drawn, found = (round(part / effect) for part in parts)
-    found = max(found, drawn + of_kind - everything)  # where rounding leaves too few
+    everything, of_kind, drawn, of_both = (round(part / effect) for part in parts)
+    of_both = max(of_both, drawn + of_kind - everything)  # where rounding leaves too few
     table = hypergeom(everything, of_kind, drawn)
-    return float(min(1.0, 2 * min(table.cdf(found), table.sf(found - 1))))
+    return float(min(1.0, 2 * min(table.cdf(of_both), table.sf(of_both - 1))))
 
 
 def _interval(inside: _Sums, rest: _Sums, draws: Draws) -> tuple[float | None, float | None]:

@@ -64,8 +64,7 @@ class Schedule:
         if self.steps[0] != 0:
             return exact
         zero, first = self.places[0], self.places[1]
-        found: np.ndarray = np.where(places < first, self.steps[1] * (places - zero) / (first - zero), exact)
-        return found
+        return np.where(places < first, self.steps[1] * (places - zero) / (first - zero), exact)
 
 
 def _places(steps: np.ndarray) -> np.ndarray:

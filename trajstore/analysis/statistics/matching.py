@@ -53,10 +53,10 @@ def cells(
         _, kind, occurrences = np.unique(token, return_inverse=True, return_counts=True)
         # frexp gives the exponent exactly, where a rounded log2 may miss a power of two
         columns.append(np.frexp(occurrences)[1].astype(np.int64)[kind])
-    found = np.zeros(len(position), dtype=np.int64)
+    numbers = np.zeros(len(position), dtype=np.int64)
     for column in columns:
-        found = found * (column.max() + 1) + column
-    return found
+        numbers = numbers * (column.max() + 1) + column
+    return numbers
 
 
 def match(
@@ -87,5 +87,4 @@ def _drawn(numbers: np.ndarray, least: np.ndarray, rng: np.random.Generator) -> 
     grouped = shuffled[np.argsort(numbers[shuffled], kind="stable")]
     ordered = numbers[grouped]
     begins = np.searchsorted(ordered, np.arange(len(least)))
-    chosen: np.ndarray = grouped[np.arange(len(ordered)) - begins[ordered] < least[ordered]]
-    return chosen
+    return grouped[np.arange(len(ordered)) - begins[ordered] < least[ordered]]

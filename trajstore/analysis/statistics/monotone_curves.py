@@ -61,11 +61,9 @@ class Form:
         """The form with these numbers; a power law less 1 and divided by c, which c = 0 makes a logarithm."""
         bend, second = numbers
         if self.name == "sigmoid":
-            fallen: np.ndarray = 1 / (1 + np.exp((self.places - bend) / np.exp(second)))
-            return fallen
+            return 1 / (1 + np.exp((self.places - bend) / np.exp(second)))
         grown = np.log1p(self.at / 2.0**bend)
-        law: np.ndarray = -grown if second < 1e-6 else np.expm1(-second * grown) / second
-        return law
+        return -grown if second < 1e-6 else np.expm1(-second * grown) / second
 
     def tangents(self, numbers: np.ndarray) -> np.ndarray:
         """The form and what it changes by with each number that is not at a limit, float64 (1 to 3, checkpoints)."""
@@ -99,14 +97,12 @@ def independent(rows: np.ndarray) -> np.ndarray:
     """An orthonormal basis of what these rows span, float64 (dimensions, checkpoints)."""
     scaled = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-300)[:, None]
     _, sizes, basis = np.linalg.svd(scaled, full_matrices=False)
-    found: np.ndarray = basis[sizes > 1e-7 * sizes[0]]
-    return found
+    return basis[sizes > 1e-7 * sizes[0]]
 
 
 def without(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Return the residuals of rows (rows, checkpoints) outside an orthonormal basis."""
-    left: np.ndarray = rows - (rows @ basis.T) @ basis
-    return left
+    return rows - (rows @ basis.T) @ basis
 
 
 def best_tangents(kinds: tuple[Form, ...], values: np.ndarray, beside: np.ndarray, rho: float) -> np.ndarray:
@@ -120,9 +116,8 @@ def best_tangents(kinds: tuple[Form, ...], values: np.ndarray, beside: np.ndarra
     def squares(curves: np.ndarray) -> np.ndarray:
         own = without(whiten(curves, rho, flat), basis)
         size = (own**2).sum(axis=1)
-        told = size > 1e-14 * (curves**2).sum(axis=1)
-        left: np.ndarray = wanted @ wanted - (own @ wanted) ** 2 / np.where(told, size, np.inf)
-        return left
+        visible = size > 1e-14 * (curves**2).sum(axis=1)
+        return wanted @ wanted - (own @ wanted) ** 2 / np.where(visible, size, np.inf)
 
     least, chosen = np.inf, (kinds[0], kinds[0].grid[0])
     for form in kinds:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trajstore.pipelines.differences.diff import Diff, DiffOptions
-    from trajstore.pipelines.differences.differences import How
+    from trajstore.pipelines.differences.differences import DifferenceMethod
 
 Groups = Annotated[
     list[str] | None,
@@ -73,14 +73,14 @@ class _Options(ResultOptions, FindingOptions, IntervalOptions):
     ] = None
 
     @property
-    def how(self) -> How:
+    def how(self) -> DifferenceMethod:
         """As the library takes it."""
         from trajstore.analysis.differences import Scale
         from trajstore.pipelines.differences.diff import KEPT
-        from trajstore.pipelines.differences.differences import How
+        from trajstore.pipelines.differences.differences import DifferenceMethod
 
         scale = Scale(self.relative, self.least)
-        return How(scale, max(self.top, KEPT), self.interval, self.missing, self.out is not None)
+        return DifferenceMethod(scale, max(self.top, KEPT), self.interval, self.missing, self.out is not None)
 
 
 @dataclass_options()
@@ -225,7 +225,7 @@ def _run(asked: DiffOptions, shared: _Options) -> None:
     for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
         say(line)
     say_kept(place, f"FROM diff_groups WHERE finding = '{place.name}'")
-    if out is not None and (matrix := found.found.matrix) is not None:
+    if out is not None and (matrix := found.differences.matrix) is not None:
         save_matrix(matrix, out)
         rows, columns = matrix.values.shape
         what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
@@ -264,7 +264,7 @@ def _short(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(*empty, *same)
 
 
-def _say_what_it_is(found: Diff, how: How) -> None:
+def _say_what_it_is(found: Diff, how: DifferenceMethod) -> None:
     """Say what the numbers are, and beside which noise."""
     if how.scale.relative:
         least = how.scale.least

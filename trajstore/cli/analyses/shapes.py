@@ -53,14 +53,14 @@ def shapes(
       trajstore shapes -m 'tiny-2l-*' -d code -d docs --name first --plot shapes.png
       trajstore shapes -m tiny-2l-seed0 -d code -g stopword -g digits
     """
-    from trajstore.pipelines.shapes import Asked
+    from trajstore.pipelines.shapes import ShapeOptions
     from trajstore.pipelines.shapes import shapes as fit
     from trajstore.pipelines.trajectories import Selection
 
     with result.open() as store:
         datasets = require_datasets(store, dataset)
         selection = Selection(datasets, model, steps, contexts, align)
-        asked = Asked.of(datasets, selection, group or (), seed)
+        asked = ShapeOptions.of(datasets, selection, group or (), seed)
         place = finding.place(asked.request, store)
         found = fit(store, selection, group or (), seed, bars())
         keep(found, place)

@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.comparison import (
-    Alike,
     Density,
-    alike,
+    Similarity,
+    compare_losses,
     log_frequency,
     outliers,
     ranked,
@@ -39,7 +39,13 @@ from trajstore.pipelines.comparison.result import (
     request,
 )
 from trajstore.pipelines.differences.checkpoint_pairs import EVERY, shared_steps
-from trajstore.pipelines.differences.differences import Chosen, How, Part, differences, read
+from trajstore.pipelines.differences.differences import (
+    ComparedColumns,
+    DifferenceInputs,
+    DifferenceMethod,
+    differences,
+    read,
+)
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import Units
@@ -66,49 +72,49 @@ def compare(
     `selection.steps` are gone through; `selection.models` is not looked at. What not all have is said. Raises
     `UnknownName`, `UnknownStep`, `BadSteps`, `NothingChosen`, `BadOption`, `MissingSlices`, `DamagedFile`.
     """
-    asked, chosen = question or Question(), selection or Selection()
+    how, chosen = question or Question(), selection or Selection()
     if chosen.group is not None:
-        (group,) = chosen.within([asked.group] if asked.group else [])
-        asked, chosen = replace(asked, group=group), replace(chosen, group=None)
+        (group,) = chosen.within([how.group] if how.group else [])
+        how, chosen = replace(how, group=group), replace(chosen, group=None)
     names = named_models(store, models)
-    grounds = _grounds(store, names, asked, chosen, progress)
-    ends_of = {ground.dataset: _against(store, names, asked, ground) for ground in grounds}
-    draws = Draws(asked.interval)
+    grounds = _grounds(store, names, how, chosen, progress)
+    ends_of = {ground.dataset: _against(store, names, how, ground) for ground in grounds}
+    draws = Draws(how.interval)
     rows: list[tuple[object, ...]] = []
-    found: list[pl.DataFrame] = []
+    of_grounds: list[pl.DataFrame] = []
     against: list[tuple[str, int, str]] = []
     densities: list[Density] = []
     progress.start("correlations", sum(len(_all_steps(ground)) for ground in grounds), "steps")
     try:
         for ground in grounds:
             ends = ends_of[ground.dataset]
-            held = {end: _Losses.read(store, end, ground, asked.missing) for end in ends}
+            held = {end: _Losses.read(store, end, ground, how.missing) for end in ends}
             against += [(*end, ground.dataset) for end in ends]
             for step in _all_steps(ground):
                 losses = {
-                    (name, step): _Losses.read(store, (name, step), ground, asked.missing) for name in names
+                    (name, step): _Losses.read(store, (name, step), ground, how.missing) for name in names
                 }
                 for one, other in _pairs(list(losses), list(held)):
                     row = _alike(ground, losses[one], (losses | held)[other], draws)
                     rows.append((*one, *other, *_labels(ground, row), *_values(row)))
                 if step == ground.step and len(names) == 2:
-                    a, b = (each.values for each in losses.values())
-                    found.append(_outliers(ground, names, a, b, asked.outliers))
+                    a, b = (slice_.values for slice_ in losses.values())
+                    of_grounds.append(_outliers(ground, names, a, b, how.outliers))
                     densities.append(density(a, b))
                 progress.advance(1, f"step {step} of {ground.dataset}")
     finally:
         progress.stop()
     nan = pl.selectors.float().fill_nan(None)
     correlations = pl.DataFrame(rows, schema=CORRELATIONS, orient="row").with_columns(nan)
-    apart = pl.concat(found) if found else pl.DataFrame(schema=OUTLIERS)
+    apart = pl.concat(of_grounds) if of_grounds else pl.DataFrame(schema=OUTLIERS)
     enriched, followed = pl.DataFrame(schema=GROUPS), pl.DataFrame(schema=dict.fromkeys(FOLLOWED, pl.Null))
     if len(apart):
-        followed = _followed(store, names, grounds, apart, asked, progress)
-        if asked.groups:
+        followed = _followed(store, names, grounds, apart, how, progress)
+        if how.groups:
             groups = memberships(store, [ground.sites for ground in grounds], names, chosen.align, progress)
-            enriched = _enriched(grounds, names, apart, groups, asked.interval)
+            enriched = _enriched(grounds, names, apart, groups, how.interval)
     return Compared(
-        asked,
+        how,
         names,
         grounds,
         correlations,
@@ -118,8 +124,8 @@ def compare(
         tuple(against),
         densities,
         store=store,
-        request=request(names, asked, chosen),
-        facts=facts_of(store, names, asked, chosen, grounds, against),
+        request=request(names, how, chosen),
+        facts=facts_of(store, names, how, chosen, grounds, against),
     )
 
 
@@ -135,16 +141,16 @@ def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _grounds(
-    store: Store, models: Sequence[str], asked: Question, chosen: Selection, progress: Progress
+    store: Store, models: Sequence[str], question: Question, chosen: Selection, progress: Progress
 ) -> list[Ground]:
     """Return the datasets and steps at which the models can be compared."""
-    groups = EVERY if asked.group is None else (asked.group,)
+    groups = EVERY if question.group is None else (question.group,)
     store.groups.check(*groups)
     grounds, reasons = [], list[NothingChosen]()
     for name, steps in shared_steps(store, models, chosen, progress).items():
         dataset = store.dataset(name)
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
-        at = _one_step("step", asked.step, shared, f"{' and '.join(models)} on {name}")
+        at = _one_step("step", question.step, shared, f"{' and '.join(models)} on {name}")
         try:
             (sites,) = sites_by_group(store, chosen, name, groups).values()
         except NothingChosen as error:
@@ -162,32 +168,34 @@ def _all_steps(ground: Ground) -> list[int]:
     return sorted({*ground.steps, ground.step})
 
 
-def _against(store: Store, models: Sequence[str], asked: Question, ground: Ground) -> list[tuple[str, int]]:
+def _against(
+    store: Store, models: Sequence[str], question: Question, ground: Ground
+) -> list[tuple[str, int]]:
     """The checkpoints (model, step) with which every step is compared on a dataset; none for more than two models."""
-    if not asked.against and len(models) > 2:
+    if not question.against and len(models) > 2:
         return []
-    found = []
-    for each in asked.against or [f"{model}@last" for model in models]:
-        name, at, step = each.rpartition("@")
+    ends = []
+    for checkpoint in question.against or [f"{model}@last" for model in models]:
+        name, at, step = checkpoint.rpartition("@")
         if not at or not name:
-            raise BadOption("against", each, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
+            raise BadOption("against", checkpoint, "MODEL@STEP, as tiny-2l-seed0@512 or tiny-2l-seed0@last")
         if name not in (known := store.model_names()):
             raise UnknownName("model", name, known)
         steps = store.steps(name, ground.dataset)
-        found.append((name, _one_step("against", step, steps, f"{name} on {ground.dataset}")))
-    return list(dict.fromkeys(found))
+        ends.append((name, _one_step("against", step, steps, f"{name} on {ground.dataset}")))
+    return list(dict.fromkeys(ends))
 
 
-def _one_step(argument: str, asked: str, steps: Sequence[int], where: str) -> int:
+def _one_step(argument: str, chosen: str, steps: Sequence[int], where: str) -> int:
     """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the argument."""
-    if asked == "last" and steps:
+    if chosen == "last" and steps:
         return steps[-1]
-    if asked != "last" and not asked.isdecimal():
-        raise BadOption(argument, asked, "one step, or last")
-    if asked == "last" or int(asked) not in steps:
-        close = [] if asked == "last" else near(int(asked), list(steps))
-        raise UnknownStep(asked, where, close, argument=argument)
-    return int(asked)
+    if chosen != "last" and not chosen.isdecimal():
+        raise BadOption(argument, chosen, "one step, or last")
+    if chosen == "last" or int(chosen) not in steps:
+        close = [] if chosen == "last" else near(int(chosen), list(steps))
+        raise UnknownStep(chosen, where, close, argument=argument)
+    return int(chosen)
 
 
 def _pairs(
@@ -213,20 +221,29 @@ class _Losses:
         return cls(values, ranked(values))
 
 
-def _alike(ground: Ground, losses: _Losses, other: _Losses, draws: Draws) -> Alike:
+def _alike(ground: Ground, losses: _Losses, other: _Losses, draws: Draws) -> Similarity:
     count, ranks = ground.units.count, (losses.ranks, other.ranks)
     where = (ground.unit, ground.dataset, count)
-    return alike(losses.values, other.values, ground.frequency, *where, draws, ranks)
+    return compare_losses(losses.values, other.values, ground.frequency, *where, draws, ranks)
 
 
-def _labels(ground: Ground, found: Alike) -> tuple[object, ...]:
+def _labels(ground: Ground, similarity: Similarity) -> tuple[object, ...]:
     """dataset, tokens, unit, units, interval, spearman."""
-    return ground.dataset, found.tokens, ground.units.kind, found.units, found.interval, found.spearman
+    return (
+        ground.dataset,
+        similarity.tokens,
+        ground.units.kind,
+        similarity.units,
+        similarity.interval,
+        similarity.spearman,
+    )
 
 
-def _values(found: Alike) -> list[float]:
+def _values(similarity: Similarity) -> list[float]:
     return [
-        float(value) for three in zip(found.values, found.low, found.high, strict=True) for value in three
+        float(value)
+        for three in zip(similarity.values, similarity.low, similarity.high, strict=True)
+        for value in three
     ]
 
 
@@ -250,8 +267,8 @@ def _outliers(
 
 def density(x: np.ndarray, y: np.ndarray) -> Density:
     """Count tokens by their two losses, over a square grid from the lowest to the highest of both."""
-    there = np.isfinite(x) & np.isfinite(y)
-    x, y = x[there], y[there]
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
     low, high = min(x.min(initial=0), y.min(initial=0)), max(x.max(initial=1e-3), y.max(initial=1e-3))
     edges = np.linspace(low, high, CELLS + 1)
     counts, _, _ = np.histogram2d(y, x, bins=(edges, edges))
@@ -263,8 +280,8 @@ def _won(ground: Ground, apart: pl.DataFrame, winner: str) -> np.ndarray:
     """Numbers of a ground's tokens that are outliers which this model wins, int64, ascending."""
     mine = apart.filter(winner=winner, dataset=ground.dataset)
     rows = ground.sites.dataset.tokens_at(mine["context"].to_numpy(), mine["position"].to_numpy())
-    found: np.ndarray = np.searchsorted(ground.sites.tokens, np.sort(rows))
-    return found
+    numbers: np.ndarray = np.searchsorted(ground.sites.tokens, np.sort(rows))
+    return numbers
 
 
 def _enriched(
@@ -282,8 +299,8 @@ def _enriched(
             mark = np.zeros(len(ground.sites.tokens), dtype=bool)
             mark[_won(ground, apart, winner)] = True
             marks.append(mark)
-        found = enrichment(groups, np.concatenate(marks), groups.units, interval)
-        frames.append(found.select(pl.lit(winner).alias("winner"), pl.all()))
+        enriched = enrichment(groups, np.concatenate(marks), groups.units, interval)
+        frames.append(enriched.select(pl.lit(winner).alias("winner"), pl.all()))
     both = pl.concat(frames)
     return both.with_columns(p_adjusted=pl.Series(holm(both["p"]), dtype=pl.Float64).fill_nan(None))
 
@@ -293,7 +310,7 @@ def _followed(
     models: Sequence[str],
     grounds: Sequence[Ground],
     apart: pl.DataFrame,
-    asked: Question,
+    question: Question,
     progress: Progress,
 ) -> pl.DataFrame:
     """A − B at every step, of the outliers that either model wins."""
@@ -302,7 +319,7 @@ def _followed(
     for ground in grounds:
         won = {winner: _won(ground, apart, winner) for winner in models}
         parts.append(
-            Part(
+            ComparedColumns(
                 ground.dataset,
                 ground.sites,
                 ground.sites,
@@ -313,7 +330,10 @@ def _followed(
             )
         )
     columns = pl.concat(column_labels(part.sites) for part in parts)
-    found = differences(
-        store, Chosen(parts, columns), How(top=0, interval=asked.interval, missing=asked.missing), progress
+    by_step = differences(
+        store,
+        DifferenceInputs(parts, columns),
+        DifferenceMethod(top=0, interval=question.interval, missing=question.missing),
+        progress,
     )
-    return found.summary.rename({"group": "winner"}).select(FOLLOWED)
+    return by_step.summary.rename({"group": "winner"}).select(FOLLOWED)

@@ -153,7 +153,7 @@ class Compared(Result):
     def at_step(self) -> pl.DataFrame:
         """The correlations at the step at which outliers were looked for."""
         at = pl.DataFrame(
-            [(each.dataset, each.step) for each in self.grounds], ["dataset", "step"], orient="row"
+            [(ground.dataset, ground.step) for ground in self.grounds], ["dataset", "step"], orient="row"
         )
         return self.of_pairs().join(at, on=["dataset", "step"], how="semi", maintain_order="left")
 
@@ -173,7 +173,7 @@ def request(models: Sequence[str], question: Question, selection: Selection) -> 
     """The finding of a comparison; its default name has the two models or how many, the step, and the group."""
     who = "-vs-".join(models) if len(models) == 2 else f"{len(models)}-models"
     parts = [who, question.step, *([question.group] if question.group else [])]
-    asked = {
+    options = {
         **dataclasses.asdict(question),
         "against": list(question.against),
         "datasets": None if selection.datasets is None else list(selection.datasets),
@@ -181,8 +181,8 @@ def request(models: Sequence[str], question: Question, selection: Selection) -> 
         "contexts": selection.contexts,
         "align": selection.align,
     }
-    name = finding_name([name_part(part, None) for part in parts], [list(models), asked])
-    return Request(KIND, name, {"asked": asked, "models": list(models)})
+    name = finding_name([name_part(part, None) for part in parts], [list(models), options])
+    return Request(KIND, name, {"asked": options, "models": list(models)})
 
 
 def facts_of(
@@ -213,6 +213,6 @@ def facts_of(
             for ground in grounds
         },
         "group_sha256": group_hashes(store, [question.group]).get(question.group or ""),
-        "against": [list(each) for each in against],
+        "against": [list(checkpoint) for checkpoint in against],
         "versions": versions("numpy", "scipy"),
     }

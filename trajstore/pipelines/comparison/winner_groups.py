@@ -49,7 +49,7 @@ def check_groups_free(
 def keep_groups(
     store: Store,
     finding: str,
-    found: Compared,
+    compared: Compared,
     question: Question,
     prefix: str | None = None,
     *,
@@ -59,15 +59,17 @@ def keep_groups(
 
     Raises `GroupError` where a name is taken by other tokens, unless `replace`; then nothing is added.
     """
-    names = group_names(found.models, question, prefix)
+    names = group_names(compared.models, question, prefix)
     if len(set(names.values())) < len(names):
-        raise GroupError(f"{listed(found.models)} differ in signs only, so their groups would have one name.")
-    a, b = found.models
-    at = listed(f"{ground.step} on {ground.dataset}" for ground in found.grounds)
+        raise GroupError(
+            f"{listed(compared.models)} differ in signs only, so their groups would have one name."
+        )
+    a, b = compared.models
+    at = listed(f"{ground.step} on {ground.dataset}" for ground in compared.grounds)
     of = f" of {question.group}" if question.group else ""
     new = []
     for winner, name in names.items():
-        sites = found.outliers.filter(winner=winner).select("dataset", "context", "position")
+        sites = compared.outliers.filter(winner=winner).select("dataset", "context", "position")
         described = (
             f"Tokens{of} that {winner} wins among the outliers of {a} and {b} at step {at}: of the "
             f"{question.outliers:.3g} of tokens with the largest differences, those on which its loss is lower "

@@ -30,17 +30,17 @@ def component_groups(
     `UnknownName` and, for a component that the PCA does not have, `BadOption`.
     """
     facts = store.finding(KIND, finding).facts
-    align, found = facts["asked"]["align"], len(facts["zeros"])
-    if component is not None and not 1 <= component <= found:
-        raise BadOption("component", component, f"a number from 1 to {found}, as {finding} has {found}")
+    align, known = facts["asked"]["align"], len(facts["zeros"])
+    if component is not None and not 1 <= component <= known:
+        raise BadOption("component", component, f"a number from 1 to {known}, as {finding} has {known}")
     names = list(groups) if groups else store.groups.names()
     frames: list[pl.DataFrame] = []
     progress.start("loadings", len(names), "groups")
     try:
         for name in names:
-            told = store.query("component_groups", finding=finding, group=name, align=align).pl()
-            frames.append(told.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
-            if groups and not told["tokens"].sum():
+            loadings = store.query("component_groups", finding=finding, group=name, align=align).pl()
+            frames.append(loadings.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
+            if groups and not loadings["tokens"].sum():
                 progress.say(f"{name} has no token among those of {finding}, and is left out.")
             progress.advance(1, name)
     finally:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.gram import Rows, products
-from trajstore.analysis.components.methods import Found, Method, find
+from trajstore.analysis.components.gram import RowCentring, products
+from trajstore.analysis.components.methods import Components, Method, find
 from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
 from trajstore.arguments.choices import ComponentsKind
@@ -117,7 +117,7 @@ def pca(
     """
     how = method or Method()
     inputs = resolve(store, selection or Selection())
-    rows = Rows.of([model for model, _ in inputs.checkpoints], how.treatment.center)
+    rows = RowCentring.of([model for model, _ in inputs.checkpoints], how.treatment.center)
     blocks = inputs.blocks(store, how.treatment.missing != "error", progress, limit)
     check_shape(blocks, how.components)
     gram = None
@@ -131,7 +131,7 @@ def finish(
     store: Store,
     inputs: Inputs,
     method: Method,
-    rows: Rows,
+    rows: RowCentring,
     blocks: SliceBlocks,
     gram: np.ndarray | None,
     progress: Progress,
@@ -141,15 +141,15 @@ def finish(
     if method.kind != "full":
         blocks = replace(blocks, progress=SILENT)  # the solver has a bar of its own
     with bar(blocks, "loadings", blocks.band_reads if method.treatment.plain else blocks.reads):
-        found = find(blocks, rows, method, gram, labels, progress)
+        components = find(blocks, rows, method, gram, labels, progress)
     return PrincipalComponents(
-        found.result,
+        components.result,
         inputs,
         gram,
         hashes_read(blocks),
         store=store,
         request=request(inputs.selection, method),
-        facts=_facts(store, inputs, method, rows, found),
+        facts=_facts(store, inputs, method, rows, components),
     )
 
 
@@ -177,21 +177,23 @@ def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
     return rows.with_columns(pl.Series("products", lower, pl.List(pl.Float64)))
 
 
-def _facts(store: Store, inputs: Inputs, method: Method, rows: Rows, found: Found) -> dict[str, Any]:
+def _facts(
+    store: Store, inputs: Inputs, method: Method, rows: RowCentring, components: Components
+) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
     group = inputs.selection.group
     return {
         **method.facts,
-        **found.facts,
+        **components.facts,
         "asked": inputs.selection.matrix_facts,
         "models": list(dict.fromkeys(model for model, _ in inputs.checkpoints)),
         "rows": len(inputs.checkpoints),
         "columns": sum(len(chosen.tokens) for chosen in inputs.sites),
-        "columns_left_out": found.left_out,
+        "columns_left_out": components.left_out,
         "datasets": facts_of_sites(inputs.sites),
         "group_sha256": group_hashes(store, [group]).get(group or ""),
         "reference": list(inputs.checkpoints[rows.reference]),
-        "zeros": found.result.zeros,
+        "zeros": components.result.zeros,
         "explained": "; ".join(VARIANCE[part] for part in _explained(method.kind)),
         "versions": versions("numpy", "scipy"),
     }

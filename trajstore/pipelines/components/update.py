@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajstore.analysis.components.gram import Rows, Treatment, products, products_of
+from trajstore.analysis.components.gram import RowCentring, Treatment, products, products_of
 from trajstore.analysis.components.methods import Method
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
@@ -55,10 +55,10 @@ def update(
     finding that was scaled or made with missing losses, one whose losses or tokens have changed, or a selection that
     has not all that went into it.
     """
-    made, asked = store.finding(KIND, name), changes or Changes()
+    made, new = store.finding(KIND, name), changes or Changes()
     old = Selection(**made.facts["asked"])
-    method = _method(made, asked.components)
-    inputs, before = resolve(store, _merged(old, asked)), _inputs_then(store, made, old)
+    method = _method(made, new.components)
+    inputs, before = resolve(store, _merged(old, new)), _inputs_then(store, made, old)
     _require_unchanged(store, made, inputs, before)
     rows = _rows_as_then(made, inputs, method)
     gram = _grown(store, made, inputs, before, rows, method.treatment, progress, limit)
@@ -71,7 +71,7 @@ def _grown(
     made: Finding,
     inputs: Inputs,
     before: Inputs,
-    rows: Rows,
+    rows: RowCentring,
     treatment: Treatment,
     progress: Progress,
     limit: int,
@@ -84,12 +84,12 @@ def _grown(
         gram[at, old[: len(known)]] = gram[old[: len(known)], at] = known
     new = np.setdiff1d(np.arange(len(place)), old)
     if len(new):
-        there = replace(inputs, sites=before.sites).blocks(store, False, progress, limit)
-        with bar(there, "dot products of new checkpoints", there.reads):
-            found = products_of(there, rows, new, treatment)
-        gram[new] = found
-        gram[:, new] = found.T
-        del there  # it may hold a block
+        old_columns = replace(inputs, sites=before.sites).blocks(store, False, progress, limit)
+        with bar(old_columns, "dot products of new checkpoints", old_columns.reads):
+            dots = products_of(old_columns, rows, new, treatment)
+        gram[new] = dots
+        gram[:, new] = dots.T
+        del old_columns  # it may hold a block
     then = {chosen.dataset.name: chosen for chosen in before.sites}
     added = [_without(chosen, then.get(chosen.dataset.name)) for chosen in inputs.sites]
     if more := [chosen for chosen in added if len(chosen.tokens)]:
@@ -148,14 +148,14 @@ def _stale(made: Finding, reason: str) -> TrajstoreError:
     )
 
 
-def _rows_as_then(made: Finding, inputs: Inputs, method: Method) -> Rows:
+def _rows_as_then(made: Finding, inputs: Inputs, method: Method) -> RowCentring:
     """The rows, less the reference row that was subtracted then."""
     model, step = made.facts["reference"]
     reference = inputs.checkpoints.index((model, step))
-    return Rows.of([name for name, _ in inputs.checkpoints], method.treatment.center, reference)
+    return RowCentring.of([name for name, _ in inputs.checkpoints], method.treatment.center, reference)
 
 
-def _method(made: Finding, asked: int | None) -> Method:
+def _method(made: Finding, components: int | None) -> Method:
     """Return the method of a finding; raises `TrajstoreError` where that cannot be continued."""
     facts = made.facts
     treatment = Treatment(facts["center"], facts["scale"], facts["missing"], facts.get("precision", "double"))
@@ -170,7 +170,7 @@ def _method(made: Finding, asked: int | None) -> Method:
     ]
     if why:
         raise BadOption("update", made.name, f"a finding that was made without {' and '.join(why)}")
-    return Method("full", asked or facts["components"], treatment)
+    return Method("full", components or facts["components"], treatment)
 
 
 def _merged(old: Selection, changes: Changes) -> Selection:

@@ -13,7 +13,7 @@ import polars as pl
 from trajstore.analysis.differences import Pair, pairs_of_models, stepwise
 from trajstore.arguments.spelling import option
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
-from trajstore.pipelines.differences.differences import Chosen, Part
+from trajstore.pipelines.differences.differences import ComparedColumns, DifferenceInputs
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import Units
@@ -34,7 +34,9 @@ EVERY = ("every_token",)
 """The groups where none is given."""
 
 
-def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection | None = None) -> Chosen:
+def of_steps(
+    store: Store, groups: Sequence[str] = EVERY, selection: Selection | None = None
+) -> DifferenceInputs:
     """Each chosen step of each model minus the one before it among those chosen.
 
     Raises as `trajectories`, and `NothingChosen` where no model has two of the steps.
@@ -48,7 +50,9 @@ def of_steps(store: Store, groups: Sequence[str] = EVERY, selection: Selection |
             f"{option('steps', chosen.steps)} takes in a single step of each model, where a difference needs two. Give "
             f"more: {option('steps', '512,1000')} or {option('steps', 'log')}"
         )
-    return _of_datasets(store, groups, chosen, {name: found for name, found in pairs.items() if found})
+    return _of_datasets(
+        store, groups, chosen, {name: pairs_there for name, pairs_there in pairs.items() if pairs_there}
+    )
 
 
 def of_models(
@@ -58,7 +62,7 @@ def of_models(
     groups: Sequence[str] = EVERY,
     selection: Selection | None = None,
     progress: Progress = SILENT,
-) -> Chosen:
+) -> DifferenceInputs:
     """The second model minus the first, at the chosen ones of the steps that both have.
 
     Raises `UnknownName`, `UnknownStep`, `BadSteps`, `NothingChosen` where the two share no dataset or step, and
@@ -87,45 +91,45 @@ def shared_steps(
         if model not in known:
             raise UnknownName("model", model, known, "Score it: trajstore score MODEL --dataset D")
     datasets = [store.dataset(name).name for name in selection.datasets or store.dataset_names()]
-    found: dict[str, list[int]] = {}
+    by_dataset: dict[str, list[int]] = {}
     empty = []
     for dataset in datasets:
-        there = {model: set(store.steps(model, dataset)) for model in models}
-        shared = set.intersection(*there.values())
+        by_model = {model: set(store.steps(model, dataset)) for model in models}
+        shared = set.intersection(*by_model.values())
         if not shared:
             empty.append(dataset)
             continue
-        for model, steps in there.items():
+        for model, steps in by_model.items():
             if alone := sorted(steps - shared):
                 progress.say(
                     f"Left out on {dataset}, as not all have them: steps {listed(alone, 6)} of {model}."
                 )
-        found[dataset] = resolve(selection.steps, sorted(shared), f"{' and '.join(models)} on {dataset}")
-        _tell_unlike(store, models, dataset, found[dataset][-1], progress)
-    if not found or (empty and selection.datasets):
+        by_dataset[dataset] = resolve(selection.steps, sorted(shared), f"{' and '.join(models)} on {dataset}")
+        _tell_unlike(store, models, dataset, by_dataset[dataset][-1], progress)
+    if not by_dataset or (empty and selection.datasets):
         raise NothingChosen(
             f"{listed(models)} have no step in common on {listed(empty)}. See what is there: trajstore status"
         )
-    return found
+    return by_dataset
 
 
 def _tell_unlike(store: Store, models: Sequence[str], dataset: str, step: int, progress: Progress) -> None:
     """Say where models were scored in ways that move losses by more than their rounding."""
     made = {model: store.slice_facts(model, dataset, step).provenance for model in models}
     for what, of in (
-        ("dtypes", {model: each.dtype for model, each in made.items()}),
-        ("vocabularies of the softmax", {model: each.vocab for model, each in made.items()}),
+        ("dtypes", {model: provenance.dtype for model, provenance in made.items()}),
+        ("vocabularies of the softmax", {model: provenance.vocab for model, provenance in made.items()}),
     ):
         if len(set(of.values())) > 1:
-            told = listed(f"{model} {value}" for model, value in of.items())
+            values = listed(f"{model} {value}" for model, value in of.items())
             progress.say(
-                f"On {dataset} the {what} differ ({told}), and part of what differs in the losses is theirs."
+                f"On {dataset} the {what} differ ({values}), and part of what differs in the losses is theirs."
             )
 
 
 def _of_datasets(
     store: Store, groups: Sequence[str], selection: Selection, pairs: dict[str, list[Pair]]
-) -> Chosen:
+) -> DifferenceInputs:
     """The tokens of any of the groups in each dataset."""
     parts, reasons = [], []
     for dataset, of_dataset in pairs.items():
@@ -136,14 +140,18 @@ def _of_datasets(
             continue
         here = store.dataset(dataset)
         every = choose_sites(
-            here, np.concatenate([each.tokens for each in sites.values()]), None, "predict", pad_first=False
+            here,
+            np.concatenate([of_group.tokens for of_group in sites.values()]),
+            None,
+            "predict",
+            pad_first=False,
         )
-        columns = {group: np.searchsorted(every.tokens, each.tokens) for group, each in sites.items()}
+        columns = {group: np.searchsorted(every.tokens, of_group.tokens) for group, of_group in sites.items()}
         units, context = Units.of(here), every.contexts
-        parts.append(Part(dataset, every, every, of_dataset, columns, units, context))
+        parts.append(ComparedColumns(dataset, every, every, of_dataset, columns, units, context))
     if not parts:
         raise reasons[0] if len(reasons) == 1 else none_with_loss(groups, list(pairs))
-    return Chosen(parts, pl.concat(column_labels(part.sites) for part in parts))
+    return DifferenceInputs(parts, pl.concat(column_labels(part.sites) for part in parts))
 
 
 def of_prompts(
@@ -155,7 +163,7 @@ def of_prompts(
     steps: str = "all",
     all_items: bool = False,
     progress: Progress = SILENT,
-) -> Chosen:
+) -> DifferenceInputs:
     """The losses on the second dataset minus those on the first, at the places that both have, item by item.
 
     Items with the same tokens before them in both, as a few-shot problem without an example, are left out unless
@@ -198,8 +206,8 @@ def of_prompts(
     units = [Units.of(dataset) for dataset in datasets]
     coarser = int(units[1].count < units[0].count)
     context = (before, after)[coarser].contexts
-    part = Part(f"{second} − {first}", after, before, pairs, within, units[coarser], context)
-    return Chosen([part], columns[kept], (first, second))
+    part = ComparedColumns(f"{second} − {first}", after, before, pairs, within, units[coarser], context)
+    return DifferenceInputs([part], columns[kept], (first, second))
 
 
 def _prompted_apart(
@@ -209,7 +217,7 @@ def _prompted_apart(
     same = _same_so_far(*sites)
     if not same.any():
         return list(sites), columns
-    first, second = (each.dataset.name for each in sites)
+    first, second = (of_dataset.dataset.name for of_dataset in sites)
     items, every = columns.filter(pl.Series(same))["item"].n_unique(), columns["item"].n_unique()
     if same.all():
         raise NothingChosen(
@@ -222,18 +230,18 @@ def _prompted_apart(
         f"{option('all_items', True)}."
     )
     kept = np.flatnonzero(~same)
-    return [_some(each, kept) for each in sites], columns[kept]
+    return [_some(of_dataset, kept) for of_dataset in sites], columns[kept]
 
 
 def _same_so_far(before: Sites, after: Sites) -> np.ndarray:
     """Return whether all tokens of a context up to a place are the same in both datasets, bool (places,)."""
-    contexts = np.stack([each.contexts for each in (before, after)])
-    offsets = [each.dataset.offsets for each in (before, after)]
-    ids = [each.dataset.frame(["token"])["token"].to_numpy() for each in (before, after)]
+    contexts = np.stack([side.contexts for side in (before, after)])
+    offsets = [side.dataset.offsets for side in (before, after)]
+    ids = [side.dataset.frame(["token"])["token"].to_numpy() for side in (before, after)]
     positions = np.stack(
         [
-            each.tokens - offset[context]
-            for each, offset, context in zip((before, after), offsets, contexts, strict=True)
+            side.tokens - offset[context]
+            for side, offset, context in zip((before, after), offsets, contexts, strict=True)
         ]
     )
     pairs, of_place = np.unique(contexts, axis=1, return_inverse=True)

@@ -10,7 +10,12 @@ import polars as pl
 
 from trajstore.errors import TrajstoreError
 from trajstore.pipelines.differences import checkpoint_pairs
-from trajstore.pipelines.differences.differences import Chosen, Differences, How, differences
+from trajstore.pipelines.differences.differences import (
+    DifferenceInputs,
+    DifferenceMethod,
+    Differences,
+    differences,
+)
 from trajstore.pipelines.finding_facts import (
     Request,
     Result,
@@ -43,11 +48,11 @@ class DiffOptions:
     """Every token if empty."""
     selection: Selection = field(default_factory=Selection)
     """Of models its models are not looked at; of prompts its models and steps alone."""
-    how: How = field(default_factory=How)
+    how: DifferenceMethod = field(default_factory=DifferenceMethod)
     all_items: bool = False
     """Of prompts: whether items with the same tokens before them in both datasets are in."""
 
-    def chosen(self, store: Store, progress: Progress = SILENT) -> Chosen:
+    def chosen(self, store: Store, progress: Progress = SILENT) -> DifferenceInputs:
         """Resolve it to checkpoints and sites; raises as `of_steps`, `of_models` and `of_prompts`."""
         groups: Sequence[str] = self.groups or checkpoint_pairs.EVERY
         if self.kind == "steps":
@@ -77,13 +82,13 @@ class DiffOptions:
         return {**of, **self.selection.facts, **how, **items}
 
 
-def request(asked: DiffOptions, chosen: Chosen) -> Request:
+def request(options: DiffOptions, chosen: DifferenceInputs) -> Request:
     """The finding of differences; its default name has the kind, the two or the models, the steps, and the groups."""
-    who = "-vs-".join(asked.between) or one_or_many(chosen.models, "models")
-    through = [one_or_many(asked.groups, "groups")] if asked.groups else []
-    parts = [asked.kind, who, asked.selection.steps, *through]
-    name = finding_name(filter(None, map(name_part, parts)), asked.facts)
-    return Request(KIND, name, {"asked": asked.facts})
+    who = "-vs-".join(options.between) or one_or_many(chosen.models, "models")
+    through = [one_or_many(options.groups, "groups")] if options.groups else []
+    parts = [options.kind, who, options.selection.steps, *through]
+    name = finding_name(filter(None, map(name_part, parts)), options.facts)
+    return Request(KIND, name, {"asked": options.facts})
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,28 +98,28 @@ class Diff(Result):
     drawn_by = "trajstore.view.figures.differences:charts_of_differences"
     summaries = ("groups", "tokens")
 
-    asked: DiffOptions = field(repr=False)
-    chosen: Chosen = field(repr=False)
-    found: Differences
+    options: DiffOptions = field(repr=False)
+    chosen: DifferenceInputs = field(repr=False)
+    differences: Differences
 
     @property
     def summary(self) -> pl.DataFrame:
         """Means by group and pair, see `Differences.summary`."""
-        return self.found.summary
+        return self.differences.summary
 
     @property
     def changes(self) -> pl.DataFrame:
         """The largest differences in context, see `Differences.changes`."""
-        return self.found.changes
+        return self.differences.changes
 
     def rows(self, table: str) -> Iterator[pl.DataFrame]:
         """The rows of one of its tables."""
         if table == "slices":
-            yield self.found.slices
+            yield self.differences.slices
         elif table == "tokens":
             yield _with_datasets(self.changes.rename({"end": "change"}), self.chosen)
         else:
-            of = "relative" if self.asked.how.scale.relative else "difference"
+            of = "relative" if self.options.how.scale.relative else "difference"
             groups = self.summary.rename({"group": "group_name"})
             groups = groups.with_columns(pl.selectors.float().fill_nan(None), mean_of=pl.lit(of))
             yield _with_datasets(groups, self.chosen)
@@ -127,7 +132,7 @@ def diff(
     *,
     models: tuple[str, str] | None = None,
     prompts: tuple[str, str] | None = None,
-    how: How | None = None,
+    how: DifferenceMethod | None = None,
     all_items: bool = False,
     progress: Progress = SILENT,
 ) -> Diff:
@@ -139,25 +144,27 @@ def diff(
         raise TrajstoreError(
             "Differences are between two models or between two prompts, and not of both at once."
         )
-    asked = DiffOptions(
+    options = DiffOptions(
         "models" if models else "prompts" if prompts else "steps",
         models or prompts or (),
         (groups,) if isinstance(groups, str) else tuple(groups),
         selection or Selection(),
-        how or How(top=KEPT),
+        how or DifferenceMethod(top=KEPT),
         all_items,
     )
-    return diff_of(store, asked, asked.chosen(store, progress), progress)
+    return diff_of(store, options, options.chosen(store, progress), progress)
 
 
-def diff_of(store: Store, asked: DiffOptions, chosen: Chosen, progress: Progress = SILENT) -> Diff:
+def diff_of(
+    store: Store, options: DiffOptions, chosen: DifferenceInputs, progress: Progress = SILENT
+) -> Diff:
     """The differences that were asked for, of what that came to; raises as `differences`."""
-    found = differences(store, chosen, asked.how, progress)
-    facts = _facts(store, asked, chosen, found)
-    return Diff(asked, chosen, found, store=store, request=request(asked, chosen), facts=facts)
+    result = differences(store, chosen, options.how, progress)
+    facts = _facts(store, options, chosen, result)
+    return Diff(options, chosen, result, store=store, request=request(options, chosen), facts=facts)
 
 
-def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
+def _with_datasets(rows: pl.DataFrame, chosen: DifferenceInputs) -> pl.DataFrame:
     """The rows with the names of both datasets, which are the same but of prompts."""
     if chosen.prompts is None:
         return rows.with_columns(minus_dataset="dataset")
@@ -165,17 +172,19 @@ def _with_datasets(rows: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
     return rows.with_columns(dataset=second, minus_dataset=first)
 
 
-def _facts(store: Store, asked: DiffOptions, chosen: Chosen, found: Differences) -> dict[str, Any]:
+def _facts(
+    store: Store, options: DiffOptions, chosen: DifferenceInputs, result: Differences
+) -> dict[str, Any]:
     """Return the facts of differences: their inputs and method."""
-    sites = [each for part in chosen.parts for each in (part.sites, part.minus)]
+    sites = [side for part in chosen.parts for side in (part.sites, part.minus)]
     return {
-        **request(asked, chosen).facts,
+        **request(options, chosen).facts,
         "models": chosen.models,
         "pairs": len({pair for part in chosen.parts for pair in part.pairs}),
-        "slices": found.slices.height,
+        "slices": result.slices.height,
         "datasets": {
-            each.dataset.name: {"tokens_sha256": each.dataset.tokens_sha256, "columns": len(each.tokens)}
-            for each in sites
+            side.dataset.name: {"tokens_sha256": side.dataset.tokens_sha256, "columns": len(side.tokens)}
+            for side in sites
         },
         "groups_sha256": group_hashes(store, chosen.groups),
         "versions": versions("numpy"),

@@ -32,7 +32,7 @@ _KEYS = ("model", "step", "minus_model", "minus_step")
 
 
 @dataclass(frozen=True)
-class Part:
+class ComparedColumns:
     """Columns on which losses are compared: of one dataset, or of the same items in two."""
 
     label: str
@@ -51,10 +51,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class DifferenceInputs:
     """The checkpoints and sites to compare."""
 
-    parts: Sequence[Part]
+    parts: Sequence[ComparedColumns]
     columns: pl.DataFrame
     """Labels of all columns, part after part, as a matrix has them."""
     prompts: tuple[str, str] | None = None
@@ -73,7 +73,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class How:
+class DifferenceMethod:
     """The method of differences: their scale, groups and intervals."""
 
     scale: Scale = field(default_factory=Scale)
@@ -105,39 +105,39 @@ class Differences(Brief):
 
 
 def differences(
-    store: Store, chosen: Chosen, how: How | None = None, progress: Progress = SILENT
+    store: Store, chosen: DifferenceInputs, how: DifferenceMethod | None = None, progress: Progress = SILENT
 ) -> Differences:
     """All that was chosen, each slice read once.
 
     Raises `NothingChosen` where there is no pair, `MissingSlices` (unless `missing` is "nan") for partial slices and,
     where a matrix is wanted, for a pair that one dataset lacks; `DamagedFile`.
     """
-    asked = how or How()
+    method = how or DifferenceMethod()
     if not any(part.pairs for part in chosen.parts):
         raise NothingChosen(
             "There are no two checkpoints to compare here. See what is there: trajstore status"
         )
     noise = _noise(store, chosen)
     rows = list(dict.fromkeys(pair for part in chosen.parts for pair in part.pairs))
-    matrix = _empty(chosen, rows, asked) if asked.matrix else None
-    extremes, frames, hashes = Extremes(asked.top), [], _Hashes()
+    matrix = _empty(chosen, rows, method) if method.matrix else None
+    extremes, frames, hashes = Extremes(method.top), [], _Hashes()
     progress.start("differences", sum(len(part.pairs) for part in chosen.parts), "pairs")
     try:
         for number, part in enumerate(chosen.parts):
             first = sum(len(before.sites.tokens) for before in chosen.parts[:number])
             summed = _Summed(part)
-            for pair, losses, minus in _read(store, part, asked.missing, hashes):
-                values = difference(losses, minus, asked.scale)
-                plain = values if not asked.scale.relative else difference(losses, minus)
+            for pair, losses, minus in _read(store, part, method.missing, hashes):
+                values = difference(losses, minus, method.scale)
+                plain = values if not method.scale.relative else difference(losses, minus)
                 extremes.add(pair, number, values, losses, minus)
                 summed.add(pair, values, plain, noise.get((part.label, pair)))
                 if matrix is not None:
                     matrix.values[rows.index(pair), first : first + len(values)] = values
                 progress.advance(1, f"{pair.model} at step {pair.step}")
-            frames.append(summed.frame(asked.interval, progress))
+            frames.append(summed.frame(method.interval, progress))
     finally:
         progress.stop()
-    changes = _changes(store, chosen, extremes, noise, asked.scale)
+    changes = _changes(store, chosen, extremes, noise, method.scale)
     read_slices = pl.DataFrame(
         [(*key, digest) for key, digest in hashes.items()], schema=SLICES, orient="row"
     )
@@ -152,14 +152,14 @@ _Noise = Mapping[tuple[str, Pair], float]
 """By part and pair, nats."""
 
 
-def _noise(store: Store, chosen: Chosen) -> _Noise:
+def _noise(store: Store, chosen: DifferenceInputs) -> _Noise:
     """The larger noise_p99 of the two slices of each pair, where either was measured."""
     models = {name for part in chosen.parts for pair in part.pairs for name in (pair.model, pair.minus_model)}
     measured: dict[tuple[str, int, str], float] = {}
     frame = store.measures(sorted(models), "noise_p99").select("model", "step", "dataset", "value")
     for model, step, dataset, value in frame.iter_rows():
         measured[model, step, dataset] = max(value, measured.get((model, step, dataset), 0.0))
-    found = {}
+    of_pairs = {}
     for part in chosen.parts:
         for pair in part.pairs:
             both = (
@@ -167,12 +167,12 @@ def _noise(store: Store, chosen: Chosen) -> _Noise:
                 (pair.minus_model, pair.minus_step, part.minus.dataset.name),
             )
             if values := [measured[slice_] for slice_ in both if slice_ in measured]:
-                found[part.label, pair] = max(values)
-    return found
+                of_pairs[part.label, pair] = max(values)
+    return of_pairs
 
 
 def _read(
-    store: Store, part: Part, missing: Missing, hashes: _Hashes
+    store: Store, part: ComparedColumns, missing: Missing, hashes: _Hashes
 ) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
     """The losses of each pair at the part's columns, float32; a slice that two pairs share is read once."""
     held: dict[tuple[str, int, str], np.ndarray] = {}
@@ -214,7 +214,7 @@ def read(
 class _Summed:
     """Sums of the differences of a part, by group."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: ComparedColumns) -> None:
         self._part = part
         self._pairs: list[Pair] = []
         self._sums: dict[str, list[np.ndarray]] = {group: [] for group in part.groups}
@@ -258,7 +258,7 @@ class _Summed:
         return joined
 
 
-def _empty(chosen: Chosen, rows: Sequence[Pair], how: How) -> LossMatrix:
+def _empty(chosen: DifferenceInputs, rows: Sequence[Pair], how: DifferenceMethod) -> LossMatrix:
     """The matrix before it is filled; raises `MissingSlices` where it would have holes and may not."""
     lacking = [
         (pair.model, part.label, pair.step)
@@ -280,21 +280,23 @@ def _empty(chosen: Chosen, rows: Sequence[Pair], how: How) -> LossMatrix:
     return LossMatrix(values, labels, chosen.columns)
 
 
-def _changes(store: Store, chosen: Chosen, extremes: Extremes, noise: _Noise, scale: Scale) -> pl.DataFrame:
+def _changes(
+    store: Store, chosen: DifferenceInputs, extremes: Extremes, noise: _Noise, scale: Scale
+) -> pl.DataFrame:
     """The largest differences, in context; of prompts in that of the second."""
     rows = []
-    for end, found in (("fell", extremes.fell()), ("rose", extremes.rose())):
-        for each in found:
-            part, pair = chosen.parts[each.part], each.pair
-            token = part.sites.tokens[each.column]
+    for end, ranked in (("fell", extremes.fell()), ("rose", extremes.rose())):
+        for extreme in ranked:
+            part, pair = chosen.parts[extreme.part], extreme.pair
+            token = part.sites.tokens[extreme.column]
             dataset = part.sites.dataset
             of = (pair.model, pair.step, pair.minus_model, pair.minus_step)
-            changed = each.loss - each.minus_loss
+            changed = extreme.loss - extreme.minus_loss
             floor = noise.get((part.label, pair))
             beyond = None if floor is None else bool(abs(changed) <= floor)
             place = (dataset.name, *dataset.site_of(token))
-            share = changed / max(each.minus_loss, scale.least)
-            rows.append((end, *of, *place, each.minus_loss, each.loss, changed, share, floor, beyond))
+            share = changed / max(extreme.minus_loss, scale.least)
+            rows.append((end, *of, *place, extreme.minus_loss, extreme.loss, changed, share, floor, beyond))
     kinds = {
         "end": pl.String,
         "model": pl.String,

@@ -91,8 +91,8 @@ def _added_by_analyses(store: Store) -> set[str]:
     foundations = Foundations.of(store.path)
     added = {
         f"groups.{name}"
-        for name, each in foundations.definitions.items()
-        if name.startswith(_MADE_OF_LOSSES) or each.description.endswith(ADDED)
+        for name, definition in foundations.definitions.items()
+        if name.startswith(_MADE_OF_LOSSES) or definition.description.endswith(ADDED)
     }
     return {name for name in foundations.definitions if added & foundations.all_under(name)}
 
@@ -111,16 +111,16 @@ def enriched(
     `sites` are the tokens that could have been marked, dataset after dataset, and `marked` says which were, bool
     (tokens,); `models` those whose losses the marks are made of. Raises as `memberships`.
     """
-    found = memberships(store, sites, models, align, progress)
-    return enrichment(found, marked, found.units, interval)
+    groups = memberships(store, sites, models, align, progress)
+    return enrichment(groups, marked, groups.units, interval)
 
 
 def membership(store: Store, group: str, sites: Sequence[Sites], align: Align = "predict") -> np.ndarray:
     """Return which sites are losses of a group's tokens, or aligned `after` of those that follow, bool (tokens,)."""
-    found = []
+    masks = []
     for chosen in sites:
         members = choose_sites(
             chosen.dataset, store.groups.members(group, chosen.dataset), None, align, pad_first=False
         )
-        found.append(np.isin(chosen.tokens, members.tokens, assume_unique=True))
-    return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+        masks.append(np.isin(chosen.tokens, members.tokens, assume_unique=True))
+    return np.concatenate(masks) if masks else np.zeros(0, dtype=bool)

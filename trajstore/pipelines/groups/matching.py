@@ -76,7 +76,7 @@ def balance_groups(
     sites = [pl.concat(kept[side] for kept, _ in drawn) for side in (0, 1)]
     described = [f"Tokens of {a} matched with {b}. {how}" for a, b in (groups, groups[::-1])]
     add_groups(
-        store, [NewGroup(*each) for each in zip(chosen, sites, described, strict=True)], replace=replace
+        store, [NewGroup(*parts) for parts in zip(chosen, sites, described, strict=True)], replace=replace
     )
     return Balance(groups, chosen, counts)
 
@@ -112,7 +112,7 @@ def _words(on: Sequence[str], position_bins: int | None) -> str:
     """Describe what was matched on."""
     ranges = "" if position_bins is None else f" (in {position_bins} ranges)"
     words = {"position": f"position{ranges}", "frequency": "frequency in the dataset (in bins that double)"}
-    return " and ".join(words[each] for each in FEATURES if each in on)
+    return " and ".join(words[feature] for feature in FEATURES if feature in on)
 
 
 def _nothing(groups: tuple[str, str], counts: pl.DataFrame) -> GroupError:

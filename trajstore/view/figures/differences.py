@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def charts_of_differences(found: Diff) -> list[Chart]:
     """The chart of differences; raises `PlotError` where there are none."""
-    how = found.asked.how
+    how = found.options.how
     return [difference_chart(found.summary, relative=how.scale.relative, level=how.interval.level)]
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED, SHAPES
 from trajstore.errors import PlotError, listed
-from trajstore.pipelines.shapes import Asked, Part, Shapes
+from trajstore.pipelines.shapes import ModelTokens, ShapeOptions, Shapes
 from trajstore.pipelines.token_context import with_context
 from trajstore.text import shown
 from trajstore.view.charts.chart import Chart, Panel, Series
@@ -43,11 +43,11 @@ def words(shape: str) -> str:
 
 def charts_of_shapes(found: Shapes) -> list[Chart]:
     """Charts of shapes that are kept; raises `TrajstoreError` where they are not, and as `shape_charts`."""
-    return shape_charts(found.store, found.kept_name, found.asked, found.parts, found.shares())
+    return shape_charts(found.store, found.kept_name, found.options, found.parts, found.shares())
 
 
 def shape_charts(
-    store: Store, name: str, asked: Asked, parts: Sequence[Part], shares: pl.DataFrame
+    store: Store, name: str, asked: ShapeOptions, parts: Sequence[ModelTokens], shares: pl.DataFrame
 ) -> list[Chart]:
     """Charts of a finding whose parts and `shares` these are; raises `PlotError` where there is no token."""
     if shares.is_empty():
@@ -67,7 +67,9 @@ def shape_charts(
     return [*drawn, _shares(shares, subject, models), _midpoints(store, name, asked, shares, subject, ends)]
 
 
-def _examples(store: Store, name: str, asked: Asked, parts: Sequence[Part], subject: str) -> Chart:
+def _examples(
+    store: Store, name: str, asked: ShapeOptions, parts: Sequence[ModelTokens], subject: str
+) -> Chart:
     """The token whose shape is clearest, for each shape, of all models and datasets, with its losses and its curve."""
     tokens = store.sql(_CLEAREST, parameters={"finding": name}).pl()
     rank = {shape: number for number, shape in enumerate(SHAPES)}
@@ -95,7 +97,7 @@ def _examples(store: Store, name: str, asked: Asked, parts: Sequence[Part], subj
 
 
 def _curves(
-    store: Store, part: Part, tokens: pl.DataFrame, seed: int
+    store: Store, part: ModelTokens, tokens: pl.DataFrame, seed: int
 ) -> Iterator[tuple[dict[str, Any], tuple[Series, ...]]]:
     """Each of a part's tokens in its context, with its losses and its curve."""
     if tokens.is_empty():
@@ -146,7 +148,7 @@ def _shares(shares: pl.DataFrame, subject: str, models: Sequence[str]) -> Chart:
 def _midpoints(
     store: Store,
     name: str,
-    asked: Asked,
+    asked: ShapeOptions,
     shares: pl.DataFrame,
     subject: str,
     ends: Mapping[str, tuple[int, int]],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.gram import Rows, Treatment, products
+from trajstore.analysis.components.gram import RowCentring, Treatment, products
 from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
 from trajstore.analysis.trajectories import trajectories
 from trajstore.arguments.choices import Align
@@ -233,7 +233,7 @@ def _fit(
     """The joint PCA of one dataset's checkpoints; empty, with a word of why, where there is none."""
     name = every.dataset.name
     blocks = SliceBlocks(store.path, rows, [every], limit=_BLOCK_BYTES)
-    treatment, of_rows = Treatment(), Rows.of([model for model, _ in rows], "all")
+    treatment, of_rows = Treatment(), RowCentring.of([model for model, _ in rows], "all")
     try:
         check_shape(blocks, COMPONENTS)
         gram = products(blocks, of_rows, treatment)

@@ -30,6 +30,6 @@ def tables(store: Store, finding: Finding) -> Tables:
 def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:
     """Yield examples of shapes, and shares by model."""
     del marks
-    asked = shapes.Asked.read(finding.facts)
+    asked = shapes.ShapeOptions.read(finding.facts)
     shares = shapes.shares(store, finding.name, asked.groups, asked.align)
     yield from shape_charts(store, finding.name, asked, shapes.parts(store, asked), shares)
