@@ -160,7 +160,13 @@ NOISE = (
     MeasureDefinition("noise_max", "maxᵢ |ℓᵢ − ℓ′ᵢ|, ℓ′ in other batches and a more exact dtype", **_NOISE),
     MeasureDefinition("noise_p99", "99th percentile of |ℓᵢ − ℓ′ᵢ|, as noise_max", **_NOISE),
 )
-OWN_MODULES = ("hidden_states.interaction_energy",)
+OWN_MODULES = (
+    "hidden_states.interaction_energy",
+    "hidden_states.rankme",
+    "hidden_states.alpha_req",
+    "hidden_states.twonn",
+    "hidden_states.participation_ratio",
+)
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
 
 

@@ -55,11 +55,14 @@ def measure(
     """Measures of a model on contexts of token ids, each of 2 tokens or more.
 
     The softmax runs over the ids below `vocabulary`, by default over all that the model can predict. The model is the
-    same afterwards. Raises `UnfitContext`, and `DeviceError` where there is no memory for one context.
+    same afterwards. Raises `BadMeasures` for a parameter that has no value or a wrong one, `UnfitContext`, and
+    `DeviceError` where there is no memory for one context.
     """
     ids = [np.asarray(context) for context in contexts]
     check_contexts(model, ids, vocabulary)
     definitions = list(definitions)
+    for definition in definitions:
+        definition.chosen_parameters()
     streams = [each for each in definitions if each.stream is not None]
     measures, left_out = _streamed(model, ids, streams, batch_tokens, vocabulary) if streams else ({}, {})
     functions = [each for each in definitions if each.compute is not None]

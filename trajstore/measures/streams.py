@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     Ids = npt.NDArray[np.integer[Any]]
 
 
+def exact(tensor: Tensor) -> Tensor:
+    """A tensor in float64, or float32 on a device that has no better."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
 @dataclass(frozen=True)
 class PassFacts:
     """A pass as its streams are told of it beforehand."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from trajstore.measures.context_means import context_measures
 from trajstore.measures.definitions import MeasureDefinition
-from trajstore.measures.streams import Stream
+from trajstore.measures.streams import Stream, exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +38,19 @@ def interaction_energy(hidden: Tensor, lengths: list[int]) -> Tensor:
     rows = max(1, min(longest, most // longest))
     sums = [_pair_sums(directions[at : at + together], rows) for at in range(0, number, together)]
     # padding has the cosine 0 with all, and exp(0) is 1
-    exact = torch.cat(sums) - (longest**2 - lengths_.double() ** 2)
-    return exact / lengths_.double() ** 2
+    pairs = exact(lengths_) ** 2
+    return (torch.cat(sums) - (longest**2 - pairs)) / pairs
 
 
 def _pair_sums(directions: Tensor, rows: int) -> Tensor:
     """Σᵢⱼ exp(xᵢ · xⱼ), float64 (contexts,), by rows; what lies below the diagonal is its mirror image."""
-    total = directions.new_zeros(len(directions)).double()
+    total = exact(directions.new_zeros(len(directions)))
     for at in range(0, directions.shape[1], rows):
         block = directions[:, at : at + rows]
         exponentials = (block @ directions[:, at:].mT).exp_()
         size = block.shape[1]
         square, rest = exponentials[..., :size], exponentials[..., size:]
-        total += square.sum(-1).double().sum(-1) + 2 * rest.sum(-1).double().sum(-1)
+        total += exact(square.sum(-1)).sum(-1) + 2 * exact(rest.sum(-1)).sum(-1)
     return total
 
 
@@ -73,7 +73,7 @@ class InteractionEnergy(Stream):
     def _keep(self, name: str, layer: int, hidden: Tensor, batch: Batch) -> None:
         values = self.energies.get((name, layer))
         if values is None:
-            values = self.energies[name, layer] = hidden.new_full((self.contexts,), np.nan).double()
+            values = self.energies[name, layer] = exact(hidden.new_full((self.contexts,), np.nan))
         values[batch.numbers] = interaction_energy(hidden, batch.lengths)
 
     def finish(self) -> list[Measure]:

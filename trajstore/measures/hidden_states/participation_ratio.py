@@ -1,0 +1,77 @@
+"""Participation ratio: the number of directions in which the output of a head varies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trajstore.measures.definitions import MeasureDefinition
+from trajstore.measures.streams import Stream, exact
+from trajstore.store.files.measures import Measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trajstore.measures.streams import Batch, PassFacts
+
+
+class ParticipationRatio(Stream):
+    """Sums of products of each head's outputs, (heads, size, size) a block, and of the outputs themselves."""
+
+    def begin(self, facts: PassFacts) -> None:
+        """Make room."""
+        self.facts = facts
+        self.tokens = sum(map(len, facts.ids))
+        self.sums: dict[int, Tensor] = {}
+        self.products: dict[int, Tensor] = {}
+
+    def head_outputs(self, block: int, outputs: Tensor, batch: Batch) -> None:
+        """Add the tokens of a batch."""
+        heads = exact(outputs[batch.real(outputs.device)].movedim(1, 0))
+        self.sums[block] = self.sums.get(block, 0) + heads.sum(1)
+        self.products[block] = self.products.get(block, 0) + heads.mT @ heads
+
+    def finish(self) -> list[Measure]:
+        """The ratio of each head; none of heads whose output does not vary."""
+        rows = []
+        for block, products in sorted(self.products.items()):
+            mean = self.sums[block] / self.tokens
+            covariance = products / self.tokens - mean[:, :, None] * mean[:, None, :]
+            for head, value in enumerate(self._ratios(block, covariance).tolist()):
+                if value == value:
+                    params = {"number": self.tokens}
+                    rows.append(Measure("participation_ratio", value, layer=block, head=head, params=params))
+        return rows
+
+    def _ratios(self, block: int, covariance: Tensor) -> Tensor:
+        """(tr C)² / tr C² of C = Wᵀ S W for the covariance S of a head's outputs and its output matrix W, (heads,).
+
+        By the traces of S (W Wᵀ), which is (size, size) where C would be (width, width).
+        """
+        import torch
+
+        from trajstore.forward.model_structure import matrix
+
+        attention = self.facts.attentions[block]
+        assert attention is not None, "it gave the outputs"
+        heads, size = covariance.shape[:2]
+        output = exact(torch.unflatten(matrix(attention.output), 0, (heads, size)))
+        shared = covariance @ (output @ output.mT)
+        trace = shared.diagonal(dim1=1, dim2=2).sum(1)
+        squares = (shared * shared.mT).sum((1, 2))
+        return torch.where(squares > 0, trace**2 / squares, torch.nan)
+
+
+DEFINITIONS = (
+    MeasureDefinition(
+        "participation_ratio",
+        formula="(Σλ)² / Σλ², λ the eigenvalues of the covariance of what a head adds to the residual stream",
+        unit="1",
+        stream=ParticipationRatio,
+        needs=("head_outputs",),
+        axes=("layer", "head"),
+        meaning=(
+            "n where a head writes evenly into n directions, 1 where it writes along one; at most the head's size. It "
+            "says how many directions a head uses, not how much it matters."
+        ),
+    ),
+)

@@ -1,0 +1,40 @@
+"""Numbers of a spectrum: the non-negative singular values of a matrix, or eigenvalues of a covariance. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Spectrum = npt.NDArray[np.float64]
+
+
+def effective_rank(values: npt.ArrayLike) -> float:
+    """exp(−Σ p ln p) with p the values' shares of their sum: n for n equal values; NaN where all are 0."""
+    given = np.asarray(values, np.float64)
+    total = given.sum()
+    if not total > 0:
+        return float("nan")
+    shares = given[given > 0] / total
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def participation_ratio(values: npt.ArrayLike) -> float:
+    """(Σλ)² / Σλ²: n for n equal values; NaN where all are 0."""
+    given = np.asarray(values, np.float64)
+    squares = (given**2).sum()
+    return float(given.sum() ** 2 / squares) if squares > 0 else float("nan")
+
+
+def decay_exponent(values: npt.ArrayLike, first: int, last: int) -> float:
+    """α of the fit λᵢ ∝ i^−α to the descending values first … last, counted from 1; NaN where fewer than 3 are above 0.
+
+    Least squares of ln λ on ln i, each value weighted by 1/i, so that every range of ln i counts the same.
+    """
+    given = np.asarray(values, np.float64)[first - 1 : last]
+    given = given[given > 0]
+    if len(given) < 3:
+        return float("nan")
+    rank = np.arange(first, first + len(given), dtype=np.float64)
+    x, y, weight = np.log(rank), np.log(given), 1 / rank
+    x, y = x - np.average(x, weights=weight), y - np.average(y, weights=weight)
+    return float(-(weight * x * y).sum() / (weight * x * x).sum())
