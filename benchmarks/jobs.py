@@ -59,7 +59,7 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
             times.append(time.perf_counter() - start)
 
     with Store.create(path) as store:
-        store.add_dataset(DATASET, _dataset(n))
+        store.add_dataset(DATASET, random_dataset(n))
         with patch("trajstore.scoring.job.publish.token_scores", timed):
             start = time.perf_counter()
             report = score(store, str(run), [DATASET], device="cpu")
@@ -69,8 +69,9 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
     return JobTime(wall, sum(times))
 
 
-def _dataset(n: int) -> NewDataset:
-    ids = contexts(n)
+def random_dataset(n: int, seed: int = 0) -> NewDataset:
+    """A dataset of random contexts."""
+    ids = contexts(n, seed)
     return NewDataset(
         ids=list(ids),
         texts=[[f" w{token}" for token in context] for context in ids],

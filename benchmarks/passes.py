@@ -81,9 +81,9 @@ def paths() -> list[str]:
     return [OURS, PLAIN, BATCHED, *([HARNESS] if find_spec("lm_eval") else [])]
 
 
-def contexts(n: int) -> np.ndarray:
+def contexts(n: int, seed: int = 0) -> np.ndarray:
     """Random ids, int64 (n, LENGTH); the first of each is 0."""
-    ids = np.random.default_rng(0).integers(0, ENTRIES, (n, LENGTH))
+    ids = np.random.default_rng(seed).integers(0, ENTRIES, (n, LENGTH))
     ids[:, 0] = 0
     return ids
 

@@ -1,8 +1,7 @@
 """The scoring pass beside the loops that one would write: python -m benchmarks.scoring [--quick] [--out FILE].
 
-Each way holds its model in a process of its own, and they take turns; on one thread of the CPU. Where a GPU is at hand,
-a second section is measured on it. The full run also writes its sections into benchmarks/RESULTS.md; --quick only
-prints unless --out is given.
+Each way holds its model in a process of its own, and they take turns; on one thread of the CPU. The full run also
+writes its section into benchmarks/RESULTS.md; --quick only prints unless --out is given. For a GPU: benchmarks.gpu_job.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import gpu, machine, page
+from benchmarks import machine, page
 from benchmarks.command import line, publish, say
 from benchmarks.folder import end_as_an_exit_does
 from benchmarks.jobs import JobTime, job
@@ -192,13 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def sections() -> Iterator[str]:
         if HARNESS not in paths():
             say("lm_eval is not installed and is left out: pip install -e '.[bench]'")
-        if not options.gpu_only:
-            by_shape = {shape.name: ways(shape, effort, say) for shape in effort.shapes}
-            say("a whole job")
-            whole = apart(job, S14M, effort.checkpoints, effort.dataset)
-            yield section(by_shape, whole, effort, command)
-        if gpu.there():
-            yield gpu.section(command, options.quick, say)
+        by_shape = {shape.name: ways(shape, effort, say) for shape in effort.shapes}
+        say("a whole job")
+        whole = apart(job, S14M, effort.checkpoints, effort.dataset)
+        yield section(by_shape, whole, effort, command)
 
     return publish(out, sections)
 
@@ -210,7 +206,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="the smallest model, once; only prints unless --out is given"
     )
-    parser.add_argument("--gpu-only", action="store_true", help="only the part on a GPU")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
     )

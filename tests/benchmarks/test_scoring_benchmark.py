@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks import gpu, page, passes
+from benchmarks import page, passes
 from benchmarks.jobs import job
 from benchmarks.passes import HARNESS, ModelShape, by_definition, contexts, scorer
 
@@ -57,26 +56,6 @@ def test_a_section_is_written_into_the_page_beside_the_others(tmp_path: Path) ->
     text = file.read_text(encoding="utf-8")
     assert text.index("peers") < text.index("new")
     assert "old" not in text
-
-
-def test_the_part_on_a_gpu_makes_its_rows(short: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU, which shows that it runs and nothing more."""
-    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5 * 10**9)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    for name, value in {
-        "_DEVICE": "cpu",
-        "_PRODUCT": 64,
-        "_CONTEXTS": 4,
-        "_PLAIN_CONTEXTS": 2,
-        "SHAPES": (TINY, TINY),
-    }.items():
-        monkeypatch.setattr(gpu, name, value)
-    text = gpu.section("python -m benchmarks.scoring", False, lambda message: None)
-    rows = [line for line in text.splitlines() if line.startswith("| tiny |")]
-    assert len(rows) == 4
-    assert all("| 5.00 GB |" in row for row in rows)
 
 
 @pytest.mark.slow  # five processes that load torch, and a model of 14 million parameters
