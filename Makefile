@@ -31,10 +31,18 @@ browser:
 test: .venv/.dev browser  ## the tests (12 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile
 
-FAST = tests/test_docs.py tests/test_extending.py tests/test_sql_headers.py tests/test_text.py tests/datasets tests/analysis/statistics \
-  tests/checkpoints/test_revisions.py tests/checkpoints/test_suites.py tests/store/matrix
+# A part of each room of the house.
+FAST = $(addprefix tests/, test_docs.py test_sql_headers.py test_text.py test_argument_spelling.py \
+  checkpoints/test_revisions.py checkpoints/test_suites.py checkpoints/test_stages.py datasets/test_token_bytes.py \
+  forward/test_batching.py forward/test_device.py measures/test_in_pass.py scoring/test_step_order.py \
+  scoring/test_time_budget.py importers/test_ingest.py::test_rows_in_any_order importers/test_ingest.py::test_bits_and_doubles \
+  store/files/test_dataset_sites.py store/catalog/test_parse_trees.py store/groups/test_groups_frequency.py \
+  store/matrix/test_blocks.py store/matrix/test_steps.py store/matrix/test_context_sums.py \
+  store/queries/test_schema_reference.py analysis/components/test_projection.py analysis/components/test_lasso.py \
+  analysis/statistics/test_enrichment.py pipelines/test_training_progress.py view/test_text_charts.py \
+  cli/test_output.py cli/test_cli_trajectory.py cli/test_dataclass_options.py demo/test_demo.py)
 
-test-fast: .venv/.dev  ## a part of the tests that takes under a minute: parsing, datasets, matrices, intervals, docs
+test-fast: .venv/.dev  ## some tests of each part of the package, under a minute
 	.venv/bin/pytest -n 2 --dist loadfile $(FAST)
 
 test-all: .venv/.dev browser  ## the tests, slow ones too
