@@ -63,15 +63,12 @@ def check_name(kind: str, name: str) -> str:
 
 def check_step(step: object) -> int:
     """A step, if it can be one: an integer of any kind from 0 to 2⁶³ − 1; raises `BadName`."""
-    rule = "a whole number from 0 on"
-    if isinstance(step, bool):
-        raise BadName("step", str(step), rule)
     try:
-        number = operator.index(step)  # type: ignore[arg-type]
+        number = -1 if isinstance(step, bool) else operator.index(step)  # type: ignore[arg-type]
     except TypeError:
-        raise BadName("step", str(step), rule) from None
+        number = -1
     if not 0 <= number < 2**63:
-        raise BadName("step", str(step), rule)
+        raise BadName("step", str(step), "a whole number from 0 on")
     return number
 
 

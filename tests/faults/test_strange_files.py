@@ -17,7 +17,8 @@ from tests.commands import run
 from tests.conftest import ragged
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
-from trajstore.store.files.models import STAND_IN, ModelFacts
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.lifecycle import MODELS_STAND_IN as STAND_IN
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

@@ -125,13 +125,7 @@ def _slice_problem(path: Path, datasets: dict[str, Dataset], *, deep: bool) -> s
     name = _dataset_of(path)
     if name not in datasets:
         return f"there is no sound dataset {name!r} for it"
-    try:
-        slices.check(path, datasets[name], deep=deep)
-    except DamagedFile as error:
-        return error.reason
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    return None
+    return digests.fault(path, lambda: slices.check(path, datasets[name], deep=deep), deep=False)
 
 
 def _foreign(root: Path) -> Iterator[StoreProblem]:

@@ -8,27 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
-from trajstore.schema import CATALOG
+from trajstore.schema import CATALOG, PASS_COLUMNS
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.migrate import Migration
 from trajstore.store.disk import catalog_lock, digests, layout
-from trajstore.store.files import add_digests, datasets, findings, measures, models, slices
+from trajstore.store.files import add_digests, datasets, measures, slices
+from trajstore.store.files.finding_tables import TABLES
 
 _FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
-_STAND_INS = (".osses", ".okens", ".odels", ".easures", ".indings")
+MODELS_STAND_IN = Path(".odels/none.json")
+STAND_INS: Mapping[Path, pa.Schema | None] = {
+    Path(".osses/model=_/dataset=_/step=0/slice.parquet"): slices.slice_schema(),
+    Path(".osses/model=_/dataset=_/step=0/columns.parquet"): slices.slice_schema(PASS_COLUMNS),
+    Path(".okens/dataset=_/tokens.parquet"): datasets.TOKENS,
+    Path(".okens/dataset=_/contexts.parquet"): datasets.CONTEXTS,
+    MODELS_STAND_IN: None,
+    Path(".easures/model=_/step=0/none.parquet"): measures.SCHEMA,
+    **{
+        Path(f".indings/kind={kind}/finding=_/{table}.parquet"): schema
+        for kind, tables in TABLES.items()
+        for table, schema in tables.items()
+    },
+}
+"""Files of zero rows, by their paths inside a store, that let the views be made before there are others."""
+_NO_MODELS = b"[]\n"
+_STAND_IN_FOLDERS = list(dict.fromkeys(path.parts[0] for path in STAND_INS))
 _OURS = {
     CATALOG,
     f"{CATALOG}.wal",
     catalog_lock.FILE,
     *_FOLDERS,
-    *_STAND_INS,
+    *_STAND_IN_FOLDERS,
     "measures",
     "findings",
     "damaged",
@@ -176,22 +194,21 @@ def stand_ins(root: Path) -> None:
     Raises `DamagedFile` for a pipe, socket or device, on which making the views would wait.
     """
     layout.check_small_files(root)
-    slices.publish_empty_slices(root)
-    datasets.publish_empty_dataset(root)
-    models.publish_empty_models(root)
-    measures.publish_empty_measures(root)
-    findings.publish_empty_findings(root)
+    for path, schema in STAND_INS.items():
+        layout.ensure(
+            root, root / path, _NO_MODELS if schema is None else digests.parquet(schema.empty_table())
+        )
     for path, _ in damaged_stand_ins(root):  # of other names, which the views would read as well
         layout.plain(layout.unlinked(path)).unlink()
 
 
 def damaged_stand_ins(root: Path) -> Iterator[tuple[Path, str]]:
     """(path, what is wrong) of zero-row files that are not as they were written."""
-    for folder in _STAND_INS:
+    for folder in _STAND_IN_FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             if not path.is_file():
                 continue
             if path.suffix == ".parquet" and (what := digests.problem(path)):
                 yield path, what
-            elif path == root / models.STAND_IN and path.read_bytes() != models.NONE:
+            elif path == root / MODELS_STAND_IN and path.read_bytes() != _NO_MODELS:
                 yield path, digests.CHANGED

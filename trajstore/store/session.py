@@ -5,10 +5,12 @@ Groups, matrices and queries stand on this, and `Store` above them. Nothing here
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import duckdb
@@ -199,46 +201,39 @@ class Session:
 
         Raises `UnknownName` or `DamagedFile`.
         """
-        path = layout.slice_path(self.path, model, dataset, step)
-        try:
+        with self._slice(model, dataset, step) as path:
             return slices.read_losses(path, self.dataset(dataset))
-        except FileNotFoundError:
-            raise self._no_slice(model, dataset, step) from None
 
     def slice_columns(self, model: str, dataset: str, step: int) -> tuple[str, ...]:
         """The columns that a slice holds beside the loss: rank, entropy; raises `UnknownName` or `DamagedFile`."""
-        try:
-            return slices.kept_columns(layout.slice_path(self.path, model, dataset, step))
-        except FileNotFoundError:
-            raise self._no_slice(model, dataset, step) from None
+        with self._slice(model, dataset, step) as path:
+            return slices.kept_columns(path)
 
     def slice_column(self, model: str, dataset: str, step: int, name: str) -> np.ndarray | None:
         """A slice's rank (int32) or entropy (float32) in canonical order, None where it was not kept.
 
         Raises `UnknownName` or `DamagedFile`.
         """
-        path = layout.slice_path(self.path, model, dataset, step)
-        try:
+        with self._slice(model, dataset, step) as path:
             return slices.read_column(path, self.dataset(dataset), name)
-        except FileNotFoundError:
-            raise self._no_slice(model, dataset, step) from None
 
     def slice_facts(self, model: str, dataset: str, step: int) -> SliceFacts:
         """Return the facts in a slice's footer; raises `UnknownName` or `DamagedFile`."""
-        path = layout.slice_path(self.path, model, dataset, step)
-        try:
-            with slices.open_slice(path) as file:
-                return slices.read_facts(path, file.metadata)
-        except FileNotFoundError:
-            raise self._no_slice(model, dataset, step) from None
+        with self._slice(model, dataset, step) as path, slices.open_slice(path) as file:
+            return slices.read_facts(path, file.metadata)
 
     def slices_on(self, dataset: str) -> list[tuple[str, str, int]]:
         """(model, dataset, step) of all slices on a dataset."""
         return coverage.slices_on(self.path, dataset)
 
-    def _no_slice(self, model: str, dataset: str, step: int) -> UnknownName:
-        existing = [f"{model}/{dataset}/{number}" for number in self.steps(model, dataset)]
-        return UnknownName("slice", f"{model}/{dataset}/{step}", existing)
+    @contextlib.contextmanager
+    def _slice(self, model: str, dataset: str, step: int) -> Iterator[Path]:
+        """A slice's path; raises `UnknownName` where its file is not there once it is read."""
+        try:
+            yield layout.slice_path(self.path, model, dataset, step)
+        except FileNotFoundError:
+            existing = [f"{model}/{dataset}/{number}" for number in self.steps(model, dataset)]
+            raise UnknownName("slice", f"{model}/{dataset}/{step}", existing) from None
 
     # measures and findings
 

@@ -23,7 +23,7 @@ from trajstore.pipelines.slice_hashes import SLICES
 from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, Units
-from trajstore.store.matrix.matrix import LossMatrix, Sites, SliceRead, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import LossMatrix, Sites, SliceRead, each_slice, take_losses
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -202,7 +202,7 @@ def read(
     losses = np.full(len(sites.tokens), np.nan, dtype=np.float32)
 
     def fill(job: SliceRead) -> bool:
-        facts = take_with_facts(job, losses)
+        facts = take_losses(job, losses)
         if hashes is not None:
             hashes[facts.model, facts.step, facts.dataset] = facts.loss_sha256
         return facts.partial

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY
+from trajstore.store.disk import layout
 
 ZEROS = "0" * 64
 """What stands in a digest's place while it is taken."""
@@ -105,13 +107,15 @@ def without_line(text: str) -> str:
     return _LINE.sub("", text)
 
 
-def parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A small table as the bytes of a Parquet file with its digest."""
+def parquet(tables: pa.Table | Sequence[pa.Table], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A small table as the bytes of a Parquet file with its digest; of several tables each is a row group."""
+    parts = [tables] if isinstance(tables, pa.Table) else tables
     sink = io.BytesIO()
     with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False
+        sink, parts[0].schema, compression="zstd", write_page_checksum=True, store_schema=False
     ) as writer:
-        writer.write_table(table)
+        for part in parts:
+            writer.write_table(part)
         writer.add_key_value_metadata({**(metadata or {}), DIGEST_KEY: ZEROS})
     data = sink.getbuffer()
     seal(data)
@@ -141,6 +145,19 @@ def problem(path: Path) -> str | None:
         while block := file.read(_BLOCK):
             digest.update(block)
     return None if digest.hexdigest().encode() == written else CHANGED
+
+
+def fault(path: Path, read: Callable[[], object], *, deep: bool) -> str | None:
+    """The fault of a file, or None: what `read` raises, and with `deep` first whether its bytes are as written."""
+    try:
+        if deep and (changed := problem(layout.plain(path))):
+            return changed
+        read()
+    except DamagedFile as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None
 
 
 def _has_end(file: BinaryIO) -> bool:

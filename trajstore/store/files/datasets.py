@@ -41,7 +41,7 @@ ITEM_COLUMNS: dict[str, Any] = {"item": pl.Int64, "item_position": pl.Int32, "ro
 """What a token may carry beside its place: what is the same under two prompts, and its part in it."""
 
 # With plain strings, which every reader knows.
-_TOKENS = pa.schema(
+TOKENS = pa.schema(
     {
         "context": pa.int32(),
         "position": pa.int32(),
@@ -52,7 +52,7 @@ _TOKENS = pa.schema(
         "role": pa.string(),
     }.items()
 )
-_CONTEXTS = pa.schema(
+CONTEXTS = pa.schema(
     {
         "context": pa.int32(),
         "n_tokens": pa.int32(),
@@ -156,7 +156,7 @@ class Dataset:
     def _contexts(self) -> pa.Table:
         """contexts.parquet, whole; raises `DamagedFile` where it is not what was published, or not this dataset's."""
         path = self.folder / "contexts.parquet"
-        table = _table(path, _CONTEXTS, self.n_contexts)
+        table = _table(path, CONTEXTS, self.n_contexts)
         _require_digest(path)
         return table
 
@@ -227,7 +227,7 @@ class Dataset:
         _ = self.offsets
         _require_digest(path)
         with _sound(path):
-            table = _table(path, _TOKENS, self.n_tokens)
+            table = _table(path, TOKENS, self.n_tokens)
             context = self.contexts_of(slice(None))
             if not np.array_equal(numbers(table["context"]), context):
                 raise ValueError("its contexts are not in order")
@@ -243,7 +243,7 @@ class Dataset:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""
         path = self.folder / "tokens.parquet"
         with _sound(path):
-            flat = numbers(_table(path, _TOKENS, self.n_tokens, ["token"]).column(0))
+            flat = numbers(_table(path, TOKENS, self.n_tokens, ["token"]).column(0))
         contexts = np.split(flat, self.offsets[1:-1])
         if hash_tokens(contexts) != self.tokens_sha256:
             raise DamagedFile(path, "its tokens are not those its footer speaks of", _REMAKE)
@@ -255,8 +255,8 @@ class Dataset:
         Only `columns` of these, if given.
         """
         self.check()
-        path, chosen = self.folder / "tokens.parquet", list(columns or _TOKENS.names)
-        return pl.DataFrame(_table(path, _TOKENS, self.n_tokens, chosen).select(chosen))
+        path, chosen = self.folder / "tokens.parquet", list(columns or TOKENS.names)
+        return pl.DataFrame(_table(path, TOKENS, self.n_tokens, chosen).select(chosen))
 
 
 @contextlib.contextmanager
@@ -373,13 +373,13 @@ def add_digests(root: Path, name: str) -> None:
     dataset.ids()
     dataset.check()
     former = dataset.former_files_sha256 or dataset.files_sha256
-    for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):
+    for file, schema in (("tokens.parquet", TOKENS), ("contexts.parquet", CONTEXTS)):
         path = dataset.folder / file
         if digests.has_digest(path):
             continue
-        table = _table(path, schema, dataset.n_tokens if schema is _TOKENS else dataset.n_contexts)
+        table = _table(path, schema, dataset.n_tokens if schema is TOKENS else dataset.n_contexts)
         facts = {}
-        if schema is _TOKENS:
+        if schema is TOKENS:
             known = json.loads(pq.read_metadata(path).metadata[META_KEY.encode()])
             facts[META_KEY] = json.dumps({**known, "former_files_sha256": former})
         layout.publish(root, path, digests.parquet(table, facts), replace=True)
@@ -438,11 +438,4 @@ def _contexts_file(new: NewDataset) -> bytes:
         pl.Series("n_tokens", [len(ids) for ids in new.ids], dtype=pl.Int32),
         *(pl.col(name).cast(kind) for name, kind in CONTEXT_COLUMNS.items()),
     )
-    return digests.parquet(frame.to_arrow().cast(_CONTEXTS))
-
-
-def publish_empty_dataset(root: Path) -> None:
-    """The stand-in of zero rows, outside `tokens/`, that lets views exist before the first dataset."""
-    folder = root / ".okens" / "dataset=_"
-    for file, schema in (("tokens.parquet", _TOKENS), ("contexts.parquet", _CONTEXTS)):
-        layout.ensure(root, folder / file, digests.parquet(schema.empty_table()))
+    return digests.parquet(frame.to_arrow().cast(CONTEXTS))

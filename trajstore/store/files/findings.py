@@ -314,23 +314,5 @@ def finding_problem(path: Path, *, deep: bool) -> str | None:
     kind, table = path.parts[-3].removeprefix("kind="), path.stem
     if table not in TABLES.get(kind, {}):
         return "it is no table of a finding"
-    try:
-        if not deep:
-            _footer(path, TABLES[kind][table])
-            return None
-        if changed := digests.problem(path):
-            return changed
-        _read(path, TABLES[kind][table])
-    except DamagedFile as error:
-        return error.reason
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    return None
-
-
-def publish_empty_findings(root: Path) -> None:
-    """The stand-ins of zero rows, outside `findings/`, that let views exist before the first finding."""
-    for kind, tables in TABLES.items():
-        for table, schema in tables.items():
-            path = root / ".indings" / f"kind={kind}" / "finding=_" / f"{table}.parquet"
-            layout.ensure(root, path, digests.parquet(schema.empty_table()))
+    read = _read if deep else _footer
+    return digests.fault(path, lambda: read(path, TABLES[kind][table]), deep=deep)

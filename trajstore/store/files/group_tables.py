@@ -7,10 +7,10 @@ slices are. Knows nothing of how sites are found.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
-from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY
+from trajstore.schema import FORMAT, META_KEY
 from trajstore.store.disk import digests, layout
 from trajstore.store.files.datasets import Dataset, numbers
 
@@ -111,7 +111,7 @@ def encode_table(
     code: Code | None = None,
     *,
     every_dataset: bool = False,
-) -> tuple[TableFacts, memoryview]:
+) -> tuple[TableFacts, bytes]:
     """A group's table: what its footer says, and its bytes."""
     ordered = sorted(sites, key=lambda part: part.dataset.name)
     parts = {
@@ -128,32 +128,35 @@ def encode_table(
         parts,
         hash_sites({part.dataset.name: (part.context, part.position) for part in ordered}),
     )
-    sink = io.BytesIO()
-    with pq.ParquetWriter(
-        sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
-    ) as writer:
-        for part in ordered:  # a row group a dataset, so that a reader of one skips the others
-            n = len(part.context)
-            columns = [
-                pa.repeat(part.dataset.name, n),
+    # A row group a dataset, so that a reader of one skips the others.
+    tables = [
+        pa.Table.from_arrays(
+            [
+                pa.repeat(part.dataset.name, len(part.context)),
                 pa.array(part.context, pa.int32()),
                 pa.array(part.position, pa.int32()),
-                pa.repeat(part.dataset.tokens_sha256, n),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
-        facts = {"format": FORMAT, "group": name, **asdict(made)}
-        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: digests.ZEROS})
-    data = sink.getbuffer()
-    digests.seal(data)
-    return made, data
+                pa.repeat(part.dataset.tokens_sha256, len(part.context)),
+            ],
+            schema=_SCHEMA,
+        )
+        for part in ordered
+    ]
+    facts = {"format": FORMAT, "group": name, **asdict(made)}
+    return made, digests.parquet(tables or _SCHEMA.empty_table(), {META_KEY: json.dumps(facts)})
 
 
 def read_table(root: Path, name: str) -> TableFacts:
     """Return how a group's table was made, from its footer; raises `DamagedFile`."""
-    path = path_of(root, name)
+    with _opened(path_of(root, name)) as file:
+        return _facts(path_of(root, name), name, file)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A table's file; raises `DamagedFile` for what cannot be read of it."""
     try:
-        with pq.ParquetFile(layout.plain(layout.unlinked(path))) as file:
-            return _facts(path, name, file)
+        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
+            yield file
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
@@ -194,12 +197,9 @@ def _facts(path: Path, name: str, file: pq.ParquetFile) -> TableFacts:
 def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(contexts, positions) of a group's table, int32, by dataset; raises `DamagedFile` where they are not its own."""
     path = path_of(root, name)
-    try:
-        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
-            made = _facts(path, name, file)
-            table = file.read(columns=["dataset", "context", "position"])
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error), _AGAIN) from error
+    with _opened(path) as file:
+        made = _facts(path, name, file)
+        table = file.read(columns=["dataset", "context", "position"])
     context, position = numbers(table["context"]), numbers(table["position"])
     ends = np.cumsum([part.sites for part in made.parts.values()], dtype=np.int64)
     # The rows lie in the order of the parts, which are sorted by name.
@@ -214,17 +214,8 @@ def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def table_problem(root: Path, name: str, *, deep: bool) -> str | None:
     """Return the fault of a group's table, or None; `deep` reads every byte."""
-    try:
-        if deep and (changed := digests.problem(layout.plain(path_of(root, name)))):
-            return changed
-        read_table(root, name)
-        if deep:
-            sites(root, name)
-    except DamagedFile as error:
-        return error.reason
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    return None
+    read = sites if deep else read_table
+    return digests.fault(path_of(root, name), lambda: read(root, name), deep=deep)
 
 
 def publish_empty_table(root: Path, name: str) -> None:

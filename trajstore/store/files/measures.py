@@ -7,7 +7,6 @@ which is its key, and sealed as slices are. Knows nothing of what a measure mean
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
-from trajstore.schema import DIGEST_KEY, FORMAT, GROUP_NAME, META_KEY, check_name, check_step
+from trajstore.schema import FORMAT, GROUP_NAME, META_KEY, check_name, check_step
 from trajstore.store import strays
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import models
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         pa.field("dataset", pa.string()),
         pa.field("name", pa.string(), nullable=False),
@@ -102,7 +101,8 @@ def publish_measures(
     if len(set(keys)) < len(keys):
         raise BadMeasures(f"{what}: two values have the same name, layer, head, context and params.")
     facts = {"format": FORMAT, "model": model, "step": step, "name": name, "dataset": dataset}
-    if not layout.publish(root, path, _encode(rows, facts), replace=replace):
+    data = digests.parquet(pa.Table.from_pylist(rows, SCHEMA), {META_KEY: json.dumps(facts)})
+    if not layout.publish(root, path, data, replace=replace):
         raise MeasuresExist(what, dataset)
     return path
 
@@ -123,18 +123,6 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
     except (TypeError, ValueError) as error:
         raise BadMeasures(f"{what}: the params of {measure.name} cannot be JSON ({error}).") from error
     return {**vars(measure), "params": params}
-
-
-def _encode(rows: list[dict[str, object]], facts: dict[str, object]) -> memoryview:
-    sink = io.BytesIO()
-    with pq.ParquetWriter(
-        sink, _SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False
-    ) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
-        writer.add_key_value_metadata({META_KEY: json.dumps(facts), DIGEST_KEY: digests.ZEROS})
-    data = sink.getbuffer()
-    digests.seal(data)
-    return data
 
 
 def files(root: Path, model: str) -> list[Path]:
@@ -159,7 +147,7 @@ def frame(
 
     Only those with this `name` (a measure's own), and on this `dataset`, if given.
     """
-    tables, labels = [_SCHEMA.empty_table()], []
+    tables, labels = [SCHEMA.empty_table()], []
     for model in models:
         for path in files(root, model):
             computation, on, step = _parts(path)
@@ -197,21 +185,13 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
         raise DamagedFile(path, f"its footer lacks the facts of measures ({error!r})", _AGAIN) from error
     if own != path:
         raise DamagedFile(path, f"it is {own.relative_to(root)}, so it is under another's name", _AGAIN)
-    if not file.schema_arrow.equals(_SCHEMA):
+    if not file.schema_arrow.equals(SCHEMA):
         raise DamagedFile(path, "its columns are not those of measures", _AGAIN)
 
 
 def measures_problem(path: Path, *, deep: bool) -> str | None:
     """Return the fault of a file of measures, or None; `deep` reads every byte."""
-    try:
-        if deep and (changed := digests.problem(path)):
-            return changed
-        _read(path)
-    except DamagedFile as error:
-        return error.reason
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    return None
+    return digests.fault(path, lambda: _read(path), deep=deep)
 
 
 def drop_measures(root: Path, model: str, gone: set[tuple[str, int]], left: set[int]) -> None:
@@ -230,9 +210,3 @@ def drop_measures(root: Path, model: str, gone: set[tuple[str, int]], left: set[
 def folder_of(root: Path, model: str) -> Path:
     """The folder of a model's measures."""
     return root / "measures" / f"model={check_name('model', model)}"
-
-
-def publish_empty_measures(root: Path) -> None:
-    """The stand-in of zero rows, outside `measures/`, that lets the view exist before the first measure."""
-    path = root / ".easures" / "model=_" / "step=0" / "none.parquet"
-    layout.ensure(root, path, digests.parquet(_SCHEMA.empty_table()))

@@ -15,10 +15,6 @@ from trajstore.errors import BadName, DamagedFile
 from trajstore.schema import is_name
 from trajstore.store.disk import catalog_lock, digests, layout
 
-STAND_IN = Path(".odels/none.json")
-"""File inside a store that lets views exist before the first model."""
-NONE = b"[]\n"
-"""What it holds."""
 RENAMED_FROM = "renamed_from"
 """Field of a model's file that holds its old name while a renaming is not finished."""
 
@@ -145,8 +141,3 @@ def _facts(model: str, raw: object) -> ModelFacts:
         if value is not None and not sound:
             raise ValueError(f"its {name} is {value!r:.40}, and not {should}")
     return ModelFacts(**{name: raw[name] for name in known})
-
-
-def publish_empty_models(root: Path) -> None:
-    """The stand-in without models, outside `models/`, that lets views exist before the first model."""
-    layout.ensure(root, root / STAND_IN, NONE)

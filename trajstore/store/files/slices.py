@@ -30,7 +30,7 @@ from trajstore.store.files import models
 from trajstore.store.files.datasets import Dataset, numbers
 
 
-def _schema(columns: Iterable[str] = ()) -> pa.Schema:
+def slice_schema(columns: Iterable[str] = ()) -> pa.Schema:
     """The columns of a slice that holds these of `PASS_COLUMNS`, required: a matrix is pulled a quarter faster so."""
     keys = [("context", pa.int32()), ("position", pa.int32()), ("loss", pa.float32())]
     more = [
@@ -120,7 +120,7 @@ def encode_slice(
     beside the loss, (losses,) each.
     """
     columns = columns or {}
-    schema = _schema(columns)
+    schema = slice_schema(columns)
     table = pa.table([*keys, flat, *(columns[name] for name in schema.names[3:])], schema=schema)
     sink = io.BytesIO()
     with pq.ParquetWriter(
@@ -286,7 +286,7 @@ def check(path: Path, dataset: Dataset, *, deep: bool) -> None:
         raise DamagedFile(path, changed)
     with open_slice(path) as file:
         facts = _fitting_facts(path, file.metadata, dataset)
-        if not file.schema_arrow.equals(_schema(file.schema_arrow.names)):
+        if not file.schema_arrow.equals(slice_schema(file.schema_arrow.names)):
             raise DamagedFile(
                 path, f"its columns are {', '.join(file.schema_arrow.names)}, of types not a slice's"
             )
@@ -328,10 +328,3 @@ def _fitting_facts(path: Path, metadata: pq.FileMetaData, dataset: Dataset) -> S
     if rows > losses or (rows != facts.rows if facts.partial else rows != losses):
         raise DamagedFile(path, f"it has {rows} losses, {dataset.name} has {losses}")
     return facts
-
-
-def publish_empty_slices(root: Path) -> None:
-    """The stand-ins of zero rows, outside `losses/`, that let views exist before the first slice."""
-    folder = root / ".osses" / "model=_" / "dataset=_" / "step=0"
-    for name, columns in (("slice.parquet", ()), ("columns.parquet", PASS_COLUMNS)):
-        layout.ensure(root, folder / name, digests.parquet(_schema(columns).empty_table()))

@@ -30,7 +30,7 @@ class GroupTable:
     """A group's table before it is in a store."""
 
     made: TableFacts
-    data: memoryview
+    data: bytes
 
 
 def put(root: Path, new: Definition, table: GroupTable | None, *, replace: bool) -> None:

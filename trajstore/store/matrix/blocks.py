@@ -17,7 +17,7 @@ import numpy as np
 
 from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, take_with_facts
+from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, take_losses
 
 BLOCK_BYTES = 600 << 20
 """Most memory of a block."""
@@ -118,7 +118,7 @@ class SliceBlocks:
             block[:] = np.nan
 
         def fill(job: SliceRead) -> bool:
-            facts = take_with_facts(job, block[job.row, job.first : job.first + len(job.sites.tokens)])
+            facts = take_losses(job, block[job.row, job.first : job.first + len(job.sites.tokens)])
             self.loss_hashes[facts.dataset, facts.model, facts.step] = facts.loss_sha256
             return facts.partial
 

@@ -96,10 +96,10 @@ def context_sums(
 
     def add(job: SliceRead) -> bool:
         losses = np.empty(len(every.tokens), dtype=np.float32)
-        partial = take_losses(job, losses)
+        facts = take_losses(job, losses)
         for part in parts:
             part.add(job.row, losses)
-        return partial
+        return facts.partial
 
     each_slice(root, checkpoints, [every], add, missing, threads, progress)
     rows, units = row_labels(checkpoints), Units.of(dataset)

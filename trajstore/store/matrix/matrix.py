@@ -154,7 +154,7 @@ def pull(
         values[:] = np.nan
 
     def fill(job: SliceRead) -> bool:
-        return take_losses(job, values[job.row, job.first : job.first + len(job.sites.tokens)])
+        return take_losses(job, values[job.row, job.first : job.first + len(job.sites.tokens)]).partial
 
     each_slice(root, checkpoints, sites, fill, missing, threads)
     return LossMatrix(values, row_labels(checkpoints), columns)
@@ -173,16 +173,11 @@ class SliceRead:
     step: int
 
 
-def take_losses(job: SliceRead, out: np.ndarray) -> bool:
-    """Put a slice's losses at the job's sites into `out`, float32 (sites,); whether the slice is partial.
+def take_losses(job: SliceRead, out: np.ndarray) -> slices.SliceFacts:
+    """Put a slice's losses at the job's sites into `out`, float32 (sites,); returns the facts in its footer.
 
     Raises `FileNotFoundError` or `DamagedFile`.
     """
-    return take_with_facts(job, out).partial
-
-
-def take_with_facts(job: SliceRead, out: np.ndarray) -> slices.SliceFacts:
-    """The same, giving what the slice's footer says."""
     facts, losses = slices.read_checked(job.path, job.sites.dataset)
     if job.sites.take is None:
         out[:] = losses

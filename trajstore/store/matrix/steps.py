@@ -11,7 +11,6 @@ import bisect
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from trajstore.errors import BadSteps, UnknownStep
 
@@ -32,24 +31,14 @@ def resolve(
     steps = sorted(set(existing))
     chosen: set[int] = set()
     for part in parts(spec):
-        chosen.update(_one(part, _StepLookup(steps, where, hint, argument)))
+        try:
+            hits, first = _steps_of_part(part, steps)
+        except ValueError:
+            raise BadSteps(part, argument) from None
+        if not hits:
+            raise UnknownStep(part, where, [] if first is None else near(first, steps), hint, argument)
+        chosen.update(hits)
     return sorted(chosen)
-
-
-@dataclass(frozen=True)
-class _StepLookup:
-    """The steps in which a part of a SPEC is looked up, and how a message names them."""
-
-    steps: list[int]
-    where: str
-    hint: str
-    argument: str
-
-    def unknown(self, part: str, close: Sequence[int]) -> UnknownStep:
-        return UnknownStep(part, self.where, close, self.hint, self.argument)
-
-    def bad(self, part: str) -> BadSteps:
-        return BadSteps(part, self.argument)
 
 
 def parts(spec: str | int | Sequence[int]) -> list[str]:
@@ -82,40 +71,23 @@ def log_steps(steps: Sequence[int]) -> list[int]:
     return sorted(chosen)
 
 
-def _one(part: str, lookup: _StepLookup) -> list[int]:
-    steps = lookup.steps
+def _steps_of_part(part: str, steps: list[int]) -> tuple[list[int], int | None]:
+    """The existing steps of one part between commas, and the number it begins with; raises `ValueError`.
+
+    A range `A:B:EVERY` with a stride has only those at A + k · EVERY.
+    """
     if part in ("all", "last", "log"):
-        if not steps:
-            raise lookup.unknown(part, [])
-        return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part]
-    if ":" in part:
-        return _range(part, lookup)
-    try:
+        return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part], None
+    if ":" not in part:
         step = int(part)
-    except ValueError:
-        raise lookup.bad(part) from None
-    if step not in steps:
-        raise lookup.unknown(part, near(step, steps))
-    return [step]
-
-
-def _range(part: str, lookup: _StepLookup) -> list[int]:
-    """The existing steps of `A:B` or `A:B:EVERY`; with a stride only those at A + k · EVERY."""
+        return [step] if step in steps else [], step
     ends = part.split(":")
-    if len(ends) > 3:
-        raise lookup.bad(part)
-    try:
-        first = int(ends[0]) if ends[0] else 0
-        last = int(ends[1]) if ends[1] else math.inf
-        every = int(ends[2]) if len(ends) == 3 else 1
-    except ValueError:
-        raise lookup.bad(part) from None
-    if every < 1:
-        raise lookup.bad(part)
-    chosen = [step for step in lookup.steps if first <= step <= last and (step - first) % every == 0]
-    if not chosen:
-        raise lookup.unknown(part, near(first, lookup.steps))
-    return chosen
+    first = int(ends[0] or 0)
+    last = int(ends[1]) if ends[1] else math.inf
+    every = int(ends[2]) if len(ends) > 2 else 1
+    if len(ends) > 3 or every < 1:
+        raise ValueError
+    return [step for step in steps if first <= step <= last and (step - first) % every == 0], first
 
 
 def near(step: int, steps: list[int]) -> list[int]:

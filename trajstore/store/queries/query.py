@@ -45,9 +45,7 @@ def frame(
 
     `files` are folders of the user's own that the query may read as well.
     """
-    layout.check_large_files(session.path)
-    session.notice(query)
-    connection = session.connection(files)
+    connection = _connection(session, query, files)
 
     def read() -> tuple[pa.Table, int]:
         reader = select(connection, query, parameters).arrow(_BATCH)
@@ -77,9 +75,7 @@ def write(
 
     `files` as in `frame`.
     """
-    layout.check_large_files(session.path)
-    session.notice(query)
-    connection = session.connection(files)
+    connection = _connection(session, query, files)
 
     def copy() -> int:
         reader = select(connection, query, parameters).arrow(_BATCH)
@@ -92,6 +88,12 @@ def write(
 
     with answering():
         return interruptible(connection, copy)
+
+
+def _connection(session: Session, query: str, files: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+    layout.check_large_files(session.path)
+    session.notice(query)
+    return session.connection(files)
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
