@@ -11,31 +11,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trajstore.lazy_imports import on_demand
-from trajstore.version import __version__
+from trajstore.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import os
 
-    from trajstore.analysis.statistics.bootstrap import Interval
-    from trajstore.analysis.trajectories import Comparison
-    from trajstore.api import Store
-    from trajstore.forward.losses import token_losses, token_scores
-    from trajstore.importers.ingest import ingest
-    from trajstore.pipelines.audit import audit
-    from trajstore.pipelines.comparison.comparison import compare
-    from trajstore.pipelines.components.pca import pca
-    from trajstore.pipelines.differences.diff import diff
-    from trajstore.pipelines.phases import phases
-    from trajstore.pipelines.shapes import shapes
-    from trajstore.pipelines.spikes import spikes
-    from trajstore.pipelines.trajectories import trajectories
-    from trajstore.pipelines.trajectory_result import trajectory
-    from trajstore.scoring.callback import TrajectoryCallback
-    from trajstore.scoring.run import score
-    from trajstore.store.files.measures import Measure
-    from trajstore.store.files.slices import Provenance
-    from trajstore.store.matrix.matrix import LossMatrix
-    from trajstore.store.matrix.selection import Selection
+    from trajstore.analysis.statistics.bootstrap import Interval as Interval
+    from trajstore.analysis.trajectories import Comparison as Comparison
+    from trajstore.forward.losses import token_losses as token_losses
+    from trajstore.forward.losses import token_scores as token_scores
+    from trajstore.importers.ingest import ingest as ingest
+    from trajstore.pipelines.audit import audit as audit
+    from trajstore.pipelines.comparison.comparison import compare as compare
+    from trajstore.pipelines.components.pca import pca as pca
+    from trajstore.pipelines.differences.diff import diff as diff
+    from trajstore.pipelines.phases import phases as phases
+    from trajstore.pipelines.shapes import shapes as shapes
+    from trajstore.pipelines.spikes import spikes as spikes
+    from trajstore.pipelines.trajectories import trajectories as trajectories
+    from trajstore.pipelines.trajectory_result import trajectory as trajectory
+    from trajstore.scoring.callback import TrajectoryCallback as TrajectoryCallback
+    from trajstore.scoring.run import score as score
+    from trajstore.store.files.measures import Measure as Measure
+    from trajstore.store.files.slices import Provenance as Provenance
+    from trajstore.store.matrix.matrix import LossMatrix as LossMatrix
+    from trajstore.store.matrix.selection import Selection as Selection
+    from trajstore.store.store import Store as Store
 
 _MODULES = {
     "Comparison": "trajstore.analysis.trajectories",
@@ -44,7 +45,7 @@ _MODULES = {
     "Measure": "trajstore.store.files.measures",
     "Provenance": "trajstore.store.files.slices",
     "Selection": "trajstore.store.matrix.selection",
-    "Store": "trajstore.api",
+    "Store": "trajstore.store.store",
     "TrajectoryCallback": "trajstore.scoring.callback",
     "audit": "trajstore.pipelines.audit",
     "compare": "trajstore.pipelines.comparison.comparison",
@@ -60,31 +61,7 @@ _MODULES = {
     "trajectories": "trajstore.pipelines.trajectories",
     "trajectory": "trajstore.pipelines.trajectory_result",
 }
-__all__ = [
-    "Comparison",
-    "Interval",
-    "LossMatrix",
-    "Measure",
-    "Provenance",
-    "Selection",
-    "Store",
-    "TrajectoryCallback",
-    "__version__",
-    "audit",
-    "compare",
-    "diff",
-    "ingest",
-    "open",
-    "pca",
-    "phases",
-    "score",
-    "shapes",
-    "spikes",
-    "token_losses",
-    "token_scores",
-    "trajectories",
-    "trajectory",
-]
+__all__ = sorted([*_MODULES, "__version__", "open"])
 _PACKAGES = (
     "analysis",
     "checkpoints",
@@ -104,7 +81,7 @@ _on_demand = on_demand(__name__, _MODULES)
 
 def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as sqlite3.connect or h5py.File, it opens
     """The store at `path`; raises `trajstore.errors.StoreNotFound` if there is none."""
-    from trajstore.api import Store
+    from trajstore.store.store import Store
 
     return Store(path)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
+import polars as pl
 
 from trajstore.arguments.aliases import also_named
-from trajstore.arguments.choices import MatrixAlign, Missing
+from trajstore.arguments.choices import Align, MatrixAlign, Missing, X
 from trajstore.arguments.spelling import option
+from trajstore.display import Brief, count
 from trajstore.errors import DatasetExists, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
@@ -35,8 +38,11 @@ from trajstore.store.queries import named_queries
 from trajstore.store.rename import Renamed
 from trajstore.store.session import Session
 
+if TYPE_CHECKING:
+    from trajstore.pipelines.trajectory_result import Trajectory
 
-class Store(Session):
+
+class Store(Session, Brief):
     """An open store. Holds no file: every read sees what is there at that moment."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -57,6 +63,65 @@ class Store(Session):
         """
         named = named_queries.find_query(name)
         return self.sql(named.sql, named_queries.bind(self, self.groups, named, parameters))
+
+    @also_named(model="models", dataset="datasets")
+    def trajectory(
+        self,
+        *groups: str,
+        datasets: str | Sequence[str] | None = None,
+        models: str | Sequence[str] | None = None,
+        steps: str = "all",
+        contexts: str | None = None,
+        align: Align = "predict",
+        minus: str | None = None,
+        minus_model: str | None = None,
+        by: Literal["dataset", "model"] | None = None,
+        x: X = "step",
+        ci: Literal["bootstrap", "none"] = "bootstrap",
+        level: float = 0.95,
+        resamples: int = 1000,
+        seed: int = 0,
+        progress: Progress = SILENT,
+    ) -> Trajectory:
+        """Mean losses of groups, by default of every token, by step: `.frame` with intervals, `.plot()`, `.caveats`.
+
+        The arguments are the options of the command `trajectory`: `minus` and `minus_model` are subtracted, `by` says
+        what is pooled, `x` is step, tokens or flops. Raises as `trajstore.pipelines.trajectories.trajectories`.
+        """
+        analysis = importlib.import_module("trajstore.pipelines.trajectory_result")
+        trajectory: Trajectory = analysis.trajectory(
+            self,
+            groups or ("every_token",),
+            Selection(datasets, models, steps, contexts, align),
+            analysis.Comparison(by, minus, minus_model),
+            analysis.Interval(ci, level, resamples, seed),
+            x,
+            progress,
+        )
+        return trajectory
+
+    def brief(self) -> str:
+        """Count models, datasets and groups."""
+        models = {entry.model for entry in self.coverage()}
+        return (
+            f"{self.path}, {count(len(models), 'model')}, {count(len(self.dataset_names()), 'dataset')}, "
+            f"{count(len(self.groups.names()), 'group')}"
+        )
+
+    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """The coverage."""
+        rows = [
+            {
+                "model": entry.model,
+                "dataset": entry.dataset,
+                "steps": len(entry.steps),
+                "first": min(entry.steps, default=None),
+                "last": max(entry.steps, default=None),
+                "missing": len(entry.missing),
+            }
+            for entry in self.coverage()
+        ]
+        yield "slices", pl.DataFrame(rows, infer_schema_length=None)
 
     # datasets and models
 
