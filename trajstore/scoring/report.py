@@ -1,13 +1,15 @@
-"""The counts of a scoring job, which everything that scores keeps: slices written, skipped, failed and left."""
+"""The report of a scoring job, which everything that scores keeps: slices written, skipped, failed, left; its time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trajstore.scoring.profile import Profile
+
 
 @dataclass
 class ScoringReport:
-    """Counts of a scoring job."""
+    """Counts of a scoring job, and where its time went."""
 
     written: int = 0
     """Slices published."""
@@ -26,6 +28,7 @@ class ScoringReport:
     """(step, reason) of slices that were published, but of which not all could be measured."""
     warnings: list[str] = field(default_factory=list)
     """What to know of the losses that were written; said when it was noticed."""
+    profile: Profile = field(default_factory=Profile)
 
     def count_slice(self, tokens: int) -> None:
         """Count a slice that was published."""
@@ -42,3 +45,4 @@ class ScoringReport:
         self.unfit |= part.unfit
         self.unmeasured += part.unmeasured
         self.warnings += [warning for warning in part.warnings if warning not in self.warnings]
+        self.profile.add(part.profile)

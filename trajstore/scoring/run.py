@@ -65,7 +65,7 @@ def run(
         job.close()
         progress.stop()
     report.add(job.take_report())
-    report.seconds = time.monotonic() - started
+    report.seconds = report.profile.seconds = time.monotonic() - started
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from trajstore.cli.name_lists import require_datasets
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
 from trajstore.display import count
 from trajstore.errors import BadOption, runs
+from trajstore.output_files import check_target, whole_file
 from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
 
@@ -76,6 +78,10 @@ def score(
         int | None,
         typer.Option(min=1, help="CPUs, and threads, of a worker with --executor ray [default: 1]."),
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Write down where the job's time went, by stage."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be scored and stop.")] = False,
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
@@ -114,6 +120,8 @@ def score(
         raise typer.BadParameter(
             "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill."
         )
+    if profile is not None:
+        check_target(profile, (".json",))
     progress = bars()
     with open_store(store) as opened:
         datasets = require_datasets(opened, dataset)
@@ -130,7 +138,7 @@ def score(
                 until=until,
                 progress=progress,
             )
-            _end(scoring.name or Path(model).resolve().name, report, progress.said)
+            _end(scoring.name or Path(model).resolve().name, report, progress.said, profile)
             return
         plan = make_plan(opened, model, datasets, scoring)
         _say_plan(plan)
@@ -162,7 +170,7 @@ def score(
 
             say(device_message(scoring.device, scoring.dtype, scoring.threads))
             report = run(opened, plan, scoring, progress=progress)
-    _end(plan.model, report, progress.said, plan)
+    _end(plan.model, report, progress.said, profile, plan)
 
 
 def _say_plan(plan: Plan) -> None:
@@ -208,8 +216,16 @@ def _say_time(plan: Plan, pace: Pace | None) -> None:
     )
 
 
-def _end(model: str, report: ScoringReport, said: Container[str], plan: Plan | None = None) -> None:
-    """Say what was done, what is left, and what went wrong unless that was `said`; exits with 1 where anything did."""
+def _end(
+    model: str, report: ScoringReport, said: Container[str], profile: Path | None, plan: Plan | None = None
+) -> None:
+    """Say what was done, what is left, and what went wrong unless that was `said`; exits with 1 where anything did.
+
+    Where the time went is said in a line, and written to the file `profile`.
+    """
+    if profile is not None:
+        with whole_file(profile) as file:
+            file.write(f"{json.dumps(report.profile.as_json(), indent=1)}\n".encode())
     rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
     done, there = "written", "there already"
     if plan is not None and plan.backfilled:
@@ -220,6 +236,8 @@ def _end(model: str, report: ScoringReport, said: Container[str], plan: Plan | N
         f"{model}: {count(report.written, 'slice')} {done}, {report.skipped} {there}, "
         f"in {report.seconds:.1f} s{rate}."
     )
+    if report.profile.seconds:
+        say(f"{report.profile}.")
     if report.left:
         say(
             f"The time given is used up: {count(report.left, 'slice')} {'is' if report.left == 1 else 'are'} left, and "

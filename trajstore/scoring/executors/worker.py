@@ -85,6 +85,7 @@ class Worker:
         try:
             with spelled(self.spelling):
                 self.job.score(pending, following)
+                self.job.finish()
         except UnfitContext as error:
             return Outcome(unfit=str(error))
         except NotCausal as error:

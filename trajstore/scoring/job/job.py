@@ -1,7 +1,10 @@
 """The work of scoring a plan's checkpoints in one process, checkpoint by checkpoint, for whoever hands them out.
 
-Each checkpoint is loaded once and scores every dataset that lacks its slice; the next one is got ready meanwhile. A
-slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else. A
+Three threads work side by side. One downloads and reads the next checkpoint; the caller's own runs the passes, each
+checkpoint loaded once for every dataset that lacks its slice; one publishes what the passes gave. None is further than
+a checkpoint ahead of the next, so that no more than two checkpoints and the losses of two are in memory.
+
+A slice is published when it is complete, so that whatever ends the work leaves what is finished and nothing else. A
 checkpoint that cannot be read or scored is noted with its reason, and the others go on; so is, once, a dataset that
 does not fit the model. A store that cannot be written to ends the work, and so does another job that meanwhile scores
 in another format.
@@ -9,6 +12,8 @@ in another format.
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,10 +35,13 @@ from trajstore.errors import (
 )
 from trajstore.forward.attention_kernels import kernel_warning
 from trajstore.forward.threads import Threads
+from trajstore.progress import StageTimes, stage
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.compatibility import check_same_weights
 from trajstore.scoring.job.publish import Publisher
+from trajstore.scoring.job.publishing_thread import PublishingThread
 from trajstore.scoring.plan_check import check_format, unfit_datasets
+from trajstore.scoring.profile import Profile
 from trajstore.scoring.report import ScoringReport
 
 if TYPE_CHECKING:
@@ -70,6 +78,8 @@ class ScoringJob:
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
         self.tokenizers = tokenizers
         self.publisher = Publisher(store, plan, tokenizers.name, progress)
+        self.publishing = PublishingThread(self.publisher.publish)
+        self.times = StageTimes()
         limit = options.cache_bytes
         needed = [pending.checkpoint for pending in plan.pending]
         self.limit = None if limit is None else CacheLimit(limit, needed)
@@ -85,19 +95,33 @@ class ScoringJob:
         """Datasets that do not fit the model; None until one is loaded."""
         self.formats = {settings.provenance.dtype}
         """Dtypes for which the slices that are there were looked at."""
-        self.proven = False
-        """Whether a slice was published, so that what else fails is the fault of single checkpoints."""
+        self.passed = 0
+        """Tokens of the passes that are done."""
+        self.published_any = False
         self.counts = ScoringReport()
 
     def take_report(self) -> ScoringReport:
         """Return what was done since the last report."""
         report, self.counts = self.counts, ScoringReport()
+        for times in (self.times, self.publishing.times):
+            report.profile.add(Profile(stages=times.take()))
         return report
 
+    def finish(self) -> None:
+        """Wait until all that was scored is published; raises as `run` does what ends the work."""
+        self._publish_up_to(0)
+
     def close(self) -> None:
-        """Stop what was begun ahead, and leave torch's threads as they were."""
-        self.ahead.close()
-        self.threads.close()
+        """Stop what was begun ahead, publish what is finished, and leave torch's threads as they were."""
+        try:
+            self.ahead.close()
+        finally:
+            self.publishing.close()
+            with contextlib.suppress(
+                StoreUnusable, SlicesDiffer
+            ):  # raised before, or after what ended the work
+                self._take_published()
+            self.threads.close()
 
     def score_all(self, budget: Budget) -> int:
         """Score one checkpoint after another; gives the number of slices for which the time was too short."""
@@ -105,27 +129,34 @@ class ScoringJob:
         queue = self.plan.pending
         for number, pending in enumerate(queue):
             if not budget.allows(pending.tokens):
+                self.finish()
                 return sum(len(each.all_datasets) for each in queue[number:])
-            before = self.counts.tokens
+            before = self.passed
             following = queue[number + 1] if number + 1 < len(queue) else None
             if following and not budget.allows(pending.tokens + following.tokens):
                 following = None
             self.score(pending, following)
-            budget.did(self.counts.tokens - before)
+            budget.did(self.passed - before)
+        self.finish()
         return 0
 
     def score(self, pending: Pending, following: Pending | None = None) -> None:
         """Make a checkpoint's missing slices, or note why not; meanwhile the one that follows is got ready.
 
-        Raises as `run` does what would keep the next checkpoint as well.
+        The slices may still be on their way to the store when this returns: see `finish`. Raises as `run` does what
+        would keep the next checkpoint as well.
         """
+        with self.times.kept():
+            self._score(pending, following)
+
+    def _score(self, pending: Pending, following: Pending | None) -> None:
         try:
             if todo := self._todo(pending):
                 self._score_checkpoint(pending, todo, following)
         except (UnfitContext, StoreUnusable, SlicesDiffer):
             raise
         except (DeviceError, NotCausal) as error:
-            if not self.proven:
+            if not self._is_proven():
                 raise
             self._fail(pending.checkpoint.step, error)
         except Exception as error:
@@ -154,12 +185,15 @@ class ScoringJob:
                 f"all the same, and its slices say so; {option('skip_known_bad', True)} leaves such out."
             )
         self._note(checkpoint, "downloading" if pending.to_download else "reading")
-        ready = self.ahead.take(checkpoint)
+        with stage("wait_for_weights"):
+            ready = self.ahead.take(checkpoint)
+        self.times.add(ready.seconds)
         try:
             self._note(checkpoint, "loading")
             settings = self._settings(ready)
             check_same_weights(self.store, self.plan.model, checkpoint.step, ready.weights)
             loaded = self._load(ready, settings)
+            self.times.add(loaded.seconds)
             if following and any(
                 is_to_do(self.store, self.plan, following, name) for name in following.all_datasets
             ):
@@ -175,10 +209,11 @@ class ScoringJob:
         """
         settings = self.settings.for_checkpoint(ready.folder)
         if settings.provenance.dtype not in self.formats:
+            self.finish()  # the slices of the checkpoints before are among those to look at
             try:
                 check_format(self.store, self.plan, settings)
             except SlicesDiffer as error:
-                if not self.proven:
+                if not self._is_proven():
                     raise
                 raise CheckpointError(str(error)) from error
             self.formats.add(settings.provenance.dtype)
@@ -205,31 +240,56 @@ class ScoringJob:
             for name, reason in self.unfit.items():
                 self.counts.unfit[name] = str(reason)
                 self._fail(checkpoint.step, reason)
+        self._publish_up_to(1)
         for name in todo:
             if name in self.unfit:
                 continue
             self._note(checkpoint, name)
-            dataset = self.datasets[name]
+            dataset, backfill = self.datasets[name], name in pending.backfill
             try:
                 self.threads.look(loaded.model, self.ids[name])
                 self._compare_kernels(loaded, name)
-                unmeasured: list[str] = []
-                if name in pending.backfill:
-                    self.publisher.backfill(checkpoint, loaded, dataset, self.ids[name], settings)
-                else:
-                    unmeasured = self.publisher.publish(
-                        checkpoint, loaded, facts, dataset, self.ids[name], settings
-                    )
-            except SliceExists:
-                self.counts.skipped += 1
-            except (StoreUnusable, SlicesDiffer, NotCausal):
+                finished = self.publisher.score(
+                    checkpoint, loaded, facts, dataset, self.ids[name], settings, backfill=backfill
+                )
+            except NotCausal:
                 raise
             except Exception as error:
                 self._fail(checkpoint.step, error)
             else:
-                self.proven = True
-                self.counts.count_slice(dataset.n_tokens)
-                self._note_unmeasured(checkpoint.step, unmeasured)
+                self.passed += dataset.n_tokens
+                self.publishing.put(finished)
+                self._take_published()
+
+    def _publish_up_to(self, checkpoints: int) -> None:
+        """Wait until the slices of so many checkpoints at most are to be published, and count what is."""
+        with self.times.kept(), stage("wait_for_publishing"):
+            self.publishing.wait(checkpoints)
+        self._take_published()
+
+    def _take_published(self) -> None:
+        """Count what was published, and note what could not be; raises what ends the work."""
+        for finished, done in self.publishing.take():
+            try:
+                unmeasured = done.result()
+            except SliceExists:
+                self.counts.skipped += 1
+            except CancelledError:
+                continue  # what ended the work came before it
+            except (StoreUnusable, SlicesDiffer):
+                raise
+            except Exception as error:
+                self._fail(finished.step, error)
+            else:
+                self.published_any = True
+                self.counts.count_slice(finished.dataset.n_tokens)
+                self._note_unmeasured(finished.step, unmeasured)
+
+    def _is_proven(self) -> bool:
+        """Return whether a slice was published, so that what else fails is the fault of single checkpoints."""
+        if not self.published_any:
+            self.finish()
+        return self.published_any
 
     def _compare_kernels(self, loaded: LoadedCheckpoint, dataset: str) -> None:
         """Say, once a run, where the losses depend on the attention kernel; raises what the pass raises."""

@@ -1,8 +1,11 @@
-"""Makes slices of a loaded checkpoint and publishes them, each with how it came about, and the model's facts once."""
+"""Makes slices of a loaded checkpoint and publishes them, each with how it came about, and the model's facts once.
+
+Scoring takes the model and the device, publishing the store: while one slice is published the next is being made.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trajstore.errors import BadMeasures, StoreUnusable, describe_error
@@ -10,6 +13,7 @@ from trajstore.forward.losses import token_scores
 from trajstore.forward.workspace import Workspace
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.noise import NOISE, measure_noise
+from trajstore.progress import stage
 from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
 from trajstore.scoring.model_facts import model_facts
@@ -28,11 +32,31 @@ if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
     from trajstore.store.files.measures import Measure
     from trajstore.store.files.models import ModelFacts
+    from trajstore.store.files.slices import Provenance
     from trajstore.store.store import Store
 
 
+@dataclass
+class FinishedPass:
+    """The results of a pass over one dataset, with all that publishing them takes: the model may go."""
+
+    step: int
+    dataset: Dataset
+    scores: Scores
+    columns: tuple[str, ...]
+    """Those of the scores that are kept beside the loss."""
+    provenance: Provenance
+    facts: ModelFacts
+    backfill: bool
+    """Whether the slice is there and only gets the columns."""
+    measures: dict[str, list[Measure]] = field(default_factory=dict)
+    """By the name they are kept under."""
+    unmeasured: list[str] = field(default_factory=list)
+    """Why others could not be measured."""
+
+
 class Publisher:
-    """Publishes slices of one model's checkpoints."""
+    """Makes and publishes slices of one model's checkpoints: `score` beside the model, `publish` in any one thread."""
 
     def __init__(self, store: Store, plan: Plan, tokenizer: str | None, progress: Progress) -> None:
         """`tokenizer` is the name of the one beside the weights; None where there is none."""
@@ -57,7 +81,7 @@ class Publisher:
             check_same_architecture(facts, known)
         return facts
 
-    def publish(
+    def score(
         self,
         checkpoint: Checkpoint,
         loaded: LoadedCheckpoint,
@@ -65,16 +89,15 @@ class Publisher:
         dataset: Dataset,
         ids: Sequence[Ids],
         settings: PassSettings,
-    ) -> list[str]:
-        """Make and publish one slice, before it the measures that are asked for, and once the model's facts.
+        *,
+        backfill: bool = False,
+    ) -> FinishedPass:
+        """Return the losses of a checkpoint on a dataset and the measures that are asked for; raises as the pass does.
 
-        Returns why what could not be measured could not; the losses are kept all the same. Raises `SliceExists` where
-        another job was first, `SlicesDiffer` where another job has begun with another dtype or vocabulary,
-        `StoreUnusable` where the store cannot be written to, and what the pass raises.
+        With `backfill` there are no measures, only the settings' columns for the slice that is there.
         """
-        model, step = self._plan.model, checkpoint.step
-        what = f"{model} on {dataset.name} at step {step}"
-        scores = self._pass(loaded, dataset, ids, settings)
+        with stage("pass"):
+            scores = self._pass(loaded, dataset, ids, settings)
         provenance = replace(
             settings.provenance,
             revision=checkpoint.revision,
@@ -87,24 +110,41 @@ class Publisher:
             attention=loaded.model.config._attn_implementation,
             batch_tokens=scores.batch_tokens,
         )
-        losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
-        measures, unmeasured = _measures(loaded.model, dataset, ids, scores, settings)
+        finished = FinishedPass(
+            checkpoint.step, dataset, scores, settings.columns, provenance, facts, backfill
+        )
+        if not backfill:
+            with stage("measure"):
+                finished.measures, finished.unmeasured = _measures(
+                    loaded.model, dataset, ids, scores, settings
+                )
+        return finished
+
+    def publish(self, finished: FinishedPass) -> list[str]:
+        """Publish a slice, before it its measures, and once the model's facts; or add its columns to the one there.
+
+        Returns why what could not be measured could not; the losses are kept all the same. Raises `BadLosses`,
+        `SliceExists` where another job was first, `SlicesDiffer` where another job has begun with another dtype or
+        vocabulary, `LossesDisagree` where columns are of other losses, `StoreUnusable` where the store cannot be
+        written to.
+        """
+        if finished.backfill:
+            self._add_columns(finished)
+            return []
+        model, dataset, provenance = self._plan.model, finished.dataset, finished.provenance
+        what = f"{model} on {dataset.name} at step {finished.step}"
+        with stage("encode"):
+            losses = flat_losses(finished.scores.loss, dataset, provenance.dtype, what)
         check_same_format(self._store, model, dataset.name, provenance, first_only=True)
         try:
-            self._publish_facts(facts)
-            for name, values in measures.items():
-                try:
-                    self._store.add_measures(
-                        name, values, model=model, step=step, dataset=dataset.name, replace=True
-                    )
-                except BadMeasures as error:
-                    unmeasured.append(f"the measure {name} on {dataset.name} cannot be kept: {error}")
+            self._publish_facts(finished.facts)
+            unmeasured = finished.unmeasured + self._add_measures(finished)
             self._store.append(
                 model=model,
                 dataset=dataset.name,
-                step=step,
+                step=finished.step,
                 losses=losses,
-                columns={name: getattr(scores, name) for name in settings.columns},
+                columns={name: getattr(finished.scores, name) for name in finished.columns},
                 provenance=provenance,
                 allow_large=True,  # they are nats however large, since they were computed here
             )
@@ -115,26 +155,29 @@ class Publisher:
             ) from error
         return unmeasured
 
-    def backfill(
-        self,
-        checkpoint: Checkpoint,
-        loaded: LoadedCheckpoint,
-        dataset: Dataset,
-        ids: Sequence[Ids],
-        settings: PassSettings,
-    ) -> None:
-        """Put the settings' columns beside the losses of a slice that is there.
+    def _add_measures(self, finished: FinishedPass) -> list[str]:
+        """Keep a pass's measures; gives why some cannot be kept."""
+        unkept = []
+        dataset = finished.dataset.name
+        for name, values in finished.measures.items():
+            try:
+                self._store.add_measures(
+                    name, values, model=self._plan.model, step=finished.step, dataset=dataset, replace=True
+                )
+            except BadMeasures as error:
+                unkept.append(f"the measure {name} on {dataset} cannot be kept: {error}")
+        return unkept
 
-        Raises `LossesDisagree` where these are not the checkpoint's, and as `publish` does.
-        """
-        scores = self._pass(loaded, dataset, ids, settings)
-        model, step = self._plan.model, checkpoint.step
+    def _add_columns(self, finished: FinishedPass) -> None:
+        """Put a pass's columns beside the losses of the slice that is there."""
+        model, dataset = self._plan.model, finished.dataset
         try:
-            add_columns(self._store, model, dataset, step, scores, settings.columns)
+            add_columns(self._store, model, dataset, finished.step, finished.scores, finished.columns)
         except OSError as error:
             raise StoreUnusable(
-                f"{model} on {dataset.name} at step {step} could not be written to the store at {self._store.path}: "
-                f"{error.strerror or error}. The slice is there as it was; mend that, and run the same command again."
+                f"{model} on {dataset.name} at step {finished.step} could not be written to the store at "
+                f"{self._store.path}: {error.strerror or error}. The slice is there as it was; mend that, and run the "
+                "same command again."
             ) from error
 
     def _pass(

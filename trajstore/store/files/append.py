@@ -19,6 +19,7 @@ import numpy as np
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadLosses, LossesDiffer, SliceExists, runs
+from trajstore.progress import stage
 from trajstore.schema import LOWEST_LOSS, PASS_COLUMNS
 from trajstore.store import loss_limits
 from trajstore.store.disk import layout
@@ -64,7 +65,8 @@ def append(
     kept = _checked_columns(columns or {}, dataset, what, chosen is not None)
     new = _New(root, path, (model, dataset.name, step), dataset, provenance, kept)
     values = flat if chosen is None else _spread(flat, chosen, dataset)
-    data = new.encode(values)
+    with stage("encode"):
+        data = new.encode(values)
     while path.exists() or not layout.publish(root, path, data):
         with contextlib.suppress(FileNotFoundError), held(path):  # it may have been dropped meanwhile
             if chosen is not None:
