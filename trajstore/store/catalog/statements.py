@@ -62,10 +62,7 @@ def _check_parameters(connection: duckdb.DuckDBPyConnection, query: str, paramet
 
 
 def _with_place(
-    connection: duckdb.DuckDBPyConnection,
-    query: str,
-    parameters: Parameters | None,
-    error: duckdb.Error,
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters | None, error: duckdb.Error
 ) -> duckdb.Error:
     """The error of a reading statement that cannot be bound, told with its line and a caret where that is known."""
     try:

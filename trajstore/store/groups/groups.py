@@ -22,13 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import duckdb
 import numpy as np
 
-from trajstore.errors import (
-    DamagedFile,
-    GroupError,
-    StaleGroup,
-    TrajstoreError,
-    UnknownName,
-)
+from trajstore.errors import DamagedFile, GroupError, StaleGroup, TrajstoreError, UnknownName
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_group_name
 from trajstore.store.catalog import group_expressions, read_only
@@ -148,8 +142,8 @@ class Groups:
         left_over = group_tables.path_of(self._session.path, name).exists()
         left_over |= name in group_files.announced(self._session.path)
         if other != new or left_over or not self._is_current(name):
-            users = self._user_definitions(name) if other is not None else []
-            sizes = trial.tried(self._session, new, users)
+            users = trial.users(self._session.path, name) if other is not None else []
+            sizes = trial.tried(self._session, new, [self.definition(user) for user in users])
             writes.put(self._session.path, new, None, replace=replace)
             self._session.refresh()
             return self._added(name, sizes)
@@ -280,7 +274,7 @@ class Groups:
 
     def _require_same_tokens(self, name: str, dataset: Dataset) -> None:
         """Raise `GroupError` where a group stands on a table that was made when the dataset had other tokens."""
-        for table in self._tables_under(name):
+        for table in self._foundations().tables_under(name):
             made = self._made(table)
             part = made.parts.get(dataset.name)
             if part is not None and part.tokens_sha256 != dataset.tokens_sha256:
@@ -336,7 +330,7 @@ class Groups:
                 self._session.define([group for group in under if not self._has_view(group.name)])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
-        for table in self._tables_under(name):
+        for table in self._foundations().tables_under(name):
             self._warn(table)
         return definition
 
@@ -407,10 +401,6 @@ class Groups:
         query = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
         return bool(self._session.sql(query).fetchall())
 
-    def _user_definitions(self, name: str) -> builtins.list[Definition]:
-        own = group_files.own(self._session.path)
-        return [own[user] for user in trial.users(self._session.path, name)]
-
     # what there is
 
     def _describe(
@@ -461,9 +451,6 @@ class Groups:
         """Return how a group's table was made, or None for one that is not kept as a table, or is not there."""
         definition = group_files.own(self._session.path).get(name)
         return self._made(name) if definition is not None and definition.is_table else None
-
-    def _tables_under(self, name: str) -> builtins.list[str]:
-        return self._foundations().tables_under(name)
 
     def _foundations(self) -> Foundations:
         """Return what the groups stand on, read anew when one of their files has changed."""

@@ -16,14 +16,7 @@ import polars as pl
 from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.matrix.matrix import (
-    Sites,
-    SliceRead,
-    choose_sites,
-    each_slice,
-    row_labels,
-    take_losses,
-)
+from trajstore.store.matrix.matrix import Sites, SliceRead, choose_sites, each_slice, row_labels, take_losses
 
 
 @dataclass(frozen=True)

@@ -96,11 +96,7 @@ def check_align(align: str) -> None:
 
 
 def choose_sites(
-    dataset: Dataset,
-    members: np.ndarray | None,
-    contexts: str | None,
-    align: Align,
-    pad_first: bool,
+    dataset: Dataset, members: np.ndarray | None, contexts: str | None, align: Align, pad_first: bool
 ) -> Sites:
     """The sites of one dataset. `members` are the group's rows of tokens.parquet (int64), None for every token.
 

@@ -21,13 +21,7 @@ from trajstore.progress import Progress
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
-from trajstore.store.matrix.matrix import (
-    Sites,
-    check_align,
-    choose_sites,
-    context_range,
-    require_sites,
-)
+from trajstore.store.matrix.matrix import Sites, check_align, choose_sites, context_range, require_sites
 
 
 class GroupMembers(Protocol):
