@@ -166,6 +166,11 @@ OWN_MODULES = (
     "hidden_states.alpha_req",
     "hidden_states.twonn",
     "hidden_states.participation_ratio",
+    "heads.prefix_matching",
+    "heads.previous_token",
+    "heads.duplicate_token",
+    "heads.bos_attractor",
+    "heads.symmetry",
 )
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
 
