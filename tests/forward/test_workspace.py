@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,11 +10,18 @@ import torch
 
 from tests.architectures import KINDS, UNKNOWN, exact, ragged, tiny
 from tests.forward.test_causality import model_of
+from tests.tiny_models import random_dataset, save_run
 from trajstore.errors import NotCausal
-from trajstore.forward import losses
+from trajstore.forward import causality, losses
 from trajstore.forward.losses import token_losses, token_scores
 from trajstore.forward.model_pass import Forward
 from trajstore.forward.workspace import Workspace
+from trajstore.scoring import score
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,7 +61,8 @@ def test_a_gpu_is_asked_for_its_room_once_a_job(monkeypatch: pytest.MonkeyPatch)
 
 
 def put(model: Any, weights: Any) -> None:
-    """Another model's weights in the memory of this one's."""
+    """Another checkpoint's weights in the memory of this one's, and its folder beside them."""
+    model.name_or_path = model.config.name_or_path = f"run/step{id(weights)}"
     with torch.no_grad():
         for own, other in zip(model.state_dict().values(), weights.state_dict().values(), strict=True):
             own.copy_(other)
@@ -76,6 +84,21 @@ def test_other_weights_in_the_same_model_give_the_losses_of_a_new_one(
         for name in ("loss", "rank", "entropy"):
             for one, other in zip(getattr(swapped, name), getattr(fresh, name), strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_a_job_checks_its_model_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[str] = []
+    head, reads_back = Forward._checked_head, causality._reads_back
+    monkeypatch.setattr(Forward, "_checked_head", lambda *args: checks.append("head") or head(*args))
+    monkeypatch.setattr(
+        causality, "_reads_back", lambda *args: checks.append("causality") or reads_back(*args)
+    )
+    for name in ("d", "e"):
+        store.add_dataset(name, random_dataset())
+    run = save_run(tmp_path / "run", [1, 2, 3])
+    report = score(store, str(run), ["d", "e"], device="cpu", attention="eager")
+    assert report.written == 6
+    assert checks == ["head", "causality"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("logit_scale", 0.5), ("final_logit_softcapping", 2.0)])

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from trajstore.checkpoints.weights.swapping import OF_NO_EFFECT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -119,7 +121,7 @@ def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
 def build(model: PreTrainedModel) -> tuple[object, ...]:
     """Return what a model's logits depend on beside the values of its weights, to be compared after changes.
 
-    Layers, hooks, forward functions that were put into the place of others, configuration, dtype.
+    Layers, hooks, forward functions that were put into the place of others, configuration, dtype; not where it is from.
     """
     layers = [
         (
@@ -131,9 +133,13 @@ def build(model: PreTrainedModel) -> tuple[object, ...]:
         )
         for each in model.modules()
     ]
-    kept = [(key, value) for key, value in vars(model).items() if isinstance(value, int | float | str)]
-    own = [(key, value) for key, value in kept if key != "training"]
-    return (*layers, *own, repr(model.config.to_dict()), model.dtype)
+    without = {"training", *OF_NO_EFFECT}  # the folder, say, changes with each checkpoint of a run
+    plain = {key: value for key, value in vars(model).items() if isinstance(value, int | float | str)}
+    own, config = (
+        [(key, value) for key, value in values.items() if key not in without]
+        for values in (plain, model.config.to_dict())
+    )
+    return (*layers, *own, repr(config), model.dtype)
 
 
 def _named_changes(config: Any) -> Iterator[tuple[float, float | None]]:

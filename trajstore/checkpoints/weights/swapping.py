@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-_OF_NO_EFFECT = ("_name_or_path", "name_or_path", "transformers_version")
+OF_NO_EFFECT = ("_name_or_path", "name_or_path", "transformers_version")
 """Keys of a configuration that say nothing of the model."""
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -37,7 +37,7 @@ class Layout:
 
 def layout(config: dict[str, Any], tensors: dict[str, Tensor]) -> Layout:
     """Return the layout of a checkpoint by its configuration and its tensors."""
-    effective = {key: value for key, value in config.items() if key not in _OF_NO_EFFECT}
+    effective = {key: value for key, value in config.items() if key not in OF_NO_EFFECT}
     return Layout(effective, {name: (each.dtype, each.shape) for name, each in tensors.items()})
 
 
@@ -144,13 +144,13 @@ def _state(model: PreTrainedModel) -> list[object]:
 
     Its modules with their hooks, forward functions and plain attributes; its tensors' places, dtypes and devices.
     """
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _OF_NO_EFFECT}
+    config = {key: value for key, value in model.config.to_dict().items() if key not in OF_NO_EFFECT}
     state: list[object] = [repr(config)]
     for module in model.modules():
         forward = getattr(module.forward, "__func__", module.forward)
         state.append((id(module), id(forward), *module._forward_pre_hooks, *module._forward_hooks))
         plain = {key: value for key, value in vars(module).items() if isinstance(value, int | float | str)}
-        state.append({key: value for key, value in plain.items() if key not in ("training", *_OF_NO_EFFECT)})
+        state.append({key: value for key, value in plain.items() if key not in ("training", *OF_NO_EFFECT)})
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     state.extend((name, each.dtype, each.device, each.shape) for name, each in named)
     return state
