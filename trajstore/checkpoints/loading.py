@@ -10,6 +10,7 @@ where it was shown that transformers would do no more.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class ReadCheckpoint:
     layout: Layout | None
     """What it must share with another checkpoint to take its place; None without `tensors`."""
     seconds: dict[str, float]
-    """By what was done: download, read, hash."""
+    """By what was done: download, read, and hash beyond reading."""
     held: IO[bytes] | None = None
     """What keeps its files in the cache while it is open; None where nothing would remove them."""
 
@@ -180,6 +181,12 @@ class Loader:
             seconds | contents.seconds,
         )
 
+    def prepare(self, checkpoint: Checkpoint) -> None:
+        """Import what builds the first model, seconds of it, while that checkpoint is read; leaves errors to `fill`."""
+        if self._swappable is None and (folder := checkpoint.present()) is not None:
+            with contextlib.suppress(Exception):
+                _check_files(folder, trust_remote_code=self._remote_code)
+
     def fill(self, read: ReadCheckpoint, dtype: torch.dtype | None = None) -> LoadedCheckpoint:
         """Return the checkpoint's model in `dtype`, by default the loader's; raises as `load` does.
 
@@ -251,11 +258,7 @@ def _built(
     """The model that transformers makes of a checkpoint's folder, on the CPU, whole; raises as `load` does."""
     from transformers import AutoModelForCausalLM
 
-    files = weight_files(folder)
-    check_not_cut_off(files)
-    check_config(folder, files)
-    with quiet():
-        check_parameters(folder, files, trust_remote_code=trust_remote_code)
+    _check_files(folder, trust_remote_code=trust_remote_code)
     kernel = {} if attention is None else {"attn_implementation": attention}
     with quiet(), _reading(folder, attention):
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -273,6 +276,15 @@ def _built(
 def weights_fingerprint(checkpoint: Checkpoint) -> str:
     """Fingerprint of a checkpoint's weights, downloaded first where needed."""
     return fingerprint(weight_files(checkpoint.folder()))
+
+
+def _check_files(folder: Path, *, trust_remote_code: bool) -> None:
+    """Raises `CheckpointError` where files of weights are cut off or cannot hold the model that config.json says."""
+    files = weight_files(folder)
+    check_not_cut_off(files)
+    check_config(folder, files)
+    with quiet():
+        check_parameters(folder, files, trust_remote_code=trust_remote_code)
 
 
 @contextmanager

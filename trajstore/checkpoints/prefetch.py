@@ -37,6 +37,7 @@ class Ahead:
         """The checkpoint, ready; raises what getting it ready raised, such as `CheckpointError`."""
         if self._work is None or self._work.checkpoint != checkpoint:
             self._start(checkpoint, patient=False)
+        self._loader.prepare(checkpoint)
         ready = self._finish()
         if ready is None:  # there was no room, and what was scored since may have made some
             self._start(checkpoint, patient=False)

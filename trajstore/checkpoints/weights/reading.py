@@ -7,9 +7,11 @@ The tensors of safetensors files lie in the bytes that were read, so that what i
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from trajstore.checkpoints.weight_files import INDEX_FILES
 from trajstore.checkpoints.weights.fingerprints import combined, file_state, keep_sha256, known_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -68,7 +70,7 @@ class Contents:
     """None where they were not asked for, do not fit into memory, or are not as expected."""
     nbytes: int
     seconds: dict[str, float]
-    """By what was done: read, hash."""
+    """By what was done: read, and hash beyond that, since both go on at once."""
 
 
 def read_contents(
@@ -110,35 +112,45 @@ class _Reading:
         self.seconds = {"read": 0.0, "hash": 0.0}
 
     def read(self, path: Path, into: Tensor | None) -> None:
-        """Read a file through, into memory of its size where that is given."""
+        """Read a file through, into memory of its size where that is given; its bytes are hashed beside that."""
         known = known_sha256(path)
-        digest = hashlib.sha256() if known is None else None
         before = file_state(path)
-        memory = None if into is None else memoryview(into.numpy().data)
-        passing = memoryview(bytearray(min(_PIECE, max(before.size, 1)))) if memory is None else memory[:0]
-        done = 0
-        with path.open("rb", buffering=0) as file:
-            while True:
+        start = time.perf_counter()
+        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "trajstore-hash") as hashing:
+            digest = hashlib.sha256()
+            done, hashed = 0, None
+            for piece in _pieces(into, before.size):
                 if self._stopped():
                     raise Stopped
-                piece = passing if memory is None else memory[done : done + _PIECE]
-                start = time.perf_counter()
-                got = file.readinto(piece) if len(piece) else 0
-                self.seconds["read"] += time.perf_counter() - start
-                if not got:
+                if not (got := file.readinto(piece)):
                     break
-                if digest is not None:
-                    start = time.perf_counter()
-                    digest.update(piece[:got])
-                    self.seconds["hash"] += time.perf_counter() - start
                 done += got
-        if memory is not None and (done < len(memory) or file_state(path) != before):
+                if known is None:
+                    if hashed is not None:
+                        hashed.result()  # since it may hash the memory that the next piece but one is read into
+                    hashed = hashing.submit(digest.update, piece[:got])
+            self.seconds["read"] += time.perf_counter() - start
+            start = time.perf_counter()
+        self.seconds["hash"] += time.perf_counter() - start
+        if into is not None and (done < len(into) or file_state(path) != before):
             raise OSError(f"{path} changed while it was read")
-        if digest is not None:
+        if known is None:
             known = digest.hexdigest()
             keep_sha256(path, before, known)
-        assert known is not None
         self.digests[path.name] = known
+
+
+def _pieces(into: Tensor | None, size: int) -> Iterator[memoryview]:
+    """The pieces of memory that a file of so many bytes is read into, one after another.
+
+    Without memory of its own, that is two pieces in turn, without end.
+    """
+    if into is not None:
+        memory = memoryview(into.numpy().data)
+        yield from (memory[start : start + _PIECE] for start in range(0, size, _PIECE))
+        return
+    two = [memoryview(bytearray(max(1, min(_PIECE, size)))) for _ in range(2)]
+    yield from itertools.cycle(two)
 
 
 def _tensors(parts: dict[str, Tensor], folder: Path) -> dict[str, Tensor] | None:
