@@ -22,6 +22,7 @@ from trajstore.store import checks
 from trajstore.store.queries import query
 from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
+from trajstore.view.report.report import write_report
 
 
 @dataclass(frozen=True)
@@ -137,4 +138,9 @@ WORKS = [
         lambda answer, target: np.array_equal(answer, np.tile(target.in_group, (target.models, 1))),
     ),
     Workload("check", lambda store, _: checks.check(store), lambda answer, _: answer == []),
+    Workload(
+        "report",
+        lambda store, target: write_report(store, target.path.with_name("report.html")),
+        lambda answer, target: f": {target.models:,} model" in answer.read_text(encoding="utf-8"),
+    ),
 ]

@@ -88,16 +88,18 @@ def trajectories(
     comparison: Comparison | None = None,
     interval: Interval | None = None,
     progress: Progress = SILENT,
+    draws: Draws | None = None,
 ) -> pl.DataFrame:
     """The curves of these groups, with `group` before the columns of `SCHEMA`, from sums by (group, dataset).
 
-    All checkpoints, groups and models of a dataset are resampled together. A curve of several datasets or models has
-    the steps that each of them has; `progress` is told which are left out. Groups, models and datasets come in
-    the order in which they are given. The frame is empty where nothing can be compared.
+    All checkpoints, groups and models of a dataset are resampled together, by the `draws` of another call if given. A
+    curve of several datasets or models has the steps that each of them has; `progress` is told which are left out.
+    Groups, models and datasets come in the order in which they are given. The frame is empty where nothing can be
+    compared.
     """
-    how, draws = comparison or Comparison(), Draws(interval or Interval())
+    how, drawn = comparison or Comparison(), draws or Draws(interval or Interval())
     frames = [
-        _frame(group, curve, steps, how, draws)
+        _frame(group, curve, steps, how, drawn)
         for group, curve, steps in _asked_for(sums, groups, how, progress)
     ]
     return pl.concat(frames) if frames else pl.DataFrame(schema={"group": pl.String, **SCHEMA})

@@ -16,6 +16,7 @@ import polars as pl
 
 from trajstore.analysis.components.gram import RowCentring, Treatment, products
 from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
+from trajstore.analysis.statistics.bootstrap import Draws
 from trajstore.analysis.trajectories import trajectories
 from trajstore.arguments.choices import Align
 from trajstore.errors import TrajstoreError
@@ -173,13 +174,18 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
 def _trajectories(
     store: Store, dataset: Dataset, rows: Checkpoints, subject: Subject
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """(group, its trajectories on a dataset) of each group that has a token with a loss there."""
+    """(group, a model's trajectory on a dataset) of each group that has a token with a loss there, model by model.
+
+    Memory holds the sums of one model's checkpoints, however many models there are.
+    """
     selection = Selection(align=subject.align)
     sites = {group: sites_in(store, selection, dataset.name, [group]) for group in subject.groups}
-    chosen = {group: each for group, each in sites.items() if len(each.tokens)}
-    if chosen:
-        for group, sums in context_sums(store.path, rows, chosen).items():
-            yield group, trajectories({(group, dataset.name): sums}, [group])
+    chosen = {group: of_group for group, of_group in sites.items() if len(of_group.tokens)}
+    draws = Draws()
+    for model in dict.fromkeys(model for model, _ in rows) if chosen else ():
+        of_model = [row for row in rows if row[0] == model]
+        for group, sums in context_sums(store.path, of_model, chosen).items():
+            yield group, trajectories({(group, dataset.name): sums}, [group], draws=draws)
 
 
 def _where(frames: Sequence[pl.DataFrame]) -> str:
