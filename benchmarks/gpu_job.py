@@ -1,7 +1,7 @@
 """Scoring on a GPU, passes and whole jobs: python -m benchmarks.gpu_job [--seconds N] [--out FILE].
 
-Runs on a bare machine with torch, transformers and numpy, without a network: carry the wheels of duckdb, polars,
-pyarrow, rich, typer and what these need, then
+Runs on a bare machine with torch, transformers and numpy, without a network: carry the wheels of duckdb, polars
+and polars-runtime-32, of pyarrow and tokenizers too where they are not there, then
 
     pip install --no-index --no-deps wheels/*.whl && python -m benchmarks.gpu_job --out results.md
 
@@ -208,15 +208,15 @@ class Bench:
         if not self.sheet.has_time(name, 30):
             return
         model = self._model(each)
-        ids, score = contexts(self.effort.contexts), ours(model)
-        losses = np.concatenate(score(ids))
+        full, score = contexts(self.effort.contexts), ours(model)
         for trial in gpu_trials.trials(self.effort.device):
             work = f"{name}, {trial.name}"
             if not self.sheet.has_time(work, 30):
                 return
+            ids = mixed(full) if trial.mixed else full
             try:
                 changed = trial.scorer(model)
-                apart = np.abs(np.concatenate(changed(ids)) - losses).max()
+                apart = np.abs(np.concatenate(changed(ids)) - np.concatenate(score(ids))).max()
                 rounds = range(self.effort.rounds)
                 pairs = [(self._timed(score, ids), self._timed(changed, ids)) for _ in rounds]
             except Exception as error:  # of a compiler, or of a model that cannot be captured
@@ -246,10 +246,8 @@ class Bench:
         return model, float(np.abs(np.concatenate(ours(model)(compared)) - wanted).max())
 
     def _mixed(self, score: Score, ids: np.ndarray) -> float:
-        """Tokens a second on contexts of mixed length, of mean a third of the longest."""
-        drawn = np.random.default_rng(0).exponential(0.39, len(ids)) * ids.shape[1]
-        cut = [row[:n] for row, n in zip(ids, np.clip(drawn.astype(int), 2, ids.shape[1]), strict=True)]
-        cut[0] = ids[0]
+        """Tokens a second on contexts of mixed length."""
+        cut = mixed(ids)
         times = [self._timed(score, cut) for _ in range(self.effort.rounds + 1)][1:]
         return sum(map(len, cut)) / statistics.median(times)
 
@@ -305,6 +303,14 @@ class Bench:
                 with torch.no_grad():
                     model.get_input_embeddings().weight += 2**-9
                 model.save_pretrained(folder / f"step{step}")
+
+
+def mixed(ids: np.ndarray) -> Any:
+    """The beginnings of full contexts, of lengths whose mean is a third of the longest's, as those of e-mails."""
+    length = ids.shape[1]
+    drawn = np.random.default_rng(0).exponential(0.37, len(ids)) * length
+    drawn[0] = length
+    return [row[:n] for row, n in zip(ids, np.clip(drawn.astype(int), 2, length), strict=True)]
 
 
 def ours(model: PreTrainedModel) -> Score:

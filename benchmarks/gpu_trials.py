@@ -1,7 +1,8 @@
 """Changes of the pass on a GPU that the package does not make, each to be kept where it pays by a tenth or more.
 
-Tiles and batches of other sizes, a compiled body, and whole batches replayed as a CUDA graph. On the CPU they run
-without a compiler or a graph, which shows that they give the same losses and nothing more.
+Tiles and batches of other sizes, attention by cuDNN, a compiled body, a compiled sum over a tile's logits, batches
+replayed as a CUDA graph, and contexts of mixed length packed into rows. On the CPU they run without a compiler or a
+graph, which shows that they give the same losses and nothing more. All take full contexts but the last one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 
 from benchmarks.passes import Score
+from trajstore.forward import tiled_head
 from trajstore.forward.device_queue import queueing, to_device
 from trajstore.forward.losses import token_scores
 from trajstore.forward.model_pass import Forward
@@ -34,6 +37,8 @@ class Trial:
 
     name: str
     scorer: Callable[[PreTrainedModel], Score]
+    mixed: bool = False
+    """Whether it is for contexts of mixed length."""
 
 
 def trials(device: str) -> list[Trial]:
@@ -43,8 +48,11 @@ def trials(device: str) -> list[Trial]:
         *(Trial(f"tiles of {tile.positions} × {tile.vocabulary}", _tiled(tile)) for tile in tiles),
         Trial(f"batches of {1 << 15} tokens", _budgeted(1 << 15)),
         Trial(f"batches of {1 << 17} tokens", _budgeted(1 << 17)),
+        Trial("attention by cuDNN", _by_cudnn),
         Trial("compiled body", _compiled(device)),
+        Trial("compiled sums over tiles", _compiled_sums(device)),
         Trial(f"CUDA graph of {ROWS} contexts", _replayed),
+        Trial("packed rows", _packed, mixed=True),
     ]
 
 
@@ -58,6 +66,39 @@ def _tiled(tile: Tile) -> Callable[[PreTrainedModel], Score]:
 
 def _budgeted(tokens: int) -> Callable[[PreTrainedModel], Score]:
     return lambda model: lambda ids: token_scores(model, list(ids), batch_tokens=tokens).loss
+
+
+def _by_cudnn(model: PreTrainedModel) -> Score:
+    """The attention kernel of cuDNN where it has one for the dtype, else torch's usual ones."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    workspace = Workspace()
+
+    def score(ids: np.ndarray) -> list[np.ndarray]:
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, *others], set_priority=True):
+            return token_scores(model, list(ids), workspace=workspace).loss
+
+    return score
+
+
+def _compiled_sums(device: str) -> Callable[[PreTrainedModel], Score]:
+    """One reading of a tile and no writing, in the place of a softmax that writes it."""
+
+    def scorer(model: PreTrainedModel) -> Score:
+        import torch
+
+        backend = "inductor" if device == "cuda" else "eager"
+        total: Any = torch.compile(lambda logits: logits.logsumexp(1), backend=backend)
+        workspace = Workspace()
+
+        def score(ids: np.ndarray) -> list[np.ndarray]:
+            with patch.object(tiled_head, "log_sums_", lambda logits, out: out.copy_(total(logits))):
+                return token_scores(model, list(ids), workspace=workspace).loss
+
+        return score
+
+    return scorer
 
 
 def _compiled(device: str) -> Callable[[PreTrainedModel], Score]:
@@ -141,3 +182,60 @@ class _Graph:
         hidden = self._forward.model.base_model(self._ids, use_cache=False).last_hidden_state
         assert self._forward.head is not None
         return self._forward.head.columns(hidden[:, :-1].flatten(0, 1), self._ids[:, 1:].flatten()).loss
+
+
+def _packed(model: PreTrainedModel) -> Score:
+    """Contexts packed into rows as long as the longest, apart by a mask that transformers makes of their positions."""
+    import torch
+
+    def score(contexts: np.ndarray) -> list[np.ndarray]:
+        rows = packed(list(map(len, contexts)))
+        forward = Forward(model, GPU_TILE, (), None, contexts[0])
+        losses: dict[int, np.ndarray] = {}
+        with torch.no_grad():
+            for start in range(0, len(rows), 2 * ROWS):
+                some = rows[start : start + 2 * ROWS]
+                numbers = [number for row in some for number in row]
+                columns = _packed_losses(forward, contexts, some)
+                losses |= dict(zip(numbers, columns, strict=True))
+        return [losses[number] for number in range(len(contexts))]
+
+    return score
+
+
+def _packed_losses(forward: Forward, contexts: np.ndarray, rows: list[list[int]]) -> list[np.ndarray]:
+    """The losses of the contexts of packed rows, in the rows' order."""
+    import torch
+
+    width = max(sum(len(contexts[number]) for number in row) for row in rows)
+    ids, positions = np.zeros((2, len(rows), width), np.int64)
+    predicting = np.zeros((len(rows), width), bool)
+    for r, row in enumerate(rows):
+        at = 0
+        for number in row:
+            n = len(contexts[number])
+            ids[r, at : at + n], positions[r, at : at + n] = contexts[number], np.arange(n)
+            predicting[r, at : at + n - 1] = True
+            at += n
+        positions[r, at:] = np.arange(width - at)
+    lengths = [len(contexts[number]) - 1 for row in rows for number in row]
+    targets = np.concatenate([contexts[number][1:] for row in rows for number in row])
+    sent = to_device(forward.device, ids, positions, targets, np.flatnonzero(predicting))
+    hidden = forward.model.base_model(sent[0], position_ids=sent[1], use_cache=False).last_hidden_state
+    assert forward.head is not None
+    losses = forward.head.columns(hidden.flatten(0, 1).index_select(0, sent[3]), sent[2]).loss.cpu()
+    return [part.numpy() for part in torch.split(losses, lengths)]
+
+
+def packed(lengths: list[int]) -> list[list[int]]:
+    """Return rows of context numbers, whose lengths together are no more than the longest: each in the first with room."""
+    longest, rows, room = max(lengths), list[list[int]](), list[int]()
+    for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fitting = next((r for r, left in enumerate(room) if left >= lengths[number]), None)
+        if fitting is None:
+            fitting = len(rows)
+            rows.append([])
+            room.append(longest)
+        rows[fitting].append(number)
+        room[fitting] -= lengths[number]
+    return rows

@@ -82,6 +82,14 @@ def test_without_a_gpu_it_says_so(
     assert "no CUDA device" in capsys.readouterr().err
 
 
+def test_packed_rows_hold_every_context_once_and_are_nearly_full() -> None:
+    lengths = np.clip(np.random.default_rng(0).exponential(190, 512).astype(int), 2, 512).tolist()
+    rows = gpu_trials.packed(lengths)
+    assert sorted(number for row in rows for number in row) == list(range(512))
+    assert max(sum(lengths[number] for number in row) for row in rows) <= max(lengths)
+    assert len(rows) * max(lengths) < 1.03 * sum(lengths)
+
+
 @pytest.mark.usefixtures("_short")
 def test_a_trial_leaves_the_model_as_it_was() -> None:
     model, ids = TINY.passes[0].shape.model(), contexts(3)

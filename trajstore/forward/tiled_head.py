@@ -165,10 +165,7 @@ class TiledHead:
                 higher += self._above(logits, guess)
             if entropies is not None:
                 shares = torch.softmax(logits, 1, out=_shaped(self.spare, logits))
-            # the quickest pass over a tile there is; the log of the sum is what it takes off any one logit
-            first = logits[:, 0].clone()
-            torch.log_softmax(logits, 1, out=logits)
-            torch.sub(first, logits[:, 0], out=sums[number])
+            log_sums_(logits, sums[number])
             if entropies is not None:
                 entropies[number] = -torch.linalg.vecdot(shares, logits)
         total, at_target = sums.logsumexp(0), at_place.gather(0, tile_of)[0]
@@ -212,6 +209,16 @@ class TiledHead:
     def _above(self, logits: Tensor, at_target: Tensor) -> Tensor:
         """Return the number of logits above the target's by row; float32, whose sums are quick and exact to 2²⁴."""
         return torch.gt(logits, at_target[:, None], out=_shaped(self.spare, logits)).sum(1)
+
+
+def log_sums_(logits: Tensor, out: Tensor) -> None:
+    """Put the log of the sum of exp(logit) of each row into `out`; the logits become log-probabilities in their place.
+
+    The quickest pass over a tile there is: the log of the sum is what it takes off any one logit.
+    """
+    first = logits[:, 0].clone()
+    torch.log_softmax(logits, 1, out=logits)
+    torch.sub(first, logits[:, 0], out=out)
 
 
 def _shaped(buffer: Tensor, like: Tensor) -> Tensor:
