@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import new_dataset, ragged
-from trajstore.analysis.statistics.matching import cells, match
+from trajstore.analysis.statistics.matched_subsets import cells, match
 from trajstore.cli import app
 from trajstore.errors import BadOption, GroupError, UnknownName
 from trajstore.pipelines.groups.matching import balance_groups

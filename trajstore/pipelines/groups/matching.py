@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from trajstore.analysis.statistics.matching import FEATURES, cells, check_features, match
+from trajstore.analysis.statistics.matched_subsets import FEATURES, cells, check_features, match
 from trajstore.arguments.spelling import option
 from trajstore.display import Brief
 from trajstore.errors import GroupError, listed
@@ -51,7 +51,7 @@ def balance_groups(
     """Add matched subsets of two groups as groups, by default FIRST_balanced_with_SECOND and the other way round.
 
     In each dataset both have the same number of tokens in each cell of what they are matched `on` (see
-    `analysis.balance.cells`), and no more could be kept. Tokens at position 0, which have no loss, and those in both
+    `matched_subsets.cells`), and no more could be kept. Tokens at position 0, which have no loss, and those in both
     groups are in neither. The same seed draws the same tokens. Raises `UnknownName`, `BadOption`, and `GroupError`
     where nothing matches or, unless `replace`, a name is taken; then nothing is added.
     """
