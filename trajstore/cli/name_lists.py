@@ -19,7 +19,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 def split_names(text: str) -> list[str]:
     """Split a text at its commas that are not inside brackets or quotes, as in `a,position_is(1, 5)`."""
-    found, start, open_ = [], 0, ""
+    parts, start, open_ = [], 0, ""
     for at, sign in enumerate(text):
         if open_ and open_[-1] in "'\"":
             open_ = open_[:-1] if sign == open_[-1] else open_
@@ -30,9 +30,9 @@ def split_names(text: str) -> list[str]:
         elif open_ and sign == open_[-1]:
             open_ = open_[:-1]
         elif sign == "," and not open_:
-            found.append(text[start:at])
+            parts.append(text[start:at])
             start = at + 1
-    return [name for each in [*found, text[start:]] if (name := each.strip())]
+    return [name for part in [*parts, text[start:]] if (name := part.strip())]
 
 
 def several(values: list[str] | None) -> list[str] | None:
@@ -49,14 +49,14 @@ def require_datasets(store: Store, datasets: Sequence[str] | None) -> list[str]:
     """The datasets given; wrong usage, with those that there are, where none is."""
     if datasets:
         return list(datasets)
-    there = store.dataset_names()
-    if not there:
+    names = store.dataset_names()
+    if not names:
         raise typer.BadParameter(
             "the store has no dataset yet. Add one: trajstore dataset add NAME SOURCE --tokenizer T",
             param_hint="--dataset / -d",
         )
     raise typer.BadParameter(
-        f"name one or several of: {', '.join(there)} (as in -d {','.join(there[:2])})",
+        f"name one or several of: {', '.join(names)} (as in -d {','.join(names[:2])})",
         param_hint="--dataset / -d",
     )
 

@@ -68,7 +68,7 @@ class FindingOptions:
 
 
 @dataclass(frozen=True)
-class ResultOptions:
+class OutputOptions:
     """The output of an analysis: a chart, or tables as such or as JSON; and the store that it is of."""
 
     plot: options.Plot = None
@@ -76,17 +76,13 @@ class ResultOptions:
     as_json: options.Json = False
 
     def open(self) -> Store:
-        """Open the store; raises `BadTarget` before long work where a chart could not be written."""
-        self.check_plot()
-        return open_store(self.store)
-
-    def check_plot(self) -> None:
-        """Raise `BadTarget` where a chart could not be written."""
+        """Open the store; before that, and before long work, raises `BadTarget` where no chart could be written."""
         from trajstore.output_files import check_target
         from trajstore.view.charts.save import SUFFIXES
 
         if self.plot is not None:
             check_target(self.plot, SUFFIXES)
+        return open_store(self.store)
 
     def draw(self, result: Drawn) -> None:
         """Write a result's charts to the file, if there is one, and say so."""

@@ -49,10 +49,10 @@ class CommandGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
         """Run as a program; what is printed as text, by whomever, is made visible."""
-        asked = _quiet_first(sys.argv[1:] if args is None else args)
+        arguments = _quiet_first(sys.argv[1:] if args is None else args)
         Talk.quiet = False
         with visible_streams(), spelled(CommandLineSpelling()):
-            return super().main(asked, *rest, **more)
+            return super().main(arguments, *rest, **more)
 
     def invoke(self, ctx: Any) -> Any:
         """Run; `TrajstoreError` and Ctrl-C exit with 1, `BadOption` with 2."""
@@ -122,16 +122,16 @@ class Talk:
     quiet = False
 
 
-def be_quiet(asked: bool) -> None:
+def be_quiet(quiet: bool) -> None:
     """From here on only errors, warnings and questions are said."""
-    Talk.quiet = Talk.quiet or asked
+    Talk.quiet = Talk.quiet or quiet
 
 
 def _quiet_first(args: Sequence[str]) -> list[str]:
     """Arguments with --quiet, which every command takes, before the command."""
     ours = list(args[: args.index("--")]) if "--" in args else list(args)
-    asked = [word for word in ours if word in ("--quiet", "-q")]
-    return [*asked[:1], *(word for word in ours if word not in asked), *args[len(ours) :]]
+    flags = [word for word in ours if word in ("--quiet", "-q")]
+    return [*flags[:1], *(word for word in ours if word not in flags), *args[len(ours) :]]
 
 
 def say(message: str, *, needed: bool = False) -> None:

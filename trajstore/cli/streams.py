@@ -29,7 +29,7 @@ class VisibleStream:
 
     def write(self, text: str) -> int:
         """Write a text, as `TextIO.write`."""
-        start = found.end() if (found := _BAR.match(text)) else 0
+        start = bar.end() if (bar := _BAR.match(text)) else 0
         self.behind.write(text[:start] + visible(text[start:]))
         return len(text)
 

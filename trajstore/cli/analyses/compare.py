@@ -10,7 +10,7 @@ from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import complete_models, several
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, ResultOptions, say_kept
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say
 from trajstore.display import count
 
@@ -85,7 +85,7 @@ def compare(
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
     intervals: IntervalOptions,
     finding: FindingOptions,
-    result: ResultOptions,
+    output: OutputOptions,
 ) -> None:
     """Compare models token by token: how alike they are, where they differ most, and whether they converge.
 
@@ -112,12 +112,11 @@ def compare(
 
     if intervals.ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
-    result.check_plot()
     if prefix is not None and check_group_name(prefix) and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     question = Question(step, group, tuple(against or ()), outliers, groups, missing, intervals.interval)
     selection = Selection(dataset, None, steps, contexts, align)
-    with result.open() as store:
+    with output.open() as store:
         named = named_models(store, models)
         if keep and len(named) != 2:
             raise typer.BadParameter("--keep takes two models, since outliers are those of two")
@@ -126,56 +125,57 @@ def compare(
         if keep and not finding.replace:
             check_groups_free(store, named, question, selection, prefix, kept)
         place = finding.place(made, store)
-        found = find(store, models, question, selection, bars())
-        sizes = keep_groups(store, kept, found, question, prefix, replace=finding.replace) if keep else {}
-        found.keep(kept, replace=place.replace)
-        shown = _in_context(store, found, top)
-        asked = [group] if group else []
-        by_losses = chosen_by_losses(store, asked, Selection(models=found.models), Comparison())
-    if result.as_json:
-        _print_json(kept, found, shown)
-    elif result.plot is None:
-        _print(found, shown, top)
-    for line in [*_notes(found, question.outliers), *by_losses]:
+        result = find(store, models, question, selection, bars())
+        sizes = keep_groups(store, kept, result, question, prefix, replace=finding.replace) if keep else {}
+        result.keep(kept, replace=place.replace)
+        shown = _in_context(store, result, top)
+        by_losses = chosen_by_losses(
+            store, [group] if group else [], Selection(models=result.models), Comparison()
+        )
+    if output.as_json:
+        _print_json(kept, result, shown)
+    elif output.plot is None:
+        _print(result, shown, top)
+    for line in [*_notes(result, question.outliers), *by_losses]:
         say(line)
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say_kept(place, f"trajstore finding show compare {kept}")
-    result.draw(found)
+    output.draw(result)
 
 
-def _in_context(store: Store, found: Compared, top: int) -> pl.DataFrame:
+def _in_context(store: Store, result: Compared, top: int) -> pl.DataFrame:
     """The largest outliers of either winner in their context."""
     import polars as pl
 
     from trajstore.pipelines.token_context import with_context
 
-    first = [found.outliers.filter(winner=winner).head(top) for winner in found.models[:2]]
+    first = [result.outliers.filter(winner=winner).head(top) for winner in result.models[:2]]
     return with_context(store, pl.concat(first))
 
 
-def _print_json(name: str, found: Compared, shown: pl.DataFrame) -> None:
+def _print_json(name: str, result: Compared, shown: pl.DataFrame) -> None:
     """All tables as JSON; of the outliers those that a table would show."""
     frames = {
-        "correlations": found.correlations,
+        "correlations": result.correlations,
         "outliers": shown,
-        "groups": found.enriched,
-        "outlier_steps": found.followed,
+        "groups": result.enriched,
+        "outlier_steps": result.followed,
     }
     print_json({"finding": name, **{key: frame.to_dicts() for key, frame in frames.items()}})
 
 
-def _print(found: Compared, shown: pl.DataFrame, top: int) -> None:
+def _print(result: Compared, shown: pl.DataFrame, top: int) -> None:
     """The tables, each after an empty line but the first."""
     import polars as pl
 
-    if len(found.models) > 2:
-        _print_pairs(found)
+    if len(result.models) > 2:
+        _print_pairs(result)
         return
-    a, b = found.models
-    _print_statistics(found)
+    a, b = result.models
+    _print_statistics(result)
     typer.echo()
-    _print_by_step(found)
+    _print_by_step(result)
     if shown.height:
         typer.echo()
         rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B (nats)"}
@@ -195,20 +195,20 @@ def _print(found: Compared, shown: pl.DataFrame, top: int) -> None:
             "after",
         ).rename(rename)
         print_table(tokens.columns, tokens.rows(), right=["before"])
-    if found.enriched.height:
+    if result.enriched.height:
         typer.echo()
-        most = pl.concat(found.enriched.filter(winner=winner).head(top) for winner in found.models)
+        most = pl.concat(result.enriched.filter(winner=winner).head(top) for winner in result.models)
         most = most.select(pl.exclude("p", "design_effect"))
         print_table(most.columns, most.rows())
-    if found.followed.height:
+    if result.followed.height:
         typer.echo()
-        followed = found.followed.select(
+        followed = result.followed.select(
             "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B (nats)"), "low", "high"
         )
         print_table(followed.columns, followed.rows())
 
 
-def _print_statistics(found: Compared) -> None:
+def _print_statistics(result: Compared) -> None:
     """A row for each statistic at the step of the outliers."""
     names = {
         "pearson": "correlation (Pearson)",
@@ -218,20 +218,20 @@ def _print_statistics(found: Compared) -> None:
         "difference": "mean of A − B (nats)",
     }
     rows = []
-    for each in found.at_step().iter_rows(named=True):
+    for row in result.at_step().iter_rows(named=True):
         for column, said in names.items():
-            ends = [each.get(f"{column}_low"), each.get(f"{column}_high")]
-            rows.append([each["dataset"], each["step"], each["tokens"], said, each[column], *ends])
+            ends = [row.get(f"{column}_low"), row.get(f"{column}_high")]
+            rows.append([row["dataset"], row["step"], row["tokens"], said, row[column], *ends])
     print_table(["dataset", "step", "tokens", "statistic", "value", "low", "high"], rows)
 
 
-def _print_by_step(found: Compared) -> None:
+def _print_by_step(result: Compared) -> None:
     """A row for each step: A with B there, and each with the checkpoints that all are compared with."""
     import polars as pl
 
-    names = dict(zip(found.models, "AB", strict=True))
+    names = dict(zip(result.models, "AB", strict=True))
     shown = (
-        found.of_pairs()
+        result.of_pairs()
         .select(
             "dataset",
             "step",
@@ -244,9 +244,9 @@ def _print_by_step(found: Compared) -> None:
         .rename({"pearson_low": "low", "pearson_high": "high", "rms": "rms (nats)"})
     )
     for model, letter in names.items():
-        for other, step in dict.fromkeys((other, step) for other, step, _ in found.against):
+        for other, step in dict.fromkeys((other, step) for other, step, _ in result.against):
             column = f"{letter} ~ {names.get(other, other)}@{step}"
-            values = found.correlations.filter(model=model, other=other, other_step=step)
+            values = result.correlations.filter(model=model, other=other, other_step=step)
             values = values.unique(["dataset", "step"]).select(
                 "dataset", "step", pl.col("pearson").alias(column)
             )
@@ -254,19 +254,19 @@ def _print_by_step(found: Compared) -> None:
     print_table(shown.columns, shown.rows())
 
 
-def _print_pairs(found: Compared) -> None:
+def _print_pairs(result: Compared) -> None:
     """Each two models at the step that was chosen, as a matrix and one by one, then the spread of the pairs by step."""
     import polars as pl
 
     ends = ("", "_low", "_high")
     columns = [f"{name}{end}" for name in ("pearson", "partial", "rms") for end in ends]
-    at_step = found.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
-    _print_matrix(found.models, at_step)
+    at_step = result.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
+    _print_matrix(result.models, at_step)
     typer.echo()
     print_table(at_step.columns, at_step.rows())
     typer.echo()
     by_step = (
-        found.of_pairs()
+        result.of_pairs()
         .group_by("dataset", "step", maintain_order=True)
         .agg(
             pl.len().alias("pairs"),
@@ -278,9 +278,9 @@ def _print_pairs(found: Compared) -> None:
         )
     )
     print_table(by_step.columns, by_step.rows())
-    if found.against:
+    if result.against:
         typer.echo()
-        _print_against(found)
+        _print_against(result)
 
 
 def _print_matrix(models: Sequence[str], at_step: pl.DataFrame) -> None:
@@ -302,37 +302,37 @@ def _print_matrix(models: Sequence[str], at_step: pl.DataFrame) -> None:
     print_table(["dataset", "step", "pearson", *models], rows)
 
 
-def _print_against(found: Compared) -> None:
+def _print_against(result: Compared) -> None:
     """A row for each model and step, with the correlation with each checkpoint that all are compared with."""
     import polars as pl
 
-    ends = list(dict.fromkeys((other, step) for other, step, _ in found.against))
+    ends = list(dict.fromkeys((other, step) for other, step, _ in result.against))
     columns = [
         pl.col("pearson").filter(other=other, other_step=step).first().alias(f"~ {other}@{step}")
         for other, step in ends
     ]
-    rows = found.correlations.group_by("dataset", "step", "model", maintain_order=True).agg(*columns)
+    rows = result.correlations.group_by("dataset", "step", "model", maintain_order=True).agg(*columns)
     print_table(rows.columns, rows.rows())
 
 
-def _notes(found: Compared, share: float) -> list[str]:
+def _notes(result: Compared, share: float) -> list[str]:
     """Say which tokens and checkpoints the numbers are of."""
     said = []
-    if len(found.models) == 2:
-        a, b = found.models
+    if len(result.models) == 2:
+        a, b = result.models
         said.append(f"A is {a}, B is {b}; A − B below 0: A has the lower loss, and wins.")
-    if found.outliers.height:
-        wins = [f"{model} wins {found.outliers.filter(winner=model).height:,}" for model in found.models]
+    if result.outliers.height:
+        wins = [f"{model} wins {result.outliers.filter(winner=model).height:,}" for model in result.models]
         said.append(
             f"Outliers: the {100 * share:.3g} % of tokens with the largest |A − B|; {', '.join(wins)}. They were "
             "chosen at one step, so their difference there is large by the choice as well, and shrinks elsewhere for "
             "that reason too."
         )
-    if found.enriched.height:
+    if result.enriched.height:
         said.append(
             "Groups: share of their tokens that are such outliers beside that of the rest; p_adjusted by Holm."
         )
-    kinds = found.correlations["interval"].unique()
+    kinds = result.correlations["interval"].unique()
     if "jackknife" in kinds:
         said.append("Intervals over few contexts are a jackknife's, and may cover less often than they say.")
     return said

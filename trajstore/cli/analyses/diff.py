@@ -12,7 +12,7 @@ from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, ResultOptions, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, keep, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say, size
 from trajstore.display import count
 
@@ -32,7 +32,7 @@ _OPTIONS = Only("relative least top missing ci level resamples seed out name rep
 
 
 @dataclass(frozen=True)
-class _Options(ResultOptions, FindingOptions, IntervalOptions):
+class _Options(OutputOptions, FindingOptions, IntervalOptions):
     """The options of all differences."""
 
     relative: Annotated[
@@ -115,8 +115,8 @@ def steps(
     from trajstore.pipelines.trajectories import Selection
 
     selection = Selection(dataset, model, spec, contexts, align)
-    asked = DiffOptions("steps", (), tuple(group or ()), selection, shared.how)
-    _run(asked, shared)
+    diff_options = DiffOptions("steps", (), tuple(group or ()), selection, shared.how)
+    _run(diff_options, shared)
 
 
 @dataclass_options()
@@ -150,8 +150,8 @@ def models(
     from trajstore.pipelines.trajectories import Selection
 
     selection = Selection(dataset, None, spec, contexts, align)
-    asked = DiffOptions("models", (first, second), tuple(group or ()), selection, shared.how)
-    _run(asked, shared)
+    diff_options = DiffOptions("models", (first, second), tuple(group or ()), selection, shared.how)
+    _run(diff_options, shared)
 
 
 @dataclass_options()
@@ -191,13 +191,13 @@ def prompts(
     from trajstore.pipelines.differences.diff import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
-    asked = DiffOptions(
+    diff_options = DiffOptions(
         "prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), shared.how, all_items
     )
-    _run(asked, shared)
+    _run(diff_options, shared)
 
 
-def _run(asked: DiffOptions, shared: _Options) -> None:
+def _run(diff_options: DiffOptions, shared: _Options) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
@@ -210,27 +210,27 @@ def _run(asked: DiffOptions, shared: _Options) -> None:
         check_matrix_target(out)
     with shared.open() as store:
         progress = bars()
-        chosen = asked.chosen(store, progress)
-        place = shared.place(request(asked, chosen), store)
-        found = diff_of(store, asked, chosen, progress)
-        keep(found, place)
+        chosen = diff_options.chosen(store, progress)
+        place = shared.place(request(diff_options, chosen), store)
+        result = diff_of(store, diff_options, chosen, progress)
+        keep(result, place)
         by_losses = chosen_by_losses(store, chosen.groups, Selection(models=chosen.models), Comparison())
-    changes = found.changes.group_by("end", maintain_order=True).head(shared.top)
+    changes = result.changes.group_by("end", maintain_order=True).head(shared.top)
     if shared.as_json:
-        frames = {"summary": found.summary, "changes": changes}
+        frames = {"summary": result.summary, "changes": changes}
         print_json({"finding": place.name, **{key: frame.to_dicts() for key, frame in frames.items()}})
     elif shared.plot is None and out is None:
-        _print(found.summary, changes)
-    _say_what_it_is(found, asked.how)
-    for line in [*caveats(found.summary, asked.how.interval), *by_losses]:
+        _print(result.summary, changes)
+    _say_what_it_is(result, diff_options.how)
+    for line in [*caveats(result.summary, diff_options.how.interval), *by_losses]:
         say(line)
     say_kept(place, f"FROM diff_groups WHERE finding = '{place.name}'")
-    if out is not None and (matrix := found.differences.matrix) is not None:
+    if out is not None and (matrix := result.differences.matrix) is not None:
         save_matrix(matrix, out)
         rows, columns = matrix.values.shape
         what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
         say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
-    shared.draw(found)
+    shared.draw(result)
 
 
 def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:
@@ -264,12 +264,12 @@ def _short(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(*empty, *same)
 
 
-def _say_what_it_is(found: Diff, how: DifferenceMethod) -> None:
+def _say_what_it_is(result: Diff, how: How) -> None:
     """Say what the numbers are, and beside which noise."""
     if how.scale.relative:
         least = how.scale.least
         say(f"Relative: (loss − minus_loss) / max(minus_loss, {least:g}); mean, low and high are of these.")
-    noise = found.summary["noise"]
+    noise = result.summary["noise"]
     if noise.null_count() == len(noise):
         say("The noise of these losses was not measured: trajstore score --repeat-noise K")
     else:

@@ -22,9 +22,10 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
       trajstore finding list
     """
     with open_store(store) as opened:
-        found = opened.findings()
+        findings = opened.findings()
     rows = [
-        {"kind": one.kind, "finding": one.name, "made": one.made, "of": str(one.subject)} for one in found
+        {"kind": finding.kind, "finding": finding.name, "made": finding.made, "of": str(finding.subject)}
+        for finding in findings
     ]
     print_rows(rows, as_json, ["kind", "finding", "made", "of"])
 
@@ -39,17 +40,17 @@ def show(
       trajstore finding show pca first
     """
     with open_store(store) as opened:
-        found = opened.finding(kind, name)
-    facts = {"kind": found.kind, "finding": found.name, "made": found.made, **found.facts}
+        finding = opened.finding(kind, name)
+    facts = {"kind": finding.kind, "finding": finding.name, "made": finding.made, **finding.facts}
     if as_json:
         print_json(facts)
     else:
         print_table(
-            ["fact", "value"], [[key, _told(each)] for key, each in facts.items() if each is not None]
+            ["fact", "value"], [[key, _shown(value)] for key, value in facts.items() if value is not None]
         )
 
 
-def _told(value: object) -> object:
+def _shown(value: object) -> object:
     """A value of a fact: lists and the like as JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
 
@@ -85,5 +86,5 @@ def groups(
     from trajstore.pipelines.components.groups import component_groups
 
     with open_store(store) as opened:
-        found = component_groups(opened, name, group, component, bars())
-    print_rows(found.to_dicts(), as_json, found.columns)
+        shares = component_groups(opened, name, group, component, bars())
+    print_rows(shares.to_dicts(), as_json, shares.columns)

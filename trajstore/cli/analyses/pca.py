@@ -11,7 +11,7 @@ from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import FindingOptions, ResultOptions, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, keep, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say
 from trajstore.display import count
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _ResultOptions(ResultOptions):
+class _OutputOptions(OutputOptions):
     x: Annotated[
         X,
         options.choice(
@@ -113,7 +113,7 @@ def pca(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    result: Annotated[_ResultOptions, Only("plot x store as_json")],
+    output: Annotated[_OutputOptions, Only("plot x store as_json")],
 ) -> None:
     """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
 
@@ -138,40 +138,39 @@ def pca(
     from trajstore.pipelines.training_progress import require_known
     from trajstore.store.matrix.selection import Selection, datasets_of
 
-    result.check_plot()
     if update is not None:
         _refuse_with_update(ctx)
-    if result.plot is None and result.x != "step":
+    if output.plot is None and output.x != "step":
         raise typer.BadParameter("--x is of the plot, and no --plot is given")
-    with result.open() as store:
-        given = Selection(dataset, model)
-        datasets = given.datasets or (() if update is not None else datasets_of(store, given))
+    with output.open() as store:
+        chosen = Selection(dataset, model)
+        datasets = chosen.datasets or (() if update is not None else datasets_of(store, chosen))
         before = Selection(**store.finding(KIND, update).facts["asked"]) if update is not None else None
-        require_known(store, result.x, datasets, model, steps, before)
+        require_known(store, output.x, datasets, model, steps, before)
         if update is not None:
             changes = Changes(datasets, model, steps, contexts, components)
             place = Place(update, replace=True)
-            found = bring_up_to_date(store, update, changes, bars())
+            result = bring_up_to_date(store, update, changes, bars())
         else:
             selection = Selection(datasets, model, steps or "all", contexts, align, group)
             treatment = Treatment(center, scale, missing, precision)
             sparsity = Sparsity(alpha, ridge_alpha, max_iter, tol, restarts, seed)
             how = Method(method, components or COMPONENTS, treatment, sparsity)
             place = finding.place(request(selection, how), store)
-            found = compute(store, selection, how, bars())
-        found = found.along(result.x)
-        keep(found, place)
-        tokens = found.top_tokens(top)
-    if result.as_json:
-        _print_json(place.name, found, tokens)
-    elif result.plot is None:
-        _print_components(found, tokens)
-    _say_what_was_made(found)
+            result = compute(store, selection, how, bars())
+        result = result.along(output.x)
+        keep(result, place)
+        tokens = result.top_tokens(top)
+    if output.as_json:
+        _print_json(place.name, result, tokens)
+    elif output.plot is None:
+        _print_components(result, tokens)
+    _say_what_was_made(result)
     say_kept(
         place,
         f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}",
     )
-    result.draw(found)
+    output.draw(result)
 
 
 _OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")
@@ -191,20 +190,20 @@ def _refuse_with_update(ctx: typer.Context) -> None:
             raise typer.BadParameter(f"{option.opts[0]} is of sparse components, which have no --update")
 
 
-def _print_json(name: str, found: PrincipalComponents, tokens: pl.DataFrame) -> None:
+def _print_json(name: str, result: PrincipalComponents, tokens: pl.DataFrame) -> None:
     """The finding as JSON."""
     import polars as pl
 
-    variance = found.result.variance.with_columns(zeros=pl.Series(found.result.zeros))
-    frames = {"variance": variance, "scores": found.result.scores, "tokens": tokens}
+    variance = result.result.variance.with_columns(zeros=pl.Series(result.result.zeros))
+    frames = {"variance": variance, "scores": result.result.scores, "tokens": tokens}
     print_json({"finding": name, **{key: frame.to_dicts() for key, frame in frames.items()}})
 
 
-def _print_components(found: PrincipalComponents, tokens: pl.DataFrame) -> None:
+def _print_components(result: PrincipalComponents, tokens: pl.DataFrame) -> None:
     """The three tables of a PCA."""
     import polars as pl
 
-    variance, zeros = found.result.variance, found.result.zeros
+    variance, zeros = result.result.variance, result.result.zeros
     print_table(
         ["component", "variance (nats²)", "ratio", "zeros"],
         [
@@ -215,7 +214,7 @@ def _print_components(found: PrincipalComponents, tokens: pl.DataFrame) -> None:
         ],
     )
     typer.echo()
-    wide = found.result.scores.pivot(on="component", index=["model", "step"], values="score")
+    wide = result.result.scores.pivot(on="component", index=["model", "step"], values="score")
     print_table(["model", "step", *(f"PC{name}" for name in wide.columns[2:])], wide.rows())
     typer.echo()
     chosen = tokens.select(
@@ -228,13 +227,13 @@ def _print_components(found: PrincipalComponents, tokens: pl.DataFrame) -> None:
     print_table(chosen.columns, chosen.rows(), right=["before"])
 
 
-def _say_what_was_made(found: PrincipalComponents) -> None:
+def _say_what_was_made(result: PrincipalComponents) -> None:
     """Say which tokens and checkpoints the numbers are of."""
-    facts = found.facts
+    facts = result.facts
     say(f"{count(facts['rows'], 'checkpoint')} × {count(facts['columns'], 'token')}; {facts['explained']}.")
-    asked = facts["components"] * (2 if facts["method"] == "hybrid" else 1)
-    if (made := found.result.variance.height) < asked:
-        say(f"There are no more than {made} components of these checkpoints ({asked} were asked for).")
+    number = facts["components"] * (2 if facts["method"] == "hybrid" else 1)
+    if (made := result.result.variance.height) < number:
+        say(f"There are no more than {made} components of these checkpoints ({number} were asked for).")
     if facts["method"] != "full":
         end = "" if facts["converged"] else f", where --max-iter {facts['max_iter']} ended it"
         say(f"Objective {facts['objective']:.7g} nats² after {facts['iterations']} iterations{end}.")

@@ -14,7 +14,7 @@ from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.option_blocks import (
     FindingOptions,
     IntervalOptions,
-    ResultOptions,
+    OutputOptions,
     SelectionOptions,
     keep,
     say_kept,
@@ -71,7 +71,7 @@ def phases(
     ] = defaults.CHANGES,
     intervals: Annotated[IntervalOptions, Only("level resamples seed")],
     finding: FindingOptions,
-    result: ResultOptions,
+    output: OutputOptions,
 ) -> None:
     """Events of training in curves of groups, of differences and of measures, one table for all models and seeds.
 
@@ -94,7 +94,7 @@ def phases(
 
     if not (groups or measure or induction):
         raise typer.BadParameter("give groups, --measure NAME or --induction GROUP")
-    asked = CurveOptions(
+    curves = CurveOptions(
         tuple(dict.fromkeys(groups or ())),
         tuple(dict.fromkeys(measure or ())),
         Induction(induction, late, early) if induction else None,
@@ -103,12 +103,12 @@ def phases(
         intervals.interval,
         changes,
     )
-    with result.open() as store:
-        place = finding.place(request(asked), store)
-        found = find(store, **vars(asked), progress=bars())
-        keep(found, place)
-    rows = found.frame.to_dicts()
-    if result.as_json:
+    with output.open() as store:
+        place = finding.place(request(curves), store)
+        result = find(store, **vars(curves), progress=bars())
+        keep(result, place)
+    rows = result.frame.to_dicts()
+    if output.as_json:
         print_json(
             {
                 "finding": place.name,
@@ -116,11 +116,11 @@ def phases(
                 "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE},
             }
         )
-    elif result.plot is None:
-        print_rows(rows, False, found.frame.columns)
+    elif output.plot is None:
+        print_rows(rows, False, result.frame.columns)
     if groups or measure:
         say(PROMISE)
-    for of_model, on in found.without:
+    for of_model, on in result.without:
         say(f"No induction bump in {of_model} on {on}.")
-    result.draw(found)
+    output.draw(result)
     say_kept(place, f"FROM events WHERE finding = '{place.name}'")

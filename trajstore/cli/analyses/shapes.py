@@ -9,7 +9,7 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
-from trajstore.cli.option_blocks import FindingOptions, ResultOptions, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, keep, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def shapes(
         int, typer.Option(min=0, help="Seed of the tokens that noise is told from, and of simulated noise.")
     ] = 0,
     finding: FindingOptions,
-    result: ResultOptions,
+    output: OutputOptions,
 ) -> None:
     """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, a turn, or other.
 
@@ -57,32 +57,37 @@ def shapes(
     from trajstore.pipelines.shapes import shapes as fit
     from trajstore.pipelines.trajectories import Selection
 
-    with result.open() as store:
+    with output.open() as store:
         datasets = require_datasets(store, dataset)
         selection = Selection(datasets, model, steps, contexts, align)
-        asked = ShapeOptions.of(datasets, selection, group or (), seed)
-        place = finding.place(asked.request, store)
-        found = fit(store, selection, group or (), seed, bars())
-        keep(found, place)
-        shares, pairs = found.shares(), found.agreement()
-        if result.as_json:
+        question = ShapeOptions.of(datasets, selection, group or (), seed)
+        place = finding.place(question.request, store)
+        result = fit(store, selection, group or (), seed, bars())
+        keep(result, place)
+        shares, pairs = result.shares(), result.agreement()
+        if output.as_json:
             print_json({"finding": place.name, "shares": shares.to_dicts(), "agreement": pairs.to_dicts()})
-        elif result.plot is None:
+        elif output.plot is None:
             _print(shares, pairs)
-        for absent in [each for each in asked.groups if each not in shares["group"]]:
-            say(f"{absent} has no token with a loss in {', '.join(asked.datasets)}, and is left out.")
+        for absent in [name for name in question.groups if name not in shares["group"]]:
+            say(f"{absent} has no token with a loss in {', '.join(question.datasets)}, and is left out.")
         say_kept(place, f"FROM shapes WHERE finding = '{place.name}'")
-        result.draw(found)
+        output.draw(result)
 
 
-def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:
+def _print(shares: pl.DataFrame, pairs: pl.DataFrame) -> None:
     """Shares, medians, and agreement."""
     from trajstore.analysis.shapes.shapes import SHAPES
 
     columns = ["S-shaped", *(shape.replace("_", " ") for shape in SHAPES)]
     rows = [
-        [row["group"], row["model"], row["tokens"], *(_percent(row[each]) for each in ("s_shaped", *SHAPES))]
-        for row in found.iter_rows(named=True)
+        [
+            row["group"],
+            row["model"],
+            row["tokens"],
+            *(_percent(row[column]) for column in ("s_shaped", *SHAPES)),
+        ]
+        for row in shares.iter_rows(named=True)
     ]
     print_table(["group", "model", "tokens", *columns], rows, right=columns)
     typer.echo()
@@ -90,8 +95,8 @@ def _print(found: pl.DataFrame, pairs: pl.DataFrame) -> None:
     units = ["", " (doublings)", " (nats)", "", " (nats)", " (nats)", " (nats)"]
     heads = [median + unit for median, unit in zip(medians, units, strict=True)]
     rows = [
-        [row["group"], row["model"], *(_three(row[each]) for each in medians)]
-        for row in found.iter_rows(named=True)
+        [row["group"], row["model"], *(_three(row[column]) for column in medians)]
+        for row in shares.iter_rows(named=True)
     ]
     print_table(["group", "model", *heads], rows, right=heads)
     if pairs.height:

@@ -10,7 +10,7 @@ import typer
 from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_models, require_datasets
-from trajstore.cli.option_blocks import IntervalOptions, ResultOptions, SelectionOptions, say_kept
+from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def spikes(
         bool,
         typer.Option("--replace", help="Put the finding, and with --keep the groups, in place of others."),
     ] = False,
-    result: ResultOptions,
+    output: OutputOptions,
 ) -> None:
     """Find where the mean loss rises and falls back, and class each token: it follows, it is inverse, or it stays flat.
 
@@ -111,31 +111,30 @@ def spikes(
     from trajstore.pipelines.spikes import spikes as find
     from trajstore.schema import check_group_name
 
-    result.check_plot()
     if check_group_name(prefix) != PREFIX and not keep:
         raise typer.BadParameter("--prefix is of the groups that --keep adds, which is not given")
     search = Search(_window(window), chance, Tolerance(tau, rate), intervals.interval, enrich)
-    with result.open() as store:
+    with output.open() as store:
         datasets, models = require_datasets(store, selected.dataset), store.models([model])
         selection = dataclasses.replace(selected.selection, datasets=datasets, models=models)
         place = request(selection, search).place(store, name, replace=replace)
         kept = place.name
         if keep and not replace and search.window is not None:
             check_groups_free(store, kept, model, [search.window[1]], prefix)
-        found = find(store, selection, search, bars())
+        result = find(store, selection, search, bars())
         if keep and not replace:
-            check_groups_free(store, kept, model, [each.steps[1] for each in found.spikes], prefix)
+            check_groups_free(store, kept, model, [spike.steps[1] for spike in result.spikes], prefix)
         # The finding comes last, so that the same command goes on where it was cut short.
-        added = keep_groups(store, kept, found, prefix, replace=replace) if keep else []
-        found.keep(kept, replace=place.replace)
-        if result.as_json:
-            print_json({"finding": kept, "groups_added": added, **_as_json(store, found, top)})
-        elif result.plot is None:
-            _print(store, found, top)
-    say(_RECALL if found.spikes else not_found(found.facts))
-    result.draw(found)
-    for each in added:
-        say(f"Added the group {each}.")
+        added = keep_groups(store, kept, result, prefix, replace=replace) if keep else []
+        result.keep(kept, replace=place.replace)
+        if output.as_json:
+            print_json({"finding": kept, "groups_added": added, **_as_json(store, result, top)})
+        elif output.plot is None:
+            _print(store, result, top)
+    say(_RECALL if result.spikes else not_found(result.facts))
+    output.draw(result)
+    for group in added:
+        say(f"Added the group {group}.")
     say_kept(place, f"FROM spike_tokens WHERE finding = '{kept}'")
 
 
@@ -152,37 +151,37 @@ def _window(text: str | None) -> tuple[int, int, int] | None:
     return before, at, after
 
 
-def _as_json(store: Store, found: Spikes, top: int) -> dict[str, Any]:
+def _as_json(store: Store, result: Spikes, top: int) -> dict[str, Any]:
     """Spikes, shares, groups and tokens as records."""
     from trajstore.pipelines.spikes import tokens_in_context
 
-    told: dict[str, Any] = {
-        "model": found.model,
-        "verdict": found.verdict,
-        "spikes": found.heads().to_dicts(),
+    facts: dict[str, Any] = {
+        "model": result.model,
+        "verdict": result.verdict,
+        "spikes": result.heads().to_dicts(),
     }
-    told["power"] = found.facts["power"]
+    facts["power"] = result.facts["power"]
     for key in ("shares", "groups", "tokens"):
-        told[key] = []
-    for each in found.spikes:
-        spike = {"spike": each.steps[1]}
-        told["shares"] += [spike | row for row in each.shares.to_dicts()]
-        told["groups"] += [spike | row for row in each.groups.to_dicts()]
-        told["tokens"] += [
-            spike | row for row in tokens_in_context(store, found, each, "inverse", top).to_dicts()
+        facts[key] = []
+    for spike in result.spikes:
+        step = {"spike": spike.steps[1]}
+        facts["shares"] += [step | row for row in spike.shares.to_dicts()]
+        facts["groups"] += [step | row for row in spike.groups.to_dicts()]
+        facts["tokens"] += [
+            step | row for row in tokens_in_context(store, result, spike, "inverse", top).to_dicts()
         ]
-    return told
+    return facts
 
 
-def _print(store: Store, found: Spikes, top: int) -> None:
+def _print(store: Store, result: Spikes, top: int) -> None:
     """The tables of each spike."""
     columns = ["before_step", "at_step", "after_step", "height (nats)", "low", "high", "chance"]
-    print_table(columns, found.heads().rows())
-    for spike in found.spikes:
+    print_table(columns, result.heads().rows())
+    for spike in result.spikes:
         typer.echo()
         _print_shares(spike)
         _print_groups(spike)
-        _print_inverse(store, found, spike, top)
+        _print_inverse(store, result, spike, top)
 
 
 def _print_shares(spike: ClassedSpike) -> None:
@@ -233,24 +232,24 @@ def _print_groups(spike: ClassedSpike) -> None:
     import polars as pl
 
     for name in ("follow", "inverse"):
-        found = spike.groups.filter(pl.col("token_class") == name, pl.col("p_adjusted") < 0.05).head(
+        enriched = spike.groups.filter(pl.col("token_class") == name, pl.col("p_adjusted") < 0.05).head(
             _GROUPS_SHOWN
         )
-        if found.height:
-            shown = found.select(
+        if enriched.height:
+            shown = enriched.select(
                 "token_class", "group_name", *("tokens", "marked", "ratio", "low", "high", "p_adjusted")
             )
             typer.echo()
             print_table(shown.columns, shown.rows())
 
 
-def _print_inverse(store: Store, found: Spikes, spike: ClassedSpike, top: int) -> None:
+def _print_inverse(store: Store, result: Spikes, spike: ClassedSpike, top: int) -> None:
     """The tokens that go furthest against the spike, in their context."""
     import polars as pl
 
     from trajstore.pipelines.spikes import tokens_in_context
 
-    tokens = tokens_in_context(store, found, spike, "inverse", top)
+    tokens = tokens_in_context(store, result, spike, "inverse", top)
     if tokens.height:
         shown = tokens.select(
             *("dataset", "context", "position"),

@@ -11,7 +11,7 @@ from trajstore.arguments.choices import By, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.option_blocks import IntervalOptions, ResultOptions, SelectionOptions
+from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions
 from trajstore.cli.output import bars, print_chart, print_rows, say
 
 _DETAILS = ("unit", "units", "interval", "skewness")
@@ -19,7 +19,7 @@ _DETAILS = ("unit", "units", "interval", "skewness")
 
 
 @dataclass(frozen=True)
-class _ResultOptions(ResultOptions):
+class _OutputOptions(OutputOptions):
     text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False
 
 
@@ -66,7 +66,7 @@ def trajectory(
         ),
     ] = "step",
     intervals: IntervalOptions,
-    result: Annotated[_ResultOptions, Only("plot text store as_json")],
+    output: Annotated[_OutputOptions, Only("plot text store as_json")],
 ) -> None:
     """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
 
@@ -89,17 +89,16 @@ def trajectory(
     from trajstore.pipelines.trajectory_result import trajectory as compute
 
     check_x(x)
-    result.check_plot()
-    if result.text and result.as_json:
+    if output.text and output.as_json:
         raise typer.BadParameter("give --text or --json, and not both")
     comparison = Comparison(by, minus, minus_model)
-    with result.open() as store:
-        found = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
-    if result.text:
-        print_chart(*found.charts())
-    elif result.as_json or result.plot is None:
-        frame = found.frame if result.as_json else found.frame.drop(_DETAILS)
-        print_rows(frame.to_dicts(), result.as_json)
-    for line in found.caveats:
+    with output.open() as store:
+        result = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
+    if output.text:
+        print_chart(*result.charts())
+    elif output.as_json or output.plot is None:
+        frame = result.frame if output.as_json else result.frame.drop(_DETAILS)
+        print_rows(frame.to_dicts(), output.as_json)
+    for line in result.caveats:
         say(line)
-    result.draw(found)
+    output.draw(result)

@@ -127,9 +127,9 @@ def add(
                 stream=stream,
                 progress=bars(),
             )
-        there = name in opened.dataset_names()
+        existed = name in opened.dataset_names()
         made = opened.add_dataset(name, new)
-    verb = "was there already, with the same tokens" if there else "added"
+    verb = "was there already, with the same tokens" if existed else "added"
     say(
         f"Dataset {name} {verb}: {count(made.n_contexts, 'context')}, {count(made.n_tokens, 'token')}, "
         f"{count(made.n_losses, 'loss', 'losses')} a step."
@@ -147,14 +147,14 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
         made = [opened.dataset(name) for name in opened.dataset_names()]
     rows = [
         {
-            "dataset": each.name,
-            "contexts": each.n_contexts,
-            "tokens": each.n_tokens,
-            "losses": each.n_losses,
-            "tokenizer": each.tokenizer.name,
-            "source": each.source.get("source"),
+            "dataset": dataset.name,
+            "contexts": dataset.n_contexts,
+            "tokens": dataset.n_tokens,
+            "losses": dataset.n_losses,
+            "tokenizer": dataset.tokenizer.name,
+            "source": dataset.source.get("source"),
         }
-        for each in made
+        for dataset in made
     ]
     print_rows(rows, as_json, ["dataset", "contexts", "tokens", "losses", "tokenizer", "source"])
 
@@ -215,10 +215,10 @@ def drop(
       trajstore dataset drop notes
     """
     with open_store(store) as opened:
-        there = opened.slices_on(name)
-        of = listed(dict.fromkeys(model for model, _, _ in there))
-        also = f" and {count(len(there), 'slice')} of {of}" if there else ""
-        if not yes and (losses or not there):
+        slices = opened.slices_on(name)
+        of = listed(dict.fromkeys(model for model, _, _ in slices))
+        also = f" and {count(len(slices), 'slice')} of {of}" if slices else ""
+        if not yes and (losses or not slices):
             typer.confirm(f"Remove the dataset {name}{also}?", abort=True, err=True)
         opened.drop_dataset(name, losses=losses)
     say(f"Removed the dataset {name}{also}.")

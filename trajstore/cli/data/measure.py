@@ -24,14 +24,14 @@ def list_(as_json: options.Json = False) -> None:
     measures, problems = available()
     rows = [
         {
-            "measure": each.definition.name,
-            "formula": each.definition.formula,
-            "unit": each.definition.unit,
-            "axes": ", ".join(each.definition.axes),
-            "score with": option(*_argument(each.definition)),
-            "package": each.package,
+            "measure": measure.definition.name,
+            "formula": measure.definition.formula,
+            "unit": measure.definition.unit,
+            "axes": ", ".join(measure.definition.axes),
+            "score with": option(*_argument(measure.definition)),
+            "package": measure.package,
         }
-        for each in measures
+        for measure in measures
     ]
     print_rows(rows, as_json)
     for problem in problems:

@@ -35,7 +35,7 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
       trajstore model list
     """
     with open_store(store) as opened:
-        rows = [_row(each, as_json) for each in opened.model_summaries()]
+        rows = [_row(summary, as_json) for summary in opened.model_summaries()]
     columns = ["model", "family", "n_params", "n_layer", "seed", "datasets", "steps", "first", "last", "size"]
     print_rows(rows, as_json, columns)
 
@@ -43,7 +43,7 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
 def _row(summary: ModelSummary, as_json: bool) -> dict[str, Any]:
     """A model's line."""
     steps, facts = summary.steps, summary.facts
-    numbers = {name: len(there) for name, there in summary.datasets.items()}
+    numbers = {name: len(scored) for name, scored in summary.datasets.items()}
     return {
         "model": summary.model,
         "family": facts.family,
@@ -76,16 +76,16 @@ def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: opti
     facts = (
         {key: value for key, value in vars(made).items() if value is not None} if made else {"model": name}
     )
-    found = [f"{kind} {each}" for kind, each in mentions.findings]
-    named = {"children": mentions.children, "findings": found, "groups": mentions.groups}
+    findings = [f"{kind} {finding}" for kind, finding in mentions.findings]
+    named = {"children": mentions.children, "findings": findings, "groups": mentions.groups}
     if as_json:
         print_json({**facts, "coverage": list(map(vars, lines)), "measures": measured, **named})
         return
-    told = {**facts, **{key: ", ".join(names) for key, names in named.items() if names}}
-    print_table(["fact", "value"], [[key, value] for key, value in told.items()])
+    summary = {**facts, **{key: ", ".join(names) for key, names in named.items() if names}}
+    print_table(["fact", "value"], [[key, value] for key, value in summary.items()])
     rows = [
-        [each.dataset, len(each.steps), each.steps[0], each.steps[-1], len(each.missing), len(each.partial)]
-        for each in lines
+        [line.dataset, len(line.steps), line.steps[0], line.steps[-1], len(line.missing), len(line.partial)]
+        for line in lines
     ]
     print_table(["dataset", "steps", "first", "last", "missing", "partial"], rows)
     if measured:
@@ -127,7 +127,7 @@ def rename(
         _say_what_stays(old, mentions, needed=not yes)
         if not yes:
             names = coverage.dataset_names(opened.path, old)
-            slices = count(sum(len(opened.steps(old, each)) for each in names), "slice")
+            slices = count(sum(len(opened.steps(old, dataset)) for dataset in names), "slice")
             also = f" and the parent of {listed(mentions.children)}" if mentions.children else ""
             typer.confirm(f"Rename {old} to {new} ({slices}){also}?", abort=True, err=True)
         done = opened.rename_model(old, new, bars())
@@ -148,7 +148,7 @@ def rename(
 def _say_what_stays(old: str, mentions: ModelMentions, *, needed: bool) -> None:
     """Name the findings and groups that go on naming the model as it was."""
     if mentions.findings:
-        found = listed(f"{kind} {name}" for kind, name in mentions.findings)
-        say(f"Findings that go on naming {old}, as they were made: {found}", needed=needed)
+        names = listed(f"{kind} {name}" for kind, name in mentions.findings)
+        say(f"Findings that go on naming {old}, as they were made: {names}", needed=needed)
     if mentions.groups:
         say(f"Groups whose SQL names {old}, to be given anew: {listed(mentions.groups)}", needed=needed)

@@ -189,10 +189,12 @@ def _say_plan(plan: Plan) -> None:
         amount = f", about {size(plan.download_bytes)}" if plan.download_bytes else ""
         say(f"{count(len(plan.downloads), 'revision')} to download{amount}.")
     if plan.skipped_bad:
-        say(f"Left out as known to be bad: the steps {runs(sorted(each.step for each in plan.skipped_bad))}.")
-    elif bad := [each.checkpoint for each in plan.pending if each.checkpoint.known_bad]:
+        skipped = runs(sorted(checkpoint.step for checkpoint in plan.skipped_bad))
+        say(f"Left out as known to be bad: the steps {skipped}.")
+    elif bad := [pending.checkpoint for pending in plan.pending if pending.checkpoint.known_bad]:
+        steps = runs(sorted(checkpoint.step for checkpoint in bad))
         say(
-            f"Known to be bad at the steps {runs(sorted(each.step for each in bad))}: {bad[0].known_bad}. Their slices "
+            f"Known to be bad at the steps {steps}: {bad[0].known_bad}. Their slices "
             "will say so; --skip-known-bad leaves them out."
         )
 
@@ -227,13 +229,13 @@ def _end(
         with whole_file(profile) as file:
             file.write(f"{json.dumps(report.profile.as_json(), indent=1)}\n".encode())
     rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
-    done, there = "written", "there already"
+    done, present = "written", "there already"
     if plan is not None and plan.backfilled:
         columns = ", ".join(plan.backfill)
         done = f"written or given {columns}" if plan.slices else f"given {columns}"
-        there = f"there with {'it' if len(plan.backfill) == 1 else 'them'} already"
+        present = f"there with {'it' if len(plan.backfill) == 1 else 'them'} already"
     say(
-        f"{model}: {count(report.written, 'slice')} {done}, {report.skipped} {there}, "
+        f"{model}: {count(report.written, 'slice')} {done}, {report.skipped} {present}, "
         f"in {report.seconds:.1f} s{rate}."
     )
     if report.profile.seconds:

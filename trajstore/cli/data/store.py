@@ -23,9 +23,9 @@ def init(store: options.Store = options.DEFAULT_STORE) -> None:
     from trajstore.schema import CATALOG
     from trajstore.store.store import Store
 
-    there = (store / CATALOG).exists()
+    existed = (store / CATALOG).exists()
     with Store.create(store) as made:
-        say(f"There is a store at {made.path} already." if there else f"Made a store at {made.path}.")
+        say(f"There is a store at {made.path} already." if existed else f"Made a store at {made.path}.")
 
 
 def migrate(
@@ -188,10 +188,10 @@ def drop(
 
 def _confirm(chosen: list[tuple[str, str, int]], yes: bool) -> None:
     """Show which slices would go, and ask."""
-    found: dict[tuple[str, str], list[int]] = {}
+    steps_of: dict[tuple[str, str], list[int]] = {}
     for model, dataset, step in chosen:
-        found.setdefault((model, dataset), []).append(step)
-    for (model, dataset), steps in found.items():
+        steps_of.setdefault((model, dataset), []).append(step)
+    for (model, dataset), steps in steps_of.items():
         which = f"step{'s' if len(steps) > 1 else ''} {_few(steps)}"
         say(f"{model} on {dataset}: {count(len(steps), 'slice')}, {which}", needed=not yes)
     if not yes:

@@ -26,15 +26,15 @@ def list_(as_json: options.Json = False) -> None:
 
     rows = [
         {
-            "suite": each.name,
-            "models": len(each.runs),
-            "sizes": ", ".join(dict.fromkeys(run.size for run in each.runs)),
-            "revisions": _range([len(run.steps) if run.steps else None for run in each.runs]),
-            "tokens a step": _range([run.tokens_per_step for run in each.runs]),
-            "known bad": len(each.known_bad),
-            "title": each.title,
+            "suite": suite.name,
+            "models": len(suite.runs),
+            "sizes": ", ".join(dict.fromkeys(run.size for run in suite.runs)),
+            "revisions": _range([len(run.steps) if run.steps else None for run in suite.runs]),
+            "tokens a step": _range([run.tokens_per_step for run in suite.runs]),
+            "known bad": len(suite.known_bad),
+            "title": suite.title,
         }
-        for each in suites()
+        for suite in suites()
     ]
     print_rows(rows, as_json)
 
@@ -53,10 +53,10 @@ def show(
     from trajstore.checkpoints.suites import find
 
     suite, runs = find(name)
-    bad = [each for each in suite.known_bad if {run.repo for run in runs} & set(each.repos)]
+    bad = [known for known in suite.known_bad if {run.repo for run in runs} & set(known.repos)]
     facts = _facts(suite, runs)
     models = [_model(run) for run in runs]
-    known_bad = [_bad(each, runs) for each in bad]
+    known_bad = [_bad(known, runs) for known in bad]
     if as_json:
         if len(runs) == 1 and runs[0].steps:
             models[0]["steps"] = list(runs[0].steps)
@@ -100,17 +100,17 @@ def _model(run: KnownRun) -> dict[str, Any]:
     }
 
 
-def _bad(each: KnownBad, runs: Sequence[KnownRun]) -> dict[str, Any]:
+def _bad(known: KnownBad, runs: Sequence[KnownRun]) -> dict[str, Any]:
     """A row of what is known to be bad."""
-    repos = [run.repo for run in runs if run.repo in each.repos]
+    repos = [run.repo for run in runs if run.repo in known.repos]
     everywhere = len(repos) > 3
-    spans = [str(first) if first == last else f"{first}:{last}" for first, last in each.steps]
+    spans = [str(first) if first == last else f"{first}:{last}" for first, last in known.steps]
     return {
         "repositories": f"{len(repos)} of {len(runs)}" if everywhere else ", ".join(repos),
-        "stage": each.stage or None,
+        "stage": known.stage or None,
         "steps": ",".join(spans),
-        "reason": each.reason,
-        "source": each.source,
+        "reason": known.reason,
+        "source": known.source,
     }
 
 

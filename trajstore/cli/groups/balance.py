@@ -53,7 +53,7 @@ def balance(
             opened,
             first,
             second,
-            [each.strip() for each in on.split(",")],
+            [feature.strip() for feature in on.split(",")],
             names=(name_a, name_b),
             position_bins=position_bins,
             seed=seed,

@@ -48,28 +48,28 @@ def examples(
     from trajstore.pipelines.token_context import examples as draw
 
     with open_store(store) as opened:
-        found = draw(opened, name, n, dataset, width, seed, align, loss)
+        sample = draw(opened, name, n, dataset, width, seed, align, loss)
     if as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(sample))
         return
-    _say_sizes(found)
-    if found.tokens.height:
-        _print(found)
+    _say_sizes(sample)
+    if sample.tokens.height:
+        _print(sample)
 
 
-def _say_sizes(found: Examples) -> None:
+def _say_sizes(sample: Examples) -> None:
     """Print the number of members in each dataset, and what is shown of them."""
-    say(f"{found.group}: {found.description}")
-    if not found.sizes:
+    say(f"{sample.group}: {sample.description}")
+    if not sample.sizes:
         say("It has no tokens in the datasets asked for.")
         return
-    what = "Tokens" if found.align == "predict" else "Tokens that follow one of the group"
-    sizes = ", ".join(f"{size:,} in {dataset}" for dataset, size in found.sizes.items())
-    at = "" if found.checkpoint is None else "; loss (nats) of {} at step {}".format(*found.checkpoint)
-    say(f"{what}: {sizes}. {found.tokens.height} drawn at random with seed {found.seed}{at}:")
+    what = "Tokens" if sample.align == "predict" else "Tokens that follow one of the group"
+    sizes = ", ".join(f"{size:,} in {dataset}" for dataset, size in sample.sizes.items())
+    at = "" if sample.checkpoint is None else "; loss (nats) of {} at step {}".format(*sample.checkpoint)
+    say(f"{what}: {sizes}. {sample.tokens.height} drawn at random with seed {sample.seed}{at}:")
 
 
-def _print(found: Examples) -> None:
+def _print(sample: Examples) -> None:
     """A line for each token."""
     from rich.text import Text
 
@@ -77,19 +77,19 @@ def _print(found: Examples) -> None:
 
     colored = has_colors()
     rows: list[list[Any]] = []
-    for token in found.tokens.iter_rows(named=True):
+    for token in sample.tokens.iter_rows(named=True):
         before, own, after = (shown(token[part]) for part in ("before", "marked", "after"))
         text = Text.assemble(before, (own, "black on yellow") if colored else f"[{own}]", after)
-        loss = [] if found.checkpoint is None else [token["loss"]]
+        loss = [] if sample.checkpoint is None else [token["loss"]]
         rows.append([token["dataset"], token["context"], token["position"], *loss, text])
-    named = [] if found.checkpoint is None else ["loss"]
+    named = [] if sample.checkpoint is None else ["loss"]
     print_table(["dataset", "context", "position", *named, "text"], rows)
 
 
-def _as_json(found: Examples) -> dict[str, Any]:
-    checkpoint = found.checkpoint and {"model": found.checkpoint[0], "step": found.checkpoint[1]}
+def _as_json(sample: Examples) -> dict[str, Any]:
+    checkpoint = sample.checkpoint and {"model": sample.checkpoint[0], "step": sample.checkpoint[1]}
     return {
-        **{name: value for name, value in vars(found).items() if name != "tokens"},
+        **{name: value for name, value in vars(sample).items() if name != "tokens"},
         "checkpoint": checkpoint,
-        "tokens": found.tokens.to_dicts(),
+        "tokens": sample.tokens.to_dicts(),
     }

@@ -95,8 +95,8 @@ def add(
             group = groups.add_sites(name, sites, description, replace=replace)
         else:
             group = groups.add(name, sql if file is None else _text(file), description, replace=replace)
-    found = ", ".join(f"{size:,} in {dataset}" for dataset, size in group.sizes.items())
-    say(f"Group {name}: {found or 'no tokens in any dataset yet'}.")
+    sizes = ", ".join(f"{size:,} in {dataset}" for dataset, size in group.sizes.items())
+    say(f"Group {name}: {sizes or 'no tokens in any dataset yet'}.")
     if replace and group.used_by:
         say(f"It is used by {', '.join(group.used_by)}, which follow it.")
 
@@ -144,20 +144,20 @@ def list_(
         every = opened.dataset_names() if sizes else []
         datasets = [opened.dataset(name).name for name in dataset or (every if len(every) <= _WIDEST else [])]
     if as_json:
-        print_json([_facts(each, counted=sizes) for each in groups])
+        print_json([_facts(group, counted=sizes) for group in groups])
         return
     rows = [
         {
-            "group": each.name,
-            **{name: None if each.problem else each.sizes.get(name, 0) for name in datasets},
+            "group": group.name,
+            **{name: None if group.problem else group.sizes.get(name, 0) for name in datasets},
             **(
                 {}
                 if datasets or not sizes
-                else {"tokens": None if each.problem else sum(each.sizes.values())}
+                else {"tokens": None if group.problem else sum(group.sizes.values())}
             ),
-            "description": _noted(each),
+            "description": _noted(group),
         }
-        for each in groups
+        for group in groups
     ]
     print_rows(rows, False)
     if len(every) > _WIDEST and not datasets:
@@ -170,10 +170,15 @@ def _list_available(as_json: bool) -> None:
 
     functions = available()
     columns = ("name", "function", "description", "package")
-    print_rows([{name: getattr(each, name) for name in columns} for each in functions], as_json, columns)
-    for each in functions:
-        if each.problem:
-            say(f"{each.name} of the package {each.package} cannot be used: {each.problem}", needed=True)
+    print_rows(
+        [{name: getattr(function, name) for name in columns} for function in functions], as_json, columns
+    )
+    for function in functions:
+        if function.problem:
+            say(
+                f"{function.name} of the package {function.package} cannot be used: {function.problem}",
+                needed=True,
+            )
 
 
 def _noted(group: Group) -> str:

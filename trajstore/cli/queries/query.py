@@ -14,7 +14,7 @@ from trajstore.cli.queries.query_output import (
     ParameterOption,
     answer,
     chosen_format,
-    given,
+    parameter_values,
 )
 
 if TYPE_CHECKING:
@@ -50,39 +50,44 @@ def query(
     if name == "list":
         _list(list(named_queries.shipped().values()), as_json)
         return
-    found = named_queries.find_query(name)
+    question = named_queries.find_query(name)
     if explain:
-        _explain(found, as_json)
+        _explain(question, as_json)
         return
     chosen = chosen_format(kind, out, as_json)
     with open_store(store) as opened:
-        values = given(parameter)
+        values = parameter_values(parameter)
         rows = answer(
-            opened, found.sql, named_queries.bind(opened, opened.groups, found, values), chosen, out
+            opened, question.sql, named_queries.bind(opened, opened.groups, question, values), chosen, out
         )
     if not rows:
-        say(_asked_in_vain(found, values))
+        say(_no_rows(question, values))
 
 
-def _asked_in_vain(query: NamedQuery, values: Mapping[str, str]) -> str:
+def _no_rows(query: NamedQuery, values: Mapping[str, str]) -> str:
     """With which parameters a query has no rows."""
-    asked = [f"{each.name}={values.get(each.name, each.default)}" for each in query.parameters]
-    why = f" where {', '.join(asked)}" if asked else ""
+    conditions = [
+        f"{parameter.name}={values.get(parameter.name, parameter.default)}" for parameter in query.parameters
+    ]
+    why = f" where {', '.join(conditions)}" if conditions else ""
     return f"Nothing in this store answers {query.name}{why}. What they mean: trajstore query {query.name} --explain"
 
 
 def _list(queries: list[NamedQuery], as_json: bool) -> None:
     """All queries, each with its parameters as they are given."""
     if as_json:
-        print_json([_as_json(each) for each in queries])
+        print_json([_as_json(query) for query in queries])
         return
-    rows = [[each.name, " ".join(_usage(each)), " ".join(each.description.split())] for each in queries]
+    rows = [[query.name, " ".join(_usage(query)), " ".join(query.description.split())] for query in queries]
     print_table(["query", "parameters", "answers"], rows)
 
 
 def _usage(query: NamedQuery) -> list[str]:
     """Its parameters: name, or name=default."""
-    return [each.name if each.default is None else f"{each.name}={each.default}" for each in query.parameters]
+    return [
+        parameter.name if parameter.default is None else f"{parameter.name}={parameter.default}"
+        for parameter in query.parameters
+    ]
 
 
 def _explain(query: NamedQuery, as_json: bool) -> None:
@@ -94,13 +99,14 @@ def _explain(query: NamedQuery, as_json: bool) -> None:
         return
     print_text(query.description + "\n")
     rows = [
-        [each.name, KINDS[each.kind], each.unit, each.default or "", each.meaning]
-        for each in query.parameters
+        [parameter.name, KINDS[parameter.kind], parameter.unit, parameter.default or "", parameter.meaning]
+        for parameter in query.parameters
     ]
     print_table(["parameter", "is", "unit", "default", "meaning"], rows)
     typer.echo()
     print_table(
-        ["column", "unit", "meaning"], [[each.name, each.unit, each.meaning] for each in query.columns]
+        ["column", "unit", "meaning"],
+        [[column.name, column.unit, column.meaning] for column in query.columns],
     )
     print_text(f"\n{query.example}\n\n{query.sql}")
 
@@ -109,7 +115,7 @@ def _as_json(query: NamedQuery) -> dict[str, object]:
     return {
         "query": query.name,
         "description": query.description,
-        "parameters": [vars(each) for each in query.parameters],
-        "columns": [vars(each) for each in query.columns],
+        "parameters": [vars(parameter) for parameter in query.parameters],
+        "columns": [vars(column) for column in query.columns],
         "example": query.example,
     }

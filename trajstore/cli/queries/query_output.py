@@ -40,16 +40,16 @@ ParameterOption = Annotated[
 ]
 
 
-def given(parameters: Sequence[str] | None) -> dict[str, str]:
+def parameter_values(parameters: Sequence[str] | None) -> dict[str, str]:
     """The values by name of -p NAME=VALUE; raises `BadOption`."""
-    found = {}
-    for each in parameters or ():
-        name, equals, value = each.partition("=")
+    values = {}
+    for text in parameters or ():
+        name, equals, value = text.partition("=")
         name = name.strip().removeprefix("$")
         if not equals or not name.isidentifier():
-            raise BadOption("p", each, "NAME=VALUE, as in -p step=512")
-        found[name] = value
-    return found
+            raise BadOption("p", text, "NAME=VALUE, as in -p step=512")
+        values[name] = value
+    return values
 
 
 def chosen_format(kind: str | None, out: Path | None, as_json: bool) -> str:
@@ -77,17 +77,17 @@ def answer(
     from trajstore.output_files import check_target, whole_file
     from trajstore.store.queries import query as answers
 
-    asked = (files or (), parameters)
+    arguments = (files or (), parameters)
     try:
         if out is not None:
             with whole_file(check_target(out, [out.suffix.lower()])) as target:
-                rows = answers.write(store, query, target, kind, *asked)
+                rows = answers.write(store, query, target, kind, *arguments)
             say(f"Wrote {count(rows, 'row')} to {out}.")
         elif kind == "table":
-            frame, rows = answers.frame(store, query, _SHOWN, *asked)
+            frame, rows = answers.frame(store, query, _SHOWN, *arguments)
             _print(frame.columns, frame.rows(), rows)
         else:
-            rows = answers.write(store, query, sys.stdout.buffer, kind, *asked)
+            rows = answers.write(store, query, sys.stdout.buffer, kind, *arguments)
     except KeyboardInterrupt:
         say("Stopped: the query was interrupted" + ("." if out is None else f", and {out} was not written."))
         raise typer.Exit(Exit.FAILED) from None
@@ -135,7 +135,7 @@ def cut(
     while keep > 1 and sum(least(at) + 2 for at in range(keep)) > width:
         keep -= 1
     room = list(wide[:keep])
-    while sum(each + 2 for each in room) > width:
+    while sum(characters + 2 for characters in room) > width:
         at = max(range(keep), key=lambda at: room[at] - least(at))
         if room[at] <= least(at):
             break

@@ -32,23 +32,26 @@ def schema(
     from trajstore.store.queries import schema_reference
 
     with open_store(store) as opened:
-        found = (
+        relations = (
             schema_reference.relations(opened)
             if table is None
             else [schema_reference.relation(opened, table)]
         )
     if as_json:
-        print_json([{**asdict(each), "call": each.call} for each in found])
+        print_json([{**asdict(relation), "call": relation.call} for relation in relations])
     elif table is None:
-        rows = [[each.call, each.kind, _names(each), " ".join(each.description.split())] for each in found]
+        rows = [
+            [relation.call, relation.kind, _names(relation), " ".join(relation.description.split())]
+            for relation in relations
+        ]
         print_table(["name", "kind", "columns", "description"], rows)
     else:
-        _show(found[0])
+        _show(relations[0])
 
 
 def _names(relation: Relation) -> str:
     """Its columns; for a group, whose columns are always the same, none."""
-    return "" if relation.kind == "group" else ", ".join(each.name for each in relation.columns)
+    return "" if relation.kind == "group" else ", ".join(column.name for column in relation.columns)
 
 
 def _show(relation: Relation) -> None:
@@ -56,10 +59,11 @@ def _show(relation: Relation) -> None:
     print_text(f"{relation.call}: {relation.description}\n")
     if relation.parameters:
         rows = [
-            [each.name, KINDS.get(each.kind, ""), each.unit, each.meaning] for each in relation.parameters
+            [parameter.name, KINDS.get(parameter.kind, ""), parameter.unit, parameter.meaning]
+            for parameter in relation.parameters
         ]
         print_table(["parameter", "is", "unit", "meaning"], rows)
         typer.echo()
     if relation.columns:
-        rows = [[each.name, each.type, each.unit, each.meaning] for each in relation.columns]
+        rows = [[column.name, column.type, column.unit, column.meaning] for column in relation.columns]
         print_table(["column", "type", "unit", "meaning"], rows)

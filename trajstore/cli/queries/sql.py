@@ -17,7 +17,7 @@ from trajstore.cli.queries.query_output import (
     ParameterOption,
     answer,
     chosen_format,
-    given,
+    parameter_values,
 )
 from trajstore.errors import QueryError, describe_file_error
 
@@ -47,7 +47,7 @@ def sql(
     """
     text = _query(query, file)
     chosen = chosen_format(kind, out, as_json)
-    parameters = {name: _value(value) for name, value in given(parameter).items()}
+    parameters = {name: _value(value) for name, value in parameter_values(parameter).items()}
     with open_store(store) as opened:
         answer(opened, text, parameters, chosen, out, files)
 

@@ -166,8 +166,8 @@ class Chart:
 
     def colors(self) -> dict[str, str]:
         """Colour (#rrggbb) by key."""
-        found = [series.color_key for panel in self.panels for series in panel.series]
-        keys = list(dict.fromkeys([*self.keys, *found]))
+        drawn = [series.color_key for panel in self.panels for series in panel.series]
+        keys = list(dict.fromkeys([*self.keys, *drawn]))
         return dict(zip(keys, palette(len(keys)), strict=True))
 
     def legend_names(self) -> list[str]:

@@ -50,7 +50,7 @@ class _Plot:
     def __post_init__(self) -> None:
         """Axes and colours."""
         self.axis: StepAxis = step_axis(
-            x for panel in self.chart.panels for each in panel.series for x in each.x
+            x for panel in self.chart.panels for series in panel.series for x in series.x
         )
         self.colors = self.chart.colors()
 
@@ -142,7 +142,7 @@ class _Plot:
 
 def _extent(panels: tuple[Panel, ...], zero: bool) -> tuple[float, float]:
     """The smallest and the largest y, a little apart."""
-    values = [y for panel in panels for each in panel.series for y in each.y if math.isfinite(y)] or [0.0]
+    values = [y for panel in panels for series in panel.series for y in series.y if math.isfinite(y)] or [0.0]
     low, high = min([*values, *[0.0] * zero]), max([*values, *[0.0] * zero])
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 

@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from trajstore.pipelines.comparison.result import Compared
 
 
-def comparison_charts(found: Compared) -> list[Chart]:
+def comparison_charts(compared: Compared) -> list[Chart]:
     """Losses of two models against each other, correlations by step, and what becomes of the outliers."""
-    question = found.question
+    question = compared.question
     of = question.group or "all tokens"
     drawn = stored_comparison_charts(
-        found.models,
+        compared.models,
         of,
-        found.correlations,
-        found.followed,
-        found.against,
-        [ground.step for ground in found.grounds],
+        compared.correlations,
+        compared.followed,
+        compared.against,
+        [ground.step for ground in compared.grounds],
         question.interval.level,
     )
-    if len(found.models) > 2:
+    if len(compared.models) > 2:
         return drawn
-    on = listed((ground.dataset for ground in found.grounds), NAMED)
-    return [_scatter(found, f"{of} on {on}"), *drawn]
+    on = listed((ground.dataset for ground in compared.grounds), NAMED)
+    return [_scatter(compared, f"{of} on {on}"), *drawn]
 
 
 def stored_comparison_charts(
@@ -79,15 +79,19 @@ def _outlier_chart(
     return dataclasses.replace(made, title=f"{a} − {b}: outliers of {of}", note=f"{won}{made.note} {chosen}")
 
 
-def _scatter(found: Compared, of: str) -> Chart:
+def _scatter(compared: Compared, of: str) -> Chart:
     """Losses of two models against each other."""
-    a, b = found.models
+    a, b = compared.models
     panels = []
-    for ground, density in zip(found.grounds, found.densities, strict=True):
+    for ground, density in zip(compared.grounds, compared.densities, strict=True):
         ends = (density.x[0], density.x[-1])
         title = f"{ground.dataset}, step {ground.step}"
         panels.append(Panel(title, (Series("the same loss", ends, ends, mode="lines"),), density=density))
-    at = "" if len({ground.step for ground in found.grounds}) > 1 else f" at step {found.grounds[0].step}"
+    at = (
+        ""
+        if len({ground.step for ground in compared.grounds}) > 1
+        else f" at step {compared.grounds[0].step}"
+    )
     return Chart(
         title=f"{a} and {b}{at}: {of}",
         x_label=f"loss of {a} (nats)",

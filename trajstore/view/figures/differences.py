@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from trajstore.view.charts.chart import Chart
 
 
-def charts_of_differences(found: Diff) -> list[Chart]:
+def charts_of_differences(diff: Diff) -> list[Chart]:
     """The chart of differences; raises `PlotError` where there are none."""
-    how = found.options.how
-    return [difference_chart(found.summary, relative=how.scale.relative, level=how.interval.level)]
+    how = diff.options.how
+    return [difference_chart(diff.summary, relative=how.scale.relative, level=how.interval.level)]
 
 
 def difference_chart(summary: pl.DataFrame, *, relative: bool, level: float) -> Chart:

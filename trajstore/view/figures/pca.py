@@ -40,11 +40,13 @@ class Components(Protocol):
         """Share of each component's loadings that are exactly zero."""
 
 
-def charts_of_components(found: PrincipalComponents) -> list[Chart]:
+def charts_of_components(components: PrincipalComponents) -> list[Chart]:
     """A PCA of a store's checkpoints as charts, along what it says."""
     from trajstore.pipelines.components.pca import subject
 
-    return pca_charts(found.placed or found.result, x=found.x, subject=subject(found.facts))
+    return pca_charts(
+        components.placed or components.result, x=components.x, subject=subject(components.facts)
+    )
 
 
 def pca_charts(
@@ -88,11 +90,11 @@ _Scores = dict[str, tuple[tuple[float, ...], list[tuple[float, ...]]]]
 
 
 def _by_model(scores: pl.DataFrame, count: int, x: str = "step") -> _Scores:
-    found: _Scores = {}
+    by_model: _Scores = {}
     for model in distinct(scores, "model"):
         parts = [scores.filter(model=model, component=c).sort("step") for c in range(1, count + 1)]
-        found[model] = numbers(parts[0][x]), [numbers(part["score"]) for part in parts]
-    return found
+        by_model[model] = numbers(parts[0][x]), [numbers(part["score"]) for part in parts]
+    return by_model
 
 
 def _named(component: int, share: float, zeros: float) -> str:

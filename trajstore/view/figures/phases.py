@@ -32,9 +32,11 @@ _MEANINGS: dict[Symbol, str] = {
 }
 
 
-def phase_charts(found: Phases) -> list[Chart]:
+def phase_charts(phases: Phases) -> list[Chart]:
     """A chart of each series, with a panel for each dataset, models coloured."""
-    return event_charts(found.curves, found.events, "" if found.facts["induction"] else "No event was found.")
+    return event_charts(
+        phases.curves, phases.events, "" if phases.facts["induction"] else "No event was found."
+    )
 
 
 def event_charts(every: Sequence[Curve], events: Sequence[Event], without: str = "") -> list[Chart]:

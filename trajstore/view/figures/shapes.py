@@ -41,21 +41,21 @@ def words(shape: str) -> str:
     return shape.replace("_", " ")
 
 
-def charts_of_shapes(found: Shapes) -> list[Chart]:
+def charts_of_shapes(shapes: Shapes) -> list[Chart]:
     """Charts of shapes that are kept; raises `TrajstoreError` where they are not, and as `shape_charts`."""
-    return shape_charts(found.store, found.kept_name, found.options, found.parts, found.shares())
+    return shape_charts(shapes.store, shapes.kept_name, shapes.options, shapes.parts, shapes.shares())
 
 
 def shape_charts(
-    store: Store, name: str, asked: ShapeOptions, parts: Sequence[ModelTokens], shares: pl.DataFrame
+    store: Store, name: str, question: ShapeOptions, parts: Sequence[Part], shares: pl.DataFrame
 ) -> list[Chart]:
     """Charts of a finding whose parts and `shares` these are; raises `PlotError` where there is no token."""
     if shares.is_empty():
         raise PlotError("There is nothing to draw: no token of the groups is in the finding.")
     models = list(dict.fromkeys(part.model for part in parts))
-    through, on, who = (listed(names, NAMED) for names in (asked.groups, asked.datasets, models))
-    subject = f"{through if asked.groups else 'all tokens'} of {on}, {who}"
-    examples = _examples(store, name, asked, parts, subject)
+    through, on, who = (listed(names, NAMED) for names in (question.groups, question.datasets, models))
+    subject = f"{through if question.groups else 'all tokens'} of {on}, {who}"
+    examples = _examples(store, name, question, parts, subject)
     drawn = [examples] if examples.panels else []
     ends = {
         model: (
@@ -64,12 +64,14 @@ def shape_charts(
         )
         for model in models
     }
-    return [*drawn, _shares(shares, subject, models), _midpoints(store, name, asked, shares, subject, ends)]
+    return [
+        *drawn,
+        _shares(shares, subject, models),
+        _midpoints(store, name, question, shares, subject, ends),
+    ]
 
 
-def _examples(
-    store: Store, name: str, asked: ShapeOptions, parts: Sequence[ModelTokens], subject: str
-) -> Chart:
+def _examples(store: Store, name: str, question: ShapeOptions, parts: Sequence[Part], subject: str) -> Chart:
     """The token whose shape is clearest, for each shape, of all models and datasets, with its losses and its curve."""
     tokens = store.sql(_CLEAREST, parameters={"finding": name}).pl()
     rank = {shape: number for number, shape in enumerate(SHAPES)}
@@ -77,8 +79,12 @@ def _examples(
     panels = {}
     for part in parts:
         own = tokens.filter(model=part.model, dataset=part.sites.dataset.name)
-        for row, series in _curves(store, part, own, asked.seed):
-            places = [row[word] for word, told in zip(("model", "dataset"), several, strict=True) if told]
+        for row, series in _curves(store, part, own, question.seed):
+            places = [
+                row[word]
+                for word, several_of in zip(("model", "dataset"), several, strict=True)
+                if several_of
+            ]
             site = " · ".join([f"{row['context']}:{row['position']}", *places])
             title = f"{words(row['shape'])}: [{shown(row['marked'])}] at {site}"
             panels[row["shape"]] = Panel(title, series)
@@ -148,7 +154,7 @@ def _shares(shares: pl.DataFrame, subject: str, models: Sequence[str]) -> Chart:
 def _midpoints(
     store: Store,
     name: str,
-    asked: ShapeOptions,
+    question: ShapeOptions,
     shares: pl.DataFrame,
     subject: str,
     ends: Mapping[str, tuple[int, int]],
@@ -157,11 +163,13 @@ def _midpoints(
     groups = list(dict.fromkeys(shares["group"]))
     panels = []
     for group in groups:
-        found = store.sql(_MIDPOINTS, parameters={"finding": name, "group": group, "align": asked.align}).pl()
+        midpoints = store.sql(
+            _MIDPOINTS, parameters={"finding": name, "group": group, "align": question.align}
+        ).pl()
         series = []
         for model, (first, last) in ends.items():
             of_group = shares.filter(group=group, model=model)
-            steps = found.filter(model=model)["midpoint"].to_numpy()
+            steps = midpoints.filter(model=model)["midpoint"].to_numpy()
             if of_group.height:
                 ranks = np.unique(np.linspace(min(1, len(steps)), len(steps), _QUANTILES).astype(int))
                 ranks = ranks[ranks > 0]

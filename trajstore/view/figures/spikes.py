@@ -21,43 +21,43 @@ _NEAR = 12
 """Checkpoints shown on either side of a spike's window."""
 
 
-def spike_charts(found: Spikes) -> list[Chart]:
+def spike_charts(spikes: Spikes) -> list[Chart]:
     """The mean loss by step with a mark at each spike; and for each, its tokens' mean losses and shares by class."""
-    selection = found.inputs.selection
-    subject = f"{found.model}, {selection.group or 'all tokens'} of {listed(selection.datasets or (), 4)}"
-    charts = [_means(found, subject)]
-    for spike in found.spikes:
-        charts += [_classes(found, spike, subject), share_chart(spike.shares, spike.steps[1], subject)]
+    selection = spikes.inputs.selection
+    subject = f"{spikes.model}, {selection.group or 'all tokens'} of {listed(selection.datasets or (), 4)}"
+    charts = [_means(spikes, subject)]
+    for spike in spikes.spikes:
+        charts += [_classes(spikes, spike, subject), share_chart(spike.shares, spike.steps[1], subject)]
     return charts
 
 
-def _means(found: Spikes, subject: str) -> Chart:
+def _means(spikes: Spikes, subject: str) -> Chart:
     marks = tuple(
         Mark(
             spike.steps[1], f"spike, {spike.height:.3g} nats" if spike.height > 0 else "no spike of the mean"
         )
-        for spike in found.spikes
+        for spike in spikes.spikes
     )
     note = ""
     if not marks:
-        note = not_found(found.facts)
-    elif found.noise is not None:
-        note = f"Noise between checkpoints: {found.noise.size:.2g} nats."
+        note = not_found(spikes.facts)
+    elif spikes.noise is not None:
+        note = f"Noise between checkpoints: {spikes.noise.size:.2g} nats."
     return Chart(
         title=f"Mean loss with its spikes: {subject}",
         x_label="step",
         y_label="loss (nats a token)",
-        panels=(Panel("", (Series("mean loss", _floats(found.steps), _floats(found.means)),)),),
+        panels=(Panel("", (Series("mean loss", _floats(spikes.steps), _floats(spikes.means)),)),),
         marks=marks,
         note=note,
     )
 
 
-def _classes(found: Spikes, spike: ClassedSpike, subject: str) -> Chart:
+def _classes(spikes: Spikes, spike: ClassedSpike, subject: str) -> Chart:
     """Mean loss of the tokens that follow, are inverse and stay flat, around the window."""
     window, means = spike.classes.window, spike.classes.means
     near = slice(max(0, window.before - _NEAR), window.after + _NEAR + 1)
-    steps = _floats(found.steps[near])
+    steps = _floats(spikes.steps[near])
     series = []
     for side, name in enumerate(CLASSES):
         tokens = int(spike.classes.mask(name).sum())

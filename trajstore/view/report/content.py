@@ -30,7 +30,7 @@ from trajstore.view.charts.chart import palette
 from trajstore.view.charts.plotly import CONFIG, figure
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.findings.table import Table
+from trajstore.view.report.findings.table import PageTable
 from trajstore.view.report.kept_findings import kept_analyses
 from trajstore.view.report.tokens import ContextChoice, TokenView, model_steps, token_view
 
@@ -54,7 +54,7 @@ _TOP_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportScope:
     """The datasets, models and groups of a report."""
 
     datasets: list[str]
@@ -111,7 +111,7 @@ class AnalysisPart:
     title: str
     text: str
     figures: list[dict[str, Any]]
-    tables: tuple[Table, ...]
+    tables: tuple[PageTable, ...]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Content:
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def gather(store: Store, subject: Subject, progress: Progress) -> Content:
+def gather(store: Store, subject: ReportScope, progress: Progress) -> Content:
     """Read and compute what the page shows. A group without a token anywhere is left out."""
     after = " Shown is the loss of the tokens that follow them." if subject.align == "after" else ""
     described = {name: store.groups.description(name) + after for name in subject.groups}
@@ -165,14 +165,16 @@ def gather(store: Store, subject: Subject, progress: Progress) -> Content:
         if any(frame.height for frame in parts)
     ]
     analyses = [
-        AnalysisPart(each.title, each.text, [as_json(chart) for chart in each.charts], each.tables)
-        for each in kept_analyses(store, subject.models, subject.datasets, subject.marks)
+        AnalysisPart(
+            analysis.title, analysis.text, [as_json(chart) for chart in analysis.charts], analysis.tables
+        )
+        for analysis in kept_analyses(store, subject.models, subject.datasets, subject.marks)
     ]
     return Content(CONFIG, subject.marks, groups, fits, analyses, views)
 
 
 def _trajectories(
-    store: Store, dataset: Dataset, rows: Checkpoints, subject: Subject
+    store: Store, dataset: Dataset, rows: Checkpoints, subject: ReportScope
 ) -> Iterator[tuple[str, pl.DataFrame]]:
     """(group, a model's trajectory on a dataset) of each group that has a token with a loss there, model by model.
 
@@ -194,16 +196,16 @@ def _where(frames: Sequence[pl.DataFrame]) -> str:
     return f"Tokens: {', '.join(f'{tokens:,} of {dataset}' for dataset, tokens in counts.rows())}."
 
 
-def _complete(store: Store, name: str, subject: Subject) -> list[tuple[str, int]]:
+def _complete(store: Store, name: str, subject: ReportScope) -> list[tuple[str, int]]:
     """(model, step) of the complete slices on a dataset, which alone can be set beside each other."""
-    there = {each.model: each for each in subject.coverage if each.dataset == name}
+    lines = {line.model: line for line in subject.coverage if line.dataset == name}
     models = [
         model
         for model in subject.models
-        if model in there and len(there[model].partial) < len(there[model].steps)
+        if model in lines and len(lines[model].partial) < len(lines[model].steps)
     ]
     rows = checkpoints(store.scored(models), [name], models, "all") if models else []
-    return [(model, step) for model, step in rows if step not in there[model].partial]
+    return [(model, step) for model, step in rows if step not in lines[model].partial]
 
 
 def _contexts(store: Store, every: Sites, rows: Checkpoints, choice: ContextChoice) -> list[int]:
@@ -234,7 +236,7 @@ def as_json(chart: Chart, titled: bool = True) -> dict[str, Any]:
 
 
 def _fit(
-    store: Store, every: Sites, rows: Checkpoints, subject: Subject, progress: Progress
+    store: Store, every: Sites, rows: Checkpoints, subject: ReportScope, progress: Progress
 ) -> list[FitPart]:
     """The joint PCA of one dataset's checkpoints; empty, with a word of why, where there is none."""
     name = every.dataset.name
@@ -267,11 +269,11 @@ def _top_tokens(store: Store, fit: PCAResult) -> list[ComponentTokens]:
         pl.col("marked").alias("text"),
         *("after", "loading"),
     )
-    found = []
+    parts = []
     for component, ratio in fit.variance.head(_TOP_COMPONENTS).select("component", "ratio").iter_rows():
         high, low = (
             top.filter(component=component, end=end).drop("component", "end").to_dicts()
             for end in ("high", "low")
         )
-        found.append(ComponentTokens(f"{component} ({100 * ratio:.3g} % of variance)", high, low))
-    return found
+        parts.append(ComponentTokens(f"{component} ({100 * ratio:.3g} % of variance)", high, low))
+    return parts

@@ -17,7 +17,7 @@ from trajstore.errors import TrajstoreError, describe_error, listed
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.report import findings
-from trajstore.view.report.findings.table import Table
+from trajstore.view.report.findings.table import PageTable
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -36,7 +36,7 @@ class Analysis:
     text: str
     """Sentences: what it is of, and what came of it."""
     charts: tuple[Chart, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[PageTable, ...] = ()
 
 
 def kept_analyses(
@@ -58,7 +58,7 @@ def _is_of(finding: Finding, models: Collection[str], datasets: Collection[str])
 def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis:
     who, on = (listed(names, NAMED) for names in (finding.subject.models, finding.subject.datasets))
     head = f"{who} on {on}, made on {finding.made[:10]}." if on else f"{who}, made on {finding.made[:10]}."
-    text, tables, charts = head, tuple[Table, ...](), list["Chart"]()
+    text, tables, charts = head, tuple[PageTable, ...](), list["Chart"]()
     parts = importlib.import_module(f"{findings.__name__}.{finding.kind}")
     try:
         said, tables = parts.tables(store, finding)

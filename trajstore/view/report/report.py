@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trajstore.store.files.coverage import Coverage
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Mark
-    from trajstore.view.report.content import Content, Subject
+    from trajstore.view.report.content import Content, ReportScope
     from trajstore.view.report.tokens import ContextChoice
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -73,8 +73,8 @@ def write_report(
         content = gather(store, subject, progress)
     finally:
         progress.stop()
-    told = findings or [f"{each.title}. {each.text}" for each in content.analyses]
-    return write_whole(target, _page(store, subject, title, told, content).encode())
+    sentences = findings or [f"{analysis.title}. {analysis.text}" for analysis in content.analyses]
+    return write_whole(target, _page(store, subject, title, sentences, content).encode())
 
 
 def _choose(
@@ -85,28 +85,28 @@ def _choose(
     align: Align,
     marks: tuple[Mark, ...],
     contexts: ContextChoice,
-) -> Subject:
+) -> ReportScope:
     """Resolve names, and leave out what has no slice."""
     from trajstore.store.matrix.selection import Selection
-    from trajstore.view.report.content import Subject
+    from trajstore.view.report.content import ReportScope
 
-    asked = list(dict.fromkeys(Selection(dataset, models).datasets or store.dataset_names()))
-    facts = {name: store.dataset(name) for name in asked}
+    chosen = list(dict.fromkeys(Selection(dataset, models).datasets or store.dataset_names()))
+    facts = {name: store.dataset(name) for name in chosen}
     names = store.models(models)
     coverage = [
-        each for each in store.coverage() if each.model in names and each.dataset in asked and each.steps
+        line for line in store.coverage() if line.model in names and line.dataset in chosen and line.steps
     ]
-    if all(len(each.steps) == len(each.partial) for each in coverage):
+    if all(len(line.steps) == len(line.partial) for line in coverage):
         raise PlotError(
             f"There are no {'complete ' if coverage else ''}losses of these models on these datasets in {store.path}, "
             "so there is nothing to report. Score a model first: trajstore score MODEL --dataset D"
         )
-    held = {name: _tokens_held(each.lengths, contexts) for name, each in facts.items()}
-    a_step = sum(2 * held[each.dataset] for each in coverage)
+    held = {name: _tokens_held(dataset.lengths, contexts) for name, dataset in facts.items()}
+    a_step = sum(2 * held[line.dataset] for line in coverage)
     known = store.groups.names() if groups is None else list(groups)
-    return Subject(
-        datasets=[name for name in asked if any(each.dataset == name for each in coverage)],
-        models=[name for name in names if any(each.model == name for each in coverage)],
+    return ReportScope(
+        datasets=[name for name in chosen if any(line.dataset == name for line in coverage)],
+        models=[name for name in names if any(line.model == name for line in coverage)],
         coverage=coverage,
         groups=sorted(known, key=lambda name: name != _FIRST_GROUP),
         align=align,
@@ -124,12 +124,12 @@ def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
     return int(first[: contexts.count].sum())
 
 
-def _page(store: Store, subject: Subject, title: str, findings: Sequence[str], content: Content) -> str:
+def _page(store: Store, subject: ReportScope, title: str, findings: Sequence[str], content: Content) -> str:
     from plotly.offline import get_plotlyjs
 
     from trajstore.view.charts.plotly import OFFLINE
 
-    slices = sum(len(each.steps) for each in subject.coverage)
+    slices = sum(len(line.steps) for line in subject.coverage)
     counts = ((len(subject.models), "model"), (len(subject.datasets), "dataset"), (slices, "slice"))
     lead = ", ".join(f"{n:,} {word}{'s' * (n != 1)}" for n, word in counts)
     parts = {
@@ -154,9 +154,9 @@ def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8").rstrip()
 
 
-def _coverage_table(store: Store, subject: Subject) -> str:
+def _coverage_table(store: Store, subject: ReportScope) -> str:
     """Models down, datasets across: steps there, those of them there in part, and missing."""
-    cells = {(each.model, each.dataset): each for each in subject.coverage}
+    cells = {(line.model, line.dataset): line for line in subject.coverage}
     heads = []
     for name in subject.datasets:
         facts = store.dataset(name)

@@ -133,7 +133,7 @@ def _context(number: int, part: pl.DataFrame, losses: Iterable[np.ndarray]) -> C
     start = " ".join(join_pieces(texts[:24]).split())
     label = f"{number}: {start[:40]}{'…' if len(start) > 40 else ''}"
     return ContextTokens(
-        label, part["token"].to_list(), texts, joined(texts), [pack(each) for each in losses]
+        label, part["token"].to_list(), texts, joined(texts), [pack(of_model) for of_model in losses]
     )
 
 

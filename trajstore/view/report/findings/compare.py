@@ -11,7 +11,7 @@ from trajstore.pipelines.comparison.result import pairs_of
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.comparison import stored_comparison_charts
-from trajstore.view.report.findings.table import Table, Tables
+from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -31,8 +31,8 @@ def tables(store: Store, finding: Finding) -> Tables:
     )
     groups = finding.table("groups").filter(pl.col("p_adjusted") < 0.05).sort("p_adjusted")
     return f"{said or 'Their losses at the last step have no correlation'}.", (
-        Table.of("Correlations of losses at the last step", last),
-        Table.of("Groups over-represented among the largest differences", groups),
+        PageTable.of("Correlations of losses at the last step", last),
+        PageTable.of("Groups over-represented among the largest differences", groups),
     )
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from trajstore.pipelines.token_context import with_context
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.differences import difference_chart
-from trajstore.view.report.findings.table import ROWS_SHOWN, Table, Tables
+from trajstore.view.report.findings.table import ROWS_SHOWN, PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -28,7 +28,7 @@ def tables(store: Store, finding: Finding) -> Tables:
     )
     groups = finding.table("groups")
     said = "" if groups.is_empty() else _difference_sentence(groups)
-    return said, (Table.of("The largest differences of single tokens", largest),)
+    return said, (PageTable.of("The largest differences of single tokens", largest),)
 
 
 def _difference_sentence(groups: pl.DataFrame) -> str:
@@ -39,7 +39,7 @@ def _difference_sentence(groups: pl.DataFrame) -> str:
     than += [f"step {row['minus_step']}"] if row["step"] != row["minus_step"] else []
     unit = "of the loss subtracted" if row["mean_of"] == "relative" else "nats a token"
     mean, low, high = (
-        "none" if row[each] is None else f"{row[each]:+.3g}" for each in ("mean", "low", "high")
+        "none" if row[column] is None else f"{row[column]:+.3g}" for column in ("mean", "low", "high")
     )
     interval = "" if row["low"] is None or row["high"] is None else f" ({low} to {high})"
     return (

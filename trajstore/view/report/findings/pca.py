@@ -12,7 +12,7 @@ from trajstore.pipelines.components import pca
 from trajstore.pipelines.token_context import with_context
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.pca import pca_charts
-from trajstore.view.report.findings.table import Table, Tables
+from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -49,15 +49,15 @@ def tables(store: Store, finding: Finding) -> Tables:
         f"{shares.height} components of {finding.facts['rows']} checkpoints and {finding.facts['columns']:,} tokens; "
         f"the first {min(3, shares.height)} hold {100 * held:.3g} % of the variance."
     )
-    asked = {"finding": finding.name, "components": _TOP_COMPONENTS, "n": _TOP_TOKENS}
-    top = with_context(store, store.sql(_TOP_LOADINGS, parameters=asked).pl())
+    parameters = {"finding": finding.name, "components": _TOP_COMPONENTS, "n": _TOP_TOKENS}
+    top = with_context(store, store.sql(_TOP_LOADINGS, parameters=parameters).pl())
     top = top.select(
         *("component", "loading", "dataset", "context", "position"),
         pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
     )
     return said, (
-        Table.of("Components", shares),
-        Table.of("The tokens that load most on the first components", top),
+        PageTable.of("Components", shares),
+        PageTable.of("The tokens that load most on the first components", top),
     )
 
 

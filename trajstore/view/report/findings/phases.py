@@ -17,7 +17,7 @@ from trajstore.pipelines.trajectories import Selection
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.phases import event_charts
-from trajstore.view.report.findings.table import Table, Tables
+from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -29,11 +29,11 @@ def tables(store: Store, finding: Finding) -> Tables:
     """Return the first events in words, and all of them in a table."""
     del store
     events = finding.table("events")
-    told = (
+    sentences = (
         f"{row['event'].replace('_', ' ')} of {row['series']} in {row['model']} at step {row['step']}"
         for row in events.iter_rows(named=True)
     )
-    return f"{listed(told, NAMED)}." if events.height else "No event.", (Table.of("Events", events),)
+    return f"{listed(sentences, NAMED)}." if events.height else "No event.", (PageTable.of("Events", events),)
 
 
 def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trajstore.pipelines import shapes
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.shapes import shape_charts
-from trajstore.view.report.findings.table import Table, Tables
+from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -24,12 +24,12 @@ def tables(store: Store, finding: Finding) -> Tables:
     undecided = ", ".join(
         f"{model} {share:.0%}" for model, share in shares.select("model", "undecided").rows()
     )
-    return f"Undecided: {undecided}.", (Table.of("Share of each shape", shares),)
+    return f"Undecided: {undecided}.", (PageTable.of("Share of each shape", shares),)
 
 
 def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:
     """Yield examples of shapes, and shares by model."""
     del marks
-    asked = shapes.ShapeOptions.read(finding.facts)
-    shares = shapes.shares(store, finding.name, asked.groups, asked.align)
-    yield from shape_charts(store, finding.name, asked, shapes.parts(store, asked), shares)
+    question = shapes.ShapeOptions.read(finding.facts)
+    shares = shapes.shares(store, finding.name, question.groups, question.align)
+    yield from shape_charts(store, finding.name, question, shapes.parts(store, question), shares)

@@ -16,7 +16,7 @@ from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.spikes import share_chart
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.findings.table import Table, Tables
+from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -29,33 +29,31 @@ _EVERY = "every_token"
 def tables(store: Store, finding: Finding) -> Tables:
     """Return the number of spikes, and tables of them and of enriched groups."""
     del store
-    found = finding.table("spikes").drop("model")
-    said = f"{found.height} spike{'s' * (found.height != 1)} of the mean loss."
-    if found.is_empty():
+    table = finding.table("spikes").drop("model")
+    said = f"{table.height} spike{'s' * (table.height != 1)} of the mean loss."
+    if table.is_empty():
         said = not_found(finding.facts)
     groups = finding.table("groups").filter(pl.col("p_adjusted") < 0.05).sort("p_adjusted").drop("model")
     return said, (
-        Table.of("Spikes", found),
-        Table.of("Groups over-represented among their tokens", groups),
+        PageTable.of("Spikes", table),
+        PageTable.of("Groups over-represented among their tokens", groups),
     )
 
 
 def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:
     """The mean loss with a mark at each spike, then its shares beside those of the placebos."""
-    asked, found = finding.facts["asked"], finding.table("spikes")
-    subject = (
-        f"{finding.facts['model']}, {asked['group'] or 'all tokens'} of {listed(asked['datasets'], NAMED)}"
-    )
+    options, table = finding.facts["asked"], finding.table("spikes")
+    subject = f"{finding.facts['model']}, {options['group'] or 'all tokens'} of {listed(options['datasets'], NAMED)}"
     spikes = [
-        Mark(step, f"spike, {height:.3g} nats") for step, height in found.select("at_step", "height").rows()
+        Mark(step, f"spike, {height:.3g} nats") for step, height in table.select("at_step", "height").rows()
     ]
     chosen = Selection(
-        asked["datasets"], [finding.facts["model"]], asked["steps"], asked["contexts"], asked["align"]
+        options["datasets"], [finding.facts["model"]], options["steps"], options["contexts"], options["align"]
     )
     frame = trajectories.trajectories(
-        store, [asked["group"] or _EVERY], chosen, comparison=Comparison(by="model")
+        store, [options["group"] or _EVERY], chosen, comparison=Comparison(by="model")
     )
     yield trajectory_chart(frame, [*marks, *spikes])
     shares = finding.table("shares")
-    for step in found["at_step"]:
+    for step in table["at_step"]:
         yield share_chart(shares.filter(spike=step), step, subject)

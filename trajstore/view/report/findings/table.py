@@ -13,7 +13,7 @@ Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Some rows of a finding."""
 
     title: str
@@ -23,7 +23,7 @@ class Table:
     """Rows that are not shown."""
 
     @classmethod
-    def of(cls, title: str, frame: pl.DataFrame) -> Table:
+    def of(cls, title: str, frame: pl.DataFrame) -> PageTable:
         """The first rows of a frame."""
         shown = frame.head(ROWS_SHOWN).with_columns(pl.selectors.float().fill_nan(None))
         return cls(
@@ -31,5 +31,5 @@ class Table:
         )
 
 
-Tables = tuple[str, tuple[Table, ...]]
+Tables = tuple[str, tuple[PageTable, ...]]
 """A sentence, and tables."""
