@@ -32,9 +32,7 @@ class Only:
     fields: str
 
 
-def dataclass_options(
-    **shown: Mapping[str, Any],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def dataclass_options(**shown: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command an option for each field of its parameters that are dataclasses.
 
     The options stand in the parameter's place; the command is given the dataclass. A field that is

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from trajstore.errors import BadOption, PassedOver, StaleGroup, StoreNotFound, T
 from trajstore.text import shown, visible, visible_json
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
     from rich.text import Text
 
@@ -196,6 +197,25 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
     console(width=None if sys.stdout.isatty() else 4000).print(table)
 
 
+def print_frame(frame: pl.DataFrame) -> None:
+    """A frame as a table."""
+    print_table(frame.columns, frame.rows())
+
+
+def print_tokens(tokens: pl.DataFrame, *columns: str | pl.Expr, called: str = "token") -> None:
+    """Some columns of tokens, then the tokens in their context, in brackets under this name."""
+    import polars as pl
+
+    marked = pl.format("[{}]", "marked").alias(called)
+    shown = tokens.select(*columns, "before", marked, "after")
+    print_table(shown.columns, shown.rows(), right=["before"])
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Facts as a table, without those that are not known."""
+    print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value is not None])
+
+
 def has_colors() -> bool:
     """Return whether stdout shows colours: it is a terminal that has them, and NO_COLOR is not set."""
     stdout = console()
@@ -248,9 +268,7 @@ class Bars:
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("left"),
             TextColumn(
-                "{task.fields[note]}",
-                markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis"),
+                "{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
             ),
             console=stderr,
             transient=True,

@@ -13,16 +13,7 @@ from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
 from trajstore.view.report.report import write_report
 
-__all__ = [
-    "Chart",
-    "Mark",
-    "Panel",
-    "Series",
-    "pca_charts",
-    "save_chart",
-    "trajectory_chart",
-    "write_report",
-]
+__all__ = ["Chart", "Mark", "Panel", "Series", "pca_charts", "save_chart", "trajectory_chart", "write_report"]
 
 if not TYPE_CHECKING:
     __getattr__ = on_demand(__name__)

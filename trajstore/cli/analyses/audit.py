@@ -38,11 +38,7 @@ def audit(
     elif findings:
         print_rows(
             [
-                {
-                    **vars(finding),
-                    "datasets": ", ".join(finding.datasets),
-                    "steps": listed(finding.steps),
-                }
+                {**vars(finding), "datasets": ", ".join(finding.datasets), "steps": listed(finding.steps)}
                 for finding in findings
             ],
             as_json,

@@ -11,7 +11,7 @@ from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import complete_models, several
 from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, say_kept
-from trajstore.cli.output import bars, print_json, print_table, say
+from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -179,33 +179,19 @@ def _print(result: Compared, shown: pl.DataFrame, top: int) -> None:
     if shown.height:
         typer.echo()
         rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B (nats)"}
-        tokens = shown.select(
-            *(
-                "winner",
-                "dataset",
-                "step",
-                "context",
-                "position",
-                "loss",
-                "other_loss",
-                "difference",
-                "before",
-            ),
-            pl.format("[{}]", "marked").alias("token"),
-            "after",
-        ).rename(rename)
-        print_table(tokens.columns, tokens.rows(), right=["before"])
+        columns = ["winner", "dataset", "step", "context", "position", *rename.values()]
+        print_tokens(shown.rename(rename), *columns)
     if result.enriched.height:
         typer.echo()
         most = pl.concat(result.enriched.filter(winner=winner).head(top) for winner in result.models)
         most = most.select(pl.exclude("p", "design_effect"))
-        print_table(most.columns, most.rows())
+        print_frame(most)
     if result.followed.height:
         typer.echo()
         followed = result.followed.select(
             "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B (nats)"), "low", "high"
         )
-        print_table(followed.columns, followed.rows())
+        print_frame(followed)
 
 
 def _print_statistics(result: Compared) -> None:
@@ -251,7 +237,7 @@ def _print_by_step(result: Compared) -> None:
                 "dataset", "step", pl.col("pearson").alias(column)
             )
             shown = shown.join(values, on=["dataset", "step"], how="left", maintain_order="left")
-    print_table(shown.columns, shown.rows())
+    print_frame(shown)
 
 
 def _print_pairs(result: Compared) -> None:
@@ -263,7 +249,7 @@ def _print_pairs(result: Compared) -> None:
     at_step = result.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
     _print_matrix(result.models, at_step)
     typer.echo()
-    print_table(at_step.columns, at_step.rows())
+    print_frame(at_step)
     typer.echo()
     by_step = (
         result.of_pairs()
@@ -277,7 +263,7 @@ def _print_pairs(result: Compared) -> None:
             pl.col("rms").mean().alias("mean rms"),
         )
     )
-    print_table(by_step.columns, by_step.rows())
+    print_frame(by_step)
     if result.against:
         typer.echo()
         _print_against(result)
@@ -312,7 +298,7 @@ def _print_against(result: Compared) -> None:
         for other, step in ends
     ]
     rows = result.correlations.group_by("dataset", "step", "model", maintain_order=True).agg(*columns)
-    print_table(rows.columns, rows.rows())
+    print_frame(rows)
 
 
 def _notes(result: Compared, share: float) -> list[str]:

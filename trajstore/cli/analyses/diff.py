@@ -13,7 +13,7 @@ from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
 from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, keep, say_kept
-from trajstore.cli.output import bars, print_json, print_table, say, size
+from trajstore.cli.output import bars, print_frame, print_json, print_tokens, say, size
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -240,21 +240,14 @@ def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:
         *("mean", "low", "high", "fell", "rose", "noise"),
     ]
     summary = _short(summary.select(shown))
-    print_table(summary.columns, summary.rows())
+    print_frame(summary)
     if changes.is_empty():
         return
     typer.echo()
-    import polars as pl
-
-    changes = changes.select(
-        pl.col("end"),
-        *("model", "step", "minus_model", "minus_step", "dataset", "context", "position", "minus_loss"),
-        *("loss", "difference", "relative", "in_noise", "before"),
-        pl.format("[{}]", "marked").alias("token"),
-        "after",
-    )
     changes = _short(changes)
-    print_table(changes.columns, changes.rows(), right=["before"])
+    columns = ["end", "model", "step", "minus_model", "minus_step", "dataset", "context", "position"]
+    columns += ["minus_loss", "loss", "difference", "relative", "in_noise"]
+    print_tokens(changes, *(name for name in columns if name in changes.columns))
 
 
 def _short(frame: pl.DataFrame) -> pl.DataFrame:

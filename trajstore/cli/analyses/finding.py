@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trajstore.cli import options
-from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, say
+from trajstore.cli.output import bars, open_store, print_facts, print_json, print_rows, say
 
 Kind = Annotated[str, typer.Argument(help="The analysis, such as pca.")]
 Name = Annotated[str, typer.Argument(help="The finding's name.")]
@@ -45,9 +45,7 @@ def show(
     if as_json:
         print_json(facts)
     else:
-        print_table(
-            ["fact", "value"], [[key, _shown(value)] for key, value in facts.items() if value is not None]
-        )
+        print_facts({key: _shown(value) for key, value in facts.items()})
 
 
 def _shown(value: object) -> object:

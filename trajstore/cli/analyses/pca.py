@@ -12,7 +12,7 @@ from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precisi
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.option_blocks import FindingOptions, OutputOptions, keep, say_kept
-from trajstore.cli.output import bars, print_json, print_table, say
+from trajstore.cli.output import bars, print_json, print_table, print_tokens, say
 from trajstore.display import count
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def pca(
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC",
-            help="all, last, log, numbers, inclusive ranges A:B; commas join [default: all].",
+            metavar="SPEC", help="all, last, log, numbers, inclusive ranges A:B; commas join [default: all]."
         ),
     ] = None,
     contexts: options.Contexts = None,
@@ -167,8 +166,7 @@ def pca(
         _print_components(result, tokens)
     _say_what_was_made(result)
     say_kept(
-        place,
-        f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}",
+        place, f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}"
     )
     output.draw(result)
 
@@ -217,14 +215,9 @@ def _print_components(result: PrincipalComponents, tokens: pl.DataFrame) -> None
     wide = result.result.scores.pivot(on="component", index=["model", "step"], values="score")
     print_table(["model", "step", *(f"PC{name}" for name in wide.columns[2:])], wide.rows())
     typer.echo()
-    chosen = tokens.select(
-        pl.col("component").alias("PC"),
-        pl.col("end").replace({"high": "+", "low": "−"}),
-        *("loading", "dataset", "context", "position", "before"),
-        pl.format("[{}]", "marked").alias("token"),
-        "after",
-    )
-    print_table(chosen.columns, chosen.rows(), right=["before"])
+    end = pl.col("end").replace({"high": "+", "low": "−"})
+    columns = ("loading", "dataset", "context", "position")
+    print_tokens(tokens, pl.col("component").alias("PC"), end, *columns)
 
 
 def _say_what_was_made(result: PrincipalComponents) -> None:

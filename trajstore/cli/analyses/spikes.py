@@ -11,7 +11,7 @@ from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_models, require_datasets
 from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions, say_kept
-from trajstore.cli.output import bars, print_json, print_table, say
+from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,14 +100,7 @@ def spikes(
       trajstore spikes -m pythia-70m -d pile-github --window 30000:31000:33000 --keep --name third
     """
     from trajstore.analysis.spikes.tokens import Tolerance
-    from trajstore.pipelines.spikes import (
-        PREFIX,
-        Search,
-        check_groups_free,
-        keep_groups,
-        not_found,
-        request,
-    )
+    from trajstore.pipelines.spikes import PREFIX, Search, check_groups_free, keep_groups, not_found, request
     from trajstore.pipelines.spikes import spikes as find
     from trajstore.schema import check_group_name
 
@@ -240,24 +233,16 @@ def _print_groups(spike: ClassedSpike) -> None:
                 "token_class", "group_name", *("tokens", "marked", "ratio", "low", "high", "p_adjusted")
             )
             typer.echo()
-            print_table(shown.columns, shown.rows())
+            print_frame(shown)
 
 
 def _print_inverse(store: Store, result: Spikes, spike: ClassedSpike, top: int) -> None:
     """The tokens that go furthest against the spike, in their context."""
-    import polars as pl
-
     from trajstore.pipelines.spikes import tokens_in_context
 
     tokens = tokens_in_context(store, result, spike, "inverse", top)
     if tokens.height:
-        shown = tokens.select(
-            *("dataset", "context", "position"),
-            pl.col("change").alias("change (nats)"),
-            pl.col("tau").alias("τ (nats)"),
-            "before",
-            pl.format("[{}]", "marked").alias("inverse token"),
-            "after",
-        )
         typer.echo()
-        print_table(shown.columns, shown.rows(), right=["before"])
+        tokens = tokens.rename({"change": "change (nats)", "tau": "τ (nats)"})
+        columns = ("dataset", "context", "position", "change (nats)", "τ (nats)")
+        print_tokens(tokens, *columns, called="inverse token")

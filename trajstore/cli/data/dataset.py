@@ -10,7 +10,7 @@ from trajstore.arguments import defaults
 from trajstore.arguments.choices import Prompting
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_datasets
-from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, say
+from trajstore.cli.output import bars, open_store, print_facts, print_json, print_rows, print_table, say
 from trajstore.display import count
 from trajstore.errors import listed
 
@@ -46,13 +46,11 @@ def add(
     prompting: Annotated[
         Prompting | None,
         options.choice(
-            metavar="zero|few",
-            help="Of problems: one a context, or those of a category one after another.",
+            metavar="zero|few", help="Of problems: one a context, or those of a category one after another."
         ),
     ] = None,
     problems: Annotated[
-        int | None,
-        typer.Option(min=1, help="Problems of each category [default: 10; of a .jsonl file all]."),
+        int | None, typer.Option(min=1, help="Problems of each category [default: 10; of a .jsonl file all].")
     ] = None,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
@@ -186,19 +184,13 @@ def show(
         **made.source,
     }
     starts = {
-        context: join_pieces(
-            frame.filter(
-                context=context,
-            )
-            .head(24)["text"]
-            .to_list()
-        )
+        context: join_pieces(frame.filter(context=context).head(24)["text"].to_list())
         for context in range(min(3, made.n_contexts))
     }
     if as_json:
         print_json({**facts, "first_contexts": list(starts.values())})
         return
-    print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value is not None])
+    print_facts(facts)
     print_table(["context", "begins"], [[context, text] for context, text in starts.items()])
 
 

@@ -8,15 +8,7 @@ import typer
 
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_models
-from trajstore.cli.output import (
-    bars,
-    open_store,
-    print_json,
-    print_rows,
-    print_table,
-    say,
-    size,
-)
+from trajstore.cli.output import bars, open_store, print_facts, print_json, print_rows, print_table, say, size
 from trajstore.display import count
 from trajstore.errors import UnknownName, listed
 
@@ -82,7 +74,7 @@ def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: opti
         print_json({**facts, "coverage": list(map(vars, lines)), "measures": measured, **named})
         return
     summary = {**facts, **{key: ", ".join(names) for key, names in named.items() if names}}
-    print_table(["fact", "value"], [[key, value] for key, value in summary.items()])
+    print_facts(summary)
     rows = [
         [line.dataset, len(line.steps), line.steps[0], line.steps[-1], len(line.missing), len(line.partial)]
         for line in lines

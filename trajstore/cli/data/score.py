@@ -48,10 +48,7 @@ def score(
             "(pythia-70m); a later stage of training with .STAGE behind it."
         ),
     ],
-    dataset: Annotated[
-        list[str] | None,
-        options.datasets("Datasets to score on; commas join them."),
-    ] = None,
+    dataset: Annotated[list[str] | None, options.datasets("Datasets to score on; commas join them.")] = None,
     *,
     scoring: ScoringOptions,
     watch: Annotated[

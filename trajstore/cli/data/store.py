@@ -159,13 +159,9 @@ def rebuild(store: options.Store = options.DEFAULT_STORE) -> None:
 
 
 def drop(
-    model: Annotated[
-        list[str],
-        options.models("Models or globs whose losses go; commas join them."),
-    ],
+    model: Annotated[list[str], options.models("Models or globs whose losses go; commas join them.")],
     dataset: Annotated[
-        list[str] | None,
-        options.datasets("Only those on these datasets; commas join them."),
+        list[str] | None, options.datasets("Only those on these datasets; commas join them.")
     ] = None,
     steps: Annotated[str, typer.Option(metavar="SPEC", help="Only these steps.")] = "all",
     yes: options.Yes = False,

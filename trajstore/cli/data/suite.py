@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajstore.cli import options
-from trajstore.cli.output import print_json, print_rows, print_table
+from trajstore.cli.output import print_facts, print_json, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def show(
             models[0]["steps"] = list(runs[0].steps)
         print_json({**facts, "models": models, "known_bad": known_bad})
         return
-    print_table(["fact", "value"], [[key, value] for key, value in facts.items() if value])
+    print_facts(facts)
     typer.echo()
     print_rows(models, as_json=False)
     if known_bad:

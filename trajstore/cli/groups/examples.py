@@ -19,8 +19,7 @@ def examples(
     name: Annotated[str, typer.Argument(autocompletion=complete_groups, help="The group's name.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Number of tokens to show.")] = defaults.EXAMPLES,
     dataset: Annotated[
-        list[str] | None,
-        options.datasets("Datasets or globs; commas join them [default: all]."),
+        list[str] | None, options.datasets("Datasets or globs; commas join them [default: all].")
     ] = None,
     width: Annotated[
         int, typer.Option(min=0, help="Tokens to show on either side.")

@@ -9,15 +9,7 @@ import typer
 
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_groups, several
-from trajstore.cli.output import (
-    bars,
-    open_store,
-    print_json,
-    print_rows,
-    print_table,
-    print_text,
-    say,
-)
+from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, print_text, say
 from trajstore.errors import GroupError, describe_file_error
 
 if TYPE_CHECKING:
@@ -57,8 +49,7 @@ def add(
         ),
     ] = None,
     dataset: Annotated[
-        list[str] | None,
-        options.datasets("With --python: run on these datasets only; commas join them."),
+        list[str] | None, options.datasets("With --python: run on these datasets only; commas join them.")
     ] = None,
     description: Annotated[str, typer.Option(help="What the group is.")] = "",
     replace: Annotated[

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from trajstore.view.charts.chart import Panel, Series
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +27,13 @@ def distinct(frame: pl.DataFrame, column: str) -> list[str]:
     return list(dict.fromkeys(frame[column].to_list()))
 
 
-def numbers(column: pl.Series) -> tuple[float, ...]:
-    """A column as floats, NaN for null."""
-    return tuple(math.nan if value is None else float(value) for value in column.to_list())
+def numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    """A column, an array or a list as floats, NaN for null."""
+    return tuple(math.nan if value is None else float(value) for value in values)
+
+
+def panels(names: Iterable[str], series: Callable[[str], Iterable[Series]]) -> tuple[Panel, ...]:
+    """A panel for each name with its series, titled by it where there are several."""
+    distinct_names = list(dict.fromkeys(names))
+    several = len(distinct_names) > 1
+    return tuple(Panel(name if several else "", tuple(series(name))) for name in distinct_names)

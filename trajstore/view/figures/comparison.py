@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from trajstore.errors import listed
 from trajstore.pipelines.comparison.result import pairs_of
 from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.axes import NAMED
+from trajstore.view.figures.axes import NAMED, numbers, panels
 from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def _outlier_chart(
     """The difference of two models on the outliers, by step."""
     a, b = models
     renamed = followed.rename({"winner": "group"}).with_columns(
-        pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"),
-        pl.lit(f"{a} − {b}").alias("model"),
+        pl.concat_str(pl.col("group"), pl.lit(" wins")).alias("group"), pl.lit(f"{a} − {b}").alias("model")
     )
     made = trajectory_chart(renamed, difference=True, level=level)
     steps = listed(dict.fromkeys(chosen_at))
@@ -113,22 +112,22 @@ def _by_step(
 ) -> Chart:
     """The correlations of two models by step, as letters, since names are long."""
     a, b = models
-    panels = []
-    for name in datasets:
+
+    def series(name: str) -> Iterator[Series]:
         here = correlations.filter(dataset=name)
         both = same.filter(dataset=name).sort("step")
-        series = [_line("A with B", both, "pearson"), _line("given frequency", both, "partial")]
+        yield from (_line("A with B", both, "pearson"), _line("given frequency", both, "partial"))
         for model, step, dataset in against:
             if dataset == name:
                 with_it = here.filter(model=a, other=model, other_step=step).unique("step").sort("step")
                 letter = {a: "A", b: "B"}.get(model, model)
-                series.append(_line(f"A with {letter} at {step}", with_it, "pearson"))
-        panels.append(Panel(name if len(datasets) > 1 else "", tuple(series)))
+                yield _line(f"A with {letter} at {step}", with_it, "pearson")
+
     return Chart(
         title=f"Correlation of losses by step: {a} and {b}, {of}",
         x_label="step",
         y_label="correlation",
-        panels=tuple(panels),
+        panels=panels(datasets, series),
         note=f"A: {a}, B: {b}. Bands: intervals over contexts. Given frequency: A with B, the log of a token's share "
         "in the dataset taken out.",
     )
@@ -136,32 +135,25 @@ def _by_step(
 
 def _line(name: str, frame: pl.DataFrame, column: str) -> Series:
     """A correlation by step with its interval."""
-    x = tuple(map(float, frame["step"]))
-    y, low, high = (
-        tuple(float("nan") if value is None else float(value) for value in frame[f"{column}{end}"])
-        for end in ("", "_low", "_high")
-    )
+    names = ("step", column, f"{column}_low", f"{column}_high")
+    x, y, low, high = (numbers(frame[key]) for key in names)
     return Series(name, x, y, low, high)
 
 
 def _pairs_chart(models: Sequence[str], datasets: Sequence[str], same: pl.DataFrame, of: str) -> Chart:
     """Correlations of each two of several models by step."""
-    panels = []
-    for dataset in datasets:
-        here = same.filter(dataset=dataset).group_by("step")
-        series = []
+
+    def series(dataset: str) -> Iterator[Series]:
         for column, name in (("pearson", "correlation"), ("partial", "given frequency")):
-            by_step = here.agg(
-                pl.col(column).mean().alias("y"),
-                pl.col(column).min().alias("y_low"),
-                pl.col(column).max().alias("y_high"),
-            ).sort("step")
-            series.append(_line(name, by_step, "y"))
-        panels.append(Panel(dataset if len(datasets) > 1 else "", tuple(series)))
+            value = pl.col(column)
+            ends = value.min().alias("y_low"), value.max().alias("y_high")
+            by_step = same.filter(dataset=dataset).group_by("step").agg(value.mean().alias("y"), *ends)
+            yield _line(name, by_step.sort("step"), "y")
+
     return Chart(
         title=f"Correlation of losses of {len(models)} models by step: {of}",
         x_label="step",
         y_label="correlation",
-        panels=tuple(panels),
+        panels=panels(datasets, series),
         note=f"Mean of each two of {listed(models, 4)}; band: lowest to highest.",
     )

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trajstore.errors import listed
-from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.axes import NAMED
+from trajstore.view.charts.chart import Chart, Series
+from trajstore.view.figures.axes import NAMED, numbers, panels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,14 +46,7 @@ def event_charts(every: Sequence[Curve], events: Sequence[Event], without: str =
     for series in dict.fromkeys(curve.series for curve in every):
         curves = [curve for curve in every if curve.series == series]
         own = [event for event in events if event.series == series]
-        datasets = list(dict.fromkeys(curve.dataset for curve in curves))
-        panels = [
-            Panel(
-                dataset if len(datasets) > 1 else "",
-                tuple(_panel([c for c in curves if c.dataset == dataset], own)),
-            )
-            for dataset in datasets
-        ]
+        datasets = dict.fromkeys(curve.dataset for curve in curves)
         measured = all(curve.resampled is None for curve in curves)
         on = f" on {listed(filter(None, datasets), NAMED)}" if any(datasets) else ""
         who = listed(dict.fromkeys(curve.model for curve in curves), NAMED)
@@ -64,7 +57,7 @@ def event_charts(every: Sequence[Curve], events: Sequence[Event], without: str =
                 y_label=series
                 if measured
                 else ("difference" if " − " in series else "loss") + " (nats a token)",
-                panels=tuple(panels),
+                panels=panels(datasets, partial(_panel, curves, own)),
                 note=_note(own) or without,
                 share_y=False,
                 keys=models,
@@ -81,10 +74,10 @@ def _note(events: Sequence[Event]) -> str:
     return " ".join([*words, "Thin lines: their intervals."] if words else [])
 
 
-def _panel(curves: Sequence[Curve], events: Sequence[Event]) -> Iterable[Series]:
-    """Each model's curve and its events."""
-    for curve in curves:
-        yield Series(curve.model, _floats(curve.steps), _floats(curve.values), mode="lines", key=curve.model)
+def _panel(curves: Sequence[Curve], events: Sequence[Event], dataset: str) -> Iterable[Series]:
+    """Each model's curve on a dataset and its events."""
+    for curve in (curve for curve in curves if curve.dataset == dataset):
+        yield Series(curve.model, numbers(curve.steps), numbers(curve.values), mode="lines", key=curve.model)
         for event in events:
             if (event.model, event.dataset) != (curve.model, curve.dataset):
                 continue
@@ -94,7 +87,3 @@ def _panel(curves: Sequence[Curve], events: Sequence[Event]) -> Iterable[Series]
             drawn = partial(Series, f"{what} {event.step}", key=curve.model, note=note, in_legend=False)
             yield drawn(*(ends, level), mode="lines", faint=True)
             yield drawn((float(event.step),), (event.value,), mode="markers", symbol=symbol)
-
-
-def _floats(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

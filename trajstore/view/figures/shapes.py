@@ -14,7 +14,7 @@ from trajstore.pipelines.shapes import ModelTokens, ShapeOptions, Shapes
 from trajstore.pipelines.token_context import with_context
 from trajstore.text import shown
 from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.axes import NAMED
+from trajstore.view.figures.axes import NAMED, numbers, panels
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -76,7 +76,7 @@ def _examples(store: Store, name: str, question: ShapeOptions, parts: Sequence[P
     tokens = store.sql(_CLEAREST, parameters={"finding": name}).pl()
     rank = {shape: number for number, shape in enumerate(SHAPES)}
     several = len({part.model for part in parts}) > 1, len({part.sites.dataset.name for part in parts}) > 1
-    panels = {}
+    by_shape = {}
     for part in parts:
         own = tokens.filter(model=part.model, dataset=part.sites.dataset.name)
         for row, series in _curves(store, part, own, question.seed):
@@ -87,14 +87,14 @@ def _examples(store: Store, name: str, question: ShapeOptions, parts: Sequence[P
             ]
             site = " · ".join([f"{row['context']}:{row['position']}", *places])
             title = f"{words(row['shape'])}: [{shown(row['marked'])}] at {site}"
-            panels[row["shape"]] = Panel(title, series)
+            by_shape[row["shape"]] = Panel(title, series)
     of = " of all models and datasets" if all(several) else ""
     of = of or (" of all models" if several[0] else " of all datasets" if several[1] else "")
     return Chart(
         title=f"An example of each shape: {subject}",
         x_label="step",
         y_label="loss (nats)",
-        panels=tuple(panels[shape] for shape in sorted(panels, key=lambda shape: rank[shape])),
+        panels=tuple(by_shape[shape] for shape in sorted(by_shape, key=lambda shape: rank[shape])),
         note=f"For each shape the token{of} that is clearest, whose BIC is furthest below that of its best rival, at "
         "context:position.",
         columns=3,
@@ -110,41 +110,39 @@ def _curves(
         return
     schedule = part.schedule
     sites = part.sites.dataset.frame(["context", "position"])[part.sites.tokens].with_row_index("number")
-    numbers = tokens.join(sites, on=["context", "position"], maintain_order="left")["number"].to_numpy()
+    rows = tokens.join(sites, on=["context", "position"], maintain_order="left")["number"].to_numpy()
     # Nothing is drawn between the first two steps: where step 0 stands is no power of ten.
     places = np.append(schedule.places[0], np.linspace(schedule.places[1], schedule.places[-1], _POINTS))
-    losses = part.some(numbers.astype(np.int64)).losses(store)
+    losses = part.some(rows.astype(np.int64)).losses(store)
     curves = part.shaper(store, seed).curves(losses, places)
-    at = _floats(schedule.steps_at(places))
+    at = numbers(schedule.steps_at(places))
     for number, row in enumerate(with_context(store, tokens).iter_rows(named=True)):
         yield (
             row,
             (
-                Series("loss", _floats(schedule.steps), _floats(losses[:, number])),
-                Series("fitted curve", at, _floats(curves[:, number]), mode="lines"),
+                Series("loss", numbers(schedule.steps), numbers(losses[:, number])),
+                Series("fitted curve", at, numbers(curves[:, number]), mode="lines"),
             ),
         )
 
 
 def _shares(shares: pl.DataFrame, subject: str, models: Sequence[str]) -> Chart:
     """A panel for each group, a point for each shape and model, those of models beside each other."""
-    groups = list(dict.fromkeys(shares["group"]))
-    panels = []
-    for group in groups:
-        series = []
+
+    def series(group: str) -> Iterator[Series]:
         for number, model in enumerate(models):
             row = shares.filter(group=group, model=model)
             if row.height:
                 beside = (number - (len(models) - 1) / 2) * 0.5 / len(models)
                 x = tuple(place + 1 + beside for place in range(len(SHAPES)))
                 y = tuple(100 * float(row[shape][0]) for shape in SHAPES)
-                series.append(Series(model, x, y, mode="markers", note=f"{row['tokens'][0]:,} tokens"))
-        panels.append(Panel(group if len(groups) > 1 else "", tuple(series)))
+                yield Series(model, x, y, mode="markers", note=f"{row['tokens'][0]:,} tokens")
+
     return Chart(
         title=f"Share of each shape: {subject}",
         x_label="shape",
         y_label="share of tokens (%)",
-        panels=tuple(panels),
+        panels=panels(shares["group"], series),
         step_axis=False,
         keys=tuple(models),
         names=tuple(words(shape) for shape in SHAPES),
@@ -160,13 +158,11 @@ def _midpoints(
     ends: Mapping[str, tuple[int, int]],
 ) -> Chart:
     """Count the tokens past the midpoint of their S by each step, from each model's first step to its last."""
-    groups = list(dict.fromkeys(shares["group"]))
-    panels = []
-    for group in groups:
+
+    def series(group: str) -> Iterator[Series]:
         midpoints = store.sql(
             _MIDPOINTS, parameters={"finding": name, "group": group, "align": question.align}
         ).pl()
-        series = []
         for model, (first, last) in ends.items():
             of_group = shares.filter(group=group, model=model)
             steps = midpoints.filter(model=model)["midpoint"].to_numpy()
@@ -179,17 +175,13 @@ def _midpoints(
                     f"{len(steps):,} of {of_group['tokens'][0]:,} tokens are S-shaped, "
                     f"{of_group['undecided'][0]:.0%} are undecided"
                 )
-                series.append(Series(model, _floats(at), _floats(reached), mode="lines", note=note))
-        panels.append(Panel(group if len(groups) > 1 else "", tuple(series)))
+                yield Series(model, numbers(at), numbers(reached), mode="lines", note=note)
+
     return Chart(
         title=f"When S-shaped tokens change: {subject}",
         x_label="step",
         y_label="share of tokens (%)",
-        panels=tuple(panels),
+        panels=panels(shares["group"], series),
         note=f"Share of all tokens that are S-shaped ({' or '.join(S_SHAPED)}) and half-way by that step.",
         keys=tuple(ends),
     )
-
-
-def _floats(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(np.asarray(values, dtype=np.float64).tolist())

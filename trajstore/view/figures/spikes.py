@@ -8,10 +8,9 @@ from trajstore.analysis.spikes.tokens import CLASSES
 from trajstore.errors import listed
 from trajstore.pipelines.spikes import not_found
 from trajstore.view.charts.chart import Chart, Mark, Panel, Series, step_label
+from trajstore.view.figures.axes import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import polars as pl
 
     from trajstore.pipelines.spikes import ClassedSpike, Spikes
@@ -47,7 +46,7 @@ def _means(spikes: Spikes, subject: str) -> Chart:
         title=f"Mean loss with its spikes: {subject}",
         x_label="step",
         y_label="loss (nats a token)",
-        panels=(Panel("", (Series("mean loss", _floats(spikes.steps), _floats(spikes.means)),)),),
+        panels=(Panel("", (Series("mean loss", numbers(spikes.steps), numbers(spikes.means)),)),),
         marks=marks,
         note=note,
     )
@@ -57,13 +56,13 @@ def _classes(spikes: Spikes, spike: ClassedSpike, subject: str) -> Chart:
     """Mean loss of the tokens that follow, are inverse and stay flat, around the window."""
     window, means = spike.classes.window, spike.classes.means
     near = slice(max(0, window.before - _NEAR), window.after + _NEAR + 1)
-    steps = _floats(spikes.steps[near])
+    steps = numbers(spikes.steps[near])
     series = []
     for side, name in enumerate(CLASSES):
         tokens = int(spike.classes.mask(name).sum())
         if tokens:
             label = f"{name} ({tokens:,} token{'s' * (tokens > 1)})"
-            series.append(Series(label, steps, _floats(means[near, side]), key=name))
+            series.append(Series(label, steps, numbers(means[near, side]), key=name))
     return Chart(
         title=f"Mean loss by class of token, spike at step {step_label(spike.steps[1])}: {subject}",
         x_label="step",
@@ -105,10 +104,6 @@ def share_chart(shares: pl.DataFrame, step: int, subject: str) -> Chart:
 
 def _points(name: str, rows: pl.DataFrame, symbol: Symbol) -> Series:
     share, low, high = (
-        _floats((100 * rows[end]).fill_null(float("nan"))) for end in ("share", "low", "high")
+        numbers((100 * rows[end]).fill_null(float("nan"))) for end in ("share", "low", "high")
     )
-    return Series(name, _floats(rows["at_step"]), share, low, high, mode="markers", symbol=symbol)
-
-
-def _floats(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    return Series(name, numbers(rows["at_step"]), share, low, high, mode="markers", symbol=symbol)

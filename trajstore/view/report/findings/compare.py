@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.comparison.result import pairs_of
-from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.comparison import stored_comparison_charts
 from trajstore.view.report.findings.table import PageTable, Tables
@@ -16,7 +15,7 @@ from trajstore.view.report.findings.table import PageTable, Tables
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.chart import Chart, Mark
 
 
 def tables(store: Store, finding: Finding) -> Tables:

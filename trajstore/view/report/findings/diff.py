@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.token_context import with_context
-from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.differences import difference_chart
 from trajstore.view.report.findings.table import ROWS_SHOWN, PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.chart import Chart, Mark
 
 
 def tables(store: Store, finding: Finding) -> Tables:

@@ -10,14 +10,13 @@ import polars as pl
 
 from trajstore.pipelines.components import pca
 from trajstore.pipelines.token_context import with_context
-from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.chart import Chart, Mark
 
 _TOP_COMPONENTS = 3
 _TOP_TOKENS = 5

@@ -14,7 +14,6 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import listed
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.trajectories import Selection
-from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.phases import event_charts
 from trajstore.view.report.findings.table import PageTable, Tables
@@ -22,7 +21,7 @@ from trajstore.view.report.findings.table import PageTable, Tables
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.chart import Chart, Mark
 
 
 def tables(store: Store, finding: Finding) -> Tables:

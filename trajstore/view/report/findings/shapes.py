@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trajstore.pipelines import shapes
-from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.shapes import shape_charts
 from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
-    from trajstore.view.charts.chart import Chart
+    from trajstore.view.charts.chart import Chart, Mark
 
 
 def tables(store: Store, finding: Finding) -> Tables:
