@@ -96,3 +96,11 @@ def test_a_command_takes_some_fields_in_its_own_order_with_its_own_help() -> Non
     said = CliRunner().invoke(serving, ["Ann", "-z", "3"]).stdout.strip()
     assert said == "Ann Cup(size=3, sugar='one', lid=False) False"
     assert CliRunner().invoke(serving, ["Ann", "-z", "0"]).exit_code == 2, "limits are those of the field"
+
+
+def test_a_field_that_a_command_does_not_take_cannot_be_changed() -> None:
+    def serve(*, cup: Annotated[Cup, Only("size")]) -> None:
+        """Serve tea."""
+
+    with pytest.raises(TypeError, match="serve takes no field lid, sugar"):
+        dataclass_options(sugar={"help": "In spoons."}, lid={"help": "None."})(serve)

@@ -68,11 +68,11 @@ def trajstore(
     """
 
 
-def _add_family(name: str, about: str, **commands: Callable[..., None]) -> None:
-    """Add a command whose own commands are these."""
+def _add_family(name: str, about: str, *commands: Callable[..., None]) -> None:
+    """Add a command whose own commands are these, by their functions' names: `list` of `list_`."""
     family = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help=about)
-    for command, function in commands.items():
-        family.command(command)(function)
+    for command in commands:
+        family.command(command.__name__.rstrip("_"))(command)
     app.add_typer(family, name=name)
 
 
@@ -84,43 +84,15 @@ for command in (
     *(shapes.shapes, audit.audit, report.report),
 ):
     app.command()(command)
+_add_family("dataset", "Fixed contexts to score models on.", *dataset.COMMANDS)
+_add_family("model", "Training runs in the store.", *model.COMMANDS)
+_add_family("suite", "Published suites of checkpoints.", *suite.COMMANDS)
+_add_family("measure", "Scalars of a checkpoint beside its losses.", *measure.COMMANDS)
 _add_family(
-    "dataset",
-    "Fixed contexts to score models on.",
-    add=dataset.add,
-    list=dataset.list_,
-    show=dataset.show,
-    drop=dataset.drop,
+    "group", "Named sets of tokens, as SQL views.", *group.COMMANDS, examples.examples, balance.balance
 )
-_add_family("model", "Training runs in the store.", list=model.list_, show=model.show, rename=model.rename)
-_add_family("suite", "Published suites of checkpoints.", list=suite.list_, show=suite.show)
-_add_family("measure", "Scalars of a checkpoint beside its losses.", list=measure.list_)
-_add_family(
-    "group",
-    "Named sets of tokens, as SQL views.",
-    add=group.add,
-    list=group.list_,
-    show=group.show,
-    refresh=group.refresh,
-    drop=group.drop,
-    examples=examples.examples,
-    balance=balance.balance,
-)
-_add_family(
-    "diff",
-    "What changed between steps, models or prompts.",
-    steps=diff.steps,
-    models=diff.models,
-    prompts=diff.prompts,
-)
-_add_family(
-    "finding",
-    "Stored results of analyses.",
-    list=finding.list_,
-    show=finding.show,
-    drop=finding.drop,
-    groups=finding.groups,
-)
+_add_family("diff", "What changed between steps, models or prompts.", *diff.COMMANDS)
+_add_family("finding", "Stored results of analyses.", *finding.COMMANDS)
 
 
 def main() -> None:

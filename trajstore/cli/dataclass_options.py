@@ -54,6 +54,9 @@ def dataclass_options(**shown: Mapping[str, Any]) -> Callable[[Callable[..., Non
             else:
                 order.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
+        if unknown := set(shown) - {name for _, own in blocks.values() for name in own}:
+            raise TypeError(f"{command.__name__} takes no field {', '.join(sorted(unknown))}")
+
         @functools.wraps(command)
         def call(**values: Any) -> None:
             made = {
@@ -71,8 +74,7 @@ def dataclass_options(**shown: Mapping[str, Any]) -> Callable[[Callable[..., Non
 
 def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str, inspect.Parameter]:
     """The parameter of a command for each field of a dataclass, by name."""
-    lines, hints = field_lines(kind), get_type_hints(kind, include_extras=True)
-    parameters = {}
+    hints, parameters = get_type_hints(kind, include_extras=True), {}
     for field in fields(kind):
         changed = dict(shown.get(field.name, {}))
         default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
@@ -84,7 +86,7 @@ def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str,
             vars(option).update(changed)
         else:
             named = [option_name(field.name)] if hint is bool else []
-            option = typer.Option(*named, help=_help(lines[field.name]), **changed)
+            option = typer.Option(*named, help=_help(field_lines(kind)[field.name]), **changed)
             hint = _typed(hint)
         parameters[field.name] = inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option]
@@ -92,6 +94,7 @@ def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str,
     return parameters
 
 
+@functools.cache
 def field_lines(kind: type) -> dict[str, str]:
     """Return the text under each field of a dataclass, as one line."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
+def default_name(parts: str) -> dict[str, str]:
+    """The help of a finding's name, whose default has these parts."""
+    return {"help": f"Name of the finding [default: {parts}, six digits of a hash of all options]."}
+
+
 @dataclass(frozen=True)
 class SelectionOptions:
     """The losses that a command looks at."""

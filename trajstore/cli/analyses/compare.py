@@ -10,7 +10,7 @@ from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import complete_models, several
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, say_kept
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name, say_kept
 from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 from trajstore.display import count
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass_options(
     ci={"metavar": "bootstrap|none", "help": "Intervals, or none."},
-    name={
-        "help": "Name of the finding [default: the models or how many, the step, the group, six digits of a hash of "
-        "all options]."
-    },
+    name=default_name("the models or how many, the step, the group"),
     replace={"help": "Put it, and with --keep its groups, in the place of what is there."},
 )
 def compare(

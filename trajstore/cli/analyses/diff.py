@@ -12,7 +12,14 @@ from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, keep, say_kept
+from trajstore.cli.option_blocks import (
+    FindingOptions,
+    IntervalOptions,
+    OutputOptions,
+    default_name,
+    keep,
+    say_kept,
+)
 from trajstore.cli.output import bars, print_frame, print_json, print_tokens, say, size
 from trajstore.display import count
 
@@ -60,10 +67,7 @@ class _Options(OutputOptions, FindingOptions, IntervalOptions):
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the finding [default: what is compared, the steps, the groups, six digits of a hash of all "
-            "options]."
-        ),
+        typer.Option(**default_name("what is compared, the steps, the groups")),
     ] = None
     plot: Annotated[
         Path | None,
@@ -268,3 +272,6 @@ def _say_what_it_is(result: Diff, how: How) -> None:
     else:
         part = " where it was measured" if noise.null_count() else ""
         say(f"fell and rose count tokens that did by more than the noise (99th percentile){part}.")
+
+
+COMMANDS = (steps, models, prompts)

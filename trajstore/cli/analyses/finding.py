@@ -86,3 +86,6 @@ def groups(
     with open_store(store) as opened:
         shares = component_groups(opened, name, group, component, bars())
     print_rows(shares.to_dicts(), as_json, shares.columns)
+
+
+COMMANDS = (list_, show, drop, groups)

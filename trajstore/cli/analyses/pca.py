@@ -11,7 +11,7 @@ from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import FindingOptions, OutputOptions, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep, say_kept
 from trajstore.cli.output import bars, print_json, print_table, print_tokens, say
 from trajstore.display import count
 
@@ -31,12 +31,7 @@ class _OutputOptions(OutputOptions):
     ] = "step"
 
 
-@dataclass_options(
-    name={
-        "help": "Name of the finding [default: the method, the dataset or how many, the group, six digits of a hash "
-        "of all options]."
-    }
-)
+@dataclass_options(name=default_name("the method, the dataset or how many, the group"))
 def pca(
     ctx: typer.Context,
     *,

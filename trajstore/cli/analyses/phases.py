@@ -16,6 +16,7 @@ from trajstore.cli.option_blocks import (
     IntervalOptions,
     OutputOptions,
     SelectionOptions,
+    default_name,
     keep,
     say_kept,
 )
@@ -24,7 +25,7 @@ from trajstore.cli.output import bars, print_json, print_rows, say
 
 @dataclass_options(
     seed={"help": "Seed of the resampling and of simulated noise."},
-    name={"help": "Name of the finding [default: what is looked at, six digits of a hash of all options]."},
+    name=default_name("what is looked at"),
 )
 def phases(
     groups: Annotated[

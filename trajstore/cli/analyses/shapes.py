@@ -9,19 +9,14 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
-from trajstore.cli.option_blocks import FindingOptions, OutputOptions, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep, say_kept
 from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass_options(
-    name={
-        "help": "Name of the finding [default: the dataset or how many, the group or how many, six digits of a hash "
-        "of all options]."
-    }
-)
+@dataclass_options(name=default_name("the dataset or how many, the group or how many"))
 def shapes(
     *,
     dataset: options.Datasets = None,

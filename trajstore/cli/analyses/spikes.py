@@ -10,7 +10,13 @@ import typer
 from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_models, require_datasets
-from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions, say_kept
+from trajstore.cli.option_blocks import (
+    IntervalOptions,
+    OutputOptions,
+    SelectionOptions,
+    default_name,
+    say_kept,
+)
 from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 
 if TYPE_CHECKING:
@@ -61,10 +67,7 @@ def spikes(
     intervals: Annotated[IntervalOptions, Only("level resamples seed")],
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the finding [default: the model, the dataset or how many, the group, six digits of a hash of "
-            "all options]."
-        ),
+        typer.Option(**default_name("the model, the dataset or how many, the group")),
     ] = None,
     keep: Annotated[
         bool,

@@ -214,3 +214,6 @@ def drop(
             typer.confirm(f"Remove the dataset {name}{also}?", abort=True, err=True)
         opened.drop_dataset(name, losses=losses)
     say(f"Removed the dataset {name}{also}.")
+
+
+COMMANDS = (add, list_, show, drop)

@@ -41,3 +41,6 @@ def list_(as_json: options.Json = False) -> None:
 def _argument(definition: MeasureDefinition) -> tuple[str, str]:
     """The argument of `score` that asks for a measure, and its value."""
     return (definition.argument, "K") if definition.argument else ("measures", definition.name)
+
+
+COMMANDS = (list_,)

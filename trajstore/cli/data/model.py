@@ -144,3 +144,6 @@ def _say_what_stays(old: str, mentions: ModelMentions, *, needed: bool) -> None:
         say(f"Findings that go on naming {old}, as they were made: {names}", needed=needed)
     if mentions.groups:
         say(f"Groups whose SQL names {old}, to be given anew: {listed(mentions.groups)}", needed=needed)
+
+
+COMMANDS = (list_, show, rename)

@@ -120,3 +120,6 @@ def _range(numbers: Sequence[int | None]) -> str | None:
     if not known:
         return None
     return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+COMMANDS = (list_, show)

@@ -256,3 +256,6 @@ def drop(name: Existing, store: options.Store = options.DEFAULT_STORE) -> None:
     with open_store(store) as opened:
         opened.groups.drop(name)
     say(f"Dropped the group {name}.")
+
+
+COMMANDS = (add, list_, show, refresh, drop)
