@@ -19,7 +19,7 @@ from trajstore.cli import app
 from trajstore.datasets.build import build_dataset
 from trajstore.importers.ingest import ingest
 from trajstore.pipelines.comparison.result import Question
-from trajstore.pipelines.differences.differences import How
+from trajstore.pipelines.differences.differences import DifferenceMethod
 from trajstore.pipelines.groups.matching import balance_groups
 from trajstore.pipelines.phases import Induction
 from trajstore.pipelines.spikes import Search
@@ -33,7 +33,7 @@ from trajstore.view.report.report import write_report
     [
         ("trajectory", (Selection, Interval, Comparison), 8),
         ("matrix", (Selection,), 4),
-        ("diff steps", (Interval, Scale, How), 6),
+        ("diff steps", (Interval, Scale, DifferenceMethod), 6),
         ("pca", (Treatment, Sparsity), 10),
         ("compare", (Interval, Question), 6),
         ("spikes", (Selection, Interval, Tolerance, Search), 8),

@@ -261,7 +261,7 @@ def _short(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(*empty, *same)
 
 
-def _say_what_it_is(result: Diff, how: How) -> None:
+def _say_what_it_is(result: Diff, how: DifferenceMethod) -> None:
     """Say what the numbers are, and beside which noise."""
     if how.scale.relative:
         least = how.scale.least

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.cli import options
-from trajstore.cli.output import open_store, print_json, print_table, print_text, say
-from trajstore.cli.queries.query_output import (
-    FormatOption,
-    OutputOption,
-    ParameterOption,
-    answer,
-    chosen_format,
-    parameter_values,
-)
+from trajstore.cli.dataclass_options import Only, dataclass_options
+from trajstore.cli.output import print_json, print_table, print_text, say
+from trajstore.cli.queries.query_output import AnswerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,16 +17,17 @@ if TYPE_CHECKING:
     from trajstore.store.queries.named_queries import NamedQuery
 
 
-def query(
-    name: Annotated[str, typer.Argument(help="The query's name; list lists them.")],
-    parameter: ParameterOption = None,
+@dataclass(frozen=True)
+class _AnswerOptions(AnswerOptions):
     explain: Annotated[
         bool, typer.Option("--explain", help="Show its parameters, columns and SQL instead of running it.")
-    ] = False,
-    kind: FormatOption = None,
-    out: OutputOption = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    ] = False
+
+
+@dataclass_options()
+def query(
+    name: Annotated[str, typer.Argument(help="The query's name; list lists them.")],
+    output: Annotated[_AnswerOptions, Only("parameter explain kind out store as_json")],
 ) -> None:
     """Ask one of the questions that come with trajstore; trajstore query list names them with their parameters.
 
@@ -48,18 +43,16 @@ def query(
     from trajstore.store.queries import named_queries
 
     if name == "list":
-        _list(list(named_queries.shipped().values()), as_json)
+        _list(list(named_queries.shipped().values()), output.as_json)
         return
     question = named_queries.find_query(name)
-    if explain:
-        _explain(question, as_json)
+    if output.explain:
+        _explain(question, output.as_json)
         return
-    chosen = chosen_format(kind, out, as_json)
-    with open_store(store) as opened:
-        values = parameter_values(parameter)
-        rows = answer(
-            opened, question.sql, named_queries.bind(opened, opened.groups, question, values), chosen, out
-        )
+    with output.open() as store:
+        values = output.values
+        parameters = named_queries.bind(store, store.groups, question, values)
+        rows = output.answer(store, question.sql, parameters)
     if not rows:
         say(_no_rows(question, values))
 

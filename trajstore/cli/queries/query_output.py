@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajstore.cli.output import Exit, console, print_table, say
+from trajstore.cli import options
+from trajstore.cli.output import Exit, console, open_store, print_table, say
 from trajstore.display import count
 from trajstore.errors import BadOption
 from trajstore.text import shown
@@ -22,22 +24,47 @@ _NARROWEST = 12
 """Characters that a column cut to a terminal keeps at least."""
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
 
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="|".join(FORMATS),
-        help="How the answer is written [default: by the name of -o, else table].",
-    ),
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Write to this file (.csv, .json, .md, .parquet), every row."),
-]
-ParameterOption = Annotated[
-    list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A value for $NAME; may be given again."),
-]
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """The parameters of a query, how its answer is written, and what may be read."""
+
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter", "-p", metavar="NAME=VALUE", help="A value for $NAME; may be given again."
+        ),
+    ] = None
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMATS),
+            help="How the answer is written [default: by the name of -o, else table].",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file (.csv, .json, .md, .parquet), every row."),
+    ] = None
+    files: options.Files = None
+    store: options.Store = options.DEFAULT_STORE
+    as_json: options.Json = False
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The values of parameters by name; raises `BadOption`."""
+        return parameter_values(self.parameter)
+
+    def open(self) -> Store:
+        """Open the store; raises `typer.BadParameter` before that where format and output do not go together."""
+        chosen_format(self.kind, self.out, self.as_json)
+        return open_store(self.store)
+
+    def answer(self, store: Store, query: str, parameters: Mapping[str, Any]) -> int:
+        """Print or write a query's answer, and give its rows."""
+        chosen = chosen_format(self.kind, self.out, self.as_json)
+        return answer(store, query, parameters, chosen, self.out, self.files)
 
 
 def parameter_values(parameters: Sequence[str] | None) -> dict[str, str]:

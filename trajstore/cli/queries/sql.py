@@ -9,28 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from trajstore.cli import options
-from trajstore.cli.output import open_store
-from trajstore.cli.queries.query_output import (
-    FormatOption,
-    OutputOption,
-    ParameterOption,
-    answer,
-    chosen_format,
-    parameter_values,
-)
+from trajstore.cli.dataclass_options import dataclass_options
+from trajstore.cli.queries.query_output import AnswerOptions
 from trajstore.errors import QueryError, describe_file_error
 
 
+@dataclass_options()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One reading statement; - reads it from stdin.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the query from a file.")] = None,
-    parameter: ParameterOption = None,
-    kind: FormatOption = None,
-    out: OutputOption = None,
-    files: options.Files = None,
-    store: options.Store = options.DEFAULT_STORE,
-    as_json: options.Json = False,
+    *,
+    output: AnswerOptions,
 ) -> None:
     """Ask the store in SQL (DuckDB's). Sessions only read, and only the store's files and those in --files.
 
@@ -46,10 +35,9 @@ def sql(
       trajstore sql --files notes "SELECT * FROM 'notes/words.csv' JOIN tokens USING (text) LIMIT 20"
     """
     text = _query(query, file)
-    chosen = chosen_format(kind, out, as_json)
-    parameters = {name: _value(value) for name, value in parameter_values(parameter).items()}
-    with open_store(store) as opened:
-        answer(opened, text, parameters, chosen, out, files)
+    parameters = {name: _value(value) for name, value in output.values.items()}
+    with output.open() as store:
+        output.answer(store, text, parameters)
 
 
 def _value(text: str) -> Any:

@@ -47,7 +47,7 @@ def charts_of_shapes(shapes: Shapes) -> list[Chart]:
 
 
 def shape_charts(
-    store: Store, name: str, question: ShapeOptions, parts: Sequence[Part], shares: pl.DataFrame
+    store: Store, name: str, question: ShapeOptions, parts: Sequence[ModelTokens], shares: pl.DataFrame
 ) -> list[Chart]:
     """Charts of a finding whose parts and `shares` these are; raises `PlotError` where there is no token."""
     if shares.is_empty():
@@ -71,7 +71,9 @@ def shape_charts(
     ]
 
 
-def _examples(store: Store, name: str, question: ShapeOptions, parts: Sequence[Part], subject: str) -> Chart:
+def _examples(
+    store: Store, name: str, question: ShapeOptions, parts: Sequence[ModelTokens], subject: str
+) -> Chart:
     """The token whose shape is clearest, for each shape, of all models and datasets, with its losses and its curve."""
     tokens = store.sql(_CLEAREST, parameters={"finding": name}).pl()
     rank = {shape: number for number, shape in enumerate(SHAPES)}
