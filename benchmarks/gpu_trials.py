@@ -89,11 +89,14 @@ def _compiled_sums(device: str) -> Callable[[PreTrainedModel], Score]:
         import torch
 
         backend = "inductor" if device == "cuda" else "eager"
-        total: Any = torch.compile(lambda logits: logits.logsumexp(1), backend=backend)
+        total: Any = torch.compile(torch.logsumexp, backend=backend)
         workspace = Workspace()
 
+        def log_sums_(logits: torch.Tensor, out: torch.Tensor) -> None:
+            out.copy_(total(logits, 1))
+
         def score(ids: np.ndarray) -> list[np.ndarray]:
-            with patch.object(tiled_head, "log_sums_", lambda logits, out: out.copy_(total(logits))):
+            with patch.object(tiled_head, "log_sums_", log_sums_):
                 return token_scores(model, list(ids), workspace=workspace).loss
 
         return score
@@ -228,7 +231,7 @@ def _packed_losses(forward: Forward, contexts: np.ndarray, rows: list[list[int]]
 
 
 def packed(lengths: list[int]) -> list[list[int]]:
-    """Return rows of context numbers, whose lengths together are no more than the longest: each in the first with room."""
+    """Return rows of contexts, whose lengths together are no more than the longest: each in the first with room."""
     longest, rows, room = max(lengths), list[list[int]](), list[int]()
     for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         fitting = next((r for r, left in enumerate(room) if left >= lengths[number]), None)
