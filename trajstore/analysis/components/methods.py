@@ -57,7 +57,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Components:
+class FittedComponents:
     """Components of one matrix, by any method."""
 
     result: PCAResult
@@ -104,7 +104,7 @@ def find(
     gram: np.ndarray | None,
     labels: tuple[pl.DataFrame, pl.DataFrame],
     progress: Progress = SILENT,
-) -> Components:
+) -> FittedComponents:
     """The components of a matrix with these labels of rows and columns.
 
     `gram` are the products of its rows (`gram.products`), which full and hybrid need. Raises as `sparse_pca`.
@@ -115,11 +115,11 @@ def find(
         full = fit(blocks, rows, method.treatment, gram, method.components)
     if method.kind == "full":
         assert full is not None
-        return Components(full.result(*labels), int((~full.kept).sum()), {})
+        return FittedComponents(full.result(*labels), int((~full.kept).sum()), {})
     rest = Residual(blocks, rows, method.treatment, full)
     sparse = sparse_pca(rest, method.components, **asdict(method.sparsity), progress=progress)
     result = _joined(full, sparse, rest, rows, labels)
-    return Components(result, int((~rest.kept).sum()), _sparse_facts(sparse))
+    return FittedComponents(result, int((~rest.kept).sum()), _sparse_facts(sparse))
 
 
 def _joined(

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.components.gram import RowCentring, products
-from trajstore.analysis.components.methods import Components, Method, find
+from trajstore.analysis.components.methods import FittedComponents, Method, find
 from trajstore.analysis.components.pca import PCAResult, check_shape
 from trajstore.analysis.trajectories import Comparison
 from trajstore.arguments.choices import ComponentsKind
@@ -178,7 +178,7 @@ def _gram_table(fitted: PrincipalComponents) -> pl.DataFrame:
 
 
 def _facts(
-    store: Store, inputs: Inputs, method: Method, rows: RowCentring, components: Components
+    store: Store, inputs: Inputs, method: Method, rows: RowCentring, components: FittedComponents
 ) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
     group = inputs.selection.group
