@@ -1,0 +1,83 @@
+"""Calibration error: how far a model's probability for its first guess is from how often that is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trajstore.errors import BadMeasures
+from trajstore.measures.definitions import MeasureDefinition
+from trajstore.measures.streams import Stream
+from trajstore.store.files.measures import Measure
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from trajstore.measures.streams import PassFacts, Predictions
+
+
+class CalibrationError(Stream):
+    """The confidence of every prediction, and whether its first guess was right."""
+
+    highest: Tensor
+    """Of the logits of the predictions whose tiles are coming."""
+    guess: Tensor
+
+    def __init__(self, bins: int) -> None:
+        if bins < 1:
+            raise BadMeasures(f"calibration_error takes 1 bin or more, and not {bins}.")
+        self.bins = bins
+
+    def begin(self, facts: PassFacts) -> None:
+        """Make room for two numbers a prediction."""
+        self.start = np.cumsum([0, *(len(ids) - 1 for ids in facts.ids)])
+        self.confidence = np.full(self.start[-1], np.nan)
+        self.right = np.zeros(self.start[-1], bool)
+
+    def tile(self, logits: Tensor, rows: slice, predictions: Predictions) -> None:  # noqa: ARG002 — of Stream
+        """Take the highest logit of a tile where it is above those before."""
+        import torch
+
+        highest, guess = logits.max(1)
+        guess = guess + rows.start
+        if rows.start:
+            above = highest > self.highest
+            highest, guess = torch.where(above, highest, self.highest), torch.where(above, guess, self.guess)
+        self.highest, self.guess = highest, guess
+
+    def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
+        """Keep the confidence of predictions whose tiles have all come."""
+        sites = self.start[predictions.context] + predictions.position - 1
+        self.confidence[sites] = (self.highest - log_sums).exp().cpu().numpy()
+        self.right[sites] = self.guess.cpu().numpy() == predictions.target
+
+    def finish(self) -> list[Measure]:
+        """The error over all predictions."""
+        value = calibration_error(self.confidence, self.right, self.bins)
+        return [Measure("calibration_error", value, params={"bins": self.bins})]
+
+
+def calibration_error(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int) -> float:
+    """Σ nᵦ/n |share of right guesses − mean confidence| over bins b of equal width of the confidence."""
+    number = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(number, right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+DEFINITIONS = (
+    MeasureDefinition(
+        "calibration_error",
+        formula="Σ nᵦ/n |share of right first guesses − mean probability of the first guess| over bins of it",
+        unit="1",
+        stream=CalibrationError,
+        needs=("logits",),
+        parameters={"bins": 15},
+        source="Guo et al. 2017, On calibration of modern neural networks (expected calibration error)",
+        meaning=(
+            "0 where guesses of probability p are right in a share p of cases. It depends on the number of bins, is "
+            "biased upwards in few tokens, and is 0 too for a model that always predicts the frequencies of tokens."
+        ),
+    ),
+)
