@@ -11,7 +11,8 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from tests.architectures import by_definition, ragged
-from trajstore.scoring import token_scores
+from trajstore.forward.device_queue import unpacked
+from trajstore.scoring import token_losses, token_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # imports and builds thirty models
 
@@ -94,6 +95,15 @@ def test_its_head_runs_in_tiles_and_gives_its_own_losses(kind: str) -> None:
         np.testing.assert_allclose(loss, wanted.loss, rtol=0, atol=1e-5)
         np.testing.assert_allclose(entropy, wanted.entropy, rtol=0, atol=1e-5)
         np.testing.assert_array_equal(rank, wanted.rank)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_without_a_look_for_packed_contexts_it_gives_the_same(kind: str) -> None:
+    """As a GPU runs it."""
+    model, contexts = random_model(kind), ragged(300)
+    with_look = np.concatenate(token_losses(model, contexts))
+    with unpacked():
+        np.testing.assert_array_equal(np.concatenate(token_losses(model, contexts)), with_look)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

@@ -66,6 +66,15 @@ def test_nothing_in_a_batch_waits_for_the_device(kind: str) -> None:
         assert waits(forward) == []
 
 
+@pytest.mark.parametrize("kind", [*KINDS, UNKNOWN])
+def test_without_a_look_for_packed_contexts_losses_are_the_same(kind: str) -> None:
+    model, contexts = tiny(kind), ragged(lengths=LENGTHS)
+    with_look = np.concatenate(token_losses(model, contexts, batch_tokens=120))
+    with unpacked():
+        without = np.concatenate(token_losses(model, contexts, batch_tokens=120))
+    np.testing.assert_array_equal(without, with_look)
+
+
 def test_ranks_wait_once_at_the_end_of_a_batch() -> None:
     forward = ready("gpt-neox", ["rank", "entropy"])
     assert len(range(0, sum(LENGTHS) - len(LENGTHS), 32)) > 2  # runs of positions

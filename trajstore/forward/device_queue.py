@@ -64,7 +64,8 @@ def to_device(device: torch.device, *arrays: npt.NDArray[np.int64]) -> list[Tens
     flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
     if runs_ahead(device):
         flat = flat.pin_memory()  # torch keeps such memory until the copy is made
-    parts = torch.split(flat.to(device, non_blocking=True), [array.size for array in arrays])
+    sent = flat.to(device, non_blocking=runs_ahead(device))
+    parts = torch.split(sent, [array.size for array in arrays])
     return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
