@@ -14,6 +14,7 @@ import pytest
 from tests.tiny_models import random_dataset, save_run
 from trajstore.errors import StoreUnusable
 from trajstore.scoring.job import publish as publishing
+from trajstore.scoring.job import publishing_thread
 from trajstore.scoring.run import score
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Job:
         """Steps whose pass has begun."""
         self.done = 0
         """Passes that are done."""
-        self.before_append: Callable[[int], None] = lambda step: None
+        self.before_append: Callable[[int], object] = lambda step: None
         self.before_pass: Callable[[int], None] = lambda step: None
         append, whole = store.append, publishing.Publisher.score
 
@@ -159,3 +160,25 @@ def test_a_slice_that_cannot_be_published_is_named_with_its_step(store: Store, r
     assert report.failures == [(1, "RuntimeError: not this one"), (8, "RuntimeError: not this one")]
     assert store.steps("run", "d") == [0, 2, 4]
     assert (report.written, report.tokens) == (3, 3 * 39)
+
+
+def test_a_store_that_does_not_answer_is_given_up_once_the_job_is_stopped(
+    store: Store, run: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing_thread, "GRACE", 0.1)
+    answers = threading.Event()
+
+    def interrupted(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    job.before_pass = interrupted
+    job.before_append = lambda step: step == 1 and answers.wait(100)
+    with pytest.raises(KeyboardInterrupt):
+        score(store, run, ["d", "e"])
+    assert [store.steps("run", name) for name in "de"] == [[0], [0]]
+    answers.set()  # what was under way is published, and nothing after it
+    end = time.monotonic() + 60
+    while publishing_threads() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [store.steps("run", name) for name in "de"] == [[0, 1], [0]]

@@ -1,13 +1,16 @@
 """Publishes what passes gave in a thread of its own, in their order, while the next pass runs.
 
 It is the only thread of a job that writes to the store. What cannot be published is for whoever takes the results; a
-store that cannot be written to, or slices there of another format, end it: nothing is published after that.
+store that cannot be written to, or slices there of another format, end it: nothing is published after that. Nor does a
+job that is stopped wait for ever for a store that does not answer.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from trajstore.errors import SlicesDiffer, StoreUnusable
@@ -21,20 +24,28 @@ if TYPE_CHECKING:
     Publication = tuple[FinishedPass, Future[list[str]]]
 
 
+GRACE = 10.0
+"""Seconds for which what is finished is waited for when a job is left."""
+
+
 class PublishingThread:
-    """Publishes finished passes one after another; leave it by `close`, so that none is lost and no thread stays."""
+    """Publishes finished passes one after another; leave it by `close`, so that none is lost."""
 
     def __init__(self, publish: Callable[[FinishedPass], list[str]]) -> None:
         """`publish` is called in the thread."""
         self._publish = publish
-        self._thread = ThreadPoolExecutor(1, "trajstore-publish")
+        self._queue: SimpleQueue[Publication | None] = SimpleQueue()
         self._waiting: deque[Publication] = deque()
         self._ended = False
+        self._thread = threading.Thread(target=self._run, name="trajstore-publish", daemon=True)
+        self._thread.start()
         self.times = StageTimes()
 
     def put(self, finished: FinishedPass) -> None:
         """Have a pass published after those that were put before."""
-        self._waiting.append((finished, self._thread.submit(self._run, finished)))
+        publication: Publication = finished, Future()
+        self._waiting.append(publication)
+        self._queue.put(publication)
 
     def wait(self, checkpoints: int) -> None:
         """Wait until what is not published is of so many checkpoints at most."""
@@ -50,11 +61,24 @@ class PublishingThread:
             yield self._waiting.popleft()
 
     def close(self) -> None:
-        """Publish what is left, unless it has ended, and wait for it."""
-        self._thread.shutdown()
+        """Publish what is left, unless it has ended, and wait for it a while; what is not begun then is given up."""
+        try:
+            self._queue.put(None)
+            self._thread.join(GRACE)
+        finally:
+            self._ended = True
 
-    def _run(self, finished: FinishedPass) -> list[str]:
-        """Publish a pass, in the thread."""
+    def _run(self) -> None:
+        """Publish what comes, in the thread."""
+        while (publication := self._queue.get()) is not None:
+            finished, done = publication
+            try:
+                done.set_result(self._publish_next(finished))
+            except BaseException as error:
+                done.set_exception(error)
+            del publication, finished, done  # so that the losses are gone while it waits
+
+    def _publish_next(self, finished: FinishedPass) -> list[str]:
         if self._ended:
             raise CancelledError
         try:
