@@ -22,12 +22,13 @@ from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from trajstore.measures.streams import Stream
 
 Axis = Literal["layer", "head", "context"]
-Need = Literal["model", "ids", "losses", "rank", "entropy"]
+Need = Literal["model", "ids", "losses", "rank", "entropy", "previous"]
 StreamNeed = Literal["hidden", "normed", "attention", "head_outputs", "logits"]
 """What a `Stream` is handed: it has a method for each."""
 Cost = Literal["pass", "probe", "weights", "gradients"]
@@ -52,6 +53,8 @@ class MeasureInputs:
     """Of each token among the vocabulary, 0 the top, int32 as `losses`."""
     entropy: Sequence[np.ndarray] | None = None
     """Of each prediction, nats, float32 as `losses`."""
+    previous: Sequence[Mapping[str, Tensor]] | None = None
+    """The weights of the checkpoints before, by name as in the model's state, the latest first: one or two."""
 
 
 Compute = Callable[..., "float | Iterable[Measure]"]
@@ -175,6 +178,12 @@ OWN_MODULES = (
     "heads.duplicate_token",
     "heads.bos_attractor",
     "heads.symmetry",
+    "heads.ov_copying",
+    "heads.composition",
+    "weights.weight_norm",
+    "weights.effective_rank",
+    "weights.weight_distance",
+    "weights.unigram_latent",
 )
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
 

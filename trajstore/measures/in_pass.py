@@ -54,6 +54,11 @@ class Observer:
         """Return whether a measure that is still at work needs this."""
         return any(name in each.definition.needs for each in self._streams.values())
 
+    @property
+    def idle(self) -> bool:
+        """Return whether no measure needs anything of the pass."""
+        return not any(each.definition.needs for each in self._streams.values())
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Inside the block the model's modules hand on what they make, while a batch is under way."""

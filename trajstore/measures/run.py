@@ -6,6 +6,7 @@ For probes, and wherever no losses are kept; the scoring pass hands on the same 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from trajstore.measures.in_pass import Observer
 from trajstore.measures.streams import PassFacts, Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from transformers import PreTrainedModel
@@ -51,12 +52,14 @@ def measure(
     *,
     batch_tokens: int | None = None,
     vocabulary: int | None = None,
+    previous: Sequence[Mapping[str, torch.Tensor]] = (),
 ) -> Measured:
     """Measures of a model on contexts of token ids, each of 2 tokens or more.
 
-    The softmax runs over the ids below `vocabulary`, by default over all that the model can predict. The model is the
-    same afterwards. Raises `BadMeasures` for a parameter that has no value or a wrong one, `UnfitContext`, and
-    `DeviceError` where there is no memory for one context.
+    The softmax runs over the ids below `vocabulary`, by default over all that the model can predict; `previous` are the
+    weights of one or two checkpoints before, as `MeasureInputs` has them. The model is the same afterwards. Raises
+    `BadMeasures` for a parameter that has no value or a wrong one, `UnfitContext`, and `DeviceError` where there is no
+    memory for one context.
     """
     ids = [np.asarray(context) for context in contexts]
     check_contexts(model, ids, vocabulary)
@@ -66,7 +69,7 @@ def measure(
     streams = [each for each in definitions if each.stream is not None]
     measures, left_out = _streamed(model, ids, streams, batch_tokens, vocabulary) if streams else ({}, {})
     functions = [each for each in definitions if each.compute is not None]
-    for definition, inputs in _with_inputs(model, ids, functions, batch_tokens, vocabulary):
+    for definition, inputs in _with_inputs(model, ids, functions, batch_tokens, vocabulary, previous):
         try:
             if values := definition.values(inputs):
                 measures[definition.name] = values
@@ -101,7 +104,8 @@ def _streamed(
             with observer.batch(batch):
                 _run(model, [ids[number] for number in batch], batch, observer, device)
 
-        in_batches([len(context) for context in ids], work, batch_tokens, device)
+        if not observer.idle:
+            in_batches([len(context) for context in ids], work, batch_tokens, device)
         return Measured(observer.finish(), observer.left_out)
 
 
@@ -139,14 +143,15 @@ def _with_inputs(
     definitions: Sequence[MeasureDefinition],
     batch_tokens: int | None,
     vocabulary: int | None,
+    previous: Sequence[Mapping[str, torch.Tensor]],
 ) -> Iterator[tuple[MeasureDefinition, MeasureInputs]]:
     """The definitions that are functions, each with the inputs of all; losses only where one needs them."""
     needs = {need for definition in definitions for need in definition.needs}
-    inputs = MeasureInputs(model, ids)
+    inputs = MeasureInputs(model, ids, previous=previous)
     if needs & {"losses", "rank", "entropy"}:
         columns = sorted(needs & {"rank", "entropy"})
         scores = token_scores(model, ids, columns=columns, batch_tokens=batch_tokens, vocabulary=vocabulary)
-        inputs = MeasureInputs(model, ids, scores.loss, scores.rank, scores.entropy)
+        inputs = replace(inputs, losses=scores.loss, rank=scores.rank, entropy=scores.entropy)
     for definition in definitions:
         yield definition, inputs
 

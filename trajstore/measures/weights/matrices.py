@@ -1,0 +1,74 @@
+"""A model's weights by name: those of blocks by their name in the block, with the block's number as layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from trajstore.errors import UnknownStructure
+from trajstore.measures.streams import exact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from trajstore.measures.spectra import Spectrum
+
+_ROWS, _NUMBERS = 8192, 1 << 22
+"""Of a matrix that are in float64 at a time."""
+
+
+class Weights(NamedTuple):
+    """One tensor of a model's weights; shared ones come once."""
+
+    full_name: str
+    """As in the model's state."""
+    name: str
+    """Within the block, or the full name outside of blocks."""
+    layer: int | None
+    """The number of its block, from 0; None outside of blocks."""
+    values: Tensor
+
+
+def weights_of(model: PreTrainedModel) -> Iterator[Weights]:
+    """The floating-point parameters of a model."""
+    from trajstore.forward.model_structure import find_blocks
+
+    places: dict[int, tuple[int, str]] = {}
+    try:
+        blocks = find_blocks(model)
+    except UnknownStructure:
+        blocks = []
+    for layer, block in enumerate(blocks):
+        for name, parameter in block.named_parameters():
+            places[id(parameter)] = layer, name
+    for full_name, parameter in model.named_parameters():
+        if parameter.is_floating_point():
+            layer_, name = places.get(id(parameter), (None, full_name))
+            yield Weights(full_name, name, layer_, parameter.detach())
+
+
+def squared_sum(values: Tensor) -> float:
+    """Σ w², summed up in float64."""
+    flat = values.reshape(-1)
+    parts = (flat[at : at + _NUMBERS] for at in range(0, len(flat), _NUMBERS))
+    return float(sum(exact(part).square().sum().item() for part in parts))
+
+
+def singular_values(matrix: Tensor) -> Spectrum:
+    """Of a matrix, by the products of its shorter side in float64; 0 where below the rounding of its numbers."""
+    import torch
+
+    rows = matrix if len(matrix) >= matrix.shape[1] else matrix.T
+    products = exact(torch.zeros(rows.shape[1], rows.shape[1], device=rows.device))
+    for at in range(0, len(rows), _ROWS):
+        block = exact(rows[at : at + _ROWS])
+        products += block.T @ block
+    values: Spectrum = (
+        torch.linalg.eigvalsh(products).flip(0).clamp(min=0).sqrt().cpu().numpy().astype(np.float64)
+    )
+    noise = np.finfo(np.float32).eps * values.max(initial=0)
+    return np.where(values > noise, values, 0.0)
