@@ -6,8 +6,8 @@ and polars-runtime-32, of pyarrow and tokenizers too where they are not there, t
     pip install --no-index --no-deps wheels/*.whl && python -m benchmarks.gpu_job --out results.md
 
 Every row is printed as soon as it is measured, the ones with a bar first; work for which the seconds left are too few
-is named and left out. --tiny runs all of it on the CPU with a tiny model, to see that it runs. The section is also put
-into the file of --out, if one is given.
+is named and left out, and what fails is named too. --tiny runs all of it on the CPU with a tiny model, to see that it
+runs. The section is also put into the file of --out, if one is given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ class Pass:
     plain: float | None = None
     """Times the plain loop's rate."""
 
+    @property
+    def name(self) -> str:
+        """The work as its rows name it."""
+        return f"pass, {self.shape.name}, {self.dtype}"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,6 +78,12 @@ class Job:
     datasets: int
     share: float = 0.85
     """The least that its rate should be of the pass's."""
+
+    @property
+    def name(self) -> str:
+        """The work as its rows name it."""
+        size = f"{self.steps} checkpoints × {self.datasets} datasets"
+        return f"job, {self.shape.name}, {self.dtype}, {size}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,8 @@ class Sheet:
 
     deadline: float
     rows: list[list[str]] = field(default_factory=list)
+    failed: bool = False
+    """Whether some work failed."""
 
     HEADER = ("Work", "Measured", "Figure", "Bar", "Met")
 
@@ -135,6 +149,11 @@ class Sheet:
         """Add a figure that should be no less than its bar, both in one format."""
         text = "" if bar is None else f"≥ {bar:{form}}"
         self.add(work, measured, f"{value:{form}}", text, None if bar is None else value >= bar)
+
+    def fail(self, work: str, error: Exception) -> None:
+        """Add a row for work that failed."""
+        self.failed = True
+        self.add(work, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:80]}")
 
     def has_time(self, work: str, seconds: float) -> bool:
         """Return whether work that takes about so long may begin; says so in a row where it may not."""
@@ -157,23 +176,33 @@ class Bench:
     def all(self) -> None:
         """Measure everything, what has a bar first."""
         first, *others = self.effort.passes
-        self.pass_(first)
+        self._measure(45, first.name, self.pass_, first)
         for job in self.effort.jobs:
             for each in others:
                 if (each.shape, each.dtype) == (job.shape, job.dtype):
-                    self.pass_(each)
-            self.job(job)
+                    self._measure(45, each.name, self.pass_, each)
+            self._measure(75, job.name, self.job, job)
         for each in others:
             if (each.shape.name, each.dtype) not in self.speeds:
-                self.pass_(each)
+                self._measure(45, each.name, self.pass_, each)
         for each in self.effort.passes[:2]:
-            self.trials(each)
+            for trial in gpu_trials.trials(self.effort.device):
+                name = f"trial on the {each.name}: {trial.name}"
+                self._measure(30, name, self.trial, (trial, each))
 
-    def pass_(self, each: Pass) -> None:
-        """The figures of a pass."""
-        work, effort, sheet = f"pass, {each.shape.name}, {each.dtype}", self.effort, self.sheet
-        if not sheet.has_time(work, 45):
+    def _measure(self, seconds: float, name: str, work: Callable[[str, Any], None], of: Any) -> None:
+        """Do a piece of work for which there is time; a failure is a row, and the rest goes on."""
+        if not self.sheet.has_time(name, seconds):
             return
+        try:
+            work(name, of)
+        except Exception as error:
+            traceback.print_exc()
+            self.sheet.fail(name, error)
+
+    def pass_(self, name: str, each: Pass) -> None:
+        """The figures of a pass."""
+        effort, sheet = self.effort, self.sheet
         model, difference = self._model_and_difference(each)
         ids, fewer = contexts(effort.contexts), contexts(effort.plain_contexts)
         score, other = ours(model), plain(model)
@@ -181,50 +210,36 @@ class Bench:
         speed = ids.size / statistics.median(mine for mine, _ in seconds)
         self.speeds[each.shape.name, each.dtype] = speed
         plain_speed = fewer.size / statistics.median(theirs for _, theirs in seconds)
-        sheet.add(work, "tokens/s", f"{speed:,.0f}")
+        sheet.add(name, "tokens/s", f"{speed:,.0f}")
         share = speed * flops(model, each.shape, ids.shape[1]) / self.peak
-        sheet.least(work, "share of the product's rate", share, each.share, ".0%")
-        sheet.least(work, "× the plain loop", speed / plain_speed, each.plain, ".3g")
-        mixed = self._mixed(score, ids)
-        sheet.add(work, "cost of mixed lengths", f"{speed / mixed:.3g}", "≤ 1.15", speed <= 1.15 * mixed)
-        sheet.add(work, "peak memory", f"{self._peak_memory(lambda: score(ids)) / 1e9:.3g} GB")
-        sheet.add(work, "largest difference", f"{difference:.1e}")
+        sheet.least(name, "share of the product's rate", share, each.share, ".0%")
+        sheet.least(name, "× the plain loop", speed / plain_speed, each.plain, ".3g")
+        mixed_speed = self._mixed_speed(score, ids)
+        cost = speed / mixed_speed
+        sheet.add(name, "cost of mixed lengths", f"{cost:.3g}", "≤ 1.15", cost <= 1.15)
+        sheet.add(name, "peak memory", f"{self._peak_memory(lambda: score(ids)) / 1e9:.3g} GB")
+        sheet.add(name, "largest difference", f"{difference:.1e}")
 
-    def job(self, job: Job) -> None:
-        """The rate of a job over that of its pass."""
-        work = f"job, {job.shape.name}, {job.dtype}, {job.steps} checkpoints × {job.datasets} datasets"
-        if not self.sheet.has_time(work, 75):
-            return
-        tokens, seconds = self._job_seconds(job)
+    def job(self, name: str, job: Job) -> None:
+        """The rate of a job over that of its pass, and where its time went."""
+        tokens, seconds, profile = self._job_seconds(job)
         speed = self.speeds.get((job.shape.name, job.dtype))
-        self.sheet.add(work, "tokens/s", f"{tokens / seconds:,.0f}")
-        self.sheet.add(work, "seconds", f"{seconds:.3g}")
+        self.sheet.add(name, "tokens/s", f"{tokens / seconds:,.0f}")
+        self.sheet.add(name, "seconds", f"{seconds:.3g}")
         if speed is not None:
-            self.sheet.least(work, "rate over the pass's", tokens / seconds / speed, job.share, ".0%")
+            self.sheet.least(name, "rate over the pass's", tokens / seconds / speed, job.share, ".0%")
+        self.sheet.add(name, "where its time went", profile)
 
-    def trials(self, each: Pass) -> None:
-        """The rate of the pass with something changed, over the pass's own at the same time."""
-        name = f"trial, {each.shape.name}, {each.dtype}"
-        if not self.sheet.has_time(name, 30):
-            return
-        model = self._model(each)
+    def trial(self, name: str, of: tuple[gpu_trials.Trial, Pass]) -> None:
+        """The rate of a pass with something changed, over the pass's own at the same time."""
+        trial, model = of[0], self._model(of[1])
         full, score = contexts(self.effort.contexts), ours(model)
-        for trial in gpu_trials.trials(self.effort.device):
-            work = f"{name}, {trial.name}"
-            if not self.sheet.has_time(work, 30):
-                return
-            ids = mixed(full) if trial.mixed else full
-            try:
-                changed = trial.scorer(model)
-                apart = np.abs(np.concatenate(changed(ids)) - np.concatenate(score(ids))).max()
-                rounds = range(self.effort.rounds)
-                pairs = [(self._timed(score, ids), self._timed(changed, ids)) for _ in rounds]
-            except Exception as error:  # of a compiler, or of a model that cannot be captured
-                self.sheet.add(work, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:80]}")
-                continue
-            ratio = statistics.median(mine / theirs for mine, theirs in pairs)
-            self.sheet.add(work, "rate over the pass's", f"{ratio:.3g}")
-            self.sheet.add(work, "largest difference", f"{apart:.1e}")
+        ids, changed = mixed(full) if trial.mixed else full, trial.scorer(model)
+        apart = np.abs(np.concatenate(changed(ids)) - np.concatenate(score(ids))).max()
+        pairs = [(self._timed(score, ids), self._timed(changed, ids)) for _ in range(self.effort.rounds)]
+        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+        self.sheet.add(name, "rate over the pass's", f"{ratio:.3g}")
+        self.sheet.add(name, "largest difference", f"{apart:.1e}")
 
     def _model(self, each: Pass) -> PreTrainedModel:
         """A model with random weights, made on the device."""
@@ -245,7 +260,7 @@ class Bench:
         model = on_cpu.to(self.effort.device, getattr(torch, each.dtype))
         return model, float(np.abs(np.concatenate(ours(model)(compared)) - wanted).max())
 
-    def _mixed(self, score: Score, ids: np.ndarray) -> float:
+    def _mixed_speed(self, score: Score, ids: np.ndarray) -> float:
         """Tokens a second on contexts of mixed length."""
         cut = mixed(ids)
         times = [self._timed(score, cut) for _ in range(self.effort.rounds + 1)][1:]
@@ -276,8 +291,8 @@ class Bench:
         work()
         return torch.cuda.max_memory_allocated()
 
-    def _job_seconds(self, job: Job) -> tuple[int, float]:
-        """Tokens that a job has scored, and its time; raises `WrongAnswer` where a slice is missing."""
+    def _job_seconds(self, job: Job) -> tuple[int, float, str]:
+        """Tokens that a job scores, its time, and where that goes; raises `WrongAnswer` where a slice is missing."""
         from trajstore.scoring import score
 
         effort, names = self.effort, [f"random{number}" for number in range(job.datasets)]
@@ -291,7 +306,7 @@ class Bench:
                 seconds = time.perf_counter() - start
         if report.written != job.steps * job.datasets:
             raise WrongAnswer(f"{report.written} slices were written: {report.failures}")
-        return job.steps * job.datasets * contexts(effort.contexts).size, seconds
+        return report.tokens, seconds, str(report.profile)
 
     def _save_run(self, job: Job, folder: Path) -> None:
         """Checkpoints whose weights differ, in the dtype of the job."""
@@ -342,12 +357,11 @@ def product_rate(device: str, width: int) -> float:
     return 2 * width**3 / statistics.median(times)
 
 
-def section(effort: Effort, seconds: float, command: str) -> str:
+def section(effort: Effort, sheet: Sheet, command: str) -> str:
     """The section as Markdown, after its rows were printed one by one."""
     import torch
     import transformers
 
-    sheet = Sheet(time.monotonic() + seconds)
     sheet.start()
     Bench(effort, sheet).all()
     on_gpu = effort.device == "cuda"
@@ -373,11 +387,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("There is no CUDA device here; --tiny runs on the CPU.")
         return 1
 
-    def sections() -> Iterator[str]:
-        command = line("benchmarks.gpu_job", arguments)
-        yield section(TINY if options.tiny else FULL, options.seconds, command)
+    sheet = Sheet(time.monotonic() + options.seconds)
 
-    return publish(options.out, sections)
+    def sections() -> Iterator[str]:
+        yield section(TINY if options.tiny else FULL, sheet, line("benchmarks.gpu_job", arguments))
+
+    return publish(options.out, sections) or int(sheet.failed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,7 +46,7 @@ def test_the_whole_table_in_a_tiny_form(tmp_path: Path, capsys: pytest.CaptureFi
     assert ("job, tiny, float32, 2 checkpoints × 2 datasets", "rate over the pass's") in figures
     assert "failed" not in table
     for trial in gpu_trials.trials("cpu"):
-        assert float(figures[f"trial, tiny, float32, {trial.name}", "largest difference"]) < 1e-5
+        assert float(figures[f"trial on the pass, tiny, float32: {trial.name}", "largest difference"]) < 1e-5
     assert all("|".join(row) in section.replace(" | ", "|") for row in rows[2:])
     assert f"## {page.GPU}" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
@@ -58,7 +58,22 @@ def test_work_for_which_no_time_is_left_is_named_and_not_begun(capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert [row[1] for row in sheet.rows[1:]] == ["left out"] * (len(sheet.rows) - 1)
     assert "| job, tiny, float32, 2 checkpoints × 2 datasets | left out | no time |" in printed
-    assert len(sheet.rows) == 1 + len(TINY.passes) + len(TINY.jobs) + 2
+    assert len(sheet.rows) == 1 + len(TINY.passes) * (1 + len(gpu_trials.trials("cpu"))) + len(TINY.jobs)
+
+
+@pytest.mark.usefixtures("_short")
+def test_work_that_fails_is_a_row_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no\nkernel")
+
+    monkeypatch.setattr(Bench, "job", broken)
+    monkeypatch.setattr(gpu_trials, "trials", lambda device: [])
+    assert gpu_job.main(["--tiny"]) == 1
+    printed = capsys.readouterr().out
+    assert "| job, tiny, float32, 2 checkpoints × 2 datasets | failed | RuntimeError: no kernel |" in printed
+    assert "| pass, tiny, bfloat16 | tokens/s |" in printed
 
 
 def test_a_bar_is_met_or_not(capsys: pytest.CaptureFixture[str]) -> None:
