@@ -1,13 +1,20 @@
-"""The cost of a scoring job beside the pass itself: reading checkpoints, fingerprints, the slices' publication."""
+"""The cost of a scoring job beside the pass itself: its start, reading checkpoints, fingerprints, publishing slices."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import polars as pl
 
 from benchmarks.folder import working_folder
@@ -39,10 +46,14 @@ def job(shape: ModelShape, steps: int, n: int) -> JobTime:
 
     torch.set_num_threads(1)
     with working_folder() as folder:
-        with quiet():
-            for step in range(steps):
-                shape.model().save_pretrained(folder / "run" / f"step{step}")
+        _save_run(folder / "run", shape, steps)
         return _timed(folder / "store", folder / "run", steps, n)
+
+
+def _save_run(run: Path, shape: ModelShape, steps: int) -> None:
+    with quiet():
+        for step in range(steps):
+            shape.model().save_pretrained(run / f"step{step}")
 
 
 def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
@@ -67,6 +78,90 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
     if report.written != steps or len(times) != steps:
         raise WrongAnswer(f"{report.written} of {steps} slices were written: {report.failures}")
     return JobTime(wall, sum(times))
+
+
+def reading_ratios(shape: ModelShape, steps: int, n: int, rounds: int) -> list[float]:
+    """Seconds a checkpoint of jobs whose pass costs nothing, over those of hashing its files alone, by round."""
+    import torch
+
+    torch.set_num_threads(1)
+    ratios = []
+    with working_folder() as folder:
+        _save_run(folder / "run", shape, steps)
+        for number in range(rounds):
+            hashing = _hashing_seconds(folder / "run") / steps
+            with _user_cache(folder / f"cache-{number}"):  # an empty one, so that all weights are hashed
+                ratios.append(_idle_seconds(folder / f"store-{number}", folder / "run", steps, n) / hashing)
+    return ratios
+
+
+def _hashing_seconds(run: Path) -> float:
+    """Seconds of reading and hashing a run's weights."""
+    start = time.perf_counter()
+    for path in run.glob("*/*.safetensors"):
+        with path.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _user_cache(folder: Path) -> Iterator[None]:
+    """The user's cache folder is another one inside the block."""
+    with patch.dict(os.environ, XDG_CACHE_HOME=str(folder)):
+        yield
+
+
+def _idle_seconds(path: Path, run: Path, steps: int, n: int) -> float:
+    """Seconds from one pass to the next of a job whose passes cost nothing; raises `WrongAnswer`."""
+    from trajstore.forward.losses import Scores
+    from trajstore.scoring import score
+
+    starts = []
+    scores = Scores([np.ones(len(ids) - 1, np.float32) for ids in contexts(n)], None, None, 1, True)
+
+    def idle(*_: Any, **__: Any) -> Scores:
+        starts.append(time.perf_counter())
+        return scores
+
+    with Store.create(path) as store:
+        store.add_dataset(DATASET, random_dataset(n))
+        with patch("trajstore.scoring.job.publish.token_scores", idle):
+            report = score(store, str(run), [DATASET], device="cpu")
+    if report.written != steps:
+        raise WrongAnswer(f"{report.written} of {steps} slices were written: {report.failures}")
+    return (starts[-1] - starts[0]) / (steps - 1)
+
+
+IMPORT, LOAD, COMMAND = "import torch, transformers", "load a model", "trajstore score"
+"""The processes whose starts are compared."""
+_PROGRAMS = {
+    IMPORT: "import torch, transformers",
+    LOAD: "import sys, torch; from transformers import AutoModelForCausalLM as M; M.from_pretrained(sys.argv[1])",
+    COMMAND: "import os; from unittest.mock import patch; from trajstore.cli import main\n"
+    "with patch('trajstore.scoring.job.publish.token_scores', lambda *a, **k: os._exit(0)): main()\n"
+    "os._exit(1)",
+}
+
+
+def start_seconds(shape: ModelShape, rounds: int) -> dict[str, list[float]]:
+    """Seconds of processes that import, load a checkpoint, and come to the first pass of a job, by round, in turn."""
+    with working_folder() as folder:
+        _save_run(folder / "run", shape, 1)
+        with Store.create(folder / "store") as store:
+            store.add_dataset(DATASET, random_dataset(1))
+        arguments = ["score", str(folder / "run"), "-d", DATASET, "--store", str(folder / "store")]
+        given = {LOAD: [str(folder / "run" / "step0")], COMMAND: arguments}
+        seconds: dict[str, list[float]] = {name: [] for name in _PROGRAMS}
+        with _user_cache(folder / "cache"):
+            for _ in range(rounds + 1):
+                for name, program in _PROGRAMS.items():
+                    start = time.perf_counter()
+                    command = [sys.executable, "-c", program, *given.get(name, [])]
+                    subprocess.run(command, check=True, capture_output=True)
+                    seconds[name].append(time.perf_counter() - start)
+    return {
+        name: every[1:] for name, every in seconds.items()
+    }  # the first round fills the system's file cache
 
 
 def random_dataset(n: int, seed: int = 0) -> NewDataset:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import page, passes
-from benchmarks.jobs import job
+from benchmarks.jobs import COMMAND, IMPORT, LOAD, job, reading_ratios, start_seconds
 from benchmarks.passes import HARNESS, ModelShape, by_definition, contexts, scorer
+from benchmarks.scoring import JobFigure, jobs_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,6 +47,29 @@ def test_a_job_is_split_into_the_pass_and_the_rest(short: np.ndarray) -> None:
     found = job(TINY, steps=2, n=3)
     assert 0 < found.in_the_pass < found.wall
     assert found.overhead == pytest.approx(1 - found.in_the_pass / found.wall)
+
+
+def test_a_job_whose_pass_costs_nothing_is_set_over_hashing_alone(
+    short: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios = reading_ratios(TINY, steps=3, n=2, rounds=2)
+    assert len(ratios) == 2
+    assert min(ratios) > 0
+
+
+@pytest.mark.slow  # six processes import torch
+def test_starts_are_measured_in_turn() -> None:
+    seconds = start_seconds(TINY, rounds=1)
+    assert {name: len(every) for name, every in seconds.items()} == {IMPORT: 1, LOAD: 1, COMMAND: 1}
+    assert min(every[0] for every in seconds.values()) > 0
+
+
+def test_figures_of_jobs_have_their_bars_beside_them() -> None:
+    table = jobs_table([JobFigure("this", [1.0, 2.0, 4.0], 1.5), JobFigure("that", [3.0], None)])
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.strip().splitlines()[2:]] == [
+        ["this", "2.00", "1.00 to 4.00", "1.5"],
+        ["that", "3.00", "3.00 to 3.00", ""],
+    ]
 
 
 def test_a_section_is_written_into_the_page_beside_the_others(tmp_path: Path) -> None:
