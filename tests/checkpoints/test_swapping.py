@@ -278,16 +278,21 @@ def test_tensors_that_are_one_in_the_model_and_two_in_the_file_are_built_anew(tm
 # Memory
 
 
-def test_one_block_of_memory_serves_all_checkpoints(tmp_path: Path) -> None:
-    loader, blocks = Loader("cpu", torch.float32), set()
-    for checkpoint in checkpoints_of(save_run(tmp_path, [0, 1, 2])):
+@pytest.mark.parametrize(("dtype", "number"), [(torch.float32, 2), (torch.bfloat16, 1)])
+def test_all_checkpoints_are_read_into_the_same_memory(
+    dtype: torch.dtype, number: int, tmp_path: Path
+) -> None:
+    """Two blocks in turn where the model takes one as it is, else one."""
+    loader, blocks = Loader("cpu", dtype), set()
+    for checkpoint in checkpoints_of(save_run(tmp_path, range(6))):
         read = loader.read(checkpoint)
         assert read.tensors is not None
         assert read.tensors.block is not None
         blocks.add(read.tensors.block.data_ptr())
-        loader.fill(read)
+        model = loader.fill(read).model
         assert read.tensors is None
-    assert len(blocks) == 1
+        assert torch.equal(model.lm_head.weight, neox(checkpoint.step).to(dtype).lm_head.weight)
+    assert len(blocks) == number
 
 
 def test_a_checkpoint_read_before_the_last_is_in_the_model_keeps_its_own_tensors(tmp_path: Path) -> None:

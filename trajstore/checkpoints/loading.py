@@ -195,19 +195,19 @@ class Loader:
         start = time.perf_counter()
         tensors, read.tensors = read.tensors, None
         dtype = dtype or self._dtype
-        copied = None
+        spent, copied = None if tensors is None else tensors.block, None
         try:
             swappable, self._swappable = self._swappable, None  # none while its weights are changed
             if swappable and tensors and read.layout and swappable.takes(read.layout, tensors.by_name, dtype):
                 done, model = "copy", swappable.model
-                copied = swappable.put(tensors.by_name, read.folder)
+                spent, copied = swappable.put(tensors, read.folder)
                 self._swappable = swappable
             else:
                 swappable = None  # so that two models need never fit into memory
                 done, model = "build", self._build(read, tensors, dtype)
         finally:
-            if tensors is not None and tensors.block is not None:
-                self._staging.give_back(tensors.block, copied)
+            if spent is not None:
+                self._staging.give_back(spent, copied)
         _check_published(model, read.checkpoint)
         seconds = {done: time.perf_counter() - start}
         return LoadedCheckpoint(model.eval(), _commit(read.checkpoint, read.folder), read.weights, seconds)

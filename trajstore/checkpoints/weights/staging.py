@@ -1,4 +1,4 @@
-"""Memory into which checkpoints are read, one block for all of a job: new memory costs about as much as reading does.
+"""Memory into which checkpoints are read, the same for all of a job: new memory costs about as much as reading does.
 
 It is pinned where a GPU copies from it, which it then does while the CPU goes on.
 """

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from trajstore.checkpoints.weights.reading import Tensors
 
 OF_NO_EFFECT = ("_name_or_path", "name_or_path", "transformers_version")
 """Keys of a configuration that say nothing of the model."""
@@ -79,6 +82,14 @@ class SwappableModel:
         """`model` was built in `dtype` by transformers from tensors with these `places`; nothing has used it yet."""
         self.model, self._places, self._layout, self._dtype = model, places, layout, dtype
         self._state, self._tables = _state(model), _tables(model)
+        self._block: Tensor | None = None
+        """The memory that the model's tensors lie in, where they were taken as they lay."""
+        inside = dict(_named(model))
+        tensors = [inside[place] for place in places.values()]
+        alone = len({_address(each) for each in tensors}) == len({id(each) for each in tensors})
+        self._may_move = (
+            alone and model.device.type == "cpu" and all(each.is_contiguous() for each in tensors)
+        )
 
     def takes(self, layout: Layout, tensors: dict[str, Tensor], dtype: torch.dtype) -> bool:
         """Return whether a checkpoint can be put into the model as it is now, to be run in `dtype`."""
@@ -97,23 +108,30 @@ class SwappableModel:
                 return False
         return True
 
-    def put(self, tensors: dict[str, Tensor], folder: Path) -> torch.cuda.Event | None:
-        """Copy the tensors of a checkpoint in `folder` into their places; gives what tells when a GPU has them.
+    def put(self, tensors: Tensors, folder: Path) -> tuple[Tensor | None, torch.cuda.Event | None]:
+        """Put the tensors of a checkpoint in `folder` into their places.
 
-        The copies join the current stream, so that a pass begun later finds them whole. They are made in place, where
-        the last pass may still be reading, so that a stream of their own would only wait for it.
+        Returns the memory of tensors that the model needs no more, and what tells when a GPU has read it, None where
+        nothing is still read. A model on the CPU takes tensors of its own dtypes as they lie in memory. Copies join the
+        current stream, so that a pass begun later finds them whole: they are made in place, where the last pass may
+        still be reading, so that a stream of their own would only wait for it.
         """
+        inside = dict(_named(self.model))
         gpu = self.model.device.type == "cuda"
-        inside = self.model.state_dict()
+        moved = False
         with torch.no_grad():
             for name, place in self._places.items():
-                inside[place].copy_(tensors[name], non_blocking=gpu)
+                new, old = tensors.by_name[name], inside[place]
+                if self._may_move and tensors.block is not None and new.dtype == old.dtype:
+                    old.data, moved = new, True
+                else:
+                    old.copy_(new, non_blocking=gpu)
         self.model.zero_grad(set_to_none=True)
         self.model.name_or_path = self.model.config.name_or_path = str(folder)
-        if not gpu:
-            return None
-        copied: torch.cuda.Event = torch.cuda.current_stream(self.model.device).record_event()
-        return copied
+        if moved:
+            spent, self._block = self._block, tensors.block
+            return spent, None
+        return tensors.block, torch.cuda.current_stream(self.model.device).record_event() if gpu else None
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -151,6 +169,11 @@ def _state(model: PreTrainedModel) -> list[object]:
         state.append((id(module), id(forward), *module._forward_pre_hooks, *module._forward_hooks))
         plain = {key: value for key, value in vars(module).items() if isinstance(value, int | float | str)}
         state.append({key: value for key, value in plain.items() if key not in ("training", *OF_NO_EFFECT)})
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    state.extend((name, each.dtype, each.device, each.shape) for name, each in named)
+    state.extend((name, each.dtype, each.device, each.shape) for name, each in _named(model))
     return state
+
+
+def _named(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """A model's parameters and buffers, tied ones under each of their names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
