@@ -31,9 +31,9 @@ Axis = Literal["layer", "head", "context"]
 Need = Literal["model", "ids", "losses", "rank", "entropy", "previous"]
 StreamNeed = Literal["hidden", "normed", "attention", "head_outputs", "logits"]
 """What a `Stream` is handed: it has a method for each."""
-Cost = Literal["pass", "probe", "weights", "gradients"]
-"""pass: hardly more than the scoring pass; probe: a pass with attention weights, or more than one; weights: no pass;
-gradients: many passes forward and back."""
+Cost = Literal["pass", "probe", "weights", "passes", "gradients"]
+"""pass: hardly more than the scoring pass; probe: a pass over few contexts, some with attention weights; weights: no
+pass; passes: many passes over few contexts; gradients: many passes forward and back."""
 
 REQUIRED = ...
 """In the place of the default of a parameter that has none."""
@@ -180,10 +180,12 @@ OWN_MODULES = (
     "heads.symmetry",
     "heads.ov_copying",
     "heads.composition",
+    "heads.ablation",
     "weights.weight_norm",
     "weights.effective_rank",
     "weights.weight_distance",
     "weights.unigram_latent",
+    "text_types.text_type_probe",
 )
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
 
