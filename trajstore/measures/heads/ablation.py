@@ -158,8 +158,8 @@ DEFINITIONS = (
         meaning=(
             "What a head does for the prediction of repeated tokens, other heads left as they are. ablation_others is "
             "the mean of the same over the other heads of its block: a head that matters stands out from it. Heads "
-            "that can stand in for each other show no gain one by one. Patterns of attention suggest what a head does; this "
-            "is about what it causes."
+            "that can stand in for each other show no gain one by one. Patterns of attention suggest what a head "
+            "does; this is about what it causes."
         ),
     ),
 )

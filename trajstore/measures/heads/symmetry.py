@@ -132,8 +132,8 @@ DEFINITIONS = (
         formula="_along: Σ|M[i+1, j+1] − M[i, j]|, _across: Σ|M[i+1, j−1] − M[i, j]|",
         stream=TranslationalSymmetry,
         meaning=(
-            "Along is 0 where a head's matrix depends on the distance i − j alone, across where on the sum i + j. "
-            "The matrix is the attention of a context, of which only what tokens see counts, or with matrix=qk that of "
+            "Along is 0 where a head's matrix depends on the distance i − j alone, across where on the sum i + j. The "
+            "matrix is the attention of a context, of which only what tokens see counts, or with matrix=qk that of "
             "the products of all pairs of a small vocabulary's embeddings with the head's W_Q and W_K."
         ),
         **_COMMON,

@@ -52,9 +52,10 @@ DEFINITIONS = (
         source="Garrido et al. 2023, RankMe; arXiv 2509.23024 for language models over training",
         meaning=(
             "The number of directions that the features fill about evenly: 1 where all lie on a line, d where d "
-            "directions carry the same. Features are of the last token of each context, or of all tokens; the spectrum "
-            "is of singular values, or of their squares, the eigenvalues, which gives lower numbers. It cannot exceed "
-            "the number of features, so that values of different numbers of contexts are not to be compared."
+            "directions carry the same. Features are of the last token of each context, or of all tokens; the "
+            "spectrum is of singular values, or of their squares, the eigenvalues, which gives lower numbers. It "
+            "cannot exceed the number of features, so that values of different numbers of contexts are not to be "
+            "compared."
         ),
     ),
 )

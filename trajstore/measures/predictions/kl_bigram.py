@@ -15,8 +15,8 @@ DEFINITIONS = (
         axes=("context",),
         parameters={"smoothing": 1.0, "table": None},
         meaning=(
-            "0 for a model that predicts what follows the token before and looks no further back. Pairs are counted in "
-            "the contexts themselves: in few contexts most pairs occur once, and the distribution is close to the "
+            "0 for a model that predicts what follows the token before and looks no further back. Pairs are counted "
+            "in the contexts themselves: in few contexts most pairs occur once, and the distribution is close to the "
             "tokens that did follow."
         ),
     ),

@@ -109,8 +109,8 @@ DEFINITIONS = (
         cost="probe",
         meaning=(
             "Whether the kind of a text can be read off a layer along a line. _shuffled is the same with labels "
-            "shuffled between documents: what is above it was not learned by heart. Contexts of one document are never in both "
-            "parts of a split, and the standard error is that over folds."
+            "shuffled between documents: what is above it was not learned by heart. Contexts of one document are "
+            "never in both parts of a split, and the standard error is that over folds."
         ),
     ),
 )
