@@ -178,42 +178,42 @@ class Bench:
         first, *others = self.effort.passes
         self._measure(45, first.name, self.pass_, first)
         for job in self.effort.jobs:
-            for each in others:
-                if (each.shape, each.dtype) == (job.shape, job.dtype):
-                    self._measure(45, each.name, self.pass_, each)
+            for work in others:
+                if (work.shape, work.dtype) == (job.shape, job.dtype):
+                    self._measure(45, work.name, self.pass_, work)
             self._measure(75, job.name, self.job, job)
-        for each in others:
-            if (each.shape.name, each.dtype) not in self.speeds:
-                self._measure(45, each.name, self.pass_, each)
-        for each in self.effort.passes[:2]:
+        for work in others:
+            if (work.shape.name, work.dtype) not in self.speeds:
+                self._measure(45, work.name, self.pass_, work)
+        for work in self.effort.passes[:2]:
             for trial in gpu_trials.trials(self.effort.device):
-                name = f"trial on the {each.name}: {trial.name}"
-                self._measure(30, name, self.trial, (trial, each))
+                name = f"trial on the {work.name}: {trial.name}"
+                self._measure(30, name, self.trial, (trial, work))
 
-    def _measure(self, seconds: float, name: str, work: Callable[[str, Any], None], of: Any) -> None:
+    def _measure(self, seconds: float, name: str, measure: Callable[[str, Any], None], work: Any) -> None:
         """Do a piece of work for which there is time; a failure is a row, and the rest goes on."""
         if not self.sheet.has_time(name, seconds):
             return
         try:
-            work(name, of)
+            measure(name, work)
         except Exception as error:
             traceback.print_exc()
             self.sheet.fail(name, error)
 
-    def pass_(self, name: str, each: Pass) -> None:
+    def pass_(self, name: str, work: Pass) -> None:
         """The figures of a pass."""
         effort, sheet = self.effort, self.sheet
-        model, difference = self._model_and_difference(each)
+        model, difference = self._model_and_difference(work)
         ids, fewer = contexts(effort.contexts), contexts(effort.plain_contexts)
         score, other = ours(model), plain(model)
         seconds = [(self._timed(score, ids), self._timed(other, fewer)) for _ in range(effort.rounds + 1)][1:]
         speed = ids.size / statistics.median(mine for mine, _ in seconds)
-        self.speeds[each.shape.name, each.dtype] = speed
+        self.speeds[work.shape.name, work.dtype] = speed
         plain_speed = fewer.size / statistics.median(theirs for _, theirs in seconds)
         sheet.add(name, "tokens/s", f"{speed:,.0f}")
-        share = speed * flops(model, each.shape, ids.shape[1]) / self.peak
-        sheet.least(name, "share of the product's rate", share, each.share, ".0%")
-        sheet.least(name, "× the plain loop", speed / plain_speed, each.plain, ".3g")
+        share = speed * flops(model, work.shape, ids.shape[1]) / self.peak
+        sheet.least(name, "share of the product's rate", share, work.share, ".0%")
+        sheet.least(name, "× the plain loop", speed / plain_speed, work.plain, ".3g")
         mixed_speed = self._mixed_speed(score, ids)
         cost = speed / mixed_speed
         sheet.add(name, "cost of mixed lengths", f"{cost:.3g}", "≤ 1.15", cost <= 1.15)
@@ -241,23 +241,23 @@ class Bench:
         self.sheet.add(name, "rate over the pass's", f"{ratio:.3g}")
         self.sheet.add(name, "largest difference", f"{apart:.1e}")
 
-    def _model(self, each: Pass) -> PreTrainedModel:
+    def _model(self, work: Pass) -> PreTrainedModel:
         """A model with random weights, made on the device."""
         import torch
 
         with torch.device(self.effort.device):
-            return each.shape.model().to(getattr(torch, each.dtype))
+            return work.shape.model().to(getattr(torch, work.dtype))
 
-    def _model_and_difference(self, each: Pass) -> tuple[PreTrainedModel, float]:
+    def _model_and_difference(self, work: Pass) -> tuple[PreTrainedModel, float]:
         """The model, and the largest difference of its losses from those of the same weights in float32 on the CPU."""
         import torch
 
         with torch.device(self.effort.device):
-            model = each.shape.model()
+            model = work.shape.model()
         compared = contexts(self.effort.compared)
         on_cpu = model.to("cpu")
         wanted = np.concatenate(ours(on_cpu)(compared))
-        model = on_cpu.to(self.effort.device, getattr(torch, each.dtype))
+        model = on_cpu.to(self.effort.device, getattr(torch, work.dtype))
         return model, float(np.abs(np.concatenate(ours(model)(compared)) - wanted).max())
 
     def _mixed_speed(self, score: Score, ids: np.ndarray) -> float:

@@ -52,8 +52,8 @@ class Machine:
     def say(self, message: str) -> None:
         self.said.append(message)
 
-    def threads(self, asked: int | None = None, device: torch.device = CPU, tokens: int = 9999) -> Threads:
-        return Threads(asked, device, tokens, self, self.clock)  # type: ignore[arg-type]
+    def threads(self, number: int | None = None, device: torch.device = CPU, tokens: int = 9999) -> Threads:
+        return Threads(number, device, tokens, self, self.clock)  # type: ignore[arg-type]
 
 
 def test_where_threads_wait_for_each_other_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_it_looks_again_after_a_minute_and_less_and_less_often(monkeypatch: pyte
 
 def test_nothing_is_timed_where_there_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, one=0.1, all=1.0)
-    for chosen in (machine.threads(asked=2), machine.threads(tokens=100)):
+    for chosen in (machine.threads(number=2), machine.threads(tokens=100)):
         chosen.look(neox(), CONTEXTS)
         assert torch.get_num_threads() == 2
     machine.threads(device=torch.device("cuda")).look(neox(), CONTEXTS)

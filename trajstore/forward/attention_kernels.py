@@ -66,5 +66,5 @@ def _twin(model: PreTrainedModel, kernel: str) -> PreTrainedModel:
     for name, _ in list(twin.named_buffers()):
         module, _, buffer = name.rpartition(".")
         setattr(twin.get_submodule(module), buffer, own[name])
-    found: PreTrainedModel = twin.eval()
-    return found
+    evaluated: PreTrainedModel = twin.eval()
+    return evaluated

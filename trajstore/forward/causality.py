@@ -98,8 +98,8 @@ def _by_padding(forward: Forward, ids: Ids, rows: int) -> float:
 
 def _losses(forward: Forward, contexts: list[Ids], targets: Ids) -> np.ndarray:
     """The losses of given targets as predicted in the first of some contexts, float32 (n − 1,)."""
-    found = forward.columns(contexts, [targets, *contexts[1:]])[0].loss
-    return np.asarray(found.float().numpy())
+    loss = forward.columns(contexts, [targets, *contexts[1:]])[0].loss
+    return np.asarray(loss.float().numpy())
 
 
 def _changed(ids: Ids, start: int, by: int, rows: int) -> Ids:

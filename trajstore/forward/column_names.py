@@ -8,9 +8,9 @@ from trajstore.errors import DeviceError
 from trajstore.schema import PASS_COLUMNS
 
 
-def check_columns(asked: Iterable[str]) -> tuple[str, ...]:
+def check_columns(columns: Iterable[str]) -> tuple[str, ...]:
     """Return the columns, each once, in the order of `PASS_COLUMNS`; raises `DeviceError` for an unknown one."""
-    wanted = set(asked)
+    wanted = set(columns)
     if unknown := sorted(wanted.difference(PASS_COLUMNS)):
         raise DeviceError(
             f"There is no column {unknown[0]!r} beside the loss; there is: {', '.join(PASS_COLUMNS)}."

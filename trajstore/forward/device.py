@@ -21,12 +21,12 @@ AUTO = "auto"
 """The dtype that a checkpoint says of itself."""
 
 
-def choose_device(asked: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA where it works, else the CPU; other names are torch's. Raises `DeviceError`."""
-    if asked == "auto":
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(asked)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         hint = (
@@ -34,16 +34,16 @@ def choose_device(asked: str = "auto") -> torch.device:
             or f"Take {option('device', 'auto')} or {option('device', 'cpu')}. ({str(error).splitlines()[0]})"
         )
         raise DeviceError(
-            f"There is no device {asked!r} for torch {torch.__version__} here. {hint}"
+            f"There is no device {name!r} for torch {torch.__version__} here. {hint}"
         ) from error
     return device
 
 
-def choose_dtype(asked: str = "float32") -> torch.dtype:
+def choose_dtype(name: str = "float32") -> torch.dtype:
     """The number format of the weights; raises `DeviceError` for one that is not offered."""
-    if asked not in DTYPES:
-        raise DeviceError(f"There is no {as_given('dtype', asked)}; there is: {', '.join(DTYPES)}, {AUTO}.")
-    return DTYPES[asked]
+    if name not in DTYPES:
+        raise DeviceError(f"There is no {as_given('dtype', name)}; there is: {', '.join(DTYPES)}, {AUTO}.")
+    return DTYPES[name]
 
 
 def own_dtype(folder: Path) -> str:

@@ -103,28 +103,28 @@ def token_scores(
     A job that scores many checkpoints of one run gives all its calls one `workspace`, so that what holds for all of
     them is looked for once.
     """
-    ids, asked = [np.asarray(context) for context in contexts], check_columns(columns)
+    ids, names = [np.asarray(context) for context in contexts], check_columns(columns)
     check_contexts(model, ids, vocabulary)
     device: torch.device = next(model.parameters()).device
     # no inference mode: what a model keeps from such a call could not be trained with
     autocast = torch.autocast(device.type, enabled=False)
     with torch.no_grad(), autocast, exact_products(), queueing(device), _evaluating(model):
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
-        forward = Forward(model, tile, asked, vocabulary, ids[0] if ids else None)
+        forward = Forward(model, tile, names, vocabulary, ids[0] if ids else None)
         check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
         results = _Results(forward, ids, progress)
         lengths = [len(context) for context in ids]
         longest, workspace = max(lengths, default=0), workspace or Workspace()
-        known = workspace.budget(asked, longest) if batch_tokens is None else batch_tokens
+        known = workspace.budget(names, longest) if batch_tokens is None else batch_tokens
         budget = in_batches(lengths, results.work, known, device, singly=not forward.tiled)
         results.take()
         if batch_tokens is None and runs_ahead(device):
-            workspace.keep_budget(asked, longest, budget)
+            workspace.keep_budget(names, longest, budget)
     scored = [results.columns[i] for i in range(len(ids))]
     return Scores(
         loss=_arrays(context.loss for context in scored),
-        rank=_arrays(context.rank for context in scored) if "rank" in asked else None,
-        entropy=_arrays(context.entropy for context in scored) if "entropy" in asked else None,
+        rank=_arrays(context.rank for context in scored) if "rank" in names else None,
+        entropy=_arrays(context.entropy for context in scored) if "entropy" in names else None,
         batch_tokens=budget,
         tiled=forward.tiled,
     )

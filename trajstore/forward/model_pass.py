@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trajstore.forward.device_queue import arrival, to_device, to_host
-from trajstore.forward.output_heads import FoundHead, Head, build, find_head
+from trajstore.forward.output_heads import Head, RecognisedHead, build, find_head
 from trajstore.forward.tiled_head import Columns, Tile, TiledHead, joined, of_logits, tiled
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Forward:
         sample: Ids | None,
     ) -> None:
         """`sample` is one of the contexts to come; the softmax runs over the ids below `vocabulary`, None for all."""
-        self.model, self.tile, self.asked, self.vocabulary = model, tile, columns, vocabulary
+        self.model, self.tile, self.names, self.vocabulary = model, tile, columns, vocabulary
         self.device: torch.device = next(model.parameters()).device
         self.rows = int(model.config.get_text_config(decoder=True).vocab_size)
         self.built = build(model)
@@ -92,24 +92,24 @@ class Forward:
         if known is not None and known[0] == self.built:
             layer = self.model.get_output_embeddings()
             return Head(layer.weight, layer.bias, *known[1:])
-        found = self._checked_head(context)
-        if found is None:
+        checked = self._checked_head(context)
+        if checked is None:
             return None
-        if found.certain:
-            _checked[self.model] = self.built, found.head.scale, found.head.cap
-        return found.head
+        if checked.certain:
+            _checked[self.model] = self.built, checked.head.scale, checked.head.cap
+        return checked.head
 
-    def _checked_head(self, context: Ids) -> FoundHead | None:
+    def _checked_head(self, context: Ids) -> RecognisedHead | None:
         """The head, where its tiles give the losses of the model's own logits up to rounding."""
         tokens = min(16, len(context), max(2, self.tile.elements // self.rows))
         ids = torch.as_tensor(context[:tokens].astype(np.int64), device=self.device)
-        found = find_head(self.model, ids[None])
-        if found is None:
+        recognised = find_head(self.model, ids[None])
+        if recognised is None:
             return None
-        mine = tiled(found.hidden[:-1], found.head, ids[1:], self.tile).loss
-        theirs = of_logits(found.logits[:-1], ids[1:], self.tile).loss
-        noise = 4 * torch.finfo(found.head.weight.dtype).eps * found.logits.abs().max().item()
-        return found if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
+        mine = tiled(recognised.hidden[:-1], recognised.head, ids[1:], self.tile).loss
+        theirs = of_logits(recognised.logits[:-1], ids[1:], self.tile).loss
+        noise = 4 * torch.finfo(recognised.head.weight.dtype).eps * recognised.logits.abs().max().item()
+        return recognised if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
 
     def _from_logits(self, ids: Tensor, targets: Tensor, lengths: list[int]) -> Iterator[Columns]:
         """The columns of each context of a padded batch (contexts, longest), from the model's own logits.
@@ -123,7 +123,7 @@ class Forward:
                 own = logits[i, : max(0, length - start), : self.vocabulary]
                 if len(own):
                     some = wanted[i][start : start + len(own)]
-                    parts[i].append(of_logits(own, some, self.tile, self.asked))
+                    parts[i].append(of_logits(own, some, self.tile, self.names))
         return map(joined, parts)
 
     def _pieces(self, ids: Tensor) -> Iterator[tuple[int, Tensor]]:

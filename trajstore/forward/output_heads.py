@@ -85,8 +85,8 @@ class Head:
 
 
 @dataclass(frozen=True)
-class FoundHead:
-    """A model's head, with what it was found by."""
+class RecognisedHead:
+    """A model's head, with the hidden states and logits that it was recognised by."""
 
     head: Head
     hidden: Tensor
@@ -97,7 +97,7 @@ class FoundHead:
     """Whether no other scale or cap that the configuration may mean gives these logits."""
 
 
-def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
+def find_head(model: PreTrainedModel, ids: Tensor) -> RecognisedHead | None:
     """The head of a model that gives its logits on `ids`, int64 (1, n); None if none is known.
 
     Runs the body and the whole model on `ids`: the layer applied to the body's last hidden state, changed as the
@@ -115,7 +115,7 @@ def find_head(model: PreTrainedModel, ids: Tensor) -> FoundHead | None:
         return None
     heads = [Head(layer.weight, layer.bias, *change) for change in _named_changes(model.config)]
     fitting = [head for head in heads if head.gives(linear, logits)]
-    return FoundHead(fitting[0], hidden[0], logits, len(fitting) == 1) if fitting else None
+    return RecognisedHead(fitting[0], hidden[0], logits, len(fitting) == 1) if fitting else None
 
 
 def build(model: PreTrainedModel) -> tuple[object, ...]:

@@ -39,20 +39,20 @@ class Threads:
 
     def __init__(
         self,
-        asked: int | None,
+        number: int | None,
         device: torch.device,
         tokens: int,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`asked` is a number of threads, None for the better of one and all; `tokens` are those of the job."""
+        """`number` is that of the threads, None for the better of one and all; `tokens` are those of the job."""
         self._before, self._progress, self._clock = torch.get_num_threads(), progress, clock
-        self._looks = asked is None and device.type == "cpu" and self._before > 1 and tokens >= LEAST_TOKENS
+        self._looks = number is None and device.type == "cpu" and self._before > 1 and tokens >= LEAST_TOKENS
         self._next = clock()
         self._wait = AGAIN
         self._taken: int | None = None
-        if asked is not None:
-            torch.set_num_threads(asked)
+        if number is not None:
+            torch.set_num_threads(number)
 
     def close(self) -> None:
         """Put back the threads that there were."""
@@ -79,9 +79,9 @@ class Threads:
         self._taken, self._next = best, self._clock() + self._wait
 
     def _say(self, best: int, rates: dict[int, float]) -> None:
-        told = [f"{_named(number)} {rate:,.0f} tokens/s" for number, rate in rates.items()]
+        rated = [f"{_named(number)} {rate:,.0f} tokens/s" for number, rate in rates.items()]
         self._progress.say(
-            f"{' and '.join(told)} here now: {_named(best)} taken ({option('threads', 'N')} sets them)."
+            f"{' and '.join(rated)} here now: {_named(best)} taken ({option('threads', 'N')} sets them)."
         )
 
 

@@ -100,7 +100,7 @@ def _of_rows(logits: Tensor, targets: Tensor, columns: Collection[str]) -> Colum
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RunSums:
     """The results of a run of n positions, float32 (n,) each."""
 
     total: Tensor
@@ -122,7 +122,7 @@ class TiledHead:
     """A head that runs in tiles, with memory that is used again for each tile of each call."""
 
     def __init__(self, head: Head, tile: Tile, columns: Collection[str] = ()) -> None:
-        self.head, self.tile, self.asked = head, tile, columns
+        self.head, self.tile, self.names = head, tile, columns
         self.width = min(tile.vocabulary, len(head))
         self.logits = self.spare = head.weight.new_empty(0, dtype=torch.float32)
 
@@ -134,13 +134,13 @@ class TiledHead:
         size = self.width * min(self.tile.positions, len(hidden))
         if len(self.logits) < size:
             self.logits = self.logits.new_empty(size)
-            self.spare = self.spare.new_empty(size if self.asked else 0)
+            self.spare = self.spare.new_empty(size if self.names else 0)
         step = self.tile.positions
         runs = [
             self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step])
             for at in range(0, len(hidden), step)
         ]
-        if "rank" in self.asked:
+        if "rank" in self.names:
             wrong = torch.stack([run.wrong_guess for run in runs if run.wrong_guess is not None])
             for number in wrong.nonzero()[:, 0].tolist():
                 part = slice(number * step, (number + 1) * step)
@@ -148,13 +148,13 @@ class TiledHead:
                 runs[number] = replace(runs[number], higher=higher)
         return joined([run.columns() for run in runs])
 
-    def _run(self, hidden: Tensor, targets: Tensor) -> _Run:
+    def _run(self, hidden: Tensor, targets: Tensor) -> _RunSums:
         """The results of one run of positions, from prepared hidden states (n, width)."""
         tiles = self._tiles()
         sums = hidden.new_empty((len(tiles), len(hidden)), dtype=torch.float32)
-        entropies = torch.empty_like(sums) if "entropy" in self.asked else None
+        entropies = torch.empty_like(sums) if "entropy" in self.names else None
         at_place = torch.empty_like(sums)
-        guess = self._logits_at(hidden, targets) if "rank" in self.asked else None
+        guess = self._logits_at(hidden, targets) if "rank" in self.names else None
         higher = torch.zeros_like(sums[0])
         tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
         for number, rows in enumerate(tiles):
@@ -169,7 +169,7 @@ class TiledHead:
             if entropies is not None:
                 entropies[number] = -torch.linalg.vecdot(shares, logits)
         total, at_target = sums.logsumexp(0), at_place.gather(0, tile_of)[0]
-        return _Run(
+        return _RunSums(
             total,
             at_target,
             None if guess is None else higher,
@@ -187,11 +187,11 @@ class TiledHead:
 
         That is the tile's value to the bit on most machines, which whoever counts with it makes sure of afterwards.
         """
-        found = []
+        logits_at = []
         for at in range(0, len(targets), self.width):
             part = targets[at : at + self.width]
-            found.append(self.head.logits(hidden, part, self.logits)[at:].diagonal().clone())
-        return torch.cat(found)
+            logits_at.append(self.head.logits(hidden, part, self.logits)[at:].diagonal().clone())
+        return torch.cat(logits_at)
 
     def _higher(self, hidden: Tensor, targets: Tensor, at_target: Tensor) -> Tensor:
         """Return the number of logits higher than the targets' own, float32 (n,), by a second run through the tiles."""
