@@ -431,6 +431,16 @@ class NotMeasurable(TrajstoreError):
     """A measure that a model or its contexts do not have."""
 
 
+class ChainDiverged(TrajstoreError):
+    """A chain of drawn weights whose loss is no finite number."""
+
+    def __init__(self, chain: int, draw: int) -> None:
+        super().__init__(
+            f"Chain {chain} left the finite numbers at draw {draw}: take a smaller {option('step_size')}, or a larger "
+            f"{option('gamma')}."
+        )
+
+
 class UnfitContext(TrajstoreError):
     """A context that the model cannot score: too short, too long, or with ids that it does not have."""
 

@@ -186,6 +186,7 @@ OWN_MODULES = (
     "weights.weight_distance",
     "weights.unigram_latent",
     "text_types.text_type_probe",
+    "llc.llc",
 )
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
 

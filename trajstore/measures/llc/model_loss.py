@@ -1,0 +1,95 @@
+"""The losses of a language model as what Langevin dynamics draws weights for."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from trajstore.errors import NotMeasurable
+from trajstore.forward.losses import token_losses
+from trajstore.forward.model_structure import find_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from trajstore.measures.llc.sampler import Losses
+    from trajstore.measures.streams import Ids
+
+BATCH_TOKENS = 512
+"""Tokens whose logits are held at a time, in one pass forward and back."""
+
+
+class ModelLoss:
+    """The token losses of a model in eval mode on contexts; drawn are all its weights, or those of one block."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        ids: Sequence[Ids],
+        *,
+        layer: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        module: nn.Module = model
+        if layer is not None:
+            blocks = find_blocks(model)
+            if not 0 <= layer < len(blocks):
+                raise NotMeasurable(f"There is no block {layer}; there are 0 to {len(blocks) - 1}.")
+            module = blocks[layer]
+        self.model, self.ids, self.batch_tokens = model, ids, batch_tokens
+        self.parameters = list(module.parameters())
+        self.masks: list[Tensor | None] = [None] * len(self.parameters)
+        self.contexts = len(ids)
+        if any(parameter.dtype not in (torch.float32, torch.float64) for parameter in self.parameters):
+            raise NotMeasurable("Weights are drawn in float32 or float64; load the model in float32 (dtype).")
+
+    def losses(self, contexts: Sequence[int]) -> Losses:
+        """The losses of each token but the first of some contexts."""
+        own = token_losses(self.model, [self.ids[number] for number in contexts])
+        return [losses.astype(np.float64) for losses in own]
+
+    def losses_and_gradient(self, contexts: Sequence[int]) -> Losses:
+        """The same, and the gradient of the mean over all tokens, a few contexts at a time."""
+        total = sum(len(self.ids[number]) - 1 for number in contexts)
+        order = sorted(contexts, key=lambda number: -len(self.ids[number]))
+        losses: dict[int, np.ndarray] = {}
+        place = 0
+        while place < len(order):
+            longest = len(self.ids[order[place]])
+            part = order[place : place + max(1, self.batch_tokens // longest)]
+            losses.update(self._part(part, longest, total))
+            place += len(part)
+        return [losses[number] for number in contexts]
+
+    def _part(self, numbers: Sequence[int], longest: int, total: int) -> dict[int, np.ndarray]:
+        """The losses of a padded batch, after a pass forward and back."""
+        device = self.parameters[0].device
+        padded = torch.zeros((len(numbers), longest), dtype=torch.int64)
+        targets = torch.full((len(numbers), longest - 1), -100)
+        for row, number in enumerate(numbers):
+            own = torch.as_tensor(np.asarray(self.ids[number], np.int64))
+            padded[row, : len(own)] = own
+            targets[row, : len(own) - 1] = own[1:]
+        with torch.enable_grad():
+            logits = self.model(padded.to(device), use_cache=False).logits[:, :-1]
+            losses = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), targets.flatten().to(device), ignore_index=-100, reduction="none"
+            )
+            torch.autograd.backward(losses.sum() / total, inputs=self.parameters)
+        rows = losses.detach().view(len(numbers), -1).cpu().numpy().astype(np.float64)
+        return {number: row[: len(self.ids[number]) - 1] for number, row in zip(numbers, rows, strict=True)}
+
+    def subject(self) -> str:
+        """A digest of the weights and contexts, for what is kept of an estimate."""
+        digest = hashlib.sha256()
+        for parameter in self.model.parameters():
+            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        for context in self.ids:
+            digest.update(np.asarray(context, np.int64).tobytes() + b"|")
+        return digest.hexdigest() + str(len(self.parameters))
