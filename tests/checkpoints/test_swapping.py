@@ -304,6 +304,49 @@ def test_a_checkpoint_read_before_the_last_is_in_the_model_keeps_its_own_tensors
         assert torch.equal(loader.fill(read).model.lm_head.weight, neox(step).lm_head.weight)
 
 
+class Copied:
+    """As an event of CUDA's, which is over once it was waited for."""
+
+    over = False
+
+    def synchronize(self) -> None:
+        self.over = True
+
+
+def test_memory_that_a_gpu_still_reads_is_waited_for() -> None:
+    idle, copied = staging.Staging(torch.device("cpu")), Copied()
+    block = idle.take(100)
+    assert block is not None
+    idle.give_back(block, copied)  # type: ignore[arg-type]
+    other = idle.take(1000)  # which is too long for it
+    assert other is not None
+    assert not copied.over
+    idle.give_back(other, copied)  # type: ignore[arg-type]
+    assert idle.take(500) is other
+    assert copied.over
+    assert idle.take(500) is not other
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["neox", "tied llama", "gemma2"])
+def test_losses_on_a_gpu_are_those_of_models_built_anew(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    for step in range(4):
+        model_of(name, step).to(torch.float16).save_pretrained(tmp_path / f"step{step}")
+    loader = Loader("cuda", dtype)
+    for number, checkpoint in enumerate(checkpoints_of(tmp_path)):
+        read = loader.read(checkpoint)
+        assert read.tensors is not None
+        assert read.tensors.block is not None
+        assert read.tensors.block.is_pinned()
+        loaded = loader.fill(read)
+        assert list(loaded.seconds) == ["copy" if number else "build"]
+        expected = losses(load(checkpoint, "cuda", dtype).model)
+        assert all(np.array_equal(*pair) for pair in zip(losses(loaded.model), expected, strict=True))
+
+
 def test_where_memory_is_short_each_checkpoint_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

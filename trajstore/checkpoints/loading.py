@@ -26,6 +26,7 @@ from trajstore.checkpoints.suites import known_run
 from trajstore.checkpoints.weight_files import check_not_cut_off, weight_files
 from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError, NotCausal, listed
+from trajstore.progress import stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,7 +185,7 @@ class Loader:
     def prepare(self, checkpoint: Checkpoint) -> None:
         """Import what builds the first model, seconds of it, while that checkpoint is read; leaves errors to `fill`."""
         if self._swappable is None and (folder := checkpoint.present()) is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), stage("build"):
                 _check_files(folder, trust_remote_code=self._remote_code)
 
     def fill(self, read: ReadCheckpoint, dtype: torch.dtype | None = None) -> LoadedCheckpoint:
