@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ import numpy as np
 
 from benchmarks import gpu_trials, page
 from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
+from benchmarks.folder import end_as_an_exit_does
 from benchmarks.jobs import random_dataset
 from benchmarks.passes import S70M, VOCABULARY, ModelShape, Score, contexts, plain
 from benchmarks.timing import WrongAnswer
@@ -296,7 +297,8 @@ class Bench:
         from trajstore.scoring import score
 
         effort, names = self.effort, [f"random{number}" for number in range(job.datasets)]
-        with working_folder() as folder:
+        with tempfile.TemporaryDirectory(prefix="trajstore-bench-") as temporary:
+            folder = Path(temporary)
             self._save_run(job, folder / "run")
             with Store.create(folder / "store") as store:
                 for seed, name in enumerate(names):

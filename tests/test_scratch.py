@@ -97,6 +97,19 @@ def test_the_folder_is_one_a_process_and_goes_with_it(private: Path) -> None:
     assert list(private.iterdir()) == []
 
 
+def test_a_folder_that_something_else_removes_is_made_again(private: Path) -> None:
+    first = scratch.folder()
+    assert first is not None
+    first.rmdir()
+    private.rmdir()
+    second = scratch.folder()
+    assert second is not None
+    assert second.is_dir()
+    assert scratch.folder() == second != first
+    scratch._remove(os.getpid())
+    assert list(private.iterdir()) == []
+
+
 def test_a_half_written_output_goes_with_the_next_one_in_its_folder(tmp_path: Path) -> None:
     killed, _ = begun(write_slowly, str(tmp_path / "a.csv"))
     alive, _ = begun(write_slowly, str(tmp_path / "b.csv"))

@@ -34,7 +34,11 @@ def folder() -> Path | None:
     Raises `StoreUnusable` where the folder above it is somebody else's.
     """
     with _one_at_a_time:
-        if (mine := _mine.get(os.getpid())) is None:
+        mine = _mine.get(os.getpid())
+        if mine is not None and not mine[0].exists():  # cleaners of temporary folders take what looks old
+            os.close(mine[1])
+            mine = None
+        if mine is None:
             try:
                 private = _private()
                 _sweep(private)
