@@ -153,6 +153,34 @@ def test_versions_and_names_in_a_configuration_are_of_no_effect(tmp_path: Path) 
     check_equal(tmp_path)
 
 
+def test_a_first_head_of_zeros_keeps_no_later_ones_from_their_places(tmp_path: Path) -> None:
+    """It has another name in the file, and might be any of the tensors that are zeros."""
+    for step in range(4):
+        model = neox(step)
+        if step == 0:
+            model.lm_head.weight.data.zero_()
+        model.save_pretrained(tmp_path / f"step{step}")
+    loader = Loader("cpu", torch.float32)
+    filled = [loader.fill(loader.read(checkpoint)) for checkpoint in checkpoints_of(tmp_path)]
+    assert [list(each.seconds) for each in filled] == [["build"], ["build"], ["copy"], ["copy"]]
+    assert torch.equal(filled[-1].model.lm_head.weight, neox(3).lm_head.weight)
+
+
+def test_a_model_of_other_tensors_than_its_files_is_built_each_time(tmp_path: Path) -> None:
+    """As where transformers makes one tensor of several."""
+    save_run(tmp_path, range(4))
+    for file in tmp_path.glob("*/model.safetensors"):
+        tensors = load_file(file)
+        tensors["embed_out.weight"] = torch.zeros_like(tensors["embed_out.weight"])
+        save_file(tensors, file, metadata={"format": "pt"})
+    loader = Loader("cpu", torch.float32)
+    reads = []
+    for checkpoint in checkpoints_of(tmp_path):
+        reads.append(loader.read(checkpoint))
+        assert reads[-1].tensors is None or len(reads) <= 2
+        assert list(loader.fill(reads[-1]).seconds) == ["build"]
+
+
 # What differs is built anew
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
 from tests.tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
-from trajstore.checkpoints import hub
+from trajstore.checkpoints import hub, loading
 from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
 from trajstore.checkpoints.prefetch import Ahead
 from trajstore.checkpoints.runs import find_checkpoints
@@ -705,6 +705,19 @@ def test_the_next_checkpoint_is_begun_before_one_is_scored(
         ("take", 2), ("score", 2), ("score", 2),
     ]  # fmt: skip
     assert ahead_threads() == []
+
+
+def test_a_runs_model_is_built_once(scored: Store, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing that a job does with it keeps the next checkpoint's weights from being put into it."""
+    built, whole = [], loading._built
+
+    def counted(folder: Path, *rest: Any, **keywords: Any) -> object:
+        built.append(folder.name)
+        return whole(folder, *rest, **keywords)
+
+    monkeypatch.setattr(loading, "_built", counted)
+    assert score(scored, str(runs / "run"), ["d", "e"]).written == 2 * len(STEPS)
+    assert built == ["step0"]
 
 
 def ahead_threads() -> list[str]:

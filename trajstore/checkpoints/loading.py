@@ -145,8 +145,10 @@ class Loader:
         self._staging = Staging(self._device)
         self._swappable: SwappableModel | None = None
         """The last checkpoint's model, where others may be put into it."""
-        self._swaps = True
-        """False once transformers made anything else of a file's tensors than a model's parameters."""
+        self._tries = 2
+        """Models that may yet turn out to be made of anything else than their files' tensors, before files are no more
+        read for them. The first of a run may be of zeros, of which none can be told from another.
+        """
 
     def read(
         self,
@@ -170,7 +172,7 @@ class Loader:
             config = read_config(folder)
         except CheckpointError:  # which building it raises too
             config = {}
-        swaps = self._swaps and may_swap(config, folder)
+        swaps = self._tries > 0 and may_swap(config, folder)
         contents = read_contents(files, self._staging if swaps else None, stopped)
         return ReadCheckpoint(
             checkpoint,
@@ -223,7 +225,7 @@ class Loader:
         if places is not None and read.layout is not None:
             self._swappable = SwappableModel(model, places, read.layout, dtype)
         elif tensors is not None:
-            self._swaps = False
+            self._tries -= 1
         return model
 
 

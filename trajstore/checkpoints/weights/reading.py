@@ -113,8 +113,8 @@ class _Reading:
 
     def read(self, path: Path, into: Tensor | None) -> None:
         """Read a file through, into memory of its size where that is given; its bytes are hashed beside that."""
-        known = known_sha256(path)
         before = file_state(path)
+        known = known_sha256(path)
         start = time.perf_counter()
         with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "trajstore-hash") as hashing:
             digest = hashlib.sha256()

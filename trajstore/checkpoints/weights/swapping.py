@@ -58,7 +58,10 @@ def find_places(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[str,
     None unless they make up the whole model on the CPU, bit for bit after the cast to its dtypes. Tensors without a
     place in it are left out, as transformers left them, who has read the same file.
     """
-    inside = model.state_dict()
+    saved = model.state_dict()
+    inside = {name: each.detach() for name, each in _named(model) if name in saved}
+    if inside.keys() != saved.keys():  # of a model that saves what is no tensor
+        return None
     places = {name: name for name in tensors if name in inside}
     if not all(_same_bits(inside[name], tensors[name]) for name in places):
         return None
