@@ -12,7 +12,16 @@ import torch
 from tests.architectures import STRUCTURES, tiny
 from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.forward.model_structure import find_attention, find_blocks
-from trajstore.measures import Batch, Measure, MeasureDefinition, PassFacts, Predictions, Stream, measure
+from trajstore.measures import (
+    Batch,
+    LogitTile,
+    Measure,
+    MeasureDefinition,
+    PassFacts,
+    Predictions,
+    Stream,
+    measure,
+)
 from trajstore.measures.definitions import REQUIRED, own
 
 if TYPE_CHECKING:
@@ -49,7 +58,10 @@ class Keeper(Stream):
     def head_outputs(self, block: int, outputs: Any, batch: Batch) -> None:
         self._keep("head_outputs", block, outputs, batch)
 
-    def tile(self, logits: Any, rows: slice, predictions: Predictions) -> None:
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+        assert torch.allclose(tile.shares.sum(1), torch.ones(len(predictions)))
+        assert torch.allclose(tile.entropies, torch.special.entr(tile.shares).sum(1), atol=1e-5)
+        logits = tile.log_shares + tile.log_sums[:, None]
         for row, context, position in zip(logits, predictions.context, predictions.position, strict=True):
             self.kept["logits", int(position), int(context)] = row.numpy().copy()
 

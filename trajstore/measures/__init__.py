@@ -7,11 +7,12 @@ from trajstore.lazy_imports import on_demand
 if TYPE_CHECKING:
     from trajstore.measures.definitions import MeasureDefinition, MeasureInputs
     from trajstore.measures.run import measure
-    from trajstore.measures.streams import Batch, PassFacts, Predictions, Stream
+    from trajstore.measures.streams import Batch, LogitTile, PassFacts, Predictions, Stream
     from trajstore.store.files.measures import Measure
 
 __all__ = [
     "Batch",
+    "LogitTile",
     "Measure",
     "MeasureDefinition",
     "MeasureInputs",
@@ -23,6 +24,7 @@ __all__ = [
 
 _NAMES = {
     "Batch": "trajstore.measures.streams",
+    "LogitTile": "trajstore.measures.streams",
     "Measure": "trajstore.store.files.measures",
     "MeasureDefinition": "trajstore.measures.definitions",
     "MeasureInputs": "trajstore.measures.definitions",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trajstore.forward.model_structure import Attention
     from trajstore.measures.definitions import MeasureDefinition
-    from trajstore.measures.streams import PassFacts, Predictions, Stream
+    from trajstore.measures.streams import LogitTile, PassFacts, Predictions, Stream
     from trajstore.store.files.measures import Measure
 
 
@@ -87,17 +87,17 @@ class Observer:
         finally:
             self._batch = None
 
-    def tile(self, logits: Tensor, rows: slice, predictions: Predictions) -> None:
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Hand on a tile of logits, as `Stream.tile` takes it."""
         for name, each in list(self._streams.items()):
             if "logits" in each.definition.needs:
-                self._guarded(name, partial(each.stream.tile, logits.float(), rows, predictions))
+                self._guarded(name, partial(each.stream.tile, tile, predictions))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Hand on the ends of tiles, as `Stream.log_sums` takes them."""
         for name, each in list(self._streams.items()):
             if "logits" in each.definition.needs:
-                self._guarded(name, partial(each.stream.log_sums, log_sums.float(), predictions))
+                self._guarded(name, partial(each.stream.log_sums, log_sums, predictions))
 
     def finish(self) -> dict[str, list[Measure]]:
         """The values of each measure that has some, by name."""

@@ -18,7 +18,7 @@ from trajstore.forward.device import exact_products
 from trajstore.forward.losses import check_contexts, token_scores, vocabulary_rows
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.in_pass import Observer
-from trajstore.measures.streams import PassFacts, Predictions
+from trajstore.measures.streams import LogitTile, PassFacts, Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -133,7 +133,7 @@ def _run(
             part = predictions[at : at + step]
             rows = own[at : at + len(part), :vocabulary].float()
             log_sums = rows.logsumexp(1)
-            observer.tile(rows, slice(0, vocabulary), part)
+            observer.tile(LogitTile(slice(0, vocabulary), rows - log_sums[:, None], log_sums), part)
             observer.log_sums(log_sums, part)
 
 

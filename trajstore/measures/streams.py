@@ -124,6 +124,40 @@ class Predictions:
         )
 
 
+@dataclass
+class LogitTile:
+    """The logits of n predictions for some rows of the vocabulary, as shares of the tile's own sum of exponentials.
+
+    With z the logits and s = ln Σ exp z over the tile, log_shares = z − s. Tensors are used again after a stream has
+    seen them.
+    """
+
+    rows: slice
+    """Of the vocabulary."""
+    log_shares: Tensor
+    """Float32 (n, rows)."""
+    log_sums: Tensor
+    """s, float32 (n,)."""
+    computed_shares: Tensor | None = None
+    """exp of the log shares, where the pass has it anyway."""
+    computed_entropies: Tensor | None = None
+    """−Σ share · log share by prediction, where the pass has it anyway."""
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Float32 (n, rows)."""
+        return self.log_shares.exp() if self.computed_shares is None else self.computed_shares
+
+    @cached_property
+    def entropies(self) -> Tensor:
+        """Float32 (n,)."""
+        if self.computed_entropies is not None:
+            return self.computed_entropies
+        import torch
+
+        return -torch.linalg.vecdot(self.shares, self.log_shares)
+
+
 class Stream:
     """The part of a measure that is at work during a pass; a measure overrides the methods of what it needs."""
 
@@ -148,11 +182,11 @@ class Stream:
         Float32 (contexts, longest, heads, size); blocks are numbered from 0.
         """
 
-    def tile(self, logits: Tensor, rows: slice, predictions: Predictions) -> None:
-        """Take the logits, float32 (n, rows), of some rows of the vocabulary for n predictions; need `logits`.
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+        """Take a tile of the logits of some predictions; need `logits`.
 
-        The tensor is used again afterwards. After all rows of the vocabulary comes `log_sums` of the same predictions.
-        Both may come again for the same predictions: keep values by site.
+        The rows of the vocabulary come in order, and after the last of them `log_sums` of the same predictions. Both
+        may come again for the same predictions: keep values by site.
         """
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from tests.architectures import exact, ragged, tiny
 from trajstore.errors import BadMeasures
-from trajstore.measures import PassFacts, Predictions, measure
+from trajstore.measures import LogitTile, PassFacts, Predictions, measure
 from trajstore.measures.definitions import own
 from trajstore.measures.predictions.calibration_error import calibration_error
 
@@ -39,7 +39,9 @@ def fed(
         part = predictions[at : at + 7]
         own_logits = torch.as_tensor(logits[at : at + 7].copy(), dtype=torch.float32)
         for start in range(0, logits.shape[1], width):
-            stream.tile(own_logits[:, start : start + width].clone(), slice(start, start + width), part)
+            rows = own_logits[:, start : start + width]
+            sums = rows.logsumexp(1)
+            stream.tile(LogitTile(slice(start, start + width), rows - sums[:, None], sums), part)
         stream.log_sums(own_logits.logsumexp(1), part)
     return stream.finish()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from trajstore.measures.streams import PassFacts, Predictions
+    from trajstore.measures.streams import LogitTile, PassFacts, Predictions
 
 
 class CalibrationError(Stream):
@@ -36,13 +36,13 @@ class CalibrationError(Stream):
         self.confidence = np.full(self.start[-1], np.nan)
         self.right = np.zeros(self.start[-1], bool)
 
-    def tile(self, logits: Tensor, rows: slice, predictions: Predictions) -> None:  # noqa: ARG002 — of Stream
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:  # noqa: ARG002 — of Stream
         """Take the highest logit of a tile where it is above those before."""
         import torch
 
-        highest, guess = logits.max(1)
-        guess = guess + rows.start
-        if rows.start:
+        highest, guess = tile.log_shares.max(1)
+        highest, guess = highest + tile.log_sums, guess + tile.rows.start
+        if tile.rows.start:
             above = highest > self.highest
             highest, guess = torch.where(above, highest, self.highest), torch.where(above, guess, self.guess)
         self.highest, self.guess = highest, guess

@@ -1,12 +1,13 @@
 """Kullback-Leibler divergences of predictions from a distribution of token counts, tile by tile of the logits.
 
-With z the logits, p their softmax, L = ln Σ exp z and q the other distribution:
-KL(p‖q) = Σ p z − L − Σ p ln q and KL(q‖p) = Σ q ln q − Σ q z + L, so that sums over tiles are all that is kept.
+With p the predictions and q the other distribution, a tile's part of Σ p ln(p/q) is w (−h − Σ share ln q + ln w), where
+w is the tile's share of all, h its own entropy; and its part of Σ q ln p is Σ q ln share + ln w Σ q. So a few numbers
+a tile and prediction are all that is kept.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +19,24 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from trajstore.measures.streams import PassFacts, Predictions
+    from trajstore.measures.streams import LogitTile, PassFacts, Predictions
     from trajstore.store.files.measures import Measure
 
 FORWARD, BACKWARD = "model||counts", "counts||model"
 """Directions: KL(model‖counts) weighs by what the model predicts, KL(counts‖model) by what was counted."""
+
+
+class TileSums(NamedTuple):
+    """A tile's numbers for each of n predictions, float32 (n,)."""
+
+    log_sums: Tensor
+    """ln Σ exp of its logits."""
+    inner: Tensor
+    """Σ share ln(share / q)."""
+    counted: Tensor
+    """Σ q ln share."""
+    weights: Tensor
+    """Σ q."""
 
 
 class UnigramDivergence(Stream):
@@ -44,30 +58,30 @@ class UnigramDivergence(Stream):
         self.divergences = np.full((2, self.start[-1]), np.nan)
         self._on: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def tile(self, logits: Tensor, rows: slice, predictions: Predictions) -> None:
-        """Add a tile to the sums of its predictions."""
-        import torch
-
-        if rows.start == 0:
-            self.highest = logits[:, 0].clone()
-            self.scaled = logits.new_zeros(len(logits))
-            """Σ exp(z − highest) (z − ln q)."""
-            self.counted = logits.new_zeros(len(logits))
-            """Σ q z."""
-            self._begin_pairs(predictions, logits.device)
-        f, log_f = (each[rows] for each in self._tables(logits.device))
-        highest = torch.maximum(self.highest, logits.amax(1))
-        self.weights = (logits - highest[:, None]).exp_()
-        old = (self.highest - highest).exp()
-        self.highest = highest
-        self.scaled = old * self.scaled + torch.linalg.vecdot(self.weights, logits) - self.weights @ log_f
-        self.counted = self.counted + logits @ f
-        self._add(logits, rows)
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+        """Keep the sums of a tile."""
+        if tile.rows.start == 0:
+            self.tiles: list[TileSums] = []
+            self._begin_pairs(predictions, tile.log_sums.device)
+        f, log_f = (each[tile.rows] for each in self._tables(tile.log_sums.device))
+        self.tiles.append(
+            TileSums(
+                tile.log_sums,
+                -tile.entropies - tile.shares @ log_f,
+                tile.log_shares @ f,
+                f.sum().expand(len(predictions)),
+            )
+        )
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
-        forward = self.scaled * (self.highest - log_sums).exp() - log_sums
-        both = np.stack([forward.cpu().numpy(), (log_sums - self.counted).cpu().numpy()]).astype(np.float64)
+        import torch
+
+        sums, inner, counted, weights = (torch.stack(part) for part in zip(*self.tiles, strict=True))
+        log_w = sums - log_sums
+        forward = (log_w.exp() * (inner + log_w)).sum(0)
+        backward = (counted + log_w * weights).sum(0)
+        both = torch.stack([forward, -backward]).cpu().numpy().astype(np.float64)
         both[1] += self.negative_entropy[predictions.previous]
         self.divergences[:, self.start[predictions.context] + predictions.position - 1] = both
 
@@ -86,9 +100,6 @@ class UnigramDivergence(Stream):
     def _begin_pairs(self, predictions: Predictions, device: torch.device) -> None:
         """Make ready for the tiles of these predictions, where distributions differ between them."""
 
-    def _add(self, logits: Tensor, rows: slice) -> None:
-        """Add what a tile holds for distributions that differ between predictions."""
-
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The distribution of single tokens and its logarithm, float32."""
         import torch
@@ -103,8 +114,6 @@ class BigramDivergence(UnigramDivergence):
     """Both divergences from the distribution of tokens after the one before, the mean over each context."""
 
     name = "kl_bigram"
-    pairs_counted: Tensor
-    """The part of Σ q z that is of pairs."""
 
     def begin(self, facts: PassFacts) -> None:
         """Count the pairs as well; those of the contexts, whatever table the single tokens are from."""
@@ -112,33 +121,33 @@ class BigramDivergence(UnigramDivergence):
         self.bigram = Bigram(facts.ids, self.unigram, self.smoothing)
         self.negative_entropy = self.bigram.negative_entropy
 
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+        """Keep the sums of a tile: q is f times what is left for it, and shares of the pairs that occur."""
+        import torch
+
+        super().tile(tile, predictions)
+        tokens = self.bigram.token[self.pair]
+        chosen = slice(
+            *np.searchsorted(tokens, [tile.rows.start, tile.rows.start + tile.log_shares.shape[1]])
+        )
+        device = tile.log_sums.device
+        row = torch.as_tensor(self.row[chosen], device=device)
+        column = torch.as_tensor(tokens[chosen] - tile.rows.start, device=device)
+        pair = self.pair[chosen]
+        gain = torch.as_tensor(self.bigram.log_gain[pair], dtype=torch.float32, device=device)
+        share = torch.as_tensor(self.bigram.share[pair], dtype=torch.float32, device=device)
+        sums = self.tiles[-1]
+        self.tiles[-1] = TileSums(
+            sums.log_sums,
+            # ln q is ln f, the same for all tokens, and a gain for those of pairs
+            (sums.inner - self.log_rest).index_add(0, row, -gain * tile.shares[row, column]),
+            (self.rest * sums.counted).index_add(0, row, share * tile.log_shares[row, column]),
+            (self.rest * sums.weights).index_add(0, row, share),
+        )
+
     def _begin_pairs(self, predictions: Predictions, device: torch.device) -> None:
         import torch
 
         self.row, self.pair = self.bigram.pairs_of(predictions.previous)
-        rest = self.bigram.rest[predictions.previous]
-        self.rest = torch.as_tensor(rest, device="cpu").float().to(device)
-        self.log_rest = torch.as_tensor(np.log(rest), device="cpu").float().to(device)
-
-    def _add(self, logits: Tensor, rows: slice) -> None:
-        import torch
-
-        tokens = self.bigram.token[self.pair]
-        chosen = slice(*np.searchsorted(tokens, [rows.start, rows.start + logits.shape[1]]))
-        device = logits.device
-        row = torch.as_tensor(self.row[chosen], device=device)
-        column = torch.as_tensor(tokens[chosen] - rows.start, device=device)
-        pair = self.pair[chosen]
-        gain = torch.as_tensor(self.bigram.log_gain[pair], dtype=torch.float32, device=device)
-        share = torch.as_tensor(self.bigram.share[pair], dtype=torch.float32, device=device)
-        self.scaled = self.scaled.index_add(0, row, -gain * self.weights[row, column])
-        # Σ q z is that of single tokens times `rest`, and that of pairs
-        self.pairs_counted = self.pairs_counted if rows.start else torch.zeros_like(self.scaled)
-        self.pairs_counted = self.pairs_counted.index_add(0, row, share * logits[row, column])
-
-    def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
-        """Keep the divergences of predictions whose tiles have all come."""
-        self.counted = self.rest * self.counted + self.pairs_counted
-        # ln q = ln f + ln rest + gain: the middle part is the same for all of a prediction
-        self.scaled = self.scaled - self.log_rest * (log_sums - self.highest).exp()
-        super().log_sums(log_sums, predictions)
+        rest = torch.as_tensor(self.bigram.rest[predictions.previous], device="cpu")
+        self.rest, self.log_rest = rest.float().to(device), rest.log().float().to(device)
