@@ -155,7 +155,8 @@ class LogitTile:
             return self.computed_entropies
         import torch
 
-        return -torch.linalg.vecdot(self.shares, self.log_shares)
+        entropies: Tensor = -torch.linalg.vecdot(self.shares, self.log_shares)
+        return entropies
 
 
 class Stream:

@@ -64,14 +64,9 @@ class UnigramDivergence(Stream):
             self.tiles: list[TileSums] = []
             self._begin_pairs(predictions, tile.log_sums.device)
         f, log_f = (each[tile.rows] for each in self._tables(tile.log_sums.device))
-        self.tiles.append(
-            TileSums(
-                tile.log_sums,
-                -tile.entropies - tile.shares @ log_f,
-                tile.log_shares @ f,
-                f.sum().expand(len(predictions)),
-            )
-        )
+        weights = f.sum().expand(len(predictions))
+        inner = -tile.entropies - tile.shares @ log_f
+        self.tiles.append(TileSums(tile.log_sums, inner, tile.log_shares @ f, weights))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
