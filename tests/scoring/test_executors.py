@@ -24,7 +24,6 @@ from tests.tiny_models import random_dataset, save_run
 from trajstore.checkpoints.loading import Loader
 from trajstore.checkpoints.weights import fingerprints, reading
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
-from trajstore.scoring.executors import driver
 from trajstore.scoring.executors import ray as executors
 from trajstore.scoring.executors import worker as workers_module
 from trajstore.scoring.executors.ray import run_on_ray
@@ -370,7 +369,7 @@ def test_a_checkpoint_that_kills_every_worker_is_given_up(fake: InProcess, ready
     report = run_on_ray(ready, plan(ready, str(run), ["d"]))
     assert report.written == 5
     assert report.failures == [(2, "the worker that scored it died: out of memory")]
-    assert fake.made == 2 + driver.ATTEMPTS
+    assert fake.made == 2 + executors.Actors.attempts
     assert fake.alive == set()
 
 
@@ -383,7 +382,7 @@ def test_what_fails_once_is_tried_again_for_what_it_lacks(
         nonlocal calls
         if (slice_["step"], slice_["dataset"]) == (2, "e"):
             calls += 1
-            if calls < driver.ATTEMPTS:
+            if calls < executors.Actors.attempts:
                 raise RuntimeError("not now")
         return whole(store, **slice_)
 
@@ -391,7 +390,7 @@ def test_what_fails_once_is_tried_again_for_what_it_lacks(
     heard = Heard()
     report = run_on_ray(ready, plan(ready, str(run), ["d", "e"]), progress=heard)
     assert (report.written, report.skipped, report.failures) == (12, 0, [])
-    assert calls == driver.ATTEMPTS
+    assert calls == executors.Actors.attempts
     assert heard.done == heard.total
 
 
@@ -505,7 +504,9 @@ def test_workers_that_do_not_start_end_it(fake: InProcess, ready: Store, run: Pa
         raise Died("killed")
 
     fake.on_start = dying
-    with pytest.raises(ExecutorError, match=f"{driver.ATTEMPTS} workers died before they began: killed"):
+    with pytest.raises(
+        ExecutorError, match=f"{executors.Actors.attempts} workers died before they began: killed"
+    ):
         run_on_ray(ready, plan(ready, str(run), ["d"]))
 
 

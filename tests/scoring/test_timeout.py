@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import time
@@ -12,15 +13,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.tiny_models import neox, random_dataset, save_run
-from trajstore.arguments.spelling import Spelling
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT
 from trajstore.scoring import score, token_losses
-from trajstore.scoring.executors import timeout
+from trajstore.scoring.executors.driver import Driver
+from trajstore.scoring.executors.processes import Processes
 from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.plan import plan
 from trajstore.scoring.plan_check import Tokenizers
+from trajstore.scoring.time_budget import Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,17 +127,16 @@ def test_a_process_that_cannot_open_the_store_says_so(store: Store, run: Path) -
     """As where its disk has gone meanwhile: a Ray cluster has nothing to do with it."""
     store.add_dataset("d", random_dataset())
     todo = plan(store, str(run), ["d"])
-    arguments = (
-        str(store.path / "gone"),
-        todo,
-        Tokenizers(None, True, {}),
-        None,
-        1,
-        ScoringOptions(device="cpu"),
-        Spelling(),
-    )
-    with pytest.raises(
-        ScoringStopped, match="process of its own, which cannot begin. There is no store"
-    ) as said:
-        timeout._Child(arguments, SILENT)
+    options = ScoringOptions(device="cpu", timeout=100.0)
+    gone = str(store.path / "gone")
+    workers = Processes(gone, todo, Tokenizers(None, True, {}), None, ["cpu"], options, SILENT)
+    job = Driver(workers, store, todo, SILENT)
+    with (
+        contextlib.closing(job),
+        pytest.raises(
+            ScoringStopped, match="process of its own, which cannot begin. There is no store"
+        ) as said,
+    ):
+        job.score_all(Budget(None))
     assert "cluster" not in str(said.value)
+    assert multiprocessing.active_children() == []

@@ -14,7 +14,7 @@ from trajstore.checkpoints.config_check import read_config
 from trajstore.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
@@ -37,6 +37,19 @@ def choose_device(name: str = "auto") -> torch.device:
             f"There is no device {name!r} for torch {torch.__version__} here. {hint}"
         ) from error
     return device
+
+
+def choose_devices(names: Sequence[str | int]) -> list[str]:
+    """The devices of several processes by name: numbers are GPUs, `all` is all of them. Raises `DeviceError`.
+
+    What a process cannot use it says itself: looking here would take memory of each GPU.
+    """
+    if list(names) != ["all"]:
+        return [f"cuda:{name}" if str(name).isdecimal() else str(name) for name in names]
+    if count := torch.cuda.device_count():
+        return [f"cuda:{number}" for number in range(count)]
+    hint = cpu_build_warning() or f"Name the devices, as in {option('devices', 'cpu,cpu')}."
+    raise DeviceError(f"There is no GPU for torch {torch.__version__} here. {hint}")
 
 
 def choose_dtype(name: str = "float32") -> torch.dtype:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption
 from trajstore.forward.column_names import check_columns
 from trajstore.scoring.time_budget import parse_duration
@@ -45,6 +46,8 @@ class ScoringOptions:
     """Keep the Hub's cache below 50GB, say (with a unit), by removing what was downloaded and scored."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
+    devices: Sequence[str | int] = ()
+    """A process for each of these, and no Ray: all (GPUs), 0,1, or cpu,cpu."""
     dtype: Dtype = "float32"
     """float32, bfloat16, float16, or auto (the checkpoint's own); the softmax is float32."""
     vocab: Vocab = "full"
@@ -74,6 +77,9 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", check_columns(_names(self.columns)))
         object.__setattr__(self, "measures", _names(self.measures))
+        object.__setattr__(self, "devices", _listed(self.devices))
+        if self.devices and self.device != "auto":
+            raise BadOption("device", self.device, f"no value beside {option('devices')}")
         if self.timeout is not None and parse_duration(self.timeout, "timeout") <= 0:
             raise BadOption("timeout", self.timeout, "more than 0 seconds, as in 90s or 15m")
         _ = self.budget_seconds, self.cache_bytes
@@ -103,8 +109,13 @@ class ScoringOptions:
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
     """Names, each once, of a list or of a text in which commas join them."""
+    return tuple(dict.fromkeys(_listed(names)))
+
+
+def _listed(names: str | Sequence[str | int]) -> tuple[str, ...]:
+    """Names of a list or of a text in which commas join them."""
     several = names.split(",") if isinstance(names, str) else names
-    return tuple(dict.fromkeys(name for name in several if name))
+    return tuple(str(name).strip() for name in several if name != "")
 
 
 def scoring_options(options: ScoringOptions | None, keywords: Mapping[str, Any]) -> ScoringOptions:

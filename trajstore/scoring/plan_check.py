@@ -37,9 +37,9 @@ def foresee(
     """Return (step, reason) of the checkpoints that a run of the plan would not score, as far as files tell.
 
     Raises what the run would raise before it scores anything: `DeviceError`, `SlicesDiffer`, `TokenizerMismatch`. The
-    device is not looked at where the work is done `on_cluster`.
+    device is not looked at where the work is done `on_cluster`, or in processes of their own.
     """
-    settings = choose_settings(replace(options, device="cpu") if on_cluster else options)
+    settings = choose_settings(replace(options, device="cpu", devices=()) if on_cluster else options)
     tokenizers = check_plan(store, plan, settings, progress)
     failures = [(step, reason) for (step, _), reason in tokenizers.unfit.items()]
     for pending in plan.pending:

@@ -1,16 +1,20 @@
 """Scores a run's checkpoints on datasets of a store: first the plan of what is missing, then the work.
 
-The work is done by this process, or by one that it starts and ends where a checkpoint has a time limit. Whatever ends
-it leaves what is finished and nothing else, and the next plan goes on from there.
+The work is done by this process, or by others that it starts: one for each of several devices, one that is ended where
+a checkpoint takes longer than it may. Whatever ends it leaves what is finished and nothing else, and the next plan goes
+on from there.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trajstore.forward.device import choose_devices
 from trajstore.progress import SILENT
-from trajstore.scoring.executors.timeout import TimedJob
+from trajstore.scoring.executors.driver import Driver, carry_out
+from trajstore.scoring.executors.processes import Processes
 from trajstore.scoring.job.job import ScoringJob
 from trajstore.scoring.model_facts import record_facts
 from trajstore.scoring.options import ScoringOptions, scoring_options
@@ -47,26 +51,20 @@ def run(
     started = time.monotonic()
     options = scoring_options(options, keywords)
     budget = Budget(options.budget_seconds)
-    settings = choose_settings(options)
+    settings = choose_settings(replace(options, device="cpu", devices=()) if options.devices else options)
     tokenizers = check_plan(store, plan, settings, progress)
     record_facts(store, plan, progress)
-    report = ScoringReport(skipped=plan.present)
     if not plan.pending:
-        return report
-    job: ScoringJob | TimedJob
-    if options.timeout is None:
+        return ScoringReport(skipped=plan.present)
+    job: ScoringJob | Driver
+    if options.timeout is None and not options.devices:
         job = ScoringJob(store, plan, settings, tokenizers, options, progress)
     else:
-        job = TimedJob(store, plan, settings.provenance.run, tokenizers, options, progress)
-    progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
-    try:
-        report.left = job.score_all(budget)
-    finally:
-        job.close()
-        progress.stop()
-    report.add(job.take_report())
-    report.seconds = report.profile.seconds = time.monotonic() - started
-    return report
+        devices = choose_devices(options.devices) if options.devices else [options.device]
+        run_id = settings.provenance.run
+        workers = Processes(str(store.path), plan, tokenizers, run_id, devices, options, progress)
+        job = Driver(workers, store, plan, progress)
+    return carry_out(job, plan, budget, started, progress)
 
 
 def score(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     budget={"metavar": "TIME"},
     timeout={"metavar": "TIME"},
     cache_limit={"metavar": "SIZE"},
+    devices={"metavar": "all|D[,D]", "show_default": False},
     columns={"metavar": "C[,C]", "show_default": False},
     batch_tokens={"min": 1},
     threads={"min": 1},
@@ -96,6 +97,7 @@ def score(
       trajstore score runs/mine -d docs --pattern 'epoch_{step}'
       trajstore score runs/tiny -d docs --columns rank,entropy --backfill
       trajstore score runs/new -d docs --watch --idle 30m
+      trajstore score pythia-1b -d pile-github --devices all --profile profile.json
       trajstore score pythia-1b -d pile-github --executor ray --address auto
     """
     from trajstore.scoring.plan import plan as make_plan
@@ -104,6 +106,10 @@ def score(
         raise BadOption("executor", executor, "local or ray")
     if executor != "ray" and (address or num_cpus):
         raise typer.BadParameter("--address and --num-cpus go with --executor ray.")
+    if executor == "ray" and scoring.devices:
+        raise typer.BadParameter(
+            "--devices goes with --executor local; a Ray cluster has a worker for each GPU."
+        )
     if executor == "ray" and scoring.threads:
         raise typer.BadParameter(
             "--threads goes with --executor local; a Ray worker takes --num-cpus of them."
@@ -113,9 +119,9 @@ def score(
     if scoring.backfill and not scoring.columns:
         raise typer.BadParameter("--backfill goes with --columns.")
     planned = scoring.shard or scoring.budget or scoring.order != "forward" or scoring.backfill
-    if watch and (dry_run or planned or executor != "local"):
+    if watch and (dry_run or planned or executor != "local" or scoring.devices):
         raise typer.BadParameter(
-            "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill."
+            "--watch goes with none of --dry-run, --shard, --budget, --order, --executor, --backfill, --devices."
         )
     if profile is not None:
         check_target(profile, (".json",))
@@ -146,7 +152,8 @@ def score(
         if dry_run or not plan.pending:
             from trajstore.scoring.plan_check import foresee
 
-            foreseen = foresee(opened, plan, scoring, on_cluster=executor == "ray", progress=progress)
+            elsewhere = executor == "ray" or bool(scoring.devices)
+            foreseen = foresee(opened, plan, scoring, on_cluster=elsewhere, progress=progress)
             if dry_run:
                 print_rows(_planned(plan), as_json, ["step", "revision", "to score"])
             else:
@@ -162,10 +169,15 @@ def score(
                 opened, plan, scoring, address=address, num_cpus=num_cpus or 1, progress=progress
             )
         else:
-            from trajstore.forward.device import device_message
+            from trajstore.forward.device import choose_devices, device_message
             from trajstore.scoring.run import run
 
-            say(device_message(scoring.device, scoring.dtype, scoring.threads))
+            if scoring.devices:
+                say(
+                    f"Scoring in {scoring.dtype}, a process on each of {', '.join(choose_devices(scoring.devices))}."
+                )
+            else:
+                say(device_message(scoring.device, scoring.dtype, scoring.threads))
             report = run(opened, plan, scoring, progress=progress)
     _end(plan.model, report, progress.said, profile, plan)
 

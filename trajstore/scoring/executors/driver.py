@@ -1,31 +1,64 @@
-"""Hands out a plan's checkpoints to workers of a Ray cluster, one at a time each, and counts what becomes of them.
+"""Hands out a plan's checkpoints to workers, one at a time each, and counts what becomes of them.
 
-A checkpoint that fails goes back to the queue, and so does that of a worker that died, which is replaced. A worker is
-told what it will probably get next, so that it can get that ready.
+The workers are processes of this machine or of a Ray cluster. A checkpoint that fails goes back to the queue where it
+may be tried again, and so does that of a worker that died, which is replaced. A worker is told what it will probably
+get next, so that it can get that ready.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trajstore.errors import ExecutorError, NotCausal, UnfitContext
+from trajstore.errors import NotCausal, UnfitContext
+from trajstore.progress import SILENT
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.report import ScoringReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from trajstore.errors import TrajstoreError
     from trajstore.progress import Progress
     from trajstore.scoring.executors.worker import Outcome
     from trajstore.scoring.plan import Pending, Plan
     from trajstore.scoring.time_budget import Budget
     from trajstore.store.store import Store
 
-ATTEMPTS = 3
-"""How often a checkpoint is tried, and a worker that does not start."""
-PATIENCE = 30.0
-"""Seconds without news after which it is said what is waited for."""
+
+class Died(Exception):
+    """A worker is gone; its words say how."""
+
+
+class Workers(Protocol):
+    """Processes with a `Worker` in each; what one gives comes by `wait`."""
+
+    places: int
+    """How many there may be at a time."""
+    attempts: int
+    """How often a checkpoint is tried, and a worker that does not start."""
+    speaks: bool
+    """Whether a worker itself moves the bar and says what goes wrong."""
+
+    def start(self, place: int) -> Any:
+        """Begin a worker, which gives the reason where it cannot work, else None."""
+
+    def score(self, worker: Any, pending: Pending, following: Pending | None) -> None:
+        """Have a checkpoint scored, whose `Outcome` the worker gives."""
+
+    def wait(self) -> list[tuple[Any, Outcome | str | Died | None]]:
+        """Wait a while, and return what workers gave."""
+
+    def end(self, worker: Any) -> None:
+        """End a worker, whatever it is doing."""
+
+    def close(self) -> None:
+        """End all workers; those at work may first publish what is finished."""
+
+    def unusable(self, problem: str) -> TrajstoreError:
+        """The error of a worker that cannot begin."""
+
+    def stopped(self, problem: str) -> TrajstoreError:
+        """The error of a worker that cannot go on, nor any other."""
 
 
 @dataclass(eq=False)
@@ -41,84 +74,109 @@ class _Task:
 class _Hand:
     """A worker as the driver knows it."""
 
-    actor: Any
+    worker: Any
+    place: int
     starts: int
-    """Workers that were started for this place."""
+    """Workers that were started in vain for this place, with this one."""
+    task: _Task | None = None
+    """What it is scoring."""
     following: _Task | None = None
     """What it is getting ready, and will be given if that is still to be done."""
+
+
+class Job(Protocol):
+    """A plan's work, by whomever it is done."""
+
+    processes: int
+    """How many it is done by."""
+
+    def score_all(self, budget: Budget) -> int:
+        """Score what the budget allows; gives the number of slices that it does not."""
+
+    def take_report(self) -> ScoringReport:
+        """Return what was done."""
+
+    def close(self) -> None:
+        """Leave nothing behind but what is finished."""
 
 
 class Driver:
     """Hands out checkpoints, and counts."""
 
-    def __init__(
-        self, ray: Any, make: Callable[[], Any], places: int, store: Store, plan: Plan, progress: Progress
-    ) -> None:
-        """`make` asks for a worker (`workers.Worker` as an actor of Ray), of which there is room for `places`."""
-        self.ray, self.make, self.places = ray, make, places
-        self.store, self.plan, self.progress = store, plan, progress
+    def __init__(self, workers: Workers, store: Store, plan: Plan, progress: Progress) -> None:
+        self.workers, self.store, self.plan, self.progress = workers, store, plan, progress
+        self.talk = SILENT if workers.speaks else progress
+        """Where what workers report is said."""
         self.sizes = {name: store.dataset(name).n_tokens for name in plan.datasets}
         self.queue = [_Task(pending) for pending in plan.pending]
+        self.processes = min(workers.places, len(self.queue))
         self.spent = False
         """Whether the budget does not allow what is left in the queue."""
         self.hands: list[_Hand] = []
         """Those that live, as far as is known."""
+        self.starting: list[_Hand] = []
         self.idle: list[_Hand] = []
-        self.starting: dict[Any, _Hand] = {}
-        self.busy: dict[Any, tuple[_Hand, _Task]] = {}
         self.counts = ScoringReport()
 
-    def score_all(self, budget: Budget) -> None:
-        """Score until the queue is empty, or the budget does not allow what is left in it."""
-        for _ in range(min(self.places, len(self.queue))):
-            self._start(1)
+    def score_all(self, budget: Budget) -> int:
+        """Score until the queue is empty, or the budget does not allow what is left in it; gives its slices."""
+        for place in range(self.processes):
+            self._start(place, 1)
         budget.begin_work()
-        while self.busy or (self.starting and self.queue and not self.spent):
-            done, _ = self.ray.wait([*self.busy, *self.starting], num_returns=1, timeout=PATIENCE)
-            if not done and not self.busy:
-                self.progress.say(
-                    "Waiting for a worker to start: the Ray cluster is busy, or has lost a machine."
-                )
-            for reference in done:
+        while self._busy() or (self.starting and self.queue and not self.spent):
+            for worker, result in self.workers.wait():
                 before = self.counts.tokens
-                if reference in self.starting:
-                    self._started(reference)
+                hand = next(hand for hand in self.hands if hand.worker is worker)
+                if hand in self.starting:
+                    self._started(hand, result)
                 else:
-                    self._finished(reference)
+                    self._finished(hand, result)
                 budget.did(self.counts.tokens - before)
             self._assign(budget)
+        return sum(len(task.pending.all_datasets) for task in self.queue)
+
+    def take_report(self) -> ScoringReport:
+        """Return what was done since the last report."""
+        report, self.counts = self.counts, ScoringReport()
+        return report
 
     def close(self) -> None:
         """End the workers."""
-        for hand in self.hands:
-            self.ray.kill(hand.actor)
+        self.workers.close()
 
-    def _start(self, starts: int) -> None:
+    def _busy(self) -> list[_Hand]:
+        return [hand for hand in self.hands if hand.task is not None]
+
+    def _start(self, place: int, starts: int) -> None:
         """Ask for a worker."""
-        hand = _Hand(self.make(), starts)
+        hand = _Hand(self.workers.start(place), place, starts)
         self.hands.append(hand)
-        self.starting[hand.actor.start.remote()] = hand
+        self.starting.append(hand)
 
-    def _started(self, reference: Any) -> None:
+    def _lose(self, hand: _Hand) -> None:
+        """Strike off a worker that died."""
+        self.hands.remove(hand)
+        self.workers.end(hand.worker)
+
+    def _started(self, hand: _Hand, problem: Any) -> None:
         """Take up a worker that is there, or ask for another."""
-        hand = self.starting.pop(reference)
-        try:
-            problem = self.ray.get(reference)
-        except self.ray.exceptions.RayError as error:
-            self.hands.remove(hand)
-            if hand.starts < ATTEMPTS:
-                self._start(hand.starts + 1)
+        self.starting.remove(hand)
+        if isinstance(problem, Died):
+            self._lose(hand)
+            if hand.starts < self.workers.attempts:
+                self._start(hand.place, hand.starts + 1)
                 return
-            problem = f"{ATTEMPTS} workers died before they began: {_first_line(error)}"
+            many = f"{hand.starts} workers died before they began: " if hand.starts > 1 else ""
+            problem = f"{many}{problem}"
         if problem:
-            raise ExecutorError(f"A worker of the Ray cluster cannot be used. {problem}")
+            raise self.workers.unusable(problem)
         self.idle.append(hand)
 
     def _assign(self, budget: Budget) -> None:
         """Give every idle worker a checkpoint, as long as there are any."""
         while self.idle and self.queue and not self.spent:
             hand = self.idle[-1]
-            promised = {id(each.following) for each, _ in self.busy.values()}
+            promised = {id(busy.following) for busy in self._busy()}
             free = [task for task in self.queue if id(task) not in promised] or self.queue
             task = hand.following if hand.following in free else free[0]
             # A budget's pace is that of all workers together.
@@ -127,41 +185,39 @@ class Driver:
                 return
             self.idle.pop()
             self.queue.remove(task)
-            hand.following = next((each for each in free if each is not task), None)
+            hand.task, hand.following = task, next((other for other in free if other is not task), None)
             following = hand.following.pending if hand.following else None
             self.progress.advance(0, f"step {task.pending.checkpoint.step}")
-            self.busy[hand.actor.score.remote(task.pending, following)] = (hand, task)
+            self.workers.score(hand.worker, task.pending, following)
 
-    def _finished(self, reference: Any) -> None:
+    def _finished(self, hand: _Hand, outcome: Any) -> None:
         """Count what a worker has done, or what it had done when it died."""
-        hand, task = self.busy.pop(reference)
-        try:
-            outcome: Outcome = self.ray.get(reference)
-        except self.ray.exceptions.RayError as error:
-            self.hands.remove(hand)
-            self._start(1)
+        task, hand.task = hand.task, None
+        assert task is not None
+        if isinstance(outcome, Died):
+            self._lose(hand)
+            self._start(hand.place, 1)
             self._count_published(task)
-            self._again(task, [f"the worker that scored it died: {_first_line(error)}"])
+            self._again(task, [str(outcome)], self.progress)
             return
         if outcome.fatal:
-            raise ExecutorError(f"A worker of the Ray cluster cannot go on. {outcome.fatal}")
+            raise self.workers.stopped(outcome.fatal)
         if outcome.unfit:
             raise UnfitContext(outcome.unfit)
         if outcome.not_causal:
             raise NotCausal(outcome.not_causal)
         self.idle.append(hand)
         report = outcome.report
-        assert report is not None
         new_warnings = [warning for warning in report.warnings if warning not in self.counts.warnings]
-        self.counts.add(replace(report, failures=[], unfit={}))  # what fails is tried again
-        self.progress.advance(report.tokens)
+        self.counts.add(replace(report, failures=[], unfit={}))  # what fails may be tried again
+        self.talk.advance(report.tokens)
         for step, reason in report.unmeasured:
-            self.progress.say(f"{self.plan.model} at step {step}: {reason}")
+            self.talk.say(f"{self.plan.model} at step {step}: {reason}")
         for warning in new_warnings:  # every worker notices it
-            self.progress.say(f"Warning: {warning}")
+            self.talk.say(f"Warning: {warning}")
         self._leave_out(report.unfit, task)
         if reasons := [reason for _, reason in report.failures if reason not in report.unfit.values()]:
-            self._again(task, reasons)
+            self._again(task, reasons, self.talk)
 
     def _count_published(self, task: _Task) -> None:
         """Count the slices that a worker published before it died."""
@@ -172,20 +228,20 @@ class Driver:
         ]
         for name in there:
             self.counts.count_slice(self.sizes[name])
-            self.progress.advance(self.sizes[name])
+            self.talk.advance(self.sizes[name])
 
-    def _again(self, task: _Task, reasons: list[str]) -> None:
+    def _again(self, task: _Task, reasons: list[str], talk: Progress) -> None:
         """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt."""
         task.attempts += 1
         step = task.pending.checkpoint.step
         if not self._narrow(task):
             return
-        if task.attempts < ATTEMPTS:
+        if task.attempts < self.workers.attempts:
             self.queue.append(task)
-            self.progress.say(f"{self.plan.model} at step {step} will be tried again: {' '.join(reasons)}")
+            talk.say(f"{self.plan.model} at step {step} will be tried again: {' '.join(reasons)}")
             return
         for reason in reasons:
-            self._fail(step, reason)
+            self._fail(step, reason, talk)
 
     def _narrow(self, task: _Task) -> bool:
         """Leave a task only the datasets that lack its slice and fit the model; whether there are any."""
@@ -206,15 +262,26 @@ class Driver:
         for name, reason in unfit.items():
             if name not in self.counts.unfit:
                 self.counts.unfit[name] = reason
-                self._fail(task.pending.checkpoint.step, reason)
+                self._fail(task.pending.checkpoint.step, reason, self.talk)
         if unfit:
             self.queue = [each for each in self.queue if self._narrow(each)]
 
-    def _fail(self, step: int, reason: str) -> None:
+    def _fail(self, step: int, reason: str, talk: Progress) -> None:
         """Note a failure and say so at once."""
         self.counts.failures.append((step, reason))
-        self.progress.say(f"step {step} was not scored: {reason}")
+        talk.say(f"step {step} was not scored: {reason}")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def carry_out(job: Job, plan: Plan, budget: Budget, started: float, progress: Progress) -> ScoringReport:
+    """Do a plan's work, begun at `started`, and return its report; whatever ends it, the job is closed."""
+    report = ScoringReport(skipped=plan.present)
+    progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
+    try:
+        report.left = job.score_all(budget)
+    finally:
+        job.close()
+        progress.stop()
+    report.add(job.take_report())
+    report.seconds = time.monotonic() - started
+    report.profile.seconds = report.seconds * job.processes
+    return report

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trajstore.arguments.spelling import current, option
 from trajstore.errors import ExecutorError
 from trajstore.progress import SILENT
-from trajstore.scoring.executors.driver import Driver
+from trajstore.scoring.executors.driver import Died, Driver, carry_out
 from trajstore.scoring.executors.worker import Worker
 from trajstore.scoring.model_facts import record_facts
 from trajstore.scoring.options import ScoringOptions, scoring_options
@@ -27,13 +27,16 @@ from trajstore.scoring.settings import choose_settings
 from trajstore.scoring.time_budget import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from trajstore.progress import Progress
-    from trajstore.scoring.plan import Plan
+    from trajstore.scoring.executors.worker import Outcome
+    from trajstore.scoring.plan import Pending, Plan
     from trajstore.store.store import Store
 
 
+PATIENCE = 30.0
+"""Seconds without news after which it is said what is waited for."""
 _WITHOUT_STORE = "Every machine of the cluster must reach the store under this path."
 
 
@@ -60,9 +63,8 @@ def run_on_ray(
     settings = choose_settings(replace(options, device="cpu"))  # workers have the device
     tokenizers = check_plan(store, plan, settings, progress)
     record_facts(store, plan, progress)
-    report = ScoringReport(skipped=plan.present)
     if not plan.pending:
-        return report
+        return ScoringReport(skipped=plan.present)
     with _cluster(address) as ray:
         places, gpus = _places(ray.cluster_resources(), options.device, num_cpus)
         actor = ray.remote(num_cpus=num_cpus, num_gpus=gpus)(Worker)
@@ -74,17 +76,70 @@ def run_on_ray(
                 path, plan, tokenizers, run_id, num_cpus, on_worker, current(), SILENT, _WITHOUT_STORE
             )
 
-        driver = Driver(ray, make, places, store, plan, progress)
-        progress.start(f"scoring {plan.model}", plan.tokens, "tokens")
+        job = Driver(Actors(ray, make, places, progress), store, plan, progress)
+        return carry_out(job, plan, budget, started, progress)
+
+
+class Actors:
+    """The workers of a driver as actors of a Ray cluster."""
+
+    attempts = 3
+    speaks = False
+
+    def __init__(self, ray: Any, make: Callable[[], Any], places: int, progress: Progress) -> None:
+        """`make` asks for an actor of the class `Worker`, of which there is room for `places`."""
+        self.places = places
+        self._ray, self._make, self._progress = ray, make, progress
+        self._actors: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._scoring: dict[Any, Any] = {}
+
+    def start(self, place: int) -> Any:  # noqa: ARG002  # a cluster's places are all alike
+        """Ask for an actor."""
+        actor = self._make()
+        self._actors.append(actor)
+        self._starting[actor.start.remote()] = actor
+        return actor
+
+    def score(self, worker: Any, pending: Pending, following: Pending | None) -> None:
+        """Have a checkpoint scored."""
+        self._scoring[worker.score.remote(pending, following)] = worker
+
+    def wait(self) -> list[tuple[Any, Outcome | str | Died | None]]:
+        """Return what the next actor gave, if there is one within a while."""
+        done, _ = self._ray.wait([*self._scoring, *self._starting], num_returns=1, timeout=PATIENCE)
+        if not done and not self._scoring:
+            self._progress.say(
+                "Waiting for a worker to start: the Ray cluster is busy, or has lost a machine."
+            )
+        return [self._take(reference) for reference in done]
+
+    def end(self, worker: Any) -> None:
+        """Strike off an actor that died."""
+        self._actors.remove(worker)
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    def unusable(self, problem: str) -> ExecutorError:
+        """The error of an actor that cannot use its device or the store."""
+        return ExecutorError(f"A worker of the Ray cluster cannot be used. {problem}")
+
+    def stopped(self, problem: str) -> ExecutorError:
+        """The error of a store, or slices there, that do not let scoring go on."""
+        return ExecutorError(f"A worker of the Ray cluster cannot go on. {problem}")
+
+    def _take(self, reference: Any) -> tuple[Any, Outcome | str | Died | None]:
+        """The actor that gave something, and what."""
+        scored = reference in self._scoring
+        actor = (self._scoring if scored else self._starting).pop(reference)
         try:
-            driver.score_all(budget)
-        finally:
-            driver.close()
-            progress.stop()
-    report.add(driver.counts)
-    report.left = sum(len(task.pending.all_datasets) for task in driver.queue)
-    report.seconds = time.monotonic() - started
-    return report
+            return actor, self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            how = str(error).strip().partition("\n")[0]
+            return actor, Died(f"the worker that scored it died: {how}" if scored else how)
 
 
 @contextlib.contextmanager

@@ -93,3 +93,8 @@ class Worker:
         except (StoreUnusable, DeviceError, SlicesDiffer) as error:
             return Outcome(fatal=str(error))
         return Outcome(report=self.job.take_report())
+
+    def close(self) -> None:
+        """Publish what is finished and leave the store."""
+        with spelled(self.spelling):
+            self.job.close()

@@ -63,6 +63,8 @@ _compared: set[tuple[str, str, str | None]] = set()
 class ScoringJob:
     """The work of one run, or of one process among those that share it, and its counts; leave it by `close`."""
 
+    processes = 1
+
     def __init__(
         self,
         store: Store,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from trajstore.errors import SlicesDiffer, StoreUnusable
@@ -34,18 +33,28 @@ class PublishingThread:
     def __init__(self, publish: Callable[[FinishedPass], list[str]]) -> None:
         """`publish` is called in the thread."""
         self._publish = publish
-        self._queue: SimpleQueue[Publication | None] = SimpleQueue()
         self._waiting: deque[Publication] = deque()
+        """What is not taken yet."""
+        self._queue: deque[Publication] = deque()
+        """What is not begun yet."""
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._at_work = False
+        """Whether the thread will see what comes into the queue; it ends when there is nothing more."""
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="trajstore-publish", daemon=True)
-        self._thread.start()
         self.times = StageTimes()
 
     def put(self, finished: FinishedPass) -> None:
         """Have a pass published after those that were put before."""
         publication: Publication = finished, Future()
         self._waiting.append(publication)
-        self._queue.put(publication)
+        with self._lock:
+            self._queue.append(publication)
+            if not self._at_work:
+                self._at_work = True
+                thread = threading.Thread(target=self._run, name="trajstore-publish", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def wait(self, checkpoints: int) -> None:
         """Wait until what is not published is of so many checkpoints at most."""
@@ -63,20 +72,24 @@ class PublishingThread:
     def close(self) -> None:
         """Publish what is left, unless it has ended, and wait for it a while; what is not begun then is given up."""
         try:
-            self._queue.put(None)
-            self._thread.join(GRACE)
+            if self._thread is not None:
+                self._thread.join(GRACE)
         finally:
             self._ended = True
 
     def _run(self) -> None:
-        """Publish what comes, in the thread."""
-        while (publication := self._queue.get()) is not None:
-            finished, done = publication
+        """Publish what there is, in the thread."""
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._at_work = False
+                    return
+                finished, done = self._queue.popleft()
             try:
                 done.set_result(self._publish_next(finished))
             except BaseException as error:
                 done.set_exception(error)
-            del publication, finished, done  # so that the losses are gone while it waits
+            del finished, done  # so that the losses are gone while the next ones are published
 
     def _publish_next(self, finished: FinishedPass) -> list[str]:
         if self._ended:
