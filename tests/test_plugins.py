@@ -116,13 +116,28 @@ def test_the_list_of_measures(installed: Path) -> None:
     code, out, err = run("measure", "list", "--json")
     assert (code, err) == (0, "")
     rows = {row["measure"]: row for row in json.loads(out)}
-    assert list(rows) == ["noise_max", "noise_p99", "loss_spread", "top_one"]
+    assert list(rows)[:2] == ["noise_max", "noise_p99"]
+    assert list(rows)[-2:] == ["loss_spread", "top_one"]
+    assert rows["prefix_matching"] | {"formula": "", "source": ""} == {
+        "measure": "prefix_matching",
+        "formula": "",
+        "axes": "layer, head, context",
+        "unit": "1",
+        "cost": "probe",
+        "parameters": "offset=1, occurrences=all",
+        "score with": "",
+        "source": "",
+        "package": rows["noise_max"]["package"],
+    }
     assert rows["top_one"] == {
         "measure": "top_one",
         "formula": "share of tokens with rank 0",
         "unit": "1",
         "axes": "",
+        "cost": "pass",
+        "parameters": "",
         "score with": "--measures top_one",
+        "source": "",
         "package": "trajstore-example 1.2",
     }
     assert (rows["loss_spread"]["axes"], rows["noise_max"]["unit"]) == ("context", "nats")

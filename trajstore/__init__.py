@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.trajectories import trajectories as trajectories
     from trajstore.pipelines.trajectory_result import trajectory as trajectory
     from trajstore.scoring.callback import TrajectoryCallback as TrajectoryCallback
+    from trajstore.scoring.measuring.run import measure as measure
     from trajstore.scoring.run import score as score
     from trajstore.store.files.measures import Measure as Measure
     from trajstore.store.files.slices import Provenance as Provenance
@@ -52,6 +53,7 @@ _MODULES = {
     "diff": "trajstore.pipelines.differences.diff",
     "ingest": "trajstore.importers.ingest",
     "pca": "trajstore.pipelines.components.pca",
+    "measure": "trajstore.scoring.measuring.run",
     "phases": "trajstore.pipelines.phases",
     "score": "trajstore.scoring.run",
     "shapes": "trajstore.pipelines.shapes",

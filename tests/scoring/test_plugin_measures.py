@@ -106,7 +106,7 @@ def test_what_cannot_be_measured_is_said_before_anything_is_scored(store: Store,
     store.add_dataset("d", random_dataset())
     run = save_run(tmp_path / "run", [0])
     for name, error, reason in (
-        ("nothing", PluginError, "no measure 'nothing'; there is: endless, failing"),
+        ("nothing", PluginError, "no measure 'nothing'; there is: ablation, .*endless"),
         ("lost", PluginError, "The measure lost of the package failing_example 0.1 cannot be loaded"),
         ("noise_max", TrajstoreError, "The measure noise_max comes with repeat_noise=K"),
     ):

@@ -29,3 +29,5 @@ Prompting = Literal["zero", "few"]
 """How many solved problems stand before a problem."""
 MatrixAlign = Literal[Align, "item"]
 """As `Align`, or the same columns for datasets of the same items."""
+Probe = Literal["repeats", "natural"]
+"""The contexts that heads are looked at on: random tokens that repeat, or the beginnings of a dataset's contexts."""

@@ -79,7 +79,7 @@ def _add_family(name: str, about: str, *commands: Callable[..., None]) -> None:
 # In the order of --help.
 for command in (
     *(demo.demo, store.init, store.migrate, store.status, store.check, store.rebuild, store.drop),
-    *(score.score, ingest.ingest, sql.sql, query.query, schema.schema, shell.shell),
+    *(score.score, measure.measure, ingest.ingest, sql.sql, query.query, schema.schema, shell.shell),
     *(trajectory.trajectory, matrix.matrix, compare.compare, pca.pca, spikes.spikes, phases.phases),
     *(shapes.shapes, audit.audit, report.report),
 ):
@@ -87,7 +87,6 @@ for command in (
 _add_family("dataset", "Fixed contexts to score models on.", *dataset.COMMANDS)
 _add_family("model", "Training runs in the store.", *model.COMMANDS)
 _add_family("suite", "Published suites of checkpoints.", *suite.COMMANDS)
-_add_family("measure", "Scalars of a checkpoint beside its losses.", *measure.COMMANDS)
 _add_family(
     "group", "Named sets of tokens, as SQL views.", *group.COMMANDS, examples.examples, balance.balance
 )

@@ -103,6 +103,21 @@ class MeasureDefinition:
                     f"{self.name}: {what} are among {', '.join(known)}, and not {', '.join(unknown)}."
                 )
 
+    @property
+    def on_contexts(self) -> bool:
+        """Return whether it is of a checkpoint on contexts, and not of its weights alone."""
+        return self.cost != "weights"
+
+    @property
+    def on_checkpoints_before(self) -> bool:
+        """Return whether it takes the weights of the checkpoints before, so that a run's first has none."""
+        return "previous" in self.needs
+
+    @property
+    def on_probe(self) -> bool:
+        """Return whether it takes attention weights, which are made of a few short contexts only."""
+        return "attention" in self.needs
+
     def with_parameters(self, **values: object) -> MeasureDefinition:
         """The measure with these values of its parameters; raises `BadMeasures` for one that it does not have."""
         if unknown := [name for name in values if name not in self.parameters]:
@@ -199,8 +214,8 @@ def own() -> tuple[MeasureDefinition, ...]:
 
 
 def available() -> tuple[list[Listed], list[PluginError]]:
-    """All measures that `score` takes, trajstore's own first, and why those that cannot be used cannot."""
-    listed = [Listed(definition, OWN_PACKAGE) for definition in NOISE]
+    """All measures that there are, trajstore's own first, and why those that cannot be used cannot."""
+    listed = [Listed(definition, OWN_PACKAGE) for definition in own()]
     problems: list[PluginError] = []
     for plugin in plugins("measures"):
         try:
@@ -211,17 +226,20 @@ def available() -> tuple[list[Listed], list[PluginError]]:
 
 
 def find_measures(names: Iterable[str]) -> list[MeasureDefinition]:
-    """The definitions of these names that the scoring pass can compute, each once.
+    """The definitions of these names that can be computed of a loaded model, each once.
 
     Raises `PluginError` for one that is unknown or cannot be loaded, `TrajstoreError` for one with an argument of
     its own.
     """
-    known = {definition.name: definition for definition in NOISE}
+    known = {definition.name: definition for definition in own()}
     definitions = []
     for name in dict.fromkeys(names):
-        if name in known:
-            raise TrajstoreError(f"The measure {name} comes with {option(known[name].argument, 'K')}.")
-        definitions.append(_definition(find("measures", name, known)))
+        definition = known[name] if name in known else _definition(find("measures", name, known))
+        if definition.argument:
+            raise TrajstoreError(
+                f"The measure {name} comes with {option(definition.argument, 'K')} of trajstore score."
+            )
+        definitions.append(definition)
     return definitions
 
 
@@ -232,8 +250,8 @@ def _definition(plugin: Plugin) -> MeasureDefinition:
         raise plugin.problem(f"is no MeasureDefinition, but {type(definition).__name__}")
     if definition.name != plugin.name:
         raise plugin.problem(f"calls itself {definition.name}")
-    if definition.compute is None or definition.argument:
-        raise plugin.problem("has no function that computes it")
+    if (definition.compute is None and definition.stream is None) or definition.argument:
+        raise plugin.problem("has neither a function nor a stream that computes it")
     if definition.name in {known.name for known in own()}:
         raise plugin.problem("has the name of one of trajstore's own")
     return definition

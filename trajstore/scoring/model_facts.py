@@ -13,6 +13,7 @@ from trajstore.store.files.models import ModelFacts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from trajstore.checkpoints.runs import CheckpointSource
     from trajstore.progress import Progress
     from trajstore.scoring.plan import Plan
     from trajstore.store.store import Store
@@ -31,6 +32,26 @@ def record_facts(store: Store, plan: Plan, progress: Progress) -> None:
         if held != given:
             raise ModelMismatch(f"{plan.model} has {held:,} tokens a step, not {given:,}.")
         progress.say(f"{plan.model}: {count(given, 'training token')} a step noted.")
+
+
+def facts_of_run(
+    model: PreTrainedModel,
+    name: str,
+    source: CheckpointSource,
+    tokenizer: str | None,
+    tokens_per_step: int | None,
+) -> ModelFacts:
+    """The facts of a run's model under its name in the store, with what is known of the run."""
+    return model_facts(
+        model,
+        name,
+        repo=source.repo,
+        size=source.run.size if source.run else None,
+        seed=source.run.seed if source.run else None,
+        parent=source.parent,
+        tokenizer=tokenizer,
+        tokens_per_step=tokens_per_step,
+    )
 
 
 def model_facts(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import transformers
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import DeviceError
+from trajstore.errors import BadMeasures, DeviceError
 from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.measures.definitions import MeasureDefinition, find_measures
@@ -22,6 +22,9 @@ from trajstore.schema import PASS_COLUMNS
 from trajstore.scoring.options import ScoringOptions, Vocab
 from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -103,5 +106,18 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
         columns=tuple(options.columns),
         provenance=provenance,
         repeat_noise=options.repeat_noise,
-        measures=tuple(find_measures(options.measures)),
+        measures=_of_slices(options.measures),
     )
+
+
+def _of_slices(names: Sequence[str]) -> tuple[MeasureDefinition, ...]:
+    """The measures that are computed of what a pass gives; raises as `find_measures`, and for others."""
+    definitions = find_measures(names)
+    for definition in definitions:
+        definition.chosen_parameters()
+        if definition.compute is None:
+            raise BadMeasures(
+                f"{definition.name} is not measured while tokens are scored, but by itself: "
+                f"trajstore measure {definition.name} --model M --dataset D"
+            )
+    return tuple(definitions)

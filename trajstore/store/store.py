@@ -221,14 +221,17 @@ class Store(Session, Brief):
         step: int,
         dataset: str | None = None,
         replace: bool = False,
+        provenance: Mapping[str, object] | None = None,
     ) -> Path:
         """Keep what one computation, `name`, found of a checkpoint, on a dataset or on none; whole or not at all.
+
+        `provenance` (JSON) says of which weights, and how they were computed; the file's footer keeps it.
 
         Raises `BadName`, `BadMeasures`, `UnknownName`, and unless `replace` `MeasuresExist` where they are there.
         """
         on = None if dataset is None else self.dataset(dataset).name
         return measures.publish_measures(
-            self.path, model, check_step(step), name, on, values, replace=replace
+            self.path, model, check_step(step), name, on, values, replace=replace, provenance=provenance
         )
 
     def add_finding(

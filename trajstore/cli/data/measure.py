@@ -1,46 +1,182 @@
-"""measure list: what can be measured of a checkpoint beside its losses."""
+"""measure: what can be measured of checkpoints beside their losses, and measuring it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from trajstore.arguments.choices import Probe
 from trajstore.cli import options
-from trajstore.cli.output import print_rows, say
+from trajstore.cli.dataclass_options import Only, dataclass_options
+from trajstore.cli.name_lists import several
+from trajstore.cli.output import Exit, bars, open_store, print_rows, say
+from trajstore.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
     from trajstore.measures.definitions import MeasureDefinition
 
+LIST = "list"
 
-def list_(as_json: options.Json = False) -> None:
-    """List the measures, trajstore's own and those that installed packages add.
+
+def complete_measures(incomplete: str) -> list[str]:
+    """Names of measures that begin so."""
+    from trajstore.measures.definitions import available
+
+    names = [LIST, *(each.definition.name for each in available()[0] if not each.definition.argument)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+@dataclass_options(
+    cache_limit={"metavar": "SIZE"},
+    batch_tokens={"min": 1},
+    threads={"min": 1},
+)
+def measure(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            callback=several,
+            autocompletion=complete_measures,
+            help="Measures; commas join them. The word list shows those that there are.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        options.models("Models of the store or globs, or what score takes; commas join them."),
+    ] = None,
+    dataset: options.Datasets = None,
+    probe: Annotated[
+        Probe | None,
+        options.choice(
+            metavar="repeats|natural",
+            help="Measure on 64 contexts of 100 tokens: random tokens that repeat, or the beginnings of a --dataset.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="all, last, log, numbers, ranges A:B [default: those that are scored]."
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="K=V",
+            help="A measure's parameter, offset=0 or prefix_matching.offset=0.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Measure again what is there, and put it in its place.")
+    ] = False,
+    *,
+    scoring: Annotated[
+        ScoringOptions,
+        Only("name pattern device dtype vocab attention batch_tokens threads cache_limit trust_remote_code"),
+    ],
+    store: options.Store = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model's checkpoints, beside their losses: hidden states, heads, predictions, weights.
+
+    The weights are looked for where the model was scored from. What is there is skipped; stopped or killed, it goes
+    on where it was when run again. Measures of heads need attention weights, which are made of a probe. A measure
+    of contexts has a row for each, and one without a context: their mean with its standard error.
 
     \b
     Example:
       trajstore measure list
+      trajstore measure rankme,interaction_energy -m 'tiny-*' -d docs --steps log
+      trajstore measure prefix_matching previous_token -m tiny-2l-seed0 --probe repeats
+      trajstore measure prefix_matching -m tiny-2l-seed0 --probe natural -d docs -p occurrences=last
     """
-    from trajstore.arguments.spelling import option
+    if LIST in names:
+        if len(names) > 1 or model or dataset or probe:
+            raise typer.BadParameter("list stands alone: trajstore measure list")
+        _print_list(as_json)
+        return
+    if not model:
+        raise typer.BadParameter(f"name a model: trajstore measure {','.join(names)} --model M")
+    from trajstore.scoring.measuring.run import measure as compute
+    from trajstore.scoring.measuring.run import summary
+
+    parameters = dict(map(_parameter, parameter or ()))
+    failed, progress = False, bars()
+    with open_store(store) as opened:
+        chosen = [
+            name
+            for each in model
+            for name in (opened.models(each) if any(sign in each for sign in "*?[") else [each])
+        ]
+        for name in dict.fromkeys(chosen):
+            report = compute(
+                opened,
+                name,
+                names,
+                dataset or (),
+                probe=probe,
+                steps=steps,
+                parameters=parameters,
+                replace=replace,
+                options=scoring,
+                progress=progress,
+            )
+            say(summary(report))
+            failed = failed or bool(report.failures or report.left_out)
+    if failed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    """A parameter's name and value, which is JSON or a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as offset=0", param_hint="--param / -p")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _print_list(as_json: bool) -> None:
+    """Print the measures, trajstore's own and those that installed packages add."""
     from trajstore.measures.definitions import available
 
     measures, problems = available()
     rows = [
         {
-            "measure": measure.definition.name,
-            "formula": measure.definition.formula,
-            "unit": measure.definition.unit,
-            "axes": ", ".join(measure.definition.axes),
-            "score with": option(*_argument(measure.definition)),
-            "package": measure.package,
+            "measure": each.definition.name,
+            "formula": each.definition.formula,
+            "axes": ", ".join(each.definition.axes),
+            "unit": each.definition.unit,
+            "cost": each.definition.cost,
+            "parameters": _parameters(each.definition),
+            "score with": _score_with(each.definition),
+            "source": each.definition.source,
+            "package": each.package,
         }
-        for measure in measures
+        for each in measures
     ]
     print_rows(rows, as_json)
     for problem in problems:
         say(str(problem), needed=True)
 
 
-def _argument(definition: MeasureDefinition) -> tuple[str, str]:
-    """The argument of `score` that asks for a measure, and its value."""
-    return (definition.argument, "K") if definition.argument else ("measures", definition.name)
+def _parameters(definition: MeasureDefinition) -> str:
+    """The parameters with their defaults; a question mark for one that must be given."""
+    return ", ".join(
+        f"{name}={'?' if value is ... else value}" for name, value in definition.parameters.items()
+    )
 
 
-COMMANDS = (list_,)
+def _score_with(definition: MeasureDefinition) -> str:
+    """The option of score that asks for a measure; empty where it is measured only by itself."""
+    from trajstore.arguments.spelling import option
+
+    if definition.argument:
+        return option(definition.argument, "K")
+    return "" if definition.compute is None else option("measures", definition.name)

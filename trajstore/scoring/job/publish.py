@@ -16,7 +16,7 @@ from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.progress import stage
 from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
-from trajstore.scoring.model_facts import model_facts
+from trajstore.scoring.model_facts import facts_of_run
 from trajstore.store.files.append import flat_losses
 
 if TYPE_CHECKING:
@@ -66,16 +66,9 @@ class Publisher:
 
     def facts(self, loaded: LoadedCheckpoint) -> ModelFacts:
         """Return the model's own facts; raises `ModelMismatch` where they do not agree with those in the store."""
-        source, model = self._plan.source, self._plan.model
-        facts = model_facts(
-            loaded.model,
-            model,
-            repo=source.repo,
-            size=source.run.size if source.run else None,
-            seed=source.run.seed if source.run else None,
-            parent=source.parent,
-            tokenizer=self._tokenizer,
-            tokens_per_step=self._plan.tokens_per_step,
+        model = self._plan.model
+        facts = facts_of_run(
+            loaded.model, model, self._plan.source, self._tokenizer, self._plan.tokens_per_step
         )
         if (known := self._store.model(model)) is not None:
             check_same_architecture(facts, known)

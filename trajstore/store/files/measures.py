@@ -87,8 +87,11 @@ def publish_measures(
     measures: Sequence[Measure],
     *,
     replace: bool = False,
+    provenance: Mapping[str, object] | None = None,
 ) -> Path:
     """Write the measures that one computation, `name`, found of a checkpoint; returns the file.
+
+    The footer keeps `provenance` (JSON): of which weights they are, and how they were computed.
 
     Raises `BadName`, `BadMeasures`, and unless `replace` `MeasuresExist` where the file is there.
     """
@@ -100,7 +103,15 @@ def publish_measures(
     keys = [tuple(row[key] for key in ("name", "layer", "head", "context", "params")) for row in rows]
     if len(set(keys)) < len(keys):
         raise BadMeasures(f"{what}: two values have the same name, layer, head, context and params.")
-    facts = {"format": FORMAT, "model": model, "step": step, "name": name, "dataset": dataset}
+    facts: dict[str, object] = {
+        "format": FORMAT,
+        "model": model,
+        "step": step,
+        "name": name,
+        "dataset": dataset,
+    }
+    if provenance is not None:
+        facts["provenance"] = dict(provenance)
     data = digests.parquet(pa.Table.from_pylist(rows, SCHEMA), {META_KEY: json.dumps(facts)})
     if not layout.publish(root, path, data, replace=replace):
         raise MeasuresExist(what, dataset)

@@ -1,0 +1,288 @@
+"""The plan of measuring: the measures that a store lacks of a run's checkpoints, and where the weights are.
+
+Loads no weights. A model that the store knows is found again by the repository or folder that its facts name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import polars as pl
+
+from trajstore.arguments.choices import Probe
+from trajstore.arguments.spelling import option
+from trajstore.checkpoints.revisions import STAGE
+from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.checkpoints.suites import run_named
+from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_of
+from trajstore.errors import (
+    BadMeasures,
+    BadOption,
+    CheckpointError,
+    NothingChosen,
+    TokenizerNotFound,
+    listed,
+)
+from trajstore.measures.definitions import find_measures
+from trajstore.measures.probes import check_few, keep_natural, keep_repeats
+from trajstore.schema import check_name
+from trajstore.scoring.compatibility import check_same_run, check_same_tokens
+from trajstore.store.files import measures as files
+from trajstore.store.matrix.steps import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trajstore.checkpoints.loading import Checkpoint
+    from trajstore.checkpoints.runs import CheckpointSource
+    from trajstore.measures.definitions import MeasureDefinition
+    from trajstore.scoring.options import ScoringOptions
+    from trajstore.store.files.datasets import Dataset, TokenizerFacts
+    from trajstore.store.store import Store
+
+
+@dataclass(frozen=True)
+class PendingMeasures:
+    """A checkpoint of which measures are missing."""
+
+    checkpoint: Checkpoint
+    missing: tuple[tuple[Dataset | None, tuple[MeasureDefinition, ...]], ...]
+    """By dataset; None for those of weights alone."""
+
+    @property
+    def number(self) -> int:
+        """Measures that are missing, each on each dataset."""
+        return sum(len(definitions) for _, definitions in self.missing)
+
+
+@dataclass(frozen=True)
+class MeasuringPlan:
+    """The work of measuring."""
+
+    source: CheckpointSource
+    model: str
+    """The run's name in the store."""
+    tokenizer: str | None
+    """The name of the one beside the weights; None where there is none."""
+    datasets: tuple[Dataset, ...]
+    pending: tuple[PendingMeasures, ...]
+    present: int
+    """Measures asked for that are there already."""
+
+    @property
+    def number(self) -> int:
+        """Measures that are missing."""
+        return sum(pending.number for pending in self.pending)
+
+
+def plan_measures(
+    store: Store,
+    model: str,
+    names: Sequence[str],
+    datasets: Sequence[str],
+    probe: Probe | None,
+    parameters: Mapping[str, object],
+    options: ScoringOptions,
+    steps: str | None,
+    *,
+    replace: bool,
+) -> MeasuringPlan:
+    """The measures that are missing of a model; a probe that is asked for is made. Raises as `measure`."""
+    definitions = with_parameters(find_measures(names), parameters)
+    if not definitions:
+        raise NothingChosen("No measure was named; see what there is: trajstore measure list")
+    source, name = find_run(store, model, options)
+    own = tokenizer_of(source.checkpoints[-1]) if any(each.on_contexts for each in definitions) else None
+    chosen = _datasets(store, name, definitions, datasets, probe, own)
+    for dataset in chosen:
+        check_same_tokens(store, name, dataset)
+        if own is not None:
+            check_tokenizer(own, dataset)
+    wanted = _steps(store, name, source, steps)
+    places: list[tuple[Dataset | None, list[MeasureDefinition]]] = [
+        (None, [each for each in definitions if not each.on_contexts]),
+        *((dataset, [each for each in definitions if each.on_contexts]) for dataset in chosen),
+    ]
+    pending, present = [], 0
+    for checkpoint in wanted:
+        first = checkpoint == source.checkpoints[0]
+        asked = [
+            (dataset, [each for each in those if not (first and each.on_checkpoints_before)])
+            for dataset, those in places
+        ]
+        missing = tuple(
+            (dataset, lacking)
+            for dataset, each in asked
+            if (
+                lacking := tuple(each)
+                if replace
+                else missing_measures(store, name, checkpoint.step, dataset, each)
+            )
+        )
+        number = sum(len(lacking) for _, lacking in missing)
+        present += sum(len(each) for _, each in asked) - number
+        if missing:
+            pending.append(PendingMeasures(checkpoint, missing))
+    if not replace:
+        _check_parameters(store, name, definitions, chosen, wanted, parameters)
+    return MeasuringPlan(source, name, own.name if own else None, tuple(chosen), tuple(pending), present)
+
+
+def missing_measures(
+    store: Store, model: str, step: int, dataset: Dataset | None, definitions: Sequence[MeasureDefinition]
+) -> tuple[MeasureDefinition, ...]:
+    """Those of some measures that a store lacks of a checkpoint on a dataset."""
+    on = None if dataset is None else dataset.name
+    return tuple(
+        each for each in definitions if not files.path_of(store.path, model, step, each.name, on).exists()
+    )
+
+
+def with_parameters(
+    definitions: Sequence[MeasureDefinition], parameters: Mapping[str, object]
+) -> list[MeasureDefinition]:
+    """The measures with values of their parameters, named `offset` or `prefix_matching.offset`.
+
+    Raises `BadMeasures` for a parameter that none of them has, and where one has no value.
+    """
+    chosen: dict[str, dict[str, object]] = {each.name: {} for each in definitions}
+    for key, value in parameters.items():
+        of, _, parameter = key.rpartition(".")
+        having = [each for each in definitions if of in ("", each.name) and parameter in each.parameters]
+        if not having:
+            known = [f"{each.name}.{name}" for each in definitions for name in each.parameters]
+            raise BadMeasures(
+                f"None of these measures has the parameter {key!r}; they have: {listed(known)}."
+            )
+        for each in having:
+            chosen[each.name][parameter] = value
+    done = [each.with_parameters(**chosen[each.name]) for each in definitions]
+    for each in done:
+        each.chosen_parameters()
+    return done
+
+
+def find_run(store: Store, model: str, options: ScoringOptions) -> tuple[CheckpointSource, str]:
+    """The run of a model of the store, or one named as `score` takes it, and its name in the store.
+
+    Raises `CheckpointError`, and `ModelMismatch` where the store's model of that name is another run.
+    """
+    if options.name is not None or model not in store.model_names():
+        source = find_checkpoints(model, options.pattern)
+        name = check_name("model", options.name or source.name)
+    else:
+        name, source = model, _run_of(store, model, options.pattern)
+    check_same_run(store, name, source)
+    return source, name
+
+
+def _run_of(store: Store, model: str, pattern: str | None) -> CheckpointSource:
+    """The run that a model of the store was scored from; raises `CheckpointError`."""
+    facts = store.model(model)
+    elsewhere = f"Name the folder or repository in place of {model}, and give {option('name', model)}."
+    if facts is None or facts.repo is None:
+        raise CheckpointError(f"The store does not know where the weights of {model} are. {elsewhere}")
+    before, _, stage = model.rpartition(".")
+    called = f"{facts.repo}.{stage}" if before and STAGE.fullmatch(stage) else facts.repo
+    try:
+        return find_checkpoints(model if before and run_named(before) else called, pattern)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} That is where {model} was scored from. {elsewhere}") from error
+
+
+def _steps(store: Store, model: str, source: CheckpointSource, spec: str | None) -> list[Checkpoint]:
+    """The checkpoints meant by a SPEC; without one those that are scored, or all where none is."""
+    by_step = {checkpoint.step: checkpoint for checkpoint in source.checkpoints}
+    if spec is not None:
+        return [by_step[step] for step in resolve(spec, source.steps, source.repo)]
+    scored = {step for dataset in store.dataset_names() for step in store.steps(model, dataset)}
+    return [by_step[step] for step in sorted(scored & set(by_step) or by_step)]
+
+
+def _datasets(
+    store: Store,
+    model: str,
+    definitions: Sequence[MeasureDefinition],
+    names: Sequence[str],
+    probe: Probe | None,
+    own: TokenizerFacts | None,
+) -> list[Dataset]:
+    """The datasets to measure on; raises what says which could be named."""
+    needing = [each.name for each in definitions if each.on_contexts]
+    if not needing:
+        return []
+    if probe is not None and probe not in get_args(Probe):
+        raise BadOption("probe", probe, " or ".join(get_args(Probe)))
+    scored = [name for name in store.dataset_names() if store.steps(model, name)]
+    given = [store.dataset(name) for name in dict.fromkeys(names)]
+    if probe == "repeats":
+        if given:
+            raise BadOption(
+                "probe", probe, f"a probe without {option('datasets')}: it is a dataset of its own"
+            )
+        return [keep_repeats(store, _tokenizer(store, model, scored, own))]
+    if not given:
+        on = listed(scored or store.dataset_names())
+        hint = f"{option('probe', 'repeats')}, or {option('datasets', 'D')} with one of: {on}"
+        if probe == "natural":
+            raise NothingChosen(
+                f"The probe natural is of a dataset: {option('datasets', 'D')} with one of: {on}."
+            )
+        raise NothingChosen(f"{listed(needing)} must be measured on something: {hint}.")
+    if probe == "natural":
+        return [keep_natural(store, dataset) for dataset in given]
+    for definition in definitions:
+        if definition.on_probe:
+            for dataset in given:
+                check_few(dataset, definition.name)
+    return given
+
+
+def _tokenizer(store: Store, model: str, scored: Sequence[str], own: TokenizerFacts | None) -> str:
+    """The name of the model's tokenizer: of the one beside its weights, else of those of its datasets."""
+    if own is not None:
+        return own.name
+    facts = store.model(model)
+    names = [facts.tokenizer if facts else None, *(store.dataset(name).tokenizer.name for name in scored)]
+    for name in filter(None, names):
+        return name
+    raise TokenizerNotFound(
+        model, "no tokenizer lies beside its weights. Put one there, or take a dataset and the probe natural"
+    )
+
+
+def _check_parameters(
+    store: Store,
+    model: str,
+    definitions: Sequence[MeasureDefinition],
+    datasets: Sequence[Dataset],
+    checkpoints: Sequence[Checkpoint],
+    parameters: Mapping[str, object],
+) -> None:
+    """Raises `BadMeasures` where measures are there with another value of a parameter that was given."""
+    if not parameters or model not in store.model_names():
+        return
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    on = [dataset.name for dataset in datasets]
+    rows = store.measures(model).filter(
+        pl.col("step").is_in(steps), pl.col("dataset").is_null() | pl.col("dataset").is_in(on)
+    )
+    for definition in definitions:
+        given = {
+            name: value
+            for name, value in definition.parameters.items()
+            if parameters.keys() & {name, f"{definition.name}.{name}"}
+        }
+        own = (pl.col("name") == definition.name) | pl.col("name").str.starts_with(f"{definition.name}_")
+        for text, step in (
+            rows.filter(own, pl.col("params").is_not_null()).select("params", "step").unique().rows()
+        ):
+            there: dict[str, Any] = json.loads(text)
+            for name, value in given.items():
+                if there.get(name, value) != value:
+                    raise BadMeasures(
+                        f"{definition.name} of {model} at step {step} is there with {name} = {there[name]}, and not "
+                        f"{value}. To measure it again in its place, pass {option('replace', True)}."
+                    )
