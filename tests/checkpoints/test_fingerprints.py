@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file in which digests are kept; files need not lie unchanged for a time before."""
     place = tmp_path / "cache" / "weights.jsonl"
     monkeypatch.setattr(fingerprints, "_place", lambda: place)
-    monkeypatch.setattr(fingerprints, "_UNSETTLED_NS", -1)
+    monkeypatch.setattr(fingerprints, "_UNSETTLED_NS", -(10**9))
     return place
 
 
@@ -70,7 +71,7 @@ def test_a_changed_file_is_hashed_anew(kept: Path, weights: Path, how: str) -> N
 def test_one_that_changes_while_it_is_read_is_not_kept(kept: Path, weights: Path) -> None:
     before = file_state(weights)
     weights.write_bytes(os.urandom(before.size))
-    keep_sha256(weights, before, "0" * 64)
+    keep_sha256(weights, before, time.time_ns(), "0" * 64)
     assert known_sha256(weights) is None
     assert not kept.exists()
 
@@ -78,9 +79,13 @@ def test_one_that_changes_while_it_is_read_is_not_kept(kept: Path, weights: Path
 def test_one_that_has_just_been_written_is_not_kept(
     kept: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could change again within the resolution of its times."""
+    """It could change again within the resolution of its times, also while it is read, however long that takes."""
     monkeypatch.setattr(fingerprints, "_UNSETTLED_NS", 10**12)
     file_sha256(weights)
+    assert not kept.exists()
+    long_before = weights.stat().st_mtime_ns - 10**13
+    monkeypatch.setattr(fingerprints, "_UNSETTLED_NS", 0)
+    keep_sha256(weights, file_state(weights), long_before, digest(weights))
     assert not kept.exists()
 
 

@@ -68,10 +68,10 @@ def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes, which are read only where it is not known."""
     if (known := known_sha256(path)) is not None:
         return known
-    before = file_state(path)
+    begun, before = time.time_ns(), file_state(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    keep_sha256(path, before, digest)
+    keep_sha256(path, before, begun, digest)
     return digest
 
 
@@ -86,9 +86,12 @@ def known_sha256(path: Path) -> str | None:
     return None if state.size < SMALLEST_KEPT else _kept().get(state)
 
 
-def keep_sha256(path: Path, before: FileState, digest: str) -> None:
-    """Keep the sha256 of a file that was in the state `before` when its reading began, unless it changed since."""
-    settled = time.time_ns() - max(before.changed, before.inode_changed) > _UNSETTLED_NS
+def keep_sha256(path: Path, before: FileState, begun: int, digest: str) -> None:
+    """Keep the sha256 of a file, unless it may have changed since its reading began.
+
+    That was at the time `begun`, in ns, when the file was in the state `before`.
+    """
+    settled = begun - max(before.changed, before.inode_changed) > _UNSETTLED_NS
     if before.size < SMALLEST_KEPT or not settled or file_state(path) != before:
         return
     _kept()[before] = digest

@@ -113,7 +113,7 @@ class _Reading:
 
     def read(self, path: Path, into: Tensor | None) -> None:
         """Read a file through, into memory of its size where that is given; its bytes are hashed beside that."""
-        before = file_state(path)
+        begun, before = time.time_ns(), file_state(path)
         known = known_sha256(path)
         start = time.perf_counter()
         with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "trajstore-hash") as hashing:
@@ -136,7 +136,7 @@ class _Reading:
             raise OSError(f"{path} changed while it was read")
         if known is None:
             known = digest.hexdigest()
-            keep_sha256(path, before, known)
+            keep_sha256(path, before, begun, known)
         self.digests[path.name] = known
 
 
