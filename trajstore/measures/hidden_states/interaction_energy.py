@@ -31,8 +31,10 @@ def interaction_energy(hidden: Tensor, lengths: list[int]) -> Tensor:
 
     number, longest, _ = hidden.shape
     lengths_ = torch.tensor(lengths, device=hidden.device)
-    real = torch.arange(longest, device=hidden.device) < lengths_[:, None]
-    directions = torch.nn.functional.normalize(hidden.float(), dim=-1) * real[..., None]
+    directions = torch.nn.functional.normalize(hidden.float(), dim=-1)
+    if min(lengths) < longest:
+        padding = torch.arange(longest, device=hidden.device) >= lengths_[:, None]
+        directions.masked_fill_(padding[..., None], 0)
     most = CPU_COSINES if hidden.device.type == "cpu" else GPU_COSINES
     together = max(1, most // longest**2)
     rows = max(1, min(longest, most // longest))

@@ -23,7 +23,8 @@ class CalibrationError(Stream):
 
     highest: Tensor
     """Of the logits of the predictions whose tiles are coming."""
-    guess: Tensor
+    own: Tensor
+    """The logits of the tokens themselves."""
 
     def __init__(self, bins: int) -> None:
         if bins < 1:
@@ -36,22 +37,22 @@ class CalibrationError(Stream):
         self.confidence = np.full(self.start[-1], np.nan)
         self.right = np.zeros(self.start[-1], bool)
 
-    def tile(self, tile: LogitTile, predictions: Predictions) -> None:  # noqa: ARG002 — of Stream
-        """Take the highest logit of a tile where it is above those before."""
+    def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+        """Take the highest logit of a tile where it is above those before, and the logits of tokens in the tile."""
         import torch
 
-        highest, guess = tile.log_shares.max(1)
-        highest, guess = highest + tile.log_sums, guess + tile.rows.start
-        if tile.rows.start:
-            above = highest > self.highest
-            highest, guess = torch.where(above, highest, self.highest), torch.where(above, guess, self.guess)
-        self.highest, self.guess = highest, guess
+        highest = tile.log_shares.amax(1) + tile.log_sums
+        self.highest = torch.maximum(self.highest, highest) if tile.rows.start else highest
+        column = torch.as_tensor(predictions.target - tile.rows.start, device=highest.device)
+        inside = (column >= 0) & (column < tile.log_shares.shape[1])
+        own = tile.log_shares.gather(1, torch.where(inside, column, 0)[:, None])[:, 0] + tile.log_sums
+        self.own = torch.where(inside, own, self.own if tile.rows.start else own)
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the confidence of predictions whose tiles have all come."""
         sites = self.start[predictions.context] + predictions.position - 1
         self.confidence[sites] = (self.highest - log_sums).exp().cpu().numpy()
-        self.right[sites] = self.guess.cpu().numpy() == predictions.target
+        self.right[sites] = (self.own >= self.highest).cpu().numpy()
 
     def finish(self) -> list[Measure]:
         """The error over all predictions."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trajstore.measures.spectra import Spectrum
 
-_ROWS, _NUMBERS = 8192, 1 << 22
+_ROWS = 8192
 """Of a matrix that are in float64 at a time."""
 
 
@@ -53,9 +53,10 @@ def weights_of(model: PreTrainedModel) -> Iterator[Weights]:
 
 def squared_sum(values: Tensor) -> float:
     """Σ w², summed up in float64."""
-    flat = values.reshape(-1)
-    parts = (flat[at : at + _NUMBERS] for at in range(0, len(flat), _NUMBERS))
-    return float(sum(exact(part).square().sum().item() for part in parts))
+    import torch
+
+    dtype = exact(values[:0]).dtype
+    return float(torch.linalg.vector_norm(values, dtype=dtype).item() ** 2)
 
 
 def singular_values(matrix: Tensor) -> Spectrum:
