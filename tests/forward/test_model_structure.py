@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.architectures import STRUCTURES, tiny
 from trajstore.errors import UnknownStructure
-from trajstore.forward.model_structure import find_attention, find_blocks, head_weights
+from trajstore.forward.model_structure import find_attention, find_blocks, head_masks, head_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,6 +95,44 @@ def test_shapes_and_groups(kind: str) -> None:
     assert first.key.shape == first.value.shape == (groups, 32, size)
     assert first.output.shape == (4, size, 32)
     assert first.group.tolist() == [head * groups // 4 for head in range(4)]
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_masks_of_a_head_hold_its_matrices_and_nothing_else(kind: str) -> None:
+    """Changes under the mask change the head's own matrices everywhere, and no other head's own."""
+    model = randomised(kind)
+    before = head_weights(copy.deepcopy(model))[1]  # matrices may be views
+    state = {name: each.clone() for name, each in model.state_dict().items()}
+    masks = head_masks(model, 1, 2)
+    with torch.no_grad():
+        for parameter, mask in masks:
+            assert set(mask.unique().tolist()) <= {0.0, 1.0}
+            parameter += mask
+    after = head_weights(model)[1]
+    own, shared = torch.arange(4) == 2, torch.arange(len(before.key)) == before.group[2]
+    for name, chosen in (
+        ("query", own),
+        ("key", shared),
+        ("value", shared),
+        ("output", own),
+        ("value_bias", shared),
+    ):
+        moved = getattr(after, name) - getattr(before, name)
+        assert torch.allclose(moved[~chosen], torch.zeros(()), atol=1e-6)
+        if name != "value_bias":
+            assert torch.allclose(moved[chosen], torch.ones(()), atol=1e-5)
+    matrices = 3 * 32 * before.query.shape[2] + before.output[2].numel()
+    biases = 3 * before.query.shape[2] if kind in ("gpt-neox", "gpt-2", "qwen2", "phi") else 0
+    assert sum(int(mask.sum()) for _, mask in masks) == matrices + biases
+    others = {id(parameter) for parameter, _ in masks}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in others) == (not torch.equal(parameter, state[name]))
+
+
+def test_heads_that_there_are_not() -> None:
+    for block, head in ((2, 0), (0, 4), (-1, 0)):
+        with pytest.raises(UnknownStructure, match=f"There is no head {block}.{head} in 2 blocks of 4 heads"):
+            head_masks(tiny("llama"), block, head)
 
 
 def test_one_key_for_all_heads_in_a_fused_layer() -> None:

@@ -44,7 +44,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The matrices of a block's heads, float32; x @ matrix, as they act on rows."""
+    """The matrices of a block's heads, float32, views where the weights are; x @ matrix, as they act on rows."""
 
     query: Tensor
     """(heads, width, size)."""
@@ -123,6 +123,53 @@ def head_weights(model: PreTrainedModel) -> list[HeadWeights | None]:
     return weights
 
 
+def head_masks(model: PreTrainedModel, block: int, head: int) -> list[tuple[nn.Parameter, Tensor]]:
+    """The parameters of one head, each with a mask that is 1 at the head's entries and 0 at others.
+
+    Keys and values that heads share are of each of them; the bias of the output is of none. Raises `UnknownStructure`.
+    """
+    found, heads = attentions(model), number_of_heads(model)
+    if not (0 <= block < len(found) and 0 <= head < heads):
+        raise UnknownStructure(
+            f"There is no head {block}.{head} in {len(found)} blocks of {heads} heads, from 0."
+        )
+    attention, sample = found[block], _one_token_samples(model, found)[block]
+    split = None if attention is None else _split_of(attention, heads, sample)
+    if attention is None or split is None:
+        raise UnknownStructure(f"The heads of block {block} cannot be told from its weights.")
+    layers = [*attention.inputs, attention.output]
+    masks = {
+        id(parameter): (parameter, torch.zeros_like(parameter, requires_grad=False))
+        for layer in layers
+        for parameter in (layer.weight, layer.bias)
+        if isinstance(parameter, nn.Parameter)
+    }
+
+    def mark(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+        for parameter, places in ((layer.weight, weight), (layer.bias, bias)):
+            if isinstance(parameter, nn.Parameter) and places is not None:
+                masks[id(parameter)][1].view(-1)[places.flatten().long()] = 1
+
+    numbered = [
+        (_numbered(layer), torch.arange(matrix(layer).shape[1]).double()) for layer in attention.inputs
+    ]
+    size = len(matrix(attention.output)) // heads
+    parts = list(_splits(attention, heads, size, numbered))[split]
+    for number, (weights, biases) in enumerate(parts):
+        own = head if number == 0 else head // (heads // len(weights))
+        mark(attention.inputs[number % len(attention.inputs)], weights[own], biases[own])
+    mark(attention.output, _numbered(attention.output)[head * size : (head + 1) * size], None)
+    return [(parameter, mask) for parameter, mask in masks.values() if mask.any()]
+
+
+def _numbered(layer: nn.Module) -> Tensor:
+    """The matrix (in, out) of a linear layer with the place of each entry in the layer's weight, float64."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    places = torch.arange(weight.numel(), dtype=torch.float64).view(weight.shape)
+    return places if isinstance(layer, Conv1D) else places.T
+
+
 def matrix(layer: nn.Module) -> Tensor:
     """The matrix (in, out) of a linear layer, in its own dtype."""
     weight = layer.weight
@@ -188,16 +235,32 @@ def first_tensor(output: Any) -> Tensor:
 
 def _weights_of(attention: Attention, heads: int, sample: tuple[Tensor, Tensor] | None) -> HeadWeights | None:
     """The matrices that give the module's output on a sample; None where none does."""
-    if sample is None or len(matrix(attention.output)) % heads:
+    split = _split_of(attention, heads, sample)
+    return None if split is None else _candidates(attention, heads)[split]
+
+
+def _split_of(attention: Attention, heads: int, sample: tuple[Tensor, Tensor] | None) -> int | None:
+    """The number of the way to split the input layers that gives the module's output on a sample; None for none."""
+    if sample is None:
         return None
+    output_bias = _bias(attention.output, matrix(attention.output).shape[1])
+    for number, weights in enumerate(_candidates(attention, heads)):
+        if _gives(weights, output_bias, attention.output, *sample):
+            return number
+    return None
+
+
+def _candidates(attention: Attention, heads: int) -> list[HeadWeights]:
+    """The matrices of the heads, for each way that the input layers may be split."""
+    if len(matrix(attention.output)) % heads:
+        return []
     size = len(matrix(attention.output)) // heads
     output = torch.unflatten(matrix(attention.output).float(), 0, (heads, size))
-    output_bias = _bias(attention.output, output.shape[-1])
-    for query, key, value in _splits(attention, heads, size):
-        weights = HeadWeights(query[0], key[0], value[0], output, value[1])
-        if _gives(weights, output_bias, attention.output, *sample):
-            return weights
-    return None
+    layers = [(matrix(layer).float(), _bias(layer, matrix(layer).shape[1])) for layer in attention.inputs]
+    return [
+        HeadWeights(query[0], key[0], value[0], output, value[1])
+        for query, key, value in _splits(attention, heads, size, layers)
+    ]
 
 
 def _gives(
@@ -217,9 +280,10 @@ _Part = tuple[Tensor, Tensor]
 """Of queries, keys or values: matrices (groups, width, size) and biases (groups, size)."""
 
 
-def _splits(attention: Attention, heads: int, size: int) -> Iterator[tuple[_Part, _Part, _Part]]:
-    """The ways in which a module's linear layers may be those of its heads, the more usual first."""
-    layers = [(matrix(layer).float(), _bias(layer, matrix(layer).shape[1])) for layer in attention.inputs]
+def _splits(
+    attention: Attention, heads: int, size: int, layers: Sequence[_Part]
+) -> Iterator[tuple[_Part, _Part, _Part]]:
+    """The ways in which matrices and biases of the input layers may be those of heads, the more usual first."""
     if len(layers) == 3:
         if all(weight.shape[1] % size == 0 for weight, _ in layers):
             query, key, value = (_split(weight, bias, size) for weight, bias in layers)

@@ -241,6 +241,22 @@ def test_one_block_alone() -> None:
     assert left_out["llc"] == "There is no block 2; there are 0 to 1."
 
 
+def test_one_head_alone() -> None:
+    """Entries of other heads stay while weights are drawn."""
+    model = tiny("gpt-2")
+    seen: list[torch.Tensor] = []
+    hook = model.transformer.h[1].attn.register_forward_pre_hook(
+        lambda module, _: seen.append(module.c_proj.weight.detach().clone())
+    )
+    measures, left_out = measure(model, CONTEXTS, [llc(**FEW, layer=1, head=2)])
+    hook.remove()
+    assert not left_out
+    assert {(row.layer, row.head) for row in measures["llc"]} == {(1, 2)}
+    moved = sum((each - seen[0]).abs() for each in seen).sum(1) > 0
+    assert moved.tolist() == [16 <= row < 24 for row in range(32)]
+    assert "A head is one of a layer" in measure(model, CONTEXTS, [llc(**FEW, head=2)]).left_out["llc"]
+
+
 def test_kept_chains_of_a_model(tmp_path: Path) -> None:
     model = tiny("gpt-2")
     first = measure(model, CONTEXTS, [llc(**FEW, folder=tmp_path)]).measures

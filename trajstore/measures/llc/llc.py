@@ -26,6 +26,7 @@ def llc(
     batch: int,
     seed: int,
     layer: int | None,
+    head: int | None,
     folder: str | Path | None,
 ) -> list[Measure]:
     """The estimate with and without burn-in, R̂ and the effective number of draws.
@@ -41,13 +42,13 @@ def llc(
     assert inputs.ids is not None
     sampling = Sampling(nbeta, step_size, gamma, method, chains, draws, burn_in, batch, seed)
     with evaluating(inputs.model):
-        objective = ModelLoss(inputs.model, inputs.ids, layer=layer)
+        objective = ModelLoss(inputs.model, inputs.ids, layer=layer, head=head)
         kept = None if folder is None else Path(folder)
-        subject = "" if kept is None else f"{objective.subject()} {layer}"
-        return measures_of(estimate(objective, sampling, kept, subject), layer)
+        subject = "" if kept is None else f"{objective.subject()} {layer} {head}"
+        return measures_of(estimate(objective, sampling, kept, subject), layer, head)
 
 
-def measures_of(estimate: Estimate, layer: int | None = None) -> list[Measure]:
+def measures_of(estimate: Estimate, layer: int | None = None, head: int | None = None) -> list[Measure]:
     """An estimate as measures; diagnostics that are not defined are left out."""
     params = estimate.sampling.params
     values = {
@@ -56,9 +57,9 @@ def measures_of(estimate: Estimate, layer: int | None = None) -> list[Measure]:
         "llc_effective_draws": estimate.effective_draws,
     }
     return [
-        Measure("llc", estimate.value, layer=layer, stderr=estimate.stderr, params=params),
+        Measure("llc", estimate.value, layer=layer, head=head, stderr=estimate.stderr, params=params),
         *(
-            Measure(name, value, layer=layer, params=params)
+            Measure(name, value, layer=layer, head=head, params=params)
             for name, value in values.items()
             if value == value
         ),
@@ -72,7 +73,7 @@ DEFINITIONS = (
         unit="1",
         compute=llc,
         needs=("model", "ids"),
-        axes=("layer",),
+        axes=("layer", "head"),
         parameters={
             "nbeta": REQUIRED,
             "step_size": REQUIRED,
@@ -84,10 +85,11 @@ DEFINITIONS = (
             "batch": 32,
             "seed": 0,
             "layer": None,
+            "head": None,
             "folder": None,
         },
         cost="gradients",
-        source="Lau et al. 2023, The local learning coefficient; refined to a block: Wang et al. 2024",
+        source="Lau et al. 2023, The local learning coefficient; refined to a block or head: Wang et al. 2024",
         meaning=(
             "Half the number of directions in which the loss rises as a parabola, less where it is flatter: the "
             "lower, the more degenerate the minimum. It depends on nβ, step size and γ, so compare values with the "

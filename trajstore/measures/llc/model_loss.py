@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trajstore.errors import NotMeasurable
+from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.forward.losses import token_losses
-from trajstore.forward.model_structure import find_blocks
+from trajstore.forward.model_structure import find_blocks, head_masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ BATCH_TOKENS = 512
 
 
 class ModelLoss:
-    """The token losses of a model in eval mode on contexts; drawn are all its weights, or those of one block."""
+    """The token losses of a model in eval mode on contexts; drawn are its weights, or those of a block or head."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class ModelLoss:
         ids: Sequence[Ids],
         *,
         layer: int | None = None,
+        head: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         module: nn.Module = model
@@ -45,6 +46,11 @@ class ModelLoss:
         self.model, self.ids, self.batch_tokens = model, ids, batch_tokens
         self.parameters = list(module.parameters())
         self.masks: list[Tensor | None] = [None] * len(self.parameters)
+        if head is not None:
+            if layer is None:
+                raise BadMeasures("A head is one of a layer: say which (layer).")
+            own = head_masks(model, layer, head)
+            self.parameters, self.masks = [parameter for parameter, _ in own], [mask for _, mask in own]
         self.contexts = len(ids)
         if any(parameter.dtype not in (torch.float32, torch.float64) for parameter in self.parameters):
             raise NotMeasurable("Weights are drawn in float32 or float64; load the model in float32 (dtype).")
