@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from tests.progress import Heard
 from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.completeness import MARKER, why_incomplete
+from trajstore.checkpoints.loading import Loader
 from trajstore.cli import app
 from trajstore.errors import ModelMismatch, TrajstoreError, UnfitContext, UnknownName
 from trajstore.scoring import watch as watching
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from trajstore.checkpoints.loading import Checkpoint, ReadCheckpoint
     from trajstore.store.store import Store
 
 EVERY = 0.05
@@ -270,19 +272,37 @@ def test_one_that_does_not_fit_keeps_no_second_run_from_following(ready: Store, 
 def test_what_is_removed_before_it_is_scored_is_said_and_no_failure(
     ready: Store, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, heard = ready.append, Heard()
+    whole, heard = Loader.read, Heard()
 
-    def rotating(**slice_: Any) -> Path:
+    def rotating(loader: Loader, checkpoint: Checkpoint, *rest: Any) -> ReadCheckpoint:
         """The Trainer keeps one checkpoint, the last, and saves that while the first is being scored."""
-        for name in ("checkpoint-0", "checkpoint-10"):
-            shutil.rmtree(finished / name, ignore_errors=True)
-        return whole(**slice_)
+        if checkpoint.step == 10:
+            for name in ("checkpoint-0", "checkpoint-10"):
+                shutil.rmtree(finished / name)
+        return whole(loader, checkpoint, *rest)
 
-    monkeypatch.setattr(ready, "append", rotating)
+    monkeypatch.setattr(Loader, "read", rotating)
     report = watch(ready, finished, ["d"], every=EVERY, until=20, progress=heard)
     assert report.failures == []
     assert ready.steps("run", "d") == [0, 20]
     assert "checkpoint-10 was removed before it was scored" in heard
+
+
+def test_what_was_read_before_it_is_removed_is_scored(
+    ready: Store, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Loader.read
+
+    def rotating(loader: Loader, checkpoint: Checkpoint, *rest: Any) -> ReadCheckpoint:
+        read = whole(loader, checkpoint, *rest)
+        if checkpoint.step == 10:
+            shutil.rmtree(finished / "checkpoint-10")
+        return read
+
+    monkeypatch.setattr(Loader, "read", rotating)
+    report = watch(ready, finished, ["d"], every=EVERY, until=20)
+    assert report.failures == []
+    assert ready.steps("run", "d") == [0, 10, 20]
 
 
 def test_what_is_never_complete_is_a_failure_once_it_ends_by_itself(ready: Store, finished: Path) -> None:
