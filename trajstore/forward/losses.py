@@ -13,9 +13,9 @@ of each token and the entropy of each prediction. Reads no files and writes none
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,13 @@ from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import exact_products
 from trajstore.forward.device_queue import queueing, runs_ahead
 from trajstore.forward.model_pass import Forward, Started
-from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, Tile
+from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, LogitWatcher, Tile
 from trajstore.forward.workspace import Workspace
 from trajstore.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedModel
 
@@ -44,6 +45,20 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.integer[Any]]
 Losses = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int32]
+
+
+class PassWatcher(LogitWatcher, Protocol):
+    """Takes what is inside a model as the pass makes it; a batch that runs out of memory comes again in parts."""
+
+    def attached(self) -> AbstractContextManager[None]:
+        """A block in which the model runs the pass."""
+
+    def batch(self, contexts: Sequence[int]) -> AbstractContextManager[None]:
+        """A block in which the model runs over these contexts, by number, padded to the right."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Return whether it takes tiles of logits."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +111,25 @@ def token_scores(
     vocabulary: int | None = None,
     tile: Tile | None = None,
     workspace: Workspace | None = None,
+    watcher: PassWatcher | None = None,
     progress: Progress = SILENT,
 ) -> Scores:
     """The losses as `token_losses` gives them, and beside them `columns`, any of rank and entropy, of the same pass.
 
     A job that scores many checkpoints of one run gives all its calls one `workspace`, so that what holds for all of
-    them is looked for once.
+    them is looked for once. The `watcher` is handed what is inside the model on the way, which changes no loss.
     """
     ids, names = [np.asarray(context) for context in contexts], check_columns(columns)
     check_contexts(model, ids, vocabulary)
     device: torch.device = next(model.parameters()).device
     # no inference mode: what a model keeps from such a call could not be trained with
     autocast = torch.autocast(device.type, enabled=False)
-    with torch.no_grad(), autocast, exact_products(), queueing(device), _evaluating(model):
+    watching = nullcontext() if watcher is None else watcher.attached()
+    with torch.no_grad(), autocast, exact_products(), queueing(device), _evaluating(model), watching:
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, names, vocabulary, ids[0] if ids else None)
         check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
-        results = _Results(forward, ids, progress)
+        results = _Results(forward, ids, watcher, progress)
         lengths = [len(context) for context in ids]
         longest, workspace = max(lengths, default=0), workspace or Workspace()
         known = workspace.budget(names, longest) if batch_tokens is None else batch_tokens
@@ -133,14 +150,21 @@ def token_scores(
 class _Results:
     """The columns of contexts; on a device that runs ahead, those of a batch are taken when the next one is begun."""
 
-    def __init__(self, forward: Forward, ids: Sequence[Ids], progress: Progress) -> None:
+    def __init__(
+        self, forward: Forward, ids: Sequence[Ids], watcher: PassWatcher | None, progress: Progress
+    ) -> None:
         self.columns: dict[int, Columns] = {}
-        self._forward, self._ids, self._progress = forward, ids, progress
+        self._forward, self._ids, self._watcher, self._progress = forward, ids, watcher, progress
         self._begun: list[tuple[list[int], Started]] = []
 
     def work(self, batch: list[int]) -> None:
         """Begin a batch, the numbers of its contexts; keeps nothing of it where it fails."""
-        started = self._forward.start([self._ids[i] for i in batch])
+        contexts, watcher = [self._ids[i] for i in batch], self._watcher
+        if watcher is None:
+            started = self._forward.start(contexts)
+        else:
+            with watcher.batch(batch):
+                started = self._forward.start(contexts, watcher=watcher if watcher.needs_logits else None)
         self.take()
         self._begun.append((batch, started))
         if not runs_ahead(self._forward.device):

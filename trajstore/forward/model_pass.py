@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
+    from trajstore.forward.tiled_head import LogitWatcher
+
 Ids = npt.NDArray[np.integer[Any]]
 
 MOST_LOGITS = 1 << 28
@@ -71,19 +73,27 @@ class Forward:
         """
         return self.start(contexts, targets).columns()
 
-    def start(self, contexts: Sequence[Ids], targets: Sequence[Ids] | None = None) -> Started:
-        """The batch of `columns`, begun: a GPU has it in its queue, another device has done it."""
+    def start(
+        self,
+        contexts: Sequence[Ids],
+        targets: Sequence[Ids] | None = None,
+        watcher: LogitWatcher | None = None,
+    ) -> Started:
+        """The batch of `columns`, begun: a GPU has it in its queue, another device has done it.
+
+        The `watcher` is handed the logits of its positions, one context after another.
+        """
         lengths = [len(ids) - 1 for ids in contexts]
         padded = _padded(contexts)
         wanted = np.concatenate([ids[1:] for ids in targets or contexts])
         if self.head is None:
             ids, targets_sent = to_device(self.device, padded, wanted)
-            columns = joined(list(self._from_logits(ids, targets_sent, lengths)))
+            columns = joined(list(self._from_logits(ids, targets_sent, lengths, watcher)))
         else:
             predicting = np.flatnonzero(np.arange(padded.shape[1]) < np.array(lengths)[:, None])
             ids, targets_sent, places = to_device(self.device, padded, wanted, predicting)
             hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-            columns = self.head.columns(hidden.flatten(0, 1).index_select(0, places), targets_sent)
+            columns = self.head.columns(hidden.flatten(0, 1).index_select(0, places), targets_sent, watcher)
         return Started(columns, lengths)
 
     def _known_head(self, context: Ids) -> Head | None:
@@ -111,19 +121,21 @@ class Forward:
         noise = 4 * torch.finfo(recognised.head.weight.dtype).eps * recognised.logits.abs().max().item()
         return recognised if torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 + noise) else None
 
-    def _from_logits(self, ids: Tensor, targets: Tensor, lengths: list[int]) -> Iterator[Columns]:
+    def _from_logits(
+        self, ids: Tensor, targets: Tensor, lengths: list[int], watcher: LogitWatcher | None
+    ) -> Iterator[Columns]:
         """The columns of each context of a padded batch (contexts, longest), from the model's own logits.
 
         `targets` are those of all contexts, as many of each as `lengths` says.
         """
         parts: list[list[Columns]] = [[] for _ in ids]
-        wanted = torch.split(targets, lengths)
+        wanted, firsts = torch.split(targets, lengths), np.cumsum([0, *lengths]).tolist()
         for start, logits in self._pieces(ids):
             for i, length in enumerate(lengths):
                 own = logits[i, : max(0, length - start), : self.vocabulary]
                 if len(own):
                     some = wanted[i][start : start + len(own)]
-                    parts[i].append(of_logits(own, some, self.tile, self.names))
+                    parts[i].append(of_logits(own, some, self.tile, self.names, watcher, firsts[i] + start))
         return map(joined, parts)
 
     def _pieces(self, ids: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -8,7 +8,7 @@ read from the same tile as the sum, so that both carry the same rounding. All in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -64,6 +64,28 @@ class Columns:
         return list(map(Columns, torch.split(self.loss, lengths), ranks, entropies))
 
 
+class LogitWatcher(Protocol):
+    """Takes the logits of the pass as they are made; what it is handed is used again afterwards."""
+
+    def tile(
+        self,
+        positions: slice,
+        rows: slice,
+        log_shares: Tensor,
+        log_sums: Tensor,
+        shares: Tensor | None = None,
+        entropies: Tensor | None = None,
+    ) -> None:
+        """Take some rows of the vocabulary for some positions of a batch, one context after another.
+
+        `log_sums` are ln Σ exp(logit) over these rows, (n,), and `log_shares` (n, rows) the logits less that; `shares`
+        are exp of these, and `entropies` (n,) of the shares, where the pass has them anyway.
+        """
+
+    def log_sums(self, positions: slice, log_sums: Tensor) -> None:
+        """Take ln Σ exp(logit) over the vocabulary, (n,), after all rows of it."""
+
+
 def tiled(hidden: Tensor, head: Head, targets: Tensor, tile: Tile, columns: Collection[str] = ()) -> Columns:
     """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,)."""
     return TiledHead(head, tile, columns).columns(hidden, targets)
@@ -80,15 +102,28 @@ def joined(parts: Sequence[Columns]) -> Columns:
     )
 
 
-def of_logits(logits: Tensor, targets: Tensor, tile: Tile, columns: Collection[str] = ()) -> Columns:
-    """The columns from logits (n, rows) that predict `targets`, int64 (n,), in pieces no larger than a tile."""
+def of_logits(
+    logits: Tensor,
+    targets: Tensor,
+    tile: Tile,
+    columns: Collection[str] = (),
+    watcher: LogitWatcher | None = None,
+    first: int = 0,
+) -> Columns:
+    """The columns from logits (n, rows) that predict `targets`, int64 (n,), in pieces no larger than a tile.
+
+    The watcher is told that the logits are of the positions of a batch from `first` on.
+    """
     step = max(1, tile.elements // logits.shape[1])
-    return joined(
-        [
-            _of_rows(logits[at : at + step].float(), targets[at : at + step], columns)
-            for at in range(0, len(logits), step)
-        ]
-    )
+    parts = []
+    for at in range(0, len(logits), step):
+        piece = logits[at : at + step].float()
+        parts.append(_of_rows(piece, targets[at : at + step], columns))
+        if watcher is not None:
+            log_sums, positions = piece.logsumexp(1), slice(first + at, first + at + len(piece))
+            watcher.tile(positions, slice(0, piece.shape[1]), piece - log_sums[:, None], log_sums)
+            watcher.log_sums(positions, log_sums)
+    return joined(parts)
 
 
 def _of_rows(logits: Tensor, targets: Tensor, columns: Collection[str]) -> Columns:
@@ -126,7 +161,7 @@ class TiledHead:
         self.width = min(tile.vocabulary, len(head))
         self.logits = self.spare = head.weight.new_empty(0, dtype=torch.float32)
 
-    def columns(self, hidden: Tensor, targets: Tensor) -> Columns:
+    def columns(self, hidden: Tensor, targets: Tensor, watcher: LogitWatcher | None = None) -> Columns:
         """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,).
 
         Only ranks make it wait for the device, once at the end.
@@ -137,7 +172,7 @@ class TiledHead:
             self.spare = self.spare.new_empty(size if self.names else 0)
         step = self.tile.positions
         runs = [
-            self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step])
+            self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step], at, watcher)
             for at in range(0, len(hidden), step)
         ]
         if "rank" in self.names:
@@ -148,14 +183,17 @@ class TiledHead:
                 runs[number] = replace(runs[number], higher=higher)
         return joined([run.columns() for run in runs])
 
-    def _run(self, hidden: Tensor, targets: Tensor) -> _RunSums:
-        """The results of one run of positions, from prepared hidden states (n, width)."""
+    def _run(
+        self, hidden: Tensor, targets: Tensor, first: int = 0, watcher: LogitWatcher | None = None
+    ) -> _RunSums:
+        """The results of one run of positions, those from `first` on, from prepared hidden states (n, width)."""
         tiles = self._tiles()
         sums = hidden.new_empty((len(tiles), len(hidden)), dtype=torch.float32)
         entropies = torch.empty_like(sums) if "entropy" in self.names else None
         at_place = torch.empty_like(sums)
         guess = self._logits_at(hidden, targets) if "rank" in self.names else None
-        higher = torch.zeros_like(sums[0])
+        higher, shares = torch.zeros_like(sums[0]), None
+        positions = slice(first, first + len(hidden))
         tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
         for number, rows in enumerate(tiles):
             logits = self.head.logits(hidden, rows, self.logits)
@@ -166,9 +204,14 @@ class TiledHead:
             if entropies is not None:
                 shares = torch.softmax(logits, 1, out=_shaped(self.spare, logits))
             log_sums_(logits, sums[number])
-            if entropies is not None:
+            if entropies is not None and shares is not None:
                 entropies[number] = -torch.linalg.vecdot(shares, logits)
+            if watcher is not None:
+                own = None if entropies is None else entropies[number]
+                watcher.tile(positions, rows, logits, sums[number], shares, own)
         total, at_target = sums.logsumexp(0), at_place.gather(0, tile_of)[0]
+        if watcher is not None:
+            watcher.log_sums(positions, total)
         return _RunSums(
             total,
             at_target,

@@ -66,7 +66,7 @@ class ScoringOptions:
     """Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what differs as
     measures."""
     measures: Sequence[str] = ()
-    """Measures of installed packages, of each slice as it is scored: see trajstore measure list."""
+    """Measures of each slice as it is scored, in the same pass: see trajstore measure list."""
     tokens_per_step: int | None = None
     """Training tokens a step, where the suite is not known."""
     skip_known_bad: bool = False

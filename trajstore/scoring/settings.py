@@ -26,6 +26,8 @@ from trajstore.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trajstore.store.files.datasets import Dataset
+
 
 @dataclass(frozen=True)
 class PassSettings:
@@ -111,13 +113,34 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
 
 
 def _of_slices(names: Sequence[str]) -> tuple[MeasureDefinition, ...]:
-    """The measures that are computed of what a pass gives; raises as `find_measures`, and for others."""
+    """The measures that come with the pass; raises as `find_measures`, and for those of other cost."""
     definitions = find_measures(names)
     for definition in definitions:
         definition.chosen_parameters()
-        if definition.compute is None:
+        if definition.cost != "pass":
             raise BadMeasures(
-                f"{definition.name} is not measured while tokens are scored, but by itself: "
-                f"trajstore measure {definition.name} --model M --dataset D"
+                f"{definition.name} does not come with the pass over tokens, but is measured by itself: "
+                f"trajstore measure {definition.name} --model M{_on(definition)}"
             )
     return tuple(definitions)
+
+
+def _on(definition: MeasureDefinition) -> str:
+    """The options that say on what a measure is computed."""
+    if not definition.on_contexts:
+        return ""
+    return " --probe repeats" if definition.on_probe else " --dataset D"
+
+
+def provenance_of_measures(provenance: Provenance, dataset: Dataset | None) -> dict[str, object]:
+    """What a file of measures keeps of how they came about, on a dataset or of weights alone."""
+    return {
+        "revision": provenance.revision,
+        "commit": provenance.commit,
+        "weights": provenance.weights,
+        "dtype": provenance.dtype,
+        "vocab": provenance.vocab,
+        "tokens_sha256": None if dataset is None else dataset.tokens_sha256,
+        "versions": provenance.versions,
+        "device": provenance.device,
+    }

@@ -257,6 +257,36 @@ def test_errors_say_what_to_do_next(scored: Store, run: Path, tmp_path: Path) ->
     assert not (scored.path / "measures").exists() or scored.measures().is_empty()
 
 
+def test_the_scoring_pass_measures_the_same(scored: Store, run: Path) -> None:
+    report = score(scored, str(run), ["d"], device="cpu", steps="4", measures=NAMES)
+    assert (report.written, report.unmeasured) == (1, [])
+    assert scored.measures("run")["step"].unique().to_list() == [4]  # those that were there got none
+    again = trajstore.measure(scored, "run", NAMES, "d", device="cpu")
+    assert (again.written, again.skipped) == (6, 3)
+    own = scored.measures("run").filter(step=4)
+    trajstore.measure(scored, "run", NAMES, "d", device="cpu", steps="4", replace=True)
+    alone = scored.measures("run").filter(step=4)
+    assert own.drop("value", "stderr").equals(alone.drop("value", "stderr"))
+    for column in ("value", "stderr"):
+        assert own[column].fill_null(0).to_numpy() == pytest.approx(
+            alone[column].fill_null(0).to_numpy(), rel=1e-3, abs=1e-5
+        )
+    losses = scored.slice_losses("run", "d", 4)
+    score(scored, str(run), ["d"], device="cpu", steps="4", name="plain")
+    assert np.array_equal(losses, scored.slice_losses("plain", "d", 4))
+
+
+def test_scoring_takes_no_measure_that_needs_more_than_its_pass(scored: Store, run: Path) -> None:
+    for name, advice in (
+        ("prefix_matching", "trajstore measure prefix_matching --model M --probe repeats"),
+        ("weight_norm", "trajstore measure weight_norm --model M$"),
+        ("llc", "needs a value|trajstore measure llc"),
+    ):
+        with pytest.raises(BadMeasures, match=advice):
+            score(scored, str(run), ["d"], device="cpu", steps="4", measures=[name])
+    assert scored.steps("run", "d") == [0, 8]
+
+
 def _other_run(tmp_path: Path, run: Path) -> Path:
     folder = tmp_path / "elsewhere" / "run"
     for step in STEPS:

@@ -179,4 +179,4 @@ def _score_with(definition: MeasureDefinition) -> str:
 
     if definition.argument:
         return option(definition.argument, "K")
-    return "" if definition.compute is None else option("measures", definition.name)
+    return option("measures", definition.name) if definition.cost == "pass" else ""

@@ -146,7 +146,11 @@ def score(
         plan = make_plan(opened, model, datasets, scoring)
         _say_plan(plan)
         if scoring.measures and plan.present:
-            say("Measures are taken as a slice is scored: those that are there already get none.")
+            names, on = ",".join(scoring.measures), ",".join(datasets)
+            say(
+                "Measures are taken as a slice is scored: those that are there already get none. For them: trajstore "
+                f"measure {names} -m {plan.model} -d {on}"
+            )
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:

@@ -12,11 +12,13 @@ from trajstore.errors import BadMeasures, StoreUnusable, describe_error
 from trajstore.forward.losses import token_scores
 from trajstore.forward.workspace import Workspace
 from trajstore.measures.definitions import MeasureInputs
+from trajstore.measures.in_scoring import MeasuringWatcher
 from trajstore.measures.noise import NOISE, measure_noise
 from trajstore.progress import stage
 from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
 from trajstore.scoring.model_facts import facts_of_run
+from trajstore.scoring.settings import provenance_of_measures
 from trajstore.store.files.append import flat_losses
 
 if TYPE_CHECKING:
@@ -89,8 +91,20 @@ class Publisher:
 
         With `backfill` there are no measures, only the settings' columns for the slice that is there.
         """
+        streams = [] if backfill else [each for each in settings.measures if each.stream is not None]
+        vocabulary = settings.vocabulary(dataset.tokenizer.size)
+        watcher = MeasuringWatcher(loaded.model, ids, streams, vocabulary) if streams else None
         with stage("pass"):
-            scores = self._pass(loaded, dataset, ids, settings)
+            scores = token_scores(
+                loaded.model,
+                ids,
+                columns=settings.pass_columns,
+                batch_tokens=settings.batch_tokens,
+                vocabulary=vocabulary,
+                workspace=self._workspace,
+                watcher=watcher,
+                progress=self._progress,
+            )
         provenance = replace(
             settings.provenance,
             revision=checkpoint.revision,
@@ -109,7 +123,7 @@ class Publisher:
         if not backfill:
             with stage("measure"):
                 finished.measures, finished.unmeasured = _measures(
-                    loaded.model, dataset, ids, scores, settings
+                    loaded.model, dataset, ids, scores, settings, watcher
                 )
         return finished
 
@@ -152,10 +166,17 @@ class Publisher:
         """Keep a pass's measures; gives why some cannot be kept."""
         unkept = []
         dataset = finished.dataset.name
+        provenance = provenance_of_measures(finished.provenance, finished.dataset)
         for name, values in finished.measures.items():
             try:
                 self._store.add_measures(
-                    name, values, model=self._plan.model, step=finished.step, dataset=dataset, replace=True
+                    name,
+                    values,
+                    model=self._plan.model,
+                    step=finished.step,
+                    dataset=dataset,
+                    replace=True,
+                    provenance=provenance,
                 )
             except BadMeasures as error:
                 unkept.append(f"the measure {name} on {dataset} cannot be kept: {error}")
@@ -173,20 +194,6 @@ class Publisher:
                 "same command again."
             ) from error
 
-    def _pass(
-        self, loaded: LoadedCheckpoint, dataset: Dataset, ids: Sequence[Ids], settings: PassSettings
-    ) -> Scores:
-        """The losses of a dataset, and the columns that are kept or measured."""
-        return token_scores(
-            loaded.model,
-            ids,
-            columns=settings.pass_columns,
-            batch_tokens=settings.batch_tokens,
-            vocabulary=settings.vocabulary(dataset.tokenizer.size),
-            workspace=self._workspace,
-            progress=self._progress,
-        )
-
     def _publish_facts(self, facts: ModelFacts) -> None:
         """Give the model its entry; raises `ModelMismatch` where another run took the name since the plan."""
         if not self._has_facts and self._store.publish_model(facts).repo != facts.repo:
@@ -195,10 +202,15 @@ class Publisher:
 
 
 def _measures(
-    model: PreTrainedModel, dataset: Dataset, ids: Sequence[Ids], scores: Scores, settings: PassSettings
+    model: PreTrainedModel,
+    dataset: Dataset,
+    ids: Sequence[Ids],
+    scores: Scores,
+    settings: PassSettings,
+    watcher: MeasuringWatcher | None,
 ) -> tuple[dict[str, list[Measure]], list[str]]:
     """The values that are measured of a slice, by the name they are kept under, and why others could not be."""
-    measures: dict[str, list[Measure]] = {}
+    measures, left_out = ({}, {}) if watcher is None else watcher.finish()
     unmeasured = []
     try:
         vocabulary = settings.vocabulary(dataset.tokenizer.size)
@@ -209,12 +221,16 @@ def _measures(
         )
     inputs = MeasureInputs(model, ids, scores.loss, scores.rank, scores.entropy)
     for definition in settings.measures:
+        if definition.compute is None:
+            continue
         try:
             measures[definition.name] = definition.values(inputs)
         except Exception as error:  # whatever the package raises
-            unmeasured.append(
-                f"the measure {definition.name} on {dataset.name} could not be computed: {describe_error(error)}"
-            )
+            left_out[definition.name] = describe_error(error)
+    unmeasured += [
+        f"the measure {name} on {dataset.name} could not be computed: {reason}"
+        for name, reason in left_out.items()
+    ]
     return {name: values for name, values in measures.items() if values}, unmeasured
 
 

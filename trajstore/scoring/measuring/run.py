@@ -31,7 +31,7 @@ from trajstore.scoring.compatibility import check_same_architecture, check_same_
 from trajstore.scoring.measuring.plan import missing_measures, plan_measures
 from trajstore.scoring.model_facts import facts_of_run
 from trajstore.scoring.options import scoring_options
-from trajstore.scoring.settings import choose_settings
+from trajstore.scoring.settings import choose_settings, provenance_of_measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -236,16 +236,13 @@ class _Job:
             previous=list(before.values()),
         )
         reasons = dict(measured.left_out)
-        provenance = {
-            "revision": ready.checkpoint.revision,
-            "commit": loaded.commit,
-            "weights": loaded.weights,
-            "dtype": settings.provenance.dtype,
-            "vocab": settings.provenance.vocab,
-            "tokens_sha256": None if dataset is None else dataset.tokens_sha256,
-            "versions": settings.provenance.versions,
-            "device": settings.provenance.device,
-        }
+        own = replace(
+            settings.provenance,
+            revision=ready.checkpoint.revision,
+            commit=loaded.commit,
+            weights=loaded.weights,
+        )
+        provenance = provenance_of_measures(own, dataset)
         for definition in definitions:
             values = measured.measures.get(definition.name)
             if values is None:

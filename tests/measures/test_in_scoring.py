@@ -1,0 +1,143 @@
+"""Measures in the scoring pass: the losses stay the same to the bit, and values are those of a pass for them alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.architectures import STRUCTURES, UNKNOWN, ragged, tiny
+from trajstore.forward.losses import token_scores
+from trajstore.forward.tiled_head import Tile
+from trajstore.measures import Measure, MeasureDefinition, Stream, measure
+from trajstore.measures.definitions import find_measures
+from trajstore.measures.in_scoring import MeasuringWatcher
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from trajstore.measures.streams import LogitTile, Predictions
+
+NAMES = [
+    "interaction_energy",
+    "rankme",
+    "participation_ratio",
+    "kl_unigram",
+    "kl_bigram",
+    "calibration_error",
+]
+IDS = ragged()
+SMALL = Tile(positions=16, vocabulary=70)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def _values(measures: dict[str, list[Measure]]) -> dict[tuple[Any, ...], float]:
+    return {
+        (row.name, row.layer, row.head, row.context, str(row.params)): row.value
+        for rows in measures.values()
+        for row in rows
+    }
+
+
+def _watched(model: PreTrainedModel, **how: Any) -> Any:
+    watcher = MeasuringWatcher(model, IDS, find_measures(NAMES), how.get("vocabulary"))
+    scores = token_scores(model, IDS, watcher=watcher, **how)
+    return scores, watcher.finish()
+
+
+@pytest.mark.parametrize("columns", [(), ("rank", "entropy")])
+@pytest.mark.parametrize("kind", [*STRUCTURES, UNKNOWN])
+def test_the_values_of_a_pass_of_their_own(kind: str, columns: tuple[str, ...]) -> None:
+    model = tiny(kind)
+    plain = token_scores(model, IDS, columns=columns, batch_tokens=64, tile=SMALL)
+    scores, (measures, left_out) = _watched(model, columns=columns, batch_tokens=64, tile=SMALL)
+    assert scores.tiled == (kind != UNKNOWN)
+    for mine, theirs in zip(scores.loss, plain.loss, strict=True):
+        assert np.array_equal(mine, theirs)
+    own = measure(model, IDS, find_measures(NAMES))
+    assert left_out == own.left_out
+    mine, theirs = _values(measures), _values(own.measures)
+    assert mine.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["gpt-neox", "gemma-2", UNKNOWN])
+@pytest.mark.parametrize("vocabulary", [None, 300, 290])
+def test_tiles_are_the_models_own_logits(kind: str, vocabulary: int | None) -> None:
+    model, ids = tiny(kind, vocabulary=300), ragged(vocabulary=290)
+    logs: dict[tuple[int, int], list[np.ndarray]] = {}
+    totals: dict[tuple[int, int], float] = {}
+
+    class Keeper(Stream):
+        def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+            assert tile.log_shares.shape == (len(predictions), tile.rows.stop - tile.rows.start)
+            assert torch.allclose(tile.shares, tile.log_shares.exp())
+            entropies = torch.special.entr(tile.log_shares.exp()).sum(1)
+            assert torch.allclose(tile.entropies, entropies, atol=1e-5)
+            for row, log_sum, context, position in zip(
+                tile.log_shares, tile.log_sums, predictions.context, predictions.position, strict=True
+            ):
+                logs.setdefault((context, position), []).append((row + log_sum).numpy().copy())
+
+        def log_sums(self, log_sums: torch.Tensor, predictions: Predictions) -> None:
+            for log_sum, context, position in zip(
+                log_sums.tolist(), predictions.context, predictions.position, strict=True
+            ):
+                totals[context, position] = log_sum
+
+        def finish(self) -> list[Measure]:
+            return []
+
+    keeper = MeasureDefinition("kept", "all", "1", stream=Keeper, needs=("logits",))
+    watcher = MeasuringWatcher(model, ids, [keeper], vocabulary)
+    token_scores(
+        model, ids, columns=["entropy"], vocabulary=vocabulary, batch_tokens=64, tile=SMALL, watcher=watcher
+    )
+    for number, context in enumerate(ids):
+        with torch.no_grad():
+            logits = model(torch.as_tensor(context)[None].long()).logits[0, :, :vocabulary].double()
+        for position in range(1, len(context)):
+            mine = np.concatenate(logs[number, position]).astype(np.float64) - totals[number, position]
+            assert np.allclose(mine, logits[position - 1].log_softmax(0).numpy(), atol=1e-4)
+
+
+def test_a_batch_that_runs_out_of_memory_is_handed_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("gpt-neox")
+    _, (expected, _) = _watched(model, batch_tokens=200)
+    block = model.base_model.layers[1]
+    real, calls = block.forward, []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(len(args[0]))
+        if len(args[0]) > 4:
+            raise torch.OutOfMemoryError("by design")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(block, "forward", failing)
+    _, (values, left_out) = _watched(model, batch_tokens=200)
+    assert max(calls) == 5
+    assert not left_out
+    mine, theirs = _values(values), _values(expected)
+    assert mine.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
+def test_no_second_pass_is_made() -> None:
+    model = tiny("gpt-neox")
+    token_scores(model, IDS)  # what is checked once
+    tokens: list[int] = []
+    handle = model.base_model.register_forward_pre_hook(
+        lambda _, args, kwargs: tokens.append((args[0] if args else kwargs["input_ids"]).numel()),
+        with_kwargs=True,
+    )
+    token_scores(model, IDS)
+    plain = tokens.copy()
+    tokens.clear()
+    _watched(model)
+    handle.remove()
+    assert tokens == plain
