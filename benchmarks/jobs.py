@@ -33,21 +33,45 @@ class JobTime:
 
     wall: float
     in_the_pass: float
+    passes_alone: float
+    """Of as many passes with nothing beside them."""
 
     @property
     def overhead(self) -> float:
         """The share of everything but the pass."""
         return 1 - self.in_the_pass / self.wall
 
+    @property
+    def ratio(self) -> float:
+        """The whole job over its passes alone."""
+        return self.wall / self.passes_alone
+
 
 def job(shape: ModelShape, steps: int, n: int) -> JobTime:
-    """A job over `steps` checkpoints on one dataset of `n` contexts, into a new store; one thread."""
+    """A job over `steps` checkpoints on one dataset of `n` contexts, into a new store; one thread.
+
+    Half of the passes alone run before it and half after it.
+    """
     import torch
 
     torch.set_num_threads(1)
     with working_folder() as folder:
         _save_run(folder / "run", shape, steps)
-        return _timed(folder / "store", folder / "run", steps, n)
+        before = _passes_alone(shape, steps // 2, n)
+        wall, in_the_pass = _timed(folder / "store", folder / "run", steps, n)
+        after = _passes_alone(shape, steps - steps // 2, n)
+        return JobTime(wall, in_the_pass, before + after)
+
+
+def _passes_alone(shape: ModelShape, passes: int, n: int) -> float:
+    """Seconds of passes over `n` contexts."""
+    from trajstore.scoring import token_scores
+
+    model, ids = shape.model(), contexts(n)
+    start = time.perf_counter()
+    for _ in range(passes):
+        token_scores(model, ids)
+    return time.perf_counter() - start
 
 
 def _save_run(run: Path, shape: ModelShape, steps: int) -> None:
@@ -56,8 +80,8 @@ def _save_run(run: Path, shape: ModelShape, steps: int) -> None:
             shape.model().save_pretrained(run / f"step{step}")
 
 
-def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
-    """The job alone; raises `WrongAnswer` where a slice is missing."""
+def _timed(path: Path, run: Path, steps: int, n: int) -> tuple[float, float]:
+    """The seconds of a job, and of its passes; raises `WrongAnswer` where a slice is missing."""
     from trajstore.scoring import score, token_scores
 
     times = []
@@ -77,7 +101,7 @@ def _timed(path: Path, run: Path, steps: int, n: int) -> JobTime:
             wall = time.perf_counter() - start
     if report.written != steps or len(times) != steps:
         raise WrongAnswer(f"{report.written} of {steps} slices were written: {report.failures}")
-    return JobTime(wall, sum(times))
+    return wall, sum(times)
 
 
 def reading_ratios(shape: ModelShape, steps: int, n: int, rounds: int) -> list[float]:
