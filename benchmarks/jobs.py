@@ -67,7 +67,7 @@ def _passes_alone(shape: ModelShape, passes: int, n: int) -> float:
     """Seconds of passes over `n` contexts."""
     from trajstore.scoring import token_scores
 
-    model, ids = shape.model(), contexts(n)
+    model, ids = shape.model(), list(contexts(n))
     start = time.perf_counter()
     for _ in range(passes):
         token_scores(model, ids)

@@ -8,7 +8,7 @@ get next, so that it can get that ready.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trajstore.errors import NotCausal, UnfitContext
@@ -45,6 +45,9 @@ class Workers(Protocol):
     def score(self, worker: Any, pending: Pending, following: Pending | None) -> None:
         """Have a checkpoint scored, whose `Outcome` the worker gives."""
 
+    def finish(self, worker: Any) -> None:
+        """Have a worker end what it still has to publish, of which it gives the `Outcome`."""
+
     def wait(self) -> list[tuple[Any, Outcome | str | Died | None]]:
         """Wait a while, and return what workers gave."""
 
@@ -68,6 +71,8 @@ class _Task:
     pending: Pending
     attempts: int = 0
     """How often it was tried in vain."""
+    lost: bool = False
+    """Whether its slices were lost, on their way to the store, with a worker that had begun another."""
 
 
 @dataclass(eq=False)
@@ -78,8 +83,10 @@ class _Hand:
     place: int
     starts: int
     """Workers that were started in vain for this place, with this one."""
-    task: _Task | None = None
-    """What it is scoring."""
+    at_work: bool = False
+    scoring: _Task | None = None
+    tasks: dict[int, _Task] = field(default_factory=dict)
+    """Step → what it was given and has not reported of: what it scores, and what it may still be publishing."""
     following: _Task | None = None
     """What it is getting ready, and will be given if that is still to be done."""
 
@@ -145,7 +152,7 @@ class Driver:
         self.workers.close()
 
     def _busy(self) -> list[_Hand]:
-        return [hand for hand in self.hands if hand.task is not None]
+        return [hand for hand in self.hands if hand.at_work]
 
     def _start(self, place: int, starts: int) -> None:
         """Ask for a worker."""
@@ -173,7 +180,7 @@ class Driver:
         self.idle.append(hand)
 
     def _assign(self, budget: Budget) -> None:
-        """Give every idle worker a checkpoint, as long as there are any."""
+        """Give every idle worker a checkpoint, as long as there are any; then let them end what they have begun."""
         while self.idle and self.queue and not self.spent:
             hand = self.idle[-1]
             promised = {id(busy.following) for busy in self._busy()}
@@ -182,23 +189,30 @@ class Driver:
             # A budget's pace is that of all workers together.
             if not budget.allows(task.pending.tokens * len(self.hands)):
                 self.spent = True
-                return
+                break
             self.idle.pop()
             self.queue.remove(task)
-            hand.task, hand.following = task, next((other for other in free if other is not task), None)
+            hand.at_work, hand.scoring, hand.tasks[task.pending.checkpoint.step] = True, task, task
+            hand.following = next((other for other in free if other is not task), None)
             following = hand.following.pending if hand.following else None
             self.progress.advance(0, f"step {task.pending.checkpoint.step}")
             self.workers.score(hand.worker, task.pending, following)
+        for hand in [hand for hand in self.idle if hand.tasks]:
+            self.idle.remove(hand)
+            hand.at_work = True
+            self.workers.finish(hand.worker)
 
     def _finished(self, hand: _Hand, outcome: Any) -> None:
         """Count what a worker has done, or what it had done when it died."""
-        task, hand.task = hand.task, None
-        assert task is not None
+        scored, hand.at_work, hand.scoring = hand.scoring, False, None
         if isinstance(outcome, Died):
             self._lose(hand)
             self._start(hand.place, 1)
-            self._count_published(task)
-            self._again(task, [str(outcome)], self.progress)
+            for task in hand.tasks.values():
+                self._count_published(task)
+                in_vain = task is scored or task.lost
+                task.lost = True
+                self._again(task, [str(outcome)], self.progress, in_vain=in_vain)
             return
         if outcome.fatal:
             raise self.workers.stopped(outcome.fatal)
@@ -207,7 +221,11 @@ class Driver:
         if outcome.not_causal:
             raise NotCausal(outcome.not_causal)
         self.idle.append(hand)
-        report = outcome.report
+        for step, report in outcome.reports.items():
+            self._count(hand.tasks.pop(step), report)
+
+    def _count(self, task: _Task, report: ScoringReport) -> None:
+        """Count what became of a checkpoint."""
         new_warnings = [warning for warning in report.warnings if warning not in self.counts.warnings]
         self.counts.add(replace(report, failures=[], unfit={}))  # what fails may be tried again
         self.talk.advance(report.tokens)
@@ -230,9 +248,12 @@ class Driver:
             self.counts.count_slice(self.sizes[name])
             self.talk.advance(self.sizes[name])
 
-    def _again(self, task: _Task, reasons: list[str], talk: Progress) -> None:
-        """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt."""
-        task.attempts += 1
+    def _again(self, task: _Task, reasons: list[str], talk: Progress, *, in_vain: bool = True) -> None:
+        """Put what a checkpoint still lacks back to the queue, or note the failure if that was the last attempt.
+
+        An attempt counts where it was made `in_vain` by the checkpoint itself.
+        """
+        task.attempts += in_vain
         step = task.pending.checkpoint.step
         if not self._narrow(task):
             return

@@ -66,19 +66,26 @@ class Processes:
         on_cpu = sum(device in ("cpu", "auto") for device in devices)
         threads = max(1, _threads() // max(1, on_cpu))
         self._first = (path, plan, tokenizers, run_id, threads)
+        # A limit of time is of each checkpoint with its slices, and a budget counts those that are done.
+        self._lags = self._limit is None and options.budget is None
         self._options = inner
         self._processes: list[_Process] = []
 
     def start(self, place: int) -> _Process:
         """Begin a process on the device of this place."""
         options = replace(self._options, device=self._devices[place])
-        process = _Process((*self._first, options, current()))
+        process = _Process((*self._first, options, current(), self._lags))
         self._processes.append(process)
         return process
 
     def score(self, worker: _Process, pending: Pending, following: Pending | None) -> None:
         """Have a checkpoint scored."""
-        worker.begin((pending, following), math.inf if self._limit is None else self._limit)
+        seconds = math.inf if self._limit is None else self._limit
+        worker.begin("score", (pending, following), seconds)
+
+    def finish(self, worker: _Process) -> None:
+        """Have a process end what it still has to publish."""
+        worker.begin("finish", (), math.inf)
 
     def wait(self) -> list[tuple[_Process, Outcome | str | Died | None]]:
         """Return what processes gave within a while, those that died or whose time is up too; pass on their talk."""
@@ -103,11 +110,11 @@ class Processes:
         """End all processes; one that is scoring may first publish what is finished."""
         try:
             for process in self._processes:
-                if process.scoring:
+                if process.at_work:
                     process.stop()
             end = time.monotonic() + GRACE
             for process in self._processes:
-                if process.scoring:
+                if process.at_work:
                     process.join(end - time.monotonic())
         finally:
             while self._processes:
@@ -142,7 +149,7 @@ class Processes:
 
     def _overdue(self, process: _Process) -> str:
         """Return why a process that takes too long is ended."""
-        if not process.scoring:
+        if not process.started:
             return f"It was not ready within {duration(START)}."
         return (
             f"it was not done within {duration(self._limit or 0.0)} ({option('timeout')}), so its process was ended; "
@@ -160,15 +167,20 @@ class _Process:
         self._process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True)
         self._process.start()
         theirs.close()
-        self.scoring = False
+        self.started = False
         self.ends: float | None = time.monotonic() + START
         """When its time is up; None where it has nothing to do."""
 
-    def begin(self, task: tuple[Pending, Pending | None], seconds: float) -> None:
-        """Hand it a checkpoint."""
-        self.scoring, self.ends = True, time.monotonic() + seconds
+    @property
+    def at_work(self) -> bool:
+        """Return whether it is scoring or publishing."""
+        return self.started and self.ends is not None
+
+    def begin(self, method: str, arguments: tuple[Any, ...], seconds: float) -> None:
+        """Have its worker do something."""
+        self.started, self.ends = True, time.monotonic() + seconds
         with contextlib.suppress(OSError):  # it is gone, which reading from it tells
-            self.wire.send(task)
+            self.wire.send((method, arguments))
 
     def stop(self) -> None:
         """Have it end once what is finished is published."""
@@ -242,17 +254,18 @@ def _serve(
     threads: int,
     options: ScoringOptions,
     spelling: Spelling,
+    lags: bool,
 ) -> None:
-    """Score what comes over a wire until it is closed, in a process made for it; arguments as of `Worker`."""
+    """Do what comes over a wire until it is closed, in a process made for it; arguments as of `Worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's business, who then stops it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker(path, plan, tokenizers, run_id, threads, options, spelling, _Wired(wire))
+    worker = Worker(path, plan, tokenizers, run_id, threads, options, spelling, _Wired(wire), lags=lags)
     wire.send(("ready", worker.start()))
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(EOFError, _Stopped):
         while True:
-            pending, following = wire.recv()
-            wire.send(("done", worker.score(pending, following)))
+            method, arguments = wire.recv()
+            wire.send(("done", getattr(worker, method)(*arguments)))
     worker.close()
 
 

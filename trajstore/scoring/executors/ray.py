@@ -105,6 +105,10 @@ class Actors:
         """Have a checkpoint scored."""
         self._scoring[worker.score.remote(pending, following)] = worker
 
+    def finish(self, worker: Any) -> None:
+        """Have an actor end what it still has to publish."""
+        self._scoring[worker.finish.remote()] = worker
+
     def wait(self) -> list[tuple[Any, Outcome | str | Died | None]]:
         """Return what the next actor gave, if there is one within a while."""
         done, _ = self._ray.wait([*self._scoring, *self._starting], num_returns=1, timeout=PATIENCE)

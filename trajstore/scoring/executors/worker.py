@@ -17,6 +17,8 @@ from trajstore.scoring.settings import choose_settings
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trajstore.arguments.spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.options import ScoringOptions
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 class Outcome:
     """The outcome of scoring a checkpoint; one of its fields is set."""
 
-    report: ScoringReport | None = None
+    reports: dict[int, ScoringReport] | None = None
+    """Of each step that is done with."""
     unfit: str | None = None
     """Why the model cannot score any of the plan's datasets."""
     not_causal: str | None = None
@@ -52,12 +55,16 @@ class Worker:
         spelling: Spelling,
         progress: Progress = SILENT,
         without_store: str = "",
+        *,
+        lags: bool = False,
     ) -> None:
         """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's. `spelling`
         is that of its messages.
 
-        `without_store` says what to see to where the store cannot be opened.
+        `without_store` says what to see to where the store cannot be opened. A worker that `lags` gives an outcome
+        while slices are still on their way to the store, and reports of their checkpoint with the next, or by `finish`.
         """
+        self.lags = lags
         self.progress, self.without_store = progress, without_store
         self.path, self.plan, self.tokenizers, self.run_id = path, plan, tokenizers, run_id
         self.threads, self.options, self.spelling = threads, options, spelling
@@ -82,17 +89,29 @@ class Worker:
 
     def score(self, pending: Pending, following: Pending | None) -> Outcome:
         """Make a checkpoint's missing slices; meanwhile the one that follows is got ready."""
+
+        def work() -> None:
+            self.job.score(pending, following)
+            if not self.lags:
+                self.job.finish()
+
+        return self._outcome(work)
+
+    def finish(self) -> Outcome:
+        """Wait until all slices are published."""
+        return self._outcome(self.job.finish)
+
+    def _outcome(self, work: Callable[[], None]) -> Outcome:
         try:
             with spelled(self.spelling):
-                self.job.score(pending, following)
-                self.job.finish()
+                work()
         except UnfitContext as error:
             return Outcome(unfit=str(error))
         except NotCausal as error:
             return Outcome(not_causal=str(error))
         except (StoreUnusable, DeviceError, SlicesDiffer) as error:
             return Outcome(fatal=str(error))
-        return Outcome(report=self.job.take_report())
+        return Outcome(reports=self.job.take_reports())
 
     def close(self) -> None:
         """Publish what is finished and leave the store."""

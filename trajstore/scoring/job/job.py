@@ -100,14 +100,24 @@ class ScoringJob:
         self.passed = 0
         """Tokens of the passes that are done."""
         self.published_any = False
-        self.counts = ScoringReport()
+        self.counts: dict[int, ScoringReport] = {}
+        """Of each step, since they were taken."""
 
     def take_report(self) -> ScoringReport:
         """Return what was done since the last report."""
-        report, self.counts = self.counts, ScoringReport()
-        for times in (self.times, self.publishing.times):
-            report.profile.add(Profile(stages=times.take()))
+        report = ScoringReport()
+        for part in self.take_reports().values():
+            report.add(part)
         return report
+
+    def take_reports(self) -> dict[int, ScoringReport]:
+        """Return what was done of each step that is done with; the time since the last report is with the last one."""
+        under_way = self.publishing.steps()
+        done = {step: self.counts.pop(step) for step in list(self.counts) if step not in under_way}
+        if done:
+            for times in (self.times, self.publishing.times):
+                next(reversed(done.values())).profile.add(Profile(stages=times.take()))
+        return done
 
     def finish(self) -> None:
         """Wait until all that was scored is published; raises as `run` does what ends the work."""
@@ -148,6 +158,7 @@ class ScoringJob:
         The slices may still be on their way to the store when this returns: see `finish`. Raises as `run` does what
         would keep the next checkpoint as well.
         """
+        self._counts(pending.checkpoint.step)  # something to report, whatever becomes of it
         with self.times.kept():
             self._score(pending, following)
 
@@ -171,7 +182,7 @@ class ScoringJob:
         step, todo = pending.checkpoint.step, []
         for name in pending.all_datasets:
             if not is_to_do(self.store, self.plan, pending, name):
-                self.counts.skipped += 1
+                self._counts(step).skipped += 1
             elif (step, name) in self.tokenizers.unfit:
                 self._note_failure(step, self.tokenizers.unfit[step, name])
             elif name not in (self.unfit or ()):
@@ -240,7 +251,7 @@ class ScoringJob:
         if self.unfit is None:
             self.unfit = unfit_datasets(loaded.model, self.ids)
             for name, reason in self.unfit.items():
-                self.counts.unfit[name] = str(reason)
+                self._counts(checkpoint.step).unfit[name] = str(reason)
                 self._fail(checkpoint.step, reason)
         self._publish_up_to(1)
         for name in todo:
@@ -250,7 +261,7 @@ class ScoringJob:
             dataset, backfill = self.datasets[name], name in pending.backfill
             try:
                 self.threads.look(loaded.model, self.ids[name])
-                self._compare_kernels(loaded, name)
+                self._compare_kernels(checkpoint.step, loaded, name)
                 finished = self.publisher.score(
                     checkpoint, loaded, facts, dataset, self.ids[name], settings, backfill=backfill
                 )
@@ -275,7 +286,7 @@ class ScoringJob:
             try:
                 unmeasured = done.result()
             except SliceExists:
-                self.counts.skipped += 1
+                self._counts(finished.step).skipped += 1
             except CancelledError:
                 continue  # what ended the work came before it
             except (StoreUnusable, SlicesDiffer):
@@ -284,7 +295,7 @@ class ScoringJob:
                 self._fail(finished.step, error)
             else:
                 self.published_any = True
-                self.counts.count_slice(finished.dataset.n_tokens)
+                self._counts(finished.step).count_slice(finished.dataset.n_tokens)
                 self._note_unmeasured(finished.step, unmeasured)
 
     def _is_proven(self) -> bool:
@@ -293,7 +304,7 @@ class ScoringJob:
             self.finish()
         return self.published_any
 
-    def _compare_kernels(self, loaded: LoadedCheckpoint, dataset: str) -> None:
+    def _compare_kernels(self, step: int, loaded: LoadedCheckpoint, dataset: str) -> None:
         """Say, once a run, where the losses depend on the attention kernel; raises what the pass raises."""
         run = str(self.store.path), self.plan.model, self.settings.attention
         if run in _compared:
@@ -301,8 +312,11 @@ class ScoringJob:
         warning = kernel_warning(loaded.model, self.ids[dataset])
         _compared.add(run)
         if warning is not None:
-            self.counts.warnings.append(warning)
+            self._counts(step).warnings.append(warning)
             self.progress.say(f"Warning: {warning}")
+
+    def _counts(self, step: int) -> ScoringReport:
+        return self.counts.setdefault(step, ScoringReport())
 
     def _note(self, checkpoint: Checkpoint, what: str) -> None:
         """Say beside the bar what is being done."""
@@ -318,9 +332,9 @@ class ScoringJob:
     def _note_unmeasured(self, step: int, reasons: Sequence[str]) -> None:
         """Note what could not be measured of a slice that was published, and say so at once."""
         for reason in reasons:
-            self.counts.unmeasured.append((step, reason))
+            self._counts(step).unmeasured.append((step, reason))
             self.progress.say(f"{self.plan.model} at step {step}: {reason}")
 
     def _note_failure(self, step: int, reason: str) -> None:
-        self.counts.failures.append((step, reason))
+        self._counts(step).failures.append((step, reason))
         self.progress.say(f"step {step} was not scored: {reason}")

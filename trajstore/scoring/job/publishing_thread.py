@@ -64,6 +64,10 @@ class PublishingThread:
             if finished.step in late:
                 done.exception()
 
+    def steps(self) -> set[int]:
+        """The steps of what is not taken yet."""
+        return {finished.step for finished, _ in self._waiting}
+
     def take(self) -> Iterator[Publication]:
         """Yield, each once, the passes that are done with, those put first before others."""
         while self._waiting and self._waiting[0][1].done():
