@@ -79,14 +79,27 @@ class Batch:
         """Tokens of each context."""
         return [len(ids) for ids in self.ids]
 
+    @cached_property
+    def _on(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The numbers of the contexts and their lengths, int64 (contexts,), which go to a device once a batch."""
+        import torch
+
+        if device not in self._on:
+            both = torch.tensor([list(self.numbers), self.lengths])
+            both = (
+                both.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else both.to(device)
+            )
+            self._on[device] = both[0], both[1]
+        return self._on[device]
+
     def real(self, device: torch.device) -> Tensor:
         """True where a token is no padding, (contexts, longest)."""
         import torch
 
-        return (
-            torch.arange(max(self.lengths), device=device)
-            < torch.tensor(self.lengths, device=device)[:, None]
-        )
+        return torch.arange(max(self.lengths), device=device) < self.places(device)[1][:, None]
 
 
 @dataclass(frozen=True)

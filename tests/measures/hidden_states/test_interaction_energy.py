@@ -17,7 +17,8 @@ def by_definition(states: np.ndarray) -> float:
 
 
 def energy(states: np.ndarray) -> float:
-    return interaction_energy(torch.as_tensor(states, dtype=torch.float32)[None], [len(states)]).item()
+    hidden = torch.as_tensor(states, dtype=torch.float32)[None]
+    return interaction_energy(hidden, torch.tensor([len(states)]), padded=False).item()
 
 
 def test_closed_forms() -> None:
@@ -47,6 +48,6 @@ def test_padded_batches_in_blocks(held: int, monkeypatch: pytest.MonkeyPatch) ->
     lengths = [9, 1, 4, 12]
     states = draw.normal(size=(4, 12, 5)).astype(np.float32)
     exact = [by_definition(states[number, :length]) for number, length in enumerate(lengths)]
-    assert interaction_energy(torch.from_numpy(states), lengths).numpy() == pytest.approx(
+    assert interaction_energy(torch.from_numpy(states), torch.tensor(lengths)).numpy() == pytest.approx(
         np.array(exact), abs=1e-6
     )

@@ -18,6 +18,7 @@ from trajstore.measures.streams import Stream
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import torch
     from torch import Tensor
 
     from trajstore.measures.streams import Batch, Ids, PassFacts
@@ -40,7 +41,9 @@ class AttentionScore(Stream):
         self.pairs = [self.pairs_of(np.asarray(ids)) for ids in facts.ids]
         if not any(len(rows) for rows, _ in self.pairs):
             raise NotMeasurable(f"{self.name}: {self.nothing}.")
-        self.scores: dict[int, npt.NDArray[np.float64]] = {}
+        self.scores: dict[int, Tensor] = {}
+        """By block, (contexts, heads)."""
+        self._indexed: Batch | None = None
 
     @abstractmethod
     def pairs_of(self, ids: Ids) -> Pairs:
@@ -52,22 +55,35 @@ class AttentionScore(Stream):
 
     def attention(self, block: int, weights: Tensor, batch: Batch) -> None:
         """Take the scores of a block's heads in a batch."""
+        device, heads = weights.device, weights.shape[1]
+        if self._indexed is not batch:
+            self._indexed, (self._index, self._tokens) = batch, self._index_of(batch, device)
+        place, rows, columns = self._index
+        picked = weights[place, :, rows, columns]
+        sums = weights.new_zeros((len(batch.numbers), heads)).index_add_(0, place, picked)
+        if block not in self.scores:
+            self.scores[block] = weights.new_full((len(self.pairs), heads), np.nan)
+        # 0/0, which is NaN, where a context has no pair
+        self.scores[block][batch.places(device)[0]] = sums / self._tokens[:, None]
+
+    def _index_of(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The place in the batch, row and column of each pair, (3, pairs); and tokens with pairs, by context."""
         import torch
 
-        scores = self.scores.setdefault(block, np.full((weights.shape[1], len(self.pairs)), np.nan))
-        own = [torch.full(weights.shape[1:2], torch.nan, device=weights.device)] * len(batch.numbers)
-        for place, number in enumerate(batch.numbers):
-            rows, columns = self.pairs[number]
-            if len(rows):
-                own[place] = weights[place][:, rows, columns].sum(-1) / len(np.unique(rows))
-        scores[:, batch.numbers] = torch.stack(own, 1).cpu().numpy()
+        own = [self.pairs[number] for number in batch.numbers]
+        places = np.repeat(np.arange(len(own)), [len(rows) for rows, _ in own])
+        index = np.stack([places, *(np.concatenate(part) for part in zip(*own, strict=True))]).astype(
+            np.int64
+        )
+        tokens = [len(np.unique(rows)) for rows, _ in own]
+        return torch.as_tensor(index, device=device), torch.tensor(tokens, device=device)
 
     def finish(self) -> list[Measure]:
         """The scores in each context, and their means."""
         return [
             row
             for block, scores in sorted(self.scores.items())
-            for head, values in enumerate(scores)
+            for head, values in enumerate(scores.T.cpu().numpy())
             for row in context_measures(self.name, values, layer=block, head=head, params=self.params())
         ]
 

@@ -35,8 +35,9 @@ class LastTokens(Stream):
         states = self.states.get(layer)
         if states is None:
             states = self.states[layer] = hidden.new_zeros((self.contexts, hidden.shape[-1]))
-        rows = np.arange(len(batch.numbers))
-        states[batch.numbers] = hidden[rows, np.array(batch.lengths) - 1]
+        numbers, lengths = batch.places(hidden.device)
+        last = (lengths - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
+        states[numbers] = hidden.gather(1, last)[:, 0]
 
 
 class AllTokens(Stream):

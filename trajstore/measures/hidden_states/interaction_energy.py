@@ -21,26 +21,25 @@ CPU_COSINES, GPU_COSINES = 1 << 16, 1 << 25
 """Cosines that are held at a time: what a core's cache holds, and what keeps a GPU at work."""
 
 
-def interaction_energy(hidden: Tensor, lengths: list[int]) -> Tensor:
+def interaction_energy(hidden: Tensor, lengths: Tensor, *, padded: bool = True) -> Tensor:
     """n⁻² Σᵢⱼ exp(cos(xᵢ, xⱼ)) of each of some contexts, float64 (contexts,).
 
-    `hidden` is (contexts, longest, width), of which the first `lengths` are no padding. A state of zeros has the
-    cosine 0 with all.
+    `hidden` is (contexts, longest, width), of which the first `lengths`, int64 (contexts,), are no padding: all, unless
+    `padded`. A state of zeros has the cosine 0 with all.
     """
     import torch
 
     number, longest, _ = hidden.shape
-    lengths_ = torch.tensor(lengths, device=hidden.device)
     directions = torch.nn.functional.normalize(hidden.float(), dim=-1)
-    if min(lengths) < longest:
-        padding = torch.arange(longest, device=hidden.device) >= lengths_[:, None]
+    if padded:
+        padding = torch.arange(longest, device=hidden.device) >= lengths[:, None]
         directions.masked_fill_(padding[..., None], 0)
     most = CPU_COSINES if hidden.device.type == "cpu" else GPU_COSINES
     together = max(1, most // longest**2)
     rows = max(1, min(longest, most // longest))
     sums = [_pair_sums(directions[at : at + together], rows) for at in range(0, number, together)]
     # padding has the cosine 0 with all, and exp(0) is 1
-    pairs = exact(lengths_) ** 2
+    pairs = exact(lengths) ** 2
     return (torch.cat(sums) - (longest**2 - pairs)) / pairs
 
 
@@ -76,7 +75,9 @@ class InteractionEnergy(Stream):
         values = self.energies.get((name, layer))
         if values is None:
             values = self.energies[name, layer] = exact(hidden.new_full((self.contexts,), np.nan))
-        values[batch.numbers] = interaction_energy(hidden, batch.lengths)
+        numbers, lengths = batch.places(hidden.device)
+        padded = min(batch.lengths) < hidden.shape[1]
+        values[numbers] = interaction_energy(hidden, lengths, padded=padded)
 
     def finish(self) -> list[Measure]:
         """The energies of the contexts, and their means."""
