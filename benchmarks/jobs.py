@@ -58,7 +58,8 @@ def job(shape: ModelShape, steps: int, n: int) -> JobTime:
     with working_folder() as folder:
         _save_run(folder / "run", shape, steps)
         before = _passes_alone(shape, steps // 2, n)
-        wall, in_the_pass = _timed(folder / "store", folder / "run", steps, n)
+        with _user_cache(folder / "cache"):
+            wall, in_the_pass = _timed(folder / "store", folder / "run", steps, n)
         after = _passes_alone(shape, steps - steps // 2, n)
         return JobTime(wall, in_the_pass, before + after)
 
