@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from trajstore.analysis.phases.change_points import FALSE_ALARMS
@@ -16,13 +15,13 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName
+from trajstore.errors import BadOption, NothingChosen, TrajstoreError
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
+from trajstore.pipelines.measure_trajectories import measure_curves
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
 from trajstore.store.catalog.group_expressions import is_call
 from trajstore.store.matrix.selection import LeastCheckpoints
-from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -205,34 +204,24 @@ def _for_induction(
 
 
 def _of_measures(store: Store, options: CurveOptions, least: LeastCheckpoints) -> list[Curve]:
-    """A curve for each model, dataset, layer and head of each measure."""
-    curves: list[Curve] = []
-    for name in options.measures:
-        frame = store.measures(options.selection.models, name).filter(pl.col("context").is_null())
-        if options.selection.datasets is not None:
-            frame = frame.filter(
-                pl.col("dataset").is_in(options.selection.datasets) | pl.col("dataset").is_null()
-            )
-        if frame.is_empty():
-            known = sorted(set(store.measures()["name"]))
-            raise UnknownName("measure of these models", name, known, "See: FROM measures")
-        several = frame["params"].n_unique() > 1
-        labels = ["model", "dataset", "layer", "head", "params"]
-        for (model, dataset, *place, params), part in frame.group_by(labels, maintain_order=True):
-            steps = resolve(options.selection.steps, part["step"].to_list(), f"{model} with {name}")
-            chosen = part.filter(pl.col("step").is_in(steps)).sort("step")
-            labels_there = [
-                f"{label} {value}"
-                for label, value in zip(("layer", "head"), place, strict=True)
-                if value is not None
-            ]
-            series = ", ".join([name, *labels_there, *([str(params)] if several and params else [])])
-            values = chosen["value"].to_numpy().astype(np.float64)
-            if least.reached(f"{series} of {model}{f' on {dataset}' if dataset else ''}", len(values)):
-                curves.append(
-                    Curve(series, str(model), str(dataset or ""), chosen["step"].to_numpy(), values)
-                )
-    return curves
+    """A curve for each model, dataset, layer and head of each measure, resampled where it has values of contexts."""
+    if not options.measures:
+        return []
+    return [
+        Curve(
+            curve.label,
+            curve.model,
+            curve.dataset or "",
+            curve.steps,
+            curve.values,
+            curve.resampled(options.interval),
+        )
+        for curve in measure_curves(store, options.measures, options.selection)
+        if least.reached(
+            f"{curve.label} of {curve.model}{f' on {curve.dataset}' if curve.dataset else ''}",
+            len(curve.steps),
+        )
+    ]
 
 
 def _facts(store: Store, options: CurveOptions, curves: Sequence[Curve]) -> dict[str, Any]:

@@ -26,14 +26,14 @@ class _OutputOptions(OutputOptions):
 @dataclass_options()
 def trajectory(
     groups: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="GROUP...",
+            metavar="[GROUP]...",
             callback=several,
             autocompletion=complete_groups,
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
         ),
-    ],
+    ] = None,
     *,
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
@@ -65,10 +65,22 @@ def trajectory(
             help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
         ),
     ] = "step",
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=several,
+            help="Measures of the checkpoints in place of groups; commas join them.",
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=0, help="With --measure, of this layer or block only.")
+    ] = None,
+    head: Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")] = None,
     intervals: IntervalOptions,
     output: Annotated[_OutputOptions, Only("plot text store as_json")],
 ) -> None:
-    """Mean loss of groups by step (nats a token), or differences of such means, with intervals.
+    """Mean loss of groups by step (nats a token), or differences of such means, with intervals; or measures.
 
     What is resampled is whole contexts; for problems, whole categories; and whole documents where several contexts are
     of one. Fewer than 50 of them get an interval by Student's t. Where a few contexts cost far more than the others, or
@@ -83,6 +95,7 @@ def trajectory(
       trajstore trajectory digits induction_bigram -m 'tiny-*' -d code --plot curves.png
       trajstore trajectory 'position_is(100)' --minus 'position_is(20)' -d docs --text
       trajstore trajectory digits -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --by model
+      trajstore trajectory --measure prefix_matching --layer 1 -m tiny-2l-seed0 --plot heads.png
     """
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.training_progress import check_x
@@ -91,6 +104,18 @@ def trajectory(
     check_x(x)
     if output.text and output.as_json:
         raise typer.BadParameter("give --text or --json, and not both")
+    if measure:
+        others = (groups, minus, minus_model, by, selected.contexts)
+        if any(others) or x != "step" or selected.align != "predict":
+            raise typer.BadParameter(
+                "--measure goes with --model, --dataset, --steps, --layer, --head, and none of the options of groups"
+            )
+        _print_measures(measure, selected, layer, head, intervals, output)
+        return
+    if not groups:
+        raise typer.BadParameter("give groups, or --measure NAME")
+    if layer is not None or head is not None:
+        raise typer.BadParameter("--layer and --head go with --measure")
     comparison = Comparison(by, minus, minus_model)
     with output.open() as store:
         result = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
@@ -101,4 +126,29 @@ def trajectory(
         print_rows(frame.to_dicts(), output.as_json)
     for line in result.caveats:
         say(line)
+    output.draw(result)
+
+
+def _print_measures(
+    measures: list[str],
+    selected: SelectionOptions,
+    layer: int | None,
+    head: int | None,
+    intervals: IntervalOptions,
+    output: _OutputOptions,
+) -> None:
+    """Print or draw the trajectories of measures."""
+    from trajstore.pipelines.measure_trajectories import measure_trajectory
+
+    with output.open() as store:
+        result = measure_trajectory(
+            store, measures, selected.selection, layer=layer, head=head, interval=intervals.interval
+        )
+    if output.text:
+        for chart in result.charts():
+            print_chart(chart)
+    elif output.as_json or output.plot is None:
+        details = ("unit", "units", "interval")
+        frame = result.frame if output.as_json else result.frame.drop(details)
+        print_rows(frame.to_dicts(), output.as_json)
     output.draw(result)

@@ -1,0 +1,153 @@
+"""Trajectories of measures: means and intervals as those of groups, from the values of contexts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.tiny_models import random_dataset
+from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.cli import app
+from trajstore.errors import NothingChosen, PlotError, UnknownName, UnknownStep
+from trajstore.measures.context_means import context_measures
+from trajstore.pipelines.measure_trajectories import SCHEMA, measure_curves, measure_trajectory
+from trajstore.pipelines.phases import phases
+from trajstore.store.files.measures import Measure
+from trajstore.store.files.models import ModelFacts
+from trajstore.store.matrix.selection import Selection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trajstore.store.store import Store
+
+STEPS = [0, *(2**n for n in range(12))]
+CONTEXTS = 60
+
+
+def _values(model: str, step: int, head: int) -> np.ndarray:
+    """A head that forms at step 16, and one that does not."""
+    noise = np.random.default_rng([step, head, len(model)]).normal(0, 0.05, CONTEXTS)
+    return (0.8 if step >= 16 and head == 0 else 0.1) + noise
+
+
+@pytest.fixture
+def measured(store: Store) -> Store:
+    store.add_dataset("d", random_dataset([4] * CONTEXTS))
+    for model in ("a", "bb"):
+        store.publish_model(ModelFacts(model))
+        for step in STEPS:
+            rows = [
+                row
+                for head in (0, 1)
+                for row in context_measures("heads", _values(model, step, head), layer=1, head=head)
+            ]
+            store.add_measures("heads", rows, model=model, step=step, dataset="d")
+            store.add_measures(
+                "norm",
+                [Measure("norm", float(step), layer=n, stderr=0.5) for n in (0, 1)],
+                model=model,
+                step=step,
+            )
+    return store
+
+
+def test_means_and_intervals_are_over_contexts(measured: Store) -> None:
+    frame = measure_trajectory(measured, "heads", Selection(models=["a"])).frame
+    assert dict(frame.schema) == SCHEMA
+    assert frame.select("layer", "head").unique().height == 2
+    for head in (0, 1):
+        own = frame.filter(head=head).sort("step")
+        assert own["step"].to_list() == STEPS
+        for row in own.iter_rows(named=True):
+            values = _values("a", row["step"], head)
+            half = 1.96 * values.std(ddof=1) / CONTEXTS**0.5
+            assert row["value"] == pytest.approx(values.mean())
+            assert row["value"] - row["low"] == pytest.approx(half, rel=0.25)
+            assert row["high"] - row["value"] == pytest.approx(half, rel=0.25)
+            assert (row["contexts"], row["interval"], row["unit"]) == (CONTEXTS, "bootstrap", "context")
+
+
+def test_one_number_a_checkpoint_has_the_interval_of_its_standard_error(measured: Store) -> None:
+    frame = measure_trajectory(measured, ["norm"], Selection(models=["a"]), layer=1).frame
+    assert frame["layer"].unique().to_list() == [1]
+    assert frame["value"].to_list() == [float(step) for step in STEPS]
+    assert frame["high"].to_numpy() - frame["value"].to_numpy() == pytest.approx(0.98, abs=1e-3)
+    assert set(frame["interval"]) == {"stderr"}
+    none = measure_trajectory(measured, "norm", interval=Interval("none")).frame
+    assert none["low"].null_count() == none.height
+
+
+def test_a_measure_of_which_contexts_differ_by_step_keeps_its_own_mean(measured: Store) -> None:
+    values = _values("a", 4096, 0)
+    values[0] = np.nan
+    measured.add_measures(
+        "heads", context_measures("heads", values, layer=1, head=0), model="a", step=4096, dataset="d"
+    )
+    curve = measure_curves(measured, ["heads"], Selection(models=["a"]), head=0)[0]
+    assert curve.by_context is None
+    assert curve.values[-1] == pytest.approx(values[1:].mean())
+
+
+def test_phases_resample_contexts(measured: Store) -> None:
+    found = phases(measured, measures=["heads"], selection=Selection(models=["a"]), most=2)
+    assert all(
+        curve.resampled is not None and curve.resampled.shape == (1000, len(STEPS)) for curve in found.curves
+    )
+    events = found.frame.filter(series="heads, layer 1, head 0")
+    rise = events.filter(kind="fastest_rise").row(0, named=True)
+    assert 8 <= rise["low"] <= rise["step"] <= rise["high"] <= 16
+
+
+def test_charts_are_small_multiples(measured: Store) -> None:
+    heads, norm = measure_trajectory(measured, ["heads", "norm"]).charts()
+    assert [panel.title for panel in heads.panels] == ["layer 1 · head 0", "layer 1 · head 1"]
+    assert [series.name for series in heads.panels[0].series] == ["a", "bb"]
+    assert (
+        heads.panels[0].series[0].low[3] < heads.panels[0].series[0].y[3] < heads.panels[0].series[0].high[3]
+    )
+    assert [panel.title for panel in norm.panels] == ["layer 0", "layer 1"]
+    many = [Measure("many", 1.0, layer=layer, head=head) for layer in range(9) for head in range(8)]
+    measured.add_measures("many", many, model="a", step=0)
+    with pytest.raises(PlotError, match="72 curves side by side, and 64 are the most"):
+        measure_trajectory(measured, "many").charts()
+    (one,) = measure_trajectory(measured, "many", layer=3).charts()
+    assert len(one.panels) == 8
+
+
+def test_errors_say_what_there_is(measured: Store) -> None:
+    with pytest.raises(UnknownName, match="'head'.*heads"):
+        measure_trajectory(measured, "head")
+    with pytest.raises(NothingChosen, match="no such layer or head; it has: layer 1; head 0, 1"):
+        measure_trajectory(measured, "heads", head=7)
+    with pytest.raises(UnknownStep):
+        measure_trajectory(measured, "heads", Selection(steps="3"))
+
+
+def test_the_command(measured: Store, tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["trajectory", *words, "-s", str(measured.path)])
+        return result.exit_code, result.stdout, result.stderr
+
+    code, out, _ = run("--measure", "heads", "--head", "0", "-m", "a", "--steps", "0,256", "--json")
+    assert code == 0
+    assert [(row["step"], row["head"], row["contexts"]) for row in json.loads(out)] == [
+        (0, 0, 60),
+        (256, 0, 60),
+    ]
+    code, out, _ = run("--measure", "heads,norm", "--layer", "1", "--text")
+    assert (code, "layer 1" in out or "head 0" in out) == (0, True)
+    plot = tmp_path / "p.svg"
+    assert run("--measure", "heads", "--plot", str(plot))[0] == 0
+    assert "head 1" in plot.read_text()
+    for words in (
+        ("g", "--measure", "heads"),
+        ("--measure", "heads", "--minus", "g"),
+        ("g", "--layer", "1"),
+        (),
+    ):
+        assert run(*words)[0] == 2
