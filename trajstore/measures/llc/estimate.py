@@ -37,6 +37,8 @@ class Estimate:
     """Loss less that of w₀ on the same batch, (chains, draws)."""
     sums: npt.NDArray[np.float64]
     """Number, sum and sum of squares of the same at each site after burn-in, over all chains, (3, sites)."""
+    lengths: tuple[int, ...]
+    """Sites of each context."""
 
     @property
     def kept(self) -> npt.NDArray[np.float64]:
@@ -69,6 +71,14 @@ class Estimate:
         """Independent draws that those after burn-in are worth; NaN where there are too few."""
         return effective_sample_size(self.kept)
 
+    def context_values(self) -> npt.NDArray[np.float64]:
+        """λ̂ of each context by itself, without burn-in; NaN where no draw had it."""
+        starts = np.cumsum([0, *self.lengths[:-1]])
+        numbers, totals = (np.add.reduceat(part, starts) for part in self.sums[:2])
+        with np.errstate(invalid="ignore"):
+            values: npt.NDArray[np.float64] = self.sampling.nbeta * totals / numbers
+        return values
+
     def site_means(self) -> npt.NDArray[np.float64]:
         """The mean over draws at each site; NaN where no draw had its context. nβ times its mean is a group's λ̂."""
         with np.errstate(invalid="ignore"):
@@ -95,7 +105,10 @@ def estimate(
         for number in range(sampling.chains)
     ]
     return Estimate(
-        sampling, np.stack([chain.trace for chain in chains]), np.sum([chain.sums for chain in chains], 0)
+        sampling,
+        np.stack([chain.trace for chain in chains]),
+        np.sum([chain.sums for chain in chains], axis=0),
+        tuple(map(len, baseline)),
     )
 
 

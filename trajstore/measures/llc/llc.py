@@ -29,7 +29,7 @@ def llc(
     head: int | None,
     folder: str | Path | None,
 ) -> list[Measure]:
-    """The estimate with and without burn-in, R̂ and the effective number of draws.
+    """The estimate with and without burn-in, that of each context, R̂ and the effective number of draws.
 
     Raises `ChainDiverged`, `BadMeasures` for parameters that draw nothing, and `NotMeasurable`.
     """
@@ -49,14 +49,20 @@ def llc(
 
 
 def measures_of(estimate: Estimate, layer: int | None = None, head: int | None = None) -> list[Measure]:
-    """An estimate as measures; diagnostics that are not defined are left out."""
+    """An estimate as measures, of all contexts and of each; diagnostics that are not defined are left out."""
     params = estimate.sampling.params
     values = {
         "llc_with_burn_in": estimate.with_burn_in,
         "llc_r_hat": estimate.r_hat,
         "llc_effective_draws": estimate.effective_draws,
     }
+    contexts = [
+        Measure("llc", float(value), layer=layer, head=head, context=number, params=params)
+        for number, value in enumerate(estimate.context_values())
+        if value == value
+    ]
     return [
+        *contexts,
         Measure("llc", estimate.value, layer=layer, head=head, stderr=estimate.stderr, params=params),
         *(
             Measure(name, value, layer=layer, head=head, params=params)
@@ -73,7 +79,7 @@ DEFINITIONS = (
         unit="1",
         compute=llc,
         needs=("model", "ids"),
-        axes=("layer", "head"),
+        axes=("layer", "head", "context"),
         parameters={
             "nbeta": REQUIRED,
             "step_size": REQUIRED,
