@@ -278,6 +278,25 @@ def test_one_head_alone() -> None:
     assert "A head is one of a layer" in measure(model, CONTEXTS, [llc(**FEW, head=2)]).left_out["llc"]
 
 
+def test_each_block_and_head() -> None:
+    """All in one call, as each by itself."""
+    model = tiny("gpt-2")
+    one = measure(model, CONTEXTS, [llc(**FEW, layer=1, head=2)]).measures["llc"]
+    rows = measure(model, CONTEXTS, [llc(**FEW, layer="each", head="each")]).measures["llc"]
+    assert {(row.layer, row.head) for row in rows} == {
+        (block, head) for block in range(2) for head in range(4)
+    }
+    own_rows = [row for row in rows if (row.layer, row.head) == (1, 2)]
+    assert [(row.name, row.context, row.value) for row in own_rows] == [
+        (row.name, row.context, row.value) for row in one
+    ]
+    assert (one[0].params["layer"], rows[0].params["layer"], rows[0].params["head"]) == (1, "each", "each")
+    blocks = measure(model, CONTEXTS, [llc(**FEW, layer="each")]).measures["llc"]
+    assert {(row.layer, row.head) for row in blocks} == {(0, None), (1, None)}
+    left_out = measure(model, CONTEXTS, [llc(**FEW, layer="all")]).left_out
+    assert left_out["llc"] == "llc: layer is a number or each, and not 'all'."
+
+
 def test_kept_chains_of_a_model(tmp_path: Path) -> None:
     model = tiny("gpt-2")
     first = measure(model, CONTEXTS, [llc(**FEW, folder=tmp_path)]).measures

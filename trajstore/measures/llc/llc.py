@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
+from trajstore.errors import BadMeasures
 from trajstore.measures.definitions import REQUIRED, MeasureDefinition
 from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from trajstore.measures.definitions import MeasureInputs
     from trajstore.measures.llc.estimate import Estimate
     from trajstore.measures.llc.sampler import Method
+
+Each = Literal["each"]
 
 
 def llc(
@@ -25,13 +31,14 @@ def llc(
     burn_in: int,
     batch: int,
     seed: int,
-    layer: int | None,
-    head: int | None,
+    layer: int | Each | None,
+    head: int | Each | None,
     folder: str | Path | None,
 ) -> list[Measure]:
     """The estimate with and without burn-in, that of each context, R̂ and the effective number of draws.
 
-    Raises `ChainDiverged`, `BadMeasures` for parameters that draw nothing, and `NotMeasurable`.
+    Of all weights, of those of a block or head, or of «each» of them. Raises `ChainDiverged`, `NotMeasurable`, and
+    `BadMeasures` for parameters that draw nothing.
     """
     from trajstore.measures.llc.estimate import estimate
     from trajstore.measures.llc.model_loss import ModelLoss
@@ -41,11 +48,29 @@ def llc(
     assert inputs.model is not None
     assert inputs.ids is not None
     sampling = Sampling(nbeta, step_size, gamma, method, chains, draws, burn_in, batch, seed)
+    kept = None if folder is None else Path(folder)
+    rows: list[Measure] = []
     with evaluating(inputs.model):
-        objective = ModelLoss(inputs.model, inputs.ids, layer=layer, head=head)
-        kept = None if folder is None else Path(folder)
-        subject = "" if kept is None else f"{objective.subject()} {layer} {head}"
-        return measures_of(estimate(objective, sampling, kept, subject), layer, head)
+        for layer_, head_ in parts_of(inputs.model, layer, head):
+            objective = ModelLoss(inputs.model, inputs.ids, layer=layer_, head=head_)
+            subject = "" if kept is None else f"{objective.subject()} {layer_} {head_}"
+            rows += measures_of(estimate(objective, sampling, kept, subject), layer_, head_)
+    chosen = {"layer": layer, "head": head}
+    return [replace(row, params={**row.params, **chosen}) for row in rows]
+
+
+def parts_of(
+    model: PreTrainedModel, layer: int | Each | None, head: int | Each | None
+) -> list[tuple[int | None, int | None]]:
+    """The blocks and heads whose weights are drawn; None for all. Raises `BadMeasures`, `UnknownStructure`."""
+    from trajstore.forward.model_structure import find_blocks, number_of_heads
+
+    for name, value in (("layer", layer), ("head", head)):
+        if not (value is None or value in get_args(Each) or isinstance(value, int)):
+            raise BadMeasures(f"llc: {name} is a number or each, and not {value!r}.")
+    layers = range(len(find_blocks(model))) if isinstance(layer, str) else [layer]
+    heads = range(number_of_heads(model)) if isinstance(head, str) else [head]
+    return [(own, part) for own in layers for part in heads]
 
 
 def measures_of(estimate: Estimate, layer: int | None = None, head: int | None = None) -> list[Measure]:
