@@ -248,6 +248,13 @@ def test_a_model_is_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     again = measure(model, CONTEXTS, [llc(**FEW)]).measures
     assert again == measures
+    # in the middle of training, or loaded to be run only
+    model.transformer.wte.weight.grad = gradient = torch.ones(300, 32)
+    model.transformer.wpe.weight.requires_grad_(False)
+    assert measure(model, CONTEXTS, [llc(**FEW)]).measures == measures
+    assert model.transformer.wte.weight.grad is gradient
+    assert not model.transformer.wpe.weight.requires_grad
+    assert measure(model.requires_grad_(False), CONTEXTS, [llc(**FEW)]).measures == measures
 
 
 def test_one_block_alone() -> None:

@@ -117,7 +117,11 @@ def run_chain(objective: Objective, sampling: Sampling, number: int, baseline: L
     places = np.cumsum([0, *map(len, baseline)])
     sums, trace = np.zeros((3, places[-1])), np.zeros(sampling.draws)
     batch = min(sampling.batch, objective.contexts)
+    before = [(parameter.grad, parameter.requires_grad) for parameter in objective.parameters]
     try:
+        for parameter in objective.parameters:
+            parameter.grad = None
+            parameter.requires_grad_(True)
         for draw in range(sampling.draws):
             chosen = numpy_draw.permutation(objective.contexts)[:batch].tolist()
             losses = objective.losses_and_gradient(chosen)
@@ -132,9 +136,10 @@ def run_chain(objective: Objective, sampling: Sampling, number: int, baseline: L
             _step(objective, sampling, start, squares, torch_draw)
     finally:
         with torch.no_grad():
-            for parameter, own in zip(objective.parameters, start, strict=True):
+            for parameter, own, (gradient, learns) in zip(objective.parameters, start, before, strict=True):
                 parameter.copy_(own)
-                parameter.grad = None
+                parameter.grad = gradient
+                parameter.requires_grad_(learns)
     return Chain(trace, sums)
 
 
