@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,40 @@ def test_scoring_takes_no_measure_that_needs_more_than_its_pass(scored: Store, r
         with pytest.raises(BadMeasures, match=advice):
             score(scored, str(run), ["d"], device="cpu", steps="4", measures=[name])
     assert scored.steps("run", "d") == [0, 8]
+
+
+def test_kinds_of_text_are_the_categories_of_a_dataset(scored: Store) -> None:
+    sha256 = scored.dataset("d").tokenizer.vocabulary_sha256.removeprefix("sha256:")
+    new = random_dataset([8] * 40, sha256=sha256)
+    categories = pl.Series("category", ["a", "b"] * 20)
+    scored.add_dataset("kinds", replace(new, contexts=new.contexts.with_columns(categories)))
+    with pytest.raises(BadMeasures, match="those of d have none"):
+        trajstore.measure(scored, "run", "text_type_probe", "d", device="cpu", steps="8")
+    trajstore.measure(scored, "run", "text_type_probe", "kinds", device="cpu", steps="8")
+    rows = scored.measures("run", "text_type_probe")
+    assert rows["layer"].to_list() == [0, 1, 2]
+    assert json.loads(rows["params"][0])["classes"] == 2
+
+
+def test_a_learning_coefficient_of_a_block_is_not_taken_for_that_of_all_weights(scored: Store) -> None:
+    values = {
+        "nbeta": 10.0,
+        "step_size": 1e-4,
+        "gamma": 100.0,
+        "chains": 2,
+        "draws": 6,
+        "burn_in": 2,
+        "batch": 2,
+    }
+    how = {"datasets": "d", "device": "cpu", "steps": "8"}
+    with pytest.raises(BadMeasures, match="llc needs a value for"):
+        trajstore.measure(scored, "run", "llc", **how)
+    report = trajstore.measure(scored, "run", "llc", parameters=values, **how)
+    assert (report.written, report.left_out) == (1, [])
+    assert json.loads(scored.measures("run", "llc")["params"][0])["nbeta"] == 10.0
+    with pytest.raises(BadMeasures, match="is there with layer = None, and not 1"):
+        trajstore.measure(scored, "run", "llc", parameters={**values, "layer": 1}, **how)
+    assert trajstore.measure(scored, "run", "llc", parameters=values, **how).skipped == 1
 
 
 def _other_run(tmp_path: Path, run: Path) -> Path:

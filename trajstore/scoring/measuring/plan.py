@@ -25,7 +25,7 @@ from trajstore.errors import (
     TokenizerNotFound,
     listed,
 )
-from trajstore.measures.definitions import find_measures
+from trajstore.measures.definitions import REQUIRED, find_measures
 from trajstore.measures.probes import check_few, keep_natural, keep_repeats
 from trajstore.schema import check_name
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from trajstore.scoring.options import ScoringOptions
     from trajstore.store.files.datasets import Dataset, TokenizerFacts
     from trajstore.store.store import Store
+
+
+LABELS = "labels"
+"""The parameter of a measure that tells kinds of text apart."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,10 @@ def plan_measures(
     wanted = _steps(store, name, source, steps)
     places: list[tuple[Dataset | None, list[MeasureDefinition]]] = [
         (None, [each for each in definitions if not each.on_contexts]),
-        *((dataset, [each for each in definitions if each.on_contexts]) for dataset in chosen),
+        *(
+            (dataset, [with_labels(each, dataset) for each in definitions if each.on_contexts])
+            for dataset in chosen
+        ),
     ]
     pending, present = [], 0
     for checkpoint in wanted:
@@ -160,8 +167,29 @@ def with_parameters(
             chosen[each.name][parameter] = value
     done = [each.with_parameters(**chosen[each.name]) for each in definitions]
     for each in done:
-        each.chosen_parameters()
+        if LABELS not in each.parameters:
+            each.chosen_parameters()
     return done
+
+
+def with_labels(definition: MeasureDefinition, dataset: Dataset) -> MeasureDefinition:
+    """A measure that takes labels of contexts, where none are given with the dataset's categories and documents.
+
+    Raises `BadMeasures` where the dataset has none.
+    """
+    if definition.parameters.get(LABELS) is not REQUIRED:
+        return definition
+    facts = dataset.belonging
+    if facts["category"].null_count():
+        raise BadMeasures(
+            f"{definition.name} tells categories of contexts apart, and those of {dataset.name} have none. Take a "
+            f"dataset with categories, or give {option('parameters', '…')} with labels, one a context."
+        )
+    documents = facts["document"].to_list()
+    alone = any(document is None for document in documents)
+    return definition.with_parameters(
+        labels=facts["category"].to_list(), documents=None if alone else documents
+    )
 
 
 def find_run(store: Store, model: str, options: ScoringOptions) -> tuple[CheckpointSource, str]:
@@ -276,10 +304,13 @@ def _check_parameters(
             if parameters.keys() & {name, f"{definition.name}.{name}"}
         }
         own = (pl.col("name") == definition.name) | pl.col("name").str.starts_with(f"{definition.name}_")
-        for text, step in (
-            rows.filter(own, pl.col("params").is_not_null()).select("params", "step").unique().rows()
-        ):
-            there: dict[str, Any] = json.loads(text)
+        kept = rows.filter(own).select("step", "params", "layer", "head").unique()
+        for step, text, *place in kept.iter_rows():
+            # of a measure that takes a layer or head as a parameter, the row's own says which it was
+            there: dict[str, Any] = {
+                **dict(zip(("layer", "head"), place, strict=True)),
+                **json.loads(text or "{}"),
+            }
             for name, value in given.items():
                 if there.get(name, value) != value:
                     raise BadMeasures(
