@@ -206,6 +206,28 @@ def test_one_that_fails_keeps_no_other() -> None:
     }
 
 
+def test_what_has_no_value_is_said() -> None:
+    """Attention that gives no weights, whatever kernel it is asked for, and measures without any value."""
+
+    class Empty(Keeper):
+        def finish(self) -> list[Measure]:
+            return []
+
+    nothing = MeasureDefinition("nothing", "none", "1", compute=lambda _: [], needs=("ids",))
+    model = tiny("llama")
+    for block in find_blocks(model):
+        find_attention(block).module.register_forward_hook(lambda _module, _args, output: (output[0], None))
+    definitions = [keeping(Keeper(), ("attention",)), keeping(Empty(), ("hidden",), "empty"), nothing]
+    values, left_out = measure(model, CONTEXTS, definitions)
+    assert values == {}
+    no_value = "It has no value for this model and these contexts."
+    assert left_out == {
+        "kept": "The attention of LlamaForCausalLM gives no weights.",
+        "empty": no_value,
+        "nothing": no_value,
+    }
+
+
 def test_half_precision_and_the_mode_of_the_model() -> None:
     model = tiny("gpt-neox").to(torch.bfloat16)
     model.train()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from trajstore.store.files.measures import Measure
 
 
+NO_VALUE = "It has no value for this model and these contexts."
+
+
 @dataclass
 class _Stream:
     """A stream at work, with the contexts that it was handed of each tensor."""
@@ -104,7 +107,14 @@ class Observer:
         values: dict[str, list[Measure]] = {}
 
         def keep(name: str, each: _Stream) -> None:
+            if "attention" in each.definition.needs and not any(
+                need == "attention" for need, _ in each.taken
+            ):
+                kind = type(self.facts.model).__name__
+                raise NotMeasurable(f"The attention of {kind} gives no weights.")
             values[name] = each.definition.checked(each.stream.finish())
+            if not values[name]:
+                raise NotMeasurable(NO_VALUE)
 
         for name, each in list(self._streams.items()):
             self._guarded(name, partial(keep, name, each))

@@ -17,7 +17,7 @@ from trajstore.forward.batching import in_batches
 from trajstore.forward.device import exact_products
 from trajstore.forward.losses import check_contexts, token_scores, vocabulary_rows
 from trajstore.measures.definitions import MeasureInputs
-from trajstore.measures.in_pass import Observer
+from trajstore.measures.in_pass import NO_VALUE, Observer
 from trajstore.measures.streams import LogitTile, PassFacts, Predictions
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def measure(
         try:
             if values := definition.values(inputs):
                 measures[definition.name] = values
+            else:
+                left_out[definition.name] = NO_VALUE
         except (NotMeasurable, TrajstoreError) as error:
             left_out[definition.name] = str(error)
         except Exception as error:  # whatever a package's function raises

@@ -11,6 +11,7 @@ from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.measures.context_means import context_measures
 from trajstore.measures.definitions import MeasureDefinition
 from trajstore.measures.streams import Stream, exact
+from trajstore.store.files.measures import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from trajstore.measures.definitions import MeasureInputs
     from trajstore.measures.streams import Batch, Ids, PassFacts
-    from trajstore.store.files.measures import Measure
 
 
 class HeadMeans(Stream):
@@ -37,8 +37,8 @@ class HeadMeans(Stream):
         self.sums[block] = self.sums.get(block, 0) + exact(outputs[batch.real(outputs.device)]).sum(0)
 
     def finish(self) -> list[Measure]:
-        """No values of its own."""
-        return []
+        """A value, which a stream has."""
+        return [Measure("means", float(self.tokens))]
 
     def means(self) -> dict[int, Tensor]:
         """The means by block."""
