@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +15,12 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.cli import app
 from trajstore.errors import NothingChosen, PlotError, UnknownName, UnknownStep
 from trajstore.measures.context_means import context_measures
-from trajstore.pipelines.measure_trajectories import SCHEMA, measure_curves, measure_trajectory
+from trajstore.pipelines.measure_trajectories import (
+    SCHEMA,
+    measure_curves,
+    measure_matrix,
+    measure_trajectory,
+)
 from trajstore.pipelines.phases import phases
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
@@ -117,6 +123,37 @@ def test_charts_are_small_multiples(measured: Store) -> None:
         measure_trajectory(measured, "many").charts()
     (one,) = measure_trajectory(measured, "many", layer=3).charts()
     assert len(one.panels) == 8
+
+
+def test_a_matrix_has_a_column_for_each_layer_and_head(measured: Store, tmp_path: Path) -> None:
+    words = ["matrix", str(tmp_path / "m.npz"), "--measure", "heads,norm", "-s", str(measured.path)]
+    assert CliRunner().invoke(app, [*words, "--steps", "0,256"]).exit_code == 0
+    with np.load(tmp_path / "m.npz") as file:
+        values = file["measures"]
+        assert list(zip(file["models"], file["steps"], strict=True)) == [
+            ("a", 0),
+            ("a", 256),
+            ("bb", 0),
+            ("bb", 256),
+        ]
+    columns = pl.read_parquet(tmp_path / "m.columns.parquet")
+    assert columns.select("measure", "layer", "head").rows() == [
+        ("heads", 1, 0),
+        ("heads", 1, 1),
+        ("norm", 0, None),
+        ("norm", 1, None),
+    ]
+    expected = [
+        [_values(model, step, 0).mean(), _values(model, step, 1).mean(), step, step]
+        for model in ("a", "bb")
+        for step in (0, 256)
+    ]
+    assert values == pytest.approx(np.array(expected, np.float32))
+    measured.add_measures("norm", [Measure("norm", 1.0, layer=0)], model="a", step=9999)
+    with pytest.raises(NothingChosen, match="a at step 9999 has no .*missing='nan'"):
+        measure_matrix(measured, ["norm"])
+    assert np.isnan(measure_matrix(measured, "norm", missing="nan").values).sum() == 1
+    assert CliRunner().invoke(app, [*words, "--pad-first"]).exit_code == 2
 
 
 def test_errors_say_what_there_is(measured: Store) -> None:

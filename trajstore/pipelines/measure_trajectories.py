@@ -17,6 +17,8 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.trajectories import resampled_trajectories, trajectories
+from trajstore.arguments.choices import Missing
+from trajstore.arguments.spelling import option
 from trajstore.display import Drawn, of_checkpoints, of_names
 from trajstore.errors import NothingChosen, UnknownName, listed
 from trajstore.store.matrix.context_sums import ContextSums, Units
@@ -139,6 +141,58 @@ def measure_trajectory(
     names = [measures] if isinstance(measures, str) else measures
     curves = measure_curves(store, names, selection or Selection(), layer, head)
     return MeasureTrajectory(pl.concat([curve.frame(draws) for curve in curves]), how.level)
+
+
+@dataclass(frozen=True)
+class MeasureMatrix:
+    """Measures of checkpoints side by side."""
+
+    values: np.ndarray
+    """float32 (rows, columns); NaN where nothing is and that was allowed."""
+    rows: pl.DataFrame
+    """model, step."""
+    columns: pl.DataFrame
+    """measure, dataset, layer, head, params."""
+
+
+def measure_matrix(
+    store: Store,
+    measures: str | Sequence[str],
+    selection: Selection | None = None,
+    *,
+    missing: Missing = "error",
+) -> MeasureMatrix:
+    """Measures over all contexts as a matrix: rows (model, step), columns by layer and head.
+
+    Raises as `measure_curves`, and `NothingChosen` where a checkpoint lacks one, unless `missing` is "nan".
+    """
+    chosen = selection or Selection()
+    curves = measure_curves(store, [measures] if isinstance(measures, str) else measures, chosen)
+    rows = {(curve.model, int(step)): 0 for curve in curves for step in curve.steps}
+    order = {model: number for number, model in enumerate(store.models(chosen.models))}
+    rows = {row: number for number, row in enumerate(sorted(rows, key=lambda row: (order[row[0]], row[1])))}
+    columns: dict[tuple[Any, ...], int] = {}
+    for curve in curves:
+        key = (curve.measure, curve.dataset, curve.layer, curve.head, curve.params)
+        columns.setdefault(key, len(columns))
+    values = np.full((len(rows), len(columns)), np.nan, np.float32)
+    for curve in curves:
+        key = (curve.measure, curve.dataset, curve.layer, curve.head, curve.params)
+        values[[rows[curve.model, int(step)] for step in curve.steps], columns[key]] = curve.values
+    if missing == "error" and np.isnan(values).any():
+        row, column = np.argwhere(np.isnan(values))[0]
+        (model, step), (name, dataset, *_) = list(rows)[row], list(columns)[column]
+        on = f" on {dataset}" if dataset else ""
+        raise NothingChosen(
+            f"{model} at step {step} has no {name}{on} as others have it. Measure it: "
+            f"trajstore measure {name} -m {model}; or have such be NaN: {option('missing', 'nan')}"
+        )
+    names = ("measure", "dataset", "layer", "head", "params")
+    return MeasureMatrix(
+        values,
+        pl.DataFrame(list(rows), schema={"model": pl.String, "step": pl.Int64}, orient="row"),
+        pl.DataFrame(list(columns), schema={name: SCHEMA[name] for name in names}, orient="row"),
+    )
 
 
 def measure_curves(

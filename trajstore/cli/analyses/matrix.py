@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trajstore.arguments.choices import MatrixAlign, Missing
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.name_lists import require_datasets
+from trajstore.cli.name_lists import require_datasets, several
 from trajstore.cli.option_blocks import SelectionOptions
 from trajstore.cli.output import open_store, say, size
 from trajstore.display import count
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass_options(dataset={"help": "Datasets; commas join them."})
@@ -32,6 +29,14 @@ def matrix(
             "of the same items.",
         ),
     ] = "predict",
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=several,
+            help="Measures of the checkpoints in place of losses: columns are layers and heads; commas join them.",
+        ),
+    ] = None,
     pad_first: Annotated[
         bool, typer.Option("--pad-first", help="Give position 0, which has no loss, a column of zeros.")
     ] = False,
@@ -50,10 +55,16 @@ def matrix(
     Example:
       trajstore matrix losses.npy -d code -m 'tiny-*' --steps log --contexts 0:50
       trajstore matrix prompts.npy -d dm-zero -d dm-few --align item
+      trajstore matrix heads.npy --measure prefix_matching -m 'tiny-*'
     """
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
 
     check_matrix_target(out)
+    if measure:
+        if selected.group or selected.contexts or pad_first or align != "predict":
+            raise typer.BadParameter("--measure goes with --model, --dataset, --steps and --missing")
+        _save_measures(out, measure, selected, missing, store)
+        return
     with open_store(store) as opened:
         datasets = require_datasets(opened, selected.dataset)
         pulled = opened.matrix(
@@ -70,4 +81,21 @@ def matrix(
     rows, columns = pulled.values.shape
     kind = "checkpoints and datasets" if align == "item" else "checkpoints"
     say(f"Wrote {out}: {rows:,} {kind} × {count(columns, 'token')}, float32, {size(out.stat().st_size)}.")
+    say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
+
+
+def _save_measures(
+    out: Path, measures: list[str], selected: SelectionOptions, missing: Missing, store: Path
+) -> None:
+    """Write measures as a matrix, and say so."""
+    from trajstore.pipelines.measure_trajectories import measure_matrix
+    from trajstore.store.matrix.export import save_matrix
+
+    with open_store(store) as opened:
+        matrix = measure_matrix(opened, measures, selected.selection, missing=missing)
+    files = save_matrix(matrix, out, "measures")
+    rows, columns = matrix.values.shape
+    say(
+        f"Wrote {out}: {rows:,} checkpoints × {count(columns, 'value')}, float32, {size(out.stat().st_size)}."
+    )
     say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,6 @@ import pyarrow as pa
 
 from trajstore.errors import BadTarget
 from trajstore.output_files import check_target, write_together
-from trajstore.store.matrix.matrix import LossMatrix
 
 FORMATS = (".npy", ".npz", ".parquet", ".arrow")
 _LABELS = (".rows.parquet", ".columns.parquet")
@@ -42,41 +42,65 @@ def check_matrix_target(out: Path | str) -> Path:
     return target
 
 
-def save_matrix(matrix: LossMatrix, out: Path) -> list[Path]:
-    """Write a matrix and its labels, all of them or none; returns the files, the values' last. Raises `BadTarget`."""
+class Labelled(Protocol):
+    """An array with labels of its rows and columns."""
+
+    @property
+    def values(self) -> np.ndarray:
+        """Float32 (rows, columns)."""
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """With the columns model and step."""
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """A row for each column of the array."""
+
+
+def save_matrix(matrix: Labelled, out: Path, called: str = "losses") -> list[Path]:
+    """Write a matrix and its labels, all of them or none; returns the files, the values' last. Raises `BadTarget`.
+
+    Where a file's values have a name, it is what they are `called`.
+    """
     check_matrix_target(out)
     rows, columns = (out.with_suffix(suffix) for suffix in _LABELS)
-    values = _ENCODERS[out.suffix.lower()](matrix)
+    values = _ENCODERS[out.suffix.lower()](matrix, called)
     write_together([(rows, _parquet(matrix.rows)), (columns, _parquet(matrix.columns)), (out, values)])
     return [rows, columns, out]
 
 
-def _npy(matrix: LossMatrix) -> memoryview:
+def _npy(matrix: Labelled, _called: str) -> memoryview:
     sink = io.BytesIO()
     np.save(sink, matrix.values)
     return sink.getbuffer()
 
 
-def _npz(matrix: LossMatrix) -> memoryview:
+def _npz(matrix: Labelled, called: str) -> memoryview:
     sink = io.BytesIO()
     models, steps = (matrix.rows[name].to_list() for name in ("model", "step"))
-    np.savez_compressed(sink, losses=matrix.values, models=np.array(models, str), steps=np.array(steps, int))
+    arrays: dict[str, Any] = {
+        called: matrix.values,
+        "models": np.array(models, str),
+        "steps": np.array(steps, int),
+    }
+    np.savez_compressed(sink, **arrays)
     return sink.getbuffer()
 
 
-def _arrow(matrix: LossMatrix) -> memoryview:
+def _arrow(matrix: Labelled, called: str) -> memoryview:
     """In batches of a row, so that it can be read row by row."""
-    table = _wide(matrix).to_arrow()
+    table = _wide(matrix, called).to_arrow()
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1)
     return sink.getbuffer()
 
 
-def _wide(matrix: LossMatrix) -> pl.DataFrame:
-    """model, step, losses (list of float32 in the order of the columns)."""
-    losses = pl.Series("losses", matrix.values, dtype=pl.Array(pl.Float32, matrix.values.shape[1]))
-    return matrix.rows.with_columns(losses.arr.to_list())
+def _wide(matrix: Labelled, called: str) -> pl.DataFrame:
+    """model, step, and the values as they are called (list of float32 in the order of the columns)."""
+    values = pl.Series(called, matrix.values, dtype=pl.Array(pl.Float32, matrix.values.shape[1]))
+    return matrix.rows.with_columns(values.arr.to_list())
 
 
 def _parquet(frame: pl.DataFrame) -> memoryview:
@@ -85,4 +109,9 @@ def _parquet(frame: pl.DataFrame) -> memoryview:
     return sink.getbuffer()
 
 
-_ENCODERS = {".npy": _npy, ".npz": _npz, ".parquet": lambda matrix: _parquet(_wide(matrix)), ".arrow": _arrow}
+_ENCODERS = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".parquet": lambda matrix, called: _parquet(_wide(matrix, called)),
+    ".arrow": _arrow,
+}
