@@ -21,6 +21,7 @@ from transformers import (
     MistralConfig,
     ModernBertDecoderConfig,
     Olmo2Config,
+    Phi3Config,
     PhiConfig,
     Qwen2Config,
 )
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 KINDS = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gpt-j", "gemma-2", "granite", "cohere"]
 """The architectures whose head runs in tiles."""
 
-STRUCTURES = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gemma-2", "mistral", "qwen2", "phi"]
+STRUCTURES = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gemma-2", "mistral", "qwen2", "phi", "phi-3"]
 """Those whose blocks and heads are told in tests."""
 
 UNKNOWN = "modernbert-decoder"
@@ -71,6 +72,8 @@ def _config(kind: str, vocabulary: int, positions: int) -> PretrainedConfig:
             return Qwen2Config(**_WIDTH, **common, num_key_value_heads=2)
         case "phi":  # its attention and its MLP read the same
             return PhiConfig(**_WIDTH, **common)
+        case "phi-3":  # one layer for the queries of all heads, then the keys and values of groups
+            return Phi3Config(**_WIDTH, **common, num_key_value_heads=2, pad_token_id=0, eos_token_id=1)
         case "modernbert-decoder":
             return ModernBertDecoderConfig(**_WIDTH, **common, pad_token_id=0)
     raise ValueError(kind)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    GPTBigCodeConfig,
+    GPTBigCodeForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.architectures import STRUCTURES, tiny
@@ -89,7 +96,7 @@ def test_heads_read_and_write_what_the_model_does(kind: str) -> None:
 def test_shapes_and_groups(kind: str) -> None:
     model = tiny(kind)
     first = head_weights(model)[0]
-    groups = {"llama": 2, "gemma-2": 2, "qwen2": 2, "mistral": 1}.get(kind, 4)
+    groups = {"llama": 2, "gemma-2": 2, "qwen2": 2, "phi-3": 2, "mistral": 1}.get(kind, 4)
     size = {"mistral": 16}.get(kind, 8)
     assert first.query.shape == (4, 32, size)
     assert first.key.shape == first.value.shape == (groups, 32, size)
@@ -143,6 +150,27 @@ def test_one_key_for_all_heads_in_a_fused_layer() -> None:
     [layer] = head_weights(GPTBigCodeForCausalLM(config).eval())
     assert layer.query.shape == (4, 16, 4)
     assert layer.key.shape == (1, 16, 4)
+
+
+def test_groups_beside_one_another_in_a_fused_layer() -> None:
+    """As Falcon has them: the queries of a group, its key, its value, then the next group's."""
+    torch.manual_seed(0)
+    config = FalconConfig(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_kv_heads=2,
+        new_decoder_architecture=True,
+    )
+    model = FalconForCausalLM(config).eval()
+    [layer] = head_weights(model)
+    weight = model.transformer.h[0].self_attention.query_key_value.weight.detach()
+    rows = weight.view(2, 4, 8, 32)
+    for head in range(4):
+        assert torch.equal(layer.query[head], rows[head // 2, head % 2].T)
+        assert torch.equal(layer.key[head // 2], rows[head // 2, 2].T)
+        assert torch.equal(layer.value[head // 2], rows[head // 2, 3].T)
 
 
 def test_half_precision() -> None:
