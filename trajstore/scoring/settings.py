@@ -116,20 +116,22 @@ def _of_slices(names: Sequence[str]) -> tuple[MeasureDefinition, ...]:
     """The measures that come with the pass; raises as `find_measures`, and for those of other cost."""
     definitions = find_measures(names)
     for definition in definitions:
-        definition.chosen_parameters()
         if definition.cost != "pass":
             raise BadMeasures(
                 f"{definition.name} does not come with the pass over tokens, but is measured by itself: "
-                f"trajstore measure {definition.name} --model M{_on(definition)}"
+                f"{_command(definition)}"
             )
+        definition.chosen_parameters()
     return tuple(definitions)
 
 
-def _on(definition: MeasureDefinition) -> str:
-    """The options that say on what a measure is computed."""
+def _command(definition: MeasureDefinition) -> str:
+    """The command that computes a measure by itself."""
     if not definition.on_contexts:
-        return ""
-    return " --probe repeats" if definition.on_probe else " --dataset D"
+        return f"trajstore measure {definition.name} --model M"
+    if definition.on_probe:
+        return f"trajstore measure {definition.name} --model M --probe repeats"
+    return f"trajstore measure {definition.name} --model M --dataset D"
 
 
 def provenance_of_measures(provenance: Provenance, dataset: Dataset | None) -> dict[str, object]:

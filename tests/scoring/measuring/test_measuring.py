@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,6 +38,7 @@ from trajstore.plugins import PluginError
 from trajstore.schema import META_KEY
 from trajstore.scoring.measuring import run as measuring
 from trajstore.scoring.run import score
+from trajstore.store.disk import layout
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
@@ -281,7 +284,7 @@ def test_scoring_takes_no_measure_that_needs_more_than_its_pass(scored: Store, r
     for name, advice in (
         ("prefix_matching", "trajstore measure prefix_matching --model M --probe repeats"),
         ("weight_norm", "trajstore measure weight_norm --model M$"),
-        ("llc", "needs a value|trajstore measure llc"),
+        ("llc", "trajstore measure llc --model M --dataset D"),
     ):
         with pytest.raises(BadMeasures, match=advice):
             score(scored, str(run), ["d"], device="cpu", steps="4", measures=[name])
@@ -366,6 +369,27 @@ def test_a_damaged_checkpoint_does_not_keep_the_others(scored: Store, run: Path,
     report = trajstore.measure(scored, str(copy), "rankme", "d", device="cpu", steps="all", name="copy")
     assert report.written == 2
     assert [step for step, _ in report.failures] == [4]
+
+
+def test_a_full_disk_ends_the_work_and_leaves_what_is_finished(
+    scored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = layout.publish
+
+    def full(root: Path, path: Path, *rest: Any, **more: Any) -> Any:
+        if "step=8" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(root, path, *rest, **more)
+
+    monkeypatch.setattr(layout, "publish", full)
+    with pytest.raises(
+        StoreUnusable, match="rankme of run at step 8.*No space left.*the same command goes on"
+    ):
+        trajstore.measure(scored, "run", "rankme", "d", device="cpu")
+    monkeypatch.undo()
+    assert scored.measures("run")["step"].unique().to_list() == [0]
+    report = trajstore.measure(scored, "run", "rankme", "d", device="cpu")
+    assert (report.written, report.skipped) == (1, 1)
 
 
 def test_the_command(scored: Store, run: Path) -> None:
