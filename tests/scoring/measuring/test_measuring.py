@@ -29,6 +29,7 @@ from trajstore.errors import (
     ModelMismatch,
     NothingChosen,
     NotMeasurable,
+    StoreUnusable,
     TokenizerMismatch,
     UnknownStep,
 )
