@@ -50,7 +50,7 @@ ALLOWED = {HELD: 1e-9, OURS_SINGLE: 1e-3, HELD_SINGLE: 1e-3, FULL_SVD: 1e-3}
 
 @dataclass(frozen=True)
 class ComponentsEffort:
-    """How much is run."""
+    """The sizes of a run."""
 
     models: int
     steps: int

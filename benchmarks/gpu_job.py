@@ -89,7 +89,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is run, where."""
+    """The sizes of a run, and its device."""
 
     device: str
     passes: tuple[Pass, ...]
@@ -133,7 +133,7 @@ class Sheet:
     deadline: float
     rows: list[list[str]] = field(default_factory=list)
     failed: bool = False
-    """Whether some work failed."""
+    """True if some work failed."""
 
     HEADER = ("Work", "Measured", "Figure", "Bar", "Met")
 

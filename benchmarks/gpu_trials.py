@@ -38,7 +38,7 @@ class Trial:
     name: str
     scorer: Callable[[PreTrainedModel], Score]
     mixed: bool = False
-    """Whether it is for contexts of mixed length."""
+    """True if it is for contexts of mixed length."""
 
 
 def trials(device: str) -> list[Trial]:

@@ -13,7 +13,7 @@ from benchmarks.timing import clocked
 from trajstore.store.quoting import quoted
 
 Right = Callable[[np.ndarray], bool]
-"""Whether an answer is the expected one."""
+"""Function that returns True if an answer is the expected one."""
 
 THREADS = (1, 2)
 

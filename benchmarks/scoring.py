@@ -67,7 +67,7 @@ _START = {
 
 @dataclass(frozen=True)
 class ScoringEffort:
-    """How much is run."""
+    """The sizes of a run."""
 
     shapes: tuple[ModelShape, ...]
     contexts: int

@@ -47,7 +47,7 @@ libraries and what it read of the file included.
 
 @dataclass(frozen=True)
 class SparseEffort:
-    """How much is run: shapes are (models, columns), each model of 154 checkpoints unless `steps` says otherwise."""
+    """The sizes of a run: shapes are (models, columns), each model of 154 checkpoints unless `steps` says otherwise."""
 
     steps: int
     whole: tuple[int, int]

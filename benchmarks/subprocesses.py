@@ -38,7 +38,7 @@ class PivotJob:
     slices: list[Path]
     steps: list[int]
     lazy: bool
-    """Whether the steps are named beforehand, which lets the pivot run on the plan."""
+    """True to name the steps beforehand, which lets the pivot run on the plan."""
     expected: Path
     """The .npy file of the matrix that must come out."""
     tokens: Path | None = None

@@ -24,7 +24,7 @@ HOW = (
     f"float32 losses from seed {SEED}: each token starts near ln({VOCABULARY}) nats and falls along a sigmoid in log "
     "step, its middle and width its own, to a gamma-distributed floor, with log-normal noise of 2 to 12 % at each step"
 )
-"""How the losses are made, in words."""
+"""Description of how the losses are made."""
 
 # Pythia's 154 labels: 0, the powers of two up to 512, then every thousandth.
 SUITE = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
@@ -32,7 +32,7 @@ SUITE = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a slice family is."""
+    """The size of a slice family."""
 
     steps: int
     """Checkpoints, at most those of `SUITE`."""
@@ -62,7 +62,7 @@ class TokenGroup:
 
     name: str
     condition: str
-    """What is true of its tokens, in SQL over `tokens`."""
+    """Condition that its tokens meet, in SQL over `tokens`."""
     members: np.ndarray
     """Its columns, int64, ascending."""
     share: float

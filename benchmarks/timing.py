@@ -24,7 +24,7 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often contenders take turns."""
+    """The numbers of rounds in which contenders take turns."""
 
     append: int
     """For appends, which are quick and whose fsync takes what the disk will."""

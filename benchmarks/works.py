@@ -64,7 +64,7 @@ class Workload:
     name: str
     run: Callable[[Store, Target], Any]
     right: Callable[[Any, Target], bool]
-    """Whether the answer is the expected one."""
+    """Function that returns True if the answer is the expected one."""
 
 
 def cost(number: int, target: Target) -> Cost:

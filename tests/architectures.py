@@ -36,7 +36,7 @@ KINDS = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gpt-j", "gemma-2", "granite", 
 """The architectures whose head runs in tiles."""
 
 STRUCTURES = ["gpt-neox", "gpt-2", "llama", "olmo-2", "gemma-2", "mistral", "qwen2", "phi", "phi-3"]
-"""Those whose blocks and heads are told in tests."""
+"""The architectures whose blocks and heads tests look for."""
 
 UNKNOWN = "modernbert-decoder"
 """One with a layer more before its head."""

@@ -29,8 +29,8 @@ HIGHEST_LOSS = 2 * 65504.0
 """Highest loss (nats): what logits can span that float16 holds; anything above is an error."""
 
 PASS_COLUMNS = {"rank": "int32", "entropy": "float32"}
-"""What may be kept beside a loss, with its dtype: the entries of the vocabulary that have a higher logit
-than the token (0 is the top), and the entropy of the predicted distribution, nats."""
+"""Columns that may be kept beside a loss, with their dtypes: the number of entries of the vocabulary that have a higher
+logit than the token (0 is the top), and the entropy of the predicted distribution, nats."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STEP = re.compile(r"0|[1-9][0-9]{0,18}")

@@ -67,7 +67,7 @@ class Header:
     """A header comment, read."""
 
     description: str
-    """What stands before the lines of a form."""
+    """Text before the lines of a form."""
     parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
     example: str

@@ -16,7 +16,7 @@ from trajstore.scoring.options import ScoringOptions
 
 @dataclass(frozen=True)
 class Brew:
-    """How tea is made."""
+    """The settings of a pot of tea."""
 
     kind: str = "green"
     """Which leaves,

@@ -22,7 +22,7 @@ STATISTICS = ("pearson", "partial", "rms", "difference")
 """Of x and y: correlation, the same given z, √mean (x − y)² and mean x − y in nats."""
 
 _CORRELATIONS = 2
-"""How many of `STATISTICS` lie between −1 and 1; the next is above 0."""
+"""Number of `STATISTICS`, the first ones, that lie between −1 and 1; the next is above 0."""
 
 
 @dataclass(frozen=True)
@@ -192,4 +192,4 @@ class Density:
     counts: tuple[tuple[int, ...], ...]
     """By row, then column; a cell of no point is left empty, the others are coloured by the logarithm."""
     unit: str
-    """What is counted."""
+    """Unit of the counts, in words."""

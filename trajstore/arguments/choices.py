@@ -10,23 +10,23 @@ from typing import Literal
 Align = Literal["predict", "after"]
 """Which losses a group's tokens stand for: their own, or those of the tokens after them."""
 Missing = Literal["error", "nan"]
-"""What the losses of a slice are that is not there."""
+"""Treatment of a slice that is not there: an error, or losses of NaN."""
 X = Literal["step", "tokens", "flops"]
 """Along what a curve is drawn."""
 By = Literal["dataset", "model"]
-"""What curves are pooled to."""
+"""Pooling of curves: one for each dataset, or one for each model."""
 IntervalKind = Literal["bootstrap", "studentised", "none"]
-"""How the interval of a mean is found."""
+"""Method of the interval of a mean."""
 Center = Literal["all", "model"]
 """Over which rows a column is centred: all, or those of each model."""
 Lacking = Literal["error", "drop-columns", "mean"]
-"""What becomes of a column with losses that are not there."""
+"""Treatment of a column that lacks losses."""
 Precision = Literal["double", "single"]
 """Of dot products."""
 ComponentsKind = Literal["full", "sparse", "hybrid"]
 """Principal components, sparse ones, or sparse ones of the principal."""
 Prompting = Literal["zero", "few"]
-"""How many solved problems stand before a problem."""
+"""Number of solved problems before a problem."""
 MatrixAlign = Literal[Align, "item"]
 """As `Align`, or the same columns for datasets of the same items."""
 Probe = Literal["repeats", "natural"]

@@ -6,7 +6,7 @@ Loads nothing, so that the command line can show them at once.
 from __future__ import annotations
 
 LEVEL = 0.95
-"""How often an interval should cover."""
+"""Share of intervals that should cover, by default."""
 RESAMPLES = 1000
 """Of the bootstrap."""
 
@@ -26,7 +26,7 @@ SPARSE_SEED = 42
 """Of the descents' starts."""
 
 CHANCE = 0.05
-"""How often noise between checkpoints alone may make a spike in a curve."""
+"""Highest chance, by default, that noise between checkpoints alone makes a spike in a curve."""
 RATE = 0.001
 """Share of tokens that noise alone may put into a class of a spike's tokens."""
 SPIKE_PREFIX = "spike"

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from trajstore.text import visible
 
 _BAR = re.compile(r"\n*(?:\x1b\[A)*\Z|\r")
-"""What a library's progress bar writes to draw itself anew: the way up, or back to the start of the line."""
+"""Characters with which a library's progress bar draws itself anew: the way up, or back to the start of the line."""
 
 
 class VisibleStream:

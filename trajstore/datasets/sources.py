@@ -38,7 +38,7 @@ TABLES: dict[str, Callable[[Path], pl.LazyFrame]] = {
     ".jsonl": lambda path: pl.scan_ndjson(glob.escape(str(path)), infer_schema_length=None),
     ".parquet": lambda path: pl.scan_parquet(path, glob=False),
 }
-"""How a table is read, by the suffix of its name."""
+"""Readers of tables, by the suffix of the table's name."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 

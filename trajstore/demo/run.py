@@ -67,7 +67,7 @@ class Demo:
     """The results of a run of the demo."""
 
     sentences: list[str]
-    """What it found."""
+    """The training data and the findings, in sentences."""
     curves: Chart
     """Trajectories of `CURVES` in the first model, each over all datasets."""
     seconds: dict[str, float]

@@ -21,7 +21,7 @@ class Onset:
     by: int
     """First step at which it has happened."""
     change_of_data: bool
-    """Whether the training mix changed within one checkpoint of it."""
+    """True if the training mix changed within one checkpoint of it."""
 
     @property
     def text(self) -> str:

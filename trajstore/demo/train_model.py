@@ -44,11 +44,11 @@ class TrainedModel:
     folder: Path
     """Holds `stepN` for each checkpoint, and the tokenizer."""
     recipe: Recipe
-    """How it was trained; `recipe.checkpoints` are the steps asked for (a reused folder may hold more)."""
+    """Recipe of its training; `recipe.checkpoints` are the requested steps (a reused folder may hold more)."""
     seconds: float
     """Wall time of its training, whenever that was."""
     reused: bool
-    """Whether it was there already."""
+    """True if the model was already in the folder."""
 
 
 @dataclass(frozen=True)

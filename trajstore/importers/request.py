@@ -71,7 +71,7 @@ class Tally:
     empty: int = 0
     """Rows of matrices that are NaN throughout."""
     like_bits: str = ""
-    """How the losses of the first slice that look like bits do so, though they were taken as nats."""
+    """The first slice whose losses look like bits though they were taken as nats, and the reason; empty without one."""
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ class _RunSlices:
     reasons: dict[str, list[int]]
     """Steps whose slice cannot be read, by what is wrong with it."""
     large: dict[int, str]
-    """How losses are too large to be nats, by step."""
+    """Reasons why losses are too large to be nats, by step."""
 
     def damaged(self) -> Iterable[Anomaly]:
         """The slices that cannot be read."""

@@ -57,7 +57,7 @@ class Request:
     default_name: str
     """The name of a finding that is given none."""
     facts: Mapping[str, Any]
-    """Those of the finding's facts that say what was asked for, by which the same request is known again."""
+    """The part of the finding's facts that states the request, by which the same request is known again."""
 
     def place(self, store: Store, name: str | None = None, *, replace: bool = False) -> Place:
         """Return the place of its finding, to be asked before long work.
@@ -79,7 +79,7 @@ class Result(Drawn):
     store: Store = field(repr=False)
     request: Request = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
-    """What it was made of and how, as its finding says it."""
+    """Inputs and method, as its finding records them."""
 
     @abstractmethod
     def rows(self, table: str) -> Iterator[pl.DataFrame]:

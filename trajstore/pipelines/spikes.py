@@ -82,12 +82,12 @@ class Search:
     window: tuple[int, int, int] | None = None
     """Steps before, at and after a spike; None to look for spikes."""
     chance: float = CHANCE
-    """How often noise alone may make such a spike in a curve."""
+    """Highest chance that noise alone makes such a spike in a curve."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     interval: Interval = field(default_factory=Interval)
     """Its seed is that of the simulated noise too."""
     enrich: bool = True
-    """Whether every group of the store is looked for among the tokens that follow and those that are inverse."""
+    """True to look for every group of the store among the tokens that follow and the tokens that are inverse."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -136,7 +136,7 @@ class Spikes(Result):
     noise: CurveNoise | None
     """Of the means, outside of spikes; None where the window was given."""
     power: Power | None
-    """How well the means show spikes; None where one was found or the window was given."""
+    """Power of the means to show spikes; None where one was found or the window was given."""
     spikes: tuple[ClassedSpike, ...]
 
     @property

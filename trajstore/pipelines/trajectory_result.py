@@ -32,7 +32,7 @@ class Trajectory(Drawn):
     caveats: tuple[str, ...]
     """Sentences on what the intervals are of, and on groups that the losses shown have chosen."""
     chosen: tuple[str, ...]
-    """Those of the caveats that stand under the chart's title."""
+    """The caveats that stand under the chart's title."""
     x: X
     difference: bool
     level: float

@@ -24,7 +24,7 @@ class ModelSummary:
 
     model: str
     facts: ModelFacts
-    """Those that are not known are None."""
+    """Facts of the model; None for one that is not known."""
     datasets: dict[str, list[int]]
     """Steps that are there, by dataset; one without any is left out."""
     bytes: int

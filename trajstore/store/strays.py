@@ -48,7 +48,7 @@ _LEVELS: Mapping[str, tuple[Fits, ...]] = {
     "findings": (_keyed("kind", _is_group), _keyed("finding", is_name), _ends(_is_group, ".parquet")),
     "groups": (_is_group_file,),
 }
-"""How folders and files are named in a store, level by level."""
+"""Tests of the names of folders and files in a store, level by level."""
 
 
 def why(inside: str) -> str | None:

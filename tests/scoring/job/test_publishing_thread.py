@@ -37,7 +37,7 @@ def run(store: Store, tmp_path: Path) -> str:
 
 
 class Job:
-    """What a job does in which order, with a stand-in for the time that publishing takes."""
+    """The work of a job in its order, with a stand-in for the time that publishing takes."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passes: list[int] = []

@@ -49,7 +49,7 @@ ADVICE = {
     MIXED: "score them again in one way where small differences matter",
     DAMAGED: "trajstore check --deep says more",
 }
-"""What to do about a finding of each kind."""
+"""Advice on a finding of each kind."""
 
 _SHOWN = len("sha256:") + 12
 _UNKNOWN = "unknown"
@@ -65,10 +65,10 @@ class Anomaly:
     datasets: tuple[str, ...]
     """On which it shows; sorted."""
     steps: tuple[int, ...]
-    """Those that it is about; of a mixed origin, those that are not as most are."""
+    """Steps that it is about; of a mixed origin, the steps that are not as most are."""
     what: str
     advice: str = ""
-    """What to do about it."""
+    """Advice on it, from `ADVICE`."""
 
 
 def audit(
@@ -212,7 +212,7 @@ def _within(group: Sequence[int], others: Iterable[Sequence[int]]) -> bool:
 
 
 Odd = Mapping[str, Oddities]
-"""What is odd about a model's steps, by dataset."""
+"""Oddities of a model's steps, by dataset."""
 
 
 def _same_weights(

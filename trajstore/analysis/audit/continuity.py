@@ -39,7 +39,7 @@ _AT_ENDS = 0.93
 _RAISED = 0.25
 _MOVED, _WIDE_MOVED = 0.2, 0.3
 _BREAKS = {1: 1.5, 2: 1.6, 3: 1.55}
-"""How much farther than around, by the number of steps on either side."""
+"""Least ratio of the distance across a break to the distances around it, by the number of steps on either side."""
 _WIDE, _WIDE_BREAK = 5, 2.0
 """Steps on either side by which a break is seen through the noise, and how much farther than around."""
 _NOISE = 0.3

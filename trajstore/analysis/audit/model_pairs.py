@@ -20,7 +20,7 @@ Shared = dict[tuple[str, str], tuple[tuple[str, ...], list[tuple[int, int]]]]
 """By (model, other model): datasets, and the pairs of their steps."""
 
 _NEAR = 0.05
-"""How much nearer than any step of its own run another run's step is."""
+"""Share of the distance to the nearest step of its own run below which another run's step is near."""
 
 
 def shared_weights(slices: Sequence[SliceFacts], others: Sequence[SliceFacts]) -> Shared:

@@ -18,7 +18,7 @@ from trajstore.analysis.audit.step_summaries import RunSummary
 
 _RAISED = 0.25
 _SPIKE = 0.35
-"""How near a far place must be for a step with a raised mean, which a loss spike may be as well."""
+"""`Misplaced.ratio` below which a step with a raised mean, which a loss spike may be as well, is out of place."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ _LN2 = math.log(2)
 _BITS = -math.log(_LN2)
 """Logarithm of the factor from nats to bits."""
 _EXACT = 0.12
-"""How far from it the logarithms of both factors may be."""
+"""Limit of the distance from it of the logarithms of both factors."""
 _NEARER = 0.6
-"""How much nearer the first row after a guess is in nats than as it stands, since only later rows tell its unit."""
+"""Limit of the ratio of distances, in nats and as it stands, of the first row after a guess, whose unit only later rows
+tell."""
 _AROUND = 2
 _FLAT = 0.15
 """Part of the mean by which losses of a guess among the vocabulary spread at most."""

@@ -36,7 +36,7 @@ class Descent:
     objective: tuple[float, ...]
     """After each iteration, with V the minimum for that iteration's U; never rises."""
     converged: bool
-    """Whether it ended because the objective fell no more."""
+    """True if it ended because the objective fell no more."""
 
 
 def descend(

@@ -71,7 +71,7 @@ class Treatment:
     center: Center = "all"
     """The mean that is subtracted: over all rows, or over the rows of each model."""
     scale: bool = False
-    """Whether each column is divided by its standard deviation about that mean (divided by the number of rows)."""
+    """True to divide each column by its standard deviation about that mean (divided by the number of rows)."""
     missing: Lacking = "error"
     """NaN is an error, has its column left out, or counts as the mean that is subtracted (of the column's other rows,
     those of its model where there are any and `center` is model); a column of NaN alone is left out."""
@@ -109,7 +109,7 @@ class Prepared:
     scale: np.ndarray
     """float64 (columns,); 1 where nothing is scaled, and for a column that does not vary."""
     kept: np.ndarray
-    """Whether a column is in, bool (columns,)."""
+    """True for a column that is not left out, bool (columns,)."""
 
 
 @dataclass(frozen=True)

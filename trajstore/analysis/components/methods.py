@@ -64,7 +64,7 @@ class FittedComponents:
     left_out: int
     """Columns that were left out."""
     facts: dict[str, Any]
-    """How the sparse ones were reached (JSON); empty without any."""
+    """Facts of the fit of the sparse ones (JSON); empty without any."""
 
 
 class Residual:

@@ -50,7 +50,7 @@ class PCAResult(Brief):
     loadings: np.ndarray
     """float64 (components, columns), rows of length 1; the largest entry of each is positive."""
     mean: np.ndarray
-    """What was subtracted from the columns, float64 (columns,), nats; centred by model (models, columns)."""
+    """Means that were subtracted from the columns, float64 (columns,), nats; centred by model (models, columns)."""
     columns: pl.DataFrame
     """Labels of the columns, as the matrix had them, without those that were left out."""
 
@@ -104,9 +104,9 @@ class FullFit:
     means: np.ndarray
     """float64 (means, columns), nats."""
     scale: np.ndarray
-    """What centred columns were divided by, float64 (columns,)."""
+    """Divisors of the centred columns, float64 (columns,)."""
     kept: np.ndarray
-    """Whether a column is in, bool (columns,)."""
+    """True for a column that is not left out, bool (columns,)."""
 
     @property
     def variance(self) -> np.ndarray:

@@ -30,15 +30,15 @@ LEAST = 3
 _FEW = 24
 """So few checkpoints tell ρ so badly that the worst of those that are plausible gives far too high a chance."""
 TURN_CHANCE = 0.02
-"""How often it may have a turn: turns of any size worth a word are far beyond noise."""
+"""Share of smooth monotone curves that may have a turn: turns of any size worth a word are far beyond noise."""
 FALSE_ALARMS = 0.1
-"""How often it may have either."""
+"""Share of smooth monotone curves that may have a change or a turn."""
 PROMISE = (
     f"Changes and turns: by noise alone at most {100 * FALSE_ALARMS:.0f} % of curves have any, if their course is "
     "flat, a power law, an offset power law or a wide sigmoid, and the correlation of noise from checkpoint to "
     "checkpoint at most 0.8."
 )
-"""What is said beside changes and turns."""
+"""Statement that is printed beside changes and turns."""
 RHOS = (0.0, 0.3, 0.6, 0.8)
 """Of simulated noise."""
 

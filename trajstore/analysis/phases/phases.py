@@ -48,7 +48,7 @@ class Curve:
     """A series along the checkpoints of a model."""
 
     series: str
-    """What it is: a group, a difference of two, a measure."""
+    """Name of the group, of the difference of two, or of the measure."""
     model: str
     dataset: str
     """"" for a measure of none."""
@@ -100,7 +100,7 @@ class Settings:
     most: int = defaults.CHANGES
     """Changes that are looked for."""
     level: float = defaults.LEVEL
-    """How often an interval should cover."""
+    """Share of intervals that should cover."""
     seed: int = 0
     """Of simulated noise."""
     draws: int = 500

@@ -75,7 +75,7 @@ _OWN = 0.25
 FEW = 60
 """Fewer checkpoints tell ρ badly, and show no more than large bumps."""
 _CHANCE, _CHANCE_OF_FEW = 0.03, 0.05
-"""How often noise alone may show a bump: the fewer the checkpoints, the more bumps it would hide."""
+"""Highest chance that noise alone shows a bump: the fewer the checkpoints, the more bumps it would hide."""
 _BY_CHANCE = 4000
 """Trajectories of noise from which it is told what noise shows."""
 

@@ -45,7 +45,7 @@ _PARTS: Mapping[Kind, tuple[FormPart, ...]] = {
     "law_hump": ("law", "hump"),
     "sigmoid_hump": ("sigmoid", "hump"),
 }
-"""What forms are sums of, beside a; a turn's two parts share m and w, and stand apart."""
+"""Parts whose sums are the forms, beside a; a turn's two parts share m and w, and stand apart."""
 _PARAMETERS: Mapping[FormPart, int] = {"line": 0, "step": 1, "power": 1, "law": 2, "sigmoid": 2, "hump": 2}
 
 _STEPS = 25
@@ -62,7 +62,7 @@ class FormFit:
 
     kind: Kind
     squares: np.ndarray
-    """What is left of the whitened values, float64 (tokens,)."""
+    """Sum of the squared residuals of the whitened values, float64 (tokens,)."""
     linear: np.ndarray
     """a, d and h, or those of a compound's parts, float64 (tokens, 1 to 3)."""
     shape: np.ndarray
@@ -159,11 +159,11 @@ class _State(NamedTuple):
 
     fit: FormFit
     columns: np.ndarray
-    """What its linear parameters are of (tokens, linear parameters, steps)."""
+    """Columns that the linear parameters multiply (tokens, linear parameters, steps)."""
     seen: np.ndarray
     """The same, whitened."""
     left: np.ndarray
-    """What is left of the whitened values (tokens, steps)."""
+    """Residuals of the whitened values (tokens, steps)."""
 
     def take(self, tokens: np.ndarray) -> _State:
         """Of some of the tokens."""

@@ -90,7 +90,7 @@ class Choice:
     ahead: np.ndarray
     """By how much the nearest is below its best rival, float64 (tokens,)."""
     unfit: np.ndarray
-    """Whether the nearest, a form of one change, leaves too much, bool (tokens,)."""
+    """True where the nearest, a form of one change, leaves too much, bool (tokens,)."""
 
     def is_nearest(self, *kinds: Kind) -> np.ndarray:
         """Return whether the nearest is one of these, bool (tokens,)."""

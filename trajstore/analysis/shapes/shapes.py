@@ -64,7 +64,7 @@ COLUMNS: Mapping[str, type[pl.DataType]] = {
     "noise": pl.Float32,
     "rho": pl.Float32,
 }
-"""What is found of a token; null where its nearest shape has it not. The view `shapes` says what each is."""
+"""Results for a token; null where its nearest shape has no such value. The view `shapes` says what each is."""
 
 _TOGETHER = 4096
 """Tokens that a thread fits at a time."""

@@ -66,7 +66,7 @@ class Moves:
     alone: np.ndarray
     """In placebo windows, int64 (bins,)."""
     needed: np.ndarray
-    """How far tokens must rise to follow, and fall to be inverse, in placebo windows, int64 (2, bins)."""
+    """Rises that tokens need to follow, and falls to be inverse, in placebo windows, int64 (2, bins)."""
     spike: np.ndarray
     """In the spike, int32 (units, bins)."""
 

@@ -39,11 +39,11 @@ from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError
 
 CHANCE = defaults.CHANCE
-"""How often noise alone may make such a spike in a curve."""
+"""Highest chance that noise alone makes such a spike in a curve."""
 FEWEST_CHECKPOINTS = 16
 """Fewer tell no noise."""
 STANDS_OUT = 3.0
-"""How many times the largest departure elsewhere from the running median a spike must be."""
+"""Times the largest departure elsewhere from the running median that a spike must be."""
 FEWEST_PLACEBOS = 8
 """Fewer windows elsewhere do not tell how much a token varies."""
 
@@ -59,7 +59,7 @@ RHOS = (0.0, 0.5, 0.8, 0.9)
 
 _LAGS = (1, 2, 4, 8, 16)
 _OF_FIVE = math.sqrt(1 + (2 * 4**2 + 2) / 6**2)
-"""What the distance from a cubic through four neighbours is for independent noise of size 1."""
+"""Standard deviation of the distance from a cubic through four neighbours, for independent noise of size 1."""
 _GONE = 0.9
 _RUNNING = 11
 """Checkpoints of a running median."""
@@ -91,7 +91,7 @@ class CurveNoise:
     size: float
     """Standard deviation, nats; infinite where no five checkpoints tell it."""
     near: float
-    """What of it neighbouring checkpoints show, 1 if their noise is independent, less if it lasts."""
+    """Share of it that neighbouring checkpoints show, 1 if their noise is independent, less if it lasts."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Spike:
 
     window: Window
     chance: float | None
-    """How often noise alone makes one as prominent anywhere in such a curve; None where the window was given."""
+    """Chance that noise alone makes one as prominent anywhere in such a curve; None where the window was given."""
 
 
 @dataclass(frozen=True)

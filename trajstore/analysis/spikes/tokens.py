@@ -33,7 +33,7 @@ from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
 
 RATE = defaults.RATE
-"""How many of the tokens may noise alone put into either class."""
+"""Share of the tokens that noise alone may put into either class."""
 LEAST_TAU = 1e-3
 """Nats."""
 CLASSES = ("follow", "inverse", "flat")
@@ -83,7 +83,7 @@ class Classes:
     counts: np.ndarray
     """Tokens that follow and that are inverse in the window and each placebo, int64 (1 + placebos, 2, units)."""
     moves: Moves | None
-    """How far tokens moved beside their noise; None where too few placebo windows tell it."""
+    """Moves of tokens in units of their noise; None where too few placebo windows tell it."""
     sums: np.ndarray
     """Losses of the tokens of each of `CLASSES`, by checkpoint, float64 (checkpoints, 3), nats."""
 

@@ -25,7 +25,7 @@ _SIGMA = (0.15865525393145707, 0.8413447460685429)
 """Where a normal distribution is one standard deviation below and above its middle."""
 
 Leftover = Callable[[np.ndarray], np.ndarray]
-"""What a flexible curve leaves of tokens (tokens, steps), of the same shape."""
+"""Function that returns the residuals of tokens (tokens, steps) from a flexible curve, of the same shape."""
 
 
 def whiten(curves: np.ndarray, rho: float, weights: np.ndarray) -> np.ndarray:
@@ -61,13 +61,13 @@ class NoiseCorrelation:
     """The estimate of ρ in one model on one dataset."""
 
     correlations: np.ndarray
-    """What the correlation of neighbours is on average for each of `RHOS`, ascending."""
+    """Median correlation of neighbours in noise simulated with each of `RHOS`, ascending."""
     middle: float
     """Its median over tokens."""
     own: float
-    """How much a token's own correlation counts beside the median, 0 to 1."""
+    """Weight of a token's own correlation beside the median, 0 to 1."""
     misfit: float = 0.0
-    """What the median has that is no noise's, but of curves that flexible ones do not follow."""
+    """Part of the median that comes not of noise, but of curves that flexible ones do not follow."""
 
     @classmethod
     def estimate(cls, sample: np.ndarray, leftover: Leftover, seed: int = 0) -> NoiseCorrelation:

@@ -46,7 +46,7 @@ class Interval:
     kind: IntervalKind = "bootstrap"
     """bootstrap: percentiles, or Student's t for few units; studentised; none leaves them out."""
     level: float = defaults.LEVEL
-    """How often such an interval should cover the mean over all texts of the kind."""
+    """Share of such intervals that should cover the mean over all texts of the kind."""
     resamples: int = defaults.RESAMPLES
     seed: int = 0
     """Of the resampling; the same seed gives the same interval."""

@@ -28,7 +28,7 @@ class Schedule:
     places: np.ndarray
     """Doublings, float64 (steps,)."""
     weights: np.ndarray
-    """What a step weighs: the doublings that it stands for, half of those to each neighbour, scaled so that they sum up
+    """Weight of a step: the doublings that it stands for, half of those to each neighbour, scaled so that they sum up
     to `effective`; float64 (steps,)."""
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 from trajstore.errors import BadOption
 
 FEATURES = ("position", "frequency")
-"""What tokens can be matched on."""
+"""Features that tokens can be matched on."""
 
 
 @dataclass(frozen=True)

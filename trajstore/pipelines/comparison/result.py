@@ -85,9 +85,9 @@ class Question:
     outliers: float = defaults.OUTLIERS
     """Share of the tokens with the largest differences."""
     groups: bool = True
-    """Whether it is asked which groups are enriched among them."""
+    """True to look for groups that are enriched among them."""
     missing: Missing = "error"
-    """What is done about contexts that a partial slice lacks; nan leaves out what either of two lacks."""
+    """Treatment of contexts that a partial slice lacks; nan leaves out what either of two lacks."""
     interval: Interval = field(default_factory=Interval)
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ class Ground:
     step: int
     """At which outliers are looked for."""
     steps: Sequence[int]
-    """Those that are gone through."""
+    """Chosen steps that all models have."""
 
     @property
     def dataset(self) -> str:

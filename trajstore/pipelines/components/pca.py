@@ -51,7 +51,7 @@ VARIANCE = {
     "on it and those before it",
     "ratio": "ratio is the share of all columns' variances added up",
 }
-"""How explained variance is computed."""
+"""Definitions of explained variance, in words."""
 
 
 @dataclass(frozen=True, repr=False)

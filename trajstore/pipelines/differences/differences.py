@@ -81,9 +81,9 @@ class DifferenceMethod:
     """Largest differences at either end."""
     interval: Interval = field(default_factory=Interval)
     missing: Missing = "error"
-    """What is done about contexts that a partial slice lacks."""
+    """Treatment of contexts that a partial slice lacks."""
     matrix: bool = False
-    """Whether all differences are wanted."""
+    """True to compute all differences."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +101,7 @@ class Differences(Brief):
     matrix: LossMatrix | None
     """Rows model, step, minus_model, minus_step (of prompts also dataset, minus_dataset); NaN where nothing is."""
     slices: pl.DataFrame
-    """What was read, with the columns of `inputs.SLICES`."""
+    """Slices that were read, with the columns of `inputs.SLICES`."""
 
 
 def differences(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 ADDED = "Chosen by losses."
-"""How descriptions of groups end that analyses of losses add, whatever their names."""
+"""End of the descriptions of groups that analyses of losses add, whatever the names of the groups."""
 
 
 def slug(name: str) -> str:

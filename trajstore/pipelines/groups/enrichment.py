@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 _MADE_OF_LOSSES = ("compare_", "spike_")
-"""How the names of groups begin that analyses add, unless they are told otherwise."""
+"""Beginnings of the names of groups that analyses add, unless another name was given."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def check_definitions(connection: duckdb.DuckDBPyConnection, root: Path) -> None
 
 
 REBUILD = "Make it anew from the files, which hold all of it: trajstore rebuild"
-"""What mends a catalog."""
+"""Remedy for a damaged catalog."""
 
 
 def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:

@@ -24,7 +24,7 @@ from trajstore.store.quoting import identifier, quoted
 from trajstore.version import __version__
 
 DEFINITIONS = "views, macros and groups"
-"""How the set of definitions is called beside the migrations' names."""
+"""Name of the set of definitions beside the migrations' names."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class QueryNames:
     functions: frozenset[str]
     """Functions and macros, in small letters."""
     readable: bool = True
-    """Whether DuckDB gives a tree of it, as it does not of a PIVOT; else it may stand on anything."""
+    """True if DuckDB gives a tree of it, as it does not of a PIVOT; else it may stand on anything."""
 
 
 def serialized(connection: duckdb.DuckDBPyConnection, query: str) -> str:

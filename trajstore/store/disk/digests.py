@@ -21,14 +21,14 @@ from trajstore.schema import DIGEST_KEY
 from trajstore.store.disk import layout
 
 ZEROS = "0" * 64
-"""What stands in a digest's place while it is taken."""
+"""Placeholder of a digest while it is computed."""
 
 CHANGED = "its bytes are not those that were written (digest of the file)"
-"""What is said of a file that has another digest."""
+"""Problem of a file that has another digest."""
 MISSING = "it carries no digest of itself, so that a change in it would not be seen"
-"""What is said of a file that has none."""
+"""Problem of a file that has no digest."""
 CUT_OFF = "it is cut off, or no Parquet file: the mark with which every such file ends is not there"
-"""What is said of a Parquet file without its end, and so without a digest."""
+"""Problem of a Parquet file without its end, and so without a digest."""
 
 JSON_FIELD = "sha256"
 

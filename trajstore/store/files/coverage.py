@@ -26,7 +26,7 @@ class Coverage:
     missing: list[int]
     """Steps that this model has on another dataset."""
     partial: list[int]
-    """Those of `steps` whose slice has some contexts only."""
+    """Steps among `steps` whose slice has some contexts only."""
     bytes: int
     """On disk."""
 

@@ -25,7 +25,7 @@ from trajstore.schema import FORMAT, META_KEY, is_name
 from trajstore.store.disk import digests, layout
 
 Source = dict[str, str | int | float | bool | None]
-"""How a dataset was drawn: the options of the command that made it."""
+"""Origin of a dataset: the options of the command that made it."""
 
 CONTEXT_COLUMNS: dict[str, Any] = {
     "document": pl.String,
@@ -35,10 +35,10 @@ CONTEXT_COLUMNS: dict[str, Any] = {
     "shot": pl.Int64,
     "meta": pl.String,
 }
-"""What a context may carry beside its tokens; `meta` is JSON."""
+"""Columns that a context may have beside its tokens; `meta` is JSON."""
 
 ITEM_COLUMNS: dict[str, Any] = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
-"""What a token may carry beside its place: what is the same under two prompts, and its part in it."""
+"""Columns that a token may have beside its place: its item, the same under two prompts, and its part in that item."""
 
 # With plain strings, which every reader knows.
 TOKENS = pa.schema(
@@ -94,7 +94,7 @@ class NewDataset:
     """One row a context, with the columns of `CONTEXT_COLUMNS`."""
     tokenizer: TokenizerFacts
     source: Source
-    """How it was drawn."""
+    """Origin of the dataset."""
     items: pl.DataFrame | None = None
     """One row a token in canonical order, with the columns of `ITEM_COLUMNS`, null for a token of no item. None stands
     for the context, the position and no role."""

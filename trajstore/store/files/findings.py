@@ -46,7 +46,7 @@ class Finding(Brief):
     made: str
     """When, UTC."""
     facts: Mapping[str, Any]
-    """What it was made of and how, as its analysis wrote it."""
+    """Inputs and method, as its analysis wrote them."""
     folder: Path
 
     def brief(self) -> str:
@@ -146,7 +146,7 @@ def require_free(root: Path, kind: str, name: str) -> None:
 
 
 Replace = bool | Literal["same"]
-"""What a new finding does with one of its name: take its place, or not; "same" leaves it if it holds the same."""
+"""True to put a new finding in the place of one of its name, False not to; "same" leaves that if it holds the same."""
 
 
 def is_there(root: Path, kind: str, name: str, question: Mapping[str, object]) -> bool:

@@ -57,7 +57,7 @@ class SitesFacts:
     files_sha256: str
     """Of the dataset's files, which hold its texts and roles too."""
     sites: int
-    """How many."""
+    """Number of sites."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class TableFacts:
     """The origin of a table."""
 
     description: str
-    """What the group is."""
+    """Description of the group."""
     time: str
     """When, UTC, to the second."""
     code: Code | None
     """None where the sites were given."""
     every_dataset: bool
-    """Whether the function is meant for all datasets of the store, later ones too."""
+    """True if the function is meant for all datasets of the store, later ones too."""
     parts: Mapping[str, SitesFacts]
     """By dataset."""
     sites_sha256: str

@@ -67,7 +67,7 @@ class Measure:
     stderr: float | None = None
     """Standard error of the value."""
     params: Mapping[str, object] = field(default_factory=dict)
-    """What the value depends on; JSON."""
+    """Parameters that the value depends on; JSON."""
 
 
 def path_of(root: Path, model: str, step: int, name: str, dataset: str | None) -> Path:

@@ -56,7 +56,7 @@ class Provenance:
     revision: str | None = None
     """Hub ref or folder that held the weights."""
     commit: str | None = None
-    """What the ref resolved to."""
+    """Commit that the ref resolved to."""
     weights: str | None = None
     """Fingerprint of the weights, `sha256:…`."""
     tokens_seen: int | None = None
@@ -83,7 +83,7 @@ class Provenance:
     known_bad: str | None = None
     """Why the weights were said, when they were scored, not to be what their name says; None where nothing was."""
     remote_code: bool = False
-    """Whether model code that comes with the weights was run."""
+    """True if model code that comes with the weights was run."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class SliceFacts:
     """Of the losses as little-endian float32 in canonical order."""
     provenance: Provenance
     partial: bool = False
-    """Whether it has some contexts only."""
+    """True if it has some contexts only."""
 
 
 def hash_losses(flat: np.ndarray) -> str:

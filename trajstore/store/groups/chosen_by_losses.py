@@ -39,7 +39,7 @@ class _Text:
     is_like: bool = False
     """A pattern of LIKE."""
     other_than: bool = False
-    """What it matches is left out, and something else meant."""
+    """True if its matches are left out, and something else meant."""
 
     def matches(self, text: str, models: list[str]) -> set[str]:
         """The models that a string names."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from trajstore.store.files.datasets import Dataset
 
 Origin = Literal["trajstore", "sql", "macro", "python", "sites"]
-"""What a group is made of; trajstore's own come with it."""
+"""Origin of a group; groups of the origin trajstore come with the package."""
 
 _CALL = re.compile(r"\s*(\w+)\s*\(.*\)\s*", re.DOTALL)
 
@@ -64,7 +64,7 @@ class Group:
     code: Code | None
     """The Python function that found its sites."""
     depends_on: tuple[str, ...]
-    """What its query names: groups.NAME, views, MACRO()."""
+    """Names in its query: groups.NAME, views, MACRO()."""
     sizes: dict[str, int]
     """Tokens in each dataset; a dataset without any is left out."""
     stale: str = ""

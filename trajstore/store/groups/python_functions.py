@@ -43,7 +43,7 @@ class Source:
     text: bytes
     module: str
     package: bool
-    """Whether it is a package's __init__.py."""
+    """True for a package's __init__.py."""
 
 
 def code_of(function: str) -> Code:

@@ -37,7 +37,7 @@ class SliceBlocks:
     sites: Sequence[Sites]
     """The columns, dataset after dataset."""
     missing: Missing = "error"
-    """Whether what is missing is an error or NaN."""
+    """Treatment of a missing slice: an error, or losses of NaN."""
     progress: Progress = SILENT
     """Moves by one a slice and block."""
     limit: int = BLOCK_BYTES

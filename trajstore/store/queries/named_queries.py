@@ -27,7 +27,7 @@ ABSENT = "null"
 """The default of a parameter that may be left out."""
 
 Value = str | int | float | Sequence[str] | None
-"""What a parameter is given, as text or as itself."""
+"""Value of a parameter, as text or as itself."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Mark:
     step: float
     """Where the line stands, as a step."""
     label: str
-    """What happened there, in a few words."""
+    """The event at that step, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Series:
     high: tuple[float, ...] = ()
     """Upper ends of the band."""
     mode: Mode = "lines+markers"
-    """How points are drawn; lines join them in the order given."""
+    """Style of the points; lines join them in the order given."""
     key: str = ""
-    """What is coloured: series of one key have one colour. By default the name."""
+    """Key of the colour: series of one key have one colour. By default the name."""
     symbol: Symbol = "dot"
     """Shape of the markers."""
     steps: tuple[float, ...] = ()
@@ -75,9 +75,9 @@ class Series:
     note: str = ""
     """A line more for the hover text, the same at every point."""
     in_legend: bool = True
-    """Whether the legend has an entry for it."""
+    """True to list it in the legend."""
     faint: bool = False
-    """Whether it is drawn thin and pale, as what belongs to another curve."""
+    """True to draw it thin and pale, for a series that belongs to another curve."""
 
     @property
     def upright(self) -> bool:
@@ -107,15 +107,15 @@ class Panel:
     """One pair of axes among a chart's small multiples."""
 
     title: str
-    """What this panel shows and the others do not; may be empty."""
+    """The part that this panel shows and the others do not; may be empty."""
     series: tuple[Series, ...]
-    """What is drawn, the last on top."""
+    """Series to draw, the last on top."""
     x_label: str = ""
     """Title of the x axis where it is not the chart's."""
     y_label: str = ""
     """Title of the y axis where it is not the chart's."""
     density: Density | None = None
-    """What lies under the series."""
+    """Density to draw under the series."""
 
     @property
     def has_bars(self) -> bool:
@@ -134,7 +134,7 @@ class Chart:
     """The content of a picture, whatever draws it."""
 
     title: str
-    """What is drawn, of which models, datasets and groups; broken into lines where it is long."""
+    """Subject of the chart, with its models, datasets and groups; broken into lines where it is long."""
     x_label: str
     """Title of the x axes, with the unit."""
     y_label: str
@@ -142,7 +142,7 @@ class Chart:
     panels: tuple[Panel, ...]
     """Small multiples in reading order."""
     step_axis: bool = True
-    """Whether x is a step."""
+    """True if x is a step."""
     marks: tuple[Mark, ...] = ()
     """Vertical lines in every panel; only on a step axis."""
     note: str = ""
@@ -150,13 +150,13 @@ class Chart:
     columns: int = 0
     """Panels in a row; 0 for up to three, and two for four."""
     share_y: bool = True
-    """Whether all panels have the same y range."""
+    """True if all panels have the same y range."""
     keys: tuple[str, ...] = ()
     """Colour keys in order, so that several charts agree on colours; by default in order of appearance."""
     zero: bool = False
-    """Whether a line stands at y = 0, as for differences."""
+    """True to draw a line at y = 0, as for differences."""
     names: tuple[str, ...] = ()
-    """What x = 1, 2, … are called, where they are kinds and no numbers."""
+    """Names of x = 1, 2, …, where they are kinds and no numbers."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -203,7 +203,7 @@ class StepAxis:
     """The places of steps on an axis."""
 
     log: bool
-    """Whether positive steps lie at log10(step); else every step lies at itself."""
+    """True if positive steps lie at log10(step); else every step lies at itself."""
     first: float
     """The smallest positive step (1 if there is none)."""
     zero: float

@@ -58,7 +58,7 @@ class ReportScope:
     """The datasets, models and groups of a report."""
 
     datasets: list[str]
-    """Those with a slice of any of the models."""
+    """Datasets with a slice of any of the models."""
     models: list[str]
     """In order of colours."""
     coverage: list[Coverage]
@@ -99,7 +99,7 @@ class FitPart:
     name: str
     """The dataset."""
     text: str
-    """What was fitted, in a sentence."""
+    """Description of the fit, in a sentence."""
     figures: list[dict[str, Any]]
     components: list[ComponentTokens]
 

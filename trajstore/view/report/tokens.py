@@ -69,7 +69,7 @@ class ContextChoice:
     count: int
     """At least one."""
     worst: bool = False
-    """Those of highest mean loss at the models' last steps, highest first; else the first ones."""
+    """True for the contexts of highest mean loss at the models' last steps, highest first; else the first ones."""
 
 
 @dataclass(frozen=True)
