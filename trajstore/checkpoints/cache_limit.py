@@ -98,12 +98,12 @@ class CacheLimit:
 
     def _removable(self) -> list[Path]:
         """The records of revisions that may go, those downloaded first before others."""
-        found = []
+        removable = []
         for record in _locks().glob(f"models--*/*{_RECORD}"):
             facts = record.stat()
             if facts.st_size and record.stem not in self._needed:
-                found.append((facts.st_mtime_ns, record))
-        return [record for _, record in sorted(found)]
+                removable.append((facts.st_mtime_ns, record))
+        return [record for _, record in sorted(removable)]
 
 
 def used_bytes() -> int:
@@ -155,8 +155,8 @@ def _remove_abandoned(blobs: Path) -> None:
 
 def _weights(snapshot: Path) -> set[Path]:
     """The files of a revision that hold its weights, or what is there of them."""
-    there = {path.name for path in snapshot.glob("*")}
-    names = weight_names(there) or [name for name in there if _PART.fullmatch(name)]
+    file_names = {path.name for path in snapshot.glob("*")}
+    names = weight_names(file_names) or [name for name in file_names if _PART.fullmatch(name)]
     return {snapshot / name for name in names}
 
 

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKER = "checkpoint-is-incomplete.txt"
-"""What transformers' Trainer puts into a checkpoint's folder while it saves after a signal to end."""
+"""File that transformers' Trainer puts into a checkpoint's folder while it saves after a signal to end."""
 
 Look = frozenset[tuple[str, int, int]]
-"""What a folder holds: (name, bytes, time of change in ns) of each file."""
+"""Contents of a folder: (name, bytes, time of change in ns) of each file."""
 
 
 def look(folder: Path) -> Look:
     """Return the files in a folder as they are now; raises `OSError` where it is gone."""
     with os.scandir(folder) as entries:
         facts = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-    return frozenset((name, each.st_size, each.st_mtime_ns) for name, each in facts)
+    return frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in facts)
 
 
 def why_incomplete(folder: Path) -> str | None:

@@ -45,7 +45,7 @@ class Held:
     tensors: int
     numbers: int
     known: bool
-    """Whether all files say what they hold, and these are not bounds by their bytes."""
+    """True where all files say what they hold, and these are not bounds by their bytes."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -142,11 +142,11 @@ def _elements(tensor: Any) -> int:
 def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
     """(name, number) of the whole numbers in a configuration, those in lists by the name of the list."""
     if isinstance(value, dict) and depth < 20:
-        for key, each in value.items():
-            yield from _numbers(each, str(key), depth + 1)
+        for key, entry in value.items():
+            yield from _numbers(entry, str(key), depth + 1)
     elif isinstance(value, list) and depth < 20:
-        for each in value:
-            yield from _numbers(each, name, depth + 1)
+        for entry in value:
+            yield from _numbers(entry, name, depth + 1)
     elif isinstance(value, int) and not isinstance(value, bool):
         yield name, value
 
@@ -177,4 +177,4 @@ def _parameters(text: str, folder: str, trust_remote_code: bool) -> int | None:
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception:  # loading will say what is wrong with it
         return None
-    return sum(int(each.numel()) for each in model.parameters())
+    return sum(int(parameter.numel()) for parameter in model.parameters())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 QUICK_SECONDS = 5.0
-"""How long to wait for the Hub before saying that it cannot be asked."""
+"""Seconds to wait for the Hub before saying that it cannot be asked."""
 
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet", ".gz", ".zip", ".safetensors", ".bin")
 
@@ -199,7 +199,7 @@ def _needed(repo: str, revision: str, tokenizer_only: bool) -> list[str]:
     from huggingface_hub import HfApi
 
     info = quickly(lambda: HfApi().model_info(repo, revision=revision, timeout=QUICK_SECONDS))
-    names = [each.rfilename for each in info.siblings or ()]
+    names = [sibling.rfilename for sibling in info.siblings or ()]
     small = [
         name
         for name in names

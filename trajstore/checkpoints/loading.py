@@ -55,7 +55,7 @@ class Checkpoint:
     location: str
     """The step's folder, or the repository."""
     commit: str | None = None
-    """What the revision points to on the Hub; None for a local folder."""
+    """Commit that the revision points to on the Hub; None for a local folder."""
     stage: str = ""
     """The stage of training that the revision names, such as `stage2-ingredient1`; empty where it names none."""
     tokens_seen: int | None = None
@@ -90,13 +90,13 @@ class ReadCheckpoint:
     nbytes: int
     """Size of the weights' files."""
     tensors: Tensors | None
-    """What was read; None where transformers must read the files itself, and once it was put into a model."""
+    """Tensors read; None where transformers must read the files itself, and once they were put into a model."""
     layout: Layout | None
-    """What it must share with another checkpoint to take its place; None without `tensors`."""
+    """Layout that it must share with another checkpoint to take its place; None without `tensors`."""
     seconds: dict[str, float]
     """By what was done: download, read, and hash beyond reading."""
     held: IO[bytes] | None = None
-    """What keeps its files in the cache while it is open; None where nothing would remove them."""
+    """File that keeps the checkpoint in the cache while it is open; None where nothing would remove its files."""
 
     def release(self) -> None:
         """Its files are no longer used here."""
@@ -111,7 +111,7 @@ class LoadedCheckpoint:
     model: PreTrainedModel
     """On its device, in eval mode."""
     commit: str | None
-    """What was loaded from the Hub; None for a local folder."""
+    """Commit loaded from the Hub; None for a local folder."""
     weights: str
     """Fingerprint of the weights' files, `sha256:…`."""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -26,7 +26,7 @@ _answered: set[str] = set()
 """The addresses of Hubs that have answered this process."""
 
 _failing: set[str] = set()
-"""Those of Hubs that were asked as often as can be, the last time without an answer."""
+"""Addresses of Hubs that were asked as often as can be, the last time without an answer."""
 
 
 def patiently(ask: Callable[[], T], stopped: Callable[[], bool] = lambda: False) -> T:
@@ -70,20 +70,20 @@ def _may_pass(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     http_error = HfHubHTTPError.__bases__[0]  # of whichever HTTP library the client uses
-    for each in _causes(error):
-        if isinstance(each, OfflineModeIsEnabled | ConnectionAbortedError):
+    for cause in _causes(error):
+        if isinstance(cause, OfflineModeIsEnabled | ConnectionAbortedError):
             return False
-        if isinstance(each, HfHubHTTPError) and each.response is not None:
-            return each.response.status_code in (408, 429) or each.response.status_code >= 500
-        if isinstance(each, ConnectionError | TimeoutError | http_error):
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            return cause.response.status_code in (408, 429) or cause.response.status_code >= 500
+        if isinstance(cause, ConnectionError | TimeoutError | http_error):
             return constants.ENDPOINT in _answered
     return str(error).startswith("Consistency check failed")  # a file that came short
 
 
 def _asked_to_wait(error: BaseException) -> float | None:
     """Seconds for which the Hub asks to be left alone."""
-    for each in _causes(error):
-        headers = getattr(getattr(each, "response", None), "headers", {})
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", {})
         after = headers.get("Retry-After", "")
         # RateLimit: "api";r=0;t=55 says that none is left, and how soon there will be more
         limit = re.search(r"(?:^|;)\s*t=([0-9]+)", headers.get("RateLimit", ""))

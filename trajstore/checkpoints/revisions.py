@@ -68,8 +68,8 @@ def step_pattern(text: str) -> re.Pattern[str]:
 
     Raises `BadOption` where {step} is not in it once.
     """
-    before, found, after = text.partition("{step}")
-    if not found or "{step}" in after:
+    before, placeholder, after = text.partition("{step}")
+    if not placeholder or "{step}" in after:
         raise BadOption("pattern", text, "a name with {step} in it once, as in epoch_{step} or ckpt-{step}-*")
     one, other = (re.escape(part).replace(r"\*", ".*") for part in (before, after))
     return re.compile(f"{one}([0-9]{{1,18}}){other}")

@@ -76,11 +76,11 @@ class CheckpointSource:
         before = self.stages.tokens_before(self.stage, tokens_per_step)
         names = self.run.stage_names if self.run else ()
         counted = []
-        for each in self.checkpoints:
-            named = parse_revision(each.revision, names) or Revision(each.stage, each.step)
+        for checkpoint in self.checkpoints:
+            named = parse_revision(checkpoint.revision, names) or Revision(checkpoint.stage, checkpoint.step)
             tokens = tokens_seen(named, tokens_per_step, before)
             seen, exact = (None, None) if tokens is None else (tokens.seen, tokens.exact)
-            counted.append(replace(each, tokens_seen=seen, tokens_exact=exact))
+            counted.append(replace(checkpoint, tokens_seen=seen, tokens_exact=exact))
         return replace(self, checkpoints=tuple(counted))
 
 
@@ -122,34 +122,34 @@ def _on_hub(called: str, run: KnownRun | None, stage: str | None, names: _Names)
         refs = hub.list_refs(repo)
     except CheckpointError as error:
         if run is None and "/" not in called:
-            known = [each.name for suite in suites() for each in suite.runs]
+            known = [suite_run.name for suite in suites() for suite_run in suite.runs]
             raise CheckpointError(f"{error}{nearest(called, known)}") from error
         raise
-    found = _named({name: (repo, commit) for name, commit in refs.commits.items()}, run, names)
-    if not found:
+    revisions = _named({name: (repo, commit) for name, commit in refs.commits.items()}, run, names)
+    if not revisions:
         raise CheckpointError(
             f"No revision of {repo} is named after a step ({names}); there are: {listed(sorted(refs.commits))}."
             f"{names.hint(refs.commits)}"
         )
     name = repo.rpartition("/")[2] if run is None else run.name
-    return _source(found, called, stage, name, repo, run, refs.unreachable)
+    return _source(revisions, called, stage, name, repo, run, refs.unreachable)
 
 
 def _local(folder: Path, called: str, stage: str | None, names: _Names) -> CheckpointSource:
     """A folder whose subfolders are steps."""
     folders = _subfolders(folder)
-    found = _named({each.name: (str(each), None) for each in folders}, None, names)
-    if not found:
-        checkpoints = [each.name for each in folders if (each / "config.json").exists()]
+    revisions = _named({subfolder.name: (str(subfolder), None) for subfolder in folders}, None, names)
+    if not revisions:
+        checkpoints = [subfolder.name for subfolder in folders if (subfolder / "config.json").exists()]
         hint = _single_checkpoint(folder) or names.hint(checkpoints) or _runs_below(folder, names)
         raise CheckpointError(f"{folder} has no subfolder named after a step ({names}).{hint}")
-    return _source(found, called, stage, folder.name, str(folder), None, None)
+    return _source(revisions, called, stage, folder.name, str(folder), None, None)
 
 
 def _subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, in order of name; none where it cannot be read."""
     try:
-        return [each for each in sorted(folder.iterdir()) if each.is_dir()]
+        return [path for path in sorted(folder.iterdir()) if path.is_dir()]
     except OSError:
         return []
 
@@ -157,15 +157,17 @@ def _subfolders(folder: Path) -> list[Path]:
 def _runs_below(folder: Path, names: _Names) -> str:
     """The runs that lie in a folder or in its subfolders, as a hint; empty where there are none."""
     near = _subfolders(folder)[:_MOST_FOLDERS]
-    far = [each for one in near for each in _subfolders(one)[:_MOST_FOLDERS]]
+    far = [inner for outer in near for inner in _subfolders(outer)[:_MOST_FOLDERS]]
     runs = [
-        each for each in (*near, *far) if any(names.parse(one.name) is not None for one in _subfolders(each))
+        candidate
+        for candidate in (*near, *far)
+        if any(names.parse(child.name) is not None for child in _subfolders(candidate))
     ]
     if not runs:
         return ""
     what = "a run" if len(runs) == 1 else f"{len(runs)} runs"
-    there = listed(each.relative_to(folder) for each in runs)
-    return f" It holds {what}: {there}. Score one: trajstore score {runs[0]}"
+    listing = listed(run.relative_to(folder) for run in runs)
+    return f" It holds {what}: {listing}. Score one: trajstore score {runs[0]}"
 
 
 @dataclass(frozen=True)
@@ -194,31 +196,33 @@ def _named(
     places: dict[str, tuple[str, str | None]], run: KnownRun | None, names: _Names
 ) -> dict[Checkpoint, Revision]:
     """The checkpoints among names with their location and commit, each with what its name says."""
-    found = {}
+    revisions = {}
     for name, (location, commit) in places.items():
         if (named := names.parse(name, run.stage_names if run else ())) is not None:
-            found[Checkpoint(named.step, name, location, commit, named.stage)] = named
+            revisions[Checkpoint(named.step, name, location, commit, named.stage)] = named
     if run and run.main_is_last and run.last_step is not None and "main" in places:
         last = Revision(run.main, run.last_step)
-        if last not in found.values():
-            found[Checkpoint(last.step, "main", *places["main"], last.stage)] = last
-    return found
+        if last not in revisions.values():
+            revisions[Checkpoint(last.step, "main", *places["main"], last.stage)] = last
+    return revisions
 
 
 def _source(
-    found: dict[Checkpoint, Revision],
+    revisions: dict[Checkpoint, Revision],
     called: str,
-    asked: str | None,
+    requested_stage: str | None,
     name: str,
     repo: str,
     run: KnownRun | None,
     unreachable: str | None,
 ) -> CheckpointSource:
     """The stage asked for among all checkpoints of a run."""
-    stages = Stages(name, tuple(found.values()), run, complete=unreachable is None)
-    stage = stages.choose(asked, called)
+    stages = Stages(name, tuple(revisions.values()), run, complete=unreachable is None)
+    stage = stages.choose(requested_stage, called)
     checkpoints = [
-        replace(each, known_bad=known_bad(repo, each.step, stage)) for each in found if each.stage == stage
+        replace(checkpoint, known_bad=known_bad(repo, checkpoint.step, stage))
+        for checkpoint in revisions
+        if checkpoint.stage == stage
     ]
     source = CheckpointSource(
         stages.name(stage), repo, _in_order(checkpoints, repo), stages, stage, unreachable
@@ -242,10 +246,10 @@ def _single_checkpoint(folder: Path) -> str:
     )
 
 
-def _in_order(found: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]:
+def _in_order(checkpoints: Iterable[Checkpoint], where: str) -> tuple[Checkpoint, ...]:
     """Checkpoints by step; raises `CheckpointError` where two that are not the same commit name one step."""
     by_step: dict[int, Checkpoint] = {}
-    for checkpoint in found:
+    for checkpoint in checkpoints:
         other = by_step.setdefault(checkpoint.step, checkpoint)
         if other is not checkpoint and (checkpoint.local or other.commit != checkpoint.commit):
             raise CheckpointError(

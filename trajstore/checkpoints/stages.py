@@ -25,9 +25,9 @@ class Stages:
     """The main line's name in a store."""
     revisions: tuple[Revision, ...]
     run: KnownRun | None = None
-    """What is published of the run."""
+    """Published facts of the run."""
     complete: bool = True
-    """Whether these are all revisions that there are, so that the last one of a stage is its end."""
+    """True where these are all revisions that there are, so that the last one of a stage is its end."""
 
     @cached_property
     def names(self) -> list[str]:
@@ -44,19 +44,19 @@ class Stages:
         first = [stage for stage in self.names if _number(stage) == _number(self.names[0])]
         return first[0] if len(first) == 1 and _number(first[0]) <= 1 else None
 
-    def choose(self, asked: str | None, argument: str) -> str:
+    def choose(self, requested_stage: str | None, argument: str) -> str:
         """The stage asked for, by default the main line; raises `CheckpointError` where it has no revision.
 
         `argument` is how the run was asked for, to say how its other stages are.
         """
-        stage = self.main if asked is None else asked
+        stage = self.main if requested_stage is None else requested_stage
         if stage is not None and stage in self.names:
             return stage
-        what = "the main line" if asked is None else f"the stage {asked}"
-        others = [argument if each == self.main else f"{argument}.{each}" for each in self.names]
+        what = "the main line" if requested_stage is None else f"the stage {requested_stage}"
+        others = [argument if name == self.main else f"{argument}.{name}" for name in self.names]
         raise CheckpointError(
             f"{argument} has no revision of {what}{'' if self.complete else ' on this disk'}. By their stages its "
-            f"revisions are those of: {listed(others)}.{nearest(f'{argument}.{asked}', others)}"
+            f"revisions are those of: {listed(others)}.{nearest(f'{argument}.{requested_stage}', others)}"
         )
 
     def name(self, stage: str) -> str:
@@ -70,8 +70,8 @@ class Stages:
         if (known := self._known(stage)) is not None:
             return known.parent
         others = {*self.names, *([] if self.main is None else [self.main])}
-        before = max((_number(each) for each in others if _number(each) < _number(stage)), default=None)
-        candidates = [each for each in others if _number(each) == before]
+        before = max((_number(other) for other in others if _number(other) < _number(stage)), default=None)
+        candidates = [other for other in others if _number(other) == before]
         gap = (
             before is not None and before < _number(stage) - 1
         )  # which may be a stage that is not on this disk
@@ -90,7 +90,7 @@ class Stages:
 
     def _known(self, stage: str) -> Stage | None:
         """Return the published facts of a stage, or None."""
-        return next((each for each in self.run.stages if each.name == stage), None) if self.run else None
+        return next((entry for entry in self.run.stages if entry.name == stage), None) if self.run else None
 
     def _end(self, stage: str) -> Revision | None:
         """The last revision of a stage; None where it is not known."""
@@ -98,8 +98,8 @@ class Stages:
             return Revision(stage, self.run.last_step)
         if not self.complete:
             return None
-        there = (revision for revision in self.revisions if revision.stage == stage)
-        return max(there, key=lambda revision: revision.step, default=None)
+        revisions = (revision for revision in self.revisions if revision.stage == stage)
+        return max(revisions, key=lambda revision: revision.step, default=None)
 
 
 def _number(stage: str) -> int:

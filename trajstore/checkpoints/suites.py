@@ -52,7 +52,7 @@ class KnownRun:
     main: str
     """The stage that is the main line; empty where its revisions name no stage."""
     main_is_last: bool
-    """Whether the branch `main` holds the last step's weights."""
+    """True where the branch `main` holds the last step's weights."""
     stages: tuple[Stage, ...]
     tokens_per_step: int | None
     """Training tokens of one step, exact; None where they are not the same throughout."""
@@ -82,8 +82,8 @@ class KnownBad:
 
     def holds(self, repo: str, stage: str, step: int) -> bool:
         """Return whether a revision is one of these."""
-        there = repo in self.repos and stage == self.stage
-        return there and any(first <= step <= last for first, last in self.steps)
+        matches = repo in self.repos and stage == self.stage
+        return matches and any(first <= step <= last for first, last in self.steps)
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def suites() -> tuple[Suite, ...]:
 def find(name: str) -> tuple[Suite, tuple[KnownRun, ...]]:
     """A suite with its runs, or one of them by its name or repository; raises `UnknownName`."""
     run = run_named(name)
-    for each in suites():
-        if each.name == name:
-            return each, each.runs
-        if run is not None and each.name == run.suite:
-            return each, (run,)
-    raise UnknownName("suite or model", name, [*(each.name for each in suites()), *_by("name")])
+    for suite in suites():
+        if suite.name == name:
+            return suite, suite.runs
+        if run is not None and suite.name == run.suite:
+            return suite, (run,)
+    raise UnknownName("suite or model", name, [*(suite.name for suite in suites()), *_by("name")])
 
 
 def known_run(repo: str) -> KnownRun | None:
@@ -131,21 +131,21 @@ def known_bad(repo: str, step: int, stage: str = "") -> str | None:
     run = known_run(repo)
     if run is None:
         return None
-    found = [each for each in find(repo)[0].known_bad if each.holds(repo, stage, step)]
-    return "; ".join(f"{each.reason} ({each.source})" for each in found) or None
+    entries = [entry for entry in find(repo)[0].known_bad if entry.holds(repo, stage, step)]
+    return "; ".join(f"{entry.reason} ({entry.source})" for entry in entries) or None
 
 
 @cache
 def _by(field: str) -> dict[str, KnownRun]:
     """All runs by their repository or by their name."""
-    return {getattr(run, field): run for each in suites() for run in each.runs}
+    return {getattr(run, field): run for suite in suites() for run in suite.runs}
 
 
 def _suite(name: str, entry: dict[str, Any]) -> Suite:
-    runs = tuple(run for given in entry["run"] for run in _runs(name, entry | given))
+    runs = tuple(run for run_entry in entry["run"] for run in _runs(name, entry | run_entry))
     known_bad: list[KnownBad] = []
-    for each in entry.get("known_bad", ()):
-        known_bad.append(_known_bad(each, runs, known_bad))
+    for bad_entry in entry.get("known_bad", ()):
+        known_bad.append(_known_bad(bad_entry, runs, known_bad))
     return Suite(name, entry["title"], entry["source"], runs, tuple(known_bad))
 
 
@@ -165,7 +165,7 @@ def _runs(suite_name: str, entry: dict[str, Any]) -> Iterator[KnownRun]:
             last_step=steps[-1] if steps else entry.get("last_step"),
             main=entry.get("main", ""),
             main_is_last=entry.get("main_branch") == "last step",
-            stages=tuple(Stage(**each) for each in entry.get("stage", ())),
+            stages=tuple(Stage(**stage_entry) for stage_entry in entry.get("stage", ())),
             tokens_per_step=entry.get("tokens_per_step"),
             vocabulary=entry.get("vocabulary", {}).get(size),
             config=tuple(entry.get("config", {}).items()),
@@ -174,25 +174,25 @@ def _runs(suite_name: str, entry: dict[str, Any]) -> Iterator[KnownRun]:
 
 def _steps(rules: Iterable[int | dict[str, int]]) -> tuple[int, ...]:
     """The steps that numbers and ranges name, each once, in order."""
-    found: set[int] = set()
+    steps: set[int] = set()
     for rule in rules:
         if isinstance(rule, int):
-            found.add(rule)
+            steps.add(rule)
             continue
         step = rule["from"]
         while step <= rule["to"]:
-            found.add(step)
+            steps.add(step)
             step = step * rule["times"] if "times" in rule else step + rule["by"]
-    return tuple(sorted(found))
+    return tuple(sorted(steps))
 
 
 def _known_bad(entry: dict[str, Any], runs: tuple[KnownRun, ...], before: list[KnownBad]) -> KnownBad:
     """An entry of a suite's list; without repositories it holds for all that have its steps and none `before`."""
-    ranges = tuple((each, each) if isinstance(each, int) else tuple(each) for each in entry["steps"])
+    ranges = tuple((span, span) if isinstance(span, int) else tuple(span) for span in entry["steps"])
     stage, first = entry.get("stage", ""), ranges[0][0]
     others = (
         run.repo
         for run in runs
-        if first in (run.steps or ()) and not any(each.holds(run.repo, stage, first) for each in before)
+        if first in (run.steps or ()) and not any(earlier.holds(run.repo, stage, first) for earlier in before)
     )
     return KnownBad(tuple(entry.get("repos", others)), stage, ranges, entry["reason"], entry["source"])

@@ -41,13 +41,13 @@ def weight_names(names: Iterable[str]) -> list[str]:
 
     In its order of preference: one safetensors file, its shards, one .bin file, its shards.
     """
-    there = set(names)
+    file_names = set(names)
     for stem, suffix in _KINDS:
-        if f"{stem}.{suffix}" in there:
+        if f"{stem}.{suffix}" in file_names:
             return [f"{stem}.{suffix}"]
-        if f"{stem}.{suffix}.index.json" in there:
+        if f"{stem}.{suffix}.index.json" in file_names:
             pattern = re.compile(rf"{stem}-[0-9]+-of-([0-9]+)\.{suffix}")
-            shards = {name: int(match[1]) for name in there if (match := pattern.fullmatch(name))}
+            shards = {name: int(match[1]) for name in file_names if (match := pattern.fullmatch(name))}
             return sorted(shards) if set(shards.values()) == {len(shards)} else []
     return []
 

@@ -118,6 +118,6 @@ class _Taken:
     def tokens_that_fit(self, tokens: int) -> int:
         """Return the number of tokens that there is room for, where this many took what was taken since."""
         device = self.device
-        each = max(1, torch.cuda.max_memory_allocated(device) - self.before) / tokens
+        bytes_per_token = max(1, torch.cuda.max_memory_allocated(device) - self.before) / tokens
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(_SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + unused) / each)
+        return int(_SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + unused) / bytes_per_token)

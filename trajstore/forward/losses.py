@@ -74,7 +74,7 @@ class Scores:
     batch_tokens: int
     """The token budget of a batch at the end of the pass."""
     tiled: bool
-    """Whether the head ran in tiles, and not the model's own logits were taken."""
+    """True where the head ran in tiles, False where the model's own logits were taken."""
 
 
 def token_losses(

@@ -112,13 +112,13 @@ def head_weights(model: PreTrainedModel) -> list[HeadWeights | None]:
 
     Raises `UnknownStructure` where that is every block.
     """
-    found = attentions(model)
-    samples = _one_token_samples(model, found)
+    blocks = attentions(model)
+    samples = _one_token_samples(model, blocks)
     weights = [
         None if attention is None else _weights_of(attention, number_of_heads(model), sample)
-        for attention, sample in zip(found, samples, strict=True)
+        for attention, sample in zip(blocks, samples, strict=True)
     ]
-    if all(each is None for each in weights):
+    if all(block_weights is None for block_weights in weights):
         raise UnknownStructure(f"The heads of {type(model).__name__} cannot be told from its weights.")
     return weights
 
@@ -128,12 +128,12 @@ def head_masks(model: PreTrainedModel, block: int, head: int) -> list[tuple[nn.P
 
     Keys and values that heads share are of each of them; the bias of the output is of none. Raises `UnknownStructure`.
     """
-    found, heads = attentions(model), number_of_heads(model)
-    if not (0 <= block < len(found) and 0 <= head < heads):
+    blocks, heads = attentions(model), number_of_heads(model)
+    if not (0 <= block < len(blocks) and 0 <= head < heads):
         raise UnknownStructure(
-            f"There is no head {block}.{head} in {len(found)} blocks of {heads} heads, from 0."
+            f"There is no head {block}.{head} in {len(blocks)} blocks of {heads} heads, from 0."
         )
-    attention, sample = found[block], _one_token_samples(model, found)[block]
+    attention, sample = blocks[block], _one_token_samples(model, blocks)[block]
     split = None if attention is None else _split_of(attention, heads, sample)
     if attention is None or split is None:
         raise UnknownStructure(f"The heads of block {block} cannot be told from its weights.")
@@ -195,10 +195,10 @@ def _bias(layer: nn.Module, size: int) -> Tensor:
 
 
 def _one_token_samples(
-    model: PreTrainedModel, found: Sequence[Attention | None]
+    model: PreTrainedModel, blocks: Sequence[Attention | None]
 ) -> list[tuple[Tensor, Tensor] | None]:
-    """What each attention makes (n, width) of what (n, width), float32, in n contexts of one token."""
-    samples: list[tuple[Tensor, Tensor] | None] = [None] * len(found)
+    """Return each attention's input and output, (n, width) both, float32, in n contexts of one token."""
+    samples: list[tuple[Tensor, Tensor] | None] = [None] * len(blocks)
     rows = len(model.get_input_embeddings().weight)
     device = next(model.parameters()).device
     ids = torch.tensor(sorted({1 % rows, rows // 3, rows // 2, rows - 1}), device=device)[:, None]
@@ -213,7 +213,7 @@ def _one_token_samples(
 
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack, torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for number, attention in enumerate(found):
+        for number, attention in enumerate(blocks):
             if attention is not None:
                 handle = attention.module.register_forward_hook(keep(number), with_kwargs=True)
                 stack.callback(handle.remove)
@@ -270,10 +270,10 @@ def _gives(
     if hidden.shape[-1] != weights.value.shape[1]:
         return False
     values = torch.einsum("nw,gws->ngs", hidden, weights.value) + weights.value_bias
-    given = torch.einsum("nhs,hsw->nw", values[:, weights.group], weights.output) + output_bias
+    product = torch.einsum("nhs,hsw->nw", values[:, weights.group], weights.output) + output_bias
     dtype: Any = layer.weight
     noise = 32 * torch.finfo(dtype.dtype).eps * max(output.abs().max().item(), 1e-6)
-    return bool((given - output).abs().max() <= noise)
+    return bool((product - output).abs().max() <= noise)
 
 
 _Part = tuple[Tensor, Tensor]

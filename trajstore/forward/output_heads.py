@@ -94,7 +94,7 @@ class RecognisedHead:
     logits: Tensor
     """The model's own logits (n, rows), float32."""
     certain: bool
-    """Whether no other scale or cap that the configuration may mean gives these logits."""
+    """True where no other scale or cap that the configuration may mean gives these logits."""
 
 
 def find_head(model: PreTrainedModel, ids: Tensor) -> RecognisedHead | None:
@@ -125,13 +125,13 @@ def build(model: PreTrainedModel) -> tuple[object, ...]:
     """
     layers = [
         (
-            type(each),
+            type(module),
             # no reference, which might keep the model itself
-            id(getattr(each.forward, "__func__", each.forward)),
-            *each._forward_pre_hooks,  # the keys, of which each hook has its own
-            *each._forward_hooks,
+            id(getattr(module.forward, "__func__", module.forward)),
+            *module._forward_pre_hooks,  # the keys, of which each hook has its own
+            *module._forward_hooks,
         )
-        for each in model.modules()
+        for module in model.modules()
     ]
     without = {"training", *OF_NO_EFFECT}  # the folder, say, changes with each checkpoint of a run
     plain = {key: value for key, value in vars(model).items() if isinstance(value, int | float | str)}

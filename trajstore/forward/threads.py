@@ -31,7 +31,7 @@ AGAIN = 60.0
 """Seconds after which the threads are timed again; doubled each time the answer is the same."""
 _TIMES = 2
 _WORTH = 1.1
-"""How many times as fast all threads must be to be taken."""
+"""Factor of speed that all threads must reach to be taken."""
 
 
 class Threads:

@@ -144,7 +144,7 @@ class _RunSums:
     higher: Tensor | None
     """Logits above the guess at the target's."""
     wrong_guess: Tensor | None
-    """Whether one of the guesses was not the target's logit to the bit, bool ()."""
+    """True where one of the guesses was not the target's logit to the bit, bool ()."""
     entropy: Tensor | None
 
     def columns(self) -> Columns:

@@ -39,7 +39,9 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     numbers = np.random.get_state()
     # With mixed precision, accelerate hides the class's own forward behind one of the instance.
     forward = vars(model).pop("forward", None)
-    devices = sorted({each.device.index for each in model.parameters() if each.device.type == "cuda"})
+    devices = sorted(
+        {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
+    )
     try:
         with torch.random.fork_rng(devices):
             model.eval()

@@ -23,13 +23,13 @@ def context_measures(
     params: Mapping[str, object] | None = None,
 ) -> list[Measure]:
     """The measures of one value a context, (contexts,); none where no context has a value."""
-    given = np.asarray(values, np.float64)
+    context_values = np.asarray(values, np.float64)
     common: dict[str, Any] = {"layer": layer, "head": head, "params": params or {}}
-    numbers = np.flatnonzero(~np.isnan(given))
+    numbers = np.flatnonzero(~np.isnan(context_values))
     if not len(numbers):
         return []
-    mean, stderr = mean_and_stderr(given[numbers])
-    rows = [Measure(name, float(given[number]), context=int(number), **common) for number in numbers]
+    mean, stderr = mean_and_stderr(context_values[numbers])
+    rows = [Measure(name, float(context_values[number]), context=int(number), **common) for number in numbers]
     return [*rows, Measure(name, mean, stderr=stderr, **common)]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Axis = Literal["layer", "head", "context"]
 Need = Literal["model", "ids", "losses", "rank", "entropy", "previous"]
 StreamNeed = Literal["hidden", "normed", "attention", "head_outputs", "logits"]
-"""What a `Stream` is handed: it has a method for each."""
+"""Insides of the model that a `Stream` is handed: it has a method for each."""
 Cost = Literal["pass", "probe", "weights", "passes", "gradients"]
 """pass: hardly more than the scoring pass; probe: a pass over few contexts, some with attention weights; weights: no
 pass; passes: many passes over few contexts; gradients: many passes forward and back."""
@@ -81,7 +81,7 @@ class MeasureDefinition:
     stream: Callable[..., Stream] | None = None
     """Makes, of the parameters, what gets the insides of the model batch by batch; in place of `compute`."""
     parameters: Mapping[str, object] = field(default_factory=dict)
-    """What the value depends on and can be chosen, with defaults; `REQUIRED` for what has none."""
+    """Parameters that the value depends on and that can be chosen, with defaults; `REQUIRED` for one without."""
     cost: Cost = "pass"
     source: str = ""
     """The text that the formula is from."""
@@ -145,15 +145,15 @@ class MeasureDefinition:
         return self.checked(self.compute(chosen, **self.chosen_parameters()))
 
     def make_stream(self) -> Stream:
-        """What the pass hands the insides of the model to; raises `BadMeasures` for a parameter without a value."""
+        """Return the stream, which gets the model's insides; raises `BadMeasures` for a parameter without a value."""
         assert self.stream is not None, "a measure with a function has no stream"
         return self.stream(**self.chosen_parameters())
 
-    def checked(self, given: float | Iterable[Measure]) -> list[Measure]:
-        """What a function or stream gave, as values; raises `BadMeasures` where they are not the definition's."""
-        if not isinstance(given, Iterable):
-            return [Measure(self.name, float(given))]
-        values = list(given)
+    def checked(self, result: float | Iterable[Measure]) -> list[Measure]:
+        """Return the values of a function or stream; raises `BadMeasures` where they are not the definition's."""
+        if not isinstance(result, Iterable):
+            return [Measure(self.name, float(result))]
+        values = list(result)
         for value in values:
             if not isinstance(value, Measure):
                 raise BadMeasures(

@@ -55,12 +55,12 @@ class Observer:
 
     def needs(self, name: str) -> bool:
         """Return whether a measure that is still at work needs this."""
-        return any(name in each.definition.needs for each in self._streams.values())
+        return any(name in measure.definition.needs for measure in self._streams.values())
 
     @property
     def idle(self) -> bool:
         """Return whether no measure needs anything of the pass."""
-        return not any(each.definition.needs for each in self._streams.values())
+        return not any(measure.definition.needs for measure in self._streams.values())
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -92,32 +92,32 @@ class Observer:
 
     def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Hand on a tile of logits, as `Stream.tile` takes it."""
-        for name, each in list(self._streams.items()):
-            if "logits" in each.definition.needs:
-                self._guarded(name, partial(each.stream.tile, tile, predictions))
+        for name, measure in list(self._streams.items()):
+            if "logits" in measure.definition.needs:
+                self._guarded(name, partial(measure.stream.tile, tile, predictions))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Hand on the ends of tiles, as `Stream.log_sums` takes them."""
-        for name, each in list(self._streams.items()):
-            if "logits" in each.definition.needs:
-                self._guarded(name, partial(each.stream.log_sums, log_sums, predictions))
+        for name, measure in list(self._streams.items()):
+            if "logits" in measure.definition.needs:
+                self._guarded(name, partial(measure.stream.log_sums, log_sums, predictions))
 
     def finish(self) -> dict[str, list[Measure]]:
         """The values of each measure that has some, by name."""
         values: dict[str, list[Measure]] = {}
 
-        def keep(name: str, each: _Stream) -> None:
-            if "attention" in each.definition.needs and not any(
-                need == "attention" for need, _ in each.taken
+        def keep(name: str, measure: _Stream) -> None:
+            if "attention" in measure.definition.needs and not any(
+                need == "attention" for need, _ in measure.taken
             ):
                 kind = type(self.facts.model).__name__
                 raise NotMeasurable(f"The attention of {kind} gives no weights.")
-            values[name] = each.definition.checked(each.stream.finish())
+            values[name] = measure.definition.checked(measure.stream.finish())
             if not values[name]:
                 raise NotMeasurable(NO_VALUE)
 
-        for name, each in list(self._streams.items()):
-            self._guarded(name, partial(keep, name, each))
+        for name, measure in list(self._streams.items()):
+            self._guarded(name, partial(keep, name, measure))
         return {name: rows for name, rows in values.items() if rows}
 
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
@@ -142,8 +142,8 @@ class Observer:
 
     def _drop(self, need: str, error: Exception) -> None:
         """Leave out the measures that need what the model does not have."""
-        for name, each in list(self._streams.items()):
-            if need in each.definition.needs:
+        for name, measure in list(self._streams.items()):
+            if need in measure.definition.needs:
                 self._leave_out(name, str(error))
 
     def _hand_on(self, need: str, layer: int, tensor: Tensor) -> None:
@@ -152,14 +152,14 @@ class Observer:
         if batch is None or len(tensor) != len(batch.numbers):
             return
         tensor = tensor.detach().float()
-        for name, each in list(self._streams.items()):
-            if need in each.definition.needs:
-                self._guarded(name, partial(self._give, each, need, layer, tensor, batch))
+        for name, measure in list(self._streams.items()):
+            if need in measure.definition.needs:
+                self._guarded(name, partial(self._give, measure, need, layer, tensor, batch))
 
-    def _give(self, each: _Stream, need: str, layer: int, tensor: Tensor, batch: Batch) -> None:
+    def _give(self, measure: _Stream, need: str, layer: int, tensor: Tensor, batch: Batch) -> None:
         """Give a stream the contexts that it does not have yet: others were in a batch that ran out of memory."""
         nothing = np.zeros(len(self.facts.ids), bool)
-        taken = each.taken.setdefault((need, layer), nothing)
+        taken = measure.taken.setdefault((need, layer), nothing)
         fresh = [place for place, number in enumerate(batch.numbers) if not taken[number]]
         if not fresh:
             return
@@ -169,7 +169,7 @@ class Observer:
             tensor = (
                 tensor[fresh][..., :longest, :longest] if need == "attention" else tensor[fresh, :longest]
             )
-        stream = each.stream
+        stream = measure.stream
         match need:
             case "hidden":
                 stream.layer(layer, tensor, batch)

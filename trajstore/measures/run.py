@@ -66,9 +66,9 @@ def measure(
     definitions = list(definitions)
     for definition in definitions:
         definition.chosen_parameters()
-    streams = [each for each in definitions if each.stream is not None]
+    streams = [definition for definition in definitions if definition.stream is not None]
     measures, left_out = _streamed(model, ids, streams, batch_tokens, vocabulary) if streams else ({}, {})
-    functions = [each for each in definitions if each.compute is not None]
+    functions = [definition for definition in definitions if definition.compute is not None]
     for definition, inputs in _with_inputs(model, ids, functions, batch_tokens, vocabulary, previous):
         try:
             if values := definition.values(inputs):

@@ -10,19 +10,19 @@ Spectrum = npt.NDArray[np.float64]
 
 def effective_rank(values: npt.ArrayLike) -> float:
     """exp(−Σ p ln p) with p the values' shares of their sum: n for n equal values; NaN where all are 0."""
-    given = np.asarray(values, np.float64)
-    total = given.sum()
+    spectrum = np.asarray(values, np.float64)
+    total = spectrum.sum()
     if not total > 0:
         return float("nan")
-    shares = given[given > 0] / total
+    shares = spectrum[spectrum > 0] / total
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def participation_ratio(values: npt.ArrayLike) -> float:
     """(Σλ)² / Σλ²: n for n equal values; NaN where all are 0."""
-    given = np.asarray(values, np.float64)
-    squares = (given**2).sum()
-    return float(given.sum() ** 2 / squares) if squares > 0 else float("nan")
+    spectrum = np.asarray(values, np.float64)
+    squares = (spectrum**2).sum()
+    return float(spectrum.sum() ** 2 / squares) if squares > 0 else float("nan")
 
 
 def decay_exponent(values: npt.ArrayLike, first: int, last: int) -> float:
@@ -30,11 +30,11 @@ def decay_exponent(values: npt.ArrayLike, first: int, last: int) -> float:
 
     Least squares of ln λ on ln i, each value weighted by 1/i, so that every range of ln i counts the same.
     """
-    given = np.asarray(values, np.float64)[first - 1 : last]
-    given = given[given > 0]
-    if len(given) < 3:
+    spectrum = np.asarray(values, np.float64)[first - 1 : last]
+    spectrum = spectrum[spectrum > 0]
+    if len(spectrum) < 3:
         return float("nan")
-    rank = np.arange(first, first + len(given), dtype=np.float64)
-    x, y, weight = np.log(rank), np.log(given), 1 / rank
+    rank = np.arange(first, first + len(spectrum), dtype=np.float64)
+    x, y, weight = np.log(rank), np.log(spectrum), 1 / rank
     x, y = x - np.average(x, weights=weight), y - np.average(y, weights=weight)
     return float(-(weight * x * y).sum() / (weight * x * x).sum())

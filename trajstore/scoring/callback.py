@@ -62,7 +62,7 @@ class _Run:
     facts: ModelFacts
     settings: PassSettings
     counted: bool
-    """Whether the Trainer counts the training tokens, and has from the start."""
+    """True where the Trainer counts the training tokens, and has from the start."""
     repos: frozenset[str | None]
     """Where the store may say that the model comes from."""
 
@@ -262,9 +262,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]
         )
         what = f"{name} on {dataset.name} at step {step}"
         losses = flat_losses(scores.loss, dataset, provenance.dtype, what)
-        there = self._store.publish_model(run.facts).repo
-        if there not in run.repos:
-            raise ModelMismatch(_other_run(name, there, run.facts.repo))
+        stored_repo = self._store.publish_model(run.facts).repo
+        if stored_repo not in run.repos:
+            raise ModelMismatch(_other_run(name, stored_repo, run.facts.repo))
         try:
             self._store.append(
                 model=name,
@@ -321,8 +321,8 @@ def _whole_model(args: TrainingArguments, model: Any) -> PreTrainedModel:
     return model
 
 
-def _other_run(name: str, there: str | None, here: str | None) -> str:
+def _other_run(name: str, stored_repo: str | None, repo: str | None) -> str:
     return (
-        f"The model {name} in the store is from {there}, not from {here}. Give this run a name of its own: "
+        f"The model {name} in the store is from {stored_repo}, not from {repo}. Give this run a name of its own: "
         "TrajectoryCallback(…, model=NAME)"
     )

@@ -87,10 +87,10 @@ def check_same_weights(store: Store, name: str, step: int, weights: str) -> None
 def check_same_architecture(facts: ModelFacts, known: ModelFacts) -> None:
     """Raises `ModelMismatch` where a checkpoint's size or family differs from that of its model."""
     for field in ("family", "n_params", "n_nonembedding", "n_layer"):
-        here, there = getattr(facts, field), getattr(known, field)
-        if there is not None and here != there:
+        value, stored = getattr(facts, field), getattr(known, field)
+        if stored is not None and value != stored:
             raise ModelMismatch(
-                f"The model {known.model} has {field} {there}, but this checkpoint has {here}: it is of another run. "
+                f"The model {known.model} has {field} {stored}, but this checkpoint has {value}: it is of another run. "
                 f"{_another_name()}"
             )
 
@@ -140,15 +140,15 @@ def check_same_format(
     that began at the same time: of two that differ one goes on, since both look at the same slice.
     """
     for facts in itertools.islice(_slices(store, model, dataset), 1 if first_only else None):
-        for what, there, here in (
+        for what, stored, value in (
             ("dtype", facts.provenance.dtype, new.dtype),
             ("vocab", facts.provenance.vocab, new.vocab),
         ):
-            if there != here:
+            if stored != value:
                 raise SlicesDiffer(
-                    f"The losses of {model} on {dataset} that are there (step {facts.step}) have {what} {there}, these "
-                    f"would have {here}: one trajectory would hold both. Score with {there}, give these a name of "
-                    f"their own ({option('name', 'NAME')}), or remove those that are there: "
+                    f"The losses of {model} on {dataset} that are there (step {facts.step}) have {what} {stored}, "
+                    f"these would have {value}: one trajectory would hold both. Score with {stored}, give these a name "
+                    f"of their own ({option('name', 'NAME')}), or remove those that are there: "
                     f"trajstore drop -m {model} -d {dataset}"
                 )
 

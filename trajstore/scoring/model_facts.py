@@ -24,14 +24,14 @@ def record_facts(store: Store, plan: Plan, progress: Progress) -> None:
 
     The first slice brings them for a new model. Raises `ModelMismatch` where another job has meanwhile given others.
     """
-    given, known = plan.tokens_per_step, store.model(plan.model)
-    if given is None or plan.model not in store.model_names():
+    tokens_per_step, known = plan.tokens_per_step, store.model(plan.model)
+    if tokens_per_step is None or plan.model not in store.model_names():
         return
     if known is None or known.tokens_per_step is None:
-        held = store.publish_model(ModelFacts(plan.model, tokens_per_step=given)).tokens_per_step
-        if held != given:
-            raise ModelMismatch(f"{plan.model} has {held:,} tokens a step, not {given:,}.")
-        progress.say(f"{plan.model}: {count(given, 'training token')} a step noted.")
+        held = store.publish_model(ModelFacts(plan.model, tokens_per_step=tokens_per_step)).tokens_per_step
+        if held != tokens_per_step:
+            raise ModelMismatch(f"{plan.model} has {held:,} tokens a step, not {tokens_per_step:,}.")
+        progress.say(f"{plan.model}: {count(tokens_per_step, 'training token')} a step noted.")
 
 
 def facts_of_run(

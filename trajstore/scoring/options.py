@@ -33,7 +33,7 @@ class ScoringOptions:
     name: str | None = None
     """The model's name in the store [default: MODEL's last part]."""
     pattern: str | None = None
-    """How steps are named, where not stepN or the like: 'epoch_{step}'."""
+    """Pattern of the steps' names, where not stepN or the like: 'epoch_{step}'."""
     order: Order = "forward"
     """forward, or bisect: coarse to fine, so that a part is a curve already."""
     shard: str | None = None

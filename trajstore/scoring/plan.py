@@ -37,7 +37,7 @@ class Pending:
     tokens: int
     """Tokens of these datasets, and of those to be scored again."""
     to_download: bool
-    """Whether it is not on this disk."""
+    """True where the checkpoint is not on this disk."""
     backfill: tuple[str, ...] = ()
     """Datasets whose slices of this step are there and are to get columns."""
 
@@ -115,7 +115,7 @@ def plan(
     other tokens under a dataset's name.
     """
     options = scoring_options(options, keywords)
-    chosen = [store.dataset(each) for each in dict.fromkeys(datasets)]
+    chosen = [store.dataset(name) for name in dict.fromkeys(datasets)]
     if not chosen:
         raise BadDataset(
             f"No dataset to score on was named: {option('datasets', 'NAME')}; trajstore dataset list shows them."
@@ -135,9 +135,9 @@ def plan(
     wanted = [by_step[step] for step in mine]
     skipped = [checkpoint for checkpoint in wanted if options.skip_known_bad and checkpoint.known_bad]
     columns = options.backfilled_columns
-    left = [each for each in wanted if each not in skipped]
+    left = [checkpoint for checkpoint in wanted if checkpoint not in skipped]
     pending, present = _missing(store, run_name, chosen, left, columns)
-    first = next((each.checkpoint for each in pending if each.to_download), None)
+    first = next((entry.checkpoint for entry in pending if entry.to_download), None)
     ask = first is not None and not source.unreachable
     return Plan(
         source=source,
@@ -148,7 +148,7 @@ def plan(
         skipped_bad=tuple(skipped),
         bytes_each=hub.download_bytes(source.repo, first.revision) if ask and first else None,
         tokens_per_step=per_step,
-        steps=tuple(each.step for each in left),
+        steps=tuple(checkpoint.step for checkpoint in left),
         backfill=columns,
     )
 
@@ -160,10 +160,10 @@ def lacking_columns(
     if not columns:
         return ()
     try:
-        there = store.slice_columns(model, dataset, step)
+        kept_columns = store.slice_columns(model, dataset, step)
     except (DamagedFile, UnknownName):
         return ()
-    return tuple(name for name in columns if name not in there)
+    return tuple(name for name in columns if name not in kept_columns)
 
 
 def _missing(
@@ -176,27 +176,33 @@ def _missing(
     """Return the checkpoints with slices to make, and the number of slices that are there with all `columns`."""
     pending, present = [], 0
     for checkpoint in checkpoints:
-        lacking = [each for each in datasets if not store.has_slice(model, each.name, checkpoint.step)]
+        lacking = [
+            dataset for dataset in datasets if not store.has_slice(model, dataset.name, checkpoint.step)
+        ]
         thin = [
-            each
-            for each in datasets
-            if each not in lacking and lacking_columns(store, model, each.name, checkpoint.step, columns)
+            dataset
+            for dataset in datasets
+            if dataset not in lacking
+            and lacking_columns(store, model, dataset.name, checkpoint.step, columns)
         ]
         present += len(datasets) - len(lacking) - len(thin)
         if lacking or thin:
-            tokens = sum(each.n_tokens for each in (*lacking, *thin))
-            names, again = (tuple(each.name for each in some) for some in (lacking, thin))
+            tokens = sum(dataset.n_tokens for dataset in (*lacking, *thin))
+            names, again = (tuple(dataset.name for dataset in group) for group in (lacking, thin))
             pending.append(Pending(checkpoint, names, tokens, checkpoint.present() is None, again))
     return pending, present
 
 
-def _tokens_per_step(source: CheckpointSource, facts: ModelFacts | None, given: int | None) -> int | None:
+def _tokens_per_step(
+    source: CheckpointSource, facts: ModelFacts | None, tokens_per_step: int | None
+) -> int | None:
     """Training tokens of a step: as given, else as the suite or the store knows; raises `ModelMismatch`."""
     known = facts.tokens_per_step if facts is not None else None
     if known is None and source.run is not None:
         known = source.run.tokens_per_step
-    if given is not None and known is not None and given != known:
+    if tokens_per_step is not None and known is not None and tokens_per_step != known:
         raise ModelMismatch(
-            f"{source.repo} has {known:,} tokens a step, not {given:,}: leave out {option('tokens_per_step')}."
+            f"{source.repo} has {known:,} tokens a step, not {tokens_per_step:,}: leave out "
+            f"{option('tokens_per_step')}."
         )
-    return known if given is None else given
+    return known if tokens_per_step is None else tokens_per_step

@@ -95,7 +95,7 @@ class Tokenizers:
     name: str | None
     """The folder or repository of the first one; None where there is none."""
     unchecked: bool
-    """Whether a checkpoint has none, so that whether the datasets are made with its tokenizer is not known."""
+    """True where a checkpoint has none, so that whether the datasets are made with its tokenizer is not known."""
     unfit: dict[tuple[int, str], str]
     """(step, dataset) → why the checkpoint cannot be scored on it."""
 
@@ -105,7 +105,7 @@ def check_tokenizers(plan: Plan, datasets: Mapping[str, Dataset]) -> Tokenizers:
 
     Of a Hub repository only the first checkpoint is looked at, since looking means downloading.
     """
-    found: list[str | None] = []
+    tokenizer_names: list[str | None] = []
     unfit: dict[tuple[int, str], TrajstoreError] = {}
     sample = plan.pending if plan.source.local else plan.pending[:1]
     for pending in sample:
@@ -116,7 +116,7 @@ def check_tokenizers(plan: Plan, datasets: Mapping[str, Dataset]) -> Tokenizers:
         except TrajstoreError as error:
             unfit |= {(pending.checkpoint.step, name): error for name in pending.all_datasets}
             continue
-        found.append(own.name if own else None)
+        tokenizer_names.append(own.name if own else None)
         if own is None:
             continue
         for name in pending.all_datasets:
@@ -129,7 +129,7 @@ def check_tokenizers(plan: Plan, datasets: Mapping[str, Dataset]) -> Tokenizers:
         if steps and all((step, name) in unfit for step in steps):
             raise unfit[steps[0], name]
     reasons = {place: str(error) for place, error in unfit.items()}
-    return Tokenizers(next(filter(None, found), None), None in found, reasons)
+    return Tokenizers(next(filter(None, tokenizer_names), None), None in tokenizer_names, reasons)
 
 
 def unfit_datasets(model: PreTrainedModel, ids: Mapping[str, Sequence[Ids]]) -> dict[str, UnfitContext]:

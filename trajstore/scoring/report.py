@@ -27,7 +27,7 @@ class ScoringReport:
     unmeasured: list[tuple[int, str]] = field(default_factory=list)
     """(step, reason) of slices that were published, but of which not all could be measured."""
     warnings: list[str] = field(default_factory=list)
-    """What to know of the losses that were written; said when it was noticed."""
+    """Remarks on the losses that were written; said when noticed."""
     profile: Profile = field(default_factory=Profile)
 
     def count_slice(self, tokens: int) -> None:

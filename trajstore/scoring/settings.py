@@ -41,15 +41,15 @@ class PassSettings:
     attention: str | None
     """An attention kernel of transformers; None for its own choice."""
     vocab: str
-    """What the softmax runs over: all rows of the head (full), or the tokenizer's entries."""
+    """Entries that the softmax runs over: all rows of the head (full), or the tokenizer's."""
     columns: tuple[str, ...]
-    """What is kept beside the loss: rank, entropy."""
+    """Columns kept beside the loss: rank, entropy."""
     provenance: Provenance
-    """What is the same for all slices of the run."""
+    """Provenance that is the same for all slices of the run."""
     repeat_noise: int = 0
     """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
     measures: tuple[MeasureDefinition, ...] = ()
-    """What else is measured of each slice."""
+    """Measures to compute of each slice besides the losses."""
 
     @property
     def pass_columns(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def _command(definition: MeasureDefinition) -> str:
 
 
 def provenance_of_measures(provenance: Provenance, dataset: Dataset | None) -> dict[str, object]:
-    """What a file of measures keeps of how they came about, on a dataset or of weights alone."""
+    """Return the provenance that a file of measures keeps, on a dataset or of weights alone."""
     return {
         "revision": provenance.revision,
         "commit": provenance.commit,

@@ -43,7 +43,7 @@ def coarse_to_fine(steps: Sequence[int]) -> list[int]:
     if last < 1:
         return list(steps)
     place = [math.log1p(step) for step in steps]
-    found = [0, last]
+    order = [0, last]
     gaps = [(0.0, 0, last)]  # (minus its width, ends): the widest comes first, of equals the lowest
     while gaps:
         _, low, high = heapq.heappop(gaps)
@@ -51,20 +51,20 @@ def coarse_to_fine(steps: Sequence[int]) -> list[int]:
             continue
         target = (place[low] + place[high]) / 2
         middle = min(range(low + 1, high), key=lambda number: abs(place[number] - target))
-        found.append(middle)
+        order.append(middle)
         for a, b in ((low, middle), (middle, high)):
             heapq.heappush(gaps, (round(place[a] - place[b], 9), a, b))
-    return [steps[number] for number in found]
+    return [steps[number] for number in order]
 
 
-def _shard(asked: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int]:
     """Return (number, count) of a shard `I/N`; raises `BadOption`."""
-    match = _SHARD.fullmatch(asked.strip())
+    match = _SHARD.fullmatch(text.strip())
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if number >= count:
         raise BadOption(
             "shard",
-            asked,
+            text,
             "I/N with I from 0 to N-1, as in 0/40 to 39/40 (with SLURM: --array=0-39 and "
             f"{option('shard', '$SLURM_ARRAY_TASK_ID/40')})",
         )

@@ -95,13 +95,13 @@ def recorded_pace(store: Store, model: str) -> Pace | None:
             runs.setdefault(provenance.run, []).append((finished, tokens, provenance))
     paces = []
     for slices in runs.values():
-        slices.sort(key=lambda each: each[0])
+        slices.sort(key=lambda entry: entry[0])
         first, last = slices[0], slices[-1]
         span = (last[0] - first[0]).total_seconds()
         if span >= SHORTEST_SPAN:
             tokens = sum(tokens for _, tokens, _ in slices[1:])  # the first one's beginning is not known
             paces.append((last[0], Pace(tokens / span, last[2].device, last[2].dtype)))
-    return max(paces, key=lambda each: each[0])[1] if paces else None
+    return max(paces, key=lambda entry: entry[0])[1] if paces else None
 
 
 def _provenances(store: Store, model: str) -> Iterator[tuple[int, Provenance]]:

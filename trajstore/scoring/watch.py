@@ -161,15 +161,15 @@ class _Watch:
             self._wait_for(f"checkpoints. {error}")
             return {}
         wanted = _among(self.steps, [checkpoint.step for checkpoint in checkpoints])
-        found = {}
+        candidates = {}
         for checkpoint in checkpoints:
             if checkpoint.step in wanted - self.done and not self._is_done(checkpoint.step):
                 folder = Path(checkpoint.location)
                 try:
-                    found[checkpoint.step] = (folder, look(folder))
+                    candidates[checkpoint.step] = (folder, look(folder))
                 except OSError:
                     continue
-        return found
+        return candidates
 
     def _is_done(self, step: int) -> bool:
         """Return whether a step has all its slices; slices that are there at first sight are counted as skipped."""
@@ -203,7 +203,9 @@ class _Watch:
                 self.done.add(step)
             else:
                 reasons = [
-                    each for each in report.failures if each[0] == step and each not in self.counts.failures
+                    failure
+                    for failure in report.failures
+                    if failure[0] == step and failure not in self.counts.failures
                 ]
                 self.tried[step] = self.seen[step][1], " ".join(reason for _, reason in reasons)
 
@@ -240,14 +242,14 @@ def _problem(folder: Path) -> str | None:
 
 def _following(steps: str | int | Sequence[int]) -> list[str]:
     """Return the parts of a SPEC; raises `TrajstoreError` for one that depends on the steps to come."""
-    found = parts(steps)
-    for part in found:
+    spec_parts = parts(steps)
+    for part in spec_parts:
         if part in ("log", "last"):
             raise TrajstoreError(
                 f"{option('steps', part)} cannot be told of checkpoints to come: give all, numbers or ranges "
                 "(0:10000:100)."
             )
-    return found
+    return spec_parts
 
 
 def _among(spec: list[str], existing: list[int]) -> set[int]:

@@ -30,7 +30,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class FileState(NamedTuple):
-    """What tells that a file is still the one that was read."""
+    """State of a file, which tells that it is still the one that was read."""
 
     path: str
     """With all links followed."""
@@ -111,7 +111,7 @@ def keep_sha256(path: Path, before: FileState, begun: int, digest: str) -> None:
 
 _lock = threading.Lock()
 _by_place: dict[Path, dict[FileState, str]] = {}
-"""What the file holds, read once a process for each place of it."""
+"""Digests in the file, read once a process for each place of it."""
 
 
 def _kept() -> dict[FileState, str]:

@@ -63,7 +63,7 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Contents:
-    """What was read of a checkpoint's files of weights."""
+    """Contents of a checkpoint's files of weights, as they were read."""
 
     fingerprint: str
     tensors: Tensors | None
@@ -182,8 +182,8 @@ def _tensors_of(part: Tensor) -> dict[str, Tensor] | None:
     end = 0
     try:
         header: dict[str, Any] = json.loads(part[8 : 8 + length].numpy().tobytes())
-        entries = [(name, each) for name, each in header.items() if name != "__metadata__"]
-        for name, entry in sorted(entries, key=lambda each: each[1]["data_offsets"]):
+        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+        for name, entry in sorted(entries, key=lambda item: item[1]["data_offsets"]):
             dtype, shape, (start, stop) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
             if start != end or stop - start != math.prod(shape) * dtype.itemsize:
                 return None
@@ -208,6 +208,6 @@ def _mapped(files: Sequence[Path]) -> Tensors | None:
         if not isinstance(inside, dict) or by_name.keys() & inside.keys():
             return None
         by_name |= inside
-    if not all(isinstance(each, torch.Tensor) for each in by_name.values()):
+    if not all(isinstance(tensor, torch.Tensor) for tensor in by_name.values()):
         return None
     return Tensors(by_name, None)

@@ -30,18 +30,18 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class Layout:
-    """What checkpoints must share for one's tensors to take the places of another's."""
+    """Properties that checkpoints must share for one's tensors to take the places of another's."""
 
     config: dict[str, Any]
     """Without what has no effect."""
     tensors: dict[str, tuple[torch.dtype, torch.Size]]
-    """Those of the files, by name."""
+    """Dtypes and shapes of the files' tensors, by name."""
 
 
 def layout(config: dict[str, Any], tensors: dict[str, Tensor]) -> Layout:
     """Return the layout of a checkpoint by its configuration and its tensors."""
     effective = {key: value for key, value in config.items() if key not in OF_NO_EFFECT}
-    return Layout(effective, {name: (each.dtype, each.shape) for name, each in tensors.items()})
+    return Layout(effective, {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()})
 
 
 def may_swap(config: dict[str, Any], folder: Path) -> bool:
@@ -59,21 +59,21 @@ def find_places(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[str,
     place in it are left out, as transformers left them, who has read the same file.
     """
     saved = model.state_dict()
-    inside = {name: each.detach() for name, each in _named(model) if name in saved}
+    inside = {name: tensor.detach() for name, tensor in _named(model) if name in saved}
     if inside.keys() != saved.keys():  # of a model that saves what is no tensor
         return None
     places = {name: name for name in tensors if name in inside}
     if not all(_same_bits(inside[name], tensors[name]) for name in places):
         return None
     covered = {_address(inside[name]) for name in places}
-    empty = [name for name, each in inside.items() if _address(each) not in covered]
+    empty = [name for name, tensor in inside.items() if _address(tensor) not in covered]
     for name in tensors.keys() - places.keys():
         same = [other for other in empty if _same_bits(inside[other], tensors[name])]
         if len(same) == 1 and _varies(tensors[name]) and same[0] not in places.values():
             places[name] = same[0]
             covered.add(_address(inside[same[0]]))
-    everything = [*inside.values(), *(each.detach() for each in model.parameters())]
-    return places if all(_address(each) in covered for each in everything) else None
+    everything = [*inside.values(), *(parameter.detach() for parameter in model.parameters())]
+    return places if all(_address(tensor) in covered for tensor in everything) else None
 
 
 class SwappableModel:
@@ -89,9 +89,9 @@ class SwappableModel:
         """The memory that the model's tensors lie in, where they were taken as they lay."""
         inside = dict(_named(model))
         tensors = [inside[place] for place in places.values()]
-        alone = len({_address(each) for each in tensors}) == len({id(each) for each in tensors})
+        alone = len({_address(tensor) for tensor in tensors}) == len({id(tensor) for tensor in tensors})
         self._may_move = (
-            alone and model.device.type == "cpu" and all(each.is_contiguous() for each in tensors)
+            alone and model.device.type == "cpu" and all(tensor.is_contiguous() for tensor in tensors)
         )
 
     def takes(self, layout: Layout, tensors: dict[str, Tensor], dtype: torch.dtype) -> bool:
@@ -157,7 +157,7 @@ def _address(tensor: Tensor) -> object:
 def _tables(model: PreTrainedModel) -> dict[str, Tensor]:
     """Copies of the buffers that a model computes itself and no file holds."""
     saved = model.state_dict()
-    return {name: each.detach().clone() for name, each in model.named_buffers() if name not in saved}
+    return {name: buffer.detach().clone() for name, buffer in model.named_buffers() if name not in saved}
 
 
 def _state(model: PreTrainedModel) -> list[object]:
@@ -172,7 +172,7 @@ def _state(model: PreTrainedModel) -> list[object]:
         state.append((id(module), id(forward), *module._forward_pre_hooks, *module._forward_hooks))
         plain = {key: value for key, value in vars(module).items() if isinstance(value, int | float | str)}
         state.append({key: value for key, value in plain.items() if key not in ("training", *OF_NO_EFFECT)})
-    state.extend((name, each.dtype, each.device, each.shape) for name, each in _named(model))
+    state.extend((name, tensor.dtype, tensor.device, tensor.shape) for name, tensor in _named(model))
     return state
 
 

@@ -24,7 +24,7 @@ def complete_measures(incomplete: str) -> list[str]:
     """Names of measures that begin so."""
     from trajstore.measures.definitions import available
 
-    names = [LIST, *(each.definition.name for each in available()[0] if not each.definition.argument)]
+    names = [LIST, *(entry.definition.name for entry in available()[0] if not entry.definition.argument)]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -109,8 +109,8 @@ def measure(
     with open_store(store) as opened:
         chosen = [
             name
-            for each in model
-            for name in (opened.models(each) if any(sign in each for sign in "*?[") else [each])
+            for pattern in model
+            for name in (opened.models(pattern) if any(sign in pattern for sign in "*?[") else [pattern])
         ]
         for name in dict.fromkeys(chosen):
             report = compute(
@@ -149,17 +149,17 @@ def _print_list(as_json: bool) -> None:
     measures, problems = available()
     rows = [
         {
-            "measure": each.definition.name,
-            "formula": each.definition.formula,
-            "axes": ", ".join(each.definition.axes),
-            "unit": each.definition.unit,
-            "cost": each.definition.cost,
-            "parameters": _parameters(each.definition),
-            "score with": _score_with(each.definition),
-            "source": each.definition.source,
-            "package": each.package,
+            "measure": entry.definition.name,
+            "formula": entry.definition.formula,
+            "axes": ", ".join(entry.definition.axes),
+            "unit": entry.definition.unit,
+            "cost": entry.definition.cost,
+            "parameters": _parameters(entry.definition),
+            "score with": _score_with(entry.definition),
+            "source": entry.definition.source,
+            "package": entry.package,
         }
-        for each in measures
+        for entry in measures
     ]
     print_rows(rows, as_json)
     for problem in problems:

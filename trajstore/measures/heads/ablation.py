@@ -125,7 +125,7 @@ def repeated_positions(ids: Ids) -> npt.NDArray[np.int64]:
 def _gains(
     ablated: Ablated, ids: Sequence[Ids], repeated: Sequence[npt.NDArray[np.int64]]
 ) -> dict[int, npt.NDArray[np.float64]]:
-    """How much the mean loss at the repeated positions of each context gains, (heads, contexts) a block."""
+    """Return the gain of the mean loss at the repeated positions of each context, (heads, contexts) a block."""
     from trajstore.forward.losses import token_losses
 
     def losses() -> npt.NDArray[np.float64]:

@@ -50,7 +50,7 @@ class AttentionScore(Stream):
         """The positions i and j of a context's pairs."""
 
     def params(self) -> dict[str, Any]:
-        """What the score depends on."""
+        """Return the parameters that the score depends on."""
         return {}
 
     def attention(self, block: int, weights: Tensor, batch: Batch) -> None:

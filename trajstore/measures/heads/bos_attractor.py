@@ -32,7 +32,7 @@ class BosAttractor(AttentionScore):
         super().begin(facts)
 
     def params(self) -> dict[str, Any]:
-        """Whether the first token is the one that begins texts."""
+        """Return the target, which says whether the first token is the one that begins texts."""
         return {"target": self.target}
 
     def pairs_of(self, ids: Ids) -> Pairs:

@@ -75,7 +75,7 @@ class Spectra(Stream):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the spectra depend on, and of how many features they are."""
+        """Parameters that the spectra depend on, and the number of features that they are of."""
         number = self._taken.contexts if isinstance(self._taken, LastTokens) else self._taken.tokens
         return {"features": self.features, "centred": self.centred, "number": number}
 

@@ -52,7 +52,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How weights are drawn."""
+    """Settings by which weights are drawn."""
 
     nbeta: float
     """Samples times inverse temperature, which the mean loss is multiplied by."""
@@ -85,7 +85,7 @@ class Sampling:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What an estimate depends on; of RMSprop only where it is used."""
+        """Settings that an estimate depends on; those of RMSprop only where it is used."""
         own = asdict(self)
         return own if self.method == "rmsprop_sgld" else {k: v for k, v in own.items() if k not in _RMSPROP}
 
@@ -113,7 +113,9 @@ def run_chain(objective: Objective, sampling: Sampling, number: int, baseline: L
     device = objective.parameters[0].device
     torch_draw = torch.Generator(device).manual_seed(int(numpy_draw.integers(1 << 62)))
     start = [parameter.detach().clone() for parameter in objective.parameters]
-    squares = [torch.zeros_like(each) for each in start] if sampling.method == "rmsprop_sgld" else None
+    squares = (
+        [torch.zeros_like(parameter) for parameter in start] if sampling.method == "rmsprop_sgld" else None
+    )
     places = np.cumsum([0, *map(len, baseline)])
     sums, trace = np.zeros((3, places[-1])), np.zeros(sampling.draws)
     batch = min(sampling.batch, objective.contexts)

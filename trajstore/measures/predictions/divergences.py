@@ -63,7 +63,7 @@ class UnigramDivergence(Stream):
         if tile.rows.start == 0:
             self.tiles: list[TileSums] = []
             self._begin_pairs(predictions, tile.log_sums.device)
-        f, log_f = (each[tile.rows] for each in self._tables(tile.log_sums.device))
+        f, log_f = (table[tile.rows] for table in self._tables(tile.log_sums.device))
         weights = f.sum().expand(len(predictions))
         inner = -tile.entropies - tile.shares @ log_f
         self.tiles.append(TileSums(tile.log_sums, inner, tile.log_shares @ f, weights))

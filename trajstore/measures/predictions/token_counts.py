@@ -86,7 +86,7 @@ class Bigram:
         self.share = counts / (totals[first] + smoothing)
         """count(u, v) / (count(u) + smoothing) of each pair."""
         self.rest = smoothing / (totals + smoothing)
-        """What f(v) is weighted by, after each token."""
+        """Weight of f(v), after each token."""
         self.log_gain = np.log1p(counts / (smoothing * f[self.token]))
         """ln q(v|u) above ln(rest · f(v)), of each pair."""
         both = self.rest[first] * f[self.token] + self.share

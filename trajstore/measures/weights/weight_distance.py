@@ -28,11 +28,11 @@ def weight_distance(inputs: MeasureInputs) -> list[Measure]:
     rows, totals = [], [0.0, 0.0, 0.0]
     for weights in weights_of(inputs.model):
         earlier = [state.get(weights.full_name) for state in before[:2]]
-        if any(each is None or each.shape != weights.values.shape for each in earlier):
+        if any(tensor is None or tensor.shape != weights.values.shape for tensor in earlier):
             raise NotMeasurable(
                 f"weight_distance: the checkpoint before has no {weights.full_name} of the same shape."
             )
-        sums = _sums(weights.values, *(each for each in earlier if each is not None))
+        sums = _sums(weights.values, *(tensor for tensor in earlier if tensor is not None))
         totals = [total + own for total, own in zip(totals, sums, strict=True)]
         rows += _rows(sums, len(before) > 1, weights.layer, weights.name)
     return [*rows, *_rows(tuple(totals), len(before) > 1, None, "all")]

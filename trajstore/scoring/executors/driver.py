@@ -33,11 +33,11 @@ class Workers(Protocol):
     """Processes with a `Worker` in each; what one gives comes by `wait`."""
 
     places: int
-    """How many there may be at a time."""
+    """Largest number of workers at a time."""
     attempts: int
-    """How often a checkpoint is tried, and a worker that does not start."""
+    """Number of times that a checkpoint is tried, and a worker that does not start."""
     speaks: bool
-    """Whether a worker itself moves the bar and says what goes wrong."""
+    """True where a worker itself moves the bar and says what goes wrong."""
 
     def start(self, place: int) -> Any:
         """Begin a worker, which gives the reason where it cannot work, else None."""
@@ -70,9 +70,9 @@ class _Task:
 
     pending: Pending
     attempts: int = 0
-    """How often it was tried in vain."""
+    """Number of times that it was tried in vain."""
     lost: bool = False
-    """Whether its slices were lost, on their way to the store, with a worker that had begun another."""
+    """True where its slices were lost, on their way to the store, with a worker that had begun another."""
 
 
 @dataclass(eq=False)
@@ -88,14 +88,14 @@ class _Hand:
     tasks: dict[int, _Task] = field(default_factory=dict)
     """Step → what it was given and has not reported of: what it scores, and what it may still be publishing."""
     following: _Task | None = None
-    """What it is getting ready, and will be given if that is still to be done."""
+    """Task that it is getting ready, and will be given if that is still to be done."""
 
 
 class Job(Protocol):
     """A plan's work, by whomever it is done."""
 
     processes: int
-    """How many it is done by."""
+    """Number of processes that do the work."""
 
     def score_all(self, budget: Budget) -> int:
         """Score what the budget allows; gives the number of slices that it does not."""
@@ -118,9 +118,9 @@ class Driver:
         self.queue = [_Task(pending) for pending in plan.pending]
         self.processes = min(workers.places, len(self.queue))
         self.spent = False
-        """Whether the budget does not allow what is left in the queue."""
+        """True once the budget does not allow what is left in the queue."""
         self.hands: list[_Hand] = []
-        """Those that live, as far as is known."""
+        """Workers that live, as far as is known."""
         self.starting: list[_Hand] = []
         self.idle: list[_Hand] = []
         self.counts = ScoringReport()
@@ -239,12 +239,12 @@ class Driver:
 
     def _count_published(self, task: _Task) -> None:
         """Count the slices that a worker published before it died."""
-        there = [
+        published = [
             name
             for name in task.pending.all_datasets
             if not is_to_do(self.store, self.plan, task.pending, name)
         ]
-        for name in there:
+        for name in published:
             self.counts.count_slice(self.sizes[name])
             self.talk.advance(self.sizes[name])
 
@@ -285,7 +285,7 @@ class Driver:
                 self.counts.unfit[name] = reason
                 self._fail(task.pending.checkpoint.step, reason, self.talk)
         if unfit:
-            self.queue = [each for each in self.queue if self._narrow(each)]
+            self.queue = [queued for queued in self.queue if self._narrow(queued)]
 
     def _fail(self, step: int, reason: str, talk: Progress) -> None:
         """Note a failure and say so at once."""

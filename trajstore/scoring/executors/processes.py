@@ -122,9 +122,9 @@ class Processes:
 
     def unusable(self, problem: str) -> ScoringStopped:
         """The error of a process that cannot use its device or the store."""
-        asked = option("timeout") if self._limit is not None else option("devices")
+        option_name = option("timeout") if self._limit is not None else option("devices")
         return ScoringStopped(
-            f"Scoring with {asked} takes a process of its own, which cannot begin. {problem}"
+            f"Scoring with {option_name} takes a process of its own, which cannot begin. {problem}"
         )
 
     def stopped(self, problem: str) -> ScoringStopped:

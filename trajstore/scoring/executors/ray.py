@@ -179,9 +179,9 @@ def _places(resources: dict[str, float], device: str, num_cpus: int) -> tuple[in
     wants_gpu = device != "cpu" and (gpus > 0 or device != "auto")
     places = min(gpus, cpus // num_cpus) if wants_gpu else cpus // num_cpus
     if places < 1:
-        each = f"{num_cpus} CPU{'s' * (num_cpus > 1)}{' and a GPU' * wants_gpu}"
+        demand = f"{num_cpus} CPU{'s' * (num_cpus > 1)}{' and a GPU' * wants_gpu}"
         raise ExecutorError(
-            f"The Ray cluster has {cpus} CPUs and {gpus} GPUs: no room for a worker with {each} "
+            f"The Ray cluster has {cpus} CPUs and {gpus} GPUs: no room for a worker with {demand} "
             f"({option('num_cpus')}, {option('device')})."
         )
     return places, int(wants_gpu)

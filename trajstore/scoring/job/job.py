@@ -142,7 +142,7 @@ class ScoringJob:
         for number, pending in enumerate(queue):
             if not budget.allows(pending.tokens):
                 self.finish()
-                return sum(len(each.all_datasets) for each in queue[number:])
+                return sum(len(remaining.all_datasets) for remaining in queue[number:])
             before = self.passed
             following = queue[number + 1] if number + 1 < len(queue) else None
             if following and not budget.allows(pending.tokens + following.tokens):

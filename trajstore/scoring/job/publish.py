@@ -46,15 +46,15 @@ class FinishedPass:
     dataset: Dataset
     scores: Scores
     columns: tuple[str, ...]
-    """Those of the scores that are kept beside the loss."""
+    """Columns of the scores that are kept beside the loss."""
     provenance: Provenance
     facts: ModelFacts
     backfill: bool
-    """Whether the slice is there and only gets the columns."""
+    """True where the slice is there and only gets the columns."""
     measures: dict[str, list[Measure]] = field(default_factory=dict)
     """By the name they are kept under."""
     unmeasured: list[str] = field(default_factory=list)
-    """Why others could not be measured."""
+    """Reasons why others could not be measured."""
 
 
 class Publisher:
@@ -91,7 +91,7 @@ class Publisher:
 
         With `backfill` there are no measures, only the settings' columns for the slice that is there.
         """
-        streams = [] if backfill else [each for each in settings.measures if each.stream is not None]
+        streams = [] if backfill else [measure for measure in settings.measures if measure.stream is not None]
         vocabulary = settings.vocabulary(dataset.tokenizer.size)
         watcher = MeasuringWatcher(loaded.model, ids, streams, vocabulary) if streams else None
         with stage("pass"):

@@ -34,13 +34,13 @@ class PublishingThread:
         """`publish` is called in the thread."""
         self._publish = publish
         self._waiting: deque[Publication] = deque()
-        """What is not taken yet."""
+        """Publications that are not taken yet."""
         self._queue: deque[Publication] = deque()
-        """What is not begun yet."""
+        """Publications that are not begun yet."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._at_work = False
-        """Whether the thread will see what comes into the queue; it ends when there is nothing more."""
+        """True while the thread will see what comes into the queue; it ends when there is nothing more."""
         self._ended = False
         self.times = StageTimes()
 

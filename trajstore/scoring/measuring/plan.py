@@ -98,7 +98,11 @@ def plan_measures(
     if not definitions:
         raise NothingChosen("No measure was named; see what there is: trajstore measure list")
     source, name = find_run(store, model, options)
-    own = tokenizer_of(source.checkpoints[-1]) if any(each.on_contexts for each in definitions) else None
+    own = (
+        tokenizer_of(source.checkpoints[-1])
+        if any(definition.on_contexts for definition in definitions)
+        else None
+    )
     chosen = _datasets(store, name, definitions, datasets, probe, own)
     for dataset in chosen:
         check_same_tokens(store, name, dataset)
@@ -106,30 +110,36 @@ def plan_measures(
             check_tokenizer(own, dataset)
     wanted = _steps(store, name, source, steps)
     places: list[tuple[Dataset | None, list[MeasureDefinition]]] = [
-        (None, [each for each in definitions if not each.on_contexts]),
+        (None, [definition for definition in definitions if not definition.on_contexts]),
         *(
-            (dataset, [with_labels(each, dataset) for each in definitions if each.on_contexts])
+            (
+                dataset,
+                [with_labels(definition, dataset) for definition in definitions if definition.on_contexts],
+            )
             for dataset in chosen
         ),
     ]
     pending, present = [], 0
     for checkpoint in wanted:
         first = checkpoint == source.checkpoints[0]
-        asked = [
-            (dataset, [each for each in those if not (first and each.on_checkpoints_before)])
-            for dataset, those in places
+        applicable = [
+            (
+                dataset,
+                [definition for definition in measures if not (first and definition.on_checkpoints_before)],
+            )
+            for dataset, measures in places
         ]
         missing = tuple(
             (dataset, lacking)
-            for dataset, each in asked
+            for dataset, measures in applicable
             if (
-                lacking := tuple(each)
+                lacking := tuple(measures)
                 if replace
-                else missing_measures(store, name, checkpoint.step, dataset, each)
+                else missing_measures(store, name, checkpoint.step, dataset, measures)
             )
         )
         number = sum(len(lacking) for _, lacking in missing)
-        present += sum(len(each) for _, each in asked) - number
+        present += sum(len(measures) for _, measures in applicable) - number
         if missing:
             pending.append(PendingMeasures(checkpoint, missing))
     if not replace:
@@ -140,10 +150,12 @@ def plan_measures(
 def missing_measures(
     store: Store, model: str, step: int, dataset: Dataset | None, definitions: Sequence[MeasureDefinition]
 ) -> tuple[MeasureDefinition, ...]:
-    """Those of some measures that a store lacks of a checkpoint on a dataset."""
+    """Return the measures of `definitions` that a store lacks of a checkpoint on a dataset."""
     on = None if dataset is None else dataset.name
     return tuple(
-        each for each in definitions if not files.path_of(store.path, model, step, each.name, on).exists()
+        definition
+        for definition in definitions
+        if not files.path_of(store.path, model, step, definition.name, on).exists()
     )
 
 
@@ -154,21 +166,27 @@ def with_parameters(
 
     Raises `BadMeasures` for a parameter that none of them has, and where one has no value.
     """
-    chosen: dict[str, dict[str, object]] = {each.name: {} for each in definitions}
+    chosen: dict[str, dict[str, object]] = {definition.name: {} for definition in definitions}
     for key, value in parameters.items():
         of, _, parameter = key.rpartition(".")
-        having = [each for each in definitions if of in ("", each.name) and parameter in each.parameters]
+        having = [
+            definition
+            for definition in definitions
+            if of in ("", definition.name) and parameter in definition.parameters
+        ]
         if not having:
-            known = [f"{each.name}.{name}" for each in definitions for name in each.parameters]
+            known = [
+                f"{definition.name}.{name}" for definition in definitions for name in definition.parameters
+            ]
             raise BadMeasures(
                 f"None of these measures has the parameter {key!r}; they have: {listed(known)}."
             )
-        for each in having:
-            chosen[each.name][parameter] = value
-    done = [each.with_parameters(**chosen[each.name]) for each in definitions]
-    for each in done:
-        if LABELS not in each.parameters:
-            each.chosen_parameters()
+        for definition in having:
+            chosen[definition.name][parameter] = value
+    done = [definition.with_parameters(**chosen[definition.name]) for definition in definitions]
+    for definition in done:
+        if LABELS not in definition.parameters:
+            definition.chosen_parameters()
     return done
 
 
@@ -238,20 +256,20 @@ def _datasets(
     own: TokenizerFacts | None,
 ) -> list[Dataset]:
     """The datasets to measure on; raises what says which could be named."""
-    needing = [each.name for each in definitions if each.on_contexts]
+    needing = [definition.name for definition in definitions if definition.on_contexts]
     if not needing:
         return []
     if probe is not None and probe not in get_args(Probe):
         raise BadOption("probe", probe, " or ".join(get_args(Probe)))
     scored = [name for name in store.dataset_names() if store.steps(model, name)]
-    given = [store.dataset(name) for name in dict.fromkeys(names)]
+    chosen = [store.dataset(name) for name in dict.fromkeys(names)]
     if probe == "repeats":
-        if given:
+        if chosen:
             raise BadOption(
                 "probe", probe, f"a probe without {option('datasets')}: it is a dataset of its own"
             )
         return [keep_repeats(store, _tokenizer(store, model, scored, own))]
-    if not given:
+    if not chosen:
         on = listed(scored or store.dataset_names())
         hint = f"{option('probe', 'repeats')}, or {option('datasets', 'D')} with one of: {on}"
         if probe == "natural":
@@ -260,12 +278,12 @@ def _datasets(
             )
         raise NothingChosen(f"{listed(needing)} must be measured on something: {hint}.")
     if probe == "natural":
-        return [keep_natural(store, dataset) for dataset in given]
+        return [keep_natural(store, dataset) for dataset in chosen]
     for definition in definitions:
         if definition.on_probe:
-            for dataset in given:
+            for dataset in chosen:
                 check_few(dataset, definition.name)
-    return given
+    return chosen
 
 
 def _tokenizer(store: Store, model: str, scored: Sequence[str], own: TokenizerFacts | None) -> str:
@@ -298,7 +316,7 @@ def _check_parameters(
         pl.col("step").is_in(steps), pl.col("dataset").is_null() | pl.col("dataset").is_in(on)
     )
     for definition in definitions:
-        given = {
+        requested = {
             name: value
             for name, value in definition.parameters.items()
             if parameters.keys() & {name, f"{definition.name}.{name}"}
@@ -307,13 +325,13 @@ def _check_parameters(
         kept = rows.filter(own).select("step", "params", "layer", "head").unique()
         for step, text, *place in kept.iter_rows():
             # of a measure that takes a layer or head as a parameter, the row's own says which it was
-            there: dict[str, Any] = {
+            stored: dict[str, Any] = {
                 **dict(zip(("layer", "head"), place, strict=True)),
                 **json.loads(text or "{}"),
             }
-            for name, value in given.items():
-                if there.get(name, value) != value:
+            for name, value in requested.items():
+                if stored.get(name, value) != value:
                     raise BadMeasures(
-                        f"{definition.name} of {model} at step {step} is there with {name} = {there[name]}, and not "
+                        f"{definition.name} of {model} at step {step} is there with {name} = {stored[name]}, and not "
                         f"{value}. To measure it again in its place, pass {option('replace', True)}."
                     )

@@ -53,7 +53,7 @@ class MeasuringReport:
 
     model: str
     datasets: tuple[str, ...] = ()
-    """Those measured on, a probe by the name that it has in the store."""
+    """Datasets measured on, a probe by the name that it has in the store."""
     written: int = 0
     skipped: int = 0
     """Measures that were there already, or that another job published meanwhile."""
@@ -103,7 +103,9 @@ def measure(
         steps,
         replace=replace,
     )
-    report = MeasuringReport(plan.model, tuple(each.name for each in plan.datasets), skipped=plan.present)
+    report = MeasuringReport(
+        plan.model, tuple(dataset.name for dataset in plan.datasets), skipped=plan.present
+    )
     if plan.pending:
         progress.start(f"measuring {plan.model}", plan.number, "measures")
         job = _Job(store, plan, options, report, progress, replace=replace)
@@ -177,15 +179,17 @@ class _Job:
         """Load a checkpoint and measure what is still missing of it; meanwhile the next one is read."""
         checkpoint = pending.checkpoint
         missing = [
-            (dataset, self._still_missing(checkpoint.step, dataset, each))
-            for dataset, each in pending.missing
+            (dataset, self._still_missing(checkpoint.step, dataset, definitions))
+            for dataset, definitions in pending.missing
         ]
         gone = pending.number - sum(len(definitions) for _, definitions in missing)
         self.report.skipped += gone
         self.progress.advance(gone, f"step {checkpoint.step}: loading")
         if not any(definitions for _, definitions in missing):
             return
-        comparing = any(each.on_checkpoints_before for _, definitions in missing for each in definitions)
+        comparing = any(
+            definition.on_checkpoints_before for _, definitions in missing for definition in definitions
+        )
         before = self._weights_before(checkpoint) if comparing else {}
         ready = self.ahead.take(checkpoint)
         try:
@@ -206,7 +210,7 @@ class _Job:
     def _still_missing(
         self, step: int, dataset: Dataset | None, definitions: Sequence[MeasureDefinition]
     ) -> tuple[MeasureDefinition, ...]:
-        """Those that no other job has published since the plan."""
+        """Return the measures that no other job has published since the plan."""
         if self.replace:
             return tuple(definitions)
         return missing_measures(self.store, self.plan.model, step, dataset, definitions)
@@ -250,7 +254,7 @@ class _Job:
                 continue
             if definition.on_checkpoints_before:
                 values = [
-                    replace(each, params={**each.params, "since": next(iter(before))}) for each in values
+                    replace(value, params={**value.params, "since": next(iter(before))}) for value in values
                 ]
             try:
                 self.store.add_measures(
@@ -286,19 +290,22 @@ class _Job:
 
     def _weights_before(self, checkpoint: Checkpoint) -> dict[int, dict[str, torch.Tensor]]:
         """The weights of the run's two checkpoints before, the latest first, by step."""
-        earlier = [each for each in self.plan.source.checkpoints if each.step < checkpoint.step][-2:]
-        self.states = {each.step: self.states[each.step] for each in earlier if each.step in self.states}
-        for each in earlier:
-            if each.step not in self.states:
-                self.progress.advance(0, f"step {each.step}: loading, to compare with")
+        checkpoints = self.plan.source.checkpoints
+        earlier = [previous for previous in checkpoints if previous.step < checkpoint.step][-2:]
+        self.states = {
+            previous.step: self.states[previous.step] for previous in earlier if previous.step in self.states
+        }
+        for previous in earlier:
+            if previous.step not in self.states:
+                self.progress.advance(0, f"step {previous.step}: loading, to compare with")
                 loaded = load(
-                    each,
+                    previous,
                     "cpu",
                     self.settings.dtype or torch.float32,
                     trust_remote_code=self.options.trust_remote_code,
                 )
-                self.states[each.step] = _weights(loaded)
-        return {each.step: self.states[each.step] for each in reversed(earlier)}
+                self.states[previous.step] = _weights(loaded)
+        return {previous.step: self.states[previous.step] for previous in reversed(earlier)}
 
     def _keep_facts(self, loaded: LoadedCheckpoint) -> None:
         """Give a model that is new to the store its entry; raises `ModelMismatch` for another architecture."""

@@ -42,7 +42,11 @@ def _chart(frame: pl.DataFrame, name: str, level: float) -> Chart:
         panels.append(Panel(" · ".join(words), _series(part)))
     heads = frame["head"].drop_nulls().n_unique()
     several = places["layer"].n_unique() > 1
-    on = listed((each for each in datasets if each is not None), NAMED) if any(datasets) else "no dataset"
+    on = (
+        listed((dataset for dataset in datasets if dataset is not None), NAMED)
+        if any(datasets)
+        else "no dataset"
+    )
     return Chart(
         title=f"{name} by step on {on}: {listed(distinct(frame, 'model'), NAMED)}",
         x_label="step",
@@ -74,9 +78,9 @@ def _series(part: pl.DataFrame) -> tuple[Series, ...]:
 def _unit(name: str) -> str:
     """The unit of a measure, in brackets; empty where it has none or is not known."""
     units = {
-        each.definition.name: each.definition.unit
-        for each in available()[0]
-        if name == each.definition.name or name.startswith(f"{each.definition.name}_")
+        entry.definition.name: entry.definition.unit
+        for entry in available()[0]
+        if name == entry.definition.name or name.startswith(f"{entry.definition.name}_")
     }
     unit = units[max(units, key=len)] if units else "1"
     return "" if unit == "1" else f" ({unit})"

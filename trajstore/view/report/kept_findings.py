@@ -46,8 +46,10 @@ def kept_analyses(
 
     A finding that cannot be read, or whose losses are not there any more, says so in its text.
     """
-    found = [each for each in store.findings() if each.kind in KINDS and _is_of(each, models, datasets)]
-    return [_analysis(store, finding, marks) for finding in found]
+    findings = [
+        finding for finding in store.findings() if finding.kind in KINDS and _is_of(finding, models, datasets)
+    ]
+    return [_analysis(store, finding, marks) for finding in findings]
 
 
 def _is_of(finding: Finding, models: Collection[str], datasets: Collection[str]) -> bool:
