@@ -132,7 +132,7 @@ def cwd(planted: Store) -> Path:
         ("trajstore trajectory nin", ["nines"], True),
         ("trajstore trajectory every", ["every_token"], True),
         ("trajstore group show ", ["nines", "digits", "every_token"], False),
-        ("trajstore matrix m.npy --me", [], True),
+        ("trajstore matrix m.npy --me", ["--measure"], True),
         ("trajstore dataset show ", ["d", "e"], True),
         ("trajstore trajectory every_token -s nowhere -m ", [], True),
     ],

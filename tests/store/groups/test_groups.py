@@ -531,6 +531,23 @@ def test_show_says_what_it_stands_on(lettered: Store) -> None:
     assert lettered.groups.show("digits").made is None
 
 
+def test_a_group_that_another_job_drops_while_it_is_added_is_described(
+    lettered: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = trial.users
+
+    def after_another_drops(root: Path, name: str) -> list[str]:
+        monkeypatch.setattr(trial, "users", real)
+        with trajstore.open(root) as other:
+            other.groups.drop(name)
+        return real(root, name)
+
+    monkeypatch.setattr(trial, "users", after_another_drops)
+    assert lettered.groups.add("common", "FROM groups.digits").sql == "FROM groups.digits"
+    with pytest.raises(UnknownName):
+        lettered.groups.show("common")
+
+
 def test_two_processes_add_one_name(lettered: Store) -> None:
     path = lettered.path
     workers = [processes.Process(target=_add_race, args=(path, number)) for number in range(4)]

@@ -110,8 +110,8 @@ class Groups:
 
     def show(self, name: str) -> Group:
         """One group, with the groups that stand on it; raises `UnknownName`."""
-        self.definition(name)
         foundations = self._foundations()
+        foundations.definition(name)
         counted = groupsizes.count(self._session, [name], foundations, ready=self.current)[name]
         return self._describe(name, foundations, counted, trial.users(self._session.path, name))
 
@@ -384,13 +384,14 @@ class Groups:
         try:
             if sizes is None:
                 return self.show(name)
-            self.definition(name)
+            foundations = self._foundations()  # read once, since another job may drop the group at any time
+            foundations.definition(name)
         except UnknownName as error:
             raise GroupError(
                 f"The group {name!r} was added, and another job has dropped it meanwhile."
             ) from error
         users = trial.users(self._session.path, name)
-        return self._describe(name, self._foundations(), Counted(sizes), users)
+        return self._describe(name, foundations, Counted(sizes), users)
 
     def _is_current(self, name: str) -> bool:
         """Return whether the catalog has a view for a group now."""
