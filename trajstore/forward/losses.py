@@ -125,7 +125,7 @@ def token_scores(
     # no inference mode: what a model keeps from such a call could not be trained with
     autocast = torch.autocast(device.type, enabled=False)
     watching = nullcontext() if watcher is None else watcher.attached()
-    with torch.no_grad(), autocast, exact_products(), queueing(device), _evaluating(model), watching:
+    with torch.no_grad(), autocast, exact_products(), queueing(device), evaluating(model), watching:
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, names, vocabulary, ids[0] if ids else None)
         check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
@@ -223,7 +223,7 @@ def _arrays(tensors: Iterable[Tensor | None]) -> list[npt.NDArray[Any]]:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode (no dropout) inside the block; after it each module has the mode that it had."""
     training = [module for module in model.modules() if module.training]
     model.eval()

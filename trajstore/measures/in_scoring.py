@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trajstore.forward.losses import vocabulary_rows
+from trajstore.forward.losses import evaluating, vocabulary_rows
 from trajstore.measures.in_pass import Observer
-from trajstore.measures.run import Measured, evaluating
+from trajstore.measures.run import Measured
 from trajstore.measures.streams import LogitTile, PassFacts, Predictions
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 from trajstore.errors import NotMeasurable, TrajstoreError, describe_error
 from trajstore.forward.batching import in_batches
 from trajstore.forward.device import exact_products
-from trajstore.forward.losses import check_contexts, token_scores, vocabulary_rows
+from trajstore.forward.losses import check_contexts, evaluating, token_scores, vocabulary_rows
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.in_pass import NO_VALUE, Observer
 from trajstore.measures.streams import LogitTile, PassFacts, Predictions
@@ -156,18 +156,6 @@ def _with_inputs(
         inputs = replace(inputs, losses=scores.loss, rank=scores.rank, entropy=scores.entropy)
     for definition in definitions:
         yield definition, inputs
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode inside the block; after it each module has the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -40,10 +40,10 @@ def llc(
     Of all weights, of those of a block or head, or of «each» of them. Raises `ChainDiverged`, `NotMeasurable`, and
     `BadMeasures` for parameters that draw nothing.
     """
+    from trajstore.forward.losses import evaluating
     from trajstore.measures.llc.estimate import estimate
     from trajstore.measures.llc.model_loss import ModelLoss
     from trajstore.measures.llc.sampler import Sampling
-    from trajstore.measures.run import evaluating
 
     assert inputs.model is not None
     assert inputs.ids is not None
