@@ -16,7 +16,7 @@ from tests.forked import processes
 from trajstore.errors import BadMeasures, ChainDiverged
 from trajstore.measures import measure
 from trajstore.measures.definitions import own
-from trajstore.measures.llc.estimate import Estimate, estimate
+from trajstore.measures.llc.estimate import LearningCoefficient, estimate
 from trajstore.measures.llc.llc import measures_of
 from trajstore.measures.llc.model_loss import ModelLoss
 from trajstore.measures.llc.sampler import Sampling
@@ -48,7 +48,7 @@ class Planted:
         return [losses.detach().numpy()]
 
 
-def site_values(result: Estimate) -> np.ndarray:
+def site_values(result: LearningCoefficient) -> np.ndarray:
     """λ̂ of each of the independent copies."""
     return result.sampling.nbeta * result.site_means()
 

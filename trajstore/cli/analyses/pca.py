@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _OutputOptions(OutputOptions):
+class _ComponentsOutput(OutputOptions):
     x: Annotated[
         X,
         options.choice(
@@ -107,7 +107,7 @@ def pca(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
-    output: Annotated[_OutputOptions, Only("plot x store as_json")],
+    output: Annotated[_ComponentsOutput, Only("plot x store as_json")],
 ) -> None:
     """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
 

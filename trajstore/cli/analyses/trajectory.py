@@ -19,7 +19,7 @@ _DETAILS = ("unit", "units", "interval", "skewness")
 
 
 @dataclass(frozen=True)
-class _OutputOptions(OutputOptions):
+class _TrajectoryOutput(OutputOptions):
     text: Annotated[bool, typer.Option("--text", help="Print small plots instead of the table.")] = False
 
 
@@ -78,7 +78,7 @@ def trajectory(
     ] = None,
     head: Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")] = None,
     intervals: IntervalOptions,
-    output: Annotated[_OutputOptions, Only("plot text store as_json")],
+    output: Annotated[_TrajectoryOutput, Only("plot text store as_json")],
 ) -> None:
     """Mean loss of groups by step (nats a token), or differences of such means, with intervals; or measures.
 
@@ -135,7 +135,7 @@ def _print_measures(
     layer: int | None,
     head: int | None,
     intervals: IntervalOptions,
-    output: _OutputOptions,
+    output: _TrajectoryOutput,
 ) -> None:
     """Print or draw the trajectories of measures."""
     from trajstore.pipelines.measure_trajectories import measure_trajectory

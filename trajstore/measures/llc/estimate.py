@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LearningCoefficient:
     """The chains of an objective, and what they say."""
 
     sampling: Sampling
@@ -94,7 +94,7 @@ class Estimate:
 
 def estimate(
     objective: Objective, sampling: Sampling, folder: Path | None = None, subject: str = ""
-) -> Estimate:
+) -> LearningCoefficient:
     """Draw the chains that `folder` does not have yet; `subject` tells weights and contexts from others in it.
 
     Raises `ChainDiverged`, after which the chains that were finished are still there.
@@ -104,7 +104,7 @@ def estimate(
         _kept_chain(objective, sampling, number, baseline, folder, subject)
         for number in range(sampling.chains)
     ]
-    return Estimate(
+    return LearningCoefficient(
         sampling,
         np.stack([chain.trace for chain in chains]),
         np.sum([chain.sums for chain in chains], axis=0),

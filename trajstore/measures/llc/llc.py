@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trajstore.measures.definitions import MeasureInputs
-    from trajstore.measures.llc.estimate import Estimate
+    from trajstore.measures.llc.estimate import LearningCoefficient
     from trajstore.measures.llc.sampler import Method
 
 Each = Literal["each"]
@@ -73,7 +73,9 @@ def parts_of(
     return [(own, part) for own in layers for part in heads]
 
 
-def measures_of(estimate: Estimate, layer: int | None = None, head: int | None = None) -> list[Measure]:
+def measures_of(
+    estimate: LearningCoefficient, layer: int | None = None, head: int | None = None
+) -> list[Measure]:
     """An estimate as measures, of all contexts and of each; diagnostics that are not defined are left out."""
     params = estimate.sampling.params
     values = {
