@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli import demo
+from trajstore.cli import demo, serve
 from trajstore.cli.analyses import (
     audit,
     compare,
@@ -81,7 +81,7 @@ for command in (
     *(demo.demo, store.init, store.migrate, store.status, store.check, store.rebuild, store.drop),
     *(score.score, measure.measure, ingest.ingest, sql.sql, query.query, schema.schema, shell.shell),
     *(trajectory.trajectory, matrix.matrix, compare.compare, pca.pca, spikes.spikes, phases.phases),
-    *(shapes.shapes, audit.audit, report.report),
+    *(shapes.shapes, audit.audit, report.report, serve.serve),
 ):
     app.command()(command)
 _add_family("dataset", "Fixed contexts to score models on.", *dataset.COMMANDS)

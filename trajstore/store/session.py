@@ -35,8 +35,12 @@ from trajstore.store.model_summaries import ModelMentions, ModelSummary
 class Session:
     """A read-only session on a store. Holds no file: every read sees what is there at that moment."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`."""
+    def __init__(self, path: str | os.PathLike[str], *, memory: str | None = None) -> None:
+        """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`.
+
+        `memory` is what queries may take before they spill to disk, as "512MB"; DuckDB's own limit if not given.
+        """
+        self._memory = memory
         self.path = lifecycle.existing(path)
         self.notice: Callable[[str], None] = lambda _: None
         """Called with each query before it runs: `Store` warns of what is out of date in it."""
@@ -66,7 +70,9 @@ class Session:
     def refresh(self) -> None:
         """Take up the catalog anew, with the groups that others have added."""
         self._group_files = group_files.signature(self.path)  # before the catalog, which follows them
-        self._copy = catalog.copied(self.path)  # relations of the old session stay alive with it
+        self._copy = catalog.copied(
+            self.path, memory=self._memory
+        )  # relations of the old session stay alive with it
         self._checked = False
 
     def follow_groups(self) -> None:

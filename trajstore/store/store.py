@@ -45,9 +45,12 @@ if TYPE_CHECKING:
 class Store(Session, Brief):
     """An open store. Holds no file: every read sees what is there at that moment."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`."""
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, memory: str | None = None) -> None:
+        """Open the store at `path`; raises `StoreNotFound`, `StoreTooOld` or `StoreTooNew`.
+
+        `memory` is what queries may take before they spill to disk, as "512MB"; DuckDB's own limit if not given.
+        """
+        super().__init__(path, memory=memory)
         self.groups = Groups(self)
         self.notice = self.groups.notice
 

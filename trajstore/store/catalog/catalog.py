@@ -48,9 +48,9 @@ def open_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyCon
     return connection
 
 
-def copied(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
+def copied(root: Path, folders: Sequence[Path] = (), memory: str | None = None) -> duckdb.DuckDBPyConnection:
     """A session of which nothing but tables may be read before `check_definitions`, which takes as long again."""
-    connection = empty_session(root, folders)
+    connection = empty_session(root, folders, memory)
     try:
         with _in_process:
             _attach(connection, root, "READ_ONLY")
@@ -106,9 +106,14 @@ REBUILD = "Make it anew from the files, which hold all of it: trajstore rebuild"
 """Remedy for a damaged catalog."""
 
 
-def empty_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
-    """A session without a catalog that can reach the store's files, and those in `folders`, and no others."""
-    connection = duckdb.connect(":memory:")
+def empty_session(
+    root: Path, folders: Sequence[Path] = (), memory: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A session without a catalog that can reach the store's files, and those in `folders`, and no others.
+
+    `memory` is what its queries may take before they spill to disk, as "512MB"; DuckDB's own limit if not given.
+    """
+    connection = duckdb.connect(":memory:", config={"memory_limit": memory} if memory else {})
     allowed = ", ".join(quoted(str(folder)) for folder in (root, *folders))
     point(connection, root)
     connection.execute(f"SET temp_directory = {quoted(scratch.spill_folder())}")

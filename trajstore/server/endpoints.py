@@ -1,0 +1,179 @@
+"""Endpoints: functions of a store and a request's parameters to a frame, under `/api/NAME.KIND`.
+
+A pane lists its endpoints with `frames` and `post`. All else is done here: a session in a thread, errors as JSON,
+entity tags, limits.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trajstore.errors import TrajstoreError
+from trajstore.progress import Progress
+from trajstore.server import signatures
+from trajstore.server.cache import SliceCache
+from trajstore.server.choice import Parameters
+from trajstore.server.replies import MEDIA_TYPES, error_reply, frame_reply, json_reply, refusal
+from trajstore.server.sessions import Limits, Sessions, Stopped, TooBusy, Work
+from trajstore.store.store import Store
+
+_LOG = logging.getLogger("trajstore.server")
+_MOST_BODY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Service:
+    """Parts of a server that its endpoints share: `request.app.state.service`."""
+
+    sessions: Sessions
+    cache: SliceCache
+    edit: bool
+    """True where groups may be saved."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request: its store, its parameters, and what it may use."""
+
+    store: Store
+    parameters: Parameters
+    progress: Progress
+    """Ends the work once nobody waits for it; what is said to it goes with the reply."""
+    cache: SliceCache
+    edit: bool
+    limits: Limits
+    body: Mapping[str, Any]
+    """The JSON object that was posted."""
+
+
+FrameAnswer = Callable[[Ask], pl.DataFrame]
+ValueAnswer = Callable[[Ask], Any]
+
+
+def frames(name: str, answer: FrameAnswer) -> Route:
+    """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
+
+    Its entity tag is the state of the slices of the parameters `models`, `model` and `datasets`, `dataset`, all by
+    default, and of all other files of the store, so an answer may be made of nothing else.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        kind = str(request.path_params["kind"])
+        if kind not in MEDIA_TYPES:
+            return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
+
+        def reply(ask: Ask, work: Work) -> Response:
+            tag = signatures.etag(request.url.path, request.url.query, _state(ask))
+            if tag in request.headers.get("if-none-match", ""):
+                return Response(status_code=304, headers={"ETag": tag})
+            frame = answer(ask)
+            if frame.height > ask.limits.rows:
+                work.say(f"Only the first {ask.limits.rows:,} of {frame.height:,} rows are here.")
+                frame = frame.head(ask.limits.rows)
+            return frame_reply(frame, kind, name.replace("/", "-"), tag, work.notes)
+
+        return await _replied(request, reply)
+
+    return Route(f"/api/{name}.{{kind}}", endpoint, methods=["GET"])
+
+
+def values(name: str, answer: ValueAnswer) -> Route:
+    """The route `/api/NAME` of a function that gives a value, as JSON."""
+
+    async def endpoint(request: Request) -> Response:
+        return await _replied(request, lambda ask, _: json_reply(answer(ask)))
+
+    return Route(f"/api/{name}", endpoint, methods=["GET"])
+
+
+def post(name: str, answer: FrameAnswer | ValueAnswer) -> Route:
+    """The route `/api/NAME`, or `/api/NAME.KIND`, of a function of a posted JSON object, `ask.body`.
+
+    Where the function gives a frame, the object's `kind` says as what it is sent, Arrow by default.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        size, chunks = 0, []
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > _MOST_BODY:
+                return refusal(413, f"More than {_MOST_BODY:,} bytes were posted.", "Post less.")
+            chunks.append(chunk)
+        try:
+            body = json.loads(b"".join(chunks))
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            return refusal(400, "What was posted is no JSON object.", "Post one, as {}.")
+        kind = body.get("kind", "arrow")
+        if kind not in MEDIA_TYPES:
+            return refusal(
+                404, "There is no such kind of reply.", f"Ask for one of {', '.join(MEDIA_TYPES)}."
+            )
+
+        def reply(ask: Ask, work: Work) -> Response:
+            value = answer(ask)
+            if isinstance(value, pl.DataFrame):
+                return frame_reply(value, kind, name.replace("/", "-"), notes=work.notes)
+            return json_reply(value)
+
+        return await _replied(request, reply, body)
+
+    return Route(f"/api/{name}", endpoint, methods=["POST"])
+
+
+async def _replied(
+    request: Request, reply: Callable[[Ask, Work], Response], body: Mapping[str, Any] | None = None
+) -> Response:
+    """The reply to a request, or its error."""
+    service: Service = request.app.state.service
+
+    def answer(store: Store, work: Work) -> Response:
+        parameters = Parameters(store, QueryParams(request.url.query))
+        return reply(
+            Ask(store, parameters, work, service.cache, service.edit, service.sessions.limits, body or {}),
+            work,
+        )
+
+    try:
+        return await service.sessions.run(request, answer)
+    except Stopped as error:
+        return refusal(408, *_halves(error))
+    except TooBusy as error:
+        return refusal(429, *_halves(error))
+    except TrajstoreError as error:
+        return error_reply(error)
+    except Exception:
+        _LOG.exception("%s could not be answered", request.url.path)
+        return refusal(
+            500, "The server could not answer this.", "What went wrong is where `trajstore serve` runs."
+        )
+
+
+def _halves(error: TrajstoreError) -> tuple[str, str]:
+    first, _, rest = str(error).partition(". ")
+    return f"{first.rstrip('.')}.", rest
+
+
+def _state(ask: Ask) -> object:
+    """The state of the files that an answer may be made of."""
+    names = ask.parameters.names
+    models, datasets = names("models"), names("datasets")
+    one_model, one_dataset = names("model"), names("dataset")
+    chosen = None
+    if models is not None or one_model is not None:
+        chosen = ask.store.models([*(models or ()), *(one_model or ())])
+    on = None
+    if datasets is not None or one_dataset is not None:
+        on = [*(datasets or ()), *(one_dataset or ())]
+    return signatures.selection_state(ask.store.path, chosen, on)
