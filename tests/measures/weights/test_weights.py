@@ -64,6 +64,15 @@ def test_singular_values_in_closed_forms(shape: tuple[int, int]) -> None:
     assert np.count_nonzero(singular_values(torch.from_numpy(line))) == 1
 
 
+@pytest.mark.parametrize("shape", [(2100, 130), (130, 300)])
+def test_singular_values_over_several_blocks_are_those_of_the_whole_matrix(shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(0).normal(size=shape) * 10.0 ** -np.linspace(0, 4, shape[1])
+    values = np.linalg.svd(matrix.astype(np.float32).astype(np.float64), compute_uv=False)
+    large = values > 1e-6 * values[0]
+    got = singular_values(torch.from_numpy(matrix.astype(np.float32)))
+    np.testing.assert_allclose(got[large], values[large], rtol=1e-6)
+
+
 def test_a_matrix_of_zeros_has_no_rank() -> None:
     model = tiny("gpt-2")
     with torch.no_grad():

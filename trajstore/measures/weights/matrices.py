@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from trajstore.measures.spectra import Spectrum
 
-_ROWS = 8192
+_ROWS = 2048
 """Of a matrix that are in float64 at a time."""
+_COLUMNS = 128
+"""Of the products of a matrix that are computed at a time."""
 
 
 class Weights(NamedTuple):
@@ -64,12 +66,18 @@ def singular_values(matrix: Tensor) -> Spectrum:
     import torch
 
     rows = matrix if len(matrix) >= matrix.shape[1] else matrix.T
-    products = exact(torch.zeros(rows.shape[1], rows.shape[1], device=rows.device))
+    width = rows.shape[1]
+    products = exact(torch.zeros(width, width, device=rows.device))
+    room = products.new_empty(min(_ROWS, len(rows)), width)
     for at in range(0, len(rows), _ROWS):
-        block = exact(rows[at : at + _ROWS])
-        products += block.T @ block
+        part = rows[at : at + _ROWS]
+        block = room[: len(part)].copy_(part)
+        # products are symmetric, and eigvalsh reads those below the diagonal only
+        for first in range(0, width, _COLUMNS):
+            last = min(first + _COLUMNS, width)
+            products[first:last, :last].addmm_(block[:, first:last].T, block[:, :last])
     values: Spectrum = (
-        torch.linalg.eigvalsh(products).flip(0).clamp(min=0).sqrt().cpu().numpy().astype(np.float64)
+        torch.linalg.eigvalsh(products, UPLO="L").flip(0).clamp(min=0).sqrt().cpu().numpy().astype(np.float64)
     )
     noise = np.finfo(np.float32).eps * values.max(initial=0)
     return np.where(values > noise, values, 0.0)
