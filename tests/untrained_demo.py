@@ -99,6 +99,7 @@ def your_files(folder: Path, store: Store) -> None:
         (problems / f"{name}.txt").write_text(
             "".join(form.format(a=a, b=b, sum=a + b, larger=max(a, b)) for a, b in pairs)
         )
+    (folder / "lists.jsonl").write_text('{"input_ids": [7, 3, 5, 10, 3, 5, 7]}\n')
     with (folder / "quiz.jsonl").open("w") as file:
         for number in range(6):
             row = {"category": "sums", "question": f"{number} + {number}?", "answer": str(2 * number)}

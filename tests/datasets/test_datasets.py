@@ -407,6 +407,47 @@ def test_input_ids_that_cannot_be(
         build_dataset(source, tokenizer_folder)
 
 
+def test_ids_of_a_model_without_a_tokenizer(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "lists.jsonl", '{"input_ids": [2, 0, 3, 0, 2]}\n{"input_ids": [1, 1], "kind": "tie"}'
+    )
+    numbers = build_dataset(source, "none")
+    assert (lists(numbers), numbers.texts[0]) == ([[2, 0, 3, 0, 2], [1, 1]], ["2", "0", "3", "0", "2"])
+    assert (numbers.tokenizer.name, numbers.tokenizer.size) == ("none", 4)
+    file = write(tmp_path / "vocabulary.json", '{"a": 0, "b": 1, "c": 2, "|": 3, "unseen": 9}')
+    named = build_dataset(source, "none", vocabulary=file)
+    assert named.texts == [["c", "a", "|", "a", "c"], ["b", "b"]]
+    assert json.loads(named.contexts["meta"][1]) == {"kind": "tie"}
+    assert named.tokenizer.vocabulary_sha256 != numbers.tokenizer.vocabulary_sha256
+    ordered = write(tmp_path / "list.json", '["a", "b", "c", "|"]')
+    assert build_dataset(source, "none", vocabulary=ordered).texts == named.texts
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [
+        ('["a", "b"]', "Context 0 has the id 2, which the vocabulary does not have"),
+        ('["a", "b", "a"]', "a text or an id twice"),
+        ('{"a": 0, "b": 0}', "a text or an id twice"),
+        ('{"a": "0"}', "or a list of texts"),
+        ("a b c", "cannot be read as JSON"),
+    ],
+)
+def test_vocabularies_that_cannot_be(tmp_path: Path, vocabulary: str, message: str) -> None:
+    source = write(tmp_path / "lists.jsonl", '{"input_ids": [2, 0]}')
+    with pytest.raises(BadDataset, match=message):
+        build_dataset(source, "none", vocabulary=write(tmp_path / "vocabulary.json", vocabulary))
+
+
+def test_texts_without_a_tokenizer_and_a_vocabulary_beside_one_are_refused(
+    tmp_path: Path, tokenizer_folder: str
+) -> None:
+    with pytest.raises(BadDataset, match="a column input_ids, a context a row"):
+        build_dataset(write(tmp_path / "notes.txt", "a b c"), "none")
+    with pytest.raises(BadDataset, match="vocabulary is for token ids with"):
+        build_dataset(str(tmp_path / "notes.txt"), tokenizer_folder, vocabulary="v.json")
+
+
 def test_sources_that_cannot_be(tmp_path: Path, tokenizer_folder: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")

@@ -22,11 +22,20 @@ from trajstore.datasets import sources
 from trajstore.datasets.sampling import draw
 from trajstore.datasets.token_bytes import keep_spaces_in_offsets, piece_texts
 from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
+from trajstore.datasets.vocabularies import (
+    NO_TOKENIZER,
+    check_known,
+    numbered,
+    read_vocabulary,
+    word_level,
+)
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from trajstore.progress import Progress
@@ -48,6 +57,7 @@ def build_dataset(
     config: str | None = None,
     revision: str | None = None,
     stream: bool = False,
+    vocabulary: str | None = None,
     progress: Progress = SILENT,
 ) -> NewDataset:
     """Contexts drawn from `source`, tokenised without special tokens by the tokenizer of that name.
@@ -62,6 +72,9 @@ def build_dataset(
     tokens' bytes, unless the slice begins or ends inside a character: then up to 3 bytes at that end belong
     to the token beyond it. A tokenizer without offsets leaves both empty.
 
+    With the tokenizer "none" the source is a table with a column `input_ids`, for models without a tokenizer; ids are
+    called as the JSON file `vocabulary` says, by default by their numbers.
+
     Raises `BadDataset` for a source, column or option that cannot be used, and `TokenizerNotFound`.
     """
     if contexts < 1 or length < 2 or seed < 0:
@@ -70,6 +83,13 @@ def build_dataset(
             f"{option('contexts')} is 1 or more, {option('length')} 2 or more, {option('seed')} 0 or more."
         )
     path = sources.local_path(source)
+    if tokenizer == NO_TOKENIZER:
+        return _ids_without_tokenizer(path, source, vocabulary, progress)
+    if vocabulary is not None:
+        raise BadDataset(
+            f"{option('vocabulary')} is for token ids with {option('tokenizer', NO_TOKENIZER)}: "
+            "a tokenizer has texts of its own."
+        )
     loaded = load_tokenizer(tokenizer)
     keep_spaces_in_offsets(loaded)
     origin: Source = {"source": source}
@@ -140,13 +160,37 @@ def from_ids(
     )
 
 
+def _ids_without_tokenizer(
+    path: Path | None, source: str, file: str | None, progress: Progress
+) -> NewDataset:
+    """The rows of a table with `input_ids`, whose ids a file or their numbers name; raises `BadDataset`."""
+    table = (
+        sources.read_table(path, "input_ids") if path is not None and path.suffix in sources.TABLES else None
+    )
+    if table is None:
+        raise BadDataset(
+            f"{source} has no token ids. Without a tokenizer SOURCE is a .jsonl or .parquet file with a column "
+            "input_ids, a context a row."
+        )
+    _check_lists(table, source)
+    rows = [row or () for row in table["input_ids"].to_list()]
+    vocabulary = numbered(rows) if file is None else read_vocabulary(file)
+    check_known(rows, vocabulary)
+    return _take_ids(table, source, word_level(vocabulary), NO_TOKENIZER, progress)
+
+
+def _check_lists(table: pl.DataFrame, source: str) -> None:
+    """Raise `BadDataset` unless `input_ids` are lists of whole numbers."""
+    kind = table.schema["input_ids"]
+    if not isinstance(kind, pl.List | pl.Array) or not kind.inner.is_integer():
+        raise BadDataset(f"input_ids of {source} must be lists of whole numbers; it holds {kind}.")
+
+
 def _take_ids(
     table: pl.DataFrame, source: str, tokenizer: PreTrainedTokenizerBase, name: str, progress: Progress
 ) -> NewDataset:
     """A table with `input_ids`: every row a context, in order; other scalar columns go into meta."""
-    kind = table.schema["input_ids"]
-    if not isinstance(kind, pl.List | pl.Array) or not kind.inner.is_integer():
-        raise BadDataset(f"input_ids of {source} must be lists of whole numbers; it holds {kind}.")
+    _check_lists(table, source)
     limit = _id_limit(tokenizer)
     rows = [
         _checked(row, f"Row {number} of {source} (from 0)", limit)

@@ -24,7 +24,12 @@ def add(
             "its PATH, or generated-mathematics."
         ),
     ],
-    tokenizer: Annotated[str, typer.Option(help="Repository or folder of the tokenizer.")],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            help="Repository or folder of the tokenizer; none for a file of input_ids of a model without one."
+        ),
+    ],
     path: Annotated[
         str | None,
         typer.Argument(help="dm-mathematics: a published file, or a folder of them.", show_default=False),
@@ -43,6 +48,13 @@ def add(
     stream: Annotated[
         bool, typer.Option("--stream", help="Stream a Hugging Face dataset instead of downloading it.")
     ] = False,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json",
+            help='With --tokenizer none: {"text": id, …}, or the list of texts by id [default: ids by number].',
+        ),
+    ] = None,
     prompting: Annotated[
         Prompting | None,
         options.choice(
@@ -68,6 +80,7 @@ def add(
       trajstore dataset add pile-github timaeus/pile-github --tokenizer EleutherAI/pythia-70m
       trajstore dataset add notes notes.txt --tokenizer runs/tiny --contexts 100 --length 128
       trajstore dataset add quiz quiz.jsonl --prompting few --tokenizer runs/tiny
+      trajstore dataset add sorted lists.jsonl --tokenizer none --vocabulary numbers.json
       trajstore dataset add dm dm-mathematics dm-v1.0/interpolate --prompting zero --tokenizer runs/tiny
     """
     from trajstore.schema import check_name
@@ -87,6 +100,7 @@ def add(
                 or config
                 or revision
                 or stream
+                or vocabulary
             ):
                 raise typer.BadParameter(
                     f"problems ({source}) take --prompting zero or few, --problems, --length and --seed, and no others"
@@ -123,6 +137,7 @@ def add(
                 config=config,
                 revision=revision,
                 stream=stream,
+                vocabulary=vocabulary,
                 progress=bars(),
             )
         existed = name in opened.dataset_names()

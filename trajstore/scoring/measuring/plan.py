@@ -17,6 +17,7 @@ from trajstore.checkpoints.revisions import STAGE
 from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.checkpoints.suites import run_named
 from trajstore.datasets.tokenizers import check_tokenizer, tokenizer_of
+from trajstore.datasets.vocabularies import NO_TOKENIZER
 from trajstore.errors import (
     BadMeasures,
     BadOption,
@@ -292,8 +293,9 @@ def _tokenizer(store: Store, model: str, scored: Sequence[str], own: TokenizerFa
         return own.name
     facts = store.model(model)
     names = [facts.tokenizer if facts else None, *(store.dataset(name).tokenizer.name for name in scored)]
-    for name in filter(None, names):
-        return name
+    for name in names:
+        if name is not None and name != NO_TOKENIZER:
+            return name
     raise TokenizerNotFound(
         model, "no tokenizer lies beside its weights. Put one there, or take a dataset and the probe natural"
     )
