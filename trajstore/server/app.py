@@ -15,9 +15,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from trajstore.server import events
 from trajstore.server.cache import SliceCache
 from trajstore.server.endpoints import Service
-from trajstore.server.panes import coverage
+from trajstore.server.panes import coverage, cube, sql
 from trajstore.server.replies import refusal
 from trajstore.server.security import Guard
 from trajstore.server.sessions import Limits, Sessions
@@ -25,7 +26,12 @@ from trajstore.server.sessions import Limits, Sessions
 STATIC = Path(__file__).parent / "static"
 """The built page."""
 
-PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (coverage.routes,)
+PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
+    coverage.routes,
+    cube.routes,
+    sql.routes,
+    events.routes,
+)
 """The endpoints of each pane."""
 
 
@@ -44,10 +50,12 @@ def create_app(
     """
     sessions = Sessions(Path(store), limits)
     cache = SliceCache(sessions.store, sessions.limits.cache)
+    watch = events.Watch(sessions.path)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        watch.close()
         cache.close()
         sessions.close()
 
@@ -62,6 +70,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = Service(sessions, cache, edit)
+    app.state.watch = watch
     return app
 
 

@@ -109,6 +109,10 @@ class SliceCache:
             lambda: _read(store, model, dataset, step, column),
         )
 
+    def kept(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return another array by key, made where it is not there; the key says of which files it is made."""
+        return self._arrays.get(key, make)
+
     def context(
         self,
         store: Store,

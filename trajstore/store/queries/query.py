@@ -63,6 +63,27 @@ def frame(
     return answer, rows
 
 
+def first_rows(
+    session: Session, query: str, limit: int, parameters: Mapping[str, Any] | None = None
+) -> tuple[pl.DataFrame, bool]:
+    """(the first `limit` rows of the answer, True where it has more), without reading the rest; raises `QueryError`.
+
+    Another thread may stop it by interrupting the session's connections; Ctrl-C does not.
+    """
+    connection = _connection(session, query, ())
+    with answering(), contextlib.closing(connection):
+        reader = select(connection, query, parameters).arrow(min(_BATCH, limit + 1))
+        kept, rows = [], 0
+        for batch in reader:
+            kept.append(batch.slice(0, limit - rows))
+            rows += batch.num_rows
+            if rows > limit:
+                break
+        answer = pl.from_arrow(pa.Table.from_batches(kept, reader.schema))
+    assert isinstance(answer, pl.DataFrame)
+    return answer, rows > limit
+
+
 def write(
     session: Session,
     query: str,
