@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser page clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ demo: .venv/.installed  ## train a tiny suite, score it, write demo/report.html 
 
 demo-quick: .venv/.installed  ## the same with one model and fewer steps (under 90 seconds)
 	.venv/bin/trajstore demo demo-quick --quick
+
+page:  ## build the page of trajstore serve from trajstore/server/page into trajstore/server/static (needs node and npm)
+	cd trajstore/server/page && npm ci --no-audit --no-fund && node build.mjs
 
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

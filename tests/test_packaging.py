@@ -30,12 +30,18 @@ def test_the_wheel_holds_every_sql_file_and_asset(wheel: Path) -> None:
     }
     assert len(beside) > 20
     assert {f"trajstore/{path}" for path in beside} <= inside
-    package = {path.relative_to(ROOT) for path in (ROOT / "trajstore").rglob("*") if path.is_file()}
+    sources = ROOT / "trajstore" / "server" / "page"
+    package = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "trajstore").rglob("*")
+        if path.is_file() and not path.is_relative_to(sources)
+    }
     wanted = {
         str(path) for path in package if not any(p.startswith((".", "__pycache__")) for p in path.parts)
     }
     assert wanted <= inside
-    assert not any(name.startswith(("tests/", "benchmarks/")) for name in inside)
+    assert not any(name.startswith(("tests/", "benchmarks/", "trajstore/server/page/")) for name in inside)
+    assert "trajstore/server/static/page.js" in inside
 
 
 def test_the_wheel_makes_a_store(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+// Builds the page into ../static, or into the folder given: node build.mjs [FOLDER]. The same sources give the same bytes.
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const LIMIT_KIB = 160;
+
+const here = dirname(fileURLToPath(import.meta.url));
+const out = resolve(process.argv[2] ?? join(here, "..", "static"));
+
+await mkdir(out, { recursive: true });
+const result = await build({
+  absWorkingDir: here,
+  entryPoints: { page: "src/main.tsx" },
+  outdir: out,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  metafile: true,
+});
+for (const name of ["index.html", "icon.svg"]) await copyFile(join(here, "src", name), join(out, name));
+
+// Licences of what is bundled ask to be kept beside it.
+const inputs = Object.keys(result.metafile.inputs).join("\n");
+const bundled = [...new Set(inputs.match(/(?<=node_modules\/)(@[^/]+\/)?[^/]+/g))].sort();
+const licences = await Promise.all(
+  bundled.map(async (name) => `${name}\n\n${(await readFile(join(here, "node_modules", name, "LICENSE"), "utf8")).trim()}\n`),
+);
+await writeFile(join(out, "licences.txt"), licences.join("\n\n"));
+
+const files = Object.keys(result.metafile.outputs).map((path) => resolve(here, path));
+const sizes = await Promise.all(files.map(async (path) => gzipSync(await readFile(path)).length));
+const total = sizes.reduce((sum, size) => sum + size, 0) / 1024;
+console.log(`${files.length} files, ${total.toFixed(1)} KiB gzipped`);
+if (total > LIMIT_KIB) throw new Error(`The page is ${total.toFixed(1)} KiB gzipped, more than ${LIMIT_KIB}`);

@@ -1,0 +1,135 @@
+/** What the server answers: columns of Arrow, JSON, and errors with a hint; a newer question of a part ends its older one. */
+import { signal } from "@preact/signals";
+import { tableFromIPC, type Table } from "@uwdata/flechette";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+export type Parameters = Record<string, string | number | readonly string[] | null | undefined>;
+export type Format = "arrow" | "json" | "csv" | "parquet";
+
+/** A column as an array; numbers are a typed array where no value is null. */
+export type Column<T = number> = ArrayLike<T> & Iterable<T>;
+
+/** An error with what to do next. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly hint: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Columns by name. */
+export class Frame {
+  constructor(
+    private readonly table: Table,
+    /** What the server says beside it, as what it left out. */
+    readonly notes: readonly string[] = [],
+  ) {}
+
+  get rows(): number {
+    return this.table.numRows;
+  }
+
+  get names(): string[] {
+    return this.table.names.map(String);
+  }
+
+  has(name: string): boolean {
+    return this.names.includes(name);
+  }
+
+  column<T = number>(name: string): Column<T> {
+    const column = this.table.getChild(name);
+    if (!column) throw new ApiError(`The server's answer has no column "${name}"`, "Reload the page.");
+    return column.toArray() as Column<T>;
+  }
+}
+
+/** The address of an endpoint. Values that are empty or null are left out. */
+export function address(path: string, parameters: Parameters = {}, format: Format | "" = "arrow"): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    const text = Array.isArray(value) ? value.join(",") : value;
+    if (text !== null && text !== undefined && text !== "") query.set(name, String(text));
+  }
+  return `api/${path}${format && `.${format}`}${query.size ? `?${query}` : ""}`;
+}
+
+/** The status line of the page: what is being loaded, or nothing. */
+export const pending = signal(0);
+
+async function answer(url: string, init: RequestInit): Promise<Response> {
+  let response: Response;
+  pending.value += 1;
+  try {
+    response = await fetch(url, { credentials: "same-origin", ...init });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new ApiError("The server does not answer", "Is trajstore serve still running? Start it again and reload.");
+  } finally {
+    pending.value -= 1;
+  }
+  if (response.ok) return response;
+  const said = (await response.json().catch(() => ({}))) as { error?: string; hint?: string };
+  throw new ApiError(said.error ?? `The server answered ${response.status}`, said.hint ?? "");
+}
+
+/** The columns that an endpoint answers with. */
+export async function fetchFrame(path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<Frame> {
+  const response = await answer(address(path, parameters), init);
+  const notes = JSON.parse(response.headers.get("Trajstore-Notes") ?? "[]") as string[];
+  return new Frame(tableFromIPC(new Uint8Array(await response.arrayBuffer())), notes);
+}
+
+/** The value that an endpoint answers with, as JSON. */
+export async function fetchValue<T>(path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<T> {
+  return (await (await answer(address(path, parameters, ""), init)).json()) as T;
+}
+
+/** What a pane has of a question: while a new answer loads, the last one stays. */
+export interface Reply<T> {
+  loading: boolean;
+  value: T | null;
+  error: ApiError | null;
+  path: string;
+  parameters: Parameters;
+}
+
+/** The server's newest changes: everything loaded is asked for again when it rises. */
+export const revision = signal(0);
+
+function useReply<T>(
+  path: string,
+  parameters: Parameters | null,
+  load: (path: string, parameters: Parameters, init: RequestInit) => Promise<T>,
+): Reply<T> {
+  const [reply, setReply] = useState<Reply<T>>({ loading: true, value: null, error: null, path, parameters: {} });
+  const running = useRef<AbortController | null>(null);
+  const url = parameters === null ? null : address(path, parameters);
+  const fresh = revision.value;
+  useEffect(() => {
+    running.current?.abort();
+    if (parameters === null) return undefined;
+    const controller = new AbortController();
+    running.current = controller;
+    setReply((last) => ({ ...last, loading: true }));
+    load(path, parameters, { signal: controller.signal })
+      .then((value) => controller.signal.aborted || setReply({ loading: false, value, error: null, path, parameters }))
+      .catch((error: unknown) => {
+        if (controller.signal.aborted) return;
+        const known = error instanceof ApiError ? error : new ApiError(String(error), "Reload the page.");
+        setReply({ loading: false, value: null, error: known, path, parameters });
+      });
+    return () => controller.abort();
+  }, [url, fresh]);
+  return reply;
+}
+
+/** The columns of an endpoint for these parameters; null asks nothing yet. */
+export const useFrame = (path: string, parameters: Parameters | null = {}): Reply<Frame> =>
+  useReply(path, parameters, fetchFrame);
+
+/** The value of an endpoint for these parameters; null asks nothing yet. */
+export const useValue = <T,>(path: string, parameters: Parameters | null = {}): Reply<T> =>
+  useReply<T>(path, parameters, fetchValue);

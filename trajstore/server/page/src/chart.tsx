@@ -1,0 +1,149 @@
+/** Curves: uPlot in Preact, with units on the axes, a symmetric-log axis for steps, bands, marks and a brush. */
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+import { dark } from "./theme";
+import { whole } from "./text";
+
+export interface Curve {
+  label: string;
+  /** A value for each x; null or NaN where there is none. */
+  values: ArrayLike<number | null>;
+  colour: string;
+  /** Bounds of an interval around it. */
+  low?: ArrayLike<number | null>;
+  high?: ArrayLike<number | null>;
+  dashed?: boolean;
+}
+
+export type XScale = "linear" | "log" | "symlog";
+
+const STEEP = 4;
+const clean = (values: ArrayLike<number | null>) =>
+  Array.from(values, (value) => (value === null || Number.isNaN(value) ? null : value));
+const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+function axis(label: string, size: number): uPlot.Axis {
+  const ink = css("--quiet");
+  return {
+    label,
+    size,
+    stroke: ink,
+    labelSize: 18,
+    font: "12px system-ui, sans-serif",
+    labelFont: "12px system-ui, sans-serif",
+    grid: { stroke: css("--line"), width: 1 },
+    ticks: { stroke: css("--line"), width: 1 },
+    values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 1e4 ? compact.format(tick) : String(+tick.toPrecision(6)))),
+  };
+}
+
+/** The series of the curves, their bands after them, and the numbers of both. */
+function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedData, uPlot.Series[], uPlot.Band[]] {
+  const columns: (number | null)[][] = curves.map((curve) => clean(curve.values));
+  const series: uPlot.Series[] = curves.map(({ label, colour, dashed }) => ({
+    label,
+    stroke: colour,
+    width: 2,
+    spanGaps: true,
+    points: { show: x.length <= 60, size: 5 },
+    ...(dashed ? { dash: [6, 4] } : {}),
+    value: (_: uPlot, value: number | null) => (value === null ? "–" : String(+value.toPrecision(4))),
+  }));
+  const bands: uPlot.Band[] = [];
+  for (const { low, high, colour, label } of curves) {
+    if (!low || !high) continue;
+    const place = series.length + 1;
+    for (const [values, bound] of [[high, "high"], [low, "low"]] as const) {
+      columns.push(clean(values));
+      series.push({ label: `${label} ${bound}`, stroke: "transparent", points: { show: false }, spanGaps: true, class: "bound" });
+    }
+    bands.push({ series: [place, place + 1], fill: `${colour}33` });
+  }
+  return [[Array.from(x), ...columns] as uPlot.AlignedData, series, bands];
+}
+
+/** The distinct values of x must rise. `mark` draws a line at one x; `onBrush` gets the ends of a stretch dragged over. */
+export function Chart(props: {
+  label: string;
+  x: ArrayLike<number>;
+  curves: readonly Curve[];
+  xLabel: string;
+  yLabel: string;
+  xScale?: XScale;
+  height?: number;
+  mark?: number | null;
+  brush?: readonly [number, number] | null;
+  onBrush?: (from: number, to: number) => void;
+  onPick?: (x: number) => void;
+  legend?: boolean;
+}) {
+  const box = useRef<HTMLDivElement>(null);
+  const latest = useRef(props);
+  latest.current = props;
+  const plot = useRef<uPlot | null>(null);
+  const night = dark.value;
+  const { x, curves, xLabel, yLabel, xScale = "linear", height = 280 } = props;
+
+  useEffect(() => {
+    const [data, series, bands] = dataOf(x, curves);
+    const made = new uPlot(
+      {
+        width: box.current!.clientWidth,
+        height,
+        scales: {
+          x: { time: false, distr: xScale === "log" ? 3 : xScale === "symlog" ? STEEP : 1, asinh: 1 } as uPlot.Scale,
+        },
+        axes: [axis(xLabel, 34), axis(yLabel, 52)],
+        series: [{ label: xLabel, value: (_, value) => (value === null ? "–" : whole(value)) }, ...series],
+        bands,
+        legend: { show: props.legend ?? curves.length <= 12 },
+        cursor: { drag: { x: Boolean(props.onBrush), y: false, setScale: false } },
+        hooks: {
+          draw: [(self) => drawMarks(self, latest.current.mark, latest.current.brush)],
+          setSelect: [(self) => {
+            const { left, width } = self.select;
+            if (width > 4) latest.current.onBrush?.(self.posToVal(left, "x"), self.posToVal(left + width, "x"));
+            self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+          }],
+        },
+      },
+      data,
+      box.current!,
+    );
+    made.over.addEventListener("click", () => {
+      const place = made.cursor.idx;
+      if (typeof place === "number") latest.current.onPick?.(x[place]!);
+    });
+    plot.current = made;
+    const watch = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height }));
+    watch.observe(box.current!);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+    };
+  }, [x, curves, xLabel, yLabel, xScale, height, night]);
+  useEffect(() => plot.current?.redraw(false), [props.mark, props.brush?.[0], props.brush?.[1]]);
+
+  return <div class="chart" ref={box} role="img" aria-label={`${props.label}. ${curves.map(({ label }) => label).join(", ")} by ${xLabel}.`} />;
+}
+
+function drawMarks(self: uPlot, mark: number | null | undefined, brush: readonly [number, number] | null | undefined): void {
+  const { ctx, bbox } = self;
+  ctx.save();
+  if (brush) {
+    const [from, to] = brush.map((value) => self.valToPos(value, "x", true)) as [number, number];
+    ctx.fillStyle = css("--brush");
+    ctx.fillRect(from, bbox.top, to - from, bbox.height);
+  }
+  if (mark !== null && mark !== undefined) {
+    const at = self.valToPos(mark, "x", true);
+    ctx.strokeStyle = css("--accent");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(at, bbox.top);
+    ctx.lineTo(at, bbox.top + bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
+}

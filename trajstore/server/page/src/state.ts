@@ -1,0 +1,109 @@
+/** The one state of the page: signals that the address's query holds, so that a link opens what was seen. */
+import { batch, effect, signal, type Signal } from "@preact/signals";
+
+interface Field {
+  signal: Signal<unknown>;
+  initial: unknown;
+  read(text: string): unknown;
+  write(value: unknown): string;
+}
+
+const fields = new Map<string, Field>();
+const opened = new URLSearchParams(location.search);
+let push = false;
+
+function field<T>(key: string, initial: T, read: (text: string) => T, write: (value: T) => string): Signal<T> {
+  const text = opened.get(key);
+  const value = signal(text === null ? initial : read(text));
+  fields.set(key, { signal: value as Signal<unknown>, initial, read, write: write as (value: unknown) => string });
+  return value;
+}
+
+/** A signal of text that the address keeps under `key`; a pane's own keys begin with its name: "tokens.view". */
+export const textField = <T extends string = string>(key: string, initial: NoInfer<T>): Signal<T> =>
+  field<T>(key, initial, (text) => text as T, (value) => value);
+
+/** A signal of a number, or of null for none. */
+export const numberField = <T extends number | null>(key: string, initial: T): Signal<T> =>
+  field<T>(
+    key,
+    initial,
+    (text) => (text !== "" && Number.isFinite(Number(text)) ? (Number(text) as T) : initial),
+    (value) => String(value),
+  );
+
+/** A signal of names, joined by commas, which no name holds. */
+export const namesField = (key: string): Signal<string[]> =>
+  field<string[]>(key, [], (text) => text.split(",").filter(Boolean), (value) => value.join(","));
+
+/** A part chosen in one pane that the others follow, as "steps:64-1000" or "loss:2.5-4". */
+export interface Brush {
+  of: string;
+  from: number;
+  to: number;
+}
+
+const readBrush = (text: string): Brush | null => {
+  const parts = /^(\w+):(-?[\d.e+]+)~(-?[\d.e+]+)$/.exec(text);
+  return parts ? { of: parts[1]!, from: Number(parts[2]), to: Number(parts[3]) } : null;
+};
+
+export type Theme = "auto" | "light" | "dark";
+
+export const state = {
+  pane: textField("pane", "store"),
+  /** Models chosen; all where there are none. */
+  models: namesField("models"),
+  datasets: namesField("datasets"),
+  step: numberField<number | null>("step", null),
+  context: numberField<number | null>("context", null),
+  group: textField("group", ""),
+  brush: field<Brush | null>("brush", null, readBrush, (b) => (b ? `${b.of}:${b.from}~${b.to}` : "")),
+  theme: textField<Theme>("theme", "auto"),
+};
+
+/** Change the state as one step that the browser's back button undoes. */
+export function navigate(change: () => void): void {
+  push = true;
+  batch(change);
+  push = false;
+}
+
+/** The address that the state would have after a change of these keys, for links. */
+export function addressWith(changes: Record<string, string | null>): string {
+  const query = currentQuery();
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === null) query.delete(key);
+    else query.set(key, value);
+  }
+  return `?${query}`;
+}
+
+function currentQuery(): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const [key, { signal: value, initial, write }] of fields) {
+    const text = write(value.value);
+    if (text !== write(initial)) query.set(key, text);
+  }
+  return query;
+}
+
+/** Keep the address and the state the same, both ways. Called once, when every pane has made its fields. */
+export function followAddress(): void {
+  effect(() => {
+    const query = currentQuery().toString();
+    if (query === new URLSearchParams(location.search).toString()) return;
+    const address = query ? `?${query}` : location.pathname;
+    if (push) history.pushState(null, "", address);
+    else history.replaceState(null, "", address);
+  });
+  addEventListener("popstate", () => {
+    const query = new URLSearchParams(location.search);
+    batch(() => {
+      for (const [key, { signal: value, initial, read }] of fields) {
+        const text = query.get(key);
+        value.value = text === null ? initial : read(text);
+      }
+    });
+  });
+}
