@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from trajstore.cli import app
 from trajstore.cli.dataclass_options import Only, dataclass_options, field_lines, option_name
+from trajstore.errors import BadOption
 from trajstore.scoring.options import ScoringOptions
 
 
@@ -36,10 +37,22 @@ def test_each_field_is_an_option_of_score() -> None:
     options = {parameter.name: parameter for parameter in score.params}
     for field in fields(ScoringOptions):
         option = options[field.name]
-        assert option.opts == [option_name(field.name)], "no other name, and no --no-… either"
         assert not option.secondary_opts
         assert option.help == lines[field.name].replace("`columns`", "--columns")
+        if field.name == "parameters":  # several texts, as measure has them
+            assert (option.opts, option.multiple, option.default) == (["--param", "-p"], True, [])
+            continue
+        assert option.opts == [option_name(field.name)], "no other name, and no --no-… either"
         assert option.default == ("" if field.default == () else field.default)
+
+
+def test_values_of_parameters_are_texts_or_a_mapping() -> None:
+    texts = ["offset=0", "rankme.features=all", "labels=[1, 2]"]
+    values = {"offset": 0, "rankme.features": "all", "labels": [1, 2]}
+    assert ScoringOptions(parameters=texts).parameters == values  # type: ignore[arg-type]
+    assert ScoringOptions(parameters=values).parameters == values
+    with pytest.raises(BadOption, match="It takes NAME=VALUE"):
+        ScoringOptions(parameters=["offset"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def dataclass_options(**shown: Mapping[str, Any]) -> Callable[[Callable[..., Non
 
     The options stand in the parameter's place; the command is given the dataclass. A field that is
     `Annotated[…, typer.Option(…)]` is that option; of any other, type, help and default are the field's. `shown` is,
-    by field, what to change in its `typer.Option`, or its default: `steps={"metavar": "SPEC"}`.
+    by field, what to change in its `typer.Option`, its `names`, or its default: `steps={"metavar": "SPEC"}`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,7 +85,7 @@ def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str,
             option = copy.copy(option)
             vars(option).update(changed)
         else:
-            named = [option_name(field.name)] if hint is bool else []
+            named = changed.pop("names", [option_name(field.name)] if hint is bool else [])
             option = typer.Option(*named, help=_help(field_lines(kind)[field.name]), **changed)
             hint = _typed(hint)
         parameters[field.name] = inspect.Parameter(
@@ -116,8 +116,13 @@ def _help(line: str) -> str:
 
 
 def _typed(hint: Any) -> Any:
-    """The type of an option: a text where the field takes one among others, or several joined by commas."""
+    """The type of an option: a text where the field takes one among others, or several joined by commas.
+
+    Texts, one each time that the option is given, where the field takes values by name.
+    """
     kinds = get_args(hint) or (hint,)
+    if get_origin(hint) is Mapping:
+        return list[str]
     if get_origin(hint) is Literal or get_origin(hint) is Sequence:
         return str
     if str in kinds:

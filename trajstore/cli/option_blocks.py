@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
+PARAMETERS = {"names": ["--param", "-p"], "metavar": "K=V", "default": [], "show_default": False}
+"""The option of parameters of measures, for `dataclass_options`."""
+
+
 def default_name(parts: str) -> dict[str, str]:
     """The help of a finding's name, whose default has these parts."""
     return {"help": f"Name of the finding [default: {parts}, six digits of a hash of all options]."}

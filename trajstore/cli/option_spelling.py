@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from trajstore.arguments.spelling import QueryParameter, Spelling
 
-_NAMES = {"datasets": "--dataset", "models": "--model", "groups": "GROUP", "n": "-n", "p": "-p"}
+_NAMES = {
+    "datasets": "--dataset",
+    "models": "--model",
+    "groups": "GROUP",
+    "n": "-n",
+    "p": "-p",
+    "parameters": "--param",
+}
 """Arguments whose option is not their name with two dashes before it."""
 
 

@@ -37,6 +37,8 @@ pass; passes: many passes over few contexts; gradients: many passes forward and 
 
 REQUIRED = ...
 """In the place of the default of a parameter that has none."""
+LABELS = "labels"
+"""The parameter of a measure that tells kinds of text apart."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ class MeasureDefinition:
     def on_checkpoints_before(self) -> bool:
         """Return whether it takes the weights of the checkpoints before, so that a run's first has none."""
         return "previous" in self.needs
+
+    @property
+    def in_scoring(self) -> bool:
+        """Return whether scoring takes it along, in its pass or on a probe beside it."""
+        return self.cost == "pass" or self.on_probe
 
     @property
     def on_probe(self) -> bool:
@@ -204,6 +211,8 @@ OWN_MODULES = (
     "llc.llc",
 )
 """Modules of `trajstore.measures` with trajstore's own measures, each in its `DEFINITIONS`."""
+SETS = {"heads": ("prefix_matching", "previous_token", "duplicate_token", "bos_attractor")}
+"""Names that stand for several measures."""
 
 
 @cache
@@ -226,14 +235,14 @@ def available() -> tuple[list[Listed], list[PluginError]]:
 
 
 def find_measures(names: Iterable[str]) -> list[MeasureDefinition]:
-    """The definitions of these names that can be computed of a loaded model, each once.
+    """The definitions of these names that can be computed of a loaded model, each once; `SETS` are names as well.
 
     Raises `PluginError` for one that is unknown or cannot be loaded, `TrajstoreError` for one with an argument of
     its own.
     """
     known = {definition.name: definition for definition in own()}
     definitions = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(member for given in names for member in SETS.get(given, (given,))):
         definition = known[name] if name in known else _definition(find("measures", name, known))
         if definition.argument:
             raise TrajstoreError(
@@ -241,6 +250,37 @@ def find_measures(names: Iterable[str]) -> list[MeasureDefinition]:
             )
         definitions.append(definition)
     return definitions
+
+
+def with_parameters(
+    definitions: Sequence[MeasureDefinition], parameters: Mapping[str, object]
+) -> list[MeasureDefinition]:
+    """The measures with values of their parameters, named `offset` or `prefix_matching.offset`.
+
+    Raises `BadMeasures` for a parameter that none of them has, and where one has no value.
+    """
+    chosen: dict[str, dict[str, object]] = {definition.name: {} for definition in definitions}
+    for key, value in parameters.items():
+        of, _, parameter = key.rpartition(".")
+        having = [
+            definition
+            for definition in definitions
+            if of in ("", definition.name) and parameter in definition.parameters
+        ]
+        if not having:
+            known = [
+                f"{definition.name}.{name}" for definition in definitions for name in definition.parameters
+            ]
+            raise BadMeasures(
+                f"None of these measures has the parameter {key!r}; they have: {listed(known)}."
+            )
+        for definition in having:
+            chosen[definition.name][parameter] = value
+    done = [definition.with_parameters(**chosen[definition.name]) for definition in definitions]
+    for definition in done:
+        if LABELS not in definition.parameters:
+            definition.chosen_parameters()
+    return done
 
 
 def _definition(plugin: Plugin) -> MeasureDefinition:

@@ -6,8 +6,9 @@ under each field. Loads no torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trajstore.arguments.spelling import option
@@ -66,7 +67,9 @@ class ScoringOptions:
     """Score K contexts of each dataset once more, in other batches and a more exact dtype, and keep what differs as
     measures."""
     measures: Sequence[str] = ()
-    """Measures of each slice as it is scored, in the same pass: see trajstore measure list."""
+    """Measures of each slice as it is scored, and of heads on a probe: see trajstore measure list."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """A measure's parameter: offset=0 or prefix_matching.offset=0."""
     tokens_per_step: int | None = None
     """Training tokens a step, where the suite is not known."""
     skip_known_bad: bool = False
@@ -77,6 +80,7 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", check_columns(_names(self.columns)))
         object.__setattr__(self, "measures", _names(self.measures))
+        object.__setattr__(self, "parameters", _values(self.parameters))
         object.__setattr__(self, "devices", _listed(self.devices))
         if self.devices and self.device != "auto":
             raise BadOption("device", self.device, f"no value beside {option('devices')}")
@@ -116,6 +120,22 @@ def _listed(names: str | Sequence[str | int]) -> tuple[str, ...]:
     """Names of a list or of a text in which commas join them."""
     several = names.split(",") if isinstance(names, str) else names
     return tuple(str(name).strip() for name in several if name != "")
+
+
+def _values(parameters: Mapping[str, object] | Sequence[str]) -> dict[str, object]:
+    """Values by name, of a mapping or of texts such as `offset=0`, whose values are JSON or a text."""
+    if isinstance(parameters, Mapping):
+        return dict(parameters)
+    values: dict[str, object] = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise BadOption("parameters", text, "NAME=VALUE, such as offset=0")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
 
 
 def scoring_options(options: ScoringOptions | None, keywords: Mapping[str, Any]) -> ScoringOptions:

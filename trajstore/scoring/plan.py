@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trajstore.arguments.spelling import option
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import CheckpointSource, find_checkpoints
-from trajstore.errors import BadDataset, DamagedFile, ModelMismatch, UnknownName
+from trajstore.errors import BadDataset, BadMeasures, DamagedFile, ModelMismatch, UnknownName
 from trajstore.schema import check_name
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
 from trajstore.scoring.options import ScoringOptions, scoring_options
@@ -111,10 +111,12 @@ def plan(
     the checkpoints that exist; `name`, by default the source's own; `tokens_per_step`, needed only for runs of no
     published suite; `order`; `shard`, the part of the steps that one of N jobs takes; `skip_known_bad`; `backfill` with
     `columns`; and `pattern`. Raises `CheckpointError`, `UnknownName`, `UnknownStep`, `BadSteps`, `BadOption`,
-    `BadName`, `ModelMismatch` where the store knows the name as another run, and `SlicesDiffer` where it has losses of
-    other tokens under a dataset's name.
+    `BadMeasures` for parameters without measures, `BadName`, `ModelMismatch` where the store knows the name as another
+    run, and `SlicesDiffer` where it has losses of other tokens under a dataset's name.
     """
     options = scoring_options(options, keywords)
+    if options.parameters and not options.measures:
+        raise BadMeasures(f"{option('parameters')} goes with {option('measures', 'NAME')}.")
     chosen = [store.dataset(name) for name in dict.fromkeys(datasets)]
     if not chosen:
         raise BadDataset(

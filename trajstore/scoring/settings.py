@@ -17,15 +17,13 @@ from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import BadMeasures, DeviceError
 from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
-from trajstore.measures.definitions import MeasureDefinition, find_measures
+from trajstore.measures.definitions import MeasureDefinition, find_measures, with_parameters
 from trajstore.schema import PASS_COLUMNS
 from trajstore.scoring.options import ScoringOptions, Vocab
 from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trajstore.store.files.datasets import Dataset
 
 
@@ -50,6 +48,8 @@ class PassSettings:
     """Contexts of each dataset that are scored once more, for the noise of the losses; 0 for none."""
     measures: tuple[MeasureDefinition, ...] = ()
     """Measures to compute of each slice besides the losses."""
+    probe_measures: tuple[MeasureDefinition, ...] = ()
+    """Measures to compute of each checkpoint that is scored, on its probe of repeats."""
 
     @property
     def pass_columns(self) -> tuple[str, ...]:
@@ -75,7 +75,8 @@ class PassSettings:
 def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSettings:
     """Return the settings of a run with these options; `run` is its id, by default a new one.
 
-    Raises `DeviceError`, and `PluginError` for a measure that there is not or that cannot be loaded.
+    Raises `DeviceError`, `PluginError` for a measure that there is not or that cannot be loaded, and `BadMeasures` for
+    one that scoring does not take along, or a parameter that none of them has.
     """
     device = choose_device(options.device)
     dtype = None if options.dtype == AUTO else choose_dtype(options.dtype)
@@ -87,6 +88,7 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
         raise DeviceError(
             f"There is no {as_given('vocab', options.vocab)}; there is: {', '.join(get_args(Vocab))}."
         )
+    measures = _in_scoring(options)
     provenance = Provenance(
         dtype=options.dtype,
         vocab=options.vocab,
@@ -108,29 +110,27 @@ def choose_settings(options: ScoringOptions, run: str | None = None) -> PassSett
         columns=tuple(options.columns),
         provenance=provenance,
         repeat_noise=options.repeat_noise,
-        measures=_of_slices(options.measures),
+        measures=tuple(measure for measure in measures if not measure.on_probe),
+        probe_measures=tuple(measure for measure in measures if measure.on_probe),
     )
 
 
-def _of_slices(names: Sequence[str]) -> tuple[MeasureDefinition, ...]:
-    """The measures that come with the pass; raises as `find_measures`, and for those of other cost."""
-    definitions = find_measures(names)
+def _in_scoring(options: ScoringOptions) -> list[MeasureDefinition]:
+    """The measures that scoring is to take along, with their parameters; raises as `choose_settings`."""
+    definitions = find_measures(options.measures)
     for definition in definitions:
-        if definition.cost != "pass":
+        if not definition.in_scoring:
             raise BadMeasures(
                 f"{definition.name} does not come with the pass over tokens, but is measured by itself: "
                 f"{_command(definition)}"
             )
-        definition.chosen_parameters()
-    return tuple(definitions)
+    return with_parameters(definitions, options.parameters) if definitions else []
 
 
 def _command(definition: MeasureDefinition) -> str:
     """The command that computes a measure by itself."""
     if not definition.on_contexts:
         return f"trajstore measure {definition.name} --model M"
-    if definition.on_probe:
-        return f"trajstore measure {definition.name} --model M --probe repeats"
     return f"trajstore measure {definition.name} --model M --dataset D"
 
 

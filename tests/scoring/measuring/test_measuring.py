@@ -283,13 +283,57 @@ def test_the_scoring_pass_measures_the_same(scored: Store, run: Path) -> None:
 
 def test_scoring_takes_no_measure_that_needs_more_than_its_pass(scored: Store, run: Path) -> None:
     for name, advice in (
-        ("prefix_matching", "trajstore measure prefix_matching --model M --probe repeats"),
+        ("ablation", "trajstore measure ablation --model M --dataset D"),
         ("weight_norm", "trajstore measure weight_norm --model M$"),
         ("llc", "trajstore measure llc --model M --dataset D"),
     ):
         with pytest.raises(BadMeasures, match=advice):
             score(scored, str(run), ["d"], device="cpu", steps="4", measures=[name])
     assert scored.steps("run", "d") == [0, 8]
+
+
+def test_scoring_takes_heads_on_their_probe_while_the_model_is_loaded(scored: Store, run: Path) -> None:
+    trajstore.measure(scored, "run", "heads", probe="repeats", device="cpu", steps="0,4,8")
+    alone = scored.measures("run")
+    assert alone["name"].n_unique() == 4
+    how: dict[str, Any] = {"device": "cpu", "name": "scored", "measures": ["heads", "rankme"]}
+    report = score(scored, str(run), ["d"], **how, parameters={"offset": 0, "rankme.features": "all"})
+    assert (report.written, report.unmeasured) == (3, [])
+    rows = scored.measures("scored")
+    key = ["step", "name", "layer", "head", "context"]
+    heads = rows.filter(pl.col("name") != "rankme")
+    same = pl.col("name") != "prefix_matching"
+    both = heads.filter(same).join(alone.filter(same), on=key, nulls_equal=True, validate="1:1")
+    assert both.height == heads.filter(same).height == alone.filter(same).height
+    assert both["dataset"].unique().to_list() == ["probe-repeats"]
+    assert both["value"].to_numpy() == pytest.approx(both["value_right"].to_numpy(), abs=1e-6)
+    (matching,) = heads.filter(~same)["params"].unique().to_list()
+    assert json.loads(matching)["offset"] == 0
+    assert json.loads(rows.filter(name="rankme")["params"][0])["features"] == "all"
+    for step in (0, 8):  # the kernel that gives weights is not that of the losses
+        assert np.array_equal(scored.slice_losses("scored", "d", step), scored.slice_losses("run", "d", step))
+    # On another dataset nothing is missing of them, and another value is not taken for what is there.
+    sha256 = scored.dataset("d").tokenizer.vocabulary_sha256.removeprefix("sha256:")
+    scored.add_dataset("e", random_dataset((9, 4), seed=1, sha256=sha256))
+    with pytest.raises(BadMeasures, match="is there with offset = 0, and not 1"):
+        score(scored, str(run), ["e"], **how, parameters={"offset": 1})
+    files = {path: path.stat().st_mtime_ns for path in scored.path.glob("measures/model=scored/*/*probe*")}
+    assert score(scored, str(run), ["e"], **how, parameters={"offset": 0}).unmeasured == []
+    assert len(files) == 12
+    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+
+
+def test_heads_are_kept_before_the_slice_so_that_a_job_that_ends_there_lacks_none(
+    scored: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "append", full)
+    with pytest.raises(StoreUnusable, match="No space"):
+        score(scored, str(run), ["d"], device="cpu", steps="4", measures=["previous_token"])
+    assert scored.steps("run", "d") == [0, 8]
+    assert scored.measures("run", "previous_token")["step"].unique().to_list() == [4]
 
 
 def test_kinds_of_text_are_the_categories_of_a_dataset(scored: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from trajstore.arguments.choices import Probe
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import several
+from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say
 from trajstore.scoring.options import ScoringOptions
 
@@ -22,13 +22,18 @@ LIST = "list"
 
 def complete_measures(incomplete: str) -> list[str]:
     """Names of measures that begin so."""
-    from trajstore.measures.definitions import available
+    from trajstore.measures.definitions import SETS, available
 
-    names = [LIST, *(entry.definition.name for entry in available()[0] if not entry.definition.argument)]
+    names = [
+        LIST,
+        *SETS,
+        *(entry.definition.name for entry in available()[0] if not entry.definition.argument),
+    ]
     return [name for name in names if name.startswith(incomplete)]
 
 
 @dataclass_options(
+    parameters=PARAMETERS,
     cache_limit={"metavar": "SIZE"},
     batch_tokens={"min": 1},
     threads={"min": 1},
@@ -40,7 +45,7 @@ def measure(
             metavar="NAME...",
             callback=several,
             autocompletion=complete_measures,
-            help="Measures; commas join them. The word list shows those that there are.",
+            help="Measures; commas join them. The word list shows those that there are; heads stands for four.",
         ),
     ],
     model: Annotated[
@@ -61,22 +66,15 @@ def measure(
             metavar="SPEC", help="all, last, log, numbers, ranges A:B [default: those that are scored]."
         ),
     ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            "-p",
-            metavar="K=V",
-            help="A measure's parameter, offset=0 or prefix_matching.offset=0.",
-        ),
-    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Measure again what is there, and put it in its place.")
     ] = False,
     *,
     scoring: Annotated[
         ScoringOptions,
-        Only("name pattern device dtype vocab attention batch_tokens threads cache_limit trust_remote_code"),
+        Only(
+            "parameters name pattern device dtype vocab attention batch_tokens threads cache_limit trust_remote_code"
+        ),
     ],
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
@@ -104,7 +102,6 @@ def measure(
     from trajstore.scoring.measuring.run import measure as compute
     from trajstore.scoring.measuring.run import summary
 
-    parameters = dict(map(_parameter, parameter or ()))
     failed, progress = False, bars()
     with open_store(store) as opened:
         chosen = [
@@ -120,7 +117,6 @@ def measure(
                 dataset or (),
                 probe=probe,
                 steps=steps,
-                parameters=parameters,
                 replace=replace,
                 options=scoring,
                 progress=progress,
@@ -129,17 +125,6 @@ def measure(
             failed = failed or bool(report.failures or report.left_out)
     if failed:
         raise typer.Exit(Exit.FAILED)
-
-
-def _parameter(text: str) -> tuple[str, object]:
-    """A parameter's name and value, which is JSON or a text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as offset=0", param_hint="--param / -p")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _print_list(as_json: bool) -> None:
@@ -179,4 +164,4 @@ def _score_with(definition: MeasureDefinition) -> str:
 
     if definition.argument:
         return option(definition.argument, "K")
-    return option("measures", definition.name) if definition.cost == "pass" else ""
+    return option("measures", definition.name) if definition.in_scoring else ""

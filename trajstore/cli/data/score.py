@@ -11,6 +11,7 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
+from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
 from trajstore.display import count
 from trajstore.errors import BadOption, runs
@@ -19,7 +20,7 @@ from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from trajstore.scoring.plan import Plan
     from trajstore.scoring.report import ScoringReport
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     threads={"min": 1},
     repeat_noise={"min": 0, "metavar": "K", "show_default": False},
     measures={"metavar": "NAME[,NAME]", "show_default": False},
+    parameters=PARAMETERS,
     tokens_per_step={"min": 1},
 )
 def score(
@@ -96,6 +98,7 @@ def score(
       trajstore score pythia-1b -d pile-github --shard 3/40 --cache-limit 50GB --order bisect --budget 2h
       trajstore score runs/mine -d docs --pattern 'epoch_{step}'
       trajstore score runs/tiny -d docs --columns rank,entropy --backfill
+      trajstore score runs/tiny -d docs --measures rankme,heads -p features=all
       trajstore score runs/new -d docs --watch --idle 30m
       trajstore score pythia-1b -d pile-github --devices all --profile profile.json
       trajstore score pythia-1b -d pile-github --executor ray --address auto
@@ -146,11 +149,7 @@ def score(
         plan = make_plan(opened, model, datasets, scoring)
         _say_plan(plan)
         if scoring.measures and plan.present:
-            names, on = ",".join(scoring.measures), ",".join(datasets)
-            say(
-                "Measures are taken as a slice is scored: those that are there already get none. For them: trajstore "
-                f"measure {names} -m {plan.model} -d {on}"
-            )
+            _say_measures(plan.model, scoring.measures, datasets)
         if plan.pending:
             _say_time(plan, recorded_pace(opened, plan.model))
         if dry_run or not plan.pending:
@@ -210,6 +209,22 @@ def _say_plan(plan: Plan) -> None:
             f"Known to be bad at the steps {steps}: {bad[0].known_bad}. Their slices "
             "will say so; --skip-known-bad leaves them out."
         )
+
+
+def _say_measures(model: str, names: Sequence[str], datasets: Sequence[str]) -> None:
+    """Say how slices that are there get measures."""
+    from trajstore.measures.definitions import find_measures
+
+    definitions = find_measures(names)
+    commands = [
+        f"trajstore measure {','.join(chosen)} -m {model} {on}"
+        for on_probe, on in ((False, f"-d {','.join(datasets)}"), (True, "--probe repeats"))
+        if (chosen := [measure.name for measure in definitions if measure.on_probe is on_probe])
+    ]
+    say(
+        "Measures are taken as a slice is scored: those that are there already get none. For them: "
+        f"{'; '.join(commands)}"
+    )
 
 
 def _say_foreseen(failures: list[tuple[int, str]]) -> None:

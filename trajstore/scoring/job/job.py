@@ -38,6 +38,7 @@ from trajstore.forward.threads import Threads
 from trajstore.progress import StageTimes, stage
 from trajstore.scoring.backfill import is_to_do
 from trajstore.scoring.compatibility import check_same_weights
+from trajstore.scoring.job.probe import probe_of
 from trajstore.scoring.job.publish import Publisher
 from trajstore.scoring.job.publishing_thread import PublishingThread
 from trajstore.scoring.plan_check import check_format, unfit_datasets
@@ -79,7 +80,8 @@ class ScoringJob:
         self.datasets = {name: store.dataset(name) for name in names}
         self.ids = {name: dataset.ids() for name, dataset in self.datasets.items()}
         self.tokenizers = tokenizers
-        self.publisher = Publisher(store, plan, tokenizers.name, progress)
+        probe = probe_of(store, plan, settings.probe_measures, options.parameters, tokenizers.name)
+        self.publisher = Publisher(store, plan, tokenizers.name, progress, probe)
         self.publishing = PublishingThread(self.publisher.publish)
         self.times = StageTimes()
         limit = options.cache_bytes

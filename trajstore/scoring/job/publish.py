@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trajstore.checkpoints.loading import Checkpoint, LoadedCheckpoint
     from trajstore.forward.losses import Ids, Scores
     from trajstore.progress import Progress
+    from trajstore.scoring.job.probe import Probe
     from trajstore.scoring.plan import Plan
     from trajstore.scoring.settings import PassSettings
     from trajstore.store.files.datasets import Dataset
@@ -53,6 +54,8 @@ class FinishedPass:
     """True where the slice is there and only gets the columns."""
     measures: dict[str, list[Measure]] = field(default_factory=dict)
     """By the name they are kept under."""
+    on_probe: dict[str, list[Measure]] = field(default_factory=dict)
+    """Those of the checkpoint on its probe, where it is the first of its slices."""
     unmeasured: list[str] = field(default_factory=list)
     """Reasons why others could not be measured."""
 
@@ -60,9 +63,12 @@ class FinishedPass:
 class Publisher:
     """Makes and publishes slices of one model's checkpoints: `score` beside the model, `publish` in any one thread."""
 
-    def __init__(self, store: Store, plan: Plan, tokenizer: str | None, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, tokenizer: str | None, progress: Progress, probe: Probe | None
+    ) -> None:
         """`tokenizer` is the name of the one beside the weights; None where there is none."""
         self._store, self._plan, self._tokenizer, self._progress = store, plan, tokenizer, progress
+        self._probe, self._probed = probe, -1
         self._has_facts = False
         self._workspace = Workspace()
 
@@ -125,6 +131,10 @@ class Publisher:
                 finished.measures, finished.unmeasured = _measures(
                     loaded.model, dataset, ids, scores, settings, watcher
                 )
+                if self._probe is not None and self._probed != checkpoint.step:
+                    self._probed = checkpoint.step
+                    finished.on_probe, reasons = self._probe.measures(loaded.model, checkpoint.step, settings)
+                    finished.unmeasured += reasons
         return finished
 
     def publish(self, finished: FinishedPass) -> list[str]:
@@ -163,23 +173,26 @@ class Publisher:
         return unmeasured
 
     def _add_measures(self, finished: FinishedPass) -> list[str]:
-        """Keep a pass's measures; gives why some cannot be kept."""
+        """Keep a pass's measures, and those on the probe; gives why some cannot be kept."""
         unkept = []
-        dataset = finished.dataset.name
-        provenance = provenance_of_measures(finished.provenance, finished.dataset)
-        for name, values in finished.measures.items():
-            try:
-                self._store.add_measures(
-                    name,
-                    values,
-                    model=self._plan.model,
-                    step=finished.step,
-                    dataset=dataset,
-                    replace=True,
-                    provenance=provenance,
-                )
-            except BadMeasures as error:
-                unkept.append(f"the measure {name} on {dataset} cannot be kept: {error}")
+        places = [(finished.dataset, finished.measures)]
+        if self._probe is not None:
+            places.append((self._probe.dataset, finished.on_probe))
+        for dataset, measures in places:
+            provenance = provenance_of_measures(finished.provenance, dataset)
+            for name, values in measures.items():
+                try:
+                    self._store.add_measures(
+                        name,
+                        values,
+                        model=self._plan.model,
+                        step=finished.step,
+                        dataset=dataset.name,
+                        replace=True,
+                        provenance=provenance,
+                    )
+                except BadMeasures as error:
+                    unkept.append(f"the measure {name} on {dataset.name} cannot be kept: {error}")
         return unkept
 
     def _add_columns(self, finished: FinishedPass) -> None:

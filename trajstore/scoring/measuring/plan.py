@@ -26,7 +26,7 @@ from trajstore.errors import (
     TokenizerNotFound,
     listed,
 )
-from trajstore.measures.definitions import REQUIRED, find_measures
+from trajstore.measures.definitions import LABELS, REQUIRED, find_measures, with_parameters
 from trajstore.measures.probes import check_few, keep_natural, keep_repeats
 from trajstore.schema import check_name
 from trajstore.scoring.compatibility import check_same_run, check_same_tokens
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from trajstore.scoring.options import ScoringOptions
     from trajstore.store.files.datasets import Dataset, TokenizerFacts
     from trajstore.store.store import Store
-
-
-LABELS = "labels"
-"""The parameter of a measure that tells kinds of text apart."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +84,13 @@ def plan_measures(
     names: Sequence[str],
     datasets: Sequence[str],
     probe: Probe | None,
-    parameters: Mapping[str, object],
     options: ScoringOptions,
     steps: str | None,
     *,
     replace: bool,
 ) -> MeasuringPlan:
     """The measures that are missing of a model; a probe that is asked for is made. Raises as `measure`."""
-    definitions = with_parameters(find_measures(names), parameters)
+    definitions = with_parameters(find_measures(names), options.parameters)
     if not definitions:
         raise NothingChosen("No measure was named; see what there is: trajstore measure list")
     source, name = find_run(store, model, options)
@@ -144,7 +139,7 @@ def plan_measures(
         if missing:
             pending.append(PendingMeasures(checkpoint, missing))
     if not replace:
-        _check_parameters(store, name, definitions, chosen, wanted, parameters)
+        check_parameters(store, name, definitions, chosen, wanted, options.parameters)
     return MeasuringPlan(source, name, own.name if own else None, tuple(chosen), tuple(pending), present)
 
 
@@ -160,37 +155,6 @@ def missing_measures(
     )
 
 
-def with_parameters(
-    definitions: Sequence[MeasureDefinition], parameters: Mapping[str, object]
-) -> list[MeasureDefinition]:
-    """The measures with values of their parameters, named `offset` or `prefix_matching.offset`.
-
-    Raises `BadMeasures` for a parameter that none of them has, and where one has no value.
-    """
-    chosen: dict[str, dict[str, object]] = {definition.name: {} for definition in definitions}
-    for key, value in parameters.items():
-        of, _, parameter = key.rpartition(".")
-        having = [
-            definition
-            for definition in definitions
-            if of in ("", definition.name) and parameter in definition.parameters
-        ]
-        if not having:
-            known = [
-                f"{definition.name}.{name}" for definition in definitions for name in definition.parameters
-            ]
-            raise BadMeasures(
-                f"None of these measures has the parameter {key!r}; they have: {listed(known)}."
-            )
-        for definition in having:
-            chosen[definition.name][parameter] = value
-    done = [definition.with_parameters(**chosen[definition.name]) for definition in definitions]
-    for definition in done:
-        if LABELS not in definition.parameters:
-            definition.chosen_parameters()
-    return done
-
-
 def with_labels(definition: MeasureDefinition, dataset: Dataset) -> MeasureDefinition:
     """A measure that takes labels of contexts, where none are given with the dataset's categories and documents.
 
@@ -202,7 +166,7 @@ def with_labels(definition: MeasureDefinition, dataset: Dataset) -> MeasureDefin
     if facts["category"].null_count():
         raise BadMeasures(
             f"{definition.name} tells categories of contexts apart, and those of {dataset.name} have none. Take a "
-            f"dataset with categories, or give {option('parameters', '…')} with labels, one a context."
+            f"dataset with categories, or give {option('parameters', {LABELS: '[…]'})}, one a context."
         )
     documents = facts["document"].to_list()
     alone = any(document is None for document in documents)
@@ -269,7 +233,7 @@ def _datasets(
             raise BadOption(
                 "probe", probe, f"a probe without {option('datasets')}: it is a dataset of its own"
             )
-        return [keep_repeats(store, _tokenizer(store, model, scored, own))]
+        return [keep_repeats(store, tokenizer_name(store, model, scored, own.name if own else None))]
     if not chosen:
         on = listed(scored or store.dataset_names())
         hint = f"{option('probe', 'repeats')}, or {option('datasets', 'D')} with one of: {on}"
@@ -287,13 +251,11 @@ def _datasets(
     return chosen
 
 
-def _tokenizer(store: Store, model: str, scored: Sequence[str], own: TokenizerFacts | None) -> str:
-    """The name of the model's tokenizer: of the one beside its weights, else of those of its datasets."""
-    if own is not None:
-        return own.name
+def tokenizer_name(store: Store, model: str, datasets: Sequence[str], own: str | None) -> str:
+    """The name of the model's tokenizer: of its own, beside its weights, else of those of its datasets."""
     facts = store.model(model)
-    names = [facts.tokenizer if facts else None, *(store.dataset(name).tokenizer.name for name in scored)]
-    for name in names:
+    of_datasets = (store.dataset(name).tokenizer.name for name in datasets)
+    for name in (own, facts.tokenizer if facts else None, *of_datasets):
         if name is not None and name != NO_TOKENIZER:
             return name
     raise TokenizerNotFound(
@@ -301,7 +263,7 @@ def _tokenizer(store: Store, model: str, scored: Sequence[str], own: TokenizerFa
     )
 
 
-def _check_parameters(
+def check_parameters(
     store: Store,
     model: str,
     definitions: Sequence[MeasureDefinition],
@@ -335,5 +297,6 @@ def _check_parameters(
                 if stored.get(name, value) != value:
                     raise BadMeasures(
                         f"{definition.name} of {model} at step {step} is there with {name} = {stored[name]}, and not "
-                        f"{value}. To measure it again in its place, pass {option('replace', True)}."
+                        f"{value}. To measure it again in its place, pass {option('replace', True)} to trajstore "
+                        "measure."
                     )

@@ -72,7 +72,6 @@ def measure(
     *,
     probe: Probe | None = None,
     steps: str | None = None,
-    parameters: Mapping[str, object] | None = None,
     replace: bool = False,
     options: ScoringOptions | None = None,
     progress: Progress = SILENT,
@@ -82,8 +81,8 @@ def measure(
 
     `model` is one of the store's, whose weights are looked for where they were scored from, or what `score` takes.
     `probe` is "repeats", or "natural": the beginnings of the datasets' contexts. `steps` is a SPEC among the
-    checkpoints that exist, by default those that are scored. `parameters` are values by name, as `offset` or
-    `prefix_matching.offset`. The `options` and keywords are those of `ScoringOptions` on how a model is loaded and run.
+    checkpoints that exist, by default those that are scored. The `options` and keywords are those of `ScoringOptions`
+    on how a model is loaded and run, and `parameters`: values by name, as `offset` or `prefix_matching.offset`.
 
     Raises `PluginError` for an unknown measure, `BadMeasures` for a parameter without a value or with one that differs
     from what is there, `NothingChosen` where a dataset is missing, `UnknownName`, `UnknownStep`, `CheckpointError`,
@@ -98,7 +97,6 @@ def measure(
         [names] if isinstance(names, str) else names,
         [datasets] if isinstance(datasets, str) else datasets,
         probe,
-        parameters or {},
         options,
         steps,
         replace=replace,
