@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from trajstore.server import events
 from trajstore.server.cache import SliceCache
 from trajstore.server.endpoints import Service
-from trajstore.server.panes import coverage, cube, sql
+from trajstore.server.panes import contexts, coverage, cube, sql, tokens
 from trajstore.server.replies import refusal
 from trajstore.server.security import Guard
 from trajstore.server.sessions import Limits, Sessions
@@ -28,6 +28,8 @@ STATIC = Path(__file__).parent / "static"
 
 PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
     coverage.routes,
+    tokens.routes,
+    contexts.routes,
     cube.routes,
     sql.routes,
     events.routes,

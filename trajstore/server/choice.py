@@ -83,15 +83,23 @@ class Parameters:
         return names
 
     def model(self, name: str = "model") -> str:
-        """Return the one model in a parameter; raises `UnknownName`."""
-        value = self.required(name)
+        """Return the model in a parameter, or the one in `models`; raises `UnknownName` and `BadOption`."""
+        value = self._one(name)
         if value not in (known := self._store.model_names()):
             raise UnknownName("model", value, known, "Score one: trajstore score MODEL --dataset D")
         return value
 
     def dataset(self, name: str = "dataset") -> str:
-        """Return the one dataset in a parameter; raises `UnknownName`."""
-        return self._store.dataset(self.required(name)).name
+        """Return the dataset in a parameter, or the one in `datasets`; raises `UnknownName` and `BadOption`."""
+        return self._store.dataset(self._one(name)).name
+
+    def _one(self, name: str) -> str:
+        """The one value of a parameter, or of the one whose name is its plural."""
+        if self.text(name) is None and (several := self.names(f"{name}s")):
+            if len(several) > 1:
+                raise BadOption(f"{name}s", ",".join(several), "one of them, for one is looked at here")
+            return several[0]
+        return self.required(name)
 
     def selection(self) -> Selection:
         """Return the selection of losses in `models`, `datasets`, `steps`, `contexts`, `align` and `group`."""

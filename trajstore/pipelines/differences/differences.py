@@ -148,17 +148,22 @@ _Hashes = dict[tuple[str, int, str], str]
 """By model, step and dataset: the hash of the losses of a slice that was read."""
 
 
+def noise_of_slices(store: Store, models: Sequence[str]) -> dict[tuple[str, int, str], float]:
+    """The noise_p99 (nats) of the slices of models (model, step, dataset) for which it was measured."""
+    measured: dict[tuple[str, int, str], float] = {}
+    frame = store.measures(models, "noise_p99").select("model", "step", "dataset", "value")
+    for model, step, dataset, value in frame.iter_rows():
+        measured[model, step, dataset] = max(value, measured.get((model, step, dataset), 0.0))
+    return measured
+
+
 _Noise = Mapping[tuple[str, Pair], float]
 """By part and pair, nats."""
 
 
 def _noise(store: Store, chosen: DifferenceInputs) -> _Noise:
     """The larger noise_p99 of the two slices of each pair, where either was measured."""
-    models = {name for part in chosen.parts for pair in part.pairs for name in (pair.model, pair.minus_model)}
-    measured: dict[tuple[str, int, str], float] = {}
-    frame = store.measures(sorted(models), "noise_p99").select("model", "step", "dataset", "value")
-    for model, step, dataset, value in frame.iter_rows():
-        measured[model, step, dataset] = max(value, measured.get((model, step, dataset), 0.0))
+    measured = noise_of_slices(store, sorted(chosen.models))
     of_pairs = {}
     for part in chosen.parts:
         for pair in part.pairs:

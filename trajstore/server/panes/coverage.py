@@ -73,6 +73,7 @@ def store_facts(store: Store, *, edit: bool = False) -> dict[str, object]:
                 "contexts": dataset.n_contexts,
                 "tokens": dataset.n_tokens,
                 "losses": dataset.n_losses,
+                "length": int(dataset.lengths.max()),
                 "tokenizer": dataset.tokenizer.name,
             }
             for dataset in datasets
