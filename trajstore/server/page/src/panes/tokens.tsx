@@ -1,0 +1,201 @@
+/** Tokens: a context's text by loss or difference, a slider over steps, steps × tokens as a heat map, one token's course. */
+import { useMemo, useState } from "preact/hooks";
+import { useFrame, type Frame, type Parameters } from "../api";
+import { colourOf, type ColourScale } from "../colours";
+import { chosenDataset, chosenModels, facts } from "../facts";
+import { Heatmap } from "../heatmap";
+import { Card, Choice, DataLinks, Empty, Loaded, Segments } from "../parts";
+import { navigate, state } from "../state";
+import { nats, visible, whole } from "../text";
+import { Find } from "./tokens/find";
+import { gridOf, rowOf, scaleOf, type Grid } from "./tokens/grid";
+import { context, keys, model, other } from "./tokens/keys";
+import { StepSlider } from "./tokens/slider";
+import { TokenText } from "./tokens/text";
+import { Token } from "./tokens/token";
+
+const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["models", "Less another model"]] as const;
+const SCALES = [["absolute", "nats"], ["relative", "relative"]] as const;
+
+export function TokensPane() {
+  if (!facts.value) return <p class="loading">Loading…</p>;
+  if (!chosenDataset.value || !model.value) {
+    return <Empty>No losses are here yet; score a model with <code>trajstore score MODEL --dataset D</code>.</Empty>;
+  }
+  return <Context />;
+}
+
+/** The endpoint and the parameters of what is shown. */
+function question(dataset: string): [string, Parameters] {
+  const site = { dataset, context: context.value };
+  if (keys.view.value === "raw") return ["tokens", { ...site, models: [model.value], columns: "loss" }];
+  const models = keys.view.value === "models" ? [other.value, model.value] : [model.value];
+  return ["token_differences", { ...site, of: keys.view.value, models, scale: keys.scale.value, threshold: keys.threshold.value || null }];
+}
+
+function Context() {
+  const dataset = chosenDataset.value!.name;
+  const tokens = useFrame("context", { dataset, context: context.value });
+  const [path, parameters] = question(dataset);
+  const main = useFrame(path, parameters);
+  const beside = keys.view.value === "raw" && keys.beside.value === "model";
+  const second = useFrame("tokens", beside ? { ...parameters, models: [other.value] } : null);
+  return (
+    <Card title={`Context ${whole(context.value)} of ${visible(dataset)}`}>
+      <Find />
+      <Controls />
+      <Loaded reply={tokens} empty="This context has no tokens.">
+        {(frame) => (
+          <Loaded reply={main} empty={<>No losses of {visible(model.value)} here; score it with <code>trajstore score {visible(model.value)} --dataset {visible(dataset)}</code>.</>}>
+            {(numbers) => <Reading tokens={frame} numbers={numbers} second={beside ? second.value : null} />}
+          </Loaded>
+        )}
+      </Loaded>
+      <DataLinks reply={main} />
+    </Card>
+  );
+}
+
+function Controls() {
+  const models = chosenModels.value.map((name) => [name, visible(name)] as const);
+  const several = models.length > 1;
+  const view = keys.view.value;
+  return (
+    <div class="controls">
+      <Choice label="Model" value={model.value} options={models} onChange={(name) => navigate(() => (keys.model.value = name))} />
+      <Segments label="What colours the text" value={view} options={several ? VIEWS : VIEWS.slice(0, 2)} onChange={(value) => navigate(() => (keys.view.value = value))} />
+      {view === "raw" && (
+        <Choice
+          label="Beside it"
+          value={keys.beside.value}
+          options={[["", "nothing"], ...(several ? [["model", "another model"] as const] : []), ["step", "another step"]]}
+          onChange={(value) => navigate(() => (keys.beside.value = value))}
+        />
+      )}
+      {several && (view === "models" || (view === "raw" && keys.beside.value === "model")) && (
+        <Choice label="Other model" value={other.value} options={models.filter(([name]) => name !== model.value)} onChange={(name) => navigate(() => (keys.other.value = name))} />
+      )}
+      {view !== "raw" && (
+        <>
+          <Segments label="Scale" value={keys.scale.value} options={SCALES} onChange={(value) => navigate(() => (keys.scale.value = value))} />
+          <label class="choice">
+            <span>Equal within</span>
+            <input type="number" min={0} step={0.05} value={keys.threshold.value} onChange={(event) => navigate(() => (keys.threshold.value = Math.max(0, event.currentTarget.valueAsNumber || 0)))} />
+            <span>nats</span>
+          </label>
+        </>
+      )}
+    </div>
+  );
+}
+
+function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null }) {
+  const { tokens, numbers, second } = props;
+  const texts = useMemo(() => Array.from(tokens.column<string>("token")), [tokens]);
+  const grid = useMemo(() => gridOf(numbers), [numbers]);
+  const otherGrid = useMemo(() => (second ? gridOf(second) : keys.beside.value === "step" ? grid : null), [second, grid, keys.beside.value]);
+  const diverging = grid.minus !== null;
+  const scale = useMemo(() => scaleOf(otherGrid && otherGrid !== grid ? [grid, otherGrid] : [grid], diverging), [grid, otherGrid, diverging]);
+  const [cursor, setCursor] = useState<number | null>(null);
+  const row = rowOf(grid, state.step.value);
+  const sideBySide = !diverging && otherGrid !== null;
+  const otherRow = sideBySide ? rowOf(otherGrid, keys.beside.value === "step" ? (keys.otherStep.value ?? otherGrid.steps[0] ?? 0) : state.step.value) : 0;
+  const pick = (position: number) => position > 0 && navigate(() => (keys.position.value = position));
+  const at = cursor ?? keys.position.value;
+  const text = (of: Grid, number: number, label: string) => (
+    <figure class="panel">
+      <figcaption>{label}</figcaption>
+      <TokenText
+        label={label}
+        tokens={texts}
+        values={of.values.subarray(number * of.columns, (number + 1) * of.columns)}
+        scale={scale}
+        cursor={cursor}
+        picked={keys.position.value}
+        onCursor={setCursor}
+        onPick={pick}
+      />
+    </figure>
+  );
+  const title = (name: string, step: number | undefined) => `${visible(name)}, step ${whole(step ?? 0)}`;
+  const minus = diverging ? `, less ${keys.view.value === "models" ? visible(other.value) : `step ${whole(grid.minusSteps![row] ?? 0)}`}` : "";
+  return (
+    <>
+      <StepSlider label="Step" steps={grid.steps} row={row} onStep={(step) => (state.step.value = step)} />
+      {sideBySide && keys.beside.value === "step" && (
+        <StepSlider label="Other step" steps={otherGrid.steps} row={otherRow} onStep={(step) => (keys.otherStep.value = step)} />
+      )}
+      <ScaleBar scale={scale} relative={diverging && keys.scale.value === "relative"} />
+      <Readout tokens={tokens} texts={texts} grid={grid} row={row} position={at} />
+      <div class={sideBySide ? "panels two" : "panels"}>
+        {text(grid, row, title(model.value, grid.steps[row]) + minus)}
+        {sideBySide && text(otherGrid, otherRow, title(keys.beside.value === "model" ? other.value : model.value, otherGrid.steps[otherRow]))}
+      </div>
+      <h3>Steps × tokens</h3>
+      <Heatmap
+        label="Steps by tokens"
+        values={grid.values}
+        rows={grid.steps.length}
+        columns={grid.columns}
+        scale={scale}
+        height={Math.min(360, Math.max(120, 8 * grid.steps.length))}
+        cursor={at ? { row, column: at - 1 } : { row, column: 0 }}
+        readout={at ? `${visible(texts[at] ?? "")}, step ${grid.steps[row]}: ${nats(grid.values[row * grid.columns + at - 1])}` : ""}
+        onCursor={(cell) => {
+          setCursor(cell.column + 1);
+          state.step.value = grid.steps[cell.row]!;
+        }}
+        onPick={(cell) => pick(cell.column + 1)}
+      />
+      <p class="note axis-note"><span>top: step {whole(grid.steps[0] ?? 0)}, bottom: step {whole(grid.steps.at(-1) ?? 0)}</span> <span>left to right: position 1 to {grid.columns}</span></p>
+      {keys.position.value !== null && keys.position.value < texts.length && (
+        <Token dataset={chosenDataset.value!.name} context={context.value} position={keys.position.value} token={texts[keys.position.value]!} model={model.value} />
+      )}
+    </>
+  );
+}
+
+function ScaleBar({ scale, relative }: { scale: ColourScale; relative: boolean }) {
+  const low = scale.diverging ? -scale.top : 0;
+  const parts = Array.from({ length: 24 }, (_, i) => low + ((scale.top - low) * (i + 0.5)) / 24);
+  const unit = relative ? "" : " nats";
+  return (
+    <div class="scale-bar" role="img" aria-label={`Colours from ${nats(low)} to ${nats(scale.top)}${unit}`}>
+      <span>{nats(low)}</span>
+      <span class="bar">{parts.map((value) => <i key={value} style={{ backgroundColor: colourOf(value, scale) }} />)}</span>
+      <span>{nats(scale.top)}{unit}</span>
+      <i class="none" style={{ backgroundColor: colourOf(NaN, scale) }} /> <span>no loss</span>
+    </div>
+  );
+}
+
+function Readout(props: { tokens: Frame; texts: string[]; grid: Grid; row: number; position: number | null }) {
+  const { tokens, texts, grid, row, position } = props;
+  const dataset = chosenDataset.value!.name;
+  const site = { dataset, context: context.value };
+  const groups = useFrame("token_groups", site);
+  const step = grid.steps[row];
+  const extra = useFrame("tokens", step === undefined ? null : { ...site, models: [model.value], steps: String(step) });
+  if (position === null || position >= texts.length) {
+    return <p class="readout quiet">Point at a token, or move with the arrow keys, to read its numbers; click it for its course in every model.</p>;
+  }
+  const cell = row * grid.columns + position - 1;
+  const parts: [string, string][] = [["position", String(position)], ["id", String(tokens.column("token_id")[position])]];
+  if (position > 0) {
+    parts.push(["loss", `${nats(grid.losses[cell])} nats`]);
+    if (grid.minus) parts.push(["from", `${nats(grid.minus[cell])} nats`], ["difference", grid.equal![cell] ? "equal" : nats(grid.values[cell], true)]);
+    for (const name of ["rank", "entropy"]) {
+      if (extra.value?.has(name) && !extra.loading) parts.push([name, String(+(extra.value.column(name)[position - 1] ?? NaN).toPrecision(4))]);
+    }
+  }
+  const member = groups.value?.column<string>("groups")[position];
+  if (member) parts.push(["groups", visible(member)]);
+  return (
+    <p class="readout" aria-live="polite">
+      <b class="mono">{visible(texts[position]!)}</b>
+      {parts.map(([name, value]) => (
+        <span key={name}><i>{name}</i> {value}</span>
+      ))}
+    </p>
+  );
+}

@@ -1,0 +1,109 @@
+/** One token: its trajectory in every model, what findings say of it, and the tokens most like it. */
+import { useMemo } from "preact/hooks";
+import { useFrame, type Frame } from "../../api";
+import { Chart, type Curve } from "../../chart";
+import { lineColour } from "../../colours";
+import { chosenModels, facts } from "../../facts";
+import { Card, DataLinks, Loaded } from "../../parts";
+import { navigate, state } from "../../state";
+import { Table } from "../../table";
+import { nats, short, visible, whole } from "../../text";
+import { dark } from "../../theme";
+import { keys } from "./keys";
+
+interface Site {
+  dataset: string;
+  context: number;
+  position: number;
+}
+
+export function Token(props: Site & { token: string; model: string }) {
+  const { dataset, context, position, model } = props;
+  const site = { dataset, context, position };
+  const curves = useFrame("token", { ...site, models: chosenModels.value });
+  const known = useFrame("token_findings", facts.value?.findings.length ? { ...site } : null);
+  const near = useFrame("neighbours", { ...site, model });
+  return (
+    <Card title={`“${short(props.token)}” at position ${position} of context ${context}`}>
+      <Loaded reply={curves} empty="No model has a loss of this token.">
+        {(frame) => <Trajectory frame={frame} />}
+      </Loaded>
+      <DataLinks reply={curves} />
+      {facts.value && facts.value.findings.length > 0 && (
+        <>
+          <h3>In kept findings</h3>
+          <Loaded reply={known} empty="No kept finding says anything of this token.">
+            {(frame) => (
+              <Table
+                label="Findings of this token"
+                rows={frame.rows}
+                height={210}
+                columns={["what", "finding", "of", "value"].map((name) => {
+                  const column = frame.column<string | null>(name);
+                  return { name, cell: (row: number) => visible(column[row] ?? "") };
+                })}
+              />
+            )}
+          </Loaded>
+        </>
+      )}
+      <h3>Tokens whose losses over the steps of {visible(model)} are most like it</h3>
+      <Loaded reply={near} empty="No other token has losses at these steps.">
+        {(frame) => <Neighbours frame={frame} />}
+      </Loaded>
+      <DataLinks reply={near} />
+    </Card>
+  );
+}
+
+function Trajectory({ frame }: { frame: Frame }) {
+  const night = dark.value;
+  const { x, curves } = useMemo(() => {
+    const [models, steps, losses] = [frame.column<string>("model"), frame.column("step"), frame.column("loss")];
+    const every = [...new Set(Array.from(steps, Number))].sort((a, b) => a - b);
+    const place = new Map(every.map((step, i) => [step, i]));
+    const byModel = new Map<string, (number | null)[]>();
+    for (let row = 0; row < frame.rows; row++) {
+      const name = models[row]!;
+      if (!byModel.has(name)) byModel.set(name, every.map(() => null));
+      byModel.get(name)![place.get(Number(steps[row]))!] = losses[row]!;
+    }
+    const made: Curve[] = [...byModel].map(([label, values], n) => ({ label: visible(label), values, colour: lineColour(n) }));
+    return { x: every, curves: made };
+  }, [frame, night]);
+  return (
+    <Chart
+      label="Loss of the token"
+      x={x}
+      curves={curves}
+      xLabel="step"
+      yLabel="loss (nats)"
+      xScale="symlog"
+      mark={state.step.value}
+      onPick={(step) => navigate(() => (state.step.value = step))}
+    />
+  );
+}
+
+function Neighbours({ frame }: { frame: Frame }) {
+  const [contexts, positions, tokens, distances] = [
+    frame.column("context"), frame.column("position"), frame.column<string>("token"), frame.column("distance"),
+  ];
+  return (
+    <Table
+      label="Tokens most like it"
+      rows={frame.rows}
+      height={280}
+      onPick={(row) => navigate(() => {
+        state.context.value = Number(contexts[row]);
+        keys.position.value = Number(positions[row]);
+      })}
+      columns={[
+        { name: "token", cell: (row) => <span class="mono">{visible(tokens[row]!)}</span> },
+        { name: "context", number: true, cell: (row) => whole(Number(contexts[row])) },
+        { name: "position", number: true, cell: (row) => whole(Number(positions[row])) },
+        { name: "distance", title: "distance (nats)", number: true, cell: (row) => nats(distances[row]) },
+      ]}
+    />
+  );
+}
