@@ -61,14 +61,14 @@ export const pending = signal(0);
 
 async function answer(url: string, init: RequestInit): Promise<Response> {
   let response: Response;
-  pending.value += 1;
+  pending.value = pending.peek() + 1; // an effect that loads does not hang on what is loading
   try {
     response = await fetch(url, { credentials: "same-origin", ...init });
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new ApiError("The server does not answer", "Is trajstore serve still running? Start it again and reload.");
   } finally {
-    pending.value -= 1;
+    pending.value = pending.peek() - 1;
   }
   if (response.ok) return response;
   const said = (await response.json().catch(() => ({}))) as { error?: string; hint?: string };

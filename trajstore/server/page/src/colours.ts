@@ -42,7 +42,7 @@ export function rgbOf(value: number, scale: ColourScale): Rgb {
   if (!scale.diverging) return along(night ? DARK_SEQUENTIAL : SEQUENTIAL, value / scale.top);
   const size = Math.abs(value);
   const stops = value < 0 ? (night ? DARK_FALLING : FALLING) : night ? DARK_RISING : RISING;
-  return along(stops, size <= scale.threshold ? 0 : Math.max(0.12, size / scale.top));
+  return along(stops, size <= scale.threshold ? 0 : Math.max(0.05, size / scale.top));
 }
 
 /** The colour of a value as CSS has it. */

@@ -1,7 +1,7 @@
 /** Text of tokens made safe to look at: what would not show, or would turn the line around, is written as an escape. */
 
 const CONTROLS: Record<string, string> = { "\n": "⏎", "\r": "␍", "\t": "⇥", "\0": "␀" };
-/* Controls, marks of direction, blanks without width, variation selectors alone are kept; lone surrogates are not. */
+/* Controls, marks of direction, blanks without width and lone surrogates; joiners and variation selectors make emoji. */
 const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/gu;
 
@@ -19,8 +19,8 @@ export function short(text: string, length = 40): string {
   return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : shown;
 }
 
-/** True where a line ends after the token. */
-export const endsLine = (text: string): boolean => text.endsWith("\n");
+/** The lines of a text, each with the break that ends it. */
+export const linesOf = (text: string): string[] => text.split(/(?<=\n)/);
 
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 

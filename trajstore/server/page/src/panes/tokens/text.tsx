@@ -3,7 +3,7 @@ import { Fragment } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { colourOf, type ColourScale } from "../../colours";
 import { dark } from "../../theme";
-import { endsLine, visible } from "../../text";
+import { linesOf, visible } from "../../text";
 
 export function TokenText(props: {
   label: string;
@@ -22,10 +22,14 @@ export function TokenText(props: {
   const spans = useMemo(
     () =>
       Array.from(tokens, (token, position) => (
-        <Fragment key={position}>
-          <span class="token" data-position={position}>{visible(token)}</span>
-          {endsLine(token) && <br />}
-        </Fragment>
+        <span key={position} class="token" data-position={position}>
+          {linesOf(token).map((line, i) => (
+            <Fragment key={i}>
+              {visible(line)}
+              {line.endsWith("\n") && <br />}
+            </Fragment>
+          ))}
+        </span>
       )),
     [tokens],
   );
