@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,11 @@ from trajstore.arguments.choices import Align
 from trajstore.display import Brief
 from trajstore.errors import BadOption, GroupError, NotScored
 from trajstore.store.disk import layout
+from trajstore.store.groups.trial import draft
 from trajstore.store.matrix.matrix import check_align
 from trajstore.store.matrix.steps import resolve
 from trajstore.store.queries import named_queries, query
+from trajstore.store.queries.named_queries import NamedQuery
 from trajstore.text import join_around
 
 if TYPE_CHECKING:
@@ -57,28 +59,56 @@ def examples(
     losses. Raises `UnknownName`, `UnknownStep`, `NotScored`, `BadOption`, `QueryError` for a group that cannot be
     computed, and `GroupError` for one that names a place which does not exist.
     """
-    check_align(align)
-    if n < 1 or width < 0:
-        raise (
-            BadOption("n", n, "at least one token")
-            if n < 1
-            else BadOption("width", width, "no negative width")
-        )
-    draw = named_queries.find_query("group_examples")
+    draw = _draw(n, width, align)
     parameters = {"group": group, "align": align, "datasets": datasets, "n": n, "seed": seed}
-    rows, _ = query.frame(
-        store, draw.sql, parameters=named_queries.bind(store, store.groups, draw, parameters)
-    )
-    sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
-    drawn = rows.drop("tokens").drop_nulls()
-    for dataset, context, position in drawn.iter_rows():
-        _check_place(store, group, dataset, context, position)
-    drawn = drawn.cast({"context": pl.Int32, "position": pl.Int32})
-    chosen = None if checkpoint is None or not sizes else _checkpoint(store, checkpoint, list(sizes))
+    bound = named_queries.bind(store, store.groups, draw, parameters)
+    sizes, drawn = _drawn(store, group, draw, bound)
+    chosen = None if checkpoint is None or not sizes else checkpoint_named(store, checkpoint, list(sizes))
     if chosen is not None:
         drawn = drawn.with_columns(_losses(store, drawn, *chosen))
     description = store.groups.description(group)
     return Examples(group, description, sizes, align, seed, chosen, with_context(store, drawn, width))
+
+
+def draft_examples(
+    store: Store,
+    query: str,
+    n: int = defaults.EXAMPLES,
+    datasets: str | Sequence[str] | None = None,
+    width: int = defaults.EXAMPLE_WIDTH,
+    seed: int = 0,
+) -> Examples:
+    """The same of a query that may become a group; nothing is added. Raises `GroupError` where it cannot."""
+    draw = _draw(n, width, "predict")
+    group = draft(store, query)
+    parameters = {"group": "every_token", "datasets": datasets, "n": n, "seed": seed}
+    bound = {**named_queries.bind(store, store.groups, draw, parameters), "group": group.name}
+    sizes, drawn = _drawn(store, "draft", draw, bound)
+    return Examples(
+        "draft", group.description, sizes, "predict", seed, None, with_context(store, drawn, width)
+    )
+
+
+def _draw(n: int, width: int, align: Align) -> NamedQuery:
+    """The query that draws tokens of a group; raises `BadOption` for what it cannot draw."""
+    check_align(align)
+    if n < 1:
+        raise BadOption("n", n, "at least one token")
+    if width < 0:
+        raise BadOption("width", width, "no negative width")
+    return named_queries.find_query("group_examples")
+
+
+def _drawn(
+    store: Store, group: str, draw: NamedQuery, parameters: Mapping[str, Any]
+) -> tuple[dict[str, int], pl.DataFrame]:
+    """Tokens by dataset, and the sites that were drawn; raises `GroupError` for one that does not exist."""
+    rows, _ = query.frame(store, draw.sql, parameters=parameters)
+    sizes = dict(rows.select("dataset", "tokens").unique(maintain_order=True).iter_rows())
+    drawn = rows.drop("tokens").drop_nulls()
+    for dataset, context, position in drawn.iter_rows():
+        _check_place(store, group, dataset, context, position)
+    return sizes, drawn.cast({"context": pl.Int32, "position": pl.Int32})
 
 
 def with_context(store: Store, sites: pl.DataFrame, width: int = 8) -> pl.DataFrame:
@@ -115,7 +145,7 @@ def _check_place(store: Store, group: str, dataset: str, context: int, position:
         )
 
 
-def _checkpoint(store: Store, spelling: str, datasets: Sequence[str]) -> tuple[str, int]:
+def checkpoint_named(store: Store, spelling: str, datasets: Sequence[str]) -> tuple[str, int]:
     """(model, step) meant by MODEL or MODEL@STEP, among the steps on these datasets."""
     name, _, step = spelling.partition("@")
     models = store.models(name)

@@ -18,7 +18,17 @@ from starlette.staticfiles import StaticFiles
 from trajstore.server import events
 from trajstore.server.cache import SliceCache
 from trajstore.server.endpoints import Service
-from trajstore.server.panes import contexts, coverage, cube, sql, tokens
+from trajstore.server.panes import (
+    compare,
+    components,
+    contexts,
+    coverage,
+    cube,
+    findings,
+    groups,
+    sql,
+    tokens,
+)
 from trajstore.server.replies import refusal
 from trajstore.server.security import Guard
 from trajstore.server.sessions import Limits, Sessions
@@ -33,6 +43,10 @@ PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
     cube.routes,
     sql.routes,
     events.routes,
+    groups.routes,
+    compare.routes,
+    components.routes,
+    findings.routes,
 )
 """The endpoints of each pane."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from starlette.datastructures import QueryParams
 
+from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import BadOption, MissingParameter, UnknownName
 from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
@@ -68,6 +69,13 @@ class Parameters:
             raise BadOption(name, f"{len(texts)} names", f"at most {_MOST_NAMES}")
         return [text.strip() for text in texts] or None
 
+    def expressions(self, name: str) -> list[str]:
+        """Return groups or expressions of them, given several times or joined by semicolons."""
+        texts = [text.strip() for value in self._values.getlist(name) for text in value.split(";")]
+        if len(texts) > _MOST_NAMES or sum(map(len, texts)) > _MOST_TEXT:
+            raise BadOption(name, f"{len(texts)} groups", f"at most {_MOST_NAMES}")
+        return list(filter(None, texts))
+
     def models(self) -> list[str] | None:
         """Return the names or globs in `models`, each of which fits a model of the store; raises `UnknownName`."""
         names = self.names("models")
@@ -111,3 +119,9 @@ class Parameters:
             align="after" if self.choice("align", ("predict", "after")) == "after" else "predict",
             group=self.text("group"),
         )
+
+
+def interval_of(parameters: Parameters) -> Interval:
+    """Return the interval in `ci` and `level`; raises `BadOption`."""
+    kind = parameters.choice("ci", ("bootstrap", "none"))
+    return Interval("none" if kind == "none" else "bootstrap", parameters.number("level", 0.95))

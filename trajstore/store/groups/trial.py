@@ -57,6 +57,18 @@ def tried(session: Session, group: Definition, users: Sequence[Definition]) -> d
     return sizes
 
 
+def draft(session: Session, text: str) -> Definition:
+    """A query as a group of this session alone, to be looked at before it is added; raises `GroupError`."""
+    description, query = group_files.parse(text)
+    _check_columns(session, Definition("draft", query, description))
+    group = Definition("_draft", query, description)  # no group's name begins so
+    try:
+        session.define([group])
+    except (duckdb.Error, TrajstoreError) as error:
+        raise GroupError(f"The draft cannot be computed: {read_only.explained(error)}") from error
+    return group
+
+
 def _check_columns(session: Session, group: Definition) -> None:
     """Raise `GroupError` unless a query gives a group's columns."""
     try:

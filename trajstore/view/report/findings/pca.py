@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.components import pca
-from trajstore.pipelines.token_context import with_context
+from trajstore.pipelines.components.loadings import top_loadings
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.report.findings.table import PageTable, Tables
 
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
 _TOP_COMPONENTS = 3
 _TOP_TOKENS = 5
-_TOP_LOADINGS = """
-    FROM pca_loadings
-    WHERE finding = $finding AND component <= $components
-    QUALIFY least(
-        row_number() OVER (PARTITION BY component ORDER BY loading DESC, dataset, context, position),
-        row_number() OVER (PARTITION BY component ORDER BY loading, dataset, context, position)
-    ) <= $n AND loading <> 0
-    ORDER BY component, loading DESC
-"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +39,7 @@ def tables(store: Store, finding: Finding) -> Tables:
         f"{shares.height} components of {finding.facts['rows']} checkpoints and {finding.facts['columns']:,} tokens; "
         f"the first {min(3, shares.height)} hold {100 * held:.3g} % of the variance."
     )
-    parameters = {"finding": finding.name, "components": _TOP_COMPONENTS, "n": _TOP_TOKENS}
-    top = with_context(store, store.sql(_TOP_LOADINGS, parameters=parameters).pl())
+    top = top_loadings(store, finding.name, range(1, _TOP_COMPONENTS + 1), _TOP_TOKENS)
     top = top.select(
         *("component", "loading", "dataset", "context", "position"),
         pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
