@@ -34,4 +34,6 @@ def demo(
         print_text(sentence)
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
     say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
-    say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {folder / 'store'}")
+    store = folder / "store"
+    say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {store}")
+    say(f"Open the page over the store: trajstore serve -s {store} --open")

@@ -197,6 +197,20 @@ class SliceCache:
         self._ahead.submit(fetch)
 
 
+class DatasetFiles:
+    """A dataset as the key of what is kept of it: another once its files are."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._key = (dataset.folder, dataset.files)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DatasetFiles) and other._key == self._key
+
+
 class _Blocks:
     """The contexts of a dataset in blocks of about as many losses each."""
 

@@ -13,7 +13,7 @@ from trajstore.errors import GroupError, NothingChosen, QueryError
 from trajstore.progress import SILENT, Progress
 from trajstore.server.cache import ByteCache
 from trajstore.server.endpoints import Ask, frames
-from trajstore.server.panes.tokens import require_context
+from trajstore.server.panes.tokens import require_context, token_frame
 from trajstore.store.files import group_files
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
@@ -114,7 +114,7 @@ def by_change(
 def _beginnings(store: Store, dataset: str, contexts: Sequence[int]) -> list[str]:
     """The first words of contexts."""
     of = store.dataset(dataset)
-    texts = of.frame(["text"])["text"]
+    texts = token_frame(store, dataset)["text"]
     return [
         join_pieces(texts.slice(int(of.offsets[context]), min(_STARTS, int(of.lengths[context]))))
         for context in contexts

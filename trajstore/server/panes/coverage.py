@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 from trajstore.errors import DamagedFile
 from trajstore.pipelines import audit as auditing
 from trajstore.progress import SILENT, Progress
+from trajstore.server.cache import DatasetFiles
 from trajstore.server.endpoints import Ask, frames, values
 from trajstore.server.signatures import FileState, file_state
 from trajstore.store.disk import layout
@@ -142,27 +143,14 @@ def cells(
 
 def _state(path: Path, state: FileState | None, dataset: Dataset) -> tuple[str, str | None]:
     """Return the state of a slice's file, and why it is bad."""
-    return ("missing", None) if state is None else _judged(path, state, _Same(dataset))
-
-
-class _Same:
-    """A dataset that equals others of the same tokens."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __hash__(self) -> int:
-        return hash(self.dataset.tokens_sha256)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.dataset.tokens_sha256 == self.dataset.tokens_sha256
+    return ("missing", None) if state is None else _judged(path, state, DatasetFiles(dataset))
 
 
 @functools.lru_cache(maxsize=1 << 17)
-def _judged(path: Path, state: FileState, same: _Same) -> tuple[str, str | None]:  # noqa: ARG001
+def _judged(path: Path, state: FileState, on: DatasetFiles) -> tuple[str, str | None]:  # noqa: ARG001
     """Return the state of a slice by its footer, and why it is bad; judged once for each state of the file."""
     try:
-        slices.check(path, same.dataset, deep=False)
+        slices.check(path, on.dataset, deep=False)
         return ("there" if slices.is_complete(path) else "partial"), None
     except DamagedFile as error:
         return "bad", str(error)

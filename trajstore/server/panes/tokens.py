@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +16,7 @@ from trajstore.errors import BadOption, NothingChosen, UnknownName
 from trajstore.pipelines.differences.differences import noise_of_slices
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import PASS_COLUMNS
-from trajstore.server.cache import LOSS, SliceCache
+from trajstore.server.cache import LOSS, DatasetFiles, SliceCache
 from trajstore.server.endpoints import Ask, frames
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.items import align_items
@@ -118,8 +119,17 @@ def require_context(store: Store, dataset: str, context: int) -> slice:
 def context_tokens(store: Store, dataset: str, context: int) -> pl.DataFrame:
     """The tokens of a context, position 0 too: position, token_id, token, item, item_position, role."""
     rows = require_context(store, dataset, context)
-    tokens = store.dataset(dataset).frame(["position", "token", "text", "item", "item_position", "role"])
-    return tokens[rows].rename({"token": "token_id", "text": "token"})
+    return token_frame(store, dataset)[rows].rename({"token": "token_id", "text": "token"})
+
+
+def token_frame(store: Store, dataset: str) -> pl.DataFrame:
+    """All tokens of a dataset, as `Dataset.frame` gives them; those of the last ones are kept for all sessions."""
+    return _frame(DatasetFiles(store.dataset(dataset)))
+
+
+@functools.lru_cache(maxsize=2)
+def _frame(files: DatasetFiles) -> pl.DataFrame:
+    return files.dataset.frame(["position", "token", "text", "item", "item_position", "role"])
 
 
 def token_losses(
@@ -277,7 +287,7 @@ def neighbours(
     known = np.flatnonzero(~np.isnan(distance))
     nearest = known[np.argsort(distance[known], kind="stable")[:n]]
     contexts, positions = (keys[nearest] for keys in of.loss_keys)
-    texts = of.frame(["text"])["text"][of.tokens_at(contexts, positions)]
+    texts = token_frame(store, dataset)["text"][of.tokens_at(contexts, positions)]
     return pl.DataFrame(
         {
             "dataset": pl.Series([dataset] * len(nearest), dtype=pl.String),
