@@ -17,7 +17,7 @@ from trajstore.datasets.build import build_dataset
 from trajstore.demo.corpus import CONTEXT, train_tokenizer, write_heldout, write_repeats
 from trajstore.demo.recipe import Recipe, suite_recipes
 from trajstore.demo.run import GROUPS
-from trajstore.demo.train_model import _new_model, _save
+from trajstore.demo.train_model import _new_model, save_checkpoint
 from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
 
@@ -46,7 +46,7 @@ def make(folder: Path) -> None:
         (models / recipe.name).mkdir(parents=True)
         tokenizer.save_pretrained(str(models / recipe.name))
     for step in SAVED_STEPS:
-        _save(_new_model(Recipe(seed=step)), models / recipes[0].name, step)
+        save_checkpoint(_new_model(Recipe(seed=step)), models / recipes[0].name, step)
     texts = folder / "demo" / "texts"
     sources = {**write_heldout(texts), "repeats": write_repeats(texts, CONTEXTS, seed=0)}
     with Store.create(folder / "demo" / "store") as store:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,7 +264,9 @@ def _built(
 
     _check_files(folder, trust_remote_code=trust_remote_code)
     kernel = {} if attention is None else {"attn_implementation": attention}
-    with quiet(), _reading(folder, attention):
+    with quiet(), _reading(folder, attention), warnings.catch_warnings():
+        # of models without an MLP, whose matrices are empty
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,

@@ -1,4 +1,4 @@
-"""demo: the main job end to end on a tiny suite trained here."""
+"""demo: the main job end to end on a tiny suite trained here, or on a model that learns to sort."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import bars, print_chart, print_text, say
+from trajstore.cli.output import bars, print_chart, print_table, print_text, say
 
 
 def demo(
@@ -15,6 +15,12 @@ def demo(
         Path, typer.Argument(metavar="[DIR]", help="Folder for the models, the store and the report.")
     ] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="One model and fewer steps.")] = False,
+    sorting: Annotated[
+        bool,
+        typer.Option(
+            "--sorting", help="A model that learns to sort lists instead, in DIR/sorting; about a minute."
+        ),
+    ] = False,
 ) -> None:
     """Train a tiny suite, score it, make groups, and write a report: no network, under 5 minutes on 2 cores.
 
@@ -24,7 +30,11 @@ def demo(
     \b
     Example:
       trajstore demo my-demo --quick
+      trajstore demo my-demo --sorting
     """
+    if sorting:
+        _sort(folder / "sorting")
+        return
     from trajstore.demo.run import run_demo
 
     done = run_demo(folder, quick=quick, progress=bars())
@@ -37,3 +47,18 @@ def demo(
     store = folder / "store"
     say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {store}")
     say(f"Open the page over the store: trajstore serve -s {store} --open")
+
+
+def _sort(folder: Path) -> None:
+    """Run the demo of sorting, and print what it measured by step and in sentences."""
+    from trajstore.demo.sorting.run import run_sorting
+
+    done = run_sorting(folder, bars())
+    print_table(
+        done.by_step.columns,
+        [["" if value is None else round(value, 4) for value in row] for row in done.by_step.iter_rows()],
+    )
+    typer.echo()
+    for sentence in done.sentences:
+        print_text(sentence)
+    say(f"Took {done.seconds:.0f} s. Ask: trajstore trajectory --measure llc -s {done.store}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+    from transformers import GPTNeoXForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
     from trajstore.demo.recipe import Mix, Recipe
 
@@ -104,7 +104,7 @@ def train_model(recipe: Recipe, text: TrainingText, folder: Path, report: Callab
 
     began, home = time.monotonic(), folder / recipe.name
     rng = np.random.default_rng([_TRAINING_STREAM, recipe.seed])
-    with _one_thread():
+    with one_thread():
         model = _new_model(recipe)
         optimizers, schedules = _optimizers(model, recipe)
         for step in range(recipe.steps + 1):
@@ -119,7 +119,7 @@ def train_model(recipe: Recipe, text: TrainingText, folder: Path, report: Callab
                     schedule.step()
                 report()
             if step in recipe.checkpoints:
-                _save(model, home, step)
+                save_checkpoint(model, home, step)
     seconds = time.monotonic() - began
     facts = {"recipe": recipe.as_json(), "corpus": text.corpus, "seconds": round(seconds, 1)}
     part = home / f".{FACTS}.partial"
@@ -178,7 +178,7 @@ def _optimizers(
     return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimizers]
 
 
-def _save(model: GPTNeoXForCausalLM, home: Path, step: int) -> None:
+def save_checkpoint(model: PreTrainedModel, home: Path, step: int) -> None:
     """Save the checkpoint under a temporary name, then give it its own."""
     from transformers.utils import logging
 
@@ -197,7 +197,7 @@ def _save(model: GPTNeoXForCausalLM, home: Path, step: int) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch use one thread within the block."""
     import torch
 

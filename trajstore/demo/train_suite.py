@@ -56,7 +56,7 @@ def train_models(folder: Path, recipes: Sequence[Recipe], progress: Progress) ->
     if missing:
         for recipe in missing:
             with _failures_name(recipe):
-                _clear(folder / recipe.name)
+                clear_checkpoints(folder / recipe.name)
         tokenizer = train_tokenizer()
         text = training_text(tokenizer)
         for recipe in missing:
@@ -95,7 +95,7 @@ def find_trained(folder: Path, recipe: Recipe) -> TrainedModel | None:
     return TrainedModel(recipe.name, home, recipe, seconds, reused=True)
 
 
-def _clear(home: Path) -> None:
+def clear_checkpoints(home: Path) -> None:
     """Make the model's folder, without checkpoints of another training; what else it holds stays."""
     home.mkdir(parents=True, exist_ok=True)
     (home / FACTS).unlink(missing_ok=True)

@@ -323,3 +323,16 @@ def test_parameters_that_draw_nothing() -> None:
         assert "llc" in measure(model, CONTEXTS, [llc(**{**FEW, **wrong})]).left_out
     half = measure(model.to(torch.bfloat16), CONTEXTS, [llc(**FEW)]).left_out
     assert half["llc"].startswith("Weights are drawn in float32")
+
+
+def test_losses_from_a_position_on() -> None:
+    model = tiny("gpt-neox")
+    whole, part = ModelLoss(model, CONTEXTS), ModelLoss(model, CONTEXTS, first=3)
+    for late, every in zip(
+        part.losses(range(len(CONTEXTS))), whole.losses(range(len(CONTEXTS))), strict=True
+    ):
+        np.testing.assert_array_equal(late, every[2:])
+    for late, every in zip(part.losses_and_gradient([0, 1]), whole.losses([0, 1]), strict=True):
+        np.testing.assert_allclose(late, every[2:], atol=1e-5)
+    with pytest.raises(BadMeasures, match="first is a position"):
+        ModelLoss(model, CONTEXTS, first=0)

@@ -33,11 +33,13 @@ def llc(
     seed: int,
     layer: int | Each | None,
     head: int | Each | None,
+    first: int | None,
     folder: str | Path | None,
 ) -> list[Measure]:
     """The estimate with and without burn-in, that of each context, R̂ and the effective number of draws.
 
-    Of all weights, of those of a block or head, or of «each» of them. Raises `ChainDiverged`, `NotMeasurable`, and
+    Of all weights, of those of a block or head, or of «each» of them; of all tokens, or those from the position `first`
+    on. Raises `ChainDiverged`, `NotMeasurable`, and
     `BadMeasures` for parameters that draw nothing.
     """
     from trajstore.forward.losses import evaluating
@@ -52,10 +54,10 @@ def llc(
     rows: list[Measure] = []
     with evaluating(inputs.model):
         for layer_, head_ in parts_of(inputs.model, layer, head):
-            objective = ModelLoss(inputs.model, inputs.ids, layer=layer_, head=head_)
+            objective = ModelLoss(inputs.model, inputs.ids, layer=layer_, head=head_, first=first or 1)
             subject = "" if kept is None else f"{objective.subject()} {layer_} {head_}"
             rows += measures_of(estimate(objective, sampling, kept, subject), layer_, head_)
-    chosen = {"layer": layer, "head": head}
+    chosen = {"layer": layer, "head": head} | ({} if first is None else {"first": first})
     return [replace(row, params={**row.params, **chosen}) for row in rows]
 
 
@@ -119,6 +121,7 @@ DEFINITIONS = (
             "seed": 0,
             "layer": None,
             "head": None,
+            "first": None,
             "folder": None,
         },
         cost="gradients",
@@ -128,7 +131,7 @@ DEFINITIONS = (
             "lower, the more degenerate the minimum. It depends on nβ, step size and γ, so compare values with the "
             "same ones, and look at R̂ (near 1) and the number of effective draws first. A checkpoint in the middle "
             "of training is no minimum, and values below 0 say so. With layer only the weights of one block are "
-            "drawn."
+            "drawn, with first only losses from that position on count."
         ),
     ),
 )

@@ -26,7 +26,10 @@ BATCH_TOKENS = 512
 
 
 class ModelLoss:
-    """The token losses of a model in eval mode on contexts; drawn are its weights, or those of a block or head."""
+    """The token losses of a model in eval mode on contexts; drawn are its weights, or those of a block or head.
+
+    Only tokens from position `first` on count, of contexts that are all longer.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class ModelLoss:
         *,
         layer: int | None = None,
         head: int | None = None,
+        first: int = 1,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         module: nn.Module = model
@@ -43,7 +47,11 @@ class ModelLoss:
             if not 0 <= layer < len(blocks):
                 raise NotMeasurable(f"There is no block {layer}; there are 0 to {len(blocks) - 1}.")
             module = blocks[layer]
-        self.model, self.ids, self.batch_tokens = model, ids, batch_tokens
+        if first < 1 or any(len(context) <= first for context in ids):
+            raise BadMeasures(
+                f"first is a position from 1 to the last of the shortest context, and not {first}."
+            )
+        self.model, self.ids, self.first, self.batch_tokens = model, ids, first, batch_tokens
         self.parameters = list(module.parameters())
         self.masks: list[Tensor | None] = [None] * len(self.parameters)
         if head is not None:
@@ -56,13 +64,13 @@ class ModelLoss:
             raise NotMeasurable("Weights are drawn in float32 or float64; load the model in float32 (dtype).")
 
     def losses(self, contexts: Sequence[int]) -> Losses:
-        """The losses of each token but the first of some contexts."""
+        """The losses of each token of some contexts that counts."""
         own = token_losses(self.model, [self.ids[number] for number in contexts])
-        return [losses.astype(np.float64) for losses in own]
+        return [losses[self.first - 1 :].astype(np.float64) for losses in own]
 
     def losses_and_gradient(self, contexts: Sequence[int]) -> Losses:
-        """The same, and the gradient of the mean over all tokens, a few contexts at a time."""
-        total = sum(len(self.ids[number]) - 1 for number in contexts)
+        """The same, and the gradient of their mean, a few contexts at a time."""
+        total = sum(len(self.ids[number]) - self.first for number in contexts)
         order = sorted(contexts, key=lambda number: -len(self.ids[number]))
         losses: dict[int, np.ndarray] = {}
         place = 0
@@ -81,7 +89,7 @@ class ModelLoss:
         for row, number in enumerate(numbers):
             own = torch.as_tensor(np.asarray(self.ids[number], np.int64))
             padded[row, : len(own)] = own
-            targets[row, : len(own) - 1] = own[1:]
+            targets[row, self.first - 1 : len(own) - 1] = own[self.first :]
         with torch.enable_grad():
             logits = self.model(padded.to(device), use_cache=False).logits[:, :-1]
             losses = torch.nn.functional.cross_entropy(
@@ -89,7 +97,10 @@ class ModelLoss:
             )
             torch.autograd.backward(losses.sum() / total, inputs=self.parameters)
         rows = losses.detach().view(len(numbers), -1).cpu().numpy().astype(np.float64)
-        return {number: row[: len(self.ids[number]) - 1] for number, row in zip(numbers, rows, strict=True)}
+        return {
+            number: row[self.first - 1 : len(self.ids[number]) - 1]
+            for number, row in zip(numbers, rows, strict=True)
+        }
 
     def subject(self) -> str:
         """A digest of the weights and contexts, for what is kept of an estimate."""
@@ -98,4 +109,5 @@ class ModelLoss:
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
         for context in self.ids:
             digest.update(np.asarray(context, np.int64).tobytes() + b"|")
-        return digest.hexdigest() + str(len(self.parameters))
+        which = "" if self.first == 1 else f" from {self.first}"
+        return digest.hexdigest() + str(len(self.parameters)) + which
