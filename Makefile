@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser page clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser page screenshots clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ docs: .venv/.dev  ## build the pages of docs/ as a site in site/, links checked
 
 picture: demo  ## draw the README's picture from the demo's store
 	.venv/bin/trajstore trajectory repeated_half fresh_half -s demo/store -d repeats --plot docs/images/induction.png
+
+screenshots: demo browser  ## take the pictures of the page in docs/ on the demo's store
+	.venv/bin/python docs/screenshots.py demo/store
 
 examples: demo  ## run the examples of README.md and docs/ on the demo's store and write their outputs
 	.venv/bin/python docs/run_examples.py demo
