@@ -12,15 +12,12 @@ from typer.testing import CliRunner
 
 from tests.tiny_models import random_dataset
 from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.analysis.trajectories import Comparison
 from trajstore.cli import app
-from trajstore.errors import NothingChosen, PlotError, UnknownName, UnknownStep
+from trajstore.errors import BadOption, NothingChosen, PlotError, TrajstoreError, UnknownName, UnknownStep
 from trajstore.measures.context_means import context_measures
-from trajstore.pipelines.measure_trajectories import (
-    SCHEMA,
-    measure_curves,
-    measure_matrix,
-    measure_trajectory,
-)
+from trajstore.pipelines.measure_trajectories import measure_matrix, measure_trajectory
+from trajstore.pipelines.measures.curves import SCHEMA, measure_curves
 from trajstore.pipelines.phases import phases
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
@@ -86,6 +83,65 @@ def test_one_number_a_checkpoint_has_the_interval_of_its_standard_error(measured
     assert set(frame["interval"]) == {"stderr"}
     none = measure_trajectory(measured, "norm", interval=Interval("none")).frame
     assert none["low"].null_count() == none.height
+
+
+def test_differences_and_means_of_measures(measured: Store) -> None:
+    def curve(*names: str, **how: str) -> pl.DataFrame:
+        comparison, chosen = Comparison(**how), Selection(steps="0,256")  # type: ignore[arg-type]
+        return measure_trajectory(measured, names, chosen, head=0, comparison=comparison).frame
+
+    for step in STEPS:
+        rows = context_measures("base", _values("a", step, 0) / 2, layer=1)
+        measured.add_measures("base", rows, model="a", step=step, dataset="d")
+    values = {(model, step): _values(model, step, 0) for model in ("a", "bb") for step in (0, 256)}
+    # Of models, paired by context.
+    frame = curve("heads", minus_model="bb")
+    assert set(frame["model"]) == {"a − bb"}
+    # Of measures, paired by context: half of each is left.
+    halved = curve("heads", minus="base")
+    assert set(halved["measure"]) == {"heads − base"}
+    for step in (0, 256):
+        for row, paired in (
+            (
+                frame.row(by_predicate=pl.col("step") == step, named=True),
+                values["a", step] - values["bb", step],
+            ),
+            (halved.row(by_predicate=pl.col("step") == step, named=True), values["a", step] / 2),
+        ):
+            assert row["value"] == pytest.approx(paired.mean())
+            half = 1.96 * paired.std(ddof=1) / CONTEXTS**0.5
+            assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.25)
+            assert (row["contexts"], row["layer"], row["head"]) == (CONTEXTS, 1, 0)
+    mean = curve("heads", by="dataset")
+    assert set(mean["model"]) == {"mean of 2 models"}
+    both = [np.mean([values["a", step], values["bb", step]]) for step in (0, 256)]
+    assert mean["value"].to_list() == pytest.approx(both)
+    # Numbers of checkpoints, as independent ones.
+    for minus in ({"minus_model": "a"}, {"minus": "offset"}):
+        measured.add_measures("offset", [Measure("offset", 1.0)], model="bb", step=256, replace=True)
+        frame = measure_trajectory(measured, "norm", layer=1, comparison=Comparison(**minus)).frame
+        row = frame.filter(step=256).to_dicts()[0]
+        if "minus" in minus:
+            assert (frame.height, row["value"], row["interval"], row["low"]) == (1, 255.0, "none", None)
+        else:
+            assert (frame.height, row["value"], row["interval"]) == (len(STEPS), 0.0, "stderr")
+            assert row["high"] == pytest.approx(1.96 * 0.5**0.5, abs=1e-3)
+    with pytest.raises(UnknownName, match="offset"):
+        measure_trajectory(measured, "norm", Selection(models=["a"]), comparison=Comparison(minus="offset"))
+    with pytest.raises(BadOption, match="another measure"):
+        measure_trajectory(measured, "norm", comparison=Comparison(minus="norm"))
+
+
+def test_tokens_seen_at_steps_that_are_not_scored(measured: Store) -> None:
+    measured.publish_model(ModelFacts("c", tokens_per_step=10, n_nonembedding=2))
+    measured.add_measures("norm", [Measure("norm", 1.0, layer=0)], model="c", step=7)
+    for x, column, place in (("tokens", "tokens_seen", 70), ("flops", "flops", 840)):
+        made = measure_trajectory(measured, "norm", Selection(models=["c"]), x=x)  # type: ignore[arg-type]
+        assert made.frame[column].to_list() == [place]
+        (chart,) = made.charts()
+        assert chart.panels[0].series[0].x == (place,)
+    with pytest.raises(TrajstoreError, match="tokens that a had seen at step 0 are not known"):
+        measure_trajectory(measured, "norm", x="tokens")
 
 
 def test_a_measure_of_which_contexts_differ_by_step_keeps_its_own_mean(measured: Store) -> None:
@@ -183,7 +239,7 @@ def test_the_command(measured: Store, tmp_path: Path) -> None:
     assert "head 1" in plot.read_text()
     for words in (
         ("g", "--measure", "heads"),
-        ("--measure", "heads", "--minus", "g"),
+        ("--measure", "heads", "--contexts", "0:2"),
         ("g", "--layer", "1"),
         (),
     ):

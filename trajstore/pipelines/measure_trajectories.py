@@ -9,101 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
-from trajstore.analysis.trajectories import resampled_trajectories, trajectories
-from trajstore.arguments.choices import Missing
+from trajstore.analysis.trajectories import Comparison
+from trajstore.arguments.choices import Missing, X
 from trajstore.arguments.spelling import option
 from trajstore.display import Drawn, of_checkpoints, of_names
-from trajstore.errors import NothingChosen, UnknownName, listed
-from trajstore.store.matrix.context_sums import ContextSums, Units
+from trajstore.errors import BadOption, NothingChosen
+from trajstore.pipelines.measures.comparison import compared
+from trajstore.pipelines.measures.curves import SCHEMA, measure_curves
+from trajstore.pipelines.training_progress import check_x, with_training
+from trajstore.pipelines.trajectories import with_model
+from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.selection import Selection
-from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
-
-SCHEMA = {
-    "measure": pl.String,
-    "layer": pl.Int32,
-    "head": pl.Int32,
-    "params": pl.String,
-    "model": pl.String,
-    "dataset": pl.String,
-    "step": pl.Int64,
-    "contexts": pl.Int64,
-    "unit": pl.String,
-    "units": pl.Int64,
-    "interval": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-}
-"""Columns of a measure's trajectory: contexts, unit and units are those that were resampled (null where none were),
-interval is bootstrap, t, studentised, stderr or none."""
-
-
-@dataclass(frozen=True)
-class MeasureCurve:
-    """The values of a measure along the checkpoints of a model."""
-
-    label: str
-    """The measure with its layer and head, and with its params where there are several."""
-    measure: str
-    layer: int | None
-    head: int | None
-    params: str | None
-    model: str
-    dataset: str | None
-    steps: np.ndarray
-    """int64 (checkpoints,), ascending."""
-    values: np.ndarray
-    """float64 (checkpoints,): over all contexts."""
-    stderr: np.ndarray
-    """float64 (checkpoints,); NaN where there is none."""
-    by_context: ContextSums | None
-    """The values of contexts, as sums of one each; None where not all of these checkpoints have them."""
-
-    def resampled(self, interval: Interval) -> np.ndarray | None:
-        """The means over contexts in each resample of the text, (resamples, checkpoints); None without contexts."""
-        if self.by_context is None or self.dataset is None:
-            return None
-        sums = {(self.label, self.dataset): self.by_context}
-        (curve,) = resampled_trajectories(sums, [self.label], interval=interval)
-        return curve.resampled
-
-    def frame(self, draws: Draws) -> pl.DataFrame:
-        """The curve with the columns of `SCHEMA`."""
-        own: dict[str, Any] = {
-            name: getattr(self, name) for name in ("measure", "layer", "head", "params", "model", "dataset")
-        }
-        if self.by_context is not None and self.dataset is not None:
-            sums = {(self.label, self.dataset): self.by_context}
-            frame = trajectories(sums, [self.label], draws=draws).rename({"mean": "value"})
-        else:
-            frame = self._of_numbers(draws.interval)
-        return frame.with_columns(pl.lit(value).alias(name) for name, value in own.items()).select(
-            pl.col(name).cast(kind) for name, kind in SCHEMA.items()
-        )
-
-    def _of_numbers(self, interval: Interval) -> pl.DataFrame:
-        """Values with the intervals of their standard errors."""
-        half = NormalDist().inv_cdf((1 + interval.level) / 2) * self.stderr
-        if interval.kind == "none":
-            half = np.full_like(half, np.nan)
-        frame = pl.DataFrame(
-            {"step": self.steps, "value": self.values, "low": self.values - half, "high": self.values + half}
-        )
-        kind = pl.when(pl.col("low").is_nan()).then(pl.lit("none")).otherwise(pl.lit("stderr"))
-        nothing = (pl.lit(None).alias(name) for name in ("contexts", "unit", "units"))
-        return frame.with_columns(kind.alias("interval"), *nothing).with_columns(
-            pl.col("low", "high").fill_nan(None)
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,8 +38,9 @@ class MeasureTrajectory(Drawn):
     drawn_by = "trajstore.view.figures.measures:charts_of_measures"
 
     frame: pl.DataFrame
-    """The columns of `SCHEMA`."""
+    """The columns of `SCHEMA`; along tokens or FLOPs with `tokens_seen` or `flops` after step."""
     level: float
+    x: X = "step"
 
     def brief(self) -> str:
         """Measures, models and steps."""
@@ -133,14 +59,35 @@ def measure_trajectory(
     *,
     layer: int | None = None,
     head: int | None = None,
+    comparison: Comparison | None = None,
+    x: X = "step",
     interval: Interval | None = None,
+    progress: Progress = SILENT,
 ) -> MeasureTrajectory:
-    """The trajectories of measures, of one layer or head where that is given; raises as `measure_curves`."""
-    how = interval or Interval()
+    """The trajectories of measures, of one layer or head where that is given, or their differences and means.
+
+    `comparison` says what is pooled and what is subtracted: `minus` is a measure, of the same layer and head or of
+    none. Raises `BadOption`, and as `measure_curves`, `compared` and `with_training`.
+    """
+    check_x(x)
+    how, compare = interval or Interval(), comparison or Comparison()
     draws = Draws(how)
-    names = [measures] if isinstance(measures, str) else measures
-    curves = measure_curves(store, names, selection or Selection(), layer, head)
-    return MeasureTrajectory(pl.concat([curve.frame(draws) for curve in curves]), how.level)
+    names = [measures] if isinstance(measures, str) else list(measures)
+    if compare.minus in names:
+        raise BadOption("minus", compare.minus, "another measure than those that it is taken from")
+    chosen = with_model(store, selection or Selection(), compare.minus_model)
+    curves = measure_curves(store, names, chosen, layer, head)
+    if compare == Comparison():
+        frame = pl.concat([curve.frame(draws) for curve in curves])
+    else:
+        subtracted = measure_curves(store, [compare.minus], chosen) if compare.minus is not None else []
+        frame = compared(curves, subtracted, compare, draws, progress)
+        missing = (pl.lit(None).alias(name) for name in SCHEMA if name not in frame.columns)
+        frame = frame.with_columns(*missing).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    steps_of: dict[str, set[int]] = {}
+    for curve in curves:
+        steps_of.setdefault(curve.model, set()).update(curve.steps.tolist())
+    return MeasureTrajectory(with_training(store, frame, x, chosen, compare, steps_of), how.level, x)
 
 
 @dataclass(frozen=True)
@@ -193,79 +140,3 @@ def measure_matrix(
         pl.DataFrame(list(rows), schema={"model": pl.String, "step": pl.Int64}, orient="row"),
         pl.DataFrame(list(columns), schema={name: SCHEMA[name] for name in names}, orient="row"),
     )
-
-
-def measure_curves(
-    store: Store,
-    names: Sequence[str],
-    selection: Selection,
-    layer: int | None = None,
-    head: int | None = None,
-) -> list[MeasureCurve]:
-    """A curve for each model, dataset, layer, head and params of each measure, at the steps chosen.
-
-    Raises `UnknownName` for a measure that no model has, `NothingChosen` where none is of that layer and head, and as
-    `resolve`.
-    """
-    curves: list[MeasureCurve] = []
-    for name in dict.fromkeys(names):
-        frame = store.measures(selection.models, name)
-        if selection.datasets is not None:
-            frame = frame.filter(pl.col("dataset").is_in(selection.datasets) | pl.col("dataset").is_null())
-        if frame.is_empty():
-            known = sorted(set(store.measures()["name"]))
-            raise UnknownName("measure of these models", name, known, "See: FROM measures")
-        chosen = frame.filter(
-            *(pl.col(key) == at for key, at in (("layer", layer), ("head", head)) if at is not None)
-        )
-        if chosen.is_empty():
-            places = [f"{key} {listed(frame[key].unique().sort())}" for key in ("layer", "head")]
-            raise NothingChosen(f"{name} has no such layer or head; it has: {'; '.join(places)}.")
-        several = chosen["params"].n_unique() > 1
-        steps_of = {
-            str(model): resolve(selection.steps, part["step"].unique().to_list(), f"{model} with {name}")
-            for (model,), part in chosen.group_by("model")
-        }
-        labels = ["model", "dataset", "layer", "head", "params"]
-        for (model, dataset, at_layer, at_head, params), part in chosen.group_by(labels, maintain_order=True):
-            words = [f"{key} {at}" for key, at in (("layer", at_layer), ("head", at_head)) if at is not None]
-            label = ", ".join([name, *words, *([str(params)] if several and params else [])])
-            steps = steps_of[str(model)]
-            of_all = part.filter(pl.col("step").is_in(steps), pl.col("context").is_null()).sort("step")
-            if of_all.is_empty():
-                continue
-            curves.append(
-                MeasureCurve(
-                    label,
-                    name,
-                    at_layer,
-                    at_head,
-                    params,
-                    str(model),
-                    dataset,
-                    of_all["step"].to_numpy(),
-                    of_all["value"].to_numpy().astype(np.float64),
-                    of_all["stderr"].cast(pl.Float64).fill_null(np.nan).to_numpy(),
-                    _by_context(store, str(model), dataset, of_all["step"], part),
-                )
-            )
-    if not curves:
-        raise NothingChosen(f"{listed(names)}: there are values of contexts, but none over all of them.")
-    return curves
-
-
-def _by_context(
-    store: Store, model: str, dataset: str | None, steps: pl.Series, part: pl.DataFrame
-) -> ContextSums | None:
-    """The values of contexts; None where there are none, or where some have none at some of these steps."""
-    rows = part.filter(pl.col("context").is_not_null(), pl.col("step").is_in(steps.implode()))
-    if dataset is None or rows.is_empty():
-        return None
-    table = rows.pivot("context", index="step", values="value").sort("step")
-    contexts = np.array(sorted(int(column) for column in table.columns if column != "step"), np.int64)
-    if table.height < len(steps) or any(table.null_count().row(0)):
-        return None
-    values = table.select(str(context) for context in contexts).to_numpy().astype(np.float64)
-    checkpoints = pl.DataFrame({"model": [model] * table.height, "step": table["step"]})
-    units = Units.of(store.dataset(dataset))
-    return ContextSums(dataset, units, checkpoints, contexts, np.ones(len(contexts), np.int64), values)

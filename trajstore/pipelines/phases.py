@@ -17,7 +17,7 @@ from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError
 from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
-from trajstore.pipelines.measure_trajectories import measure_curves
+from trajstore.pipelines.measures.curves import measure_curves
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
 from trajstore.progress import SILENT, Progress
 from trajstore.store.catalog.group_expressions import is_call

@@ -6,7 +6,7 @@ twice that backward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -55,11 +55,17 @@ def require_known(
 
 
 def with_training(
-    store: Store, frame: pl.DataFrame, x: X, selection: Selection, comparison: Comparison
+    store: Store,
+    frame: pl.DataFrame,
+    x: X,
+    selection: Selection,
+    comparison: Comparison,
+    steps_of: Mapping[str, set[int]] | None = None,
 ) -> pl.DataFrame:
     """The trajectories of a selection with `tokens_seen` (Int64) or `flops` (Float64) after step; for step, as it is.
 
-    Of a difference between two models they are those of the first. Raises `TrajstoreError` where they are not known,
+    Of a difference between two models they are those of the first. `steps_of` are the steps that each model has, by
+    default those that are scored. Raises `TrajstoreError` where they are not known,
     or not the same for the models of a mean.
     """
     check_x(x)
@@ -70,10 +76,16 @@ def with_training(
     progress: dict[tuple[str, int], int] = {}
     for model in models:
         label = None if comparison.by == "dataset" else model_label((model,), comparison.minus_model)
-        shown = label in frame["model"] if label else not datasets.isdisjoint(store.scored(model)[model])
+        if label is not None:
+            shown = label in frame["model"]
+        elif steps_of is not None:
+            shown = model in steps_of
+        else:
+            shown = not datasets.isdisjoint(store.scored(model)[model])
         if not shown:
             continue
-        for step, value in _of_model(store, model, x, steps):
+        own = steps if steps_of is None else steps & steps_of.get(model, set())
+        for step, value in _of_model(store, model, x, own, scored=steps_of is None):
             for curve in (label,) if label else frame["model"].unique():
                 if progress.setdefault((curve, step), value) != value:
                     raise TrajstoreError(
@@ -87,8 +99,8 @@ def with_training(
     return frame.select(*frame.columns[:at], column, *frame.columns[at:])
 
 
-def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple[int, int]]:
-    """(step, tokens seen or FLOPs) at those of the steps that the model has."""
+def _of_model(store: Store, model: str, x: X, steps: set[int], *, scored: bool) -> Iterator[tuple[int, int]]:
+    """(step, tokens seen or FLOPs) at these steps, or at those of them that are scored."""
     facts = store.model(model)
     a_step = facts.tokens_per_step if facts is not None and facts.parent is None else None
     parameters = facts.n_nonembedding if facts is not None else None
@@ -98,9 +110,11 @@ def _of_model(store: Store, model: str, x: X, steps: set[int]) -> Iterator[tuple
             f"{option('x', 'flops')}. trajstore score finds it; for losses computed elsewhere give it: "
             "store.publish_model(ModelFacts(model, n_nonembedding=…, tokens_per_step=…))"
         )
-    scored = store.scored(model)[model]
-    for step in sorted(steps & {step for steps_of in scored.values() for step in steps_of}):
-        on = [dataset for dataset, steps_of in scored.items() if step in steps_of]
+    slices = store.scored(model).get(model, {})
+    if scored:
+        steps = steps & {step for steps_of in slices.values() for step in steps_of}
+    for step in sorted(steps):
+        on = [dataset for dataset, steps_of in slices.items() if step in steps_of]
         seen_by = (store.slice_facts(model, dataset, step).provenance.tokens_seen for dataset in on)
         seen = next((tokens for tokens in seen_by if tokens is not None), None)
         if seen is None and a_step is not None:

@@ -77,7 +77,7 @@ def _gathered(
     """Sums by (group, dataset) of what is compared together: a dataset's, or all; raises as `trajectories`."""
     every = list(dict.fromkeys([*names, *([comparison.minus] if comparison.minus else [])]))
     store.groups.check(*every)
-    rows = checkpoints_by_dataset(store, _with_model(store, chosen, comparison.minus_model))
+    rows = checkpoints_by_dataset(store, with_model(store, chosen, comparison.minus_model))
     empty = set(every)
     reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
@@ -107,7 +107,7 @@ def _gathered(
         progress.say(f"{group} has no token with a loss in {listed(rows)}, and is left out.")
 
 
-def _with_model(store: Store, chosen: Selection, model: str | None) -> Selection:
+def with_model(store: Store, chosen: Selection, model: str | None) -> Selection:
     """The selection with a model, by its name, whose losses are needed as well."""
     if model is None:
         return chosen

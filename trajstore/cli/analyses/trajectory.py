@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions
 from trajstore.cli.output import bars, print_chart, print_rows, say
+
+if TYPE_CHECKING:
+    from trajstore.pipelines.measure_trajectories import MeasureTrajectory
 
 _DETAILS = ("unit", "units", "interval", "skewness")
 """Columns that are the same all along a curve, which only JSON has."""
@@ -40,7 +43,8 @@ def trajectory(
         str | None,
         typer.Option(
             metavar="GROUP",
-            help="Take this group's mean from each group's, over the contexts that have tokens of both.",
+            help="Take this group's mean from each group's, over the contexts that have tokens of both; with "
+            "--measure, a measure of the same layer and head, or of none.",
         ),
     ] = None,
     minus_model: Annotated[
@@ -96,8 +100,10 @@ def trajectory(
       trajstore trajectory 'position_is(100)' --minus 'position_is(20)' -d docs --text
       trajstore trajectory digits -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --by model
       trajstore trajectory --measure prefix_matching --layer 1 -m tiny-2l-seed0 --plot heads.png
+      trajstore trajectory --measure interaction_energy -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --x tokens
     """
     from trajstore.analysis.trajectories import Comparison
+    from trajstore.pipelines.measure_trajectories import measure_trajectory
     from trajstore.pipelines.training_progress import check_x
     from trajstore.pipelines.trajectory_result import trajectory as compute
 
@@ -105,12 +111,22 @@ def trajectory(
     if output.text and output.as_json:
         raise typer.BadParameter("give --text or --json, and not both")
     if measure:
-        others = (groups, minus, minus_model, by, selected.contexts)
-        if any(others) or x != "step" or selected.align != "predict":
-            raise typer.BadParameter(
-                "--measure goes with --model, --dataset, --steps, --layer, --head, and none of the options of groups"
+        if groups or selected.contexts or selected.align != "predict":
+            raise typer.BadParameter("--measure goes with no groups, and neither with --contexts nor --align")
+        interval, comparison = intervals.interval, Comparison(by, minus, minus_model)
+        with output.open() as store:
+            measured = measure_trajectory(
+                store,
+                measure,
+                selected.selection,
+                layer=layer,
+                head=head,
+                comparison=comparison,
+                x=x,
+                interval=interval,
+                progress=bars(),
             )
-        _print_measures(measure, selected, layer, head, intervals, output)
+        _print_measures(measured, output)
         return
     if not groups:
         raise typer.BadParameter("give groups, or --measure NAME")
@@ -129,21 +145,8 @@ def trajectory(
     output.draw(result)
 
 
-def _print_measures(
-    measures: list[str],
-    selected: SelectionOptions,
-    layer: int | None,
-    head: int | None,
-    intervals: IntervalOptions,
-    output: _TrajectoryOutput,
-) -> None:
+def _print_measures(result: MeasureTrajectory, output: _TrajectoryOutput) -> None:
     """Print or draw the trajectories of measures."""
-    from trajstore.pipelines.measure_trajectories import measure_trajectory
-
-    with output.open() as store:
-        result = measure_trajectory(
-            store, measures, selected.selection, layer=layer, head=head, interval=intervals.interval
-        )
     if output.text:
         for chart in result.charts():
             print_chart(chart)

@@ -9,9 +9,10 @@ import polars as pl
 from trajstore.errors import PlotError, listed
 from trajstore.measures.definitions import available
 from trajstore.view.charts.chart import Chart, Panel, Series
-from trajstore.view.figures.axes import NAMED, distinct, numbers
+from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbers
 
 if TYPE_CHECKING:
+    from trajstore.arguments.choices import X
     from trajstore.pipelines.measure_trajectories import MeasureTrajectory
 
 MOST_PANELS = 64
@@ -21,10 +22,13 @@ _WIDEST = 8
 def charts_of_measures(trajectory: MeasureTrajectory) -> list[Chart]:
     """A chart for each measure; raises `PlotError` for one with too many layers and heads."""
     frame = trajectory.frame
-    return [_chart(frame.filter(measure=name), name, trajectory.level) for name in distinct(frame, "measure")]
+    return [
+        _chart(frame.filter(measure=name), name, trajectory.level, trajectory.x)
+        for name in distinct(frame, "measure")
+    ]
 
 
-def _chart(frame: pl.DataFrame, name: str, level: float) -> Chart:
+def _chart(frame: pl.DataFrame, name: str, level: float, x: X) -> Chart:
     """The chart of a measure."""
     by = ["layer", "head", "dataset"]
     places = frame.select(by).unique().sort(by, nulls_last=True)
@@ -34,12 +38,13 @@ def _chart(frame: pl.DataFrame, name: str, level: float) -> Chart:
             "dataset."
         )
     datasets = distinct(frame, "dataset")
+    column, x_label = X_COLUMNS[x]
     panels = []
     for place in places.iter_rows(named=True):
         part = frame.filter(pl.col(key).eq_missing(pl.lit(value)) for key, value in place.items())
         words = [f"{key} {place[key]}" for key in ("layer", "head") if place[key] is not None]
         words += [str(place["dataset"])] if len(datasets) > 1 else []
-        panels.append(Panel(" · ".join(words), _series(part)))
+        panels.append(Panel(" · ".join(words), _series(part, column)))
     heads = frame["head"].drop_nulls().n_unique()
     several = places["layer"].n_unique() > 1
     on = (
@@ -48,8 +53,8 @@ def _chart(frame: pl.DataFrame, name: str, level: float) -> Chart:
         else "no dataset"
     )
     return Chart(
-        title=f"{name} by step on {on}: {listed(distinct(frame, 'model'), NAMED)}",
-        x_label="step",
+        title=f"{name} by {ALONG[x]} on {on}: {listed(distinct(frame, 'model'), NAMED)}",
+        x_label=x_label,
         y_label=f"{name}{_unit(name)}",
         panels=tuple(panels),
         note=_note(frame, level),
@@ -57,7 +62,7 @@ def _chart(frame: pl.DataFrame, name: str, level: float) -> Chart:
     )
 
 
-def _series(part: pl.DataFrame) -> tuple[Series, ...]:
+def _series(part: pl.DataFrame, column: str) -> tuple[Series, ...]:
     """A series for each model, and for each of its params where there are several."""
     several = part["params"].n_unique() > 1
     series = []
@@ -66,7 +71,7 @@ def _series(part: pl.DataFrame) -> tuple[Series, ...]:
         series.append(
             Series(
                 name=f"{model} {params}" if several and params else model,
-                x=numbers(mine["step"]),
+                x=numbers(mine[column]),
                 y=numbers(mine["value"]),
                 low=numbers(mine["low"]),
                 high=numbers(mine["high"]),
@@ -76,7 +81,8 @@ def _series(part: pl.DataFrame) -> tuple[Series, ...]:
 
 
 def _unit(name: str) -> str:
-    """The unit of a measure, in brackets; empty where it has none or is not known."""
+    """The unit of a measure, or of a difference of two, in brackets; empty where it has none or is not known."""
+    name, *_ = name.split(" − ")
     units = {
         entry.definition.name: entry.definition.unit
         for entry in available()[0]
