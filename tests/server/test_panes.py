@@ -164,7 +164,7 @@ def test_each_endpoint_answers_and_errors_say_what_to_do(client: TestClient, ser
         f"box-groups.json?{pair}&other_high=10",
         "convergence.json?models=a,b&datasets=d&steps=8&ci=none",
         "findings.json",
-        "events.json",
+        "finding-events.json",
         "measure-names.json",
     ):
         reply = client.get(f"/api/{address}")

@@ -38,7 +38,7 @@ def routes() -> Sequence[BaseRoute]:
     return [
         frames("findings", lambda ask: finding_list(ask.store, ask.parameters.selection())),
         frames("finding", _rows),
-        frames("events", lambda ask: events(ask.store, ask.parameters.selection())),
+        frames("finding-events", lambda ask: events(ask.store, ask.parameters.selection())),
         frames("shape-shares", _shares),
         frames("measure-names", lambda ask: measure_names(ask.store, ask.parameters.selection())),
         frames("measure-curves", _curves),

@@ -75,12 +75,24 @@ async function answer(url: string, init: RequestInit): Promise<Response> {
   throw new ApiError(said.error ?? `The server answered ${response.status}`, said.hint ?? "");
 }
 
-/** The columns that an endpoint answers with. */
-export async function fetchFrame(path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<Frame> {
-  const response = await answer(address(path, parameters), init);
+/** The columns of a response in Arrow. */
+export async function frameOf(response: Response): Promise<Frame> {
   const notes = JSON.parse(response.headers.get("Trajstore-Notes") ?? "[]") as string[];
   return new Frame(tableFromIPC(new Uint8Array(await response.arrayBuffer())), notes);
 }
+
+/** Post an object to an endpoint, which answers in Arrow or JSON. */
+export const post = (path: string, body: unknown, parameters: Parameters = {}, init: RequestInit = {}): Promise<Response> =>
+  answer(address(path, parameters, ""), {
+    ...init,
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+
+/** The columns that an endpoint answers with. */
+export const fetchFrame = async (path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<Frame> =>
+  frameOf(await answer(address(path, parameters), init));
 
 /** The value that an endpoint answers with, as JSON. */
 export async function fetchValue<T>(path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<T> {

@@ -17,6 +17,8 @@ export interface StoreFacts {
   edit: boolean;
   models: string[];
   datasets: DatasetFacts[];
+  /** Steps by model and dataset. */
+  steps: Record<string, Record<string, number[]>>;
   groups: string[];
   findings: { kind: string; name: string }[];
 }

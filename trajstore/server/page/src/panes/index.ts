@@ -1,5 +1,9 @@
 /** The panes in the order of their tabs. */
 import type { ComponentType } from "preact";
+import { ComparePane } from "./compare";
+import { ComponentsPane } from "./components";
+import { FindingsPane } from "./findings";
+import { GroupsPane } from "./groups";
 import { StorePane } from "./store";
 import { TokensPane } from "./tokens";
 
@@ -12,4 +16,8 @@ export interface Pane {
 export const panes: readonly Pane[] = [
   { name: "store", title: "Store", Component: StorePane },
   { name: "tokens", title: "Tokens", Component: TokensPane },
+  { name: "groups", title: "Groups", Component: GroupsPane },
+  { name: "components", title: "Components", Component: ComponentsPane },
+  { name: "compare", title: "Compare", Component: ComparePane },
+  { name: "findings", title: "Findings", Component: FindingsPane },
 ];

@@ -1,0 +1,129 @@
+/** Findings: what is kept, its tables with tokens in their contexts, and measures by layer and head. */
+import type { ComponentChildren } from "preact";
+import { useMemo } from "preact/hooks";
+import { useFrame, type Frame } from "../api";
+import { Chart } from "../chart";
+import { chosenDataset } from "../facts";
+import { FrameTable, curvesOf } from "../frames";
+import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
+import { navigate, state, textField } from "../state";
+import { visible } from "../text";
+
+const kind = textField("findings.kind", "");
+const finding = textField("findings.name", "");
+const table = textField("findings.table", "");
+const measure = textField("findings.measure", "");
+const MOST_PANELS = 64;
+
+export function FindingsPane() {
+  const kept = useFrame("findings", { models: state.models.value, datasets: state.datasets.value });
+  const events = useFrame("finding-events", { models: state.models.value, datasets: state.datasets.value });
+  return (
+    <>
+      <Card title="Kept findings" note="Choose one to see its tables.">
+        <Loaded reply={kept} empty={<>Nothing is kept of these models. Analyses keep findings: <code>trajstore spikes</code>, <code>shapes</code>, <code>phases</code>, <code>diff</code>, <code>compare</code>, <code>pca</code></>}>
+          {(frame) => <Kept frame={frame} links={<DataLinks reply={kept} />} />}
+        </Loaded>
+      </Card>
+      <Card title="Spikes and phases" note="Choose one to go to its step.">
+        <Loaded reply={events} empty={<>No spike and no phase is kept; look for them with <code>trajstore spikes</code> and <code>trajstore phases</code></>}>
+          {(frame) => <FrameTable label="Spikes and phases" frame={frame} height={260} onPick={(row) => navigate(() => (state.step.value = Number(frame.column("step")[row])))} />}
+        </Loaded>
+        <DataLinks reply={events} />
+      </Card>
+      <Measures />
+    </>
+  );
+}
+
+function Kept({ frame, links }: { frame: Frame; links: ComponentChildren }) {
+  const [kinds, names, tables] = [frame.column<string>("kind"), frame.column<string>("finding"), frame.column<string>("tables")];
+  const chosen = Array.from({ length: frame.rows }, (_, row) => row).find((row) => kinds[row] === kind.value && names[row] === finding.value) ?? 0;
+  const choices = tables[chosen]!.split(", ");
+  const shown = choices.includes(table.value) ? table.value : choices[0]!;
+  return (
+    <>
+      <FrameTable
+        label="Kept findings"
+        frame={frame}
+        hidden={["tables"]}
+        height={240}
+        picked={chosen}
+        onPick={(row) => navigate(() => {
+          kind.value = kinds[row]!;
+          finding.value = names[row]!;
+          table.value = "";
+        })}
+      />
+      {links}
+      <h3>{kinds[chosen]}: {visible(names[chosen]!)}</h3>
+      <Segments label="Table" value={shown} options={choices.map((name) => [name, name.replaceAll("_", " ")] as const)} onChange={(name) => navigate(() => (table.value = name))} />
+      <Rows kind={kinds[chosen]!} finding={names[chosen]!} table={shown} />
+    </>
+  );
+}
+
+function Rows(props: { kind: string; finding: string; table: string }) {
+  const reply = useFrame("finding", props);
+  const shares = useFrame("shape-shares", props.kind === "shapes" ? { finding: props.finding } : null);
+  return (
+    <>
+      <Loaded reply={reply} empty="This table has no rows.">{(frame) => <FrameTable label={props.table} frame={frame} />}</Loaded>
+      <DataLinks reply={reply} />
+      {props.kind === "shapes" && (
+        <>
+          <h3>Share of each shape</h3>
+          <Loaded reply={shares} empty="No token has a shape.">{(frame) => <FrameTable label="Share of each shape" frame={frame} />}</Loaded>
+        </>
+      )}
+    </>
+  );
+}
+
+function Measures() {
+  const known = useFrame("measure-names", { models: state.models.value });
+  const names = known.value ? Array.from(known.value.column<string>("name")) : [];
+  const chosen = names.includes(measure.value) ? measure.value : names[0];
+  const dataset = chosenDataset.value?.name;
+  const reply = useFrame("measure-curves", chosen ? { measures: [chosen], models: state.models.value, datasets: dataset ? [dataset] : [] } : null);
+  return (
+    <Card title="Measures" note="A panel for each layer and head, a curve for each model.">
+      <Loaded reply={known} empty={<>No measure is kept of these models; compute some with <code>trajstore measure</code></>}>
+        {() => (
+          <>
+            <Choice label="Measure" value={chosen ?? ""} options={names.map((name) => [name, name] as const)} onChange={(name) => navigate(() => (measure.value = name))} />
+            <Loaded reply={reply} empty="No value of it is here.">{(frame) => <Panels frame={frame} />}</Loaded>
+            <DataLinks reply={reply} />
+          </>
+        )}
+      </Loaded>
+    </Card>
+  );
+}
+
+function Panels({ frame }: { frame: Frame }) {
+  const places = useMemo(() => {
+    const [layers, heads] = [frame.column<number | null>("layer"), frame.column<number | null>("head")];
+    const rows = new Map<string, Set<number>>();
+    for (let row = 0; row < frame.rows; row++) {
+      const words = [["layer", layers[row]], ["head", heads[row]]].filter(([, at]) => at !== null && at !== undefined).map((part) => part.join(" "));
+      const name = words.join(", ") || "the model";
+      if (!rows.has(name)) rows.set(name, new Set());
+      rows.get(name)!.add(row);
+    }
+    return [...rows].map(([name, of]) => ({ name, ...curvesOf(frame, ["model", "dataset", "params"], "value", ["low", "high"], (row) => of.has(row)) }));
+  }, [frame]);
+  return (
+    <>
+      {places.length > MOST_PANELS && <p class="note">The first {MOST_PANELS} of {places.length}; all are in the data.</p>}
+      <div class="small-multiples">
+        {places.slice(0, MOST_PANELS).map(({ name, x, curves }) => (
+          <figure key={name}>
+            <figcaption>{name}</figcaption>
+            <Chart label={name} x={x} curves={curves} xLabel="step" yLabel="" xScale="symlog" height={180} legend={places.length === 1} mark={state.step.value} />
+          </figure>
+        ))}
+      </div>
+    </>
+  );
+}
