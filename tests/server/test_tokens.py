@@ -198,6 +198,23 @@ class TestReplies:
             frame = pl.read_ipc_stream(fresh.content).filter(step=1)
             assert frame["loss"].unique().to_list() == [2.5]
 
+    def test_a_model_that_is_subtracted_is_no_other_models_answer(
+        self, new_store: NewStore, tmp_path: Path
+    ) -> None:
+        with (
+            new_store(tmp_path / "store") as store,
+            TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client,
+        ):
+            plant(store, [0, 1])
+            path = "/api/trajectories.arrow?models=a&datasets=d&minus_model=b"
+            first = client.get(path)
+            assert first.status_code == 200, first.text
+            losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
+            store.append(model="b", dataset="d", step=1, losses=losses, replace=True)
+            fresh = client.get(path, headers={"if-none-match": first.headers["etag"]})
+            assert fresh.status_code == 200
+            assert fresh.content != first.content
+
 
 def test_neighbours_of_a_context_are_there_already(client: TestClient, served_path: Path) -> None:
     service: Service = client.app.state.service  # type: ignore[attr-defined]

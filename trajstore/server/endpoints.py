@@ -60,11 +60,11 @@ FrameAnswer = Callable[[Ask], pl.DataFrame]
 ValueAnswer = Callable[[Ask], Any]
 
 
-def frames(name: str, answer: FrameAnswer) -> Route:
+def frames(name: str, answer: FrameAnswer, *, of_chosen: bool = False) -> Route:
     """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
 
-    Its entity tag is the state of the slices of the parameters `models`, `model` and `datasets`, `dataset`, all by
-    default, and of all other files of the store, so an answer may be made of nothing else.
+    Its entity tag is the state of the store's files: of all slices, since a group or a model to subtract may lead to
+    any, or with `of_chosen` of those alone that `models`, `model`, `datasets` and `dataset` name.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -73,7 +73,7 @@ def frames(name: str, answer: FrameAnswer) -> Route:
             return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
 
         def reply(ask: Ask, work: Work) -> Response:
-            tag = signatures.etag(request.url.path, request.url.query, _state(ask))
+            tag = signatures.etag(request.url.path, request.url.query, _state(ask, of_chosen))
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers={"ETag": tag})
             frame = answer(ask)
@@ -165,8 +165,10 @@ def _halves(error: TrajstoreError) -> tuple[str, str]:
     return f"{first.rstrip('.')}.", rest
 
 
-def _state(ask: Ask) -> object:
+def _state(ask: Ask, of_chosen: bool) -> object:
     """The state of the files that an answer may be made of."""
+    if not of_chosen:
+        return signatures.selection_state(ask.store.path, None, None)
     names = ask.parameters.names
     models, datasets = names("models"), names("datasets")
     one_model, one_dataset = names("model"), names("dataset")

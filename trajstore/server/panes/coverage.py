@@ -38,8 +38,8 @@ def routes() -> Sequence[BaseRoute]:
         values("store", lambda ask: store_facts(ask.store, edit=ask.edit)),
         frames("models", lambda ask: model_facts(ask.store)),
         frames("groups", lambda ask: groups(ask.store)),
-        frames("coverage", _coverage),
-        frames("slice", _slice),
+        frames("coverage", _coverage, of_chosen=True),
+        frames("slice", _slice, of_chosen=True),
         frames("audit", _audit),
     ]
 

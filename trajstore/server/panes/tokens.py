@@ -32,11 +32,11 @@ _Rows = Mapping[tuple[str, int], np.ndarray]
 def routes() -> Sequence[BaseRoute]:
     """The endpoints of the pane."""
     return [
-        frames("context", _context),
-        frames("tokens", _tokens),
-        frames("token_differences", _differences),
-        frames("token", _token),
-        frames("neighbours", _neighbours),
+        frames("context", _context, of_chosen=True),
+        frames("tokens", _tokens, of_chosen=True),
+        frames("token_differences", _differences, of_chosen=True),
+        frames("token", _token, of_chosen=True),
+        frames("neighbours", _neighbours, of_chosen=True),
     ]
 
 
