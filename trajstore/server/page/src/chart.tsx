@@ -86,10 +86,11 @@ export function Chart(props: {
   const { x, curves, xLabel, yLabel, xScale = "linear", height = 280 } = props;
 
   useEffect(() => {
+    const room = box.current!; // the watch below may be told of a size after the element is let go
     const [data, series, bands] = dataOf(x, curves);
     const made = new uPlot(
       {
-        width: box.current!.clientWidth,
+        width: room.clientWidth,
         height,
         scales: {
           x: { time: false, distr: xScale === "log" ? 3 : xScale === "symlog" ? STEEP : 1, asinh: 1 } as uPlot.Scale,
@@ -109,15 +110,15 @@ export function Chart(props: {
         },
       },
       data,
-      box.current!,
+      room,
     );
     made.over.addEventListener("click", () => {
       const place = made.cursor.idx;
       if (typeof place === "number") latest.current.onPick?.(x[place]!);
     });
     plot.current = made;
-    const watch = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height }));
-    watch.observe(box.current!);
+    const watch = new ResizeObserver(() => made.setSize({ width: room.clientWidth, height }));
+    watch.observe(room);
     return () => {
       watch.disconnect();
       made.destroy();
