@@ -70,7 +70,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Job:
+class TimedJob:
     """A job to measure after the pass of its shape and dtype."""
 
     shape: ModelShape
@@ -93,7 +93,7 @@ class Effort:
 
     device: str
     passes: tuple[Pass, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[TimedJob, ...]
     contexts: int = 512
     plain_contexts: int = 64
     compared: int = 2
@@ -112,13 +112,13 @@ FULL = Effort(
         Pass(S70M, "float32"),
         Pass(S410M, "float32"),
     ),
-    jobs=(Job(S70M, "bfloat16", steps=16, datasets=3), Job(S410M, "bfloat16", steps=8, datasets=1)),
+    jobs=(TimedJob(S70M, "bfloat16", steps=16, datasets=3), TimedJob(S410M, "bfloat16", steps=8, datasets=1)),
 )
 _TINY = ModelShape("tiny", 16, 1, 2)
 TINY = Effort(
     "cpu",
     passes=(Pass(_TINY, "float32", share=0.5, plain=1), Pass(_TINY, "bfloat16")),
-    jobs=(Job(_TINY, "float32", steps=2, datasets=2),),
+    jobs=(TimedJob(_TINY, "float32", steps=2, datasets=2),),
     contexts=6,
     plain_contexts=2,
     rounds=1,
@@ -221,7 +221,7 @@ class Bench:
         sheet.add(name, "peak memory", f"{self._peak_memory(lambda: score(ids)) / 1e9:.3g} GB")
         sheet.add(name, "largest difference", f"{difference:.1e}")
 
-    def job(self, name: str, job: Job) -> None:
+    def job(self, name: str, job: TimedJob) -> None:
         """The rate of a job over that of its pass, and where its time went."""
         tokens, seconds, profile = self._job_seconds(job)
         speed = self.speeds.get((job.shape.name, job.dtype))
@@ -292,7 +292,7 @@ class Bench:
         work()
         return torch.cuda.max_memory_allocated()
 
-    def _job_seconds(self, job: Job) -> tuple[int, float, str]:
+    def _job_seconds(self, job: TimedJob) -> tuple[int, float, str]:
         """Tokens that a job scores, its time, and where that goes; raises `WrongAnswer` where a slice is missing."""
         from trajstore.scoring import score
 
@@ -310,7 +310,7 @@ class Bench:
             raise WrongAnswer(f"{report.written} slices were written: {report.failures}")
         return report.tokens, seconds, str(report.profile)
 
-    def _save_run(self, job: Job, folder: Path) -> None:
+    def _save_run(self, job: TimedJob, folder: Path) -> None:
         """Checkpoints whose weights differ, in the dtype of the job."""
         import torch
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.subprocesses import Died, peak, start_peak
+from benchmarks.subprocesses import NoAnswer, peak, start_peak
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -205,7 +205,7 @@ class Waiting:
         try:
             return self._pipe.recv()
         except EOFError:
-            raise Died(f"the process of {self.path} ended without an answer") from None
+            raise NoAnswer(f"the process of {self.path} ended without an answer") from None
 
 
 def _serve(pipe: Connection, path: str, shape: ModelShape, ids: np.ndarray) -> None:

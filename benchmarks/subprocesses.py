@@ -27,7 +27,7 @@ from trajstore.store.store import Store
 T = TypeVar("T")
 
 
-class Died(Exception):
+class NoAnswer(Exception):
     """A process ended without an answer: an error, which it printed, or no memory left."""
 
 
@@ -56,7 +56,7 @@ class Cost:
 
 
 def apart(work: Callable[..., T], *arguments: object) -> T:
-    """The answer of `work`, computed in a new process; raises `Died` where that gives none."""
+    """The answer of `work`, computed in a new process; raises `NoAnswer` where that gives none."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, work, arguments))
@@ -65,7 +65,7 @@ def apart(work: Callable[..., T], *arguments: object) -> T:
     try:
         answer: T = ours.recv()
     except EOFError:
-        raise Died(f"the process of {work.__name__} ended without an answer") from None
+        raise NoAnswer(f"the process of {work.__name__} ended without an answer") from None
     finally:
         process.kill()
         process.join()
