@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 
-@pytest.fixture
-def lettered(store: Store) -> Store:
-    """A store with two contexts of the letters a, b and c, and a slice."""
+def add_letters(store: Store) -> Store:
+    """Give an empty store two contexts of the letters a, b and c, and a slice."""
     dataset = store.add_dataset("d", new_dataset([["a", "b", "c", "b"], ["b", "c"]]))
     store.append(model="m", dataset="d", step=0, losses=[float(n) for n in range(dataset.n_losses)])
     return store
+
+
+@pytest.fixture
+def lettered(store: Store) -> Store:
+    """A store with two contexts of the letters a, b and c, and a slice."""
+    return add_letters(store)

@@ -18,17 +18,20 @@ from typer.testing import CliRunner, Result
 import trajstore
 from tests.conftest import new_dataset
 from tests.forked import processes
+from tests.store.conftest import add_letters
 from trajstore.cli import app
 from trajstore.errors import BadName, GroupError, StaleGroup, StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks
 from trajstore.store.catalog import catalog
 from trajstore.store.groups import sizes as groupsizes
 from trajstore.store.groups import trial
+from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trajstore.store.store import Store
+    from tests.conftest import NewStore
+    from trajstore.store.groups.groups import Group
 
 B = "SELECT dataset, context, position FROM tokens WHERE text = 'b'"
 
@@ -480,17 +483,29 @@ def test_only_the_new_dataset_is_counted_for_groups_that_come_with_trajstore(
     assert asked == [["f"]] * len(both)
 
 
+@pytest.fixture(scope="module")
+def counted(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Group]]:
+    """(a store whose groups are counted, their list); to be copied."""
+    with new_store(tmp_path_factory.mktemp("counted") / "store") as store:
+        listed = add_letters(store).groups.list()
+    return store.path, listed
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff", b'{"a": -1, "b": "c", "d": true}', None])
-def test_the_cache_may_be_damaged_or_gone(lettered: Store, damage: bytes | None) -> None:
-    expected = lettered.groups.list()
-    cache = lettered.path / "cache" / "group_sizes.json"
+def test_the_cache_may_be_damaged_or_gone(
+    counted: tuple[Path, list[Group]], store_path: Path, damage: bytes | None
+) -> None:
+    path, expected = counted
+    shutil.copytree(path, store_path)
+    cache = store_path / "cache" / "group_sizes.json"
     cache.unlink()
     if damage is None:
         cache.mkdir()
     else:
         cache.write_bytes(damage)
-    assert lettered.groups.list() == expected
-    assert checks.check(lettered) == []
+    with Store(store_path) as store:
+        assert store.groups.list() == expected
+        assert checks.check(store) == []
 
 
 def test_a_group_that_no_longer_works_is_listed(lettered: Store) -> None:
