@@ -27,6 +27,10 @@ VIEWS = {
         820,
         "pane=tokens&datasets=repeats&tokens.view=models&tokens.model=tiny-2l-seed0&theme=dark",
     ),
+    "groups": (800, "pane=groups&datasets=repeats"),
+    "components": (800, "pane=components&datasets=repeats"),
+    "compare": (800, "pane=compare&datasets=repeats"),
+    "findings": (800, "pane=findings&datasets=repeats"),
 }
 """Height in pixels and state of each picture."""
 
