@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.comparison.comparison import compare as compare
     from trajstore.pipelines.components.pca import pca as pca
     from trajstore.pipelines.differences.diff import diff as diff
+    from trajstore.pipelines.measures.head_kinds import head_kinds as head_kinds
     from trajstore.pipelines.phases import phases as phases
     from trajstore.pipelines.shapes import shapes as shapes
     from trajstore.pipelines.spikes import spikes as spikes
@@ -51,6 +52,7 @@ _MODULES = {
     "audit": "trajstore.pipelines.audit",
     "compare": "trajstore.pipelines.comparison.comparison",
     "diff": "trajstore.pipelines.differences.diff",
+    "head_kinds": "trajstore.pipelines.measures.head_kinds",
     "ingest": "trajstore.importers.ingest",
     "pca": "trajstore.pipelines.components.pca",
     "measure": "trajstore.scoring.measuring.run",

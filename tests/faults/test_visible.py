@@ -156,6 +156,7 @@ WALK = {
     "diff steps": ["-d d --from 0 --to 8", "-d d --from 0 --to 8 --json --name again", f"-m {Q} --from 0 --to 1"],
     "diff models": ["a b -d d", f"a {Q}"],
     "diff prompts": ["d e", f"d {Q}"],
+    "heads kinds": ["", f"-m {Q}", f"-d {Q}"],
     "finding list": ["", "--json"],
     "finding show": ["pca again", "pca again --json", f"{Q} {Q}", f"pca {Q}"],
     "finding drop": [f"pca {Q}", f"{Q} x"],

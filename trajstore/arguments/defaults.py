@@ -38,6 +38,8 @@ OUTLIERS = 0.01
 """Share of the tokens that are outliers of two models: those with the largest differences."""
 CHANGES = 5
 """Change points looked for in a curve, at most."""
+APART = 0.3
+"""Root mean square distance of the measures of two heads of a cluster, at most."""
 LATE = "position_is(500)"
 """The in-context-learning score is the mean loss here …"""
 EARLY = "position_is(50)"

@@ -16,6 +16,7 @@ from trajstore.cli.analyses import (
     compare,
     diff,
     finding,
+    heads,
     matrix,
     pca,
     phases,
@@ -91,6 +92,7 @@ _add_family(
     "group", "Named sets of tokens, as SQL views.", *group.COMMANDS, examples.examples, balance.balance
 )
 _add_family("diff", "What changed between steps, models or prompts.", *diff.COMMANDS)
+_add_family("heads", "What attention heads became during training.", *heads.COMMANDS)
 _add_family("finding", "Stored results of analyses.", *finding.COMMANDS)
 
 

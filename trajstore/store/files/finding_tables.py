@@ -56,6 +56,11 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
             "model text, dataset text?, series text, event text, step long, low long, high long, value double"
         ),
     },
+    "head_kinds": {
+        "heads": _columns(
+            "model text, layer int, head int, head_kind text, cluster int, distance double, nearest text, since long"
+        ),
+    },
     "spikes": {
         "spikes": _columns("model text", _WINDOW, "height double", _INTERVAL, "chance double?"),
         "shares": _columns(
