@@ -122,6 +122,7 @@ WALK = {
     "phases": ["g -d d", "g -d d --json --name again", f"{Q}"],
     "shapes": ["-d d -m a", f"-d d --name {Q}"],
     "audit": ["", "--json"],
+    "serve": [f"-s {Q}"],
     "report": ["r.html -d d -g g", f"{Q}.htm", f"r.html -d {Q}"],
     "dataset add": [f"n {Q} --tokenizer {Q}", f"{Q} x.txt --tokenizer t", f"n {Q}.parquet --tokenizer nowhere/{Q}"],
     "dataset list": ["", "--json"],
