@@ -323,7 +323,7 @@ def test_the_formats_that_there_are_stand_in_the_message(
     path = losslog(tmp_path / "run.losslog")
     code, _, err = run("ingest", str(path), "--format", "nonesuch", "-d", "d", "-s", str(store.path))
     assert code == 1
-    assert "there is auto, parquet, csv, jsonl, arrow, npy, npz, losslog" in err
+    assert "there is auto, parquet, csv, jsonl, arrow, npy, npz, devinterp, losslog" in err
 
 
 def test_in_a_process_of_its_own(site: Path) -> None:

@@ -437,7 +437,7 @@ def test_files_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
         (
             {"format": "xml"},
             TrajstoreError,
-            "format='xml': there is auto, parquet, csv, jsonl, arrow, npy, npz.",
+            "format='xml': there is auto, parquet, csv, jsonl, arrow, npy, npz, devinterp.",
         ),
         ({"unit": "dB"}, TrajstoreError, "unit='dB': there is nats, bits, perplexity."),
         ({"dtype": "int8"}, TrajstoreError, "dtype='int8': there is float32, bfloat16, float16."),

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import BadSource, TrajstoreError, describe_error
+from trajstore.importers import devinterp
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.store.files.foreign_tables import Reader, arrow_reader
 
@@ -51,6 +52,8 @@ class Format:
     package: str = OWN_PACKAGE
     reader: Reader | None = None
     """Opens a file as batches of rows; None where DuckDB reads it, and for arrays."""
+    folder: bool = False
+    """It is a folder of files that belong together, not one file."""
 
 
 OWN = {
@@ -62,6 +65,7 @@ OWN = {
         Format("arrow", (".arrow", ".feather", ".ipc"), reader=arrow_reader),
         Format("npy", (".npy",)),
         Format("npz", (".npz",)),
+        Format("devinterp", (devinterp.SUFFIX,), reader=devinterp.devinterp_reader, folder=True),
     )
 }
 """trajstore's own formats, by name; files of some hold tables or matrices."""
@@ -80,13 +84,17 @@ def format_of(path: Path, name: str = "auto") -> Format:
     """
     if name not in ("auto", *OWN) and name not in (known := names()):
         raise TrajstoreError(f"{as_given('format', name)}: there is auto, {', '.join(known)}.")
+    named = _own_by_name(path) if name == "auto" else OWN.get(name)
     if path.is_dir():
+        if named is not None and named.folder:
+            return named
         raise BadSource(f"{path} is a folder; name the files in it, as in {path}/*.parquet")
     if not path.is_file():
         raise BadSource(f"There is no file {path}.")
+    if named is not None and named.folder:
+        raise BadSource(f"{path} is a file; {named.name} is a folder.")
     if name not in ("auto", *OWN):
         return _imported(find("importers", name))
-    named = _own_by_name(path)
     broken: list[PluginError] = []
     if name == "auto" and named is None:
         foreign, broken = _foreign_by_name(path)
@@ -94,8 +102,6 @@ def format_of(path: Path, name: str = "auto") -> Format:
             return foreign
     if packed := _compressed(path):
         raise BadSource(f"{path} is {packed}")
-    if name != "auto":
-        return OWN[name]
     if named is None:
         endings = (ending for own in OWN.values() for ending in own.suffixes)
         raise BadSource(

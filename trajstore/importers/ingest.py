@@ -89,11 +89,11 @@ def ingest(
     """Take the losses of files into a store, on one dataset.
 
     Tables in the long format (parquet, csv, jsonl, arrow) have columns model, step, context, position, token, loss,
-    and maybe dataset. `format` is auto, by the files' names, or one of `formats.names()`. `model` and `step` stand for
-    those that are not there, and choose rows where they are. `columns` gives the long format's name for each of
-    theirs, empty for one to leave unread. Matrices (npy, npz, or Parquet with lists) have a row a checkpoint; see
-    `matrices`. Tables are read to the end before slices of theirs are published, so that a slice may be spread over
-    files.
+    and maybe dataset; devinterp's Zarr is read as one. `format` is auto, by the files' names, or one of
+    `formats.names()`. `model` and `step` stand for those that are not there, and choose rows where they are.
+    `columns` gives the long format's name for each of theirs, empty for one to leave unread. Matrices (npy, npz, or
+    Parquet with lists) have a row a checkpoint; see `matrices`. Tables are read to the end before slices of theirs
+    are published, so that a slice may be spread over files.
 
     `partial` allows slices that lack whole contexts, `replace` overwrites losses that differ. `unit` is nats, bits
     or perplexity, `dtype` that of the forward pass. `allow_large` takes losses that are too large to be nats for the
@@ -150,7 +150,7 @@ class _Ingest:
 
     def read(self, files: Sequence[tuple[Path, Format]], tables: LongFiles) -> None:
         """Publish the rows of matrices, and sort those of tables."""
-        self.progress.start("reading", sum(path.stat().st_size for path, _ in files), "bytes")
+        self.progress.start("reading", sum(_size(path) for path, _ in files), "bytes")
         for path, form in files:
             try:
                 if matrices.is_matrix(path, form.name):
@@ -245,7 +245,7 @@ class _Ingest:
 
     def _advancing(self, path: Path, per_row: float) -> Callable[[int], None]:
         """A function that moves the bar over a file by rows, of about this many bytes, and not beyond it."""
-        left = path.stat().st_size
+        left = _size(path)
 
         def advance(rows: int) -> None:
             nonlocal left
@@ -264,6 +264,14 @@ def _bytes_a_row(path: Path, kind: str) -> float:
     if kind == "parquet":
         rows: int = pq.read_metadata(path).num_rows
         return path.stat().st_size / max(1, rows)
+    if kind not in ("csv", "jsonl"):
+        return 4 if path.is_dir() else 32
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return len(head) / max(1, head.count(b"\n")) if kind in ("csv", "jsonl") else 32
+    return len(head) / max(1, head.count(b"\n"))
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    parts = (part for part in path.rglob("*") if part.is_file()) if path.is_dir() else (path,)
+    return sum(part.stat().st_size for part in parts)

@@ -58,7 +58,8 @@ def ingest(
         typer.Option(
             "--format",
             autocompletion=_complete_formats,
-            help="auto (by the name), parquet, csv, jsonl, arrow, npy, npz, or one that an installed package adds.",
+            help="auto (by the name), parquet, csv, jsonl, arrow, npy, npz, devinterp, or one that an installed "
+            "package adds.",
         ),
     ] = "auto",
     mapped: Annotated[
@@ -96,7 +97,9 @@ def ingest(
 
     A table (Parquet, CSV, JSON lines, Arrow) has the columns model, step, context, position, token, loss; model and
     step may be given here instead, token may be missing. A matrix (.npy, .npz with losses and steps, what trajstore
-    matrix wrote) has a row a checkpoint. What is there already is skipped; what differs is an error that says where.
+    matrix wrote) has a row a checkpoint. A Zarr store of devinterp (NAME.zarr) has the losses of weights that were
+    drawn around a checkpoint's: each chain is a model, NAME-chain0, and each draw a step of it. What is there already
+    is skipped; what differs is an error that says where.
 
     \b
     Example:
