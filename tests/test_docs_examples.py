@@ -36,6 +36,7 @@ REASONS = {
     "needs another machine",
     "needs the network",
     "needs the package on this page",
+    "needs the server",
     "sets up an environment",
 }
 _BLOCK = re.compile(
