@@ -6,8 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from trajstore.cli import app
 from trajstore.demo.sentences import changed_most, onset, repeats_learned
+from trajstore.demo.sorting.run import SortingDemo
 from trajstore.progress import SILENT
 
 STEPS = [0, 100, 200, 400, 600, 800, 1000]
@@ -74,6 +77,19 @@ def test_the_group_that_changed_most_leaves_out_small_ones() -> None:
     said = changed_most(frame, 100)
     assert "is worse on d (100 tokens): 3.00 → 8.00" in said
     assert said.endswith("fastest between steps 600 and 800.")
+
+
+def test_the_demo_serves_its_store_on_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SortingDemo([], pl.DataFrame({"step": [0]}), 1.0, tmp_path / "d" / "sorting" / "store")
+    served: list[Path] = []
+    monkeypatch.setattr("trajstore.demo.sorting.run.run_sorting", lambda folder, progress: made)
+    monkeypatch.setattr("trajstore.server.serve.serve", lambda store, **options: served.append(store))
+    words = ["demo", str(tmp_path / "d"), "--sorting"]
+    said = CliRunner().invoke(app, words)
+    assert f"trajstore serve -s {made.store} --open" in said.stderr.replace("\n", " ")
+    assert served == []
+    assert CliRunner().invoke(app, [*words, "--serve"]).exit_code == 0
+    assert served == [made.store]
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ def demo(
             "--sorting", help="A model that learns to sort lists instead, in DIR/sorting; about a minute."
         ),
     ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page over the store at the end, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Train a tiny suite, score it, make groups, and write a report: no network, under 5 minutes on 2 cores.
 
@@ -31,10 +34,19 @@ def demo(
     Example:
       trajstore demo my-demo --quick
       trajstore demo my-demo --sorting
+      trajstore demo my-demo --serve
     """
-    if sorting:
-        _sort(folder / "sorting")
-        return
+    store = _sort(folder / "sorting") if sorting else _train_suite(folder, quick)
+    if serve:
+        from trajstore.server.serve import serve as serve_store
+
+        serve_store(store, port=0, say=lambda line: say(line, needed=True))
+    else:
+        say(f"Open the page over the store: trajstore serve -s {store} --open")
+
+
+def _train_suite(folder: Path, quick: bool) -> Path:
+    """Run the demo of a suite, print its curves and sentences, and return the store's path."""
     from trajstore.demo.run import run_demo
 
     done = run_demo(folder, quick=quick, progress=bars())
@@ -46,11 +58,11 @@ def demo(
     say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
     store = folder / "store"
     say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {store}")
-    say(f"Open the page over the store: trajstore serve -s {store} --open")
+    return store
 
 
-def _sort(folder: Path) -> None:
-    """Run the demo of sorting, and print what it measured by step and in sentences."""
+def _sort(folder: Path) -> Path:
+    """Run the demo of sorting, print what it measured by step and in sentences, and return the store's path."""
     from trajstore.demo.sorting.run import run_sorting
 
     done = run_sorting(folder, bars())
@@ -62,3 +74,4 @@ def _sort(folder: Path) -> None:
     for sentence in done.sentences:
         print_text(sentence)
     say(f"Took {done.seconds:.0f} s. Ask: trajstore trajectory --measure llc -s {done.store}")
+    return done.store

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import uvicorn
+from starlette.applications import Starlette
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError
@@ -39,8 +40,8 @@ def serve(
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
     app = create_app(store, edit=edit, token=token, host=host)
-    with _listening(host, port) as listener:
-        address = _address(host, listener.getsockname()[1], token)
+    with listening(host, port) as listener:
+        address = address_of(host, listener.getsockname()[1], token)
         say(f"The page is at {address} (Ctrl-C ends it)")
         if not is_loopback(host):
             say(
@@ -49,20 +50,25 @@ def serve(
             )
         if browser:
             webbrowser.open(address)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=_PATIENCE,
-            server_header=False,
-        )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            server_of(app).run(sockets=[listener])
         except KeyboardInterrupt:
             say("Stopped.")
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def server_of(app: Starlette) -> uvicorn.Server:
+    """The server that runs an application, quietly."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_PATIENCE,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
+
+
+def listening(host: str, port: int) -> socket.socket:
     """A socket that listens; raises `TrajstoreError` where the port cannot be had."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -82,7 +88,7 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(host: str, port: int, token: str | None) -> str:
+def address_of(host: str, port: int, token: str | None) -> str:
     """The page's address, as a browser takes it."""
     if host in ("0.0.0.0", "::"):  # noqa: S104 - every address of this machine
         host = socket.gethostname()

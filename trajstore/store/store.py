@@ -40,6 +40,7 @@ from trajstore.store.session import Session
 
 if TYPE_CHECKING:
     from trajstore.pipelines.trajectory_result import Trajectory
+    from trajstore.server.notebook import Page
 
 
 class Store(Session, Brief):
@@ -102,6 +103,15 @@ class Store(Session, Brief):
             progress,
         )
         return trajectory
+
+    def page(self, port: int = 0) -> Page:
+        """Open the page beside a notebook, which shows a link to it: `.url`, `.close()`.
+
+        Only this machine reaches it, read-only, at `port` or one that is free, until Python ends. Called again, it
+        gives the page that is open. Raises `TrajstoreError` where the port cannot be had.
+        """
+        opened: Page = importlib.import_module("trajstore.server.notebook").page(self.path, port)
+        return opened
 
     def brief(self) -> str:
         """Count models, datasets and groups."""
