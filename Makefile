@@ -51,19 +51,22 @@ test-fast: .venv/.dev  ## some tests of each part of the package, under a minute
 test-all: .venv/.dev browser  ## the tests, slow ones too
 	.venv/bin/pytest -m 'not gpu and not network'
 
+GENERATED = docs/reference/*.md docs/reference/measures/*.md
+
 lint: .venv/.dev  ## ruff, mypy, import contracts, generated docs
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/cog --check docs/reference/*.md
+	.venv/bin/cog -I docs --check $(GENERATED)
 
 format: .venv/.dev  ## put the code in form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
 reference: .venv/.dev  ## write the generated parts of docs/reference
-	.venv/bin/cog -r docs/reference/*.md
+	.venv/bin/python docs/measure_pages.py
+	.venv/bin/cog -I docs -r $(GENERATED)
 
 docs: .venv/.dev  ## build the pages of docs/ as a site in site/, links checked
 	.venv/bin/pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import typer
+from cogapp import Cog
 
 from trajstore import sqlfiles
 from trajstore.cli import app
+from trajstore.measures.definitions import own
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -70,6 +72,15 @@ def test_every_option_is_explained(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_stands_in_the_reference(name: str) -> None:
     assert name in COMMANDS_PAGE
+
+
+def test_every_measure_has_a_page_that_says_what_its_definition_says() -> None:
+    folder = ROOT / "docs" / "reference" / "measures"
+    measures = {measure.name for measure in own()}
+    assert {path.stem for path in folder.glob("*.md")} == {"index", *measures}, "run make reference"
+    pages = [str(path) for path in sorted(folder.glob("*.md"))]
+    assert Cog().main(["cog", "-I", str(ROOT / "docs"), "--check", *pages]) == 0, "run make reference"
+    assert all(measure.meaning for measure in own())
 
 
 def test_the_readme_is_short() -> None:

@@ -180,7 +180,15 @@ class Listed:
     package: str
 
 
-_NOISE: dict[str, Any] = {"unit": "nats", "needs": ("model", "ids", "losses"), "argument": "repeat_noise"}
+_NOISE: dict[str, Any] = {
+    "unit": "nats",
+    "needs": ("model", "ids", "losses"),
+    "argument": "repeat_noise",
+    "meaning": (
+        "How far losses depend on rounding: K contexts are scored again, and a difference between two steps that is "
+        "no larger says nothing. Weights are the same both times, so the noise of training is not in it."
+    ),
+}
 NOISE = (
     MeasureDefinition("noise_max", "maxᵢ |ℓᵢ − ℓ′ᵢ|, ℓ′ in other batches and a more exact dtype", **_NOISE),
     MeasureDefinition("noise_p99", "99th percentile of |ℓᵢ − ℓ′ᵢ|, as noise_max", **_NOISE),
