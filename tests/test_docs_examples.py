@@ -34,6 +34,7 @@ REASONS = {
     "goes on until it is stopped",
     "needs a cluster",
     "needs another machine",
+    "needs another package",
     "needs the network",
     "needs the package on this page",
     "needs the server",
