@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring browser page screenshots clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring bench-page browser page screenshots clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,6 +92,9 @@ bench-scale: .venv/.dev  ## a store that grows to a billion losses, into benchma
 
 bench-scoring: .venv/.dev  ## the scoring pass beside other ways, into benchmarks/RESULTS.md (minutes)
 	.venv/bin/python -m benchmarks.scoring
+
+bench-page: .venv/.dev browser  ## the page over stores of 10⁷ and 10⁸ losses, into benchmarks/RESULTS.md (minutes)
+	.venv/bin/python -m benchmarks.serve
 
 clean:  ## remove what was set up and built
 	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site

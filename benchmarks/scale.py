@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale", description="Time and memory of a growing store."
     )
-    parser.add_argument("--rows", type=_rows, metavar="N,N,…", help="sizes, such as 1e7,1e8,1e9")
+    parser.add_argument("--rows", type=number_list, metavar="N,N,…", help="sizes, such as 1e7,1e8,1e9")
     parser.add_argument(
         "--quick", action="store_true", help="small slices and few; only prints unless --out is given"
     )
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rows(text: str) -> list[int]:
+def number_list(text: str) -> list[int]:
     """Numbers of rows such as 1e7,1e8."""
     try:
         numbers = [int(float(part)) for part in text.split(",")]
