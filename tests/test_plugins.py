@@ -125,7 +125,7 @@ def test_the_list_of_measures(installed: Path) -> None:
         "unit": "1",
         "cost": "probe",
         "parameters": "offset=1, occurrences=all",
-        "score with": "",
+        "score with": "--measures prefix_matching",
         "source": "",
         "package": rows["noise_max"]["package"],
     }
