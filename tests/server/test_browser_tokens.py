@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.view.report.test_report_browser import browser, complaints, pytestmark
 from trajstore.server.app import create_app
+from trajstore.server.serve import server_of
 from trajstore.store.store import Store
 
 __all__ = ["browser", "pytestmark"]
@@ -24,7 +24,7 @@ __all__ = ["browser", "pytestmark"]
 def address(served_path: Path) -> Iterator[str]:
     """The address of a server over the small store."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(served_path), log_level="error"))
+    server = server_of(create_app(served_path))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -13,7 +13,7 @@ const out = resolve(process.argv[2] ?? join(here, "..", "static"));
 await mkdir(out, { recursive: true });
 const result = await build({
   absWorkingDir: here,
-  entryPoints: { page: "src/main.tsx" },
+  entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" },
   outdir: out,
   bundle: true,
   minify: true,

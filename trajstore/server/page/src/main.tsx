@@ -3,6 +3,7 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import { pending } from "./api";
 import { chosenDataset, facts, factsError, followStore } from "./facts";
+import { followChanges, lastChange } from "./live";
 import { panes } from "./panes";
 import { Choice, Problem } from "./parts";
 import { addressWith, followAddress, navigate, state, type Theme } from "./state";
@@ -93,7 +94,7 @@ function Page() {
         </div>
         <Tabs />
         <div class="settings">
-          <span class="working" role="status" aria-live="polite">{pending.value ? "Loading…" : ""}</span>
+          <span class="working" role="status" aria-live="polite">{pending.value ? "Loading…" : lastChange.value}</span>
           <Choice label="Theme" value={state.theme.value} options={THEMES} onChange={(theme: Theme) => (state.theme.value = theme)} />
         </div>
       </header>
@@ -119,4 +120,5 @@ effect(() => {
 });
 followAddress();
 followStore();
+followChanges();
 render(<Page />, document.getElementById("page")!);

@@ -4,6 +4,8 @@ import { ComparePane } from "./compare";
 import { ComponentsPane } from "./components";
 import { FindingsPane } from "./findings";
 import { GroupsPane } from "./groups";
+import { LossesPane } from "./losses";
+import { SqlPane } from "./sql";
 import { StorePane } from "./store";
 import { TokensPane } from "./tokens";
 
@@ -20,4 +22,6 @@ export const panes: readonly Pane[] = [
   { name: "components", title: "Components", Component: ComponentsPane },
   { name: "compare", title: "Compare", Component: ComparePane },
   { name: "findings", title: "Findings", Component: FindingsPane },
+  { name: "losses", title: "Losses", Component: LossesPane },
+  { name: "sql", title: "SQL", Component: SqlPane },
 ];

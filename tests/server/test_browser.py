@@ -1,0 +1,232 @@
+"""The page in a real browser: every pane, by light and dark, by keyboard, by links, and while a run is scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import NewStore, plant
+from trajstore.server.app import create_app
+from trajstore.server.serve import server_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from selenium.webdriver import Chrome
+
+    from trajstore.store.store import Store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+SERVER = Path(__file__).parents[2] / "trajstore" / "server"
+AXE = SERVER / "page" / "node_modules" / "axe-core" / "axe.min.js"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="needs Chromium and its driver: apt-get install chromium chromium-driver",
+    ),
+]
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,900",
+)
+MEANS = "SELECT step, avg(loss) AS mean FROM losses WHERE model = 'a' AND dataset = 'd' GROUP BY step ORDER BY step"
+
+
+@pytest.fixture(scope="module")
+def grown(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with what `planted` has, to which the tests add."""
+    with new_store(tmp_path_factory.mktemp("grown") / "store") as store:
+        yield plant(store)
+
+
+@pytest.fixture(scope="module")
+def page(grown: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page of a server, in a browser."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = server_of(create_app(grown.path))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield Page(driver, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    driver.quit()
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+class Page:
+    """The page, as a reader has it."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        self.address = address
+
+    def open(self, query: str = "") -> None:
+        self.browser.get_log("browser")
+        self.browser.get(self.address + query)
+        self.until(lambda: self.script("return document.querySelector('main') !== null"))
+
+    def script(self, text: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(text, *arguments)
+
+    def text(self) -> str:
+        return str(self.script("return document.body.innerText"))
+
+    def until(self, true: Callable[[], object], seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, self.text()
+            time.sleep(0.1)
+
+    def settled(self) -> None:
+        """Wait until nothing loads."""
+        self.until(
+            lambda: self.script(
+                "return !document.querySelector('.loading, [aria-busy=true]') && "
+                "document.querySelector('.working')?.textContent !== 'Loading…'"
+            )
+        )
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+    def panes(self) -> list[str]:
+        links = "return [...document.querySelectorAll('.tabs a')].map((a) => new URLSearchParams(a.search).get('pane'))"
+        return [name or "store" for name in self.script(links)]
+
+    def show(self, pane: str) -> None:
+        self.browser.find_elements("css selector", ".tabs a")[self.panes().index(pane)].click()
+        self.until(lambda: self.script("return document.querySelector('main').dataset.pane") == pane)
+
+    def theme(self, name: str) -> None:
+        choice = ".settings select"
+        self.browser.find_element("css selector", f"{choice} option[value={name}]").click()
+
+    def answer(self) -> list[list[str]]:
+        """The cells of the answer's rows in sight."""
+        rows = "[...document.querySelectorAll('[aria-label=Answer] tbody tr')]"
+        return list(
+            self.script(f"return {rows}.map((row) => [...row.cells].map((cell) => cell.textContent))")
+        )
+
+
+def serious(page: Page) -> list[str]:
+    """Serious violations that axe finds, each with where."""
+    page.script(AXE.read_text())
+    found = page.browser.execute_async_script(
+        "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+    )
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make page")
+def test_every_pane_is_accessible_in_light_and_dark_and_complains_of_nothing(page: Page) -> None:
+    page.open("?sql.ran=SELECT%201%20AS%20a%2C%202%20AS%20b")
+    for pane in page.panes():
+        page.show(pane)
+        for theme in ("light", "dark"):
+            page.theme(theme)
+            page.settled()
+            assert serious(page) == [], (pane, theme)
+            assert page.script("return getComputedStyle(document.documentElement).colorScheme") == theme
+        assert page.browser.find_elements("css selector", ".problem") == []
+        assert page.complaints() == []
+
+
+def test_pages_that_are_left_keep_no_connection(page: Page) -> None:
+    for step in range(8):  # a browser has six to a server
+        begun = time.monotonic()
+        page.open(f"?step={step}")
+        assert time.monotonic() - begun < 10
+
+
+def test_a_statement_is_written_and_run_by_keyboard_alone(page: Page, grown: Store) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page.open("?pane=sql")
+    page.settled()
+    focus = "let e = document.activeElement; while (e?.shadowRoot) e = e.shadowRoot.activeElement; return e?.ariaLabel"
+    page.until(lambda: page.script("return document.querySelector('.editor')?.shadowRoot != null"))
+    keys = ActionChains(page.browser)
+    for _ in range(60):
+        keys.send_keys(Keys.TAB).perform()
+        if page.script(focus) == "SQL":
+            break
+    assert page.script(focus) == "SQL"
+    keys = ActionChains(page.browser)
+    keys.key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).send_keys(MEANS + " ").send_keys(
+        Keys.ESCAPE
+    )
+    keys.key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
+    page.until(lambda: "8 rows" in page.text())
+    for cells, (step, mean) in zip(page.answer(), grown.sql(MEANS).fetchall(), strict=True):
+        assert int(cells[0]) == step
+        assert float(cells[1]) == pytest.approx(mean, rel=1e-6)
+    page.browser.back()
+    page.until(lambda: "8 rows" not in page.text())
+    page.browser.forward()
+    page.until(lambda: "8 rows" in page.text())
+    assert page.complaints() == []
+
+
+def test_a_link_restores_what_was_seen_and_the_curve_is_that_of_sql(page: Page, grown: Store) -> None:
+    page.open("?pane=losses&datasets=d&models=a&brush=steps:2~8&theme=dark")
+    page.settled()
+    assert "Steps 2 to 8" in page.text()
+    link = page.script("return document.querySelector('.data-links a').href")
+    rows = json.loads(
+        page.browser.execute_async_script(
+            "fetch(arguments[0]).then((a) => a.text()).then(arguments[1])", link
+        )
+    )
+    expected = dict(grown.sql(MEANS).fetchall())
+    assert {row["step"]: row["mean"] for row in rows} == pytest.approx(expected)
+
+
+def test_a_run_draws_its_curve_while_it_is_scored(
+    page: Page, grown: Store, tmp_path: Path, one_thread: None
+) -> None:
+    from tests.tiny_models import random_dataset, save_run
+    from trajstore.scoring import score
+
+    grown.add_dataset("live", random_dataset(seed=1))
+    page.open("?pane=losses&datasets=live")
+    curve = "return document.querySelector('.chart')?.ariaLabel ?? ''"
+    save_run(tmp_path / "runs", [0, 1])
+    score(grown, str(tmp_path / "runs"), ["live"], name="growing")
+    page.until(lambda: "growing" in page.script(curve))
+    # The browser logs the answer from before the run, that nothing is scored there.
+    assert [text for text in page.complaints() if "404" not in text] == []

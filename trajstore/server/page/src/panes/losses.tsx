@@ -1,0 +1,116 @@
+/** Losses: their mean or median by step, and how they are distributed; a stretch chosen in one is what the other shows. */
+import { useMemo } from "preact/hooks";
+import { useFrame, type Frame } from "../api";
+import { Chart, type Curve } from "../chart";
+import { lineColour } from "../colours";
+import { chosenDataset } from "../facts";
+import { Card, DataLinks, Loaded, Segments } from "../parts";
+import { navigate, state, textField, type Brush } from "../state";
+import { nats, visible, whole } from "../text";
+
+type Statistic = "mean" | "median";
+const statistic = textField<Statistic>("losses.statistic", "mean");
+const STATISTICS = [["mean", "Mean"], ["median", "Median"]] as const;
+
+const setBrush = (brush: Brush | null) => navigate(() => (state.brush.value = brush));
+
+export function LossesPane() {
+  const dataset = chosenDataset.value?.name;
+  const brush = state.brush.value;
+  const [steps, losses] = [brush?.of === "steps" ? brush : null, brush?.of === "loss" ? brush : null];
+  const chosen = { models: state.models.value, datasets: dataset, groups: state.group.value };
+  const curves = useFrame("cube/curves", dataset ? { ...chosen, low: losses?.from, high: losses?.to } : null);
+  const density = useFrame("cube/density", dataset ? { ...chosen, first: steps && Math.ceil(steps.from), last: steps && Math.floor(steps.to) } : null);
+  const scored = <>No losses here. Score a model: <code>trajstore score MODEL --dataset D</code></>;
+  return (
+    <>
+      <div class="controls">
+        <Segments label="Statistic" value={statistic.value} options={STATISTICS} onChange={(value) => (statistic.value = value)} />
+        <Stretch of="steps" label="Steps" />
+        <Stretch of="loss" label="Losses (nats)" />
+        <button type="button" class="button" disabled={!brush} onClick={() => setBrush(null)}>Show all</button>
+      </div>
+      <Card title="Loss by step" note={losses ? `Losses from ${nats(losses.from)} to ${nats(losses.to)} nats, by whole bins.` : "Drag over steps to see how their losses are distributed."}>
+        <Loaded reply={curves} empty={scored}>{(frame) => <ByStep frame={frame} brush={steps} />}</Loaded>
+        <DataLinks reply={curves} />
+      </Card>
+      <Card title="Distribution of losses" note={steps ? `Steps ${whole(steps.from)} to ${whole(steps.to)}.` : "Drag over losses to see how many there are of them by step, and their mean."}>
+        <Loaded reply={density} empty={scored}>{(frame) => <Density frame={frame} brush={losses} />}</Loaded>
+        <DataLinks reply={density} />
+      </Card>
+    </>
+  );
+}
+
+/** The ends of a brush as numbers, for the keyboard. */
+function Stretch({ of, label }: { of: string; label: string }) {
+  const brush = state.brush.value?.of === of ? state.brush.value : null;
+  const change = (from: number, to: number) => setBrush({ of, from: Math.min(from, to), to: Math.max(from, to) });
+  return (
+    <>
+      <label class="choice">
+        <span>{label} from</span>
+        <input type="number" min="0" step="any" value={brush?.from ?? ""} onChange={(event) => change(event.currentTarget.valueAsNumber || 0, brush?.to ?? 1e9)} />
+      </label>
+      <label class="choice">
+        <span>to</span>
+        <input type="number" min="0" step="any" aria-label={`${label} to`} value={brush?.to ?? ""} onChange={(event) => change(brush?.from ?? 0, event.currentTarget.valueAsNumber || 0)} />
+      </label>
+    </>
+  );
+}
+
+function ByStep({ frame, brush }: { frame: Frame; brush: Brush | null }) {
+  const which = statistic.value;
+  const [x, curves] = useMemo(() => linesOf(frame, frame.column("step"), frame.column<number | null>(which)), [frame, which]);
+  const errors = Array.from(frame.column<number | null>("median_error"), (error) => error ?? 0);
+  return (
+    <>
+      <Chart
+        label={`${which} loss`}
+        x={x}
+        curves={curves}
+        xLabel="step"
+        yLabel={`${which} loss (nats)`}
+        xScale="symlog"
+        brush={brush && [brush.from, brush.to]}
+        onBrush={(from, to) => setBrush({ of: "steps", from: Math.max(0, Math.ceil(from)), to: Math.floor(to) })}
+      />
+      {which === "median" && <p class="note">Medians are those of bins, off by at most {nats(errors.reduce((a, b) => Math.max(a, b), 0))} nats.</p>}
+    </>
+  );
+}
+
+function Density({ frame, brush }: { frame: Frame; brush: Brush | null }) {
+  const [x, curves] = useMemo(() => {
+    const [low, high, share] = [frame.column("low"), frame.column<number | null>("high"), frame.column("share")];
+    const middle = Array.from(low, (from, row) => (from + (high[row] ?? from)) / 2);
+    return linesOf(frame, middle, Array.from(share, (value, row) => (high[row] === null ? null : value / (high[row]! - low[row]!))));
+  }, [frame]);
+  return (
+    <Chart
+      label="Density of losses"
+      x={x}
+      curves={curves}
+      xLabel="loss (nats)"
+      yLabel="share a nat"
+      brush={brush && [brush.from, brush.to]}
+      onBrush={(from, to) => setBrush({ of: "loss", from: Math.max(0, +from.toPrecision(4)), to: +to.toPrecision(4) })}
+    />
+  );
+}
+
+/** A line for each model and group. */
+function linesOf(frame: Frame, xs: ArrayLike<number>, ys: ArrayLike<number | null>): [number[], Curve[]] {
+  const [models, groups] = [frame.column<string>("model"), frame.column<string>("group")];
+  const several = new Set(groups).size > 1;
+  const places = [...new Set(Array.from(xs))].sort((a, b) => a - b);
+  const at = new Map(places.map((value, i) => [value, i]));
+  const lines = new Map<string, (number | null)[]>();
+  for (let row = 0; row < frame.rows; row++) {
+    const label = several ? `${models[row]}, ${groups[row]}` : models[row]!;
+    if (!lines.has(label)) lines.set(label, Array<number | null>(places.length).fill(null));
+    lines.get(label)![at.get(xs[row]!)!] = ys[row] ?? null;
+  }
+  return [places, [...lines].map(([label, values], i) => ({ label: visible(label), values, colour: lineColour(i) }))];
+}
