@@ -62,7 +62,7 @@ function Density({ asked }: { asked: Asked }) {
     box.value = "";
   });
   return (
-    <Card title="Losses of two checkpoints" note="Tokens by their two losses; a darker cell holds more. Choose two corners of a part, by click or with the arrow keys and Enter, to read its tokens.">
+    <Card title="Losses of two checkpoints" note="Tokens by their two losses; a stronger colour holds more. Choose two corners of a part, by click or with the arrow keys and Enter, to read its tokens.">
       <div class="controls">
         <CheckpointChoice label="Across" value={asked.one} onChange={change(one)} />
         <CheckpointChoice label="Up" value={asked.other} onChange={change(other)} />
