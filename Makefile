@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring bench-page browser page screenshots clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring bench-page browser page page-packages screenshots clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,11 @@ browser:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver; } || \
 	  echo "No chromium and chromedriver: the browser tests will be skipped."
 
-test: .venv/.dev browser  ## the tests (12 minutes on two cores)
+page-packages:
+	@cd trajstore/server/page && { [ -e node_modules/axe-core ] || { command -v npm >/dev/null && npm ci --no-audit --no-fund --silent; }; } || \
+	  echo "No npm packages of the page: the tests that need them will be skipped."
+
+test: .venv/.dev browser page-packages  ## the tests (12 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile
 
 # A part of each room of the house.
@@ -97,4 +101,4 @@ bench-page: .venv/.dev browser  ## the page over stores of 10⁷ and 10⁸ losse
 	.venv/bin/python -m benchmarks.serve
 
 clean:  ## remove what was set up and built
-	rm -rf .venv dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site
+	rm -rf .venv trajstore/server/page/node_modules dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site
