@@ -46,7 +46,7 @@ def folder_times(root: Path) -> Folders:
 
 
 def changes(before: Folders, after: Folders) -> dict[str, Any]:
-    """What changed between two looks: `parts` of the store, and `slices` (model, dataset, step) that came or changed.
+    """Changes between two looks: `parts` of the store, and `slices` (model, dataset, step) that came or changed.
 
     Empty where nothing did.
     """

@@ -54,7 +54,7 @@ class SortingDemo:
     """The results of a run of the demo."""
 
     sentences: list[str]
-    """What was measured, and where it differs from what was published."""
+    """The sentences on what was measured, and where it differs from what was published."""
     by_step: pl.DataFrame
     """A row a step: loss, llc, llc_stderr, r_hat, apart, stretches, and the diagonal score of each head."""
     seconds: float
@@ -114,7 +114,7 @@ def _measure_shares(store: Store, home: Path) -> None:
 
 
 def _by_step(store: Store) -> pl.DataFrame:
-    """What was measured, a row a step."""
+    """A row a step of what was measured."""
     losses = gather.trajectories(store, [GROUP], gather.Selection([DATASET], [MODEL]))
     frame = losses.select("step", loss="mean").sort("step")
     rows = store.measures(MODEL, dataset=DATASET)

@@ -55,7 +55,7 @@ class FinishedPass:
     measures: dict[str, list[Measure]] = field(default_factory=dict)
     """By the name they are kept under."""
     on_probe: dict[str, list[Measure]] = field(default_factory=dict)
-    """Those of the checkpoint on its probe, where it is the first of its slices."""
+    """The measures of the checkpoint on its probe, where it is the first of its slices."""
     unmeasured: list[str] = field(default_factory=list)
     """Reasons why others could not be measured."""
 

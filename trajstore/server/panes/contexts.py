@@ -182,7 +182,7 @@ _SITE = " WHERE dataset = $dataset AND context = $context AND position = $positi
 
 
 def token_findings(store: Store, dataset: str, context: int, position: int) -> pl.DataFrame:
-    """What kept findings say of a token: what (shape, loading, spike), finding, of, value, all String."""
+    """The findings that name a token: what (shape, loading, spike), finding, of, value, all String."""
     columns = ("what", "finding", "of", "value")
     site = {"dataset": dataset, "context": context, "position": position}
     kinds = {finding.kind for finding in store.findings()}
