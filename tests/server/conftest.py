@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +13,24 @@ from starlette.testclient import TestClient
 
 from tests.conftest import NewStore, plant
 from trajstore.server.app import create_app
+from trajstore.server.serve import server_of
 
 ADDRESS = "http://localhost:8000"
+
+
+@contextlib.contextmanager
+def serving(path: Path) -> Iterator[str]:
+    """The address of a server over a store, which ends with the block."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = server_of(create_app(path))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chromium import chromium, needs_chromium
 from tests.conftest import NewStore, plant
-from trajstore.server.app import create_app
-from trajstore.server.serve import server_of
+from tests.server.conftest import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,30 +20,10 @@ if TYPE_CHECKING:
 
     from trajstore.store.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 SERVER = Path(__file__).parents[2] / "trajstore" / "server"
 AXE = SERVER / "page" / "node_modules" / "axe-core" / "axe.min.js"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="needs Chromium and its driver: apt-get install chromium chromium-driver",
-    ),
-]
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-)
+pytestmark = needs_chromium
 MEANS = "SELECT step, avg(loss) AS mean FROM losses WHERE model = 'a' AND dataset = 'd' GROUP BY step ORDER BY step"
 
 
@@ -60,25 +37,8 @@ def grown(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def page(grown: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The page of a server, in a browser."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = server_of(create_app(grown.path))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield Page(driver, f"http://127.0.0.1:{listener.getsockname()[1]}/")
-    driver.quit()
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with serving(grown.path) as address, chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield Page(browser, address)
 
 
 class Page:

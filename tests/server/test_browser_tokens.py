@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,25 +10,21 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.view.report.test_report_browser import browser, complaints, pytestmark
-from trajstore.server.app import create_app
-from trajstore.server.serve import server_of
+from tests.chromium import needs_chromium
+from tests.server.conftest import serving
+from tests.view.report.test_report_browser import browser, complaints
 from trajstore.store.store import Store
 
-__all__ = ["browser", "pytestmark"]
+__all__ = ["browser"]
+
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def address(served_path: Path) -> Iterator[str]:
     """The address of a server over the small store."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = server_of(create_app(served_path))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with serving(served_path) as made:
+        yield made
 
 
 def test_numbers_of_a_token_by_keyboard_and_by_link(browser: Chrome, address: str, served_path: Path) -> None:
