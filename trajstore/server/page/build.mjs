@@ -15,6 +15,7 @@ const result = await build({
   absWorkingDir: here,
   entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" },
   outdir: out,
+  alias: { "@codemirror/language": "./src/grammarless.ts" },
   bundle: true,
   minify: true,
   format: "esm",
