@@ -186,6 +186,31 @@ def test_each_endpoint_answers_and_errors_say_what_to_do(client: TestClient, ser
         assert refused.json()["error"]
 
 
+def test_the_findings_that_name_a_token_are_those_of_sql(shown: Store) -> None:
+    with TestClient(create_app(shown.path), base_url=ADDRESS) as client:
+        [(context, position, kind)] = shown.sql(
+            "SELECT context, position, token_class FROM spike_tokens WHERE dataset = 'd' ORDER BY ALL LIMIT 1"
+        ).fetchall()
+        reply = client.get(f"/api/token_findings.json?dataset=d&context={context}&position={position}").json()
+        expected = [
+            {
+                "what": "loading",
+                "finding": "p",
+                "of": f"component {component}",
+                "value": str(round(loading, 6)),
+            }
+            for component, loading in shown.sql(
+                "SELECT component, loading FROM pca_loadings WHERE dataset = 'd' "
+                f"AND context = {context} AND position = {position} ORDER BY component"
+            ).fetchall()
+        ]
+        assert len(expected) == 3
+        spike = {"what": "spike", "finding": "s", "of": "a at 8", "value": kind}
+        assert reply == [*expected, spike]
+        nowhere = client.get("/api/token_findings.json?dataset=e&context=0&position=1")
+        assert nowhere.json() == []
+
+
 def test_a_group_is_saved_where_editing_is_allowed(shown: Store) -> None:
     with TestClient(create_app(shown.path, edit=True), base_url=ADDRESS) as client:
         reply = client.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,6 +198,16 @@ class TestReplies:
             assert fresh.status_code == 200
             frame = pl.read_ipc_stream(fresh.content).filter(step=1)
             assert frame["loss"].unique().to_list() == [2.5]
+
+    def test_a_copy_of_a_store_has_what_was_sent_of_it(
+        self, client: TestClient, served_path: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(served_path, tmp_path / "copy", copy_function=shutil.copyfile)
+        path = f"/api/tokens.arrow?{HERE}&models=a"
+        tag = client.get(path).headers["etag"]
+        with TestClient(create_app(tmp_path / "copy"), base_url="http://localhost") as other:
+            other.app.state.service.cache.context = None  # type: ignore[attr-defined]
+            assert other.get(path, headers={"if-none-match": tag}).status_code == 304
 
     def test_a_model_that_is_subtracted_is_no_other_models_answer(
         self, new_store: NewStore, tmp_path: Path

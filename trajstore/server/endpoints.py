@@ -63,7 +63,7 @@ ValueAnswer = Callable[[Ask], Any]
 def frames(name: str, answer: FrameAnswer, *, of_chosen: bool = False) -> Route:
     """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
 
-    Its entity tag is the state of the store's files: of all slices, since a group or a model to subtract may lead to
+    Its entity tag is over what the store's files hold: all slices, since a group or a model to subtract may lead to
     any, or with `of_chosen` of those alone that `models`, `model`, `datasets` and `dataset` name.
     """
 
@@ -73,7 +73,7 @@ def frames(name: str, answer: FrameAnswer, *, of_chosen: bool = False) -> Route:
             return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
 
         def reply(ask: Ask, work: Work) -> Response:
-            tag = signatures.etag(request.url.path, request.url.query, _state(ask, of_chosen))
+            tag = signatures.etag(request.url.path, request.url.query, _contents(ask, of_chosen))
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers={"ETag": tag})
             frame = answer(ask)
@@ -165,10 +165,10 @@ def _halves(error: TrajstoreError) -> tuple[str, str]:
     return f"{first.rstrip('.')}.", rest
 
 
-def _state(ask: Ask, of_chosen: bool) -> object:
-    """The state of the files that an answer may be made of."""
+def _contents(ask: Ask, of_chosen: bool) -> object:
+    """The contents of the files that an answer may be made of."""
     if not of_chosen:
-        return signatures.selection_state(ask.store.path, None, None)
+        return signatures.selection_contents(ask.store.path, None, None)
     names = ask.parameters.names
     models, datasets = names("models"), names("datasets")
     one_model, one_dataset = names("model"), names("dataset")
@@ -178,4 +178,4 @@ def _state(ask: Ask, of_chosen: bool) -> object:
     on = None
     if datasets is not None or one_dataset is not None:
         on = [*(datasets or ()), *(one_dataset or ())]
-    return signatures.selection_state(ask.store.path, chosen, on)
+    return signatures.selection_contents(ask.store.path, chosen, on)

@@ -1,23 +1,26 @@
-"""Signatures of a store's files, which tell one state of them from another without reading any.
+"""Signatures of a store's files, which tell what they hold; of a slice without reading its losses.
 
-A file of a store is never changed in place: a new one takes its path. So its inode, size and time of change say which
-it is.
+A Parquet file carries a digest of itself at its end, which a copy of the store has too; a text, which one may edit, is
+read. Inode, size and time of change say when a file is to be looked at again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trajstore.store.disk import layout
+from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage
 from trajstore.version import __version__
 
 FileState = tuple[int, int, int]
 """Inode, size and time of change (ns)."""
+Content = str | FileState
+"""The digest of a file, or its state where it carries none."""
 SliceKey = tuple[str, str, int]
 """(model, dataset, step)."""
 
@@ -34,24 +37,24 @@ def file_state(path: str | os.PathLike[str]) -> FileState | None:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def slice_states(
+def slice_contents(
     root: Path, models: Iterable[str] | None = None, datasets: Iterable[str] | None = None
-) -> dict[SliceKey, FileState]:
-    """Return the states of the slices of models on datasets, all by default."""
+) -> dict[SliceKey, Content]:
+    """Return what the slices of models on datasets hold, of all by default."""
     wanted = None if datasets is None else set(datasets)
-    states = {}
+    contents = {}
     for model in coverage.model_names(root) if models is None else models:
         for dataset in coverage.dataset_names(root, model):
             if wanted is None or dataset in wanted:
                 for step in coverage.steps(root, model, dataset):
-                    if state := file_state(layout.slice_path(root, model, dataset, step)):
-                        states[model, dataset, step] = state
-    return states
+                    if content := _content(layout.slice_path(root, model, dataset, step)):
+                        contents[model, dataset, step] = content
+    return contents
 
 
-def folder_states(root: Path) -> dict[str, frozenset[tuple[str, FileState]]]:
-    """Return the states of the files in each folder of a store beside its slices."""
-    return {name: frozenset(_files(root / name, "")) for name in _BESIDE}
+def folder_contents(root: Path) -> dict[str, dict[str, Content]]:
+    """Return what the files hold in each folder of a store beside its slices, by their paths in it."""
+    return {name: dict(_files(root / name, "")) for name in _BESIDE}
 
 
 def etag(*parts: object) -> str:
@@ -60,18 +63,35 @@ def etag(*parts: object) -> str:
     return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
 
 
-def selection_state(root: Path, models: Iterable[str] | None, datasets: Iterable[str] | None) -> object:
-    """Return the state of all that an answer about these models and datasets can be made of."""
-    folders = folder_states(root)
-    slices = slice_states(root, models, datasets)
-    return sorted(slices.items()), sorted((name, sorted(files)) for name, files in folders.items())
+def selection_contents(root: Path, models: Iterable[str] | None, datasets: Iterable[str] | None) -> object:
+    """Return what all files hold of which an answer about these models and datasets can be made."""
+    folders = folder_contents(root)
+    slices = slice_contents(root, models, datasets)
+    return sorted(slices.items()), sorted((name, sorted(files.items())) for name, files in folders.items())
 
 
-def _files(folder: Path, below: str) -> Iterator[tuple[str, FileState]]:
-    """The files in a folder and its subfolders, by their paths below it, with their states."""
+def _files(folder: Path, below: str) -> Iterator[tuple[str, Content]]:
+    """The files in a folder and its subfolders, by their paths below it, with what they hold."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(folder / entry.name, f"{below}{entry.name}/")
-            elif state := file_state(entry.path):
-                yield below + entry.name, state
+            elif content := _content(entry.path):
+                yield below + entry.name, content
+
+
+def _content(path: str | os.PathLike[str]) -> Content | None:
+    state = file_state(path)
+    return state and _of_state(os.fspath(path), state)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _of_state(path: str, state: FileState) -> Content:
+    """What a file holds; looked at once for each state of the file."""
+    file = Path(path)
+    try:
+        if file.suffix == ".parquet":
+            return digests.carried(file) or state
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return state

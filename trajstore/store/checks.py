@@ -204,7 +204,7 @@ def _text_problem(path: Path, root: Path) -> Iterator[StoreProblem]:
 
 def _missing_digests(paths: Iterable[Path], root: Path) -> Iterator[StoreProblem]:
     for path in sorted(paths):
-        if not digests.has_digest(path):
+        if digests.carried(path) is None:
             yield StoreProblem(_inside(root, path), digests.MISSING, _SEAL)
 
 

@@ -41,8 +41,8 @@ def cube(ask: Ask) -> LossCube:
     selection = ask.parameters.selection()
     checkpoints = checkpoints_by_dataset(ask.store, selection)
     models = ask.store.models(selection.models)
-    state = signatures.selection_state(ask.store.path, models, selection.datasets)
-    key = signatures.etag("cube", groups, json.dumps(selection.facts), checkpoints, state)
+    contents = signatures.selection_contents(ask.store.path, models, selection.datasets)
+    key = signatures.etag("cube", groups, json.dumps(selection.facts), checkpoints, contents)
 
     def make() -> np.ndarray:
         return loss_cells(ask.store, checkpoints, groups, selection, ask.progress)

@@ -122,10 +122,14 @@ def parquet(tables: pa.Table | Sequence[pa.Table], metadata: Mapping[str, str] |
     return bytes(data)
 
 
-def has_digest(path: Path) -> bool:
-    """Return whether a file carries a digest, be it right or wrong; reads the file's end alone."""
+def carried(path: Path) -> str | None:
+    """The digest that a file carries, be it right or wrong, or None; reads the file's end alone."""
     with path.open("rb") as file:
-        return _find(file, path.suffix) is not None
+        at = _find(file, path.suffix)
+        if at is None:
+            return None
+        file.seek(at)
+        return file.read(64).decode("ascii", "replace")
 
 
 def problem(path: Path) -> str | None:

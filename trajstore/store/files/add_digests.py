@@ -22,7 +22,7 @@ def add_digests(root: Path) -> None:
     for name in coverage.model_names(root):
         with contextlib.suppress(DamagedFile):
             path = layout.model_path(root, name)
-            if models.read_model(root, name) is not None and not digests.has_digest(path):
+            if models.read_model(root, name) is not None and digests.carried(path) is None:
                 layout.publish(root, path, models.encode_model(json.loads(path.read_bytes())), replace=True)
 
 
@@ -31,7 +31,7 @@ def add_group_digests(root: Path) -> None:
     with contextlib.suppress(DamagedFile):
         for name in group_files.own(root):
             path = layout.group_path(root, name)
-            if not digests.has_digest(path):
+            if digests.carried(path) is None:
                 text = digests.without_line(path.read_bytes().decode())
                 ended = text if text.endswith("\n") else f"{text}\n"
                 layout.publish(root, path, digests.sealed(ended, ".sql"), replace=True)

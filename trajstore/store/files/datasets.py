@@ -375,7 +375,7 @@ def add_digests(root: Path, name: str) -> None:
     former = dataset.former_files_sha256 or dataset.files_sha256
     for file, schema in (("tokens.parquet", TOKENS), ("contexts.parquet", CONTEXTS)):
         path = dataset.folder / file
-        if digests.has_digest(path):
+        if digests.carried(path):
             continue
         table = _table(path, schema, dataset.n_tokens if schema is TOKENS else dataset.n_contexts)
         facts = {}
