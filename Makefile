@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring bench-page browser page page-packages screenshots clean
+.PHONY: help demo demo-quick test test-fast test-all lint format reference docs picture examples bench bench-quick bench-scale bench-scoring bench-page browser page page-packages screenshots notebook clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ picture: demo  ## draw the README's picture from the demo's store
 
 screenshots: demo browser  ## take the pictures of the page in docs/ on the demo's store
 	.venv/bin/python docs/screenshots.py demo/store
+
+notebook: .venv/.dev demo  ## open examples/store_to_finding.py, from a store to a finding, on the demo's store
+	.venv/bin/marimo edit examples/store_to_finding.py
 
 examples: demo  ## run the examples of README.md and docs/ on the demo's store and write their outputs
 	.venv/bin/python docs/run_examples.py demo

@@ -142,7 +142,10 @@ def _table(frame: Any) -> str:
         "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in row) + "</tr>"
         for row in frame.iter_rows()
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    style = (
+        "border-collapse: separate; border-spacing: 1em 0"  # marimo's own style leaves no space between cells
+    )
+    return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _cell(value: Any) -> str:
