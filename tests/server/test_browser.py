@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chromium import chromium, needs_chromium
+from tests.chromium import needs_chromium
 from tests.conftest import NewStore, plant
-from tests.server.conftest import serving
+from tests.server.page import Page, needs_axe, paged, serious
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from selenium.webdriver import Chrome
+    from collections.abc import Iterator
 
     from trajstore.store.store import Store
-
-SERVER = Path(__file__).parents[2] / "trajstore" / "server"
-AXE = SERVER / "page" / "node_modules" / "axe-core" / "axe.min.js"
 
 pytestmark = needs_chromium
 MEANS = "SELECT step, avg(loss) AS mean FROM losses WHERE model = 'a' AND dataset = 'd' GROUP BY step ORDER BY step"
@@ -37,82 +32,14 @@ def grown(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def page(grown: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The page of a server, in a browser."""
-    with serving(grown.path) as address, chromium(tmp_path_factory.mktemp("chromium")) as browser:
-        yield Page(browser, address)
+    with paged(grown.path, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
-class Page:
-    """The page, as a reader has it."""
-
-    def __init__(self, browser: Chrome, address: str) -> None:
-        self.browser = browser
-        self.address = address
-
-    def open(self, query: str = "") -> None:
-        self.browser.get_log("browser")
-        self.browser.get(self.address + query)
-        self.until(lambda: self.script("return document.querySelector('main') !== null"))
-
-    def script(self, text: str, *arguments: Any) -> Any:
-        return self.browser.execute_script(text, *arguments)
-
-    def text(self) -> str:
-        return str(self.script("return document.body.innerText"))
-
-    def until(self, true: Callable[[], object], seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, self.text()
-            time.sleep(0.1)
-
-    def settled(self) -> None:
-        """Wait until nothing loads."""
-        self.until(
-            lambda: self.script(
-                "return !document.querySelector('.loading, [aria-busy=true]') && "
-                "document.querySelector('.working')?.textContent !== 'Loading…'"
-            )
-        )
-
-    def complaints(self) -> list[str]:
-        return [entry["message"] for entry in self.browser.get_log("browser")]
-
-    def panes(self) -> list[str]:
-        links = "return [...document.querySelectorAll('.tabs a')].map((a) => new URLSearchParams(a.search).get('pane'))"
-        return [name or "store" for name in self.script(links)]
-
-    def show(self, pane: str) -> None:
-        self.browser.find_elements("css selector", ".tabs a")[self.panes().index(pane)].click()
-        self.until(lambda: self.script("return document.querySelector('main').dataset.pane") == pane)
-
-    def theme(self, name: str) -> None:
-        choice = ".settings select"
-        self.browser.find_element("css selector", f"{choice} option[value={name}]").click()
-
-    def answer(self) -> list[list[str]]:
-        """The cells of the answer's rows in sight."""
-        rows = "[...document.querySelectorAll('[aria-label=Answer] tbody tr')]"
-        return list(
-            self.script(f"return {rows}.map((row) => [...row.cells].map((cell) => cell.textContent))")
-        )
-
-
-def serious(page: Page) -> list[str]:
-    """Serious violations that axe finds, each with where."""
-    page.script(AXE.read_text())
-    found = page.browser.execute_async_script(
-        "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
-    )
-    return [
-        f"{rule['id']}: {node['html']} {node['failureSummary']}"
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
-
-
-@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make page")
-def test_every_pane_is_accessible_in_light_and_dark_and_complains_of_nothing(page: Page) -> None:
+@needs_axe
+@pytest.mark.parametrize("width", [0, 420])
+def test_every_pane_is_accessible_in_light_and_dark_and_complains_of_nothing(page: Page, width: int) -> None:
+    page.narrow(width)
     page.open("?sql.ran=SELECT%201%20AS%20a%2C%202%20AS%20b")
     for pane in page.panes():
         page.show(pane)
@@ -122,7 +49,9 @@ def test_every_pane_is_accessible_in_light_and_dark_and_complains_of_nothing(pag
             assert serious(page) == [], (pane, theme)
             assert page.script("return getComputedStyle(document.documentElement).colorScheme") == theme
         assert page.browser.find_elements("css selector", ".problem") == []
+        assert page.script("return document.documentElement.scrollWidth <= innerWidth"), pane
         assert page.complaints() == []
+    page.narrow(0)
 
 
 def test_pages_that_are_left_keep_no_connection(page: Page) -> None:
@@ -152,7 +81,7 @@ def test_a_statement_is_written_and_run_by_keyboard_alone(page: Page, grown: Sto
     )
     keys.key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
     page.until(lambda: "8 rows" in page.text())
-    for cells, (step, mean) in zip(page.answer(), grown.sql(MEANS).fetchall(), strict=True):
+    for cells, (step, mean) in zip(page.rows("Answer"), grown.sql(MEANS).fetchall(), strict=True):
         assert int(cells[0]) == step
         assert float(cells[1]) == pytest.approx(mean, rel=1e-6)
     page.browser.back()

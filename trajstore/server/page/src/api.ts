@@ -135,7 +135,7 @@ function useReply<T>(
       });
     return () => controller.abort();
   }, [url, fresh]);
-  return reply;
+  return url === null ? { loading: false, value: null, error: null, path, parameters: {} } : reply;
 }
 
 /** The columns of an endpoint for these parameters; null asks nothing yet. */

@@ -103,8 +103,10 @@ function Page() {
         <h2 class="pane-title">{pane.title}</h2>
         {factsError.value ? (
           <Problem message={factsError.value.message} hint={factsError.value.hint} />
-        ) : (
+        ) : facts.value || pane === panes[0] ? (
           <pane.Component key={pane.name} />
+        ) : (
+          <p class="loading" aria-busy="true">Loading…</p>
         )}
       </main>
     </>

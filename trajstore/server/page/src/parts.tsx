@@ -6,9 +6,9 @@ import { address, type Frame, type Reply } from "./api";
 export function Loaded<T>(props: { reply: Reply<T>; empty: ComponentChildren; children: (value: T) => ComponentChildren }) {
   const { error, value, loading } = props.reply;
   if (error) return <Problem message={error.message} hint={error.hint} />;
-  if (value === null) return <p class="loading" aria-busy="true">Loading…</p>;
-  const rows = (value as Partial<Frame>).rows;
-  if (rows === 0 || (Array.isArray(value) && value.length === 0)) return <Empty>{props.empty}</Empty>;
+  if (value === null && loading) return <p class="loading" aria-busy="true">Loading…</p>;
+  const rows = (value as Partial<Frame> | null)?.rows;
+  if (value === null || rows === 0 || (Array.isArray(value) && value.length === 0)) return <Empty>{props.empty}</Empty>;
   const notes = (value as Partial<Frame>).notes ?? [];
   return (
     <div class={loading ? "stale" : "fresh"} aria-busy={loading}>

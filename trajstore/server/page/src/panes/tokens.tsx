@@ -2,7 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { useFrame, type Frame, type Parameters } from "../api";
 import { colourOf, type ColourScale } from "../colours";
-import { chosenDataset, chosenModels, facts } from "../facts";
+import { chosenDataset, chosenModels } from "../facts";
 import { Heatmap } from "../heatmap";
 import { Card, Choice, DataLinks, Empty, Loaded, Segments } from "../parts";
 import { navigate, state } from "../state";
@@ -18,7 +18,6 @@ const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["mod
 const SCALES = [["absolute", "nats"], ["relative", "relative"]] as const;
 
 export function TokensPane() {
-  if (!facts.value) return <p class="loading">Loading…</p>;
   if (!chosenDataset.value || !model.value) {
     return <Empty>No losses are here yet; score a model with <code>trajstore score MODEL --dataset D</code>.</Empty>;
   }

@@ -1,0 +1,139 @@
+"""Panes in a real browser: each shows what SQL says, and what is empty or fails can be read by all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+
+from tests.chromium import needs_chromium
+from tests.conftest import NewStore, plant
+from tests.server.conftest import serving
+from tests.server.page import Page, needs_axe, paged, serious
+from trajstore.analysis.components.methods import Method
+from trajstore.analysis.spikes.tokens import Tolerance
+from trajstore.pipelines.components.pca import pca
+from trajstore.pipelines.spikes import Search, spikes
+from trajstore.store.matrix.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trajstore.store.store import Store
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The planted store with a group, a PCA and spikes."""
+    with new_store(tmp_path_factory.mktemp("kept") / "store") as store:
+        plant(store)
+        store.groups.add("early", "FROM tokens WHERE position BETWEEN 1 AND 4", "Early tokens.")
+        pca(store, Selection(["d"]), Method(components=3)).keep("p")
+        spikes(store, Selection(["d"], ["a"]), Search((4, 8, 16), tolerance=Tolerance(tau=0.1))).keep("s")
+        yield store
+
+
+@pytest.fixture(scope="module")
+def page(kept: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with paged(kept.path, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+def near(cell: str, value: float) -> bool:
+    """Tell whether a cell has a number as the page writes it, to five digits."""
+    return float(cell) == pytest.approx(value, rel=1e-4)
+
+
+def test_the_store_pane_counts_slices_and_bytes(page: Page, kept: Store) -> None:
+    page.open("?pane=store")
+    page.settled()
+    slices = kept.sql("SELECT dataset, model, count(DISTINCT step) FROM losses GROUP BY ALL").fetchall()
+    assert f"complete {sum(steps for *_, steps in slices)}" in page.text()
+    shown = {(dataset, model): size for dataset, model, size, _ in page.cells(".grid tbody tr")}
+    assert shown.keys() == {(dataset, model) for dataset, model, _ in slices}
+    for (dataset, model), size in shown.items():
+        files = (kept.path / "losses" / f"model={model}" / f"dataset={dataset}").glob("*/*.parquet")
+        n_bytes = sum(file.stat().st_size for file in files)
+        assert float(size.removesuffix(" kB")) == pytest.approx(n_bytes / 1000, rel=5e-3)
+
+
+def test_the_groups_pane_draws_means_of_sql_and_counts_tokens(page: Page, kept: Store) -> None:
+    page.open("?pane=groups&groups.names=early&group=early&datasets=d&models=b")
+    page.settled()
+    plot = page.browser.find_element("css selector", ".u-over")
+    ActionChains(page.browser).move_to_element(plot).perform()
+    legend = "return [...document.querySelectorAll('.u-legend .u-value')].map((cell) => cell.textContent)"
+    step, mean, *_ = page.script(legend)
+    [(expected,)] = kept.sql(
+        "SELECT avg(loss) FROM losses SEMI JOIN groups.early USING (dataset, context, position) "
+        f"WHERE model = 'b' AND dataset = 'd' AND step = {step}"
+    ).fetchall()
+    assert float(mean) == pytest.approx(expected, rel=1e-3)
+    [(size,)] = kept.sql("SELECT count(*) FROM groups.early WHERE dataset = 'd'").fetchall()
+    assert f"Tokens: {size} in d." in page.text()
+
+
+def test_the_components_pane_has_the_kept_scores(page: Page, kept: Store) -> None:
+    page.open("?pane=components")
+    page.settled()
+    scores = kept.sql(
+        "PIVOT (FROM pca_scores WHERE finding = 'p') ON component USING first(score) GROUP BY model, step ORDER BY ALL"
+    ).fetchall()
+    rows = page.rows("Scores")
+    assert len(rows) > 8
+    for cells, values in zip(rows, scores, strict=False):
+        assert (cells[0], int(cells[1])) == values[:2]
+        assert all(near(cell, value) for cell, value in zip(cells[2:], values[2:], strict=True))
+
+
+def test_the_compare_pane_has_the_tokens_of_a_part(page: Page, kept: Store) -> None:
+    page.open("?pane=compare&datasets=d&compare.one=a@0&compare.other=a@64&compare.box=9~10.5~8~10")
+    page.settled()
+    tokens = kept.sql(
+        "SELECT position, one.loss, other.loss, one.loss - other.loss AS difference "
+        "FROM losses one JOIN losses other USING (model, dataset, context, position) "
+        "WHERE model = 'a' AND dataset = 'd' AND one.step = 0 AND other.step = 64 "
+        "AND one.loss BETWEEN 9 AND 10.5 AND other.loss BETWEEN 8 AND 10 ORDER BY abs(difference) DESC"
+    ).fetchall()
+    assert f"{len(tokens)} tokens, of which" in page.text()
+    first = page.rows("Tokens in the part")[0]
+    assert int(first[2]) == tokens[0][0]
+    assert all(near(cell, value) for cell, value in zip(first[3:6], tokens[0][1:], strict=True))
+
+
+def test_the_findings_pane_has_the_rows_of_a_finding(page: Page, kept: Store) -> None:
+    page.open("?pane=findings&findings.kind=spikes&findings.name=s&findings.table=spikes")
+    page.settled()
+    [(step, height)] = kept.sql("SELECT at_step, height FROM spikes WHERE finding = 's'").fetchall()
+    [event] = page.rows("Spikes and phases")
+    assert event[:5] == ["spikes", "s", "a", "spike", str(step)]
+    assert near(event[5], height)
+    [row] = page.rows("spikes")
+    assert str(step) in row
+    assert page.complaints() == []
+
+
+@needs_axe
+def test_what_is_empty_or_fails_is_accessible_and_says_what_to_do(
+    page: Page, new_store: NewStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    empty = tmp_path_factory.mktemp("empty") / "store"
+    new_store(empty).close()
+    with serving(empty) as address:
+        for pane in page.panes():
+            page.browser.get(f"{address}?pane={pane}&theme=dark")
+            page.settled()
+            assert serious(page) == [], pane
+            if pane != "sql":
+                assert "trajstore " in str(page.script("return document.querySelector('main').innerText")), (
+                    pane
+                )
+    page.open("?pane=components&components.of=gone")
+    page.settled()
+    assert "gone" in page.browser.find_element("css selector", ".problem").text
+    for theme in ("light", "dark"):
+        page.theme(theme)
+        assert serious(page) == [], theme
