@@ -201,7 +201,7 @@ def test_no_macro_stands_in_for_our_own_checks(theirs: Path) -> None:
     fooled = '{"error":false,"statements":[{"node":{"type":"SELECT_NODE","modifiers":[]}}]}'
     doctor(theirs, f"CREATE MACRO json_serialize_sql(x) AS '{fooled}'")
     with (
-        contextlib.closing(catalog.copied(theirs)) as session,
+        contextlib.closing(catalog.copied(theirs).connection) as session,
         pytest.raises(QueryError, match=r"query\(\) is refused"),
     ):
         statements.check_reading(session, "FROM query('SELECT 1')")

@@ -51,7 +51,7 @@ class Session:
         try:
             migrate.check_current(self._copy, self.path)
         except BaseException:
-            self._copy.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -65,15 +65,15 @@ class Session:
 
     def close(self) -> None:
         """End the session; the store itself is not held."""
-        self._copy.close()
+        self._copy.connection.close()
 
     def refresh(self) -> None:
         """Take up the catalog anew, with the groups that others have added."""
         self._group_files = group_files.signature(self.path)  # before the catalog, which follows them
-        self._copy = catalog.copied(
-            self.path, memory=self._memory
-        )  # relations of the old session stay alive with it
+        # Relations of the old session stay alive with it.
+        self._copy = catalog.copied(self.path, memory=self._memory)
         self._checked = False
+        self._views_of_groups: frozenset[str] | None = None
 
     def follow_groups(self) -> None:
         """Take up the catalog anew if a file of a group has changed since."""
@@ -87,10 +87,10 @@ class Session:
             if not self._checked:
                 layout.check_small_files(self.path)
                 catalog.check_definitions(self._copy, self.path)
-                group_views.settle(self._copy, self.path)
+                group_views.settle(self._copy.connection, self.path)
                 layout.put_back(self.path)
                 self._checked = True
-        return self._copy
+        return self._copy.connection
 
     def sql(
         self,
@@ -122,8 +122,17 @@ class Session:
         names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'"
         return {name for (name,) in self.sql(names).fetchall()}
 
+    def views_of_groups(self) -> frozenset[str]:
+        """Names of the groups that have a view in this session."""
+        if (names := self._views_of_groups) is None:
+            query = "SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'"
+            names = frozenset(name for (name,) in self.sql(query).fetchall())
+            self._views_of_groups = names
+        return names
+
     def define(self, groups: Sequence[Definition]) -> None:
         """Make the views of groups in this session, and there alone; raises the error of the first that fails."""
+        self._views_of_groups = None
         for _, cause in group_views.create_views(self._checked_copy, groups):
             raise cause
 

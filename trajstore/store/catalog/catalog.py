@@ -16,6 +16,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -23,7 +24,7 @@ import duckdb
 from trajstore import scratch
 from trajstore.errors import DamagedFile, QueryError, StoreUnusable
 from trajstore.schema import CATALOG, CATALOG_STORAGE
-from trajstore.store.catalog import read_only
+from trajstore.store.catalog import passed_checks, read_only
 from trajstore.store.disk import catalog_lock
 from trajstore.store.quoting import identifier, quoted
 
@@ -34,27 +35,37 @@ _in_process = threading.RLock()
 """DuckDB refuses to open a file twice in one process with different modes, so threads take turns."""
 
 
+@dataclass(frozen=True)
+class OpenedCatalog:
+    """A connection that has a catalog, attached or copied into memory."""
+
+    connection: duckdb.DuckDBPyConnection
+    sha256: str | None
+    """Of its file; None where that cannot be told."""
+
+
 def open_session(root: Path, folders: Sequence[Path] = ()) -> duckdb.DuckDBPyConnection:
     """A read-only session on the store: a private copy of the catalog in memory, closed to all other files.
 
     `folders` are of our own and in reach as well. Raises `DamagedFile` where a view or macro may do more than read.
     """
-    connection = copied(root, folders)
+    copy = copied(root, folders)
     try:
-        check_definitions(connection, root)
+        check_definitions(copy, root)
     except BaseException:
-        connection.close()
+        copy.connection.close()
         raise
-    return connection
+    return copy.connection
 
 
-def copied(root: Path, folders: Sequence[Path] = (), memory: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A session of which nothing but tables may be read before `check_definitions`, which takes as long again."""
+def copied(root: Path, folders: Sequence[Path] = (), memory: str | None = None) -> OpenedCatalog:
+    """A copy of which nothing but tables may be read before `check_definitions`, which may take as long again."""
     connection = empty_session(root, folders, memory)
     try:
-        with _in_process:
+        with _in_process, passed_checks.opened(root / CATALOG) as file:
             _attach(connection, root, "READ_ONLY")
-            _check_size(connection, root)
+            sha256 = file.sha256()
+            passed_checks.once(sha256, "size", lambda: _check_size(connection, root))
             connection.execute("COPY FROM DATABASE cat TO memory")
             connection.execute("DETACH cat")
     except duckdb.Error as error:
@@ -63,7 +74,7 @@ def copied(root: Path, folders: Sequence[Path] = (), memory: str | None = None) 
     except BaseException:
         connection.close()
         raise
-    return connection
+    return OpenedCatalog(connection, sha256)
 
 
 _MOST_VALUES = 1_000_000
@@ -94,10 +105,12 @@ def _check_size(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
             )
 
 
-def check_definitions(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+def check_definitions(opened: OpenedCatalog, root: Path) -> None:
     """Raise `DamagedFile` unless all that a copied or attached catalog can run only reads."""
     try:
-        read_only.check_definitions(connection)
+        passed_checks.once(
+            opened.sha256, "definitions", lambda: read_only.check_definitions(opened.connection)
+        )
     except QueryError as error:
         raise DamagedFile(root / CATALOG, str(error), REBUILD) from error
 
@@ -133,10 +146,11 @@ def maintaining(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         catalog_lock.turn(root),
         _in_process,
         _written(root / CATALOG),
+        passed_checks.opened(root / CATALOG) as file,
         contextlib.closing(empty_session(root)) as connection,
     ):
         _attach(connection, root, "READ_WRITE")
-        check_definitions(connection, root)
+        check_definitions(OpenedCatalog(connection, file.sha256()), root)
         connection.execute("USE cat")
         yield connection
 

@@ -18,7 +18,8 @@ from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store.catalog import catalog, group_views, read_only
+from trajstore.store.catalog import catalog, group_views, passed_checks, read_only
+from trajstore.store.catalog.catalog import OpenedCatalog
 from trajstore.store.files import group_files
 from trajstore.store.quoting import identifier, quoted
 from trajstore.version import __version__
@@ -46,11 +47,16 @@ def history(connection: duckdb.DuckDBPyConnection) -> list[Migration]:
     return [*lines, Migration(DEFINITIONS, _definitions_applied(connection))]
 
 
-def check_current(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+def check_current(opened: OpenedCatalog, root: Path) -> None:
     """Raise `StoreTooNew` or `StoreTooOld` unless the catalog is what this version works with."""
-    _check_not_newer(connection, root)
-    if pending := [line.name for line in history(connection) if line.applied_at is None]:
-        raise StoreTooOld(root, pending)
+
+    def check() -> None:
+        _check_not_newer(opened.connection, root)
+        if pending := [line.name for line in history(opened.connection) if line.applied_at is None]:
+            raise StoreTooOld(root, pending)
+
+    known = " ".join(file.name for file in sqlfiles.load("migrations"))
+    passed_checks.once(opened.sha256, f"current {__version__} {digest()} {known}", check)
 
 
 def migrate(

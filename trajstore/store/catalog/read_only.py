@@ -9,7 +9,7 @@ here helps.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import duckdb
@@ -146,18 +146,38 @@ def check_definitions(connection: duckdb.DuckDBPyConnection) -> None:
     catalog is run.
     """
     functions = _functions(connection)  # once, since it takes longest
-    for kind, name, text in [*_macros(functions), *_views(connection), *_triggers(connection)]:
+    _check_texts(connection, [*_macros(functions), *_triggers(connection)])
+    _check_macro_names(functions)
+    check_views(connection)
+
+
+def check_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """As `check_definitions`, where nothing but views and tables has been made since that was called."""
+    views = list(_views(connection))
+    _check_texts(connection, views)
+    ask = "SELECT database_name, schema_name, table_name FROM system.main.duckdb_tables()"
+    for database, schema, name in connection.execute(ask).fetchall():
+        if schema == "groups" and database not in _DUCKDBS:
+            raise QueryError(f"its table {schema}.{name} is where nothing but groups may be")
+    for _, view, _ in views:
+        schema, _, name = view.partition(".")
+        if schema == "groups" and name.lower() in views_of_the_store():
+            raise QueryError(f"its view {view} bears the name of a view of the store, on which groups stand")
+
+
+def _check_texts(connection: duckdb.DuckDBPyConnection, definitions: Iterable[tuple[str, str, str]]) -> None:
+    """Raise `QueryError` for a definition (kind, name, text) that may do more than read."""
+    for kind, name, text in definitions:
         if text and not _suspect(connection, text):
             continue
         try:
             check_reading(connection, text)
         except (QueryError, duckdb.Error) as error:
             raise QueryError(f"its {kind} {name} may do more than read: {str(error).rstrip('.')}") from error
-    _check_names(connection, functions)
 
 
-def _check_names(connection: duckdb.DuckDBPyConnection, functions: list[_Function]) -> None:
-    """Raise `QueryError` for what bears the name of something else and would be used in its place."""
+def _check_macro_names(functions: list[_Function]) -> None:
+    """Raise `QueryError` for a macro that bears the name of something else and would be used in its place."""
     of_duckdb = {name.lower() for database, _, name, _, _ in functions if database == "system"}
     for database, schema, name, _, _ in functions:
         if database in _DUCKDBS:
@@ -168,14 +188,6 @@ def _check_names(connection: duckdb.DuckDBPyConnection, functions: list[_Functio
             )
         if schema == "groups":
             raise QueryError(f"its macro {schema}.{name} is where nothing but groups may be")
-    ask = "SELECT database_name, schema_name, table_name FROM system.main.duckdb_tables()"
-    for database, schema, name in connection.execute(ask).fetchall():
-        if schema == "groups" and database not in _DUCKDBS:
-            raise QueryError(f"its table {schema}.{name} is where nothing but groups may be")
-    for _, view, _ in _views(connection):
-        schema, _, name = view.partition(".")
-        if schema == "groups" and name.lower() in views_of_the_store():
-            raise QueryError(f"its view {view} bears the name of a view of the store, on which groups stand")
 
 
 @cache

@@ -314,7 +314,7 @@ class Groups:
         expression = group_expressions.parse(group)
         for name in expression.names:
             self._current(name)
-        if not self._has_view(expression.definition.name):
+        if expression.definition.name not in self._session.views_of_groups():
             try:
                 self._session.define([expression.definition])
             except (duckdb.Error, TrajstoreError) as error:
@@ -324,10 +324,10 @@ class Groups:
     def _current(self, name: str) -> Definition:
         self._session.follow_groups()
         definition = self.definition(name)
-        if not self._has_view(name):
+        if name not in (views := self._session.views_of_groups()):
             try:
                 under = self._foundations().groups_under(name)
-                self._session.define([group for group in under if not self._has_view(group.name)])
+                self._session.define([group for group in under if group.name not in views])
             except (duckdb.Error, TrajstoreError) as error:
                 raise _broken(name, error) from error
         for table in self._foundations().tables_under(name):
@@ -396,11 +396,7 @@ class Groups:
     def _is_current(self, name: str) -> bool:
         """Return whether the catalog has a view for a group now."""
         self._session.refresh()
-        return self._has_view(name)
-
-    def _has_view(self, name: str) -> bool:
-        query = f"SELECT 1 FROM duckdb_views() WHERE schema_name = 'groups' AND view_name = {quoted(name)}"
-        return bool(self._session.sql(query).fetchall())
+        return name in self._session.views_of_groups()
 
     # what there is
 

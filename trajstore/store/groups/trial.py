@@ -42,7 +42,7 @@ def tried(session: Session, group: Definition, users: Sequence[Definition]) -> d
         view = f"groups.{identifier(group.name)}"
         try:
             group_views.create_view(trial, group)
-            read_only.check_definitions(trial)
+            read_only.check_views(trial)
             ask = f"SELECT dataset, count(*) FROM {view} GROUP BY dataset ORDER BY dataset"
             sizes = {str(dataset): int(n) for dataset, n in trial.execute(ask).fetchall()}
         except (duckdb.Error, QueryError) as error:

@@ -20,6 +20,7 @@ from trajstore.errors import ShellUnavailable
 from trajstore.schema import CATALOG_STORAGE
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog, migrate
+from trajstore.store.catalog.catalog import OpenedCatalog
 from trajstore.store.quoting import quoted
 
 _OLDEST = (1, 5)
@@ -61,7 +62,7 @@ def command(root: Path, folder: Path, files: Sequence[Path] = (), *, terminal: b
     places = [place.expanduser().resolve() for place in files]
     copy = folder / "store.duckdb"
     with _session(root, folder, places) as session:
-        migrate.check_current(session, root)
+        migrate.check_current(OpenedCatalog(session, None), root)
         session.execute(f"ATTACH {quoted(str(copy))} AS copy (STORAGE_VERSION '{CATALOG_STORAGE}')")
         session.execute("COPY FROM DATABASE memory TO copy")
         session.execute("DETACH copy")
