@@ -121,9 +121,10 @@ def prepare(page: str, folder: Path) -> None:
             (folder / name[1]).write_text(block.text, encoding="utf-8")
     if page == "docs/how-to/score.md":  # something that is not scored yet
         shutil.rmtree(folder / "demo/store/losses/model=tiny-2l-seed0/dataset=docs/step=1448")
-    if page == "docs/how-to/measures.md":  # where the weights are, as scoring notes it
+    if page in ("docs/how-to/measures.md", "docs/cookbook.md"):  # where the weights are, as scoring notes it
         with Store(folder / "demo" / "store") as store:
-            store.publish_model(ModelFacts("tiny-2l-seed0", repo=str(folder / untrained_demo.TOKENIZER)))
+            for model in ("tiny-2l-seed0", "tiny-2l-seed1"):
+                store.publish_model(ModelFacts(model, repo=str(folder / untrained_demo.TOKENIZER)))
     if page == "docs/extending.md":
         learned = re.search(
             r'^```python title="learned.py"\n(.*?)^```$', (ROOT / page).read_text(), re.M | re.S

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.components.pca import pca as pca
     from trajstore.pipelines.differences.diff import diff as diff
     from trajstore.pipelines.measures.head_kinds import head_kinds as head_kinds
+    from trajstore.pipelines.measures.head_match import head_match as head_match
     from trajstore.pipelines.phases import phases as phases
     from trajstore.pipelines.shapes import shapes as shapes
     from trajstore.pipelines.spikes import spikes as spikes
@@ -53,6 +54,7 @@ _MODULES = {
     "compare": "trajstore.pipelines.comparison.comparison",
     "diff": "trajstore.pipelines.differences.diff",
     "head_kinds": "trajstore.pipelines.measures.head_kinds",
+    "head_match": "trajstore.pipelines.measures.head_match",
     "ingest": "trajstore.importers.ingest",
     "pca": "trajstore.pipelines.components.pca",
     "measure": "trajstore.scoring.measuring.run",

@@ -22,6 +22,7 @@ from trajstore.pipelines.comparison.result import Question
 from trajstore.pipelines.differences.differences import DifferenceMethod
 from trajstore.pipelines.groups.matching import balance_groups
 from trajstore.pipelines.measures.head_kinds import head_kinds
+from trajstore.pipelines.measures.head_match import head_match
 from trajstore.pipelines.phases import Induction
 from trajstore.pipelines.spikes import Search
 from trajstore.pipelines.token_context import examples
@@ -40,6 +41,7 @@ from trajstore.view.report.report import write_report
         ("spikes", (Selection, Interval, Tolerance, Search), 8),
         ("phases", (Selection, Interval, Comparison, Induction), 9),
         ("heads kinds", (head_kinds,), 1),
+        ("heads match", (head_match,), 3),
         ("group examples", (examples,), 4),
         ("group balance", (balance_groups,), 3),
         ("dataset add", (build_dataset,), 5),

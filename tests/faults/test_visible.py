@@ -158,6 +158,7 @@ WALK = {
     "diff models": ["a b -d d", f"a {Q}"],
     "diff prompts": ["d e", f"d {Q}"],
     "heads kinds": ["", f"-m {Q}", f"-d {Q}"],
+    "heads match": ["", f"-m {Q}", f"-d {Q}"],
     "finding list": ["", "--json"],
     "finding show": ["pca again", "pca again --json", f"{Q} {Q}", f"pca {Q}"],
     "finding drop": [f"pca {Q}", f"{Q} x"],

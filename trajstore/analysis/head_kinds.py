@@ -47,19 +47,22 @@ def cluster_heads(courses: Courses, kinds: Sequence[str], apart: float) -> HeadC
     """
     of_head = _numbered(_linked(courses.reshape(len(courses), -1) / courses.shape[1] ** 0.5, apart))
     means = np.stack([courses[of_head == number].mean(0) for number in range(1, of_head.max() + 1)])
-    names = (NONE, *kinds)
-    from_ideals = distances_from_ideals(means[:, -1])
     nearest = distances_from_ideals(courses).argmin(-1)
-    last = nearest[:, -1:]
-    changes = np.arange(1, courses.shape[1] + 1) * (nearest != last)
+    changes = np.arange(1, courses.shape[1] + 1) * (nearest != nearest[:, -1:])
     return HeadClusters(
         of_head,
         means,
-        tuple(names[number] for number in from_ideals.argmin(1)),
-        from_ideals.min(1),
-        tuple(names[number] for number in last[:, 0]),
+        nearest_kinds(means[:, -1], kinds),
+        distances_from_ideals(means[:, -1]).min(1),
+        nearest_kinds(courses[:, -1], kinds),
         changes.max(1),
     )
+
+
+def nearest_kinds(values: npt.NDArray[np.float64], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The ideal that is nearest to each row of (heads, measures)."""
+    names = (NONE, *kinds)
+    return tuple(names[number] for number in distances_from_ideals(values).argmin(1))
 
 
 def distances_from_ideals(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

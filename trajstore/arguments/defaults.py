@@ -40,6 +40,8 @@ CHANGES = 5
 """Change points looked for in a curve, at most."""
 APART = 0.3
 """Root mean square distance of the measures of two heads of a cluster, at most."""
+MATCH_RATIO = 0.8
+"""Distance of two matched heads over that of either to the nearest other one, above which the match is ambiguous."""
 LATE = "position_is(500)"
 """The in-context-learning score is the mean loss here …"""
 EARLY = "position_is(50)"

@@ -1,4 +1,4 @@
-"""heads kinds: what attention heads became during training."""
+"""heads: what attention heads became during training, and whether other seeds have the same."""
 
 from __future__ import annotations
 
@@ -62,4 +62,58 @@ def kinds(
     say_kept(place, f"FROM head_kinds WHERE finding = '{place.name}'")
 
 
-COMMANDS = (kinds,)
+@dataclass_options(name=default_name("the models"))
+def match(
+    *,
+    selected: Annotated[SelectionOptions, Only("model dataset steps")],
+    chance: Annotated[
+        float,
+        typer.Option(metavar="P", help="Highest p by which the layers of matched heads agree."),
+    ] = defaults.CHANCE,
+    ratio: Annotated[
+        float,
+        typer.Option(
+            metavar="R", help="A match is ambiguous where another is nearer than its distance over this."
+        ),
+    ] = defaults.MATCH_RATIO,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of permutations, and of ties.")] = 0,
+    finding: FindingOptions,
+    output: OutputOptions,
+) -> None:
+    """Do two seeds form the same heads? Heads of two models, one to one, by the course of their measures.
+
+    The measures are those of heads kinds, at the steps that both models have; the sum of the distances of the pairs is
+    the least there is, and layers are not looked at. The test is of the layers: whether those of matched heads are
+    nearer to each other than where the layers of one model are permuted, over its heads and as wholes. Of fewer than
+    four layers it cannot tell. Kept as a finding: head_matches and head_match_layers in SQL.
+
+    \b
+    Example:
+      trajstore measure heads -m tiny-2l-seed0 --probe repeats
+      trajstore measure heads -m tiny-2l-seed1 --probe repeats
+      trajstore heads match -m tiny-2l-seed0,tiny-2l-seed1 --plot pairs.png
+    """
+    from trajstore.pipelines.measures.head_match import head_match, request
+
+    with output.open() as store:
+        place = finding.place(request(selected.selection, chance, ratio, seed), store)
+        result = head_match(store, selected.selection, chance=chance, ratio=ratio, seed=seed)
+        keep(result, place)
+    frame = result.frame
+    layers = result.table("layers").row(0, named=True)
+    if output.as_json:
+        print_json({"finding": place.name, "pairs": frame.to_dicts(), "layers": layers})
+    elif output.plot is None:
+        shown = frame.drop("model", "other")
+        print_rows(shown.to_dicts(), False, shown.columns)
+        typer.echo()
+        print_rows([{key: layers[key] for key in list(layers)[2:]}], False)
+    for kind, models in result.read.left_out.items():
+        say(f"{kind} is not looked at: {listed(models)} not measured so.")
+    if result.unmatched:
+        say(f"{result.unmatched} heads have no match, as one model has fewer.")
+    output.draw(result)
+    say_kept(place, f"FROM head_matches WHERE finding = '{place.name}'")
+
+
+COMMANDS = (kinds, match)

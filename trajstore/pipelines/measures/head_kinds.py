@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.head_kinds import KINDS, Courses, HeadClusters, cluster_heads
+from trajstore.analysis.head_kinds import HeadClusters, cluster_heads
 from trajstore.arguments import defaults
-from trajstore.errors import BadOption, NothingChosen, TrajstoreError, listed
-from trajstore.pipelines.finding_facts import Request, Result, finding_name, one_or_many, versions
+from trajstore.errors import BadOption
+from trajstore.pipelines.finding_facts import Request, Result, finding_name, one_or_many
+from trajstore.pipelines.measures.head_courses import read_head_courses
 from trajstore.store.matrix.selection import Selection
-from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 KIND = "head_kinds"
 """Of the findings."""
-_HEAD = ["model", "layer", "head"]
-_OVER_CONTEXTS = """
-SELECT model, dataset, name, layer, head, params::VARCHAR AS params, step, value FROM measures
-WHERE context IS NULL AND head IS NOT NULL AND list_contains($names, name) AND list_contains($models, model)
-"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,51 +63,25 @@ def head_kinds(
 ) -> HeadKinds:
     """The kinds of the heads of models, by their measures at the steps that all have; nothing is written.
 
-    Raises `BadOption`, `NothingChosen` where no model has such a measure or they share no step, `TrajstoreError` where
-    one is there on several datasets, with several parameters or of some heads alone, and as `resolve`.
+    Raises `BadOption` and as `read_head_courses`.
     """
     if not apart > 0:
         raise BadOption("apart", str(apart), "a number above 0")
     chosen = selection or Selection()
-    models = store.models(chosen.models)
-    frame = store.sql(_OVER_CONTEXTS, {"names": list(KINDS), "models": models}).pl()
-    if chosen.datasets is not None:
-        frame = frame.filter(pl.col("dataset").is_in(list(chosen.datasets)))
-    if frame.is_empty():
-        raise NothingChosen(
-            f"No head of these models has a measure such as {KINDS[0]}. Measure them: "
-            "trajstore measure heads -m MODEL --probe repeats"
-        )
-    names_of = {model: set(frame.filter(model=model)["name"]) for model in models}
-    measured = {model: names for model, names in names_of.items() if names}
-    left_out = {
-        kind: [model for model, names in measured.items() if kind not in names]
-        for kind in KINDS
-        if any(kind not in names for names in measured.values())
-    }
-    kinds = tuple(kind for kind in KINDS if kind not in left_out)
-    if not kinds:
-        raise NothingChosen(f"{listed(measured)} have no measure of heads in common. Choose by model.")
-    frame = frame.filter(pl.col("name").is_in(kinds))
-    _require_comparable(frame)
-    steps = _common_steps(frame, chosen.steps)
-    heads, courses = _courses(frame, kinds, steps, list(measured))
+    read = read_head_courses(store, chosen)
     asked = request(chosen, apart)
-    facts = {
-        **asked.facts,
-        "models": list(measured),
-        "measures": list(kinds),
-        "checkpoints": steps,
-        "left_out": left_out,
-        "tokens_sha256": {
-            name: store.dataset(name).tokens_sha256
-            for name in frame["dataset"].drop_nulls().unique().sort()
-            if name in store.dataset_names()
-        },
-        "versions": versions("numpy", "scipy"),
-    }
-    clusters = cluster_heads(courses, kinds, apart)
-    return HeadKinds(heads, kinds, tuple(steps), clusters, left_out, store=store, request=asked, facts=facts)
+    clusters = cluster_heads(read.courses, read.measures, apart)
+    facts = {**asked.facts, **read.facts(store)}
+    return HeadKinds(
+        read.heads,
+        read.measures,
+        read.steps,
+        clusters,
+        read.left_out,
+        store=store,
+        request=asked,
+        facts=facts,
+    )
 
 
 def request(selection: Selection, apart: float = defaults.APART) -> Request:
@@ -120,48 +89,3 @@ def request(selection: Selection, apart: float = defaults.APART) -> Request:
     facts: dict[str, Any] = {"selection": selection.facts, "apart": apart}
     names = [one_or_many(selection.models, "models")] if selection.models else []
     return Request(KIND, finding_name(names, facts), facts)
-
-
-def _require_comparable(frame: pl.DataFrame) -> None:
-    """Raise `TrajstoreError` where a measure of a model is on several datasets, or has several parameters."""
-    for by, column, advice in (
-        (["model", "name"], "dataset", "Choose one by dataset."),
-        (["name"], "params", "Choose models that were measured alike, or measure again."),
-    ):
-        several = frame.group_by(by, maintain_order=True).agg(pl.col(column).unique().sort())
-        for *where, values in several.filter(pl.col(column).list.len() > 1).iter_rows():
-            of = " of ".join(reversed(where))
-            raise TrajstoreError(f"{of} has several values of {column}: {listed(map(str, values))}. {advice}")
-
-
-def _common_steps(frame: pl.DataFrame, spec: str) -> list[int]:
-    """The steps meant at which every model has every measure; raises `NothingChosen` for none."""
-    common: set[int] | None = None
-    for (model,), part in frame.group_by("model", maintain_order=True):
-        own = set.intersection(*(set(of_name["step"]) for _, of_name in part.group_by("name")))
-        meant = set(resolve(spec, sorted(own), f"{model} with these measures"))
-        common = meant if common is None else common & meant
-    if not common:
-        raise NothingChosen("The models have these measures at no step in common. Choose by model.")
-    return sorted(common)
-
-
-def _courses(
-    frame: pl.DataFrame, kinds: tuple[str, ...], steps: list[int], models: list[str]
-) -> tuple[pl.DataFrame, Courses]:
-    """The heads, by model, layer and head, and their values; raises `TrajstoreError` where some are missing."""
-    wide = (
-        frame.filter(pl.col("step").is_in(steps))
-        .pivot("name", index=[*_HEAD, "step"], values="value")
-        .sort(pl.col("model").cast(pl.Enum(models)), "layer", "head", "step")
-    )
-    heads = wide.select(_HEAD).unique(maintain_order=True)
-    missing = wide.filter(pl.any_horizontal(pl.col(kinds).is_null()))
-    if missing.height or wide.height != heads.height * len(steps):
-        some = missing if missing.height else wide.group_by(_HEAD).len().filter(pl.col("len") < len(steps))
-        model, layer, head = some.select(_HEAD).row(0)
-        raise TrajstoreError(
-            f"{model}, layer {layer}, head {head} lacks a measure that other heads have at the same step. Measure it "
-            f"again: trajstore measure heads -m {model} --probe repeats --replace"
-        )
-    return heads, wide.select(kinds).to_numpy().reshape(heads.height, len(steps), len(kinds))

@@ -16,6 +16,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "float": pa.float32(),
     "double": pa.float64(),
     "doubles": pa.list_(pa.float64()),
+    "bool": pa.bool_(),
 }
 
 
@@ -59,6 +60,17 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
     "head_kinds": {
         "heads": _columns(
             "model text, layer int, head int, head_kind text, cluster int, distance double, nearest text, since long"
+        ),
+    },
+    "head_matches": {
+        "pairs": _columns(
+            "model text, layer int, head int, head_kind text, other text, other_layer int, other_head int",
+            "other_kind text, distance double, next_distance double?, random_distance double?, ambiguous bool",
+        ),
+        "layers": _columns(
+            "model text, other text, pairs int, ambiguous int, same_layer int, same_layer_expected double",
+            "layers_apart double, layers_apart_expected double, p_heads double, p_layers double, least_p double",
+            "answer text",
         ),
     },
     "spikes": {
