@@ -13,9 +13,9 @@ Where heads of a layer are alike, the first alone would find agreement that is n
 larger p: «agree», «not seen», and «cannot tell» where even the best agreement would not be below the level.
 
 Rates of «agree» at 0.05, of 2000 simulated pairs of models of 4 layers of 4 heads, and of 6 of 8: without any relation
-to layers 0.014 and 0.026; where layers have a kind each, in an order of each model's own, 0.040 and 0.038 (by the null of
-heads alone 0.164 and 0.243); the same kinds in the same layers 0.762 and 0.981, with half of the heads at random 0.227
-and 0.751.
+to layers 0.014 and 0.026; where layers have a kind each, in an order of each model's own, 0.040 and 0.038 (by the null
+of heads alone 0.164 and 0.243); the same kinds in the same layers 0.762 and 0.981, with half of the heads at random
+0.227 and 0.751.
 """
 
 from __future__ import annotations
