@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from tests.chromium import needs_chromium
 from tests.conftest import NewStore, plant
-from tests.server.conftest import serving
+from tests.server.conftest import plant_prompts, serving
 from tests.server.page import Page, needs_axe, paged, serious
 from trajstore.analysis.components.methods import Method
 from trajstore.analysis.spikes.tokens import Tolerance
@@ -27,9 +28,10 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """The planted store with a group, a PCA and spikes."""
+    """The planted store with prompts, a group, a PCA and spikes."""
     with new_store(tmp_path_factory.mktemp("kept") / "store") as store:
         plant(store)
+        plant_prompts(store)
         store.groups.add("early", "FROM tokens WHERE position BETWEEN 1 AND 4", "Early tokens.")
         pca(store, Selection(["d"]), Method(components=3)).keep("p")
         spikes(store, Selection(["d"], ["a"]), Search((4, 8, 16), tolerance=Tolerance(tau=0.1))).keep("s")
@@ -52,7 +54,8 @@ def test_the_store_pane_counts_slices_and_bytes(page: Page, kept: Store) -> None
     page.settled()
     slices = kept.sql("SELECT dataset, model, count(DISTINCT step) FROM losses GROUP BY ALL").fetchall()
     assert f"complete {sum(steps for *_, steps in slices)}" in page.text()
-    shown = {(dataset, model): size for dataset, model, size, _ in page.cells(".grid tbody tr")}
+    rows = page.cells(".grid tbody tr")
+    shown = {(dataset, model): size for dataset, model, size, _ in rows if size != "0.00 B"}
     assert shown.keys() == {(dataset, model) for dataset, model, _ in slices}
     for (dataset, model), size in shown.items():
         files = (kept.path / "losses" / f"model={model}" / f"dataset={dataset}").glob("*/*.parquet")
@@ -114,6 +117,63 @@ def test_the_findings_pane_has_the_rows_of_a_finding(page: Page, kept: Store) ->
     [row] = page.rows("spikes")
     assert str(step) in row
     assert page.complaints() == []
+
+
+def test_the_tokens_pane_takes_another_prompt_from_the_same_item(page: Page) -> None:
+    page.open("?pane=tokens&datasets=shown&models=m&tokens.view=prompts&tokens.prompt=bare&tokens.position=4")
+    page.settled()
+    readout = page.browser.find_element("css selector", ".readout").text
+    assert "loss 12.000 nats" in readout
+    assert "from 2.000 nats" in readout
+    assert "difference +10.000" in readout
+
+
+def test_steps_and_a_group_chosen_in_one_pane_are_followed_by_the_others(page: Page, kept: Store) -> None:
+    heat = "return document.querySelector('.heatmap').ariaLabel"
+    page.open("?pane=tokens&datasets=d&models=a&context=2&group=early&step=8")
+    page.settled()
+    assert "8 rows by step" in page.script(heat)
+    [(members,)] = kept.sql(
+        "SELECT count(*) FROM groups.early WHERE dataset = 'd' AND context = 2"
+    ).fetchall()
+    assert 30 - page.script("return document.querySelectorAll('.token.faded').length") == members
+    page.script("document.querySelector('.heatmap').focus()")
+    ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.PAGE_UP).key_up(Keys.SHIFT).perform()
+    page.until(lambda: "brush=steps" in page.browser.current_url)
+    page.settled()
+    chips = page.script("return [...document.querySelectorAll('.chip')].map((chip) => chip.textContent)")
+    assert chips == ["Steps 0 to 8 ×", "Group early ×"]
+    assert "5 rows by step" in page.script(heat)
+    for pane in ("groups", "components", "compare", "findings"):
+        page.show(pane)
+        page.settled()
+        assert len(page.browser.find_elements("css selector", ".chip")) == 2
+        if pane == "components":  # of two models by eight steps, all in one dataset
+            assert page.script("return document.querySelectorAll('circle.faded').length") == 6
+        if pane == "compare":
+            steps = page.script(
+                "return [...document.querySelectorAll('.controls select')].map((one) => one.value)"
+            )
+            assert steps == ["a", "0", "a", "8"]
+        if pane == "findings":
+            assert [row[4] for row in page.rows("Spikes and phases")] == ["8"]
+    page.browser.find_element("css selector", ".chip").click()
+    page.until(lambda: "brush=" not in page.browser.current_url)
+    assert "group=early" in page.browser.current_url
+    assert page.complaints() == []
+
+
+def test_a_slider_that_moves_changes_the_address_a_few_times_and_leaves_its_last_place(page: Page) -> None:
+    page.open("?pane=tokens&datasets=d&models=a")
+    page.settled()
+    page.script(
+        "const said = history.replaceState; window.said = 0;"
+        "history.replaceState = (...state) => (window.said++, said.apply(history, state))"
+    )
+    slider = page.browser.find_element("css selector", "input[type=range]")
+    slider.send_keys(Keys.HOME, *([Keys.ARROW_RIGHT] * 5))
+    page.until(lambda: "step=16" in page.browser.current_url)
+    assert page.script("return window.said") < 6
 
 
 @needs_axe

@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, NewStore, new_dataset, plant
+from tests.server.conftest import plant_prompts
 from trajstore.server.app import create_app
 from trajstore.server.cache import ByteCache
 from trajstore.server.endpoints import Service
@@ -73,20 +74,7 @@ def test_below_a_threshold_tokens_count_as_equal(
 
 def test_the_same_items_differ_between_prompts(new_store: NewStore, tmp_path: Path) -> None:
     with new_store(tmp_path / "store") as store:
-        for name, shown in (("bare", 0), ("shown", 2)):
-            texts = [["example"] * shown + list("ab") + ["end"] * 2]
-            new = new_dataset([["start", *row] for row in texts])
-            places = [None] * (1 + shown) + [0, 1] + [None] * 2
-            items = pl.DataFrame(
-                {"item": [None if p is None else 7 for p in places], "item_position": places, "role": None},
-                schema={"item": pl.Int64, "item_position": pl.Int32, "role": pl.String},
-            )
-            ids = [np.array([9, *([8] * shown), 0, 1, 5, 5], dtype=np.int32)]
-            made = type(new)(ids, new.texts, new.contexts, new.tokenizer, new.source, items)
-            dataset = store.add_dataset(name, made)
-            store.append(
-                model="m", dataset=name, step=1, losses=np.arange(1, dataset.n_losses + 1) * (1 + shown)
-            )
+        plant_prompts(store)
     with TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client:
         frame = arrow(client, "token_differences.arrow?of=prompts&datasets=bare,shown&context=0")
     rows = frame.select("position", "minus_position", "minus_loss", "loss", "difference").rows()

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { dark } from "./theme";
-import { whole } from "./text";
+import { compact, whole } from "./text";
 
 export interface Curve {
   label: string;
@@ -21,7 +21,6 @@ const STEEP = 4;
 const clean = (values: ArrayLike<number | null>) =>
   Array.from(values, (value) => (value === null || Number.isNaN(value) ? null : value));
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 function axis(label: string, size: number): uPlot.Axis {
   const ink = css("--quiet");
@@ -34,7 +33,7 @@ function axis(label: string, size: number): uPlot.Axis {
     labelFont: "12px system-ui, sans-serif",
     grid: { stroke: css("--line"), width: 1 },
     ticks: { stroke: css("--line"), width: 1 },
-    values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 1e4 ? compact.format(tick) : String(+tick.toPrecision(6)))),
+    values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : compact(tick))),
   };
 }
 

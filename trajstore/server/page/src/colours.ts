@@ -31,8 +31,6 @@ function along(stops: readonly Rgb[], share: number): Rgb {
 export interface ColourScale {
   top: number;
   diverging: boolean;
-  /** Values within ± this of 0 count as equal; differences only. */
-  threshold: number;
 }
 
 /** The colour of a value as numbers from 0 to 255. */
@@ -42,8 +40,24 @@ export function rgbOf(value: number, scale: ColourScale): Rgb {
   if (!scale.diverging) return along(night ? DARK_SEQUENTIAL : SEQUENTIAL, value / scale.top);
   const size = Math.abs(value);
   const stops = value < 0 ? (night ? DARK_FALLING : FALLING) : night ? DARK_RISING : RISING;
-  return along(stops, size <= scale.threshold ? 0 : Math.max(0.05, size / scale.top));
+  return along(stops, size && Math.max(0.05, size / scale.top));
 }
 
 /** The colour of a value as CSS has it. */
 export const colourOf = (value: number, scale: ColourScale): string => `rgb(${rgbOf(value, scale).join(" ")})`;
+
+const SHADES = 255;
+
+/** Fill pixels with the colours of values; a colour is worked out once, for there may be a hundred thousand values. */
+export function paint(pixels: Uint32Array, values: ArrayLike<number>, scale: ColourScale): void {
+  const pixel = (value: number) => {
+    const [red, green, blue] = rgbOf(value, scale);
+    return (255 << 24) | (blue << 16) | (green << 8) | red;
+  };
+  const shades = Uint32Array.from({ length: 2 * SHADES + 1 }, (_, i) => pixel((scale.top * (i - SHADES)) / SHADES));
+  const nothing = pixel(NaN);
+  for (let i = 0; i < pixels.length; i++) {
+    const share = (SHADES * values[i]!) / scale.top;
+    pixels[i] = Number.isNaN(share) ? nothing : shades[SHADES + Math.max(-SHADES, Math.min(SHADES, share < 0 ? Math.floor(share) : Math.ceil(share)))]!;
+  }
+}

@@ -52,9 +52,12 @@ export function FrameTable(props: {
   hidden?: readonly string[];
   height?: number;
   picked?: number | null;
+  /** The rows shown; all by default. */
+  keep?: (row: number) => boolean;
   onPick?: (row: number) => void;
 }) {
   const { frame } = props;
+  const kept = Array.from({ length: frame.rows }, (_, row) => row).filter(props.keep ?? (() => true));
   const inContext = frame.has("before");
   const hidden = [...(props.hidden ?? []), ...(inContext ? IN_CONTEXT : [])];
   const columns: TableColumn[] = frame.names
@@ -62,13 +65,16 @@ export function FrameTable(props: {
     .map((name) => {
       const values = frame.column<unknown>(name);
       const number = Array.from(values).some((value) => typeof value === "number");
-      return { name, title: name.replaceAll("_", " "), number, cell: (row) => shown(values[row]) };
+      return { name, title: name.replaceAll("_", " "), number, cell: (row) => shown(values[kept[row]!]) };
     });
   if (inContext) {
     const [before, marked, after] = ["before", "marked", "after"].map((name) => frame.column<string>(name)) as [Column<string>, Column<string>, Column<string>];
     columns.push({
       name: "in its context",
-      cell: (row) => <span class="in-context">{visible(before[row]!)}<mark>{visible(marked[row]!)}</mark>{visible(after[row]!)}</span>,
+      cell: (row) => {
+        const at = kept[row]!;
+        return <span class="in-context">{visible(before[at]!)}<mark>{visible(marked[at]!)}</mark>{visible(after[at]!)}</span>;
+      },
     });
   }
   const open = (row: number) =>
@@ -78,5 +84,6 @@ export function FrameTable(props: {
       state.pane.value = "tokens";
     });
   const pick = props.onPick ?? (inContext ? open : undefined);
-  return <Table label={props.label} rows={frame.rows} columns={columns} height={props.height} picked={props.picked} onPick={pick} />;
+  const choose = pick && ((row: number) => pick(kept[row]!));
+  return <Table label={props.label} rows={kept.length} columns={columns} height={props.height} picked={props.picked} onPick={choose} />;
 }

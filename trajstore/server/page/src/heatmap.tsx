@@ -1,11 +1,39 @@
-/** A heat map on a canvas: one pixel a cell, stretched; a cursor that pointer and arrow keys move, and a readout. */
-import { useEffect, useRef } from "preact/hooks";
-import { rgbOf, type ColourScale } from "./colours";
+/** A heat map on a canvas with its axes: one pixel a cell, stretched; pointer or arrow keys move a cursor, drag or Shift a brush. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import { paint, type ColourScale } from "./colours";
 import { dark } from "./theme";
+import { compact } from "./text";
 
 export interface Cell {
   row: number;
   column: number;
+}
+
+/** What an axis is of, and places along it, from 0 to 1, with their words. */
+export interface Axis {
+  label: string;
+  ticks: readonly { at: number; text: string }[];
+}
+
+const ROUND = [1, 2, 5, 10];
+
+/** Round numbers from `low` to `high`, at most `most`. */
+export function numberTicks(low: number, high: number, most: number, down = false): Axis["ticks"] {
+  const least = (high - low) / most;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const by = power * ROUND.find((digit) => digit * power >= least)!;
+  const first = Math.ceil(low / by);
+  return Array.from({ length: Math.floor(high / by) - first + 1 }, (_, i) => {
+    const value = (first + i) * by;
+    const share = (value - low) / (high - low);
+    return { at: down ? 1 - share : share, text: compact(value) };
+  });
+}
+
+/** The words of rows, at most `most`, each at the middle of its row. */
+export function rowTicks(words: readonly number[], most: number): Axis["ticks"] {
+  const by = Math.ceil(words.length / most);
+  return words.flatMap((word, i) => (i % by ? [] : [{ at: (i + 0.5) / words.length, text: compact(word) }]));
 }
 
 export function Heatmap(props: {
@@ -14,27 +42,32 @@ export function Heatmap(props: {
   values: ArrayLike<number>;
   rows: number;
   columns: number;
+  across: Axis;
+  down: Axis;
   scale: ColourScale;
   /** Height in pixels. */
   height: number;
   cursor: Cell | null;
+  /** The cells marked, from the first corner to the last. */
+  brush?: readonly [Cell, Cell] | null;
   /** What the cell under the cursor says; also read out by screen readers. */
   readout: string;
   onCursor: (cell: Cell) => void;
   onPick?: (cell: Cell) => void;
+  onBrush?: (from: Cell, to: Cell) => void;
 }) {
-  const { values, rows, columns, scale, cursor } = props;
+  const { values, rows, columns, scale, cursor, brush } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
+  const anchor = useRef<Cell | null>(null);
+  /** The part being marked: known to others once the pointer, or Shift, is let go. */
+  const [draft, setDraft] = useState<readonly [Cell, Cell] | null>(null);
   const night = dark.value;
   useEffect(() => {
     const surface = canvas.current!.getContext("2d")!;
     const image = surface.createImageData(columns, rows);
-    for (let i = 0; i < rows * columns; i++) {
-      const [red, green, blue] = rgbOf(values[i] ?? NaN, scale);
-      image.data.set([red, green, blue, 255], 4 * i);
-    }
+    paint(new Uint32Array(image.data.buffer), values, scale);
     surface.putImageData(image, 0, 0);
-  }, [values, rows, columns, scale.top, scale.diverging, scale.threshold, night]);
+  }, [values, rows, columns, scale.top, scale.diverging, night]);
 
   const at = (event: MouseEvent): Cell => {
     const box = canvas.current!.getBoundingClientRect();
@@ -43,6 +76,21 @@ export function Heatmap(props: {
       row: place((event.clientY - box.top) / box.height, rows),
       column: place((event.clientX - box.left) / box.width, columns),
     };
+  };
+  const reach = (to: Cell) => {
+    props.onCursor(to);
+    const from = anchor.current;
+    if (!from || !props.onBrush || (from.row === to.row && from.column === to.column)) return setDraft(null);
+    return setDraft([
+      { row: Math.min(from.row, to.row), column: Math.min(from.column, to.column) },
+      { row: Math.max(from.row, to.row), column: Math.max(from.column, to.column) },
+    ]);
+  };
+  const release = (otherwise?: () => void) => {
+    if (draft) props.onBrush?.(...draft);
+    else if (anchor.current) otherwise?.();
+    anchor.current = null;
+    setDraft(null);
   };
   const move = (event: KeyboardEvent) => {
     const here = cursor ?? { row: rows - 1, column: 0 };
@@ -57,40 +105,58 @@ export function Heatmap(props: {
     const by = steps[event.key];
     if (!by) return undefined;
     event.preventDefault();
-    props.onCursor({
+    const next = {
       row: Math.max(0, Math.min(rows - 1, here.row + by[0])),
       column: Math.max(0, Math.min(columns - 1, here.column + by[1])),
-    });
-    return undefined;
+    };
+    anchor.current = event.shiftKey ? (anchor.current ?? here) : null;
+    return reach(next);
   };
   const percent = (share: number) => `${100 * share}%`;
+  const marked = (name: string, from: Cell, to: Cell) => (
+    <span
+      class={name}
+      style={{
+        left: percent(from.column / columns), top: percent(from.row / rows),
+        width: percent((to.column - from.column + 1) / columns), height: percent((to.row - from.row + 1) / rows),
+      }}
+    />
+  );
+  const ticks = (name: string, side: "left" | "top", axis: Axis) => (
+    <div class={name} aria-hidden="true">
+      {axis.ticks.map(({ at: place, text }, i) => <span key={i} style={{ [side]: percent(place) }}>{text}</span>)}
+      <em>{axis.label}</em>
+    </div>
+  );
   return (
-    <div
-      class="heatmap"
-      role="application"
-      aria-roledescription="heat map"
-      aria-label={`${props.label}: ${rows} rows, ${columns} columns. Arrow keys move, Enter chooses.`}
-      tabIndex={0}
-      style={{ height: `${props.height}px` }}
-      onKeyDown={move}
-    >
-      <canvas
-        ref={canvas}
-        width={columns}
-        height={rows}
-        onMouseMove={(event) => props.onCursor(at(event))}
-        onClick={(event) => props.onPick?.(at(event))}
-      />
-      {cursor && (
-        <span
-          class="heatmap-cursor"
-          style={{
-            left: percent(cursor.column / columns), top: percent(cursor.row / rows),
-            width: percent(1 / columns), height: percent(1 / rows),
+    <div class="heat">
+      {ticks("ticks-down", "top", props.down)}
+      <div
+        class="heatmap"
+        role="application"
+        aria-roledescription="heat map"
+        aria-label={`${props.label}: ${rows} rows by ${props.down.label}, ${columns} columns by ${props.across.label}. Arrow keys move, Enter chooses${props.onBrush ? ", Shift and arrow keys mark a part" : ""}.`}
+        tabIndex={0}
+        style={{ height: `${props.height}px` }}
+        onKeyDown={move}
+        onKeyUp={(event) => event.key === "Shift" && release()}
+      >
+        <canvas
+          ref={canvas}
+          width={columns}
+          height={rows}
+          onPointerDown={(event) => {
+            anchor.current = at(event);
+            event.currentTarget.setPointerCapture(event.pointerId);
           }}
+          onPointerMove={(event) => reach(at(event))}
+          onPointerUp={(event) => release(() => props.onPick?.(at(event)))}
         />
-      )}
-      <span class="for-readers" aria-live="polite">{props.readout}</span>
+        {(draft ?? brush) && marked("heatmap-brush", ...(draft ?? brush)!)}
+        {cursor && marked("heatmap-cursor", cursor, cursor)}
+        <span class="for-readers" aria-live="polite">{props.readout}</span>
+      </div>
+      {ticks("ticks-across", "left", props.across)}
     </div>
   );
 }

@@ -4,6 +4,7 @@ import { render } from "preact";
 import { pending } from "./api";
 import { chosenDataset, facts, factsError, followStore } from "./facts";
 import { followChanges, lastChange } from "./live";
+import { Selected } from "./linked";
 import { panes } from "./panes";
 import { Choice, Problem } from "./parts";
 import { addressWith, followAddress, navigate, state, type Theme } from "./state";
@@ -76,9 +77,13 @@ function Chosen() {
           })}
         />
       )}
+      <Selected />
     </div>
   );
 }
+
+/* A part of its own, for it changes with every answer, and the panes need not be drawn for that. */
+const Working = () => <span class="working" role="status" aria-live="polite">{pending.value ? "Loading…" : lastChange.value}</span>;
 
 function Page() {
   const pane = panes.find(({ name }) => name === state.pane.value) ?? panes[0]!;
@@ -94,7 +99,7 @@ function Page() {
         </div>
         <Tabs />
         <div class="settings">
-          <span class="working" role="status" aria-live="polite">{pending.value ? "Loading…" : lastChange.value}</span>
+          <Working />
           <Choice label="Theme" value={state.theme.value} options={THEMES} onChange={(theme: Theme) => (state.theme.value = theme)} />
         </div>
       </header>

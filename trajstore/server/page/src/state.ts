@@ -88,16 +88,34 @@ function currentQuery(): URLSearchParams {
   return query;
 }
 
+/** Browsers refuse more than a few hundred changes of the address a minute; a slider makes sixty a second. */
+const PAUSE = 200;
+
 /** Keep the address and the state the same, both ways. Called once, when every pane has made its fields. */
 export function followAddress(): void {
+  let due: string | null = null;
+  let timer = 0;
+  const write = () => {
+    if (due !== null) history.replaceState(null, "", due);
+    due = null;
+  };
   effect(() => {
     const query = currentQuery().toString();
-    if (query === new URLSearchParams(location.search).toString()) return;
     const address = query ? `?${query}` : location.pathname;
-    if (push) history.pushState(null, "", address);
-    else history.replaceState(null, "", address);
+    if (push) {
+      write(); // what was seen before, for going back to it
+      if (query !== new URLSearchParams(location.search).toString()) history.pushState(null, "", address);
+      return;
+    }
+    due = query === new URLSearchParams(location.search).toString() ? null : address;
+    timer ||= setTimeout(() => {
+      timer = 0;
+      write();
+    }, PAUSE);
   });
+  addEventListener("pagehide", write);
   addEventListener("popstate", () => {
+    due = null;
     const query = new URLSearchParams(location.search);
     batch(() => {
       for (const [key, { signal: value, initial, read }] of fields) {

@@ -27,6 +27,11 @@ const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 /** A whole number with its thousands apart. */
 export const whole = (value: number): string => plain.format(value);
 
+const brief = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** A number on an axis: large ones in thousands and millions. */
+export const compact = (value: number): string => (Math.abs(value) >= 1e4 ? brief.format(value) : String(+value.toPrecision(6)));
+
 /** A number of nats: three decimals. */
 export const nats = (value: number | null | undefined, signed = false): string =>
   value === null || value === undefined || Number.isNaN(value)

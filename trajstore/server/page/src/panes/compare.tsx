@@ -1,10 +1,10 @@
 /** Two checkpoints compared: the density of their losses, the tokens and groups in a part of it, and convergence by step. */
 import { useMemo, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { Chart } from "../chart";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
-import { Heatmap, type Cell } from "../heatmap";
+import { Heatmap, numberTicks, type Cell } from "../heatmap";
+import { StepChart, lossBrush, setBrush, stepIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
 import { navigate, state, textField } from "../state";
 import { nats, visible, whole } from "../text";
@@ -19,12 +19,12 @@ type Statistic = keyof typeof STATISTICS;
 
 const stepsOf = (model: string): number[] => facts.value?.steps[model]?.[chosenDataset.value?.name ?? ""] ?? [];
 
-/** Return the two checkpoints compared as MODEL@STEP: of two models the last, of one model the first and the last. */
+/** Return the two checkpoints compared as MODEL@STEP: of two models the last, of one model the first and the last, of the steps selected. */
 function pair(): [string, string] {
   const [first = "", second = first] = chosenModels.value;
-  const steps = stepsOf(first);
+  const [steps, seconds] = [first, second].map((model) => stepsOf(model).filter(stepIsChosen)) as [number[], number[]];
   const beginning = second === first ? steps[0] : steps.at(-1);
-  return [one.value || `${first}@${beginning ?? "last"}`, other.value || `${second}@${stepsOf(second).at(-1) ?? "last"}`];
+  return [one.value || `${first}@${beginning ?? "last"}`, other.value || `${second}@${seconds.at(-1) ?? "last"}`];
 }
 
 export function ComparePane() {
@@ -35,7 +35,7 @@ export function ComparePane() {
   return (
     <>
       <Density asked={asked} />
-      {box.value && <Inside asked={asked} />}
+      {(box.value || lossBrush.value) && <Inside asked={asked} />}
       <Convergence />
     </>
   );
@@ -62,7 +62,7 @@ function Density({ asked }: { asked: Asked }) {
     box.value = "";
   });
   return (
-    <Card title="Losses of two checkpoints" note="Tokens by their two losses; a stronger colour holds more. Choose two corners of a part, by click or with the arrow keys and Enter, to read its tokens.">
+    <Card title="Losses of two checkpoints" note="Tokens by their two losses; a stronger colour holds more. Drag over a part, or choose two corners of it by click or with the arrow keys and Enter, to read its tokens.">
       <div class="controls">
         <CheckpointChoice label="Across" value={asked.one} onChange={change(one)} />
         <CheckpointChoice label="Up" value={asked.other} onChange={change(other)} />
@@ -88,50 +88,76 @@ function gridOf(frame: Frame) {
   return { left, right, bottom, top, size, rows, columns, counts, values, most: Math.max(...values) };
 }
 
+/** The cells of the chosen part. */
+function boxIn({ left, top, size, rows, columns }: ReturnType<typeof gridOf>): [Cell, Cell] | null {
+  if (!box.value) return null;
+  const [low, high, otherLow, otherHigh] = box.value.split("~").map(Number) as [number, number, number, number];
+  const place = (loss: number, count: number) => Math.max(0, Math.min(count - 1, Math.round(loss / size)));
+  return [
+    { row: place(top - otherHigh, rows), column: place(low - left, columns) },
+    { row: place(top - otherLow - size, rows), column: place(high - left - size, columns) },
+  ];
+}
+
 function Cells({ frame, asked }: { frame: Frame; asked: Asked }) {
   const grid = useMemo(() => gridOf(frame), [frame]);
   const [cursor, setCursor] = useState<Cell | null>(null);
   const [corner, setCorner] = useState<Cell | null>(null);
   const x = (column: number) => grid.left + column * grid.size;
   const y = (row: number) => grid.top - row * grid.size;
+  const choose = (from: Cell, to: Cell) => {
+    setCorner(null);
+    const ends = [x(from.column), x(to.column + 1), y(to.row + 1), y(from.row)].map((end) => +end.toFixed(4));
+    navigate(() => {
+      box.value = ends.join("~");
+      state.brush.value = { of: "loss", from: ends[0]!, to: ends[1]! };
+    });
+  };
   const pick = (cell: Cell) => {
     if (!corner) return setCorner(cell);
-    setCorner(null);
-    const columns = [Math.min(corner.column, cell.column), Math.max(corner.column, cell.column) + 1] as const;
-    const rows = [Math.min(corner.row, cell.row), Math.max(corner.row, cell.row) + 1] as const;
-    const ends = [x(columns[0]), x(columns[1]), y(rows[1]), y(rows[0])];
-    navigate(() => {
-      box.value = ends.map((end) => end.toFixed(4)).join("~");
-      state.brush.value = { of: "loss", from: +ends[0]!.toFixed(4), to: +ends[1]!.toFixed(4) };
-    });
-    return undefined;
+    const [column, row] = [Math.min(corner.column, cell.column), Math.min(corner.row, cell.row)];
+    return choose({ row, column }, { row: Math.max(corner.row, cell.row), column: Math.max(corner.column, cell.column) });
   };
   const readout = cursor
     ? `${nats(x(cursor.column))} to ${nats(x(cursor.column + 1))} across, ${nats(y(cursor.row + 1))} to ${nats(y(cursor.row))} up: ${whole(grid.counts[cursor.row * grid.columns + cursor.column] ?? 0)} tokens`
     : "";
   return (
     <>
-      <p class="note axis-note">Up: loss at {visible(asked.other)}, {nats(grid.bottom)} to {nats(grid.top)} nats</p>
       <div class="density">
-        <Heatmap label="Tokens by two losses" values={grid.values} rows={grid.rows} columns={grid.columns} scale={{ top: grid.most, diverging: false, threshold: 0 }} height={420} cursor={cursor} readout={readout} onCursor={setCursor} onPick={pick} />
+        <Heatmap
+          label="Tokens by two losses"
+          values={grid.values}
+          rows={grid.rows}
+          columns={grid.columns}
+          down={{ label: `loss at ${visible(asked.other)} (nats)`, ticks: numberTicks(grid.bottom, grid.top, 8, true) }}
+          across={{ label: `loss at ${visible(asked.one)} (nats)`, ticks: numberTicks(grid.left, grid.right, 8) }}
+          scale={{ top: grid.most, diverging: false }}
+          height={420}
+          cursor={cursor}
+          brush={boxIn(grid)}
+          readout={readout}
+          onCursor={setCursor}
+          onPick={pick}
+          onBrush={choose}
+        />
       </div>
-      <p class="note axis-note">Across: loss at {visible(asked.one)}, {nats(grid.left)} to {nats(grid.right)} nats</p>
       <p class="note">{corner ? `One corner is chosen; choose the other. ${readout}` : readout || " "}</p>
     </>
   );
 }
 
 function Inside({ asked }: { asked: Asked }) {
-  const [low, high, otherLow, otherHigh] = box.value.split("~").map(Number);
+  const brush = lossBrush.value;
+  const [low, high, otherLow, otherHigh] = box.value ? box.value.split("~").map(Number) : [brush?.from, brush?.to];
   const parameters = { ...asked, low, high, other_low: otherLow, other_high: otherHigh };
   const tokens = useFrame("box-tokens", parameters);
   const groups = useFrame("box-groups", parameters);
   return (
     <>
-      <Card title="Tokens in the part" note={`Losses ${low} to ${high} across and ${otherLow} to ${otherHigh} up, the largest differences first. Choose one to read its context.`}>
+      <Card title="Tokens in the part" note={`Losses ${low} to ${high} across${otherLow === undefined ? "" : ` and ${otherLow} to ${otherHigh} up`}, the largest differences first. Choose one to read its context.`}>
         <div class="controls"><button type="button" class="button" onClick={() => navigate(() => {
           box.value = "";
-          state.brush.value = null;
+          setBrush(null);
         })}>Choose no part</button></div>
         <Loaded reply={tokens} empty="No token is in this part.">
           {(frame) => (
@@ -143,8 +169,8 @@ function Inside({ asked }: { asked: Asked }) {
         </Loaded>
         <DataLinks reply={tokens} />
       </Card>
-      <Card title="Groups in the part" note="How much more often tokens of each group are in the part than other tokens.">
-        <Loaded reply={groups} empty="The store has no groups.">{(frame) => <FrameTable label="Groups in the part" frame={frame} />}</Loaded>
+      <Card title="Groups in the part" note="How much more often tokens of each group are in the part than other tokens. Choose one to see its tokens in every pane.">
+        <Loaded reply={groups} empty="The store has no groups.">{(frame) => <FrameTable label="Groups in the part" frame={frame} onPick={(row) => navigate(() => (state.group.value = frame.column<string>("group")[row]!))} />}</Loaded>
         <DataLinks reply={groups} />
       </Card>
     </>
@@ -183,5 +209,5 @@ function Alike({ frame }: { frame: Frame }) {
     return curvesOf(frame, ["model", "other"], name, [`${name}_low`, `${name}_high`], keep);
   }, [frame, name]);
   const unit = name === "rms" || name === "difference" ? `${STATISTICS[name]} (nats)` : STATISTICS[name];
-  return <Chart label="Convergence" x={x} curves={curves} xLabel="step" yLabel={unit} xScale="symlog" mark={state.step.value} onPick={(step) => (state.step.value = step)} />;
+  return <StepChart label="Convergence" x={x} curves={curves} yLabel={unit} />;
 }

@@ -1,10 +1,10 @@
 /** Components: kept principal components and new ones, as paths through training, by step, and by their tokens. */
-import { useMemo } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { Chart } from "../chart";
 import { lineColour } from "../colours";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
+import { StepChart, brushSteps, brushedSteps, goToStep, stepIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Loaded } from "../parts";
 import { navigate, numberField, state, textField } from "../state";
 import { visible, whole } from "../text";
@@ -20,7 +20,7 @@ export function ComponentsPane() {
   const of = source.value || kept[0] || "new:full";
   const dataset = chosenDataset.value?.name;
   const parameters = of.startsWith("new:")
-    ? dataset ? { method: of.slice(4), models: chosenModels.value, datasets: [dataset], group: state.group.value } : null
+    ? dataset ? { method: of.slice(4), models: chosenModels.value, datasets: [dataset], steps: brushedSteps.value, group: state.group.value } : null
     : { finding: of };
   const scores = useFrame("component-scores", parameters);
   const shares = useFrame("component-variance", parameters);
@@ -29,7 +29,7 @@ export function ComponentsPane() {
   const numbers = Array.from({ length: Math.max(count, horizontal.value, vertical.value) }, (_, i) => [String(i + 1), String(i + 1)] as const);
   return (
     <>
-      <Card title="Paths through training" note="Scores of checkpoints on two components, joined in order of step; a ring marks the first. Choose a point, or a row below, to go to its step.">
+      <Card title="Paths through training" note="Scores of checkpoints on two components, joined in order of step; a ring marks the first. Choose a point, or a row below, to go to its step; drag around points to choose their steps.">
         <div class="controls">
           <Choice
             label="Of"
@@ -62,12 +62,12 @@ function Scores({ frame }: { frame: Frame }) {
   const up = frame.has(`component_${vertical.value}`) ? `component_${vertical.value}` : across;
   const steps = useMemo(() => (frame.has(across) ? curvesOf(frame, ["model"], across) : null), [frame, across]);
   if (!steps) return <p class="note">There is no component {horizontal.value}.</p>;
-  const go = (row: number) => navigate(() => (state.step.value = Number(frame.column("step")[row])));
+  const go = (row: number) => goToStep(Number(frame.column("step")[row]));
   return (
     <>
       <Paths frame={frame} across={across} up={up} onPick={go} />
       <h3>Component {horizontal.value} by step</h3>
-      <Chart label={`Component ${horizontal.value}`} x={steps.x} curves={steps.curves} xLabel="step" yLabel="score (nats)" xScale="symlog" height={220} mark={state.step.value} onPick={(step) => (state.step.value = step)} />
+      <StepChart label={`Component ${horizontal.value}`} x={steps.x} curves={steps.curves} yLabel="score (nats)" height={220} />
       <FrameTable label="Scores" frame={frame} height={240} onPick={go} />
     </>
   );
@@ -84,11 +84,38 @@ function Paths(props: { frame: Frame; across: string; up: string; onPick: (row: 
   const [right, upward] = [scale(x, EDGE, WIDE - 16), scale(y, HIGH - 44, 16)];
   const of = new Map<string, number[]>();
   for (let row = 0; row < frame.rows; row++) of.set(models[row]!, [...(of.get(models[row]!) ?? []), row]);
+  const surface = useRef<SVGSVGElement>(null);
+  const [corners, setCorners] = useState<[number, number, number, number] | null>(null);
+  const at = (event: PointerEvent): [number, number] => {
+    const box = surface.current!.getBoundingClientRect();
+    return [((event.clientX - box.left) * WIDE) / box.width, ((event.clientY - box.top) * HIGH) / box.height];
+  };
+  const [left, top, width, height] = corners
+    ? [Math.min(corners[0], corners[2]), Math.min(corners[1], corners[3]), Math.abs(corners[2] - corners[0]), Math.abs(corners[3] - corners[1])]
+    : [0, 0, 0, 0];
+  const release = () => {
+    setCorners(null);
+    if (width + height < 8) return;
+    const within = (value: number, from: number, size: number) => value >= from && value <= from + size;
+    const chosen = x.flatMap((_, row) => (within(right.at(x[row]!), left, width) && within(upward.at(y[row]!), top, height) ? [Number(steps[row])] : []));
+    brushSteps(chosen, -Infinity, Infinity);
+  };
   const point = (row: number) => `${right.at(x[row]!).toFixed(1)},${upward.at(y[row]!).toFixed(1)}`;
   const [one, other] = [props.across, props.up].map((name) => `${name.replace("_", " ")} (nats)`);
   return (
     <>
-      <svg class="paths" viewBox={`0 0 ${WIDE} ${HIGH}`} role="img" aria-label={`Paths of ${of.size} models over ${one} and ${other}`}>
+      <svg
+        class="paths"
+        ref={surface}
+        viewBox={`0 0 ${WIDE} ${HIGH}`}
+        role="img"
+        aria-label={`Paths of ${of.size} models over ${one} and ${other}`}
+        onPointerDown={(event) => setCorners([...at(event), ...at(event)])}
+        onPointerMove={(event) => corners && setCorners([corners[0], corners[1], ...at(event)])}
+        onPointerUp={release}
+        onPointerLeave={() => setCorners(null)}
+      >
+        {corners && <rect class="marked" x={left} y={top} width={width} height={height} />}
         <rect x={EDGE} y="16" width={WIDE - EDGE - 16} height={HIGH - 60} class="frame" />
         <text x={WIDE / 2} y={HIGH - 8} text-anchor="middle">{one}</text>
         <text x="14" y={HIGH / 2} text-anchor="middle" transform={`rotate(-90 14 ${HIGH / 2})`}>{other}</text>
@@ -103,6 +130,7 @@ function Paths(props: { frame: Frame; across: string; up: string; onPick: (row: 
                 cx={right.at(x[row]!)}
                 cy={upward.at(y[row]!)}
                 r={Number(steps[row]) === state.step.value ? 7 : place === 0 ? 5.5 : 3}
+                class={stepIsChosen(Number(steps[row])) ? "" : "faded"}
                 {...(place === 0 ? { fill: "none", "stroke-width": 2 } : {})}
                 onClick={() => props.onPick(row)}
               >

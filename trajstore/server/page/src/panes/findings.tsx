@@ -2,9 +2,9 @@
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { Chart } from "../chart";
 import { chosenDataset } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
+import { StepChart, goToStep, stepIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
 import { navigate, state, textField } from "../state";
 import { visible } from "../text";
@@ -27,7 +27,7 @@ export function FindingsPane() {
       </Card>
       <Card title="Spikes and phases" note="Choose one to go to its step.">
         <Loaded reply={events} empty={<>No spike and no phase is kept; look for them with <code>trajstore spikes</code> and <code>trajstore phases</code></>}>
-          {(frame) => <FrameTable label="Spikes and phases" frame={frame} height={260} onPick={(row) => navigate(() => (state.step.value = Number(frame.column("step")[row])))} />}
+          {(frame) => <FrameTable label="Spikes and phases" frame={frame} height={260} keep={(row) => stepIsChosen(Number(frame.column("step")[row]))} onPick={(row) => goToStep(Number(frame.column("step")[row]))} />}
         </Loaded>
         <DataLinks reply={events} />
       </Card>
@@ -120,7 +120,7 @@ function Panels({ frame }: { frame: Frame }) {
         {places.slice(0, MOST_PANELS).map(({ name, x, curves }) => (
           <figure key={name}>
             <figcaption>{name}</figcaption>
-            <Chart label={name} x={x} curves={curves} xLabel="step" yLabel="" xScale="symlog" height={180} legend={places.length === 1} mark={state.step.value} />
+            <StepChart label={name} x={x} curves={curves} yLabel="" height={180} legend={places.length === 1} />
           </figure>
         ))}
       </div>

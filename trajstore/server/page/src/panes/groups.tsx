@@ -4,6 +4,7 @@ import { ApiError, frameOf, post, useFrame, type Frame, type Reply } from "../ap
 import { Chart } from "../chart";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
+import { StepChart } from "../linked";
 import { Card, Choice, DataLinks, Loaded, Problem } from "../parts";
 import { navigate, state, textField } from "../state";
 
@@ -12,6 +13,7 @@ const names = textField("groups.names", EVERY);
 const minus = textField("groups.minus", "");
 const by = textField<"" | "dataset" | "model">("groups.by", "");
 const along = textField<"step" | "tokens" | "flops">("groups.x", "step");
+const draft = textField("groups.draft", "FROM tokens WHERE text LIKE ' the%'");
 const COLUMNS = { step: "step", tokens: "tokens_seen", flops: "flops" } as const;
 const chosenGroups = () => names.value.split(";").map((name) => name.trim()).filter(Boolean);
 const selection = () => ({ models: chosenModels.value, datasets: state.datasets.value });
@@ -28,7 +30,7 @@ export function GroupsPane() {
 
 function Trajectories() {
   const reply = useFrame("trajectories", {
-    ...selection(), groups: names.value, minus: minus.value, by: by.value, x: along.value,
+    ...selection(), groups: [...new Set([...chosenGroups(), state.group.value])].filter(Boolean).join(";"), minus: minus.value, by: by.value, x: along.value,
   });
   return (
     <Card title="Trajectories" note="Mean loss of the tokens of each group, in nats; the band is an interval over texts. Drag over the chart to choose steps.">
@@ -78,22 +80,8 @@ function GroupChoice() {
 function Curves({ frame }: { frame: Frame }) {
   const x = frame.has(COLUMNS[along.value]) ? COLUMNS[along.value] : "step";
   const { x: at, curves } = useMemo(() => curvesOf(frame, ["group", "model", "dataset"], "mean", ["low", "high"], undefined, x), [frame, x]);
-  const of = x === "step" ? state.brush.value : null;
-  return (
-    <Chart
-      label="Mean loss of groups"
-      x={at}
-      curves={curves}
-      xLabel={{ step: "step", tokens_seen: "tokens seen", flops: "FLOPs" }[x]}
-      yLabel={minus.value ? "difference (nats)" : "loss (nats)"}
-      xScale="symlog"
-      height={340}
-      mark={x === "step" ? state.step.value : null}
-      brush={of?.of === "steps" ? [of.from, of.to] : null}
-      onBrush={x === "step" ? (from, to) => (state.brush.value = { of: "steps", from: Math.max(0, Math.round(from)), to: Math.round(to) }) : undefined}
-      onPick={x === "step" ? (step) => (state.step.value = step) : undefined}
-    />
-  );
+  const drawn = { label: "Mean loss of groups", x: at, curves, yLabel: minus.value ? "difference (nats)" : "loss (nats)", height: 340 };
+  return x === "step" ? <StepChart {...drawn} /> : <Chart {...drawn} xLabel={x === "flops" ? "FLOPs" : "tokens seen"} xScale="symlog" />;
 }
 
 function Examples() {
@@ -117,7 +105,7 @@ function Examples() {
 }
 
 function Draft() {
-  const [sql, setSql] = useState("FROM tokens WHERE text LIKE ' the%'");
+  const sql = draft.value;
   const [name, setName] = useState("");
   const [said, setSaid] = useState("");
   const [reply, setReply] = useState<Reply<Frame> | null>(null);
@@ -143,7 +131,7 @@ function Draft() {
     <Card title="Draft a group" note="A query of dataset, context and position. Trying it changes nothing.">
       <label class="draft">
         <span>SQL</span>
-        <textarea class="mono" rows={4} spellcheck={false} value={sql} onInput={(event) => setSql(event.currentTarget.value)} />
+        <textarea class="mono" rows={4} spellcheck={false} value={sql} onInput={(event) => (draft.value = event.currentTarget.value)} />
       </label>
       <div class="controls">
         <button type="button" class="button" onClick={() => void attempt()}>Try it</button>

@@ -4,20 +4,19 @@ import { useFrame, type Frame } from "../api";
 import { Chart, type Curve } from "../chart";
 import { lineColour } from "../colours";
 import { chosenDataset } from "../facts";
+import { lossBrush, setBrush, stepBrush, StepChart } from "../linked";
 import { Card, DataLinks, Loaded, Segments } from "../parts";
-import { navigate, state, textField, type Brush } from "../state";
+import { state, textField, type Brush } from "../state";
 import { nats, visible, whole } from "../text";
 
 type Statistic = "mean" | "median";
 const statistic = textField<Statistic>("losses.statistic", "mean");
 const STATISTICS = [["mean", "Mean"], ["median", "Median"]] as const;
 
-const setBrush = (brush: Brush | null) => navigate(() => (state.brush.value = brush));
-
 export function LossesPane() {
   const dataset = chosenDataset.value?.name;
   const brush = state.brush.value;
-  const [steps, losses] = [brush?.of === "steps" ? brush : null, brush?.of === "loss" ? brush : null];
+  const [steps, losses] = [stepBrush.value, lossBrush.value];
   const chosen = { models: state.models.value, datasets: dataset, groups: state.group.value };
   const curves = useFrame("cube/curves", dataset ? { ...chosen, low: losses?.from, high: losses?.to } : null);
   const density = useFrame("cube/density", dataset ? { ...chosen, first: steps && Math.ceil(steps.from), last: steps && Math.floor(steps.to) } : null);
@@ -31,7 +30,7 @@ export function LossesPane() {
         <button type="button" class="button" disabled={!brush} onClick={() => setBrush(null)}>Show all</button>
       </div>
       <Card title="Loss by step" note={losses ? `Losses from ${nats(losses.from)} to ${nats(losses.to)} nats, by whole bins.` : "Drag over steps to see how their losses are distributed."}>
-        <Loaded reply={curves} empty={scored}>{(frame) => <ByStep frame={frame} brush={steps} />}</Loaded>
+        <Loaded reply={curves} empty={scored}>{(frame) => <ByStep frame={frame} />}</Loaded>
         <DataLinks reply={curves} />
       </Card>
       <Card title="Distribution of losses" note={steps ? `Steps ${whole(steps.from)} to ${whole(steps.to)}.` : "Drag over losses to see how many there are of them by step, and their mean."}>
@@ -44,7 +43,7 @@ export function LossesPane() {
 
 /** The ends of a brush as numbers, for the keyboard. */
 function Stretch({ of, label }: { of: string; label: string }) {
-  const brush = state.brush.value?.of === of ? state.brush.value : null;
+  const brush = (of === "steps" ? stepBrush : lossBrush).value;
   const change = (from: number, to: number) => setBrush({ of, from: Math.min(from, to), to: Math.max(from, to) });
   return (
     <>
@@ -60,22 +59,13 @@ function Stretch({ of, label }: { of: string; label: string }) {
   );
 }
 
-function ByStep({ frame, brush }: { frame: Frame; brush: Brush | null }) {
+function ByStep({ frame }: { frame: Frame }) {
   const which = statistic.value;
   const [x, curves] = useMemo(() => linesOf(frame, frame.column("step"), frame.column<number | null>(which)), [frame, which]);
   const errors = Array.from(frame.column<number | null>("median_error"), (error) => error ?? 0);
   return (
     <>
-      <Chart
-        label={`${which} loss`}
-        x={x}
-        curves={curves}
-        xLabel="step"
-        yLabel={`${which} loss (nats)`}
-        xScale="symlog"
-        brush={brush && [brush.from, brush.to]}
-        onBrush={(from, to) => setBrush({ of: "steps", from: Math.max(0, Math.ceil(from)), to: Math.floor(to) })}
-      />
+      <StepChart label={`${which} loss`} x={x} curves={curves} yLabel={`${which} loss (nats)`} />
       {which === "median" && <p class="note">Medians are those of bins, off by at most {nats(errors.reduce((a, b) => Math.max(a, b), 0))} nats.</p>}
     </>
   );

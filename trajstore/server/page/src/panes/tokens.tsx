@@ -3,18 +3,19 @@ import { useMemo, useState } from "preact/hooks";
 import { useFrame, type Frame, type Parameters } from "../api";
 import { colourOf, type ColourScale } from "../colours";
 import { chosenDataset, chosenModels } from "../facts";
-import { Heatmap } from "../heatmap";
+import { Heatmap, numberTicks, rowTicks } from "../heatmap";
+import { brushSteps, brushedSteps, lossBrush, lossIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Empty, Loaded, Segments } from "../parts";
 import { navigate, state } from "../state";
 import { nats, visible, whole } from "../text";
 import { Find } from "./tokens/find";
 import { gridOf, rowOf, scaleOf, type Grid } from "./tokens/grid";
-import { context, keys, model, other } from "./tokens/keys";
+import { context, keys, model, other, prompt, prompts } from "./tokens/keys";
 import { StepSlider } from "./tokens/slider";
 import { TokenText } from "./tokens/text";
 import { Token } from "./tokens/token";
 
-const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["models", "Less another model"]] as const;
+const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["models", "Less another model"], ["prompts", "Less another prompt"]] as const;
 const SCALES = [["absolute", "nats"], ["relative", "relative"]] as const;
 
 export function TokensPane() {
@@ -26,10 +27,11 @@ export function TokensPane() {
 
 /** The endpoint and the parameters of what is shown. */
 function question(dataset: string): [string, Parameters] {
-  const site = { dataset, context: context.value };
-  if (keys.view.value === "raw") return ["tokens", { ...site, models: [model.value], columns: "loss" }];
-  const models = keys.view.value === "models" ? [other.value, model.value] : [model.value];
-  return ["token_differences", { ...site, of: keys.view.value, models, scale: keys.scale.value, threshold: keys.threshold.value || null }];
+  const [view, site] = [keys.view.value, { context: context.value, steps: keys.steps.value || brushedSteps.value }];
+  if (view === "raw") return ["tokens", { ...site, dataset, models: [model.value], columns: "loss" }];
+  const models = view === "models" ? [other.value, model.value] : [model.value];
+  const datasets = view === "prompts" ? [prompt.value, dataset] : [dataset];
+  return ["token_differences", { ...site, datasets, of: view, models, scale: keys.scale.value, threshold: keys.threshold.value || null }];
 }
 
 function Context() {
@@ -59,10 +61,11 @@ function Controls() {
   const models = chosenModels.value.map((name) => [name, visible(name)] as const);
   const several = models.length > 1;
   const view = keys.view.value;
+  const views = VIEWS.filter(([name]) => (several || name !== "models") && (prompts.value.length > 0 || name !== "prompts"));
   return (
     <div class="controls">
       <Choice label="Model" value={model.value} options={models} onChange={(name) => navigate(() => (keys.model.value = name))} />
-      <Segments label="What colours the text" value={view} options={several ? VIEWS : VIEWS.slice(0, 2)} onChange={(value) => navigate(() => (keys.view.value = value))} />
+      <Segments label="What colours the text" value={view} options={views} onChange={(value) => navigate(() => (keys.view.value = value))} />
       {view === "raw" && (
         <Choice
           label="Beside it"
@@ -74,6 +77,13 @@ function Controls() {
       {several && (view === "models" || (view === "raw" && keys.beside.value === "model")) && (
         <Choice label="Other model" value={other.value} options={models.filter(([name]) => name !== model.value)} onChange={(name) => navigate(() => (keys.other.value = name))} />
       )}
+      {view === "prompts" && (
+        <Choice label="Other dataset" value={prompt.value} options={prompts.value.map((name) => [name, visible(name)] as const)} onChange={(name) => navigate(() => (keys.prompt.value = name))} />
+      )}
+      <label class="choice">
+        <span>Steps</span>
+        <input type="text" size={9} value={keys.steps.value} placeholder={brushedSteps.value ?? "all"} title="all, log, numbers, or ranges as 0:1000:100; commas join" onChange={(event) => navigate(() => (keys.steps.value = event.currentTarget.value.trim()))} />
+      </label>
       {view !== "raw" && (
         <>
           <Segments label="Scale" value={keys.scale.value} options={SCALES} onChange={(value) => navigate(() => (keys.scale.value = value))} />
@@ -91,12 +101,14 @@ function Controls() {
 function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null }) {
   const { tokens, numbers, second } = props;
   const texts = useMemo(() => Array.from(tokens.column<string>("token")), [tokens]);
-  const grid = useMemo(() => gridOf(numbers), [numbers]);
-  const otherGrid = useMemo(() => (second ? gridOf(second) : keys.beside.value === "step" ? grid : null), [second, grid, keys.beside.value]);
+  const grid = useMemo(() => gridOf(numbers, texts.length), [numbers, texts]);
+  const otherGrid = useMemo(() => (second ? gridOf(second, texts.length) : keys.beside.value === "step" ? grid : null), [second, grid, texts, keys.beside.value]);
   const diverging = grid.minus !== null;
   const scale = useMemo(() => scaleOf(otherGrid && otherGrid !== grid ? [grid, otherGrid] : [grid], diverging), [grid, otherGrid, diverging]);
   const [cursor, setCursor] = useState<number | null>(null);
   const row = rowOf(grid, state.step.value);
+  const members = useFrame("token_groups", state.group.value ? { dataset: chosenDataset.value!.name, context: context.value, groups: state.group.value } : null).value;
+  const faded = useMemo(() => fadedIn(texts.length, grid, row, members), [texts, grid, row, members, lossBrush.value]);
   const sideBySide = !diverging && otherGrid !== null;
   const otherRow = sideBySide ? rowOf(otherGrid, keys.beside.value === "step" ? (keys.otherStep.value ?? otherGrid.steps[0] ?? 0) : state.step.value) : 0;
   const pick = (position: number) => position > 0 && navigate(() => (keys.position.value = position));
@@ -109,6 +121,7 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
         tokens={texts}
         values={of.values.subarray(number * of.columns, (number + 1) * of.columns)}
         scale={scale}
+        faded={faded}
         cursor={cursor}
         picked={keys.position.value}
         onCursor={setCursor}
@@ -116,8 +129,9 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
       />
     </figure>
   );
+  const height = Math.min(360, Math.max(120, 8 * grid.steps.length));
   const title = (name: string, step: number | undefined) => `${visible(name)}, step ${whole(step ?? 0)}`;
-  const minus = diverging ? `, less ${keys.view.value === "models" ? visible(other.value) : `step ${whole(grid.minusSteps![row] ?? 0)}`}` : "";
+  const minus = diverging ? `, less ${keys.view.value === "models" ? visible(other.value) : keys.view.value === "prompts" ? visible(prompt.value) : `step ${whole(grid.minusSteps![row] ?? 0)}`}` : "";
   return (
     <>
       <StepSlider label="Step" steps={grid.steps} row={row} onStep={(step) => (state.step.value = step)} />
@@ -136,8 +150,10 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
         values={grid.values}
         rows={grid.steps.length}
         columns={grid.columns}
+        down={{ label: "step", ticks: rowTicks(grid.steps, height / 18) }}
+        across={{ label: "position", ticks: numberTicks(0.5, grid.columns + 0.5, 8) }}
         scale={scale}
-        height={Math.min(360, Math.max(120, 8 * grid.steps.length))}
+        height={height}
         cursor={at ? { row, column: at - 1 } : { row, column: 0 }}
         readout={at ? `${visible(texts[at] ?? "")}, step ${grid.steps[row]}: ${nats(grid.values[row * grid.columns + at - 1])}` : ""}
         onCursor={(cell) => {
@@ -145,13 +161,23 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
           state.step.value = grid.steps[cell.row]!;
         }}
         onPick={(cell) => pick(cell.column + 1)}
+        onBrush={(from, to) => brushSteps(grid.steps, grid.steps[from.row]!, grid.steps[to.row]!)}
       />
-      <p class="note axis-note"><span>top: step {whole(grid.steps[0] ?? 0)}, bottom: step {whole(grid.steps.at(-1) ?? 0)}</span> <span>left to right: position 1 to {grid.columns}</span></p>
       {keys.position.value !== null && keys.position.value < texts.length && (
         <Token dataset={chosenDataset.value!.name} context={context.value} position={keys.position.value} token={texts[keys.position.value]!} model={model.value} />
       )}
     </>
   );
+}
+
+/** The tokens outside the group and the losses that are selected, by position; null where nothing is. */
+function fadedIn(tokens: number, grid: Grid, row: number, members: Frame | null): boolean[] | null {
+  if (!members && !lossBrush.value) return null;
+  const groups = members?.column<string>("groups");
+  return Array.from({ length: tokens }, (_, position) => {
+    const loss = grid.losses[row * grid.columns + position - 1] ?? NaN;
+    return Boolean(groups && !groups[position]) || (position > 0 && !lossIsChosen(loss));
+  });
 }
 
 function ScaleBar({ scale, relative }: { scale: ColourScale; relative: boolean }) {

@@ -1,9 +1,9 @@
 /** What the tokens pane keeps in the address. */
 import { computed } from "@preact/signals";
-import { chosenModels } from "../../facts";
+import { chosenDataset, chosenModels, facts } from "../../facts";
 import { numberField, state, textField } from "../../state";
 
-export type View = "raw" | "steps" | "models";
+export type View = "raw" | "steps" | "models" | "prompts";
 
 export const keys = {
   view: textField<View>("tokens.view", "raw"),
@@ -14,6 +14,10 @@ export const keys = {
   other: textField("tokens.other", ""),
   beside: textField<"" | "model" | "step">("tokens.beside", ""),
   otherStep: numberField<number | null>("tokens.otherStep", null),
+  /** The dataset whose items are subtracted. */
+  prompt: textField("tokens.prompt", ""),
+  /** A SPEC; the brushed steps where it is empty. */
+  steps: textField("tokens.steps", ""),
   position: numberField<number | null>("tokens.position", null),
   text: textField("tokens.text", ""),
   find: textField<"" | "text" | "group">("tokens.find", ""),
@@ -30,5 +34,9 @@ export const other = computed(() => {
   const all = chosenModels.value.filter((name) => name !== model.value);
   return all.includes(keys.other.value) ? keys.other.value : (all[0] ?? model.value);
 });
+
+/** The other datasets, and the one of them whose items are subtracted. */
+export const prompts = computed(() => (facts.value?.datasets ?? []).map(({ name }) => name).filter((name) => name !== chosenDataset.value?.name));
+export const prompt = computed(() => (prompts.value.includes(keys.prompt.value) ? keys.prompt.value : (prompts.value[0] ?? "")));
 
 export const context = computed(() => state.context.value ?? 0);

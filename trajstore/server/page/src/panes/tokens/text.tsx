@@ -11,12 +11,14 @@ export function TokenText(props: {
   /** The number of the token at position i + 1. */
   values: Float32Array;
   scale: ColourScale;
+  /** Tokens outside what is selected. */
+  faded: readonly boolean[] | null;
   cursor: number | null;
   picked: number | null;
   onCursor: (position: number) => void;
   onPick: (position: number) => void;
 }) {
-  const { tokens, values, scale, cursor, picked } = props;
+  const { tokens, values, scale, faded, cursor, picked } = props;
   const box = useRef<HTMLDivElement>(null);
   const night = dark.value;
   const spans = useMemo(
@@ -46,6 +48,9 @@ export function TokenText(props: {
       span.classList.toggle("picked", position === picked);
     });
   }, [tokens, cursor, picked]);
+  useLayoutEffect(() => {
+    box.current!.querySelectorAll(".token").forEach((span, position) => span.classList.toggle("faded", Boolean(faded?.[position])));
+  }, [tokens, faded]);
 
   const positionAt = (event: Event) => {
     const position = (event.target as HTMLElement).dataset?.position;

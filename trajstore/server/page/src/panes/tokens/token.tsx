@@ -1,9 +1,9 @@
 /** One token: its trajectory in every model, what findings say of it, and the tokens most like it. */
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../../api";
-import { Chart, type Curve } from "../../chart";
-import { lineColour } from "../../colours";
 import { chosenModels, facts } from "../../facts";
+import { curvesOf } from "../../frames";
+import { StepChart } from "../../linked";
 import { Card, DataLinks, Loaded } from "../../parts";
 import { navigate, state } from "../../state";
 import { Table } from "../../table";
@@ -58,30 +58,9 @@ export function Token(props: Site & { token: string; model: string }) {
 
 function Trajectory({ frame }: { frame: Frame }) {
   const night = dark.value;
-  const { x, curves } = useMemo(() => {
-    const [models, steps, losses] = [frame.column<string>("model"), frame.column("step"), frame.column("loss")];
-    const every = [...new Set(Array.from(steps, Number))].sort((a, b) => a - b);
-    const place = new Map(every.map((step, i) => [step, i]));
-    const byModel = new Map<string, (number | null)[]>();
-    for (let row = 0; row < frame.rows; row++) {
-      const name = models[row]!;
-      if (!byModel.has(name)) byModel.set(name, every.map(() => null));
-      byModel.get(name)![place.get(Number(steps[row]))!] = losses[row]!;
-    }
-    const made: Curve[] = [...byModel].map(([label, values], n) => ({ label: visible(label), values, colour: lineColour(n) }));
-    return { x: every, curves: made };
-  }, [frame, night]);
+  const { x, curves } = useMemo(() => curvesOf(frame, ["model"], "loss"), [frame, night]);
   return (
-    <Chart
-      label="Loss of the token"
-      x={x}
-      curves={curves}
-      xLabel="step"
-      yLabel="loss (nats)"
-      xScale="symlog"
-      mark={state.step.value}
-      onPick={(step) => navigate(() => (state.step.value = step))}
-    />
+    <StepChart label="Loss of the token" x={x} curves={curves} yLabel="loss (nats)" />
   );
 }
 

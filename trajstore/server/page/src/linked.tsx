@@ -1,0 +1,58 @@
+/** The selection that panes share: the step and the stretch of steps or losses that one pane marks and the others follow. */
+import { computed } from "@preact/signals";
+import { Chart, type Curve } from "./chart";
+import { navigate, state, type Brush } from "./state";
+import { nats, visible, whole } from "./text";
+
+const brushOf = (of: string) => computed(() => (state.brush.value?.of === of ? state.brush.value : null));
+export const stepBrush = brushOf("steps");
+export const lossBrush = brushOf("loss");
+
+export const setBrush = (brush: Brush | null): void => navigate(() => (state.brush.value = brush));
+
+/** The brushed steps as the server's SPEC; null for all. */
+export const brushedSteps = computed(() => stepBrush.value && `${stepBrush.value.from}:${stepBrush.value.to}`);
+
+const inside = (brush: Brush | null, value: number): boolean => !brush || (value >= brush.from && value <= brush.to);
+export const stepIsChosen = (step: number): boolean => inside(stepBrush.value, step);
+export const lossIsChosen = (loss: number): boolean => inside(lossBrush.value, loss);
+
+/** Brush those of these steps that lie between two places; where none does, nothing changes. */
+export function brushSteps(steps: Iterable<number>, one: number, other: number): void {
+  const chosen = Array.from(steps).filter((step) => step >= Math.min(one, other) && step <= Math.max(one, other));
+  if (chosen.length) setBrush({ of: "steps", from: Math.min(...chosen), to: Math.max(...chosen) });
+}
+
+export const goToStep = (step: number): void => navigate(() => (state.step.value = step));
+
+/** Curves by step that mark the step and the brushed steps; a click chooses a step, a drag brushes. */
+export function StepChart(props: { label: string; x: ArrayLike<number>; curves: readonly Curve[]; yLabel: string; height?: number; legend?: boolean }) {
+  const brush = stepBrush.value;
+  return (
+    <Chart
+      {...props}
+      xLabel="step"
+      xScale="symlog"
+      mark={state.step.value}
+      brush={brush && [brush.from, brush.to]}
+      onBrush={(from, to) => brushSteps(Array.from(props.x), from, to)}
+      onPick={goToStep}
+    />
+  );
+}
+
+/** What is selected in all panes, each with a button that clears it. */
+export function Selected() {
+  const [steps, losses, group] = [stepBrush.value, lossBrush.value, state.group.value];
+  const chips: [string, () => void][] = [];
+  if (steps) chips.push([`Steps ${whole(steps.from)} to ${whole(steps.to)}`, () => setBrush(null)]);
+  if (losses) chips.push([`Losses ${nats(losses.from)} to ${nats(losses.to)} nats`, () => setBrush(null)]);
+  if (group) chips.push([`Group ${visible(group)}`, () => navigate(() => (state.group.value = ""))]);
+  return (
+    <ul class="chips" aria-label="Selected in all panes">
+      {chips.map(([text, clear]) => (
+        <li key={text}><button type="button" class="button chip" aria-label={`Clear ${text}`} onClick={clear}>{text} ×</button></li>
+      ))}
+    </ul>
+  );
+}
