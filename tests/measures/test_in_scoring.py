@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.architectures import STRUCTURES, UNKNOWN, ragged, tiny
+from trajstore.forward.logit_tile import LogitTile
 from trajstore.forward.losses import token_scores
 from trajstore.forward.tiled_head import Tile
 from trajstore.measures import Measure, MeasureDefinition, Stream, measure
@@ -18,7 +19,7 @@ from trajstore.measures.in_scoring import MeasuringWatcher
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from trajstore.measures.streams import LogitTile, Predictions
+    from trajstore.measures.streams import Predictions
 
 NAMES = [
     "interaction_energy",
@@ -105,6 +106,27 @@ def test_tiles_are_the_models_own_logits(kind: str, vocabulary: int | None) -> N
             assert np.allclose(mine, logits[position - 1].log_softmax(0).numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("spare", [None, torch.empty(24 * 90)])
+def test_sums_over_a_tile_are_those_of_its_shares(
+    spare: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajstore.forward.logit_tile.CPU_ELEMENTS", 7 * 90)
+    generator = torch.Generator().manual_seed(0)
+    logs = torch.randn(24, 90, generator=generator).mul_(3).log_softmax(1)
+    q = torch.rand(90, generator=generator)
+    shares, exact_logs = logs.double().exp(), logs.double()
+    for shares_first in (False, True):
+        tile = LogitTile(slice(0, 90), logs, torch.zeros(24), spare)
+        if shares_first:
+            assert torch.allclose(tile.shares.double(), shares, atol=1e-6)
+        of_shares, of_q = tile.log_means(q, q.log())
+        assert torch.allclose(of_shares.double(), shares @ q.double().log(), atol=1e-5)
+        assert torch.allclose(of_q.double(), exact_logs @ q.double(), rtol=1e-5)
+        assert torch.allclose(tile.entropies.double(), torch.special.entr(shares).sum(1), atol=1e-5)
+        assert torch.equal(tile.entropies, LogitTile(slice(0, 90), logs, torch.zeros(24)).entropies)
+        assert torch.allclose(tile.shares.double(), shares, atol=1e-6)
+
+
 def test_a_batch_that_runs_out_of_memory_is_handed_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("gpt-neox")
     _, (expected, _) = _watched(model, batch_tokens=200)
@@ -129,12 +151,13 @@ def test_a_batch_that_runs_out_of_memory_is_handed_on_once(monkeypatch: pytest.M
 
 def test_no_second_pass_is_made() -> None:
     model = tiny("gpt-neox")
-    token_scores(model, IDS)  # what is checked once
     tokens: list[int] = []
     handle = model.base_model.register_forward_pre_hook(
         lambda _, args, kwargs: tokens.append((args[0] if args else kwargs["input_ids"]).numel()),
         with_kwargs=True,
     )
+    token_scores(model, IDS)  # what is checked once, and not again where hooks are those of the pass alone
+    tokens.clear()
     token_scores(model, IDS)
     plain = tokens.copy()
     tokens.clear()

@@ -125,7 +125,7 @@ def token_scores(
     # no inference mode: what a model keeps from such a call could not be trained with
     autocast = torch.autocast(device.type, enabled=False)
     watching = nullcontext() if watcher is None else watcher.attached()
-    with torch.no_grad(), autocast, exact_products(), queueing(device), evaluating(model), watching:
+    with torch.no_grad(), autocast, exact_products(), queueing(device), evaluating(model):
         tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
         forward = Forward(model, tile, names, vocabulary, ids[0] if ids else None)
         check_causal(forward, ids, min(vocabulary_rows(model), vocabulary or sys.maxsize))
@@ -133,8 +133,9 @@ def token_scores(
         lengths = [len(context) for context in ids]
         longest, workspace = max(lengths, default=0), workspace or Workspace()
         known = workspace.budget(names, longest) if batch_tokens is None else batch_tokens
-        budget = in_batches(lengths, results.work, known, device, singly=not forward.tiled)
-        results.take()
+        with watching:  # not before: to the checks above, a model with hooks on it is another one, each time
+            budget = in_batches(lengths, results.work, known, device, singly=not forward.tiled)
+            results.take()
         if batch_tokens is None and runs_ahead(device):
             workspace.keep_budget(names, longest, budget)
     scored = [results.columns[i] for i in range(len(ids))]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from trajstore.forward.logit_tile import LogitTile
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
@@ -67,20 +69,8 @@ class Columns:
 class LogitWatcher(Protocol):
     """Takes the logits of the pass as they are made; what it is handed is used again afterwards."""
 
-    def tile(
-        self,
-        positions: slice,
-        rows: slice,
-        log_shares: Tensor,
-        log_sums: Tensor,
-        shares: Tensor | None = None,
-        entropies: Tensor | None = None,
-    ) -> None:
-        """Take some rows of the vocabulary for some positions of a batch, one context after another.
-
-        `log_sums` are ln Σ exp(logit) over these rows, (n,), and `log_shares` (n, rows) the logits less that; `shares`
-        are exp of these, and `entropies` (n,) of the shares, where the pass has them anyway.
-        """
+    def tile(self, positions: slice, tile: LogitTile) -> None:
+        """Take some rows of the vocabulary for some positions of a batch, one context after another."""
 
     def log_sums(self, positions: slice, log_sums: Tensor) -> None:
         """Take ln Σ exp(logit) over the vocabulary, (n,), after all rows of it."""
@@ -121,7 +111,8 @@ def of_logits(
         parts.append(_of_rows(piece, targets[at : at + step], columns))
         if watcher is not None:
             log_sums, positions = piece.logsumexp(1), slice(first + at, first + at + len(piece))
-            watcher.tile(positions, slice(0, piece.shape[1]), piece - log_sums[:, None], log_sums)
+            rows = slice(0, piece.shape[1])
+            watcher.tile(positions, LogitTile(rows, piece - log_sums[:, None], log_sums))
             watcher.log_sums(positions, log_sums)
     return joined(parts)
 
@@ -169,7 +160,8 @@ class TiledHead:
         size = self.width * min(self.tile.positions, len(hidden))
         if len(self.logits) < size:
             self.logits = self.logits.new_empty(size)
-            self.spare = self.spare.new_empty(size if self.names else 0)
+        if len(self.spare) < size and (self.names or watcher is not None):
+            self.spare = self.spare.new_empty(size)
         step = self.tile.positions
         runs = [
             self._run(self.head.prepared(hidden[at : at + step]), targets[at : at + step], at, watcher)
@@ -192,7 +184,7 @@ class TiledHead:
         entropies = torch.empty_like(sums) if "entropy" in self.names else None
         at_place = torch.empty_like(sums)
         guess = self._logits_at(hidden, targets) if "rank" in self.names else None
-        higher, shares = torch.zeros_like(sums[0]), None
+        higher = torch.zeros_like(sums[0])
         positions = slice(first, first + len(hidden))
         tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
         for number, rows in enumerate(tiles):
@@ -201,14 +193,12 @@ class TiledHead:
             torch.gather(logits, 1, place.clamp(max=logits.shape[1] - 1), out=at_place[number, :, None])
             if guess is not None:
                 higher += self._above(logits, guess)
-            if entropies is not None:
-                shares = torch.softmax(logits, 1, out=_shaped(self.spare, logits))
             log_sums_(logits, sums[number])
-            if entropies is not None and shares is not None:
-                entropies[number] = -torch.linalg.vecdot(shares, logits)
+            tile = LogitTile(rows, logits, sums[number], self.spare)
             if watcher is not None:
-                own = None if entropies is None else entropies[number]
-                watcher.tile(positions, rows, logits, sums[number], shares, own)
+                watcher.tile(positions, tile)
+            if entropies is not None:  # after the watcher, whose sums over the tile may give them on the way
+                entropies[number] = tile.entropies
         total, at_target = sums.logsumexp(0), at_place.gather(0, tile_of)[0]
         if watcher is not None:
             watcher.log_sums(positions, total)
@@ -223,7 +213,8 @@ class TiledHead:
 
     def _tiles(self) -> list[slice]:
         """Return the rows of the head in each tile."""
-        return [slice(start, start + self.width) for start in range(0, len(self.head), self.width)]
+        rows = len(self.head)
+        return [slice(start, min(start + self.width, rows)) for start in range(0, rows, self.width)]
 
     def _logits_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The targets' logits (n,) before any tile is made, by as large a product as a tile's.

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from trajstore.lazy_imports import on_demand
 
 if TYPE_CHECKING:
+    from trajstore.forward.logit_tile import LogitTile
     from trajstore.measures.definitions import MeasureDefinition, MeasureInputs
     from trajstore.measures.run import measure
-    from trajstore.measures.streams import Batch, LogitTile, PassFacts, Predictions, Stream
+    from trajstore.measures.streams import Batch, PassFacts, Predictions, Stream
     from trajstore.store.files.measures import Measure
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
 
 _NAMES = {
     "Batch": "trajstore.measures.streams",
-    "LogitTile": "trajstore.measures.streams",
+    "LogitTile": "trajstore.forward.logit_tile",
     "Measure": "trajstore.store.files.measures",
     "MeasureDefinition": "trajstore.measures.definitions",
     "MeasureInputs": "trajstore.measures.definitions",

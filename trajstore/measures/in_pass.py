@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor, nn
 
+    from trajstore.forward.logit_tile import LogitTile
     from trajstore.forward.model_structure import Attention
     from trajstore.measures.definitions import MeasureDefinition
-    from trajstore.measures.streams import LogitTile, PassFacts, Predictions, Stream
+    from trajstore.measures.streams import PassFacts, Predictions, Stream
     from trajstore.store.files.measures import Measure
 
 

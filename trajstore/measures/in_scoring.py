@@ -10,7 +10,7 @@ import torch
 from trajstore.forward.losses import evaluating, vocabulary_rows
 from trajstore.measures.in_pass import Observer
 from trajstore.measures.run import Measured
-from trajstore.measures.streams import LogitTile, PassFacts, Predictions
+from trajstore.measures.streams import PassFacts, Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from trajstore.forward.logit_tile import LogitTile
     from trajstore.measures.definitions import MeasureDefinition
     from trajstore.measures.streams import Ids
 
@@ -57,18 +58,8 @@ class MeasuringWatcher:
         with self._observer.batch(contexts):
             yield
 
-    def tile(
-        self,
-        positions: slice,
-        rows: slice,
-        log_shares: Tensor,
-        log_sums: Tensor,
-        shares: Tensor | None = None,
-        entropies: Tensor | None = None,
-    ) -> None:
+    def tile(self, positions: slice, tile: LogitTile) -> None:
         """Hand on a tile of logits."""
-        rows = slice(rows.start, rows.start + log_shares.shape[1])
-        tile = LogitTile(rows, log_shares, log_sums, shares, entropies)
         self._observer.tile(tile, self._predictions[positions])
 
     def log_sums(self, positions: slice, log_sums: Tensor) -> None:

@@ -15,10 +15,11 @@ import torch
 from trajstore.errors import NotMeasurable, TrajstoreError, describe_error
 from trajstore.forward.batching import in_batches
 from trajstore.forward.device import exact_products
+from trajstore.forward.logit_tile import LogitTile
 from trajstore.forward.losses import check_contexts, evaluating, token_scores, vocabulary_rows
 from trajstore.measures.definitions import MeasureInputs
 from trajstore.measures.in_pass import NO_VALUE, Observer
-from trajstore.measures.streams import LogitTile, PassFacts, Predictions
+from trajstore.measures.streams import PassFacts, Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

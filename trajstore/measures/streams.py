@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from trajstore.forward.logit_tile import LogitTile
     from trajstore.forward.model_structure import Attention
     from trajstore.store.files.measures import Measure
 
@@ -135,41 +136,6 @@ class Predictions:
         return Predictions(
             self.context[chosen], self.position[chosen], self.previous[chosen], self.target[chosen]
         )
-
-
-@dataclass
-class LogitTile:
-    """The logits of n predictions for some rows of the vocabulary, as shares of the tile's own sum of exponentials.
-
-    With z the logits and s = ln Σ exp z over the tile, log_shares = z − s. Tensors are used again after a stream has
-    seen them.
-    """
-
-    rows: slice
-    """Of the vocabulary."""
-    log_shares: Tensor
-    """Float32 (n, rows)."""
-    log_sums: Tensor
-    """s, float32 (n,)."""
-    computed_shares: Tensor | None = None
-    """exp of the log shares, where the pass has it anyway."""
-    computed_entropies: Tensor | None = None
-    """−Σ share · log share by prediction, where the pass has it anyway."""
-
-    @cached_property
-    def shares(self) -> Tensor:
-        """Float32 (n, rows)."""
-        return self.log_shares.exp() if self.computed_shares is None else self.computed_shares
-
-    @cached_property
-    def entropies(self) -> Tensor:
-        """Float32 (n,)."""
-        if self.computed_entropies is not None:
-            return self.computed_entropies
-        import torch
-
-        entropies: Tensor = -torch.linalg.vecdot(self.shares, self.log_shares)
-        return entropies
 
 
 class Stream:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from trajstore.measures.streams import LogitTile, PassFacts, Predictions
+    from trajstore.forward.logit_tile import LogitTile
+    from trajstore.measures.streams import PassFacts, Predictions
 
 
 class CalibrationError(Stream):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from trajstore.measures.streams import LogitTile, PassFacts, Predictions
+    from trajstore.forward.logit_tile import LogitTile
+    from trajstore.measures.streams import PassFacts, Predictions
     from trajstore.store.files.measures import Measure
 
 FORWARD, BACKWARD = "model||counts", "counts||model"
@@ -65,8 +66,8 @@ class UnigramDivergence(Stream):
             self._begin_pairs(predictions, tile.log_sums.device)
         f, log_f = (table[tile.rows] for table in self._tables(tile.log_sums.device))
         weights = f.sum().expand(len(predictions))
-        inner = -tile.entropies - tile.shares @ log_f
-        self.tiles.append(TileSums(tile.log_sums, inner, tile.log_shares @ f, weights))
+        of_shares, counted = tile.log_means(f, log_f)
+        self.tiles.append(TileSums(tile.log_sums, -tile.entropies - of_shares, counted, weights))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
