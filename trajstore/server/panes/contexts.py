@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,8 @@ from trajstore.server.cache import ByteCache
 from trajstore.server.endpoints import Ask, frames
 from trajstore.server.panes.tokens import require_context, token_frame
 from trajstore.store.files import group_files
+from trajstore.store.files.datasets import Dataset
+from trajstore.store.groups.kept_tables import ACROSS_CONTEXTS, VIEWS, KeptTables, kept_tables
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
 from trajstore.store.matrix.selection import Selection, sites_by_group
@@ -28,8 +32,10 @@ _SNIPPET = 48
 """Characters of a context's text on either side of what was looked for."""
 _STARTS = 24
 """Tokens with which a context is shown."""
+_BLOCK = 16
+"""Contexts in a block."""
 _MASKS = ByteCache(64 << 20)
-"""Of the groups that come with trajstore, which tokens of a dataset are in each, a bit a token."""
+"""Of the groups that come with trajstore, which tokens of some contexts are in each, a bit a token."""
 
 FOUND = {"context": pl.Int64, "score": pl.Float64, "snippet": pl.String}
 """Columns of contexts that were looked for."""
@@ -140,17 +146,21 @@ def token_groups(
 
     A group that cannot be computed is left out, and said.
     """
-    rows = require_context(store, dataset, context)
-    names: list[list[str]] = [[] for _ in range(rows.stop - rows.start)]
-    for name in store.groups.names() if groups is None else groups:
-        progress.advance(0)
-        try:
-            inside = _inside(store, name, dataset)[rows]
-        except (GroupError, QueryError) as error:
-            progress.say(f"{name} is left out: {error}")
-            continue
-        for place in np.flatnonzero(inside):
-            names[place].append(name)
+    require_context(store, dataset, context)
+    of = store.dataset(dataset)
+    names: list[list[str]] = [[] for _ in range(of.lengths[context])]
+    with contextlib.ExitStack() as stack:
+        block = _block(of, context)
+        tables = functools.cache(lambda: stack.enter_context(kept_tables(store, VIEWS, [of], block)))
+        for name in store.groups.names() if groups is None else groups:
+            progress.advance(0)
+            try:
+                inside = _inside(store, name, of, context, tables)
+            except (GroupError, QueryError) as error:
+                progress.say(f"{name} is left out: {error}")
+                continue
+            for place in np.flatnonzero(inside):
+                names[place].append(name)
     return pl.DataFrame(
         {
             "position": np.arange(len(names), dtype=np.int32),
@@ -159,18 +169,30 @@ def token_groups(
     )
 
 
-def _inside(store: Store, group: str, dataset: str) -> np.ndarray:
-    """Return which tokens of a dataset are in a group, bool (tokens,)."""
-    of = store.dataset(dataset)
+def _block(dataset: Dataset, context: int) -> range:
+    """Return the contexts whose tokens' groups are looked for together: who reads one reads its neighbours next."""
+    start = context - context % _BLOCK
+    return range(start, min(start + _BLOCK, dataset.n_contexts))
+
+
+def _inside(
+    store: Store, group: str, dataset: Dataset, context: int, tables: Callable[[], KeptTables]
+) -> np.ndarray:
+    """Return which tokens of a context are in a group, bool (tokens,); `tables` are those of its block."""
+    shipped = group in group_files.shipped()
+    in_block = shipped and group not in ACROSS_CONTEXTS
+    contexts = _block(dataset, context) if in_block else range(dataset.n_contexts)
+    first, end = dataset.offsets[contexts.start], dataset.offsets[contexts.stop]
 
     def mask() -> np.ndarray:
-        inside = np.zeros(of.n_tokens, dtype=bool)
-        inside[store.groups.members(group, of)] = True
+        inside = np.zeros(end - first, dtype=bool)
+        inside[store.groups.members(group, dataset, tables() if in_block else None) - first] = True
         return np.packbits(inside)
 
     # A group of the store's own may look at losses, which change.
-    packed = _MASKS.get((of.files_sha256, group), mask) if group in group_files.shipped() else mask()
-    return np.unpackbits(packed, count=of.n_tokens).astype(bool)
+    packed = _MASKS.get((dataset.files_sha256, group, contexts), mask) if shipped else mask()
+    inside = np.unpackbits(packed, count=end - first).astype(bool)
+    return inside[dataset.offsets[context] - first : dataset.offsets[context + 1] - first]
 
 
 _FINDINGS = {

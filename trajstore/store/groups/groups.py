@@ -34,6 +34,7 @@ from trajstore.store.files.group_tables import Code, GroupSites, TableFacts
 from trajstore.store.groups import given_sites, named_functions, python_functions, trial, writes
 from trajstore.store.groups import refresh as grouprefresh
 from trajstore.store.groups import sizes as groupsizes
+from trajstore.store.groups.kept_tables import KeptTables
 from trajstore.store.groups.sizes import Counted
 from trajstore.store.groups.writes import GroupTable
 from trajstore.store.quoting import identifier, quoted
@@ -246,8 +247,10 @@ class Groups:
             writes.remove(self._session.path, name)
         self._session.refresh()
 
-    def members(self, group: str, dataset: Dataset) -> np.ndarray:
+    def members(self, group: str, dataset: Dataset, kept: KeptTables | None = None) -> np.ndarray:
         """Rows of the dataset's tokens.parquet that are in a group, or in an expression of groups; int64, ascending.
+
+        With `kept`, those in what the tables have of the dataset.
 
         Raises as `current`, and `GroupError` where the group cannot be computed, or stands on a table that was made
         when the dataset had other tokens.
@@ -256,9 +259,9 @@ class Groups:
         for name in group_expressions.parse(group).names:
             self._require_same_tokens(name, dataset)
         here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
-        rows = self._session.sql(f"SELECT context, position FROM {here}")
+        ask = f"SELECT context, position FROM {here}"
         try:
-            columns = rows.fetchnumpy()
+            columns = (self._session.sql(ask) if kept is None else kept.connection.execute(ask)).fetchnumpy()
         except duckdb.Error as error:
             raise _broken(group, error) from error
         context = np.ma.filled(columns["context"], -1).astype(np.int64)

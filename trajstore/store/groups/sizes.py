@@ -23,6 +23,7 @@ from trajstore.store.catalog import read_only
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.disk import layout
 from trajstore.store.files import group_tables
+from trajstore.store.groups.kept_tables import VIEWS, KeptTables, kept_tables
 from trajstore.store.quoting import identifier, quoted
 from trajstore.store.session import Session
 
@@ -63,28 +64,62 @@ def count(
     waiting = [name for name in names if name not in counted]
     if waiting:
         progress.start("counting", len(waiting), "groups")
-    try:
+    shipped = [name for name in waiting if name in foundations.shipped]
+    unknown = {dataset for name in shipped for dataset in cache.unknown(name) or ()}
+    with contextlib.ExitStack() as stack:
+        stack.callback(cache.write)
+        stack.callback(progress.stop)
+        kept = _kept_tables(
+            stack, session, shipped, foundations, [datasets[name] for name in sorted(unknown)]
+        )
         for name in waiting:
             try:
                 ready(name)
-                sizes = _count(session, name, cache.unknown(name))
+                sizes = _count(session, name, cache.unknown(name), kept if name in shipped else None)
             except (GroupError, UnknownName) as error:  # the latter where another job has dropped it
                 counted[name] = Counted({}, str(error))
             else:
                 cache.keep(name, sizes)
                 counted[name] = Counted(cache.known(name) or sizes)
             progress.advance(1, name)
-    finally:
-        progress.stop()
-        cache.write()
     return counted
 
 
-def _count(session: Session, name: str, datasets: Sequence[str] | None) -> Sizes:
+_MOST_TOKENS = 1 << 21
+"""Tokens of datasets beyond which each group reads for itself, since the tables would take too much memory."""
+
+
+def _kept_tables(
+    stack: contextlib.ExitStack,
+    session: Session,
+    groups: Sequence[str],
+    foundations: Foundations,
+    datasets: Sequence[Dataset],
+) -> KeptTables | None:
+    """Tables of what several of the groups read; None where there is nothing such, or it cannot be read.
+
+    What cannot be read is then an error of each group that stands on it.
+    """
+    under = [foundations.all_under(name) for name in groups]
+    views = [view for view in VIEWS if sum(view in keys for keys in under) > 1]
+    if views and 0 < sum(dataset.n_tokens for dataset in datasets) <= _MOST_TOKENS:
+        with contextlib.suppress(QueryError):
+            return stack.enter_context(kept_tables(session, views, datasets))
+    return None
+
+
+def _count(
+    session: Session,
+    name: str,
+    datasets: Sequence[str] | None,
+    kept: KeptTables | None = None,
+) -> Sizes:
+    """A group's tokens by dataset, in these or all."""
     only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
     ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:
-        return {str(dataset): int(n) for dataset, n in session.sql(ask).fetchall()}
+        rows = session.sql(ask).fetchall() if kept is None else kept.connection.execute(ask).fetchall()
+        return {str(dataset): int(n) for dataset, n in rows}
     except (duckdb.Error, QueryError) as error:
         raise GroupError(f"The group {name!r} cannot be computed: {read_only.explained(error)}") from error
 
