@@ -32,6 +32,7 @@ STAND_INS: Mapping[Path, pa.Schema | None] = {
     Path(".okens/dataset=_/contexts.parquet"): datasets.CONTEXTS,
     MODELS_STAND_IN: None,
     Path(".easures/model=_/step=0/none.parquet"): measures.SCHEMA,
+    Path(".easures/model=_/step=1/llc.none.parquet"): measures.TOKEN_SCHEMA,
     **{
         Path(f".indings/kind={kind}/finding=_/{table}.parquet"): schema
         for kind, tables in TABLES.items()

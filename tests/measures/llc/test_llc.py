@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from tests.architectures import tiny
 from tests.forked import processes
+from tests.tiny_models import random_dataset
 from trajstore.errors import BadMeasures, ChainDiverged
 from trajstore.measures import measure
 from trajstore.measures.definitions import own
@@ -20,12 +22,15 @@ from trajstore.measures.llc.estimate import LearningCoefficient, estimate
 from trajstore.measures.llc.llc import measures_of
 from trajstore.measures.llc.model_loss import ModelLoss
 from trajstore.measures.llc.sampler import Sampling
+from trajstore.store.files.measures import Measure
+from trajstore.store.files.models import ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from trajstore.measures import MeasureDefinition
+    from trajstore.store.store import Store
 
 
 class Planted:
@@ -336,3 +341,52 @@ def test_losses_from_a_position_on() -> None:
         np.testing.assert_allclose(late, every[2:], atol=1e-5)
     with pytest.raises(BadMeasures, match="first is a position"):
         ModelLoss(model, CONTEXTS, first=0)
+
+
+def test_a_group_has_a_coefficient_of_its_own_by_a_query(store: Store) -> None:
+    """nβ (mean of the drawn losses − loss) over the group's tokens, by hand, in float64."""
+    model = tiny("gpt-2")
+    dataset = store.add_dataset("d", random_dataset([len(ids) for ids in CONTEXTS]))
+    store.publish_model(ModelFacts("a"))
+    store.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position > 3")
+    drawn: list[list[np.ndarray]] = []
+    own = ModelLoss.losses_and_gradient
+
+    def seen(objective: ModelLoss, contexts: Sequence[int]) -> list[np.ndarray]:
+        losses = own(objective, contexts)
+        by_context = dict(zip(contexts, losses, strict=True))
+        drawn.append([by_context[number] for number in range(len(CONTEXTS))])
+        return losses
+
+    for part in ({}, {"layer": 1, "first": 2}):
+        drawn.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ModelLoss, "losses_and_gradient", seen)
+            rows = measure(model, dataset.ids(), [llc(**FEW, **part)]).measures["llc"]
+        first = part.get("first", 1)
+        kept = [draw for number, draw in enumerate(drawn) if number % FEW["draws"] >= FEW["burn_in"]]
+        means = [np.mean([draw[context] for draw in kept], axis=0) for context in range(len(CONTEXTS))]
+        variances = [np.var([draw[context] for draw in kept], axis=0) for context in range(len(CONTEXTS))]
+        losses = ModelLoss(model, dataset.ids(), first=first).losses(range(len(CONTEXTS)))
+        added = [mean - loss for mean, loss in zip(means, losses, strict=True)]
+        late = np.concatenate([of_context[4 - first :] for of_context in added])
+
+        store.add_measures("llc", rows, model="a", step=8, dataset="d", replace=True)
+        store.add_measures("rankme", [Measure("rankme", 2.0)], model="a", step=8, dataset="d", replace=True)
+        (group,) = store.query("group_llc", group="late").pl().iter_rows(named=True)
+        assert (group["layer"], group["tokens"]) == (part.get("layer"), len(late))
+        assert group["llc"] == pytest.approx(FEW["nbeta"] * late.mean(), rel=1e-9)
+        assert group["llc_all"] == pytest.approx(FEW["nbeta"] * np.concatenate(added).mean(), rel=1e-9)
+        tokens = store.sql("FROM llc_tokens ORDER BY context, position").pl()
+        assert tokens["position"].to_list() == [p for ids in CONTEXTS for p in range(first, len(ids))]
+        np.testing.assert_allclose(tokens["added"], np.concatenate(added), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(tokens["variance"], np.concatenate(variances), rtol=1e-6, atol=1e-12)
+        whole = store.sql("SELECT value FROM measures WHERE name = 'llc' AND context IS NULL").fetchall()
+        assert group["llc_all"] == pytest.approx(whole[0][0]), "each draw has all contexts here"
+    assert set(store.measures()["name"]) >= {"llc", "rankme"}
+    spoilt = replace(rows[0], token_means=(None, 1.0))
+    with pytest.raises(BadMeasures, match="not as many means as variances"):
+        store.add_measures("llc", [spoilt], model="a", step=9, dataset="d")
+    spoilt = replace(rows[0], token_means=(None, float("nan")), token_variances=(None, 0.0))
+    with pytest.raises(BadMeasures, match="not finite"):
+        store.add_measures("llc", [spoilt], model="a", step=9, dataset="d")

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
+
 from trajstore.errors import BadMeasures
 from trajstore.measures.definitions import REQUIRED, MeasureDefinition
 from trajstore.store.files.measures import Measure
@@ -56,7 +58,7 @@ def llc(
         for layer_, head_ in parts_of(inputs.model, layer, head):
             objective = ModelLoss(inputs.model, inputs.ids, layer=layer_, head=head_, first=first or 1)
             subject = "" if kept is None else f"{objective.subject()} {layer_} {head_}"
-            rows += measures_of(estimate(objective, sampling, kept, subject), layer_, head_)
+            rows += measures_of(estimate(objective, sampling, kept, subject), layer_, head_, first or 1)
     chosen = {"layer": layer, "head": head} | ({} if first is None else {"first": first})
     return [replace(row, params={**row.params, **chosen}) for row in rows]
 
@@ -76,18 +78,38 @@ def parts_of(
 
 
 def measures_of(
-    estimate: LearningCoefficient, layer: int | None = None, head: int | None = None
+    estimate: LearningCoefficient, layer: int | None = None, head: int | None = None, first: int = 1
 ) -> list[Measure]:
-    """An estimate as measures, of all contexts and of each; diagnostics that are not defined are left out."""
+    """An estimate as measures, of all contexts and of each; diagnostics that are not defined are left out.
+
+    Sites of a context are its positions from `first` on.
+    """
     params = estimate.sampling.params
+    ends = np.cumsum(estimate.lengths)[:-1]
+    nowhere = (None,) * first
+    tokens = [
+        [(*nowhere, *part.tolist()) for part in np.split(values, ends)]
+        for values in (estimate.site_means(), estimate.site_variances())
+    ]
     values = {
         "llc_with_burn_in": estimate.with_burn_in,
         "llc_r_hat": estimate.r_hat,
         "llc_effective_draws": estimate.effective_draws,
     }
     contexts = [
-        Measure("llc", float(value), layer=layer, head=head, context=number, params=params)
-        for number, value in enumerate(estimate.context_values())
+        Measure(
+            "llc",
+            float(value),
+            layer=layer,
+            head=head,
+            context=number,
+            params=params,
+            token_means=means,
+            token_variances=variances,
+        )
+        for number, (value, means, variances) in enumerate(
+            zip(estimate.context_values(), *tokens, strict=True)
+        )
         if value == value
     ]
     return [

@@ -36,6 +36,15 @@ SCHEMA = pa.schema(
     ]
 )
 
+TOKEN_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("token_means", pa.list_(pa.float64())),
+        pa.field("token_variances", pa.list_(pa.float64())),
+    ]
+)
+"""Of a file with values of tokens, at each position of a context from 0 on; null where there is none."""
+
 _AGAIN = "Remove the file and make those measures again"
 
 COLUMNS = {
@@ -68,6 +77,10 @@ class Measure:
     """Standard error of the value."""
     params: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the value depends on; JSON."""
+    token_means: tuple[float | None, ...] | None = field(default=None, repr=False)
+    """Of a context's value over draws: the mean at each position from 0 on, None where there is none."""
+    token_variances: tuple[float | None, ...] | None = field(default=None, repr=False)
+    """Their variances."""
 
 
 def path_of(root: Path, model: str, step: int, name: str, dataset: str | None) -> Path:
@@ -112,7 +125,8 @@ def publish_measures(
     }
     if provenance is not None:
         facts["provenance"] = dict(provenance)
-    data = digests.parquet(pa.Table.from_pylist(rows, SCHEMA), {META_KEY: json.dumps(facts)})
+    schema = SCHEMA if all(measure.token_means is None for measure in measures) else TOKEN_SCHEMA
+    data = digests.parquet(pa.Table.from_pylist(rows, schema), {META_KEY: json.dumps(facts)})
     if not layout.publish(root, path, data, replace=replace):
         raise MeasuresExist(what, dataset)
     return path
@@ -129,6 +143,11 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
         raise BadMeasures(
             f"{what}: {measure.name} is {measure.value} ± {measure.stderr}; both must be finite."
         )
+    tokens = (measure.token_means or (), measure.token_variances or ())
+    if not all(value is None or math.isfinite(value) for values in tokens for value in values):
+        raise BadMeasures(f"{what}: {measure.name} has values of tokens that are not finite.")
+    if len(tokens[0]) != len(tokens[1]):
+        raise BadMeasures(f"{what}: {measure.name} has not as many means as variances of tokens.")
     try:
         params = json.dumps(dict(measure.params), sort_keys=True, allow_nan=False) if measure.params else None
     except (TypeError, ValueError) as error:
@@ -177,7 +196,7 @@ def _read(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
             _check_facts(path, file)
-            return file.read()
+            return file.read(SCHEMA.names)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
@@ -196,7 +215,7 @@ def _check_facts(path: Path, file: pq.ParquetFile) -> None:
         raise DamagedFile(path, f"its footer lacks the facts of measures ({error!r})", _AGAIN) from error
     if own != path:
         raise DamagedFile(path, f"it is {own.relative_to(root)}, so it is under another's name", _AGAIN)
-    if not file.schema_arrow.equals(SCHEMA):
+    if not any(map(file.schema_arrow.equals, (SCHEMA, TOKEN_SCHEMA))):
         raise DamagedFile(path, "its columns are not those of measures", _AGAIN)
 
 
