@@ -63,6 +63,22 @@ def test_the_store_pane_counts_slices_and_bytes(page: Page, kept: Store) -> None
         assert float(size.removesuffix(" kB")) == pytest.approx(n_bytes / 1000, rel=5e-3)
 
 
+def test_a_slice_is_chosen_by_keyboard(page: Page, kept: Store) -> None:
+    page.open("?pane=store")
+    page.settled()
+    line = page.browser.find_element("css selector", '[aria-label="Slices of b on d"]')
+    line.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert line.get_attribute("aria-valuetext") == "step 2: complete"
+    assert "b on d, step 2: complete" in page.text()
+    line.send_keys(Keys.ENTER)
+    page.settled()
+    [(rows,)] = kept.sql(
+        "SELECT count(*) FROM losses WHERE (model, dataset, step) = ('b', 'd', 2)"
+    ).fetchall()
+    facts = page.script("return [...document.querySelectorAll('.facts div')].map((fact) => fact.innerText)")
+    assert {"model\nb", "step\n2", f"rows\n{rows}"} <= set(facts)
+
+
 def test_the_groups_pane_draws_means_of_sql_and_counts_tokens(page: Page, kept: Store) -> None:
     page.open("?pane=groups&groups.names=early&group=early&datasets=d&models=b")
     page.settled()

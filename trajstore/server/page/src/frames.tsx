@@ -6,7 +6,33 @@ import { navigate, state } from "./state";
 import { Table, type TableColumn } from "./table";
 import { visible } from "./text";
 
-/** The rows of a long frame as a curve for each value of `labels`, over the distinct values of `x`. */
+type Numbers = ArrayLike<number | null>;
+
+/** Rows as a curve for each label over the distinct places; two columns after the first are bounds. */
+export function curvesBy(rows: readonly number[], label: (row: number) => string, at: ArrayLike<number>, columns: readonly Numbers[]): { x: number[]; curves: Curve[] } {
+  const x = [...new Set(rows.map((row) => Number(at[row])))].sort((a, b) => a - b);
+  const place = new Map(x.map((number, i) => [number, i]));
+  const curves = new Map<string, (number | null)[][]>();
+  for (const row of rows) {
+    const name = label(row);
+    let curve = curves.get(name);
+    if (!curve) curves.set(name, (curve = columns.map(() => new Array<number | null>(x.length).fill(null))));
+    columns.forEach((column, i) => (curve[i]![place.get(Number(at[row]))!] = column[row] ?? null));
+  }
+  return {
+    x,
+    curves: [...curves].map(([name, [values, low, high]], i) => ({
+      label: visible(name),
+      values: values!,
+      colour: lineColour(i),
+      ...(low && high ? { low, high } : {}),
+    })),
+  };
+}
+
+export const rowsOf = (frame: Frame): number[] => Array.from({ length: frame.rows }, (_, row) => row);
+
+/** The rows of a long frame as a curve for each value of those of `labels` that differ, over the distinct values of `x`. */
 export function curvesOf(
   frame: Frame,
   labels: readonly string[],
@@ -17,31 +43,14 @@ export function curvesOf(
 ): { x: number[]; curves: Curve[] } {
   const names = labels.filter((name) => frame.has(name)).map((name) => frame.column<unknown>(name));
   const several = names.filter((column) => new Set(column).size > 1);
-  const at = frame.column<number>(x);
-  const rows = Array.from({ length: frame.rows }, (_, row) => row).filter(keep);
-  const places = [...new Set(rows.map((row) => Number(at[row])))].sort((a, b) => a - b);
-  const place = new Map(places.map((number, i) => [number, i]));
+  const label = (row: number) => (several.length ? several : names.slice(0, 1)).map((column) => String(column[row] ?? "all")).join(" · ");
   const columns = [value, ...(bounds ?? [])].map((name) => frame.column<number | null>(name));
-  const curves = new Map<string, (number | null)[][]>();
-  for (const row of rows) {
-    const label = (several.length ? several : names.slice(0, 1)).map((column) => String(column[row] ?? "all")).join(" · ");
-    let curve = curves.get(label);
-    if (!curve) curves.set(label, (curve = columns.map(() => new Array<number | null>(places.length).fill(null))));
-    columns.forEach((column, i) => (curve[i]![place.get(Number(at[row]))!] = column[row] ?? null));
-  }
-  return {
-    x: places,
-    curves: [...curves].map(([label, [values, low, high]], i) => ({
-      label: visible(label),
-      values: values!,
-      colour: lineColour(i),
-      ...(low && high ? { low, high } : {}),
-    })),
-  };
+  return curvesBy(rowsOf(frame).filter(keep), label, frame.column(x), columns);
 }
 
-const shown = (value: unknown): string =>
-  value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(5)) : visible(String(value));
+/** A value in a cell, numbers to five digits. */
+export const shown = (value: unknown, digits = 5): string =>
+  value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(digits)) : visible(String(value));
 
 const IN_CONTEXT = ["text", "before", "marked", "after"];
 
@@ -57,7 +66,7 @@ export function FrameTable(props: {
   onPick?: (row: number) => void;
 }) {
   const { frame } = props;
-  const kept = Array.from({ length: frame.rows }, (_, row) => row).filter(props.keep ?? (() => true));
+  const kept = rowsOf(frame).filter(props.keep ?? (() => true));
   const inContext = frame.has("before");
   const hidden = [...(props.hidden ?? []), ...(inContext ? IN_CONTEXT : [])];
   const columns: TableColumn[] = frame.names

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { chosenDataset } from "../facts";
-import { FrameTable, curvesOf } from "../frames";
+import { FrameTable, curvesOf, rowsOf } from "../frames";
 import { StepChart, goToStep, stepIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
 import { navigate, state, textField } from "../state";
@@ -38,7 +38,7 @@ export function FindingsPane() {
 
 function Kept({ frame, links }: { frame: Frame; links: ComponentChildren }) {
   const [kinds, names, tables] = [frame.column<string>("kind"), frame.column<string>("finding"), frame.column<string>("tables")];
-  const chosen = Array.from({ length: frame.rows }, (_, row) => row).find((row) => kinds[row] === kind.value && names[row] === finding.value) ?? 0;
+  const chosen = rowsOf(frame).find((row) => kinds[row] === kind.value && names[row] === finding.value) ?? 0;
   const choices = tables[chosen]!.split(", ");
   const shown = choices.includes(table.value) ? table.value : choices[0]!;
   return (

@@ -2,12 +2,12 @@
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { Chart, type Curve } from "../chart";
-import { lineColour } from "../colours";
 import { chosenDataset } from "../facts";
+import { curvesBy, rowsOf } from "../frames";
 import { lossBrush, setBrush, stepBrush, StepChart } from "../linked";
 import { Card, DataLinks, Loaded, Segments } from "../parts";
 import { state, textField, type Brush } from "../state";
-import { nats, visible, whole } from "../text";
+import { nats, whole } from "../text";
 
 type Statistic = "mean" | "median";
 const statistic = textField<Statistic>("losses.statistic", "mean");
@@ -61,7 +61,7 @@ function Stretch({ of, label }: { of: string; label: string }) {
 
 function ByStep({ frame }: { frame: Frame }) {
   const which = statistic.value;
-  const [x, curves] = useMemo(() => linesOf(frame, frame.column("step"), frame.column<number | null>(which)), [frame, which]);
+  const { x, curves } = useMemo(() => linesOf(frame, frame.column("step"), frame.column<number | null>(which)), [frame, which]);
   const errors = Array.from(frame.column<number | null>("median_error"), (error) => error ?? 0);
   return (
     <>
@@ -72,7 +72,7 @@ function ByStep({ frame }: { frame: Frame }) {
 }
 
 function Density({ frame, brush }: { frame: Frame; brush: Brush | null }) {
-  const [x, curves] = useMemo(() => {
+  const { x, curves } = useMemo(() => {
     const [low, high, share] = [frame.column("low"), frame.column<number | null>("high"), frame.column("share")];
     const middle = Array.from(low, (from, row) => (from + (high[row] ?? from)) / 2);
     return linesOf(frame, middle, Array.from(share, (value, row) => (high[row] === null ? null : value / (high[row]! - low[row]!))));
@@ -91,16 +91,8 @@ function Density({ frame, brush }: { frame: Frame; brush: Brush | null }) {
 }
 
 /** A line for each model and group. */
-function linesOf(frame: Frame, xs: ArrayLike<number>, ys: ArrayLike<number | null>): [number[], Curve[]] {
+function linesOf(frame: Frame, xs: ArrayLike<number>, ys: ArrayLike<number | null>): { x: number[]; curves: Curve[] } {
   const [models, groups] = [frame.column<string>("model"), frame.column<string>("group")];
   const several = new Set(groups).size > 1;
-  const places = [...new Set(Array.from(xs))].sort((a, b) => a - b);
-  const at = new Map(places.map((value, i) => [value, i]));
-  const lines = new Map<string, (number | null)[]>();
-  for (let row = 0; row < frame.rows; row++) {
-    const label = several ? `${models[row]}, ${groups[row]}` : models[row]!;
-    if (!lines.has(label)) lines.set(label, Array<number | null>(places.length).fill(null));
-    lines.get(label)![at.get(xs[row]!)!] = ys[row] ?? null;
-  }
-  return [places, [...lines].map(([label, values], i) => ({ label: visible(label), values, colour: lineColour(i) }))];
+  return curvesBy(rowsOf(frame), (row) => (several ? `${models[row]}, ${groups[row]}` : models[row]!), xs, [ys]);
 }

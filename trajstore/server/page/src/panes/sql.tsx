@@ -1,9 +1,9 @@
 /** SQL: an editor that completes the store's own names, named queries, and the answer as a table, a chart and a file. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, frameOf, post, useValue, type Frame, type Reply } from "../api";
-import { Chart, type Curve } from "../chart";
-import { lineColour } from "../colours";
+import { Chart } from "../chart";
 import type { Editor } from "../editor";
+import { curvesBy, rowsOf, shown } from "../frames";
 import { Card, Choice, Loaded } from "../parts";
 import { navigate, textField } from "../state";
 import { Table } from "../table";
@@ -112,9 +112,6 @@ function withValues({ description, parameters, sql }: NamedQuery): string {
   return [`-- ${description}`, ...lines, sql].join("\n");
 }
 
-const shown = (value: unknown): string =>
-  value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(7)) : visible(String(value));
-
 function Answer({ frame }: { frame: Frame }) {
   const columns = useMemo(() => frame.names.map((name) => ({ name, values: frame.column<unknown>(name) })), [frame]);
   const numbers = columns.filter(({ values }) => Array.from(values).slice(0, 50).some((value) => typeof value === "number"));
@@ -124,7 +121,7 @@ function Answer({ frame }: { frame: Frame }) {
       <Table
         label="Answer"
         rows={frame.rows}
-        columns={columns.map(({ name, values }) => ({ name, number: numbers.some((column) => column.name === name), cell: (row) => shown(values[row]) }))}
+        columns={columns.map(({ name, values }) => ({ name, number: numbers.some((column) => column.name === name), cell: (row) => shown(values[row], 7) }))}
       />
       {numbers.length > 1 && <Curves frame={frame} numbers={numbers.map(({ name }) => name)} />}
     </>
@@ -136,7 +133,7 @@ function Curves({ frame, numbers }: { frame: Frame; numbers: string[] }) {
   const named = (chosen: string, otherwise: string) => (numbers.includes(chosen) ? chosen : otherwise);
   const x = named(across.value, numbers.includes("step") ? "step" : numbers[0]!);
   const y = named(upward.value, numbers.find((name) => name !== x)!);
-  const [places, curves] = useMemo(() => linesOf(frame, x, y), [frame, x, y]);
+  const { x: places, curves } = useMemo(() => linesOf(frame, x, y), [frame, x, y]);
   const options = numbers.map((name) => [name, visible(name)] as const);
   return (
     <>
@@ -149,21 +146,14 @@ function Curves({ frame, numbers }: { frame: Frame; numbers: string[] }) {
   );
 }
 
-function linesOf(frame: Frame, x: string, y: string): [number[], Curve[]] {
-  const [xs, ys] = [frame.column<number | null>(x), frame.column<number | null>(y)];
+function linesOf(frame: Frame, x: string, y: string) {
+  const at = frame.column<number>(x);
   const by = frame.names.find((name) => typeof frame.column<unknown>(name)[0] === "string");
   const labels = by === undefined ? null : frame.column<string>(by);
-  const places = [...new Set(Array.from(xs).filter((value): value is number => typeof value === "number"))].sort((a, b) => a - b);
-  const at = new Map(places.map((value, i) => [value, i]));
-  const lines = new Map<string, (number | null)[]>();
-  for (let row = 0; row < frame.rows; row++) {
-    const place = at.get(xs[row] as number);
-    const label = labels?.[row] ?? y;
-    if (place === undefined || (!lines.has(label) && lines.size === MOST_LINES)) continue;
-    if (!lines.has(label)) lines.set(label, Array<number | null>(places.length).fill(null));
-    lines.get(label)![place] = ys[row] ?? null;
-  }
-  return [places, [...lines].map(([label, values], i) => ({ label: visible(label), values, colour: lineColour(i) }))];
+  const label = (row: number) => labels?.[row] ?? y;
+  const drawn = new Set([...new Set(rowsOf(frame).map(label))].slice(0, MOST_LINES));
+  const rows = rowsOf(frame).filter((row) => typeof at[row] === "number" && drawn.has(label(row)));
+  return curvesBy(rows, label, at, [frame.column<number | null>(y)]);
 }
 
 function Downloads({ sql }: { sql: string }) {

@@ -1,11 +1,12 @@
 /** The store: what is scored and what is not, where a slice comes from, and what an audit finds odd. */
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { chosenDataset, facts } from "../facts";
+import { FrameTable } from "../frames";
 import { Card, DataLinks, Loaded } from "../parts";
 import { navigate, numberField, state, textField } from "../state";
-import { Table } from "../table";
 import { bytes, visible, whole } from "../text";
+import { dark } from "../theme";
 
 const STATES = { there: "complete", partial: "partial", missing: "missing", bad: "damaged" } as const;
 type SliceState = keyof typeof STATES;
@@ -83,6 +84,7 @@ function Grid({ frame }: { frame: Frame }) {
   const sizes = frame.column("bytes");
   const totals = { there: 0, partial: 0, missing: 0, bad: 0 };
   for (const value of states) totals[value] += 1;
+  const [words, setWords] = useState("");
   const choose = (line: Line, step: number) =>
     navigate(() => {
       picked.model.value = line.model;
@@ -114,14 +116,44 @@ function Grid({ frame }: { frame: Frame }) {
                 <th scope="row">{i && lines[i - 1]!.dataset === line.dataset ? <span class="again">{visible(line.dataset)}</span> : visible(line.dataset)}</th>
                 <th scope="row">{visible(line.model)}</th>
                 <td class="number">{bytes([...line.steps.values()].reduce((sum, row) => sum + Number(sizes[row]), 0))}</td>
-                <td class="cells"><Cells line={line} steps={steps} states={states} reasons={reasons} onChoose={choose} /></td>
+                <td><Cells line={line} steps={steps} states={states} reasons={reasons} onPoint={setWords} onChoose={choose} /></td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
+      <p class="note">{words || "Point at a cell, or move with the arrow keys; click or Enter chooses it."}</p>
     </>
   );
+}
+
+const HIGH = 18;
+/** Width in pixels of a cell, of which the last ones part it from the next. */
+const widthOf = (steps: number) => Math.max(1, Math.min(13, Math.floor(1300 / steps)));
+
+/** The states of a line's slices, a cell each: on a canvas, for there may be ten thousand. */
+function draw(canvas: HTMLCanvasElement, names: readonly (SliceState | undefined)[]): void {
+  const [width, ratio] = [widthOf(names.length), devicePixelRatio];
+  canvas.width = names.length * width * ratio;
+  canvas.height = HIGH * ratio;
+  const surface = canvas.getContext("2d")!;
+  surface.scale(ratio, ratio);
+  const style = getComputedStyle(canvas);
+  const colour = (name: string) => style.getPropertyValue(`--${name}`);
+  const wide = width - (width > 6 ? 2 : width > 3 ? 1 : 0);
+  const colours = { there: colour("cell-there"), partial: colour("cell-partial"), missing: colour("edge"), bad: colour("cell-bad") };
+  names.forEach((name, i) => {
+    if (!name) return;
+    const left = i * width;
+    surface.fillStyle = surface.strokeStyle = colours[name];
+    if (name === "missing") return surface.strokeRect(left + 0.5, 0.5, Math.max(0, wide - 1), HIGH - 1);
+    surface.fillRect(left, 0, wide, HIGH);
+    if (name === "partial") {
+      surface.fillStyle = colours.there;
+      surface.fillRect(left, HIGH / 2, wide, HIGH / 2);
+    } else if (name === "bad") surface.clearRect(left + wide / 4, HIGH - 4, wide / 2, 4);
+    return undefined;
+  });
 }
 
 function Cells(props: {
@@ -129,42 +161,62 @@ function Cells(props: {
   steps: number[];
   states: ArrayLike<SliceState>;
   reasons: ArrayLike<string | null>;
+  onPoint: (words: string) => void;
   onChoose: (line: Line, step: number) => void;
 }) {
-  const { line, steps } = props;
-  const chosen = picked.model.value === line.model && picked.dataset.value === line.dataset ? picked.step.value : null;
-  const present = steps.filter((step) => line.steps.has(step));
-  const entry = chosen !== null && line.steps.has(chosen) ? chosen : present[0];
-  const move = (event: KeyboardEvent, step: number) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const next = by && present[present.indexOf(step) + by];
-    if (!by || next === undefined) return;
-    event.preventDefault();
-    (event.currentTarget as HTMLElement).parentElement!.querySelector<HTMLElement>(`[data-step="${next}"]`)?.focus();
+  const { line, steps, states } = props;
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const chosen = picked.model.value === line.model && picked.dataset.value === line.dataset ? steps.indexOf(picked.step.value ?? -1) : -1;
+  const [cursor, setCursor] = useState(Math.max(0, chosen));
+  const night = dark.value;
+  const rows = useMemo(() => steps.map((step) => line.steps.get(step)), [line, steps]);
+  useEffect(() => draw(canvas.current!, rows.map((row) => (row === undefined ? row : states[row]))), [rows, states, night]);
+  const words = (place: number) => {
+    const row = rows[place];
+    return visible(`step ${whole(steps[place]!)}: ${row === undefined ? "not scored" : (props.reasons[row] ?? STATES[states[row]!])}`);
   };
+  const point = (place: number) => {
+    setCursor(place);
+    props.onPoint(`${visible(line.model)} on ${visible(line.dataset)}, ${words(place)}`);
+  };
+  const at = (event: MouseEvent) => Math.max(0, Math.min(steps.length - 1, Math.floor(event.offsetX / widthOf(steps.length))));
+  const choose = (place: number) => rows[place] !== undefined && props.onChoose(line, steps[place]!);
+  const move = (event: KeyboardEvent) => {
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      return choose(cursor);
+    }
+    const by = { ArrowRight: 1, ArrowLeft: -1, PageUp: -10, PageDown: 10, Home: -steps.length, End: steps.length }[event.key];
+    if (by === undefined) return undefined;
+    event.preventDefault();
+    point(Math.max(0, Math.min(steps.length - 1, cursor + by)));
+    const box = canvas.current!.parentElement!;
+    requestAnimationFrame(() => box.querySelector(".cell-cursor")!.scrollIntoView({ block: "nearest", inline: "nearest" }));
+    return undefined;
+  };
+  const marked = (name: string, place: number) => <span class={name} style={{ left: `${place * widthOf(steps.length)}px`, width: `${widthOf(steps.length)}px` }} />;
   return (
-    <>
-      {steps.map((step) => {
-        const row = line.steps.get(step);
-        if (row === undefined) return <span key={step} class="cell none" />;
-        const name = props.states[row]!;
-        const words = `${line.model}, ${line.dataset}, step ${whole(step)}: ${props.reasons[row] ?? STATES[name]}`;
-        return (
-          <button
-            key={step}
-            type="button"
-            class={`cell ${name}`}
-            data-step={step}
-            title={visible(words)}
-            aria-label={visible(words)}
-            aria-pressed={chosen === step}
-            tabIndex={step === entry ? 0 : -1}
-            onClick={() => props.onChoose(line, step)}
-            onKeyDown={(event) => move(event, step)}
-          />
-        );
-      })}
-    </>
+    <div
+      class="cells"
+      role="slider"
+      tabIndex={0}
+      aria-label={`Slices of ${visible(line.model)} on ${visible(line.dataset)}`}
+      aria-valuemin={0}
+      aria-valuemax={steps.length - 1}
+      aria-valuenow={cursor}
+      aria-valuetext={words(cursor)}
+      onKeyDown={move}
+      onFocus={() => point(cursor)}
+    >
+      <canvas
+        ref={canvas}
+        style={{ width: `${steps.length * widthOf(steps.length)}px`, height: `${HIGH}px` }}
+        onMouseMove={(event) => point(at(event))}
+        onClick={(event) => choose(at(event))}
+      />
+      {chosen >= 0 && marked("cell-chosen", chosen)}
+      {marked("cell-cursor", cursor)}
+    </div>
   );
 }
 
@@ -202,27 +254,9 @@ function Audit() {
   return (
     <Card title="Audit" note={`Checks of the chosen models on ${visible(dataset)} that find losses which are likely wrong or depend on how they were scored.`}>
       <Loaded reply={reply} empty={<>The audit finds nothing odd.</>}>
-        {(frame) => {
-          const columns = frame.names.map((name) => ({ name, values: frame.column<unknown>(name) }));
-          return (
-            <Table
-              label="Audit"
-              rows={frame.rows}
-              columns={columns.map(({ name, values }) => ({
-                name,
-                title: name.replaceAll("_", " "),
-                number: typeof values[0] === "number",
-                cell: (row) => shown(values[row]),
-              }))}
-            />
-          );
-        }}
+        {(frame) => <FrameTable label="Audit" frame={frame} />}
       </Loaded>
       <DataLinks reply={reply} />
     </Card>
   );
 }
-
-const shown = (value: unknown): string =>
-  value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(5)) : visible(String(value));
-
