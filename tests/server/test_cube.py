@@ -41,6 +41,12 @@ def test_a_brush_is_answered_from_a_cube_that_is_made_once(
     assert density.group_by("group").agg(pl.col("share").sum())["share"].to_list() == pytest.approx([1, 1])
 
 
+def test_expressions_of_groups_may_hold_commas(client: TestClient) -> None:
+    groups = ["hapax", "matching('a,b;') | first_half"]
+    rows = client.get("/api/cube/curves.json", params={"groups": ",".join(groups), "models": "a"}).json()
+    assert {row["group"] for row in rows} == set(groups)
+
+
 def test_a_brush_of_what_is_not_there_says_so(client: TestClient) -> None:
     assert client.get("/api/cube/curves.json?groups=no_such_group").status_code == 404
     assert client.get("/api/cube/density.json?first=3&last=3").status_code == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -147,6 +148,30 @@ def test_measures_have_a_curve_for_each_layer(shown: Store) -> None:
     assert findings.measure_names(shown).row(0) == ("norm", 2, 0, 2, 1)
     curves = findings.measure_curves(shown, ["norm"], Selection())
     assert curves.filter(layer=1).select("step", "value").rows() == [(1, 1.0), (2, 2.0)]
+
+
+def test_new_components_are_computed_once_for_the_cards_of_the_pane(
+    shown: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(*arguments: Any) -> object:
+        made.append(arguments)
+        return pca(*arguments)
+
+    monkeypatch.setattr(components, "pca", counted)
+    of = "datasets=d&steps=2:64&components=2"
+    with TestClient(create_app(shown.path), base_url=ADDRESS) as client:
+        scores, variance, tokens = (
+            client.get(f"/api/component-{name}.json?{of}").json() for name in ("scores", "variance", "tokens")
+        )
+    assert len(made) == 1
+    expected = pca(shown, Selection(["d"], steps="2:64"), Method(components=2))
+    assert [row["component_1"] for row in scores] == pytest.approx(
+        components.scores(expected)["component_1"].to_list()
+    )
+    assert len(variance) == 2
+    assert tokens[0]["loading"] == pytest.approx(expected.result.loadings[0].max())
 
 
 def test_each_endpoint_answers_and_errors_say_what_to_do(client: TestClient, served_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_contexts_are_found_by_text_and_by_change(client: TestClient, served_pat
     changed = arrow(client, "find.arrow?datasets=d&models=a")
     assert changed["context"].to_list() == [context for context, _ in means]
     np.testing.assert_allclose(changed["score"].to_numpy(), [change for _, change in means], rtol=1e-4)
+    of_two = arrow(client, "find.arrow?datasets=d&models=a&contexts=2:4")
+    assert of_two["context"].to_list() == [context for context, _ in means if context in (2, 3)]
 
 
 def test_a_token_knows_its_groups(client: TestClient, served_path: Path) -> None:

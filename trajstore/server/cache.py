@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,19 +31,30 @@ _BLOCK_LOSSES = 1 << 16
 _READERS = max(1, min(4, os.cpu_count() or 1))
 
 
-class ByteCache:
-    """Arrays by key, up to so many bytes; safe to use from several threads, each array made once."""
+class Held(Protocol):
+    """A value whose size is known."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+
+
+V = TypeVar("V", bound=Held)
+
+
+class ByteCache(Generic[V]):
+    """Arrays, or other values, by key, up to so many bytes; safe to use from several threads, each value made once."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._arrays: OrderedDict[Hashable, V] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
         self.bytes = 0
         """Held now."""
 
-    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the array of a key, made where it is not there; it may not be written to."""
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        """Return the value of a key, made where it is not there; an array may not be written to."""
         while (array := self._taken(key)) is None:
             with self._lock:
                 making = self._making.setdefault(key, threading.Lock())
@@ -55,22 +67,23 @@ class ByteCache:
                             self._making.pop(key, None)
         return array
 
-    def peek(self, key: Hashable) -> np.ndarray | None:
-        """Return the array of a key where it is there."""
+    def peek(self, key: Hashable) -> V | None:
+        """Return the value of a key where it is there."""
         return self._taken(key)
 
-    def put(self, key: Hashable, array: np.ndarray) -> np.ndarray:
-        """Keep an array; returns it, read-only."""
+    def put(self, key: Hashable, array: V) -> V:
+        """Keep a value; returns it, an array read-only."""
         return self._put(key, array)
 
-    def _taken(self, key: Hashable) -> np.ndarray | None:
+    def _taken(self, key: Hashable) -> V | None:
         with self._lock:
             if (array := self._arrays.get(key)) is not None:
                 self._arrays.move_to_end(key)
             return array
 
-    def _put(self, key: Hashable, array: np.ndarray) -> np.ndarray:
-        array.flags.writeable = False
+    def _put(self, key: Hashable, array: V) -> V:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
         with self._lock:
             if (old := self._arrays.pop(key, None)) is not None:
                 self.bytes -= old.nbytes
@@ -88,7 +101,7 @@ class SliceCache:
     def __init__(self, opened: Callable[[], AbstractContextManager[Store]], limit: int) -> None:
         """A cache of up to `limit` bytes; `opened` gives a store to fetch ahead with."""
         self._opened = opened
-        self._arrays = ByteCache(limit)
+        self._arrays: ByteCache[np.ndarray] = ByteCache(limit)
         self._readers = ThreadPoolExecutor(_READERS, "trajstore-slices")
         self._ahead = ThreadPoolExecutor(1, "trajstore-ahead")
         self._wish = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from starlette.datastructures import QueryParams
@@ -69,12 +70,12 @@ class Parameters:
             raise BadOption(name, f"{len(texts)} names", f"at most {_MOST_NAMES}")
         return [text.strip() for text in texts] or None
 
-    def expressions(self, name: str) -> list[str]:
-        """Return groups or expressions of them, given several times or joined by semicolons."""
-        texts = [text.strip() for value in self._values.getlist(name) for text in value.split(";")]
+    def groups(self) -> list[str] | None:
+        """Return the groups or expressions of them in `groups`, joined by commas or semicolons, or given again."""
+        texts = [text.strip() for value in self._values.getlist("groups") for text in _apart(value)]
         if len(texts) > _MOST_NAMES or sum(map(len, texts)) > _MOST_TEXT:
-            raise BadOption(name, f"{len(texts)} groups", f"at most {_MOST_NAMES}")
-        return list(filter(None, texts))
+            raise BadOption("groups", f"{len(texts)} groups", f"at most {_MOST_NAMES}")
+        return list(filter(None, texts)) or None
 
     def models(self) -> list[str] | None:
         """Return the names or globs in `models`, each of which fits a model of the store; raises `UnknownName`."""
@@ -119,6 +120,21 @@ class Parameters:
             align="after" if self.choice("align", ("predict", "after")) == "after" else "predict",
             group=self.text("group"),
         )
+
+
+_PART = re.compile(r"""'[^']*'|"[^"]*"|.""", re.DOTALL)
+
+
+def _apart(text: str) -> list[str]:
+    """The parts of a text between commas and semicolons that stand in no brackets and no quotes."""
+    parts, depth = [""], 0
+    for part in _PART.findall(text):
+        depth += (part in "([{") - (part in ")]}")
+        if part in ",;" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += part
+    return parts
 
 
 def interval_of(parameters: Parameters) -> Interval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import polars as pl
@@ -14,6 +15,8 @@ from trajstore.pipelines.components.loadings import top_loadings
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, pca
 from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
+from trajstore.server import signatures
+from trajstore.server.cache import ByteCache
 from trajstore.server.endpoints import Ask, frames
 from trajstore.store.matrix.selection import Selection
 
@@ -24,6 +27,22 @@ if TYPE_CHECKING:
 TOKENS = 20
 """Of either end of a component that are shown."""
 _WIDTH = 10
+
+
+@dataclass(frozen=True)
+class _New:
+    """Principal components that nothing keeps, which the cards of the pane share."""
+
+    components: PrincipalComponents
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the largest parts."""
+        result = self.components.result
+        return int(result.loadings.nbytes + result.mean.nbytes + result.columns.estimated_size())
+
+
+_NEW: ByteCache[_New] = ByteCache(96 << 20)
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -42,7 +61,10 @@ def _components(ask: Ask) -> Finding | PrincipalComponents:
         return ask.store.finding(KIND, name)
     kind = cast("ComponentsKind", chosen.choice("method", ("full", "sparse", "hybrid")))
     method = Method(kind, chosen.integer("components", 5, 1, 50))
-    return new_components(ask.store, chosen.selection(), method, ask.progress)
+    selection = chosen.selection()
+    contents = signatures.selection_contents(ask.store.path, None, None)
+    key = signatures.etag(str(ask.store.path), selection, method, contents)
+    return _NEW.get(key, lambda: _New(new_components(ask.store, selection, method, ask.progress))).components
 
 
 def _tokens(ask: Ask) -> pl.DataFrame:

@@ -34,7 +34,7 @@ _STARTS = 24
 """Tokens with which a context is shown."""
 _BLOCK = 16
 """Contexts in a block."""
-_MASKS = ByteCache(64 << 20)
+_MASKS: ByteCache[np.ndarray] = ByteCache(64 << 20)
 """Of the groups that come with trajstore, which tokens of some contexts are in each, a bit a token."""
 
 FOUND = {"context": pl.Int64, "score": pl.Float64, "snippet": pl.String}
@@ -60,7 +60,7 @@ def _find(ask: Ask) -> pl.DataFrame:
 
 def _token_groups(ask: Ask) -> pl.DataFrame:
     chosen = ask.parameters
-    groups = chosen.names("groups")
+    groups = chosen.groups()
     return token_groups(ask.store, chosen.dataset(), chosen.integer("context"), groups, ask.progress)
 
 
@@ -91,7 +91,8 @@ def by_change(
 ) -> pl.DataFrame:
     """The contexts in which a group's mean loss changed most from the first to the last step: as `FOUND`.
 
-    The score is the change in nats, the mean over the selection's models that have two steps. Raises as `trajectories`.
+    Looked at are the selection's contexts, with its alignment. The score is the change in nats, the mean over the
+    selection's models that have two steps. Raises as `trajectories`.
     """
     rows = checkpoints(store.scored(selection.models), [dataset], selection.models, selection.steps)
     by_model = {
@@ -100,7 +101,8 @@ def by_change(
     ends = [(model, steps[end]) for model, steps in by_model.items() if len(steps) > 1 for end in (0, -1)]
     if not ends:
         raise NothingChosen("No model has two of these steps on it, so nothing changed. Choose more steps.")
-    sites = sites_by_group(store, Selection([dataset]), dataset, [group])
+    within = Selection([dataset], contexts=selection.contexts, align=selection.align)
+    sites = sites_by_group(store, within, dataset, [group])
     sums = context_sums(store.path, ends, sites, "nan", progress=progress)[group]
     means = sums.sums / sums.tokens
     changes = (means[1::2] - means[::2]).mean(axis=0)  # NaN where a model lacks the context

@@ -37,7 +37,7 @@ def density(ask: Ask) -> pl.DataFrame:
 
 def cube(ask: Ask) -> LossCube:
     """The cube of a request's selection and groups, made where it is not kept from an earlier request."""
-    groups = list(dict.fromkeys(ask.parameters.names("groups") or [_EVERY]))
+    groups = list(dict.fromkeys(ask.parameters.groups() or [_EVERY]))
     selection = ask.parameters.selection()
     checkpoints = checkpoints_by_dataset(ask.store, selection)
     models = ask.store.models(selection.models)

@@ -55,7 +55,7 @@ def _rows(ask: Ask) -> pl.DataFrame:
 
 def _shares(ask: Ask) -> pl.DataFrame:
     finding = ask.store.finding("shapes", ask.parameters.required("finding"))
-    return shape_shares(ask.store, finding, ask.parameters.expressions("groups"))
+    return shape_shares(ask.store, finding, ask.parameters.groups() or ())
 
 
 def _curves(ask: Ask) -> pl.DataFrame:

@@ -43,7 +43,7 @@ def _trajectories(ask: Ask) -> pl.DataFrame:
     chosen = ask.parameters
     by = chosen.choice("by", ("", "dataset", "model"))
     comparison = Comparison(cast("By | None", by or None), chosen.text("minus"), chosen.text("minus_model"))
-    groups = chosen.expressions("groups") or [_EVERY]
+    groups = chosen.groups() or [_EVERY]
     x = cast("X", chosen.choice("x", ("step", "tokens", "flops")))
     interval = interval_of(chosen)
     return group_trajectories(ask.store, groups, chosen.selection(), comparison, interval, x, ask.progress)
