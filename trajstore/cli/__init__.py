@@ -27,6 +27,7 @@ from trajstore.cli.analyses import (
 )
 from trajstore.cli.data import dataset, ingest, measure, model, score, store, suite
 from trajstore.cli.groups import balance, examples, group
+from trajstore.cli.lazy_command import add_command
 from trajstore.cli.output import CommandGroup, be_quiet
 from trajstore.cli.queries import query, schema, shell, sql
 from trajstore.cli.streams import make_visible
@@ -73,7 +74,7 @@ def _add_family(name: str, about: str, *commands: Callable[..., None]) -> None:
     """Add a command whose own commands are these, by their functions' names: `list` of `list_`."""
     family = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None, help=about)
     for command in commands:
-        family.command(command.__name__.rstrip("_"))(command)
+        add_command(family, command, command.__name__.rstrip("_"))
     app.add_typer(family, name=name)
 
 
@@ -84,7 +85,7 @@ for command in (
     *(trajectory.trajectory, matrix.matrix, compare.compare, pca.pca, spikes.spikes, phases.phases),
     *(shapes.shapes, audit.audit, report.report, serve.serve),
 ):
-    app.command()(command)
+    add_command(app, command)
 _add_family("dataset", "Fixed contexts to score models on.", *dataset.COMMANDS)
 _add_family("model", "Training runs in the store.", *model.COMMANDS)
 _add_family("suite", "Published suites of checkpoints.", *suite.COMMANDS)

@@ -40,36 +40,59 @@ def dataclass_options(**shown: Mapping[str, Any]) -> Callable[[Callable[..., Non
     by field, what to change in its `typer.Option`, its `names`, or its default: `steps={"metavar": "SPEC"}`.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
+    return lambda command: _WithOptions(command, shown)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The parameters of a command, some of which make its dataclasses."""
+
+    parameters: list[inspect.Parameter]
+    blocks: dict[str, tuple[type, list[str]]]
+    """Dataclass and its fields that are options, by the parameter that it is given as."""
+
+
+class _WithOptions:
+    """A command with the options for its dataclasses, which are made when they are first looked at."""
+
+    def __init__(self, command: Callable[..., None], shown: Mapping[str, Mapping[str, Any]]) -> None:
+        names = ("__module__", "__name__", "__qualname__", "__doc__")
+        functools.update_wrapper(self, command, assigned=names)
+        self._command, self._shown = command, shown
+
+    @functools.cached_property
+    def _options(self) -> _Options:
         blocks: dict[str, tuple[type, list[str]]] = {}
         order: list[inspect.Parameter] = []
-        for parameter in signature.parameters.values():
+        for parameter in inspect.signature(self._command, eval_str=True).parameters.values():
             kind, *details = get_args(parameter.annotation) or (parameter.annotation,)
             if is_dataclass(kind) and isinstance(kind, type):
                 chosen = [detail.fields.split() for detail in details if isinstance(detail, Only)]
-                own = _parameters(kind, shown)
+                own = _parameters(kind, self._shown)
                 blocks[parameter.name] = kind, chosen[0] if chosen else list(own)
                 order += [own[name] for name in blocks[parameter.name][1]]
             else:
                 order.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
-        if unknown := set(shown) - {name for _, own in blocks.values() for name in own}:
-            raise TypeError(f"{command.__name__} takes no field {', '.join(sorted(unknown))}")
+        if unknown := set(self._shown) - {name for _, own in blocks.values() for name in own}:
+            name = self._command.__name__
+            raise TypeError(f"{name} takes no field {', '.join(sorted(unknown))}")
+        return _Options(order, blocks)
 
-        @functools.wraps(command)
-        def call(**values: Any) -> None:
-            made = {
-                name: kind(**{field: values.pop(field) for field in own})
-                for name, (kind, own) in blocks.items()
-            }
-            command(**values, **made)
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature(self._options.parameters)
 
-        call.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined]
-        call.__annotations__ = {parameter.name: parameter.annotation for parameter in order}
-        return call
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {parameter.name: parameter.annotation for parameter in self._options.parameters}
 
-    return decorate
+    def __call__(self, **values: Any) -> None:
+        made = {
+            name: kind(**{field: values.pop(field) for field in own})
+            for name, (kind, own) in self._options.blocks.items()
+        }
+        self._command(**values, **made)
 
 
 def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str, inspect.Parameter]:
