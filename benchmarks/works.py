@@ -18,11 +18,11 @@ from benchmarks.subprocesses import Cost, peak
 from benchmarks.synthetic import DATASET, MODEL
 from benchmarks.timing import WrongAnswer
 from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.server.report.report import read_data, write_report
 from trajstore.store import checks
 from trajstore.store.queries import query
 from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
-from trajstore.view.report.report import write_report
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,6 @@ WORKS = [
     Workload(
         "report",
         lambda store, target: write_report(store, target.path.with_name("report.html")),
-        lambda answer, target: f": {target.models:,} model" in answer.read_text(encoding="utf-8"),
+        lambda answer, target: f": {target.models:,} model" in read_data(answer)[0]["facts"]["lead"],
     ),
 ]

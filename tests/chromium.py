@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -56,3 +57,23 @@ def chromium(folder: Path) -> Iterator[Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+def complaints(browser: Chrome) -> list[str]:
+    """What the console has said since this was last asked."""
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def requests(browser: Chrome) -> list[str]:
+    """Addresses of the network that were asked for since this was last asked."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if url.startswith(("http:", "https:", "ws:", "wss:"))]
+
+
+def show(browser: Chrome, path: Path, state: str = "") -> None:
+    """Open a file; what follows # is its page's state."""
+    complaints(browser)
+    requests(browser)
+    browser.get("about:blank")  # a change of the state alone would load nothing anew
+    browser.get(path.as_uri() + state)

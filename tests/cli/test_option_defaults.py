@@ -26,8 +26,8 @@ from trajstore.pipelines.measures.head_match import head_match
 from trajstore.pipelines.phases import Induction
 from trajstore.pipelines.spikes import Search
 from trajstore.pipelines.token_context import examples
+from trajstore.server.report.report import write_report
 from trajstore.store.matrix.selection import Selection
-from trajstore.view.report.report import write_report
 
 
 @pytest.mark.parametrize(

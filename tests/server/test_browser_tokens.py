@@ -10,14 +10,17 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.chromium import needs_chromium
+from tests.chromium import chromium, complaints, needs_chromium
 from tests.server.conftest import serving
-from tests.view.report.test_report_browser import browser, complaints
 from trajstore.store.store import Store
 
-__all__ = ["browser"]
-
 pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

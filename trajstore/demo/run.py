@@ -27,12 +27,12 @@ from trajstore.pipelines.components.pca import pca
 from trajstore.progress import Progress
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import run
+from trajstore.server.report.report import write_report
 from trajstore.store.store import Store
 from trajstore.view.charts.chart import Chart, Mark
 from trajstore.view.charts.save import save_chart
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.report import write_report
 
 _CONTEXTS = 64
 _HALF = CONTEXT // 2

@@ -1,7 +1,7 @@
-"""Charts of results, and the page to look at: figures → charts → files.
+"""Charts of results: figures → charts → files.
 
-`trajectory_chart` and `pca_charts` describe what to draw, `save_chart` draws it as .html, .png, .pdf or .svg, and
-`write_report` writes the whole page. Plotly, matplotlib and polars are imported only when something is drawn.
+`trajectory_chart` and `pca_charts` describe what to draw, `save_chart` draws it as .html, .png, .pdf or .svg. Plotly,
+matplotlib and polars are imported only when something is drawn.
 """
 
 from typing import TYPE_CHECKING
@@ -11,9 +11,8 @@ from trajstore.view.charts.chart import Chart, Mark, Panel, Series
 from trajstore.view.charts.save import save_chart
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.report import write_report
 
-__all__ = ["Chart", "Mark", "Panel", "Series", "pca_charts", "save_chart", "trajectory_chart", "write_report"]
+__all__ = ["Chart", "Mark", "Panel", "Series", "pca_charts", "save_chart", "trajectory_chart"]
 
 if not TYPE_CHECKING:
     __getattr__ = on_demand(__name__)

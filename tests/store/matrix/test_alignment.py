@@ -5,7 +5,6 @@ A published curve of "surnames" tested token k and read the loss of token k + 1:
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import new_dataset
-from tests.view.report.test_report import read_data
+from tests.server.report.test_report import ReportFile
 from trajstore.arguments.choices import Align
 from trajstore.cli import app
 from trajstore.errors import BadOption, NothingChosen, QueryError, TrajstoreError
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.token_context import examples
+from trajstore.server.report.report import write_report
 from trajstore.store.queries import query
 from trajstore.store.store import Store
-from trajstore.view.report.report import write_report
 
 if TYPE_CHECKING:
     from tests.conftest import NewStore
@@ -142,12 +141,11 @@ def test_examples(surnames: Store, align: Align) -> None:
 @pytest.mark.parametrize("align", ALIGNS)
 def test_report(surnames: Store, align: Align, tmp_path: Path) -> None:
     page = write_report(surnames, tmp_path / "page.html", groups=["surnames"], align=align)
-    (group,) = read_data(page)["groups"]
+    held = ReportFile(page)
     for model in "ab":
-        curve = next(trace for trace in group["figure"]["data"] if trace.get("name") == model)
-        drawn = np.frombuffer(base64.b64decode(curve["y"]["bdata"]), curve["y"]["dtype"])
-        assert drawn.tolist() == [np.mean(losses(model, step, align)) for step in (0, 1)]
-    assert ("tokens that follow them" in group["text"]) == (align == "after")
+        drawn = held.table("trajectories").filter(group="surnames", model=model)
+        assert drawn["mean"].to_list() == [np.mean(losses(model, step, align)) for step in (0, 1)]
+    assert ("tokens that follow them" in held.facts["groupTexts"]["surnames"][0]) == (align == "after")
 
 
 def ask(store: Store, name: str, **parameters: Any) -> list[dict[str, Any]]:

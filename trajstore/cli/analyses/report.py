@@ -34,15 +34,15 @@ def report(
     title: Annotated[str, typer.Option(help="The page's title.")] = defaults.REPORT_TITLE,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Write one page that opens offline: trajectories of groups, the PCA of all models, all findings that are kept of
-    them (trajstore finding list), tokens coloured by loss.
+    """Write the page of trajstore serve as one file that opens offline: trajectories of groups, the PCA of all models,
+    all findings that are kept of them (trajstore finding list), tokens coloured by loss.
 
     \b
     Example:
       trajstore report report.html -m 'tiny-*' -d code
       trajstore report worst.html --worst 20 --mark 600="training mix changes"
     """
-    from trajstore.view.report.report import write_report
+    from trajstore.server.report.report import write_report
 
     with open_store(store) as opened:
         write_report(

@@ -11,22 +11,23 @@ const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? join(here, "..", "static"));
 
 await mkdir(out, { recursive: true });
-const result = await build({
+const options = {
   absWorkingDir: here,
-  entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" },
   outdir: out,
   alias: { "@codemirror/language": "./src/grammarless.ts" },
   bundle: true,
   minify: true,
-  format: "esm",
   target: "es2022",
   charset: "utf8",
   jsx: "automatic",
   jsxImportSource: "preact",
   legalComments: "none",
   metafile: true,
-});
-for (const name of ["index.html", "icon.svg"]) await copyFile(join(here, "src", name), join(out, name));
+};
+const result = await build({ ...options, entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" }, format: "esm", define: { OFFLINE: "false" } });
+// The page of a report, one script and one style that stand inside a file: nobody loads it from a server.
+await build({ ...options, entryPoints: { report: "src/report.ts" }, format: "iife", define: { OFFLINE: "true" } });
+for (const name of ["index.html", "report.html", "icon.svg"]) await copyFile(join(here, "src", name), join(out, name));
 
 // Licences of what is bundled ask to be kept beside it.
 const inputs = Object.keys(result.metafile.inputs).join("\n");

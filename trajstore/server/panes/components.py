@@ -21,12 +21,14 @@ from trajstore.server.endpoints import Ask, frames
 from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
+    from trajstore.analysis.components.pca import PCAResult
     from trajstore.store.files.findings import Finding
     from trajstore.store.store import Store
 
 TOKENS = 20
 """Of either end of a component that are shown."""
-_WIDTH = 10
+WIDTH = 10
+"""Tokens on either side of them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,11 @@ def new_components(
 
 def scores(components: Finding | PrincipalComponents) -> pl.DataFrame:
     """Scores of each checkpoint by model and step in nats: a column for each component, `component_1` and so on."""
-    table = components.table("scores")
+    return wide_scores(components.table("scores"))
+
+
+def wide_scores(table: pl.DataFrame) -> pl.DataFrame:
+    """Scores of model, step, component and score with a column for each component."""
     wide = table.with_columns(pl.format("component_{}", "component").alias("name")).pivot(
         "name", index=["model", "step"], values="score"
     )
@@ -114,7 +120,15 @@ def component_tokens(
 ) -> pl.DataFrame:
     """The tokens that load highest and lowest on a component, in their contexts, by falling loading."""
     if not isinstance(components, PrincipalComponents):
-        return top_loadings(store, components.name, [component], n, _WIDTH).drop("finding")
-    ends = components.result.top_tokens(n).filter(component=component).sort("loading", descending=True)
+        return top_loadings(store, components.name, [component], n, WIDTH).drop("finding")
+    return top_tokens_in_context(store, components.result, [component], n)
+
+
+def top_tokens_in_context(
+    store: Store, result: PCAResult, numbers: Sequence[int], n: int = TOKENS
+) -> pl.DataFrame:
+    """The tokens that load highest and lowest on each of some components, in their contexts, by falling loading."""
+    ends = result.top_tokens(n).filter(pl.col("component").is_in(list(numbers)))
+    ends = ends.sort("component", "loading", descending=[False, True])
     rows = ends.select("dataset", "context", "position", "component", "loading")
-    return with_context(store, rows, _WIDTH)
+    return with_context(store, rows, WIDTH)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from starlette.routing import BaseRoute
@@ -62,7 +63,7 @@ def _audit(ask: Ask) -> pl.DataFrame:
     return next(frame for _, frame in audit.tables())
 
 
-def store_facts(store: Store, *, edit: bool = False) -> dict[str, object]:
+def store_facts(store: Store, *, edit: bool = False) -> dict[str, Any]:
     """Return the names that a store has, from which the page offers choices."""
     datasets = [store.dataset(name) for name in store.dataset_names()]
     return {

@@ -90,7 +90,8 @@ def finding_rows(
     """The first rows of a finding's table; of tokens the largest ones, in their contexts. Says what is left out."""
     frame = finding.table(table)
     of_tokens = set(_SITE) <= set(frame.columns)
-    if of_tokens and (size := next(filter(frame.columns.__contains__, _BY_SIZE), None)):
+    sizes = (name for name in _BY_SIZE if name in frame.columns and frame.schema[name].is_numeric())
+    if of_tokens and (size := next(sizes, None)):
         frame = frame.sort(pl.col(size).abs(), descending=True, nulls_last=True, maintain_order=True)
     if frame.height > n:
         progress.say(f"The first {n:,} of {frame.height:,} rows.")

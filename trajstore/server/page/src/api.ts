@@ -1,50 +1,13 @@
-/** What the server answers: columns of Arrow, JSON, and errors with a hint; a newer question of a part ends its older one. */
+/** What the server answers, or the data inside a report: columns, JSON, and errors with a hint; a newer question of a part ends its older one. */
 import { signal } from "@preact/signals";
-import { tableFromIPC, type Table } from "@uwdata/flechette";
+import { tableFromIPC } from "@uwdata/flechette";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, Frame, type Parameters } from "./frame";
+import { answerFrame, answerValue } from "./offline/answers";
 
-export type Parameters = Record<string, string | number | readonly string[] | null | undefined>;
+export { ApiError, Frame };
+export type { Column, Parameters } from "./frame";
 export type Format = "arrow" | "json" | "csv" | "parquet";
-
-/** A column as an array; numbers are a typed array where no value is null. */
-export type Column<T = number> = ArrayLike<T> & Iterable<T>;
-
-/** An error with what to do next. */
-export class ApiError extends Error {
-  constructor(
-    message: string,
-    readonly hint: string,
-  ) {
-    super(message);
-  }
-}
-
-/** Columns by name. */
-export class Frame {
-  constructor(
-    private readonly table: Table,
-    /** What the server says beside it, as what it left out. */
-    readonly notes: readonly string[] = [],
-  ) {}
-
-  get rows(): number {
-    return this.table.numRows;
-  }
-
-  get names(): string[] {
-    return this.table.names.map(String);
-  }
-
-  has(name: string): boolean {
-    return this.names.includes(name);
-  }
-
-  column<T = number>(name: string): Column<T> {
-    const column = this.table.getChild(name);
-    if (!column) throw new ApiError(`The server's answer has no column "${name}"`, "Reload the page.");
-    return column.toArray() as Column<T>;
-  }
-}
 
 /** The address of an endpoint. Values that are empty or null are left out. */
 export function address(path: string, parameters: Parameters = {}, format: Format | "" = "arrow"): string {
@@ -92,11 +55,11 @@ export const post = (path: string, body: unknown, parameters: Parameters = {}, i
 
 /** The columns that an endpoint answers with. */
 export const fetchFrame = async (path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<Frame> =>
-  frameOf(await answer(address(path, parameters), init));
+  OFFLINE ? answerFrame(path, parameters) : frameOf(await answer(address(path, parameters), init));
 
 /** The value that an endpoint answers with, as JSON. */
 export async function fetchValue<T>(path: string, parameters: Parameters = {}, init: RequestInit = {}): Promise<T> {
-  return (await (await answer(address(path, parameters, ""), init)).json()) as T;
+  return (OFFLINE ? await answerValue() : await (await answer(address(path, parameters, ""), init)).json()) as T;
 }
 
 /** What a pane has of a question: while a new answer loads, the last one stays. */

@@ -1,8 +1,9 @@
 /** Curves: uPlot in Preact, with units on the axes, a symmetric-log axis for steps, bands, marks and a brush. */
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { facts } from "./facts";
 import { dark } from "./theme";
-import { compact, whole } from "./text";
+import { compact, visible, whole } from "./text";
 
 export interface Curve {
   label: string;
@@ -100,7 +101,10 @@ export function Chart(props: {
         legend: { show: props.legend ?? curves.length <= 12 },
         cursor: { drag: { x: Boolean(props.onBrush), y: false, setScale: false } },
         hooks: {
-          draw: [(self) => drawMarks(self, latest.current.mark, latest.current.brush)],
+          draw: [(self) => {
+            if (OFFLINE && xLabel === "step") drawEvents(self);
+            drawMarks(self, latest.current.mark, latest.current.brush);
+          }],
           setSelect: [(self) => {
             const { left, width } = self.select;
             if (width > 4) latest.current.onBrush?.(self.posToVal(left, "x"), self.posToVal(left + width, "x"));
@@ -126,6 +130,28 @@ export function Chart(props: {
   useEffect(() => plot.current?.redraw(false), [props.mark, props.brush?.[0], props.brush?.[1]]);
 
   return <div class="chart" ref={box} role="img" aria-label={`${props.label}. ${curves.map(({ label }) => label).join(", ")} by ${xLabel}.`} />;
+}
+
+/** Lines where something happened, as the report was told. */
+function drawEvents(self: uPlot): void {
+  const { ctx, bbox } = self;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = css("--quiet");
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  facts.value?.report?.marks.forEach(({ step, label }, row) => {
+    const at = self.valToPos(step, "x", true);
+    if (!(at >= bbox.left && at <= bbox.left + bbox.width)) return;
+    ctx.beginPath();
+    ctx.moveTo(at, bbox.top);
+    ctx.lineTo(at, bbox.top + bbox.height);
+    ctx.stroke();
+    const before = at > bbox.left + bbox.width / 2;
+    ctx.textAlign = before ? "right" : "left";
+    ctx.fillText(visible(label), at + (before ? -4 : 4) * devicePixelRatio, bbox.top + (12 + 14 * (row % 4)) * devicePixelRatio);
+  });
+  ctx.restore();
 }
 
 function drawMarks(self: uPlot, mark: number | null | undefined, brush: readonly [number, number] | null | undefined): void {

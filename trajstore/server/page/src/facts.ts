@@ -1,6 +1,7 @@
 /** What the store holds: names of models, datasets, groups and findings, loaded once and after each change. */
 import { computed, effect, signal } from "@preact/signals";
 import { ApiError, fetchValue, revision } from "./api";
+import type { ModelSteps, ReportFacts } from "./offline/data";
 import { state } from "./state";
 
 export interface DatasetFacts {
@@ -9,6 +10,10 @@ export interface DatasetFacts {
   tokens: number;
   losses: number;
   tokenizer: string;
+  /** Of a report: the contexts whose tokens it holds. */
+  kept?: number[];
+  /** Of a report: the steps at which it holds them. */
+  held?: ModelSteps[];
 }
 
 export interface StoreFacts {
@@ -21,6 +26,8 @@ export interface StoreFacts {
   steps: Record<string, Record<string, number[]>>;
   groups: string[];
   findings: { kind: string; name: string }[];
+  /** What a report has beside. */
+  report?: ReportFacts;
 }
 
 export const facts = signal<StoreFacts | null>(null);

@@ -6,6 +6,7 @@ import { chosenDataset, facts, factsError, followStore } from "./facts";
 import { followChanges, lastChange } from "./live";
 import { Selected } from "./linked";
 import { panes } from "./panes";
+import { Footer } from "./offline/parts";
 import { Choice, Problem } from "./parts";
 import { addressWith, followAddress, navigate, state, type Theme } from "./state";
 import { visible } from "./text";
@@ -87,13 +88,16 @@ const Working = () => <span class="working" role="status" aria-live="polite">{pe
 
 function Page() {
   const pane = panes.find(({ name }) => name === state.pane.value) ?? panes[0]!;
-  const store = facts.value?.name ?? "";
+  const store = (OFFLINE ? facts.value?.report?.title : facts.value?.name) ?? "";
   return (
     <>
-      <a class="skip" href="#pane">Skip to the pane</a>
+      <a class="skip" href="#pane" onClick={(event) => {
+        event.preventDefault();
+        document.getElementById("pane")!.focus();
+      }}>Skip to the pane</a>
       <header class="head">
         <div class="brand">
-          <img src="static/icon.svg" alt="" width="24" height="24" />
+          <img src={OFFLINE ? document.querySelector<HTMLLinkElement>("link[rel=icon]")!.href : "static/icon.svg"} alt="" width="24" height="24" />
           <h1>trajstore</h1>
           <span class="store-name" title={visible(store)}>{visible(store)}</span>
         </div>
@@ -114,6 +118,7 @@ function Page() {
           <p class="loading" aria-busy="true">Loading…</p>
         )}
       </main>
+      {OFFLINE && <Footer />}
     </>
   );
 }
@@ -123,9 +128,9 @@ effect(() => {
 });
 effect(() => {
   const title = panes.find(({ name }) => name === state.pane.value)?.title ?? "Store";
-  document.title = `${title} · ${visible(facts.value?.name ?? "")} · trajstore`;
+  document.title = OFFLINE ? document.title : `${title} · ${visible(facts.value?.name ?? "")} · trajstore`;
 });
 followAddress();
 followStore();
-followChanges();
+if (!OFFLINE) followChanges();
 render(<Page />, document.getElementById("page")!);

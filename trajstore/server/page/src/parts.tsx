@@ -27,8 +27,8 @@ export const Problem = (props: { message: string; hint: string }) => (
   </div>
 );
 
-/** Links to what a pane shows, as data. */
-export const DataLinks = (props: { reply: Pick<Reply<unknown>, "path" | "parameters"> }) => (
+/** Links to what a pane shows, as data; a report has no server to give it. */
+export const DataLinks = (props: { reply: Pick<Reply<unknown>, "path" | "parameters"> }) => OFFLINE ? null : (
   <p class="data-links">
     <span>Data:</span>
     {(["json", "csv", "parquet"] as const).map((format) => (

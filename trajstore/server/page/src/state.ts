@@ -1,4 +1,4 @@
-/** The one state of the page: signals that the address's query holds, so that a link opens what was seen. */
+/** The one state of the page: signals that the address holds, so that a link opens what was seen. */
 import { batch, effect, signal, type Signal } from "@preact/signals";
 
 interface Field {
@@ -9,7 +9,10 @@ interface Field {
 }
 
 const fields = new Map<string, Field>();
-const opened = new URLSearchParams(location.search);
+/** A file has no address but its own: a report keeps its state behind the #. */
+const MARK = OFFLINE ? "#" : "?";
+const inAddress = () => new URLSearchParams((OFFLINE ? location.hash : location.search).slice(1));
+const opened = inAddress();
 let push = false;
 
 function field<T>(key: string, initial: T, read: (text: string) => T, write: (value: T) => string): Signal<T> {
@@ -76,7 +79,7 @@ export function addressWith(changes: Record<string, string | null>): string {
     if (value === null) query.delete(key);
     else query.set(key, value);
   }
-  return `?${query}`;
+  return MARK + query;
 }
 
 function currentQuery(): URLSearchParams {
@@ -101,13 +104,14 @@ export function followAddress(): void {
   };
   effect(() => {
     const query = currentQuery().toString();
-    const address = query ? `?${query}` : location.pathname;
+    const address = query || OFFLINE ? MARK + query : location.pathname;
+    const same = query === inAddress().toString();
     if (push) {
       write(); // what was seen before, for going back to it
-      if (query !== new URLSearchParams(location.search).toString()) history.pushState(null, "", address);
+      if (!same) history.pushState(null, "", address);
       return;
     }
-    due = query === new URLSearchParams(location.search).toString() ? null : address;
+    due = same ? null : address;
     timer ||= setTimeout(() => {
       timer = 0;
       write();
@@ -116,7 +120,7 @@ export function followAddress(): void {
   addEventListener("pagehide", write);
   addEventListener("popstate", () => {
     due = null;
-    const query = new URLSearchParams(location.search);
+    const query = inAddress();
     batch(() => {
       for (const [key, { signal: value, initial, read }] of fields) {
         const text = query.get(key);

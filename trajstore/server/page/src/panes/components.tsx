@@ -12,7 +12,7 @@ import { visible, whole } from "../text";
 const source = textField("components.of", "");
 const horizontal = numberField<number>("components.x", 1);
 const vertical = numberField<number>("components.y", 2);
-const NEW = { full: "new: PCA of what is chosen", sparse: "new: sparse PCA", hybrid: "new: hybrid PCA" } as const;
+const NEW = OFFLINE ? { full: "all models on the dataset" } : { full: "new: PCA of what is chosen", sparse: "new: sparse PCA", hybrid: "new: hybrid PCA" };
 const [WIDE, HIGH, EDGE] = [720, 400, 56];
 
 export function ComponentsPane() {

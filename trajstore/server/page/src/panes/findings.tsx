@@ -5,6 +5,7 @@ import { useFrame, type Frame } from "../api";
 import { chosenDataset } from "../facts";
 import { FrameTable, curvesOf, rowsOf } from "../frames";
 import { StepChart, goToStep, stepIsChosen } from "../linked";
+import { AnalysisView } from "../offline/parts";
 import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
 import { navigate, state, textField } from "../state";
 import { visible } from "../text";
@@ -57,6 +58,7 @@ function Kept({ frame, links }: { frame: Frame; links: ComponentChildren }) {
       />
       {links}
       <h3>{kinds[chosen]}: {visible(names[chosen]!)}</h3>
+      {OFFLINE && <AnalysisView kind={kinds[chosen]!} name={names[chosen]!} />}
       <Segments label="Table" value={shown} options={choices.map((name) => [name, name.replaceAll("_", " ")] as const)} onChange={(name) => navigate(() => (table.value = name))} />
       <Rows kind={kinds[chosen]!} finding={names[chosen]!} table={shown} />
     </>

@@ -5,6 +5,7 @@ import { Chart } from "../chart";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
 import { StepChart } from "../linked";
+import { GroupTexts } from "../offline/parts";
 import { Card, Choice, DataLinks, Loaded, Problem } from "../parts";
 import { navigate, state, textField } from "../state";
 
@@ -15,7 +16,11 @@ const by = textField<"" | "dataset" | "model">("groups.by", "");
 const along = textField<"step" | "tokens" | "flops">("groups.x", "step");
 const draft = textField("groups.draft", "FROM tokens WHERE text LIKE ' the%'");
 const COLUMNS = { step: "step", tokens: "tokens_seen", flops: "flops" } as const;
-const chosenGroups = () => names.value.split(";").map((name) => name.trim()).filter(Boolean);
+function chosenGroups(): string[] {
+  const chosen = names.value.split(";").map((name) => name.trim()).filter(Boolean);
+  const known = facts.value?.groups ?? [];
+  return OFFLINE && names.value === EVERY && !known.includes(EVERY) ? known.slice(0, 1) : chosen;
+}
 const selection = () => ({ models: chosenModels.value, datasets: state.datasets.value });
 
 export function GroupsPane() {
@@ -23,7 +28,7 @@ export function GroupsPane() {
     <>
       <Trajectories />
       <Examples />
-      <Draft />
+      {!OFFLINE && <Draft />}
     </>
   );
 }
@@ -35,6 +40,7 @@ function Trajectories() {
   return (
     <Card title="Trajectories" note="Mean loss of the tokens of each group, in nats; the band is an interval over texts. Drag over the chart to choose steps.">
       <GroupChoice />
+      {OFFLINE && <GroupTexts groups={chosenGroups()} />}
       <Loaded reply={reply} empty={<>No losses of these groups are here; score them with <code>trajstore score</code></>}>
         {(frame) => <Curves frame={frame} />}
       </Loaded>
@@ -57,6 +63,13 @@ function GroupChoice() {
           </li>
         ))}
       </ul>
+      {OFFLINE ? (
+        <>
+          <Choice label="Show" value={chosen[0] ?? ""} options={known.map((name) => [name, name] as const)} onChange={(name) => set([name])} />
+          <Choice label="Add" value="" options={[["", "–"], ...known.map((name) => [name, name] as const)]} onChange={(name) => set([...new Set([...chosen, name])])} />
+        </>
+      ) : (
+      <>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -73,6 +86,8 @@ function GroupChoice() {
       <Choice label="Minus" value={minus.value} options={[["", "nothing"], ...known.map((name) => [name, name] as const)]} onChange={(name) => navigate(() => (minus.value = name))} />
       <Choice label="Curves of" value={by.value} options={[["", "models and datasets"], ["model", "models"], ["dataset", "datasets"]]} onChange={(value) => navigate(() => (by.value = value))} />
       <Choice label="Along" value={along.value} options={[["step", "steps"], ["tokens", "tokens seen"], ["flops", "FLOPs"]]} onChange={(value) => navigate(() => (along.value = value))} />
+      </>
+      )}
     </div>
   );
 }

@@ -15,13 +15,13 @@ export interface Pane {
   Component: ComponentType;
 }
 
+/* What asks a server anew is not in a report. */
 export const panes: readonly Pane[] = [
-  { name: "store", title: "Store", Component: StorePane },
+  { name: "store", title: OFFLINE ? "Overview" : "Store", Component: StorePane },
   { name: "tokens", title: "Tokens", Component: TokensPane },
   { name: "groups", title: "Groups", Component: GroupsPane },
   { name: "components", title: "Components", Component: ComponentsPane },
-  { name: "compare", title: "Compare", Component: ComparePane },
+  ...(OFFLINE ? [] : [{ name: "compare", title: "Compare", Component: ComparePane }]),
   { name: "findings", title: "Findings", Component: FindingsPane },
-  { name: "losses", title: "Losses", Component: LossesPane },
-  { name: "sql", title: "SQL", Component: SqlPane },
+  ...(OFFLINE ? [] : [{ name: "losses", title: "Losses", Component: LossesPane }, { name: "sql", title: "SQL", Component: SqlPane }]),
 ];

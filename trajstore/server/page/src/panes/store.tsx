@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { chosenDataset, facts } from "../facts";
 import { FrameTable } from "../frames";
+import { Lead, Models } from "../offline/parts";
 import { Card, DataLinks, Loaded } from "../parts";
 import { navigate, numberField, state, textField } from "../state";
 import { bytes, visible, whole } from "../text";
@@ -42,6 +43,7 @@ export function StorePane() {
   const coverage = useFrame("coverage");
   return (
     <>
+      {OFFLINE && <Lead />}
       <Summary />
       <Card title="Coverage" note="Each cell is one slice: the losses of a model at one step on one dataset. Choose one to see where it comes from.">
         <Loaded reply={coverage} empty={<>Nothing is scored yet. Score a model: <code>trajstore score MODEL --dataset D</code></>}>
@@ -50,7 +52,7 @@ export function StorePane() {
         <DataLinks reply={coverage} />
       </Card>
       <Slice />
-      <Audit />
+      {OFFLINE ? <Models /> : <Audit />}
     </>
   );
 }

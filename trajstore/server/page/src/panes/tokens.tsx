@@ -5,6 +5,7 @@ import { colourOf, type ColourScale } from "../colours";
 import { chosenDataset, chosenModels } from "../facts";
 import { Heatmap, numberTicks, rowTicks } from "../heatmap";
 import { brushSteps, brushedSteps, lossBrush, lossIsChosen } from "../linked";
+import { HeldSteps, passed } from "../offline/parts";
 import { Card, Choice, DataLinks, Empty, Loaded, Segments } from "../parts";
 import { navigate, state } from "../state";
 import { nats, visible, whole } from "../text";
@@ -84,6 +85,7 @@ function Controls() {
         <span>Steps</span>
         <input type="text" size={9} value={keys.steps.value} placeholder={brushedSteps.value ?? "all"} title="all, log, numbers, or ranges as 0:1000:100; commas join" onChange={(event) => navigate(() => (keys.steps.value = event.currentTarget.value.trim()))} />
       </label>
+      {OFFLINE && <HeldSteps dataset={chosenDataset.value!.name} model={model.value} />}
       {view !== "raw" && (
         <>
           <Segments label="Scale" value={keys.scale.value} options={SCALES} onChange={(value) => navigate(() => (keys.scale.value = value))} />
@@ -101,6 +103,7 @@ function Controls() {
 function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null }) {
   const { tokens, numbers, second } = props;
   const texts = useMemo(() => Array.from(tokens.column<string>("token")), [tokens]);
+  const words = useMemo(() => (OFFLINE ? Array.from(tokens.column<string>("shown"), (text) => text || "·") : texts), [tokens]);
   const grid = useMemo(() => gridOf(numbers, texts.length), [numbers, texts]);
   const otherGrid = useMemo(() => (second ? gridOf(second, texts.length) : keys.beside.value === "step" ? grid : null), [second, grid, texts, keys.beside.value]);
   const diverging = grid.minus !== null;
@@ -118,7 +121,7 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
       <figcaption>{label}</figcaption>
       <TokenText
         label={label}
-        tokens={texts}
+        tokens={words}
         values={of.values.subarray(number * of.columns, (number + 1) * of.columns)}
         scale={scale}
         faded={faded}
@@ -208,6 +211,7 @@ function Readout(props: { tokens: Frame; texts: string[]; grid: Grid; row: numbe
   const parts: [string, string][] = [["position", String(position)], ["id", String(tokens.column("token_id")[position])]];
   if (position > 0) {
     parts.push(["loss", `${nats(grid.losses[cell])} nats`]);
+    if (OFFLINE) parts.push(["p", Math.exp(-grid.losses[cell]!).toPrecision(3)], ...passed(step!).map((label): [string, string] => ["after", visible(label)]));
     if (grid.minus) parts.push(["from", `${nats(grid.minus[cell])} nats`], ["difference", grid.equal![cell] ? "equal" : nats(grid.values[cell], true)]);
     for (const name of ["rank", "entropy"]) {
       if (extra.value?.has(name) && !extra.loading) parts.push([name, String(+(extra.value.column(name)[position - 1] ?? NaN).toPrecision(4))]);

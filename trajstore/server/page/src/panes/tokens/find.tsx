@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { useFrame } from "../../api";
 import { chosenDataset, facts } from "../../facts";
+import { ContextChoice } from "../../offline/parts";
 import { Choice, DataLinks, Loaded } from "../../parts";
 import { navigate, state } from "../../state";
 import { Table } from "../../table";
@@ -30,6 +31,8 @@ export function Find() {
   return (
     <div class="find">
       <div class="controls">
+        {OFFLINE ? <ContextChoice dataset={dataset.name} kept={dataset.kept!} context={context.value} onChange={show} /> : (
+        <>
         <label class="choice">
           <span>Context</span>
           <input
@@ -45,6 +48,8 @@ export function Find() {
           <button type="button" disabled={context.value <= 0} aria-label="Context before" onClick={() => show(context.value - 1)}>←</button>
           <button type="button" disabled={context.value >= last} aria-label="Context after" onClick={() => show(context.value + 1)}>→</button>
         </span>
+        </>
+        )}
         <form
           class="choice"
           role="search"

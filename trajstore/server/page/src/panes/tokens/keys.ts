@@ -35,8 +35,8 @@ export const other = computed(() => {
   return all.includes(keys.other.value) ? keys.other.value : (all[0] ?? model.value);
 });
 
-/** The other datasets, and the one of them whose items are subtracted. */
-export const prompts = computed(() => (facts.value?.datasets ?? []).map(({ name }) => name).filter((name) => name !== chosenDataset.value?.name));
+/** The other datasets, and the one of them whose items are subtracted; a report has no items. */
+export const prompts = computed(() => (OFFLINE ? [] : (facts.value?.datasets ?? []).map(({ name }) => name).filter((name) => name !== chosenDataset.value?.name)));
 export const prompt = computed(() => (prompts.value.includes(keys.prompt.value) ? keys.prompt.value : (prompts.value[0] ?? "")));
 
-export const context = computed(() => state.context.value ?? 0);
+export const context = computed(() => state.context.value ?? (OFFLINE ? (chosenDataset.value?.kept?.[0] ?? 0) : 0));

@@ -21,7 +21,7 @@ export function Token(props: Site & { token: string; model: string }) {
   const { dataset, context, position, model } = props;
   const site = { dataset, context, position };
   const curves = useFrame("token", { ...site, models: chosenModels.value });
-  const known = useFrame("token_findings", facts.value?.findings.length ? { ...site } : null);
+  const known = useFrame("token_findings", !OFFLINE && facts.value?.findings.length ? { ...site } : null);
   const near = useFrame("neighbours", { ...site, model });
   return (
     <Card title={`“${short(props.token)}” at position ${position} of context ${context}`}>
@@ -29,7 +29,7 @@ export function Token(props: Site & { token: string; model: string }) {
         {(frame) => <Trajectory frame={frame} />}
       </Loaded>
       <DataLinks reply={curves} />
-      {facts.value && facts.value.findings.length > 0 && (
+      {!OFFLINE && facts.value && facts.value.findings.length > 0 && (
         <>
           <h3>In kept findings</h3>
           <Loaded reply={known} empty="No kept finding says anything of this token.">
@@ -47,6 +47,7 @@ export function Token(props: Site & { token: string; model: string }) {
           </Loaded>
         </>
       )}
+      {OFFLINE && <p class="note">Among the contexts of this report:</p>}
       <h3>Tokens whose losses over the steps of {visible(model)} are most like it</h3>
       <Loaded reply={near} empty="No other token has losses at these steps.">
         {(frame) => <Neighbours frame={frame} />}

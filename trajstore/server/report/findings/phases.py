@@ -14,9 +14,9 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import listed
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.trajectories import Selection
+from trajstore.server.report.findings.table import PageTable, Tables
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.phases import event_charts
-from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

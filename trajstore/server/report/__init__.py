@@ -1,4 +1,4 @@
-"""The report: one page of a store, with its data inside."""
+"""The report: the page of `trajstore serve` with its data inside, for a chosen part of a store."""
 
 from typing import TYPE_CHECKING
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.comparison.result import pairs_of
+from trajstore.server.report.findings.table import PageTable, Tables
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.comparison import stored_comparison_charts
-from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import TrajstoreError, describe_error, listed
+from trajstore.server.report import findings
+from trajstore.server.report.findings.table import PageTable
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
-from trajstore.view.report import findings
-from trajstore.view.report.findings.table import PageTable
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding
@@ -32,11 +32,17 @@ KINDS = tuple(module.name for module in pkgutil.iter_modules(findings.__path__) 
 class Analysis:
     """One analysis as the page shows it."""
 
-    title: str
+    kind: str
+    name: str
     text: str
     """Sentences: what it is of, and what came of it."""
     charts: tuple[Chart, ...] = ()
     tables: tuple[PageTable, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its kind and name."""
+        return f"{self.kind}: {self.name}"
 
 
 def kept_analyses(
@@ -73,4 +79,4 @@ def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis
             f" {'Its charts' if tables else 'It'} cannot be shown: its facts are not those that this version writes "
             f"({describe_error(error)}). Compute it again, with {option('replace', True)}."
         )
-    return Analysis(f"{finding.kind}: {finding.name}", text, tuple(charts), tables)
+    return Analysis(finding.kind, finding.name, text, tuple(charts), tables)

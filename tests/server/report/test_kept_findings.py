@@ -11,12 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import ragged
-from tests.view.report.test_report import read_data
+from tests.server.report.test_report import ReportFile
 from trajstore.cli import app
+from trajstore.server.report.charts import drawing
+from trajstore.server.report.findings.table import ROWS_SHOWN
+from trajstore.server.report.kept_findings import kept_analyses
+from trajstore.server.report.report import write_report
 from trajstore.store.store import Store
-from trajstore.view import write_report
-from trajstore.view.report.findings.table import ROWS_SHOWN
-from trajstore.view.report.kept_findings import kept_analyses
+from trajstore.view import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,15 +68,45 @@ def own(kept_store: Path, tmp_path: Path) -> Iterator[Store]:
 
 def test_every_kind_of_finding_is_on_the_page(own: Store, tmp_path: Path):
     path = write_report(own, tmp_path / "r.html", groups=["every_token"])
-    analyses = {each["title"]: each for each in read_data(path)["analyses"]}
+    held = ReportFile(path)
+    analyses = {each["title"]: each for each in held.facts["analyses"]}
     assert list(analyses) == [f"{kind}: mine" for kind in sorted(COMMANDS)]
     for kind, each in ((title.split(":")[0], each) for title, each in analyses.items()):
         assert each["text"].startswith(("a, b on d", "a on d")), kind
         assert "cannot be shown" not in each["text"]
-        assert each["figures"], kind
-        assert all(figure["data"] for figure in each["figures"])
+        assert each["charts"], kind
+        assert all(
+            series["y"] for chart in each["charts"] for panel in chart["panels"] for series in panel["series"]
+        )
         assert each["tables"][0]["rows"], kind
-        assert f"{kind}: mine. {each['text'][:10]}" in path.read_text()
+        assert any(
+            sentence.startswith(f"{kind}: mine. {each['text'][:10]}") for sentence in held.facts["sentences"]
+        )
+    assert held.table("findings").select("kind", "finding").rows() == [
+        (kind, "mine") for kind in sorted(COMMANDS)
+    ]
+    for kind, names in held.table("findings").select("kind", "tables").iter_rows():
+        for name in names.split(", "):
+            rows = own.finding(kind, "mine").table(name)
+            assert held.table(f"finding/{kind}/mine/{name}").height == min(200, rows.height)
+    (spike,) = held.table("finding-events").filter(kind="spikes").rows(named=True)
+    assert spike["step"] == 512
+    scores = held.table("component-scores/kept/mine")
+    assert (
+        scores["component_1"].to_list()
+        == own.finding("pca", "mine").table("scores").filter(component=1)["score"].to_list()
+    )
+
+
+def test_a_chart_is_drawn_at_the_places_that_it_describes(own: Store):
+    analysis = {each.kind: each for each in kept_analyses(own, ["a"], ["d"], [Mark(16, "mix")])}["spikes"]
+    chart = analysis.charts[0]
+    drawn = drawing(chart)
+    series, described = drawn["panels"][0]["series"][0], chart.panels[0].series[0]
+    assert series["steps"] == list(described.x)
+    assert series["x"] == pytest.approx([chart.axis().position(step) for step in described.x])
+    assert series["y"] == pytest.approx(described.y)
+    assert (drawn["marks"][0]["label"], drawn["marks"][0]["at"]) == ("mix", pytest.approx(np.log10(16)))
 
 
 def test_tables_on_the_page_are_the_findings(own: Store):
@@ -136,23 +168,23 @@ def test_a_finding_with_other_facts_is_said_and_the_rest_stays(own: Store, monke
 
 
 def test_contexts_of_the_token_view_are_chosen(own: Store, tmp_path: Path):
-    view = read_data(write_report(own, tmp_path / "r.html", groups=["every_token"], contexts=5))["tokens"][0]
-    assert [each["label"].split(":")[0] for each in view["contexts"]] == list("01234")
-    worst = read_data(write_report(own, tmp_path / "w.html", groups=["every_token"], contexts=3, worst=True))
+    first = ReportFile(write_report(own, tmp_path / "r.html", groups=["every_token"], contexts=5))
+    assert first.kept("d") == [0, 1, 2, 3, 4]
+    worst = ReportFile(write_report(own, tmp_path / "w.html", groups=["every_token"], contexts=3, worst=True))
     last = own.matrix("d", steps="last")
     means = [last.values[:, (last.columns["context"] == context).to_numpy()].mean() for context in range(12)]
-    expected = [str(context) for context in np.argsort(means)[::-1][:3]]
-    assert [each["label"].split(":")[0] for each in worst["tokens"][0]["contexts"]] == expected
+    assert worst.kept("d") == np.argsort(means)[::-1][:3].tolist()
 
 
 def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
     words = ["report", str(tmp_path / "r.html"), "-s", str(own.path), "-g", "every_token"]
     done = CliRunner().invoke(app, [*words, "--worst", "2", "--mark", "16=mix changes", "--mark", "64=end"])
     assert done.exit_code == 0, done.output
-    data = read_data(tmp_path / "r.html")
-    assert data["marks"] == [{"step": 16, "label": "mix changes"}, {"step": 64, "label": "end"}]
-    assert len(data["tokens"][0]["contexts"]) == 2
-    assert "Tokens: 468 of d." in data["groups"][0]["text"]
+    held = ReportFile(tmp_path / "r.html")
+    assert "at most" in done.output
+    assert held.facts["marks"] == [{"step": 16, "label": "mix changes"}, {"step": 64, "label": "end"}]
+    assert len(held.kept("d")) == 2
+    assert "Tokens: 468 of d." in held.facts["groupTexts"]["every_token"][0]
     wrong = CliRunner().invoke(app, [*words, "--mark", "mix changes"])
     assert wrong.exit_code == 2
     assert "STEP=TEXT" in wrong.output

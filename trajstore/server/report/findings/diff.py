@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.token_context import with_context
+from trajstore.server.report.findings.table import ROWS_SHOWN, PageTable, Tables
 from trajstore.view.figures.differences import difference_chart
-from trajstore.view.report.findings.table import ROWS_SHOWN, PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

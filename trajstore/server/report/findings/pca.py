@@ -10,8 +10,8 @@ import polars as pl
 
 from trajstore.pipelines.components import pca
 from trajstore.pipelines.components.loadings import top_loadings
+from trajstore.server.report.findings.table import PageTable, Tables
 from trajstore.view.figures.pca import pca_charts
-from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

@@ -1,21 +1,24 @@
-"""The report: one self-contained HTML page of a store's groups, principal components and tokens.
+"""The report: the page of `trajstore serve` as one file with its data inside.
 
-The page opens from a file without any network: its content policy forbids every request. Its parts come from
-`assets/`; charts, tokens and losses are embedded as JSON in which no `<` remains, so no text can end the script.
+The page opens from a file without any network: its content policy forbids every request, and lets no script run but
+the page's own, by its hash. The data are compressed and written in base64, so no text in them can end the script.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trajstore.arguments import defaults
 from trajstore.errors import PlotError
 from trajstore.output_files import check_target, write_whole
 from trajstore.progress import SILENT
+from trajstore.server.report.container import unpacked
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
@@ -23,13 +26,15 @@ if TYPE_CHECKING:
 
     from trajstore.arguments.choices import Align
     from trajstore.progress import Progress
-    from trajstore.store.files.coverage import Coverage
+    from trajstore.server.report.content import ReportScope
+    from trajstore.server.report.tokens import ContextChoice
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Mark
-    from trajstore.view.report.content import Content, ReportScope
-    from trajstore.view.report.tokens import ContextChoice
 
-_ASSETS = Path(__file__).parent / "assets"
+STATIC = Path(__file__).parents[1] / "static"
+"""The built page."""
+_DATA = '<script type="application/gzip" id="data">'
+"""Where the data begin."""
 _FIRST_GROUP = "every_token"
 _TOKEN_BYTES = 8_000_000
 _FEWEST_STEPS = 12
@@ -59,9 +64,9 @@ def write_report(
     Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
     written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
     """
+    from trajstore.server.report.content import gather
+    from trajstore.server.report.tokens import ContextChoice
     from trajstore.store.matrix.matrix import check_align
-    from trajstore.view.report.content import gather
-    from trajstore.view.report.tokens import ContextChoice
 
     target = check_target(out, (".html",))
     check_align(align)
@@ -73,8 +78,15 @@ def write_report(
         content = gather(store, subject, progress)
     finally:
         progress.stop()
-    sentences = findings or [f"{analysis.title}. {analysis.text}" for analysis in content.analyses]
-    return write_whole(target, _page(store, subject, title, sentences, content).encode())
+    sentences = findings or [f"{each['title']}. {each['text']}" for each in content.facts["analyses"]]
+    content.facts |= {
+        "title": title,
+        "lead": _lead(store, subject),
+        "sentences": list(sentences),
+        "version": __version__,
+    }
+    progress.say(f"Losses are held in 16 bits: at most {content.error:.2g} nats from the store's.")
+    return write_whole(target, _page(title, content.packed()))
 
 
 def _choose(
@@ -87,8 +99,8 @@ def _choose(
     contexts: ContextChoice,
 ) -> ReportScope:
     """Resolve names, and leave out what has no slice."""
+    from trajstore.server.report.content import ReportScope
     from trajstore.store.matrix.selection import Selection
-    from trajstore.view.report.content import ReportScope
 
     chosen = list(dict.fromkeys(Selection(dataset, models).datasets or store.dataset_names()))
     facts = {name: store.dataset(name) for name in chosen}
@@ -124,75 +136,51 @@ def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
     return int(first[: contexts.count].sum())
 
 
-def _page(store: Store, subject: ReportScope, title: str, findings: Sequence[str], content: Content) -> str:
-    from plotly.offline import get_plotlyjs
+def read_data(page: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the header of a written page's data, and the bytes of the parts that it points to."""
+    text = page.read_text(encoding="utf-8")
+    begin = text.index(_DATA) + len(_DATA)
+    return unpacked(base64.b64decode(text[begin : text.index("<", begin)]))
 
-    from trajstore.view.charts.plotly import OFFLINE
 
+def _lead(store: Store, subject: ReportScope) -> str:
+    """Return a sentence on what the report is of."""
     slices = sum(len(line.steps) for line in subject.coverage)
     counts = ((len(subject.models), "model"), (len(subject.datasets), "dataset"), (slices, "slice"))
     lead = ", ".join(f"{n:,} {word}{'s' * (n != 1)}" for n, word in counts)
-    parts = {
-        "policy": OFFLINE,
-        "title": html.escape(title),
-        "lead": html.escape(f"Per-token losses of the store “{store.path.name}”, in nats: {lead}."),
-        "hidden": "" if findings else "hidden",
-        "findings": "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in findings),
-        "coverage": _coverage_table(store, subject),
-        "footer": html.escape(
-            f"Made by trajstore {__version__}. This page holds all it shows and loads nothing."
-        ),
-        "css": _asset("report.css"),
-        "script": _asset("report.js"),
-        "plotly": get_plotlyjs(),
-        "data": content.json(),
+    return f"Per-token losses of the store “{store.path.name}”, in nats: {lead}."
+
+
+def _page(title: str, data: bytes) -> bytes:
+    """The document: the built page, its style, and the data."""
+    script, style = (_static(name) for name in ("report.js", "report.css"))
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(script),
+        "style-src": _hash(style),
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
     }
-    return Template(_asset("report.html")).substitute(parts)
+    parts = {
+        "policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "title": html.escape(title),
+        "icon": _base64((STATIC / "icon.svg").read_bytes()),
+        "css": style,
+        "script": script,
+        "data": _base64(data),
+    }
+    return Template(_static("report.html")).substitute(parts).encode()
 
 
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8").rstrip()
+def _static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
 
 
-def _coverage_table(store: Store, subject: ReportScope) -> str:
-    """Models down, datasets across: steps there, those of them there in part, and missing."""
-    cells = {(line.model, line.dataset): line for line in subject.coverage}
-    heads = []
-    for name in subject.datasets:
-        facts = store.dataset(name)
-        size = f"{facts.n_contexts:,} contexts, {facts.n_tokens:,} tokens"
-        heads.append(f'<th scope="col">{html.escape(name)}<small>{size}</small></th>')
-    rows = [
-        f'<tr><th scope="row">{html.escape(model)}{_model_facts(store, model)}</th>'
-        + "".join(_cell(cells.get((model, name))) for name in subject.datasets)
-        + "</tr>"
-        for model in subject.models
-    ]
-    head = f'<tr><th scope="col">model</th>{"".join(heads)}</tr>'
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+def _hash(text: str) -> str:
+    """Return the source of a script or style as a content policy names it."""
+    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
 
 
-def _cell(coverage: Coverage | None) -> str:
-    if coverage is None:
-        return "<td>none</td>"
-    counts = ((len(coverage.partial), "partial"), (len(coverage.missing), "missing"))
-    missing = "".join(f", {n} {word}" for n, word in counts if n)
-    first, last = coverage.steps[0], coverage.steps[-1]
-    if first == last:
-        return f"<td>1 step{missing}<small>{first}</small></td>"
-    return f"<td>{len(coverage.steps)} steps{missing}<small>{first} to {last}</small></td>"
-
-
-def _model_facts(store: Store, model: str) -> str:
-    """Return the facts of a model, under its name."""
-    facts = store.model(model)
-    if facts is None:
-        return ""
-    known = (
-        (facts.family, "{}"),
-        (facts.n_layer, "layers: {}"),
-        (facts.n_params, "parameters: {:,}"),
-        (facts.seed, "seed: {}"),
-    )
-    words = ", ".join(form.format(value) for value, form in known if value is not None)
-    return f"<small>{html.escape(words)}</small>" if words else ""
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

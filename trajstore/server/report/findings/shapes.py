@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trajstore.pipelines import shapes
+from trajstore.server.report.findings.table import PageTable, Tables
 from trajstore.view.figures.shapes import shape_charts
-from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

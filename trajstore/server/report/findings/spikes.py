@@ -12,11 +12,11 @@ from trajstore.errors import listed
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.spikes import not_found
 from trajstore.pipelines.trajectories import Selection
+from trajstore.server.report.findings.table import PageTable, Tables
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.spikes import share_chart
 from trajstore.view.figures.trajectories import trajectory_chart
-from trajstore.view.report.findings.table import PageTable, Tables
 
 if TYPE_CHECKING:
     from trajstore.store.files.findings import Finding

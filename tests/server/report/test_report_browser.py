@@ -1,0 +1,145 @@
+"""The report in a real browser: opened from a file, moved with slider and keys, and read off the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chromium import chromium, complaints, needs_chromium, requests, show
+from tests.conftest import PLANTED_STEPS, new_dataset
+from tests.server.page import Page, needs_axe, serious
+from trajstore.server.report.report import write_report
+from trajstore.store.store import Store
+from trajstore.view import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium.webdriver import Chrome
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def written(served_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a small store."""
+    out = tmp_path_factory.mktemp("report") / "r.html"
+    with Store(served_path) as store:
+        return write_report(
+            store,
+            out,
+            groups=["first_half", "second_half"],
+            marks=[Mark(8, "mix changes")],
+            findings=["Seed 0 < seed 1."],
+            contexts=3,
+        )
+
+
+def opened(browser: Chrome, path: Path, state: str) -> Page:
+    show(browser, path, state)
+    page = Page(browser, path.as_uri())
+    page.until(lambda: page.script("return document.querySelector('main') !== null"))
+    page.settled()
+    return page
+
+
+def readout(page: Page) -> dict[str, str]:
+    """What the page says of a token, by name."""
+    spans = "[...document.querySelectorAll('.readout span')]"
+    pairs = page.script(f"return {spans}.map((part) => [part.children[0].textContent, part.lastChild.data])")
+    return {name: value.strip() for name, value in pairs}
+
+
+def test_a_tokens_loss_is_read_off_the_page(served_path: Path, written: Path, browser: Chrome):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened(
+        browser, written, "#pane=tokens&datasets=e&context=2&tokens.model=b&tokens.position=17&step=0"
+    )
+    with Store(served_path) as store:
+        losses = store.matrix("e", "b", contexts="2:3").values  # steps × positions 1 to 29
+    slider = browser.find_element("css selector", "input[type=range]")
+    assert slider.get_attribute("max") == "7"
+    for index, step in enumerate(PLANTED_STEPS):
+        said = readout(page)
+        assert said["loss"] == f"{losses[index, 16]:.3f} nats".replace("-", "−")
+        assert (said["position"], said.get("after")) == ("17", "mix changes" if step >= 8 else None)
+        slider.send_keys(Keys.ARROW_RIGHT)
+    page.until(lambda: f"step={PLANTED_STEPS[-1]}" in browser.current_url)
+    assert len(browser.find_elements("css selector", ".token-text .token")) == 30
+    page.until(lambda: browser.find_elements("css selector", ".card .card .chart canvas"))
+    assert complaints(browser) == []
+    assert requests(browser) == []
+
+
+def test_differences_and_contexts_are_found_in_the_data(served_path: Path, written: Path, browser: Chrome):
+    state = "#pane=tokens&datasets=d&context=2&tokens.model=b&tokens.position=2&step=16&tokens.view="
+    page = opened(browser, written, f"{state}models&tokens.other=a")
+    with Store(served_path) as store:
+        a, b = (store.matrix("d", model, contexts="2:3", steps="16").values[0, 1] for model in "ab")
+    assert float(readout(page)["difference"].replace("−", "-")) == pytest.approx(b - a, abs=2e-3)
+    page = opened(browser, written, f"{state}steps&tokens.steps=4:16,64")
+    assert (
+        browser.find_element("css selector", "input[type=range]").get_attribute("max") == "2"
+    )  # 8, 16, 64 less 16
+    with Store(served_path) as store:
+        before, after = store.matrix("d", "b", contexts="2:3", steps="8,16").values[:, 1]
+    assert float(readout(page)["difference"].replace("−", "-")) == pytest.approx(after - before, abs=2e-3)
+    page = opened(browser, written, f"{state}raw&tokens.find=group&group=second_half")
+    scores = {row[0]: row[1] for row in page.rows("Contexts")}
+    with Store(served_path) as store:
+        inside = store.matrix("d", "b", "second_half", contexts="2:3").values
+    change = inside[-1].mean() - inside[0].mean()
+    assert float(scores["2"].replace("−", "-")) == pytest.approx(change, abs=2e-3)
+    page = opened(browser, written, f"{state}raw".replace("context=2", "context=4"))
+    assert "Context 4 of d is not in the report." in page.text()
+    assert complaints(browser) == []
+
+
+@needs_axe
+def test_every_pane_is_there_and_can_be_read(served_path: Path, written: Path, browser: Chrome):
+    page = opened(browser, written, "#theme=dark")
+    assert browser.title == "Losses through training"
+    assert page.script("return document.querySelector('.lead li').textContent") == "Seed 0 < seed 1."
+    assert page.script("return document.querySelector('.legend b').textContent") == "32", "complete slices"
+    tabs = [tab.text for tab in browser.find_elements("css selector", ".tabs a")]
+    assert tabs == ["Overview", "Tokens", "Groups", "Components", "Findings"]
+    for tab, has in enumerate((".lead", ".token-text", ".chart canvas", ".paths circle", ".empty")):
+        browser.find_elements("css selector", ".tabs a")[tab].click()
+        page.until(lambda has=has: browser.find_elements("css selector", f"main {has}"))
+        page.settled()
+        assert serious(page) == [], tabs[tab]
+    assert complaints(browser) == []
+    assert requests(browser) == []
+
+
+def test_texts_are_shown_as_they_are_and_run_nothing(store: Store, tmp_path: Path, browser: Chrome):
+    attack = "</script><script>document.title = 'run'</script>"
+    texts = ["a", attack, "<b>b</b>", "\n", "<0xF0><0x9F>", "<0x98>", "<0x80>"]
+    dataset = store.add_dataset("nasty", new_dataset([texts]))
+    for step in (0, 1):
+        store.append(
+            model="m", dataset="nasty", step=step, losses=[float(step + i) for i in range(dataset.n_losses)]
+        )
+    path = write_report(store, tmp_path / "r.html", findings=[attack], marks=[Mark(1, attack)])
+    page = opened(browser, path, "#pane=tokens&tokens.position=1")
+    spans = "[...document.querySelectorAll('.token-text .token')].map((span) => span.textContent)"
+    assert page.script(f"return {spans}") == [*texts[:3], "⏎", "😀", "·", "·"]
+    assert browser.find_elements("css selector", ".token-text b") == []
+    assert readout(page)["after"] == attack
+    colours = "[...document.querySelectorAll('.token-text .token')].map((span) => span.style.backgroundColor)"
+    first, second = page.script(f"return {colours}")[:2]
+    assert first == "", "the first token has no loss"
+    assert second
+    page.script("location.hash = ''")
+    page.until(lambda: page.script("return document.querySelector('.lead li')?.textContent") == attack)
+    assert browser.title == "Losses through training"
+    assert complaints(browser) == []

@@ -1,0 +1,191 @@
+/** What the server computes of tokens, computed here from the losses that a report holds. */
+import { ApiError, Frame, type Parameters } from "../frame";
+import type { ContextLosses, ReportData } from "./data";
+import { stepsOf } from "./steps";
+
+const NEIGHBOURS = 20;
+const AROUND = 48;
+const STARTS = 24;
+const MOST = 50;
+
+type Columns = Record<string, ArrayLike<unknown>>;
+
+const frameOf = (columns: Columns): Frame => {
+  const names = Object.keys(columns);
+  return new Frame({ numRows: columns[names[0]!]!.length, names, getChild: (name) => (columns[name] ? { toArray: () => columns[name] } : null) });
+};
+
+interface Site {
+  dataset: string;
+  context: number;
+  losses: ContextLosses;
+}
+
+/** A context with its losses; an error where the report has none of it. */
+export function siteOf(data: ReportData, { dataset: one, datasets, context }: Parameters): Site {
+  const dataset = one ?? (datasets as string[])[0];
+  const losses = data.losses(String(dataset), Number(context));
+  if (losses) return { dataset: String(dataset), context: Number(context), losses };
+  const kept = data.contexts(String(dataset));
+  throw new ApiError(
+    `Context ${context} of ${dataset} is not in the report.`,
+    `It holds ${kept.length}; trajstore report takes others with --contexts and --worst, and trajstore serve shows all.`,
+  );
+}
+
+/** Numbers of the rows of these models at some steps, all by default, in the order in which the models are named. */
+function rowsOf({ rows }: ContextLosses, models: readonly string[], spec?: Parameters[string]): number[] {
+  const known = new Set(rows.filter(({ model }) => models.includes(model)).map(({ step }) => step));
+  const steps = spec ? stepsOf(String(spec), [...known].sort((a, b) => a - b)) : known;
+  return models.flatMap((model) => rows.flatMap((row, number) => (row.model === model && steps.has(row.step) ? [number] : [])));
+}
+
+/** Columns of some rows of losses with all tokens each. */
+function long({ rows, columns, values }: ContextLosses, numbers: readonly number[]): Columns & { loss: Float32Array } {
+  const repeat = <T,>(of: (number: number) => T): T[] => numbers.flatMap((number) => new Array<T>(columns).fill(of(number)));
+  const loss = new Float32Array(numbers.length * columns);
+  numbers.forEach((number, i) => loss.set(values.subarray(number * columns, (number + 1) * columns), i * columns));
+  const position = Int32Array.from(loss, (_, i) => 1 + (i % columns));
+  return { model: repeat((number) => rows[number]!.model), step: Float64Array.from(repeat((number) => rows[number]!.step)), position, loss };
+}
+
+export function tokens(data: ReportData, parameters: Parameters): Frame {
+  const { losses } = siteOf(data, parameters);
+  return frameOf(long(losses, rowsOf(losses, parameters["models"] as string[], parameters["steps"])));
+}
+
+/** Pairs of rows: each step of a model and the one before it, or the second model and the first at the same step. */
+function pairsOf(losses: ContextLosses, { of, models, steps }: Parameters): [later: number, before: number][] {
+  const [first, second] = (models as string[]).map((model) => rowsOf(losses, [model], steps));
+  if (of === "steps") return first!.slice(1).map((row, i): [number, number] => [row, first![i]!]);
+  const stepOf = (row: number) => losses.rows[row]!.step;
+  return (second ?? []).flatMap((row) => first!.filter((other) => stepOf(other) === stepOf(row)).map((other): [number, number] => [row, other]));
+}
+
+export function differences(data: ReportData, parameters: Parameters): Frame {
+  const { dataset, losses } = siteOf(data, parameters);
+  const pairs = pairsOf(losses, parameters);
+  if (!pairs.length) throw new ApiError("There are no two checkpoints to compare here.", "Choose other models.");
+  const { noise, least } = data.facts.report!;
+  const floorOf = new Map(noise.map(([model, step, on, value]) => [`${model} ${step} ${on}`, value]));
+  const floors = pairs.map((pair) => Math.max(0, ...pair.map((row) => floorOf.get(`${losses.rows[row]!.model} ${losses.rows[row]!.step} ${dataset}`) ?? 0)));
+  const later = long(losses, pairs.map(([row]) => row));
+  const before = long(losses, pairs.map(([, row]) => row));
+  const minus = before.loss;
+  const change = (i: number) => later.loss[i]! - minus[i]!;
+  const relative = parameters["scale"] === "relative";
+  const floor = (i: number) => Math.max(floors[Math.floor(i / losses.columns)]!, Number(parameters["threshold"] ?? 0));
+  return frameOf({
+    ...later,
+    minus_model: before["model"]!,
+    minus_step: before["step"]!,
+    minus_loss: minus,
+    difference: Float32Array.from(minus, (loss, i) => (relative ? change(i) / Math.max(loss, least) : change(i))),
+    equal: Array.from(minus, (_, i) => Math.abs(change(i)) <= floor(i)),
+  });
+}
+
+export function trajectory(data: ReportData, parameters: Parameters): Frame {
+  const { losses } = siteOf(data, parameters);
+  const numbers = rowsOf(losses, parameters["models"] as string[]);
+  const at = Number(parameters["position"]) - 1;
+  return frameOf({
+    model: numbers.map((number) => losses.rows[number]!.model),
+    step: numbers.map((number) => losses.rows[number]!.step),
+    loss: Float32Array.from(numbers, (number) => losses.values[number * losses.columns + at]!),
+  });
+}
+
+/** The tokens of the report's contexts whose losses over a model's steps are nearest to those of one. */
+export function neighbours(data: ReportData, parameters: Parameters): Frame {
+  const { dataset, context, losses } = siteOf(data, parameters);
+  const position = Number(parameters["position"]);
+  const numbers = rowsOf(losses, [String(parameters["model"])]);
+  const own = numbers.map((number) => losses.values[number * losses.columns + position - 1]!);
+  const found: { context: number; position: number; distance: number }[] = [];
+  for (const number of data.contexts(dataset)) {
+    const { columns, values } = data.losses(dataset, number)!;
+    for (let at = 0; at < columns; at++) {
+      if (number === context && at === position - 1) continue;
+      const squares = numbers.map((row, i) => (values[row * columns + at]! - own[i]!) ** 2);
+      const distance = Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / squares.length);
+      if (!Number.isNaN(distance)) found.push({ context: number, position: at + 1, distance });
+    }
+  }
+  found.sort((a, b) => a.distance - b.distance);
+  found.length = Math.min(NEIGHBOURS, found.length);
+  const texts = textsOf(data, dataset, "token");
+  return frameOf({
+    context: found.map((token) => token.context),
+    position: found.map((token) => token.position),
+    token: found.map((token) => texts.get(token.context)![token.position]!),
+    distance: found.map((token) => token.distance),
+  });
+}
+
+/** The groups that each token of a context is in, or of these one alone. */
+export function groups(data: ReportData, parameters: Parameters): Frame {
+  const { dataset, context } = siteOf(data, parameters);
+  const table = data.table(`context/${dataset}`)!;
+  const [contexts, positions, names] = [table.column("context"), table.column("position"), table.column<string>("groups")];
+  const rows = Array.from({ length: table.rows }, (_, row) => row).filter((row) => Number(contexts[row]) === context);
+  const one = parameters["groups"];
+  const of = (row: number) => (one ? names[row]!.split(", ").filter((name) => name === one).join() : names[row]!);
+  return frameOf({ position: rows.map((row) => positions[row]!), groups: rows.map(of) });
+}
+
+/** The texts of the tokens of each context. */
+export function textsOf(data: ReportData, dataset: string, column: "token" | "shown"): Map<number, string[]> {
+  const table = data.table(`context/${dataset}`);
+  const texts = new Map<number, string[]>(data.contexts(dataset).map((number) => [number, []]));
+  if (!table) return texts;
+  const [contexts, tokens] = [table.column("context"), table.column<string>(column)];
+  for (let row = 0; row < table.rows; row++) texts.get(Number(contexts[row]))!.push(tokens[row]!);
+  return texts;
+}
+
+/** How each context begins. */
+export function starts(data: ReportData, parameters: Parameters): Frame {
+  const texts = [...textsOf(data, String(parameters["dataset"]), "shown")];
+  return frameOf({ context: texts.map(([context]) => context), snippet: texts.map(([, pieces]) => pieces.slice(0, STARTS).join("").slice(0, 40)) });
+}
+
+/** Contexts by a text in them, or by how much a group's mean loss changed from the first step to the last. */
+export function find(data: ReportData, parameters: Parameters): Frame {
+  const dataset = String(parameters["dataset"]);
+  const texts = textsOf(data, dataset, "shown");
+  const rows: { context: number; score: number | null; snippet: string }[] = [];
+  const text = parameters["text"];
+  if (typeof text === "string") {
+    for (const [context, pieces] of texts) {
+      const whole = pieces.join("");
+      const at = whole.toLowerCase().indexOf(text.toLowerCase());
+      if (at >= 0) rows.push({ context, score: null, snippet: whole.slice(Math.max(0, at - AROUND), at + text.length + AROUND) });
+    }
+  } else {
+    const changes = changesOf(data, dataset, String(parameters["group"]), parameters["models"] as string[]);
+    for (const [context, score] of changes) rows.push({ context, score, snippet: texts.get(context)!.slice(0, STARTS).join("") });
+    rows.sort((a, b) => Math.abs(b.score!) - Math.abs(a.score!));
+    rows.length = Math.min(MOST, rows.length);
+  }
+  return frameOf({ context: rows.map((row) => row.context), score: rows.map((row) => row.score), snippet: rows.map((row) => row.snippet) });
+}
+
+function changesOf(data: ReportData, dataset: string, group: string, models: string[]): Map<number, number> {
+  const table = data.table(`context/${dataset}`)!;
+  const [contexts, positions, groups] = [table.column("context"), table.column("position"), table.column<string>("groups")];
+  const members = new Map<number, number[]>();
+  for (let row = 0; row < table.rows; row++) {
+    const [context, position] = [Number(contexts[row]), Number(positions[row])];
+    if (position > 0 && groups[row]!.split(", ").includes(group)) members.set(context, [...(members.get(context) ?? []), position]);
+  }
+  const changes = new Map<number, number>();
+  for (const [context, places] of members) {
+    const { columns, values, ...of } = data.losses(dataset, context)!;
+    const ends = models.map((model) => rowsOf({ columns, values, ...of }, [model])).filter((rows) => rows.length > 1);
+    const mean = (row: number) => places.reduce((sum, position) => sum + values[row * columns + position - 1]!, 0) / places.length;
+    const change = ends.reduce((sum, rows) => sum + mean(rows.at(-1)!) - mean(rows[0]!), 0) / ends.length;
+    if (Number.isFinite(change)) changes.set(context, change);
+  }
+  return changes;
+}

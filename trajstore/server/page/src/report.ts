@@ -1,0 +1,3 @@
+/** The page of a report. */
+import "./report.css";
+import "./main";
