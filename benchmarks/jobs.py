@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.folder import working_folder
-from benchmarks.passes import ENTRIES, ModelShape, contexts
+from benchmarks.passes import ENTRIES, ModelShape, contexts, word_tokenizer
 from benchmarks.timing import WrongAnswer
 from trajstore.checkpoints.library_output import quiet
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset, TokenizerFacts
@@ -155,6 +155,46 @@ def _idle_seconds(path: Path, run: Path, steps: int, n: int) -> float:
     if report.written != steps:
         raise WrongAnswer(f"{report.written} of {steps} slices were written: {report.failures}")
     return (starts[-1] - starts[0]) / (steps - 1)
+
+
+def measuring_seconds(
+    shape: ModelShape, n: int, rounds: int, ways: dict[str, tuple[str, ...]]
+) -> dict[str, list[float]]:
+    """CPU seconds of jobs over one checkpoint on `n` contexts with these measures, by way and round, in turn."""
+    import torch
+
+    from trajstore.datasets.build import from_ids
+
+    torch.set_num_threads(1)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with working_folder() as folder, _user_cache(folder / "cache"):
+        _save_run(folder / "run", shape, 1)
+        tokenizer = word_tokenizer()
+        tokenizer.save_pretrained(folder / "tokenizer")
+        dataset = from_ids(list(contexts(n)), tokenizer, str(folder / "tokenizer"))
+        for number in range(rounds):
+            for place, (name, measures) in enumerate(ways.items()):
+                path = folder / f"store-{number}-{place}"
+                seconds[name].append(_measuring_seconds(path, folder / "run", dataset, measures))
+    return seconds
+
+
+def _measuring_seconds(path: Path, run: Path, dataset: NewDataset, measures: tuple[str, ...]) -> float:
+    """The CPU seconds of one job; raises `WrongAnswer` where a measure is missing."""
+    from trajstore.measures.definitions import SETS
+    from trajstore.scoring import score
+
+    with Store.create(path) as store:
+        store.add_dataset(DATASET, dataset)
+        start = time.process_time()
+        report = score(store, str(run), [DATASET], device="cpu", measures=measures)
+        seconds = time.process_time() - start
+        wanted = {member for name in measures for member in SETS.get(name, (name,))}
+        if report.written != 1 or not wanted <= set(store.measures()["name"]):
+            raise WrongAnswer(
+                f"{report.written} slices, {report.failures}; {store.measures()['name'].unique()}"
+            )
+    return seconds
 
 
 IMPORT, LOAD, COMMAND = "import torch, transformers", "load a model", "trajstore score"

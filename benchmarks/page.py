@@ -26,8 +26,8 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 PEERS, SCALE, SCORING, GPU = "Beside its peers", "Scale", "Scoring", "Scoring on a GPU"
 COMPONENTS, SPARSE = "Components", "Sparse PCA"
-SHAPES, PAGE = "Shapes", "The page"
-SECTIONS = (PEERS, SCALE, SCORING, GPU, COMPONENTS, SPARSE, SHAPES, PAGE)
+SHAPES, PAGE, MEASURES = "Shapes", "The page", "Measures"
+SECTIONS = (PEERS, SCALE, SCORING, GPU, MEASURES, COMPONENTS, SPARSE, SHAPES, PAGE)
 """The sections, in order."""
 
 _INTRO = """\

@@ -22,7 +22,7 @@ from benchmarks.subprocesses import NoAnswer, peak, start_peak
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 50304
 """Rows of the head."""
@@ -120,15 +120,11 @@ def harness(model: PreTrainedModel) -> Score:
 
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    raw = Tokenizer(models.WordLevel({f"w{token}": token for token in range(ENTRIES)}, unk_token="w0"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     evaluator = HFLM(
         pretrained=model,
-        tokenizer=PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="w0", eos_token="w0"),
+        tokenizer=word_tokenizer(),
         max_length=LENGTH,
         batch_size=1,
         device=str(model.device),
@@ -145,6 +141,16 @@ def harness(model: PreTrainedModel) -> Score:
             return [np.array(-total) for total in evaluator.loglikelihood_rolling(requests)]
 
     return score
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with a word for each id."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({f"w{token}": token for token in range(ENTRIES)}, unk_token="w0"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="w0", eos_token="w0")
 
 
 def scorer(path: str, shape: ModelShape) -> Score:

@@ -5,7 +5,7 @@ For probes, and wherever no losses are kept; the scoring pass hands on the same 
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,6 +102,7 @@ def _streamed(
         if observer.needs("attention"):
             stack.enter_context(with_kernel(model, EAGER))
         stack.enter_context(observer.attached())
+        stack.enter_context(_ended_by_attention(observer))
 
         def work(batch: list[int]) -> None:
             with observer.batch(batch):
@@ -110,6 +111,30 @@ def _streamed(
         if not observer.idle:
             in_batches([len(context) for context in ids], work, batch_tokens, device)
         return Measured(observer.finish(), observer.left_out)
+
+
+class _NothingMoreNeeded(Exception):
+    """Ends a model's run, all of which that a measure takes has been handed on."""
+
+
+@contextmanager
+def _ended_by_attention(observer: Observer) -> Iterator[None]:
+    """Inside the block the model's run ends with its last attention, if nothing that comes after it is needed."""
+    if any(observer.needs(need) for need in ("hidden", "normed", "logits")) or observer.idle:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise _NothingMoreNeeded
+
+    # after the observer's own hooks, which were there first; a module that is used again would end too early
+    modules = [attention.module for attention in observer.facts.attentions if attention is not None]
+    handles = [modules[-1].register_forward_hook(end)] if modules.count(modules[-1]) == 1 else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _run(
@@ -125,7 +150,8 @@ def _run(
         row[: len(context)] = context
     inputs = torch.as_tensor(padded, device=device)
     if not observer.needs("logits"):
-        model.base_model(inputs, use_cache=False)
+        with suppress(_NothingMoreNeeded):
+            model.base_model(inputs, use_cache=False)
         return
     logits = model(inputs, use_cache=False).logits
     vocabulary = observer.facts.vocabulary

@@ -131,6 +131,19 @@ def test_a_models_own_heads(name: str) -> None:
                 assert row.value == pytest.approx(by_definition(name, ids, weights), abs=1e-5)
 
 
+def test_what_comes_after_the_last_attention_is_not_run() -> None:
+    model = tiny("qwen2")
+    runs: list[int] = []
+    for number, block in enumerate(model.base_model.layers):
+        block.mlp.register_forward_hook(lambda *_, number=number: runs.append(number))
+    alone = measure(model, REPEATS, [named("previous_token")]).measures
+    assert runs == [0]
+    beside = measure(model, REPEATS, [named("previous_token"), named("interaction_energy")]).measures
+    assert runs == [0, 0, 1]
+    assert alone["previous_token"] == beside["previous_token"]
+    assert not any(block.self_attn._forward_hooks for block in model.base_model.layers)
+
+
 def test_the_first_token_is_bos_or_not() -> None:
     model = tiny("gpt-2")
     model.config.bos_token_id = 7
