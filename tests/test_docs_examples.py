@@ -40,7 +40,12 @@ REASONS = {
     "needs the server",
     "sets up an environment",
 }
-MEASURING = ("docs/how-to/measures.md", "docs/cookbook.md", "docs/reference/measures/llc.md")
+MEASURING = (
+    "docs/how-to/compare.md",
+    "docs/how-to/measures.md",
+    "docs/cookbook.md",
+    "docs/reference/measures/llc.md",
+)
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]*) -->\n)?^```(?P<language>\w*)(?P<title>[^\n]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -122,11 +127,7 @@ def prepare(page: str, folder: Path) -> None:
             (folder / name[1]).write_text(block.text, encoding="utf-8")
     if page == "docs/how-to/score.md":  # something that is not scored yet
         shutil.rmtree(folder / "demo/store/losses/model=tiny-2l-seed0/dataset=docs/step=1448")
-    if page in (
-        "docs/how-to/measures.md",
-        "docs/cookbook.md",
-        "docs/reference/measures/llc.md",
-    ):  # where the weights are, as scoring notes it
+    if page in MEASURING:  # where the weights are, as scoring notes it
         with Store(folder / "demo" / "store") as store:
             for model in ("tiny-2l-seed0", "tiny-2l-seed1"):
                 store.publish_model(ModelFacts(model, repo=str(folder / untrained_demo.TOKENIZER)))

@@ -116,7 +116,7 @@ WALK = {
     "shell": [f"-s {Q}", f"--files {Q}.parquet"],
     "trajectory": ["g h", "g --text", "g --json", f"g -m {Q}", f"{Q}", "'token_is($$x$$)'", f"g --plot {Q}/p.pngg"],
     "matrix": [f"{Q}/m.npy -d d", f"{Q}.csv -d d", f"m.npy -d {Q}"],
-    "compare": ["a b -d d --steps last", f"a {Q}", "a b -d d --steps last --json --name again"],
+    "compare": ["a b -d d --steps last", f"a {Q}", "a b -d d --steps last --json --name again", f"a b --measure {Q}"],
     "pca": ["-d d --components 2", "-d d --components 2 --json --name again", f"--name {Q}"],
     "spikes": ["-d d", "-d d --json --name again", f"-d {Q}"],
     "phases": ["g -d d", "g -d d --json --name again", f"{Q}"],

@@ -17,6 +17,8 @@ from trajstore.cli import app
 from trajstore.errors import BadOption, NothingChosen, PlotError, TrajstoreError, UnknownName, UnknownStep
 from trajstore.measures.context_means import context_measures
 from trajstore.pipelines.measure_trajectories import measure_matrix, measure_trajectory
+from trajstore.pipelines.measures.checkpoint_comparison import SCHEMA as COMPARED
+from trajstore.pipelines.measures.checkpoint_comparison import compare_measures
 from trajstore.pipelines.measures.curves import SCHEMA, measure_curves
 from trajstore.pipelines.phases import phases
 from trajstore.store.files.measures import Measure
@@ -244,3 +246,63 @@ def test_the_command(measured: Store, tmp_path: Path) -> None:
         (),
     ):
         assert run(*words)[0] == 2
+
+
+def test_two_checkpoints_side_by_side(measured: Store, tmp_path: Path) -> None:
+    """Of one model or of two, paired by context; numbers as independent ones."""
+    for one, other, sides in (
+        ("a", "bb", (("a", 2048), ("bb", 2048))),
+        ("a@256", "a@0", (("a", 256), ("a", 0))),
+        ("bb@8", "a@last", (("bb", 8), ("a", 2048))),
+    ):
+        result = compare_measures(measured, [one, other], "heads")
+        assert dict(result.frame.schema) == COMPARED
+        assert result.frame.select("layer", "head").rows() == [(1, 0), (1, 1)]
+        for row in result.frame.iter_rows(named=True):
+            mine, theirs = (_values(*side, row["head"]) for side in sides)
+            assert (row["model"], row["step"], row["minus_model"], row["minus_step"]) == (
+                *sides[0],
+                *sides[1],
+            )
+            assert (row["value"], row["minus_value"]) == pytest.approx((mine.mean(), theirs.mean()))
+            assert row["difference"] == pytest.approx(row["value"] - row["minus_value"])
+            half = 1.96 * (mine - theirs).std(ddof=1) / CONTEXTS**0.5
+            assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.25)
+            assert (row["contexts"], row["interval"]) == (CONTEXTS, "bootstrap")
+    numbers = compare_measures(measured, ["a@16", "bb"], ["norm", "heads"], step="64", layer=1).frame
+    (norm,) = numbers.filter(measure="norm").to_dicts()
+    assert (norm["value"], norm["minus_value"], norm["difference"], norm["contexts"]) == (16, 64, -48, None)
+    assert norm["high"] - norm["difference"] == pytest.approx(1.96 * 0.5**0.5, abs=1e-3)
+    assert numbers.filter(measure="heads").height == 2
+
+    words = ["compare", "a@256", "a@0", "-s", str(measured.path), "--measure"]
+    printed = CliRunner().invoke(app, [*words, "heads"]).stdout.splitlines()
+    assert printed[0].split()[:6] == ["measure", "layer", "head", "dataset", "a@256", "a@0"]
+    shown = CliRunner().invoke(app, [*words, "heads", "--json", "--plot", str(tmp_path / "heads.html")])
+    assert json.loads(shown.stdout) == compare_measures(measured, ["a@256", "a@0"], "heads").frame.to_dicts()
+    assert "heads: a@256" in (tmp_path / "heads.html").read_text(encoding="utf-8")
+    assert "--measure goes with" in CliRunner().invoke(app, [*words, "heads", "--keep"]).output
+
+
+def test_checkpoints_that_cannot_be_compared(measured: Store) -> None:
+    measured.add_measures("k", [Measure("k", 1.0, params={"n": 1})], model="a", step=0)
+    measured.add_measures("k", [Measure("k", 1.0, params={"n": 2}), Measure("k", 2.0)], model="bb", step=0)
+    with pytest.raises(NothingChosen, match="a@0 and bb@0 have no value of k on one dataset"):
+        compare_measures(measured, ["a", "bb"], "k")
+    measured.add_measures("k", [Measure("k", 4.0)], model="a", step=1)
+    result = compare_measures(measured, ["bb@0", "a@1"], "k")
+    assert (result.frame["difference"].to_list(), result.frame["interval"].to_list()) == ([-2.0], ["none"])
+    assert result.left_out == ('k with {"n": 2} of bb@0',)
+    for checkpoints, error in (
+        (["a"], "compared between two checkpoints"),
+        (["a@0", "a@0"], "compared between two checkpoints"),
+        (["a@last", "a@2048"], "named twice"),
+        (["a@x", "bb"], "one step, or last"),
+        (["a@3", "bb"], "3"),
+        (["c@0", "bb"], "model 'c'"),
+    ):
+        with pytest.raises(TrajstoreError, match=error):
+            compare_measures(measured, checkpoints, "norm")
+    measured.add_measures("own", [Measure("own", 4.0)], model="a", step=1)
+    with pytest.raises(UnknownName, match="measure of bb"):
+        compare_measures(measured, ["a", "bb"], "own")

@@ -35,7 +35,7 @@ def compare(
             metavar="A B...",
             callback=several,
             autocompletion=complete_models,
-            help="Two models or more; commas join them, globs take in several.",
+            help="Two models or more; commas join them, globs take in several. With --measure two, also as MODEL@STEP.",
         ),
     ],
     *,
@@ -80,6 +80,18 @@ def compare(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=several,
+            help="Measures of two checkpoints in place of losses, by layer and head; commas join them.",
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=0, help="With --measure, of this layer or block only.")
+    ] = None,
+    head: Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")] = None,
     intervals: IntervalOptions,
     finding: FindingOptions,
     output: OutputOptions,
@@ -92,11 +104,14 @@ def compare(
     that are enriched among these; and what becomes of them at the other steps. Of more than two models, each two are
     compared, as a matrix and by step. All of it is kept as a finding: compare_correlations, compare_outliers,
     compare_groups and compare_outlier_steps in SQL.
+    With --measure the values of two checkpoints, A's, B's and A − B, with intervals over contexts that are paired
+    where there is a value for each; nothing is kept.
 
     \b
     Example:
       trajstore compare tiny-2l-seed0 tiny-2l-seed1 -d docs --step 512 --plot seeds.png
       trajstore compare 'pythia-14m-seed*' -d pile-github --steps all
+      trajstore compare tiny-2l-seed0@512 tiny-2l-seed0@last --measure interaction_energy -d docs
     """
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import chosen_by_losses
@@ -107,6 +122,17 @@ def compare(
     from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
 
+    if measure:
+        of_losses = (against, group, contexts, keep, prefix, finding.name, finding.replace, not groups)
+        chosen = (align, steps, outliers, missing, top)
+        if any(of_losses) or chosen != ("predict", "log", defaults.OUTLIERS, "error", 5):
+            raise typer.BadParameter(
+                "--measure goes with --dataset, --step, --layer, --head, options of intervals, --plot and --json"
+            )
+        _measures(models, measure, dataset, step, (layer, head), intervals, output)
+        return
+    if layer is not None or head is not None:
+        raise typer.BadParameter("--layer and --head go with --measure")
     if intervals.ci == "studentised":
         raise typer.BadParameter("--ci studentised is of means (trajectory, diff): give bootstrap or none")
     if prefix is not None and check_group_name(prefix) and not keep:
@@ -138,6 +164,43 @@ def compare(
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
     say_kept(place, f"trajstore finding show compare {kept}")
+    output.draw(result)
+
+
+def _measures(
+    checkpoints: list[str],
+    measures: list[str],
+    datasets: list[str] | None,
+    step: str,
+    place: tuple[int | None, int | None],
+    intervals: IntervalOptions,
+    output: OutputOptions,
+) -> None:
+    """Compare measures of two checkpoints, and print or draw them."""
+    from trajstore.pipelines.measures.checkpoint_comparison import compare_measures
+
+    layer, head = place
+    with output.open() as store:
+        result = compare_measures(
+            store,
+            checkpoints,
+            measures,
+            datasets,
+            step=step,
+            layer=layer,
+            head=head,
+            interval=intervals.interval,
+        )
+    if output.as_json:
+        print_json(result.frame.to_dicts())
+    elif output.plot is None:
+        names = ("value", "minus_value")
+        shown = result.frame.select(
+            "measure", "layer", "head", "dataset", *names, "difference", "low", "high", "contexts"
+        ).rename(dict(zip(names, result.sides, strict=True)))
+        print_table(shown.columns, shown.rows())
+    for line in result.left_out:
+        say(f"Left out, as the other checkpoint does not have it so: {line}")
     output.draw(result)
 
 

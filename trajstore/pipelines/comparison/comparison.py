@@ -150,7 +150,7 @@ def _grounds(
     for name, steps in shared_steps(store, models, chosen, progress).items():
         dataset = store.dataset(name)
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
-        at = _one_step("step", question.step, shared, f"{' and '.join(models)} on {name}")
+        at = one_step("step", question.step, shared, f"{' and '.join(models)} on {name}")
         try:
             (sites,) = sites_by_group(store, chosen, name, groups).values()
         except NothingChosen as error:
@@ -182,11 +182,11 @@ def _against(
         if name not in (known := store.model_names()):
             raise UnknownName("model", name, known)
         steps = store.steps(name, ground.dataset)
-        ends.append((name, _one_step("against", step, steps, f"{name} on {ground.dataset}")))
+        ends.append((name, one_step("against", step, steps, f"{name} on {ground.dataset}")))
     return list(dict.fromkeys(ends))
 
 
-def _one_step(argument: str, chosen: str, steps: Sequence[int], where: str) -> int:
+def one_step(argument: str, chosen: str, steps: Sequence[int], where: str) -> int:
     """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the argument."""
     if chosen == "last" and steps:
         return steps[-1]

@@ -1,4 +1,4 @@
-"""Measures by step as small multiples: a panel for each layer and head, a colour for each model."""
+"""Measures by step as small multiples, a panel for each layer and head; and differences of two checkpoints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbe
 if TYPE_CHECKING:
     from trajstore.arguments.choices import X
     from trajstore.pipelines.measure_trajectories import MeasureTrajectory
+    from trajstore.pipelines.measures.checkpoint_comparison import MeasureComparison
 
 MOST_PANELS = 64
 _WIDEST = 8
@@ -99,3 +100,38 @@ def _note(frame: pl.DataFrame, level: float) -> str:
         return ""
     over = "its standard error" if kinds == {"stderr"} else "contexts, for the choice of text, not of seed"
     return f"Band: {100 * level:.3g} % interval over {over}."
+
+
+def charts_of_differences(comparison: MeasureComparison) -> list[Chart]:
+    """A chart of the differences of each measure, by layer and head; raises `PlotError` for too many of them."""
+    frame = comparison.frame
+    charts = []
+    for name in distinct(frame, "measure"):
+        part = frame.filter(measure=name)
+        datasets = distinct(part, "dataset")
+        if part.height > MOST_PANELS * len(datasets):
+            raise PlotError(
+                f"{name} has {part.height} values side by side, and {MOST_PANELS} are the most. "
+                "Choose by layer or head."
+            )
+        places = list(dict.fromkeys(part.select("layer", "head").iter_rows()))
+        panels = []
+        for dataset in datasets:
+            own = part.filter(pl.col("dataset").eq_missing(pl.lit(dataset)))
+            at = [places.index(place) + 1 for place in own.select("layer", "head").iter_rows()]
+            low, high = numbers(own["low"]), numbers(own["high"])
+            series = Series("difference", numbers(at), numbers(own["difference"]), low, high, mode="markers")
+            panels.append(Panel(dataset or "", (series,)))
+        charts.append(
+            Chart(
+                title=f"{name}: {' − '.join(comparison.sides)}",
+                x_label="layer" if all(head is None for _, head in places) else "layer.head",
+                y_label=f"difference{_unit(name)}",
+                panels=tuple(panels),
+                step_axis=False,
+                note=_note(part, comparison.level).replace("Band", "Bars"),
+                zero=True,
+                names=tuple(".".join(str(at) for at in place if at is not None) or name for place in places),
+            )
+        )
+    return charts
