@@ -40,7 +40,8 @@ def page(grown: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pag
 @pytest.mark.parametrize("width", [0, 420])
 def test_every_pane_is_accessible_in_light_and_dark_and_complains_of_nothing(page: Page, width: int) -> None:
     page.narrow(width)
-    page.open("?sql.ran=SELECT%201%20AS%20a%2C%202%20AS%20b")
+    selected = "&brush=steps:2~8&group=hapax" if width else ""
+    page.open(f"?sql.ran=SELECT%201%20AS%20a%2C%202%20AS%20b{selected}")
     for pane in page.panes():
         page.show(pane)
         for theme in ("light", "dark"):

@@ -8,8 +8,10 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+import trajstore
 from tests.chromium import needs_chromium
 from tests.conftest import NewStore, plant
+from tests.pipelines.test_head_kinds import plant_heads
 from tests.server.conftest import plant_prompts, serving
 from tests.server.page import Page, needs_axe, paged, serious
 from trajstore.analysis.components.methods import Method
@@ -28,13 +30,15 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """The planted store with prompts, a group, a PCA and spikes."""
+    """The planted store with prompts, a group, a PCA, spikes and kinds of heads."""
     with new_store(tmp_path_factory.mktemp("kept") / "store") as store:
         plant(store)
         plant_prompts(store)
         store.groups.add("early", "FROM tokens WHERE position BETWEEN 1 AND 4", "Early tokens.")
         pca(store, Selection(["d"]), Method(components=3)).keep("p")
         spikes(store, Selection(["d"], ["a"]), Search((4, 8, 16), tolerance=Tolerance(tau=0.1))).keep("s")
+        plant_heads(store, "a")
+        trajstore.head_kinds(store).keep("h")
         yield store
 
 
@@ -124,7 +128,7 @@ def test_the_compare_pane_has_the_tokens_of_a_part(page: Page, kept: Store) -> N
 
 
 def test_the_findings_pane_has_the_rows_of_a_finding(page: Page, kept: Store) -> None:
-    page.open("?pane=findings&findings.kind=spikes&findings.name=s&findings.table=spikes")
+    page.open("?pane=findings&datasets=d&findings.kind=spikes&findings.name=s&findings.table=spikes")
     page.settled()
     [(step, height)] = kept.sql("SELECT at_step, height FROM spikes WHERE finding = 's'").fetchall()
     [event] = page.rows("Spikes and phases")
@@ -190,6 +194,22 @@ def test_a_slider_that_moves_changes_the_address_a_few_times_and_leaves_its_last
     slider.send_keys(Keys.HOME, *([Keys.ARROW_RIGHT] * 5))
     page.until(lambda: "step=16" in page.browser.current_url)
     assert page.script("return window.said") < 6
+
+
+def test_the_findings_pane_draws_heads_by_their_kinds(page: Page, kept: Store) -> None:
+    page.open(
+        "?pane=findings&datasets=d&findings.kind=head_kinds&findings.name=h&findings.measure=prefix_matching"
+    )
+    page.settled()
+    kinds = kept.sql("SELECT kind, count(*) FROM head_kinds GROUP BY ALL").fetchall()
+    panels = page.browser.find_element("css selector", ".card").find_elements("css selector", "figure")
+    heads = {
+        panel.find_element("css selector", "figcaption").text: len(
+            str(panel.find_element("css selector", ".chart").get_attribute("aria-label")).split(", ")
+        )
+        for panel in panels
+    }
+    assert heads == dict(kinds)
 
 
 @needs_axe

@@ -72,6 +72,7 @@ function Rows(props: { kind: string; finding: string; table: string }) {
     <>
       <Loaded reply={reply} empty="This table has no rows.">{(frame) => <FrameTable label={props.table} frame={frame} />}</Loaded>
       <DataLinks reply={reply} />
+      {props.kind === "head_kinds" && reply.value && <Heads key={props.finding} heads={reply.value} />}
       {props.kind === "shapes" && (
         <>
           <h3>Share of each shape</h3>
@@ -82,20 +83,27 @@ function Rows(props: { kind: string; finding: string; table: string }) {
   );
 }
 
-function Measures() {
+/** The measure chosen of those that are kept, with its curves. */
+function useMeasure() {
   const known = useFrame("measure-names", { models: state.models.value });
   const names = known.value ? Array.from(known.value.column<string>("name")) : [];
   const chosen = names.includes(measure.value) ? measure.value : names[0];
   const dataset = chosenDataset.value?.name;
-  const reply = useFrame("measure-curves", chosen ? { measures: [chosen], models: state.models.value, datasets: dataset ? [dataset] : [] } : null);
+  const curves = useFrame("measure-curves", chosen ? { measures: [chosen], models: state.models.value, datasets: dataset ? [dataset] : [] } : null);
+  const choice = <Choice label="Measure" value={chosen ?? ""} options={names.map((name) => [name, name] as const)} onChange={(name) => navigate(() => (measure.value = name))} />;
+  return { known, curves, choice };
+}
+
+function Measures() {
+  const { known, curves, choice } = useMeasure();
   return (
     <Card title="Measures" note="A panel for each layer and head, a curve for each model.">
       <Loaded reply={known} empty={<>No measure is kept of these models; compute some with <code>trajstore measure</code></>}>
         {() => (
           <>
-            <Choice label="Measure" value={chosen ?? ""} options={names.map((name) => [name, name] as const)} onChange={(name) => navigate(() => (measure.value = name))} />
-            <Loaded reply={reply} empty="No value of it is here.">{(frame) => <Panels frame={frame} />}</Loaded>
-            <DataLinks reply={reply} />
+            {choice}
+            <Loaded reply={curves} empty="No value of it is here.">{(frame) => <Panels frame={frame} placeOf={placesOf(frame)} labels={["model", "dataset", "params"]} />}</Loaded>
+            <DataLinks reply={curves} />
           </>
         )}
       </Loaded>
@@ -103,17 +111,46 @@ function Measures() {
   );
 }
 
-function Panels({ frame }: { frame: Frame }) {
+/** The heads of a finding: a panel for each kind, in which the courses of its heads can be compared. */
+function Heads({ heads }: { heads: Frame }) {
+  const { curves, choice } = useMeasure();
+  const kindOf = useMemo(() => {
+    const kinds = heads.column<string>("head_kind");
+    return new Map(rowsOf(heads).map((row) => [headOf(heads)(row), kinds[row]!]));
+  }, [heads]);
+  return (
+    <>
+      <h3>Courses of the heads, by kind</h3>
+      {choice}
+      <Loaded reply={curves} empty="No value of it is here.">
+        {(frame) => <Panels frame={frame} placeOf={(row) => kindOf.get(headOf(frame)(row))} labels={["model", "layer", "head"]} />}
+      </Loaded>
+      <p class="note">Curves are named by model, layer and head.</p>
+    </>
+  );
+}
+
+function headOf(frame: Frame): (row: number) => string {
+  const columns = ["model", "layer", "head"].map((name) => frame.column<unknown>(name));
+  return (row) => columns.map((column) => String(column[row])).join(" ");
+}
+
+function placesOf(frame: Frame): (row: number) => string {
+  const places = ["layer", "head"].map((name) => [name, frame.column<number | null>(name)] as const);
+  return (row) => places.flatMap(([name, column]) => (column[row] ?? null) === null ? [] : [`${name} ${column[row]}`]).join(", ") || "the model";
+}
+
+/** Small multiples: a panel for each place, a curve for each of the labels; rows without a place are left out. */
+function Panels({ frame, placeOf, labels }: { frame: Frame; placeOf: (row: number) => string | undefined; labels: readonly string[] }) {
   const places = useMemo(() => {
-    const [layers, heads] = [frame.column<number | null>("layer"), frame.column<number | null>("head")];
     const rows = new Map<string, Set<number>>();
-    for (let row = 0; row < frame.rows; row++) {
-      const words = [["layer", layers[row]], ["head", heads[row]]].filter(([, at]) => at !== null && at !== undefined).map((part) => part.join(" "));
-      const name = words.join(", ") || "the model";
+    for (const row of rowsOf(frame)) {
+      const name = placeOf(row);
+      if (name === undefined) continue;
       if (!rows.has(name)) rows.set(name, new Set());
       rows.get(name)!.add(row);
     }
-    return [...rows].map(([name, of]) => ({ name, ...curvesOf(frame, ["model", "dataset", "params"], "value", ["low", "high"], (row) => of.has(row)) }));
+    return [...rows].map(([name, of]) => ({ name, ...curvesOf(frame, labels, "value", ["low", "high"], (row) => of.has(row)) }));
   }, [frame]);
   return (
     <>
@@ -121,8 +158,8 @@ function Panels({ frame }: { frame: Frame }) {
       <div class="small-multiples">
         {places.slice(0, MOST_PANELS).map(({ name, x, curves }) => (
           <figure key={name}>
-            <figcaption>{name}</figcaption>
-            <StepChart label={name} x={x} curves={curves} yLabel="" height={180} legend={places.length === 1} />
+            <figcaption>{visible(name)}</figcaption>
+            <StepChart label={visible(name)} x={x} curves={curves} yLabel="" height={180} legend={places.length === 1} />
           </figure>
         ))}
       </div>
