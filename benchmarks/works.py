@@ -18,7 +18,8 @@ from benchmarks.subprocesses import Cost, peak
 from benchmarks.synthetic import DATASET, MODEL
 from benchmarks.timing import WrongAnswer
 from trajstore.pipelines.trajectories import Selection, trajectories
-from trajstore.server.report.report import read_data, write_report
+from trajstore.server.report.page import read_data
+from trajstore.server.report.report import write_report
 from trajstore.store import checks
 from trajstore.store.queries import query
 from trajstore.store.quoting import quoted

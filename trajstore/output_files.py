@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,19 @@ def check_target(path: Path | str, suffixes: Sequence[str]) -> Path:
         raise BadTarget(
             f"{target} is a folder; give the name of a file that ends in {' or '.join(suffixes)}."
         )
+    return target
+
+
+def check_new_folder(path: Path | str) -> Path:
+    """The path, if a folder can be made there; raises `BadTarget`."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise BadTarget(
+            f"There is no folder {target.parent} to make {target.name} in. "
+            f"Make it with: mkdir -p {target.parent}"
+        )
+    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise BadTarget(f"{target} is there already. Give the name of a new folder, or remove it first.")
     return target
 
 
@@ -101,6 +115,38 @@ def _sweep(folder: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 old.unlink()
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill; takes its name when the block ends well, and vanishes when it does not."""
+    _sweep_folders(path.parent)
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+    try:
+        temp.mkdir()
+        descriptor = os.open(temp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # without locks it is filled all the same, and never swept
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield temp
+            temp.rename(path)  # fails where something has come to be there, but for an empty folder
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+            os.close(descriptor)
+    except OSError as error:
+        raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _sweep_folders(folder: Path) -> None:
+    """Remove the folders of processes that were killed while they filled them."""
+    for old in folder.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError):  # one that is being filled is locked
+            descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
             finally:
                 os.close(descriptor)
 

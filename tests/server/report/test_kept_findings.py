@@ -185,6 +185,9 @@ def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
     assert held.facts["marks"] == [{"step": 16, "label": "mix changes"}, {"step": 64, "label": "end"}]
     assert len(held.kept("d")) == 2
     assert "Tokens: 468 of d." in held.facts["groupTexts"]["every_token"][0]
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "site"), "--split", *words[2:], "-d", "d"])
+    assert done.exit_code == 0, done.output
+    assert f"in {5 + 2 * len(STEPS)} files): put it on a static host" in done.output
     wrong = CliRunner().invoke(app, [*words, "--mark", "mix changes"])
     assert wrong.exit_code == 2
     assert "STEP=TEXT" in wrong.output

@@ -14,9 +14,10 @@ import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, NothingChosen, PlotError, TrajstoreError, UnknownName
-from trajstore.server.report import content, report
-from trajstore.server.report.container import Parts
-from trajstore.server.report.report import STATIC, read_data, write_report
+from trajstore.server.report import content, page, report
+from trajstore.server.report.container import Parts, unpacked
+from trajstore.server.report.page import STATIC, read_data
+from trajstore.server.report.report import write_report
 from trajstore.server.report.tokens import MISSING, joined, pack, spread
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.matrix.matrix import LossMatrix, pull
@@ -323,6 +324,48 @@ def test_a_long_training_run_keeps_some_steps_and_says_so(
     assert len(model["steps"]) == 4
     chosen = planted.matrix("d", "a", contexts="0:1", steps=model["steps"]).values
     np.testing.assert_allclose(held.losses("d", 0, "a"), chosen, atol=held.error * 1.01)
+
+
+def test_a_folder_holds_the_page_and_the_slices_themselves(planted: Store, tmp_path: Path):
+    out = write_report(planted, tmp_path / "site", dataset="d", models="b", groups=[], contexts=3, split=True)
+    assert {path.name for path in out.iterdir()} == {
+        "index.html",
+        "page.js",
+        "page.css",
+        "icon.svg",
+        "data.bin",
+        "losses",
+    }
+    slices = sorted(path.relative_to(out) for path in out.rglob("slice.parquet"))
+    assert len(slices) == len(PLANTED_STEPS)
+    assert all((out / path).read_bytes() == (planted.path / path).read_bytes() for path in slices)
+    header, _ = unpacked((out / "data.bin").read_bytes())
+    losses = planted.matrix("d", "b", steps="8").values[0]
+    for block in header["losses"]["d"]["contexts"]:
+        number = block["context"]
+        expected = planted.matrix("d", "b", steps="8", contexts=f"{number}:{number + 1}").values[0]
+        assert losses[block["first"] : block["first"] + block["tokens"]].tolist() == expected.tolist()
+    policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
+    assert policy in (out / "index.html").read_text()
+
+
+def test_a_folder_is_there_whole_or_not_at_all(
+    planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    killed = tmp_path / ".site.0123abcd.trajstore-part"
+    (killed / "losses").mkdir(parents=True)
+    write_report(planted, tmp_path / "site", dataset="d", groups=[], contexts=1, split=True)
+    assert not killed.exists(), "left by a run that was killed"
+    with pytest.raises(BadTarget, match="there already"):
+        write_report(planted, tmp_path / "site", dataset="d", groups=[], contexts=1, split=True)
+    monkeypatch.setattr(
+        page.shutil, "copyfile", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    with pytest.raises(BadTarget, match="No space left"):
+        write_report(planted, tmp_path / "other", dataset="d", groups=[], contexts=1, split=True)
+    assert [path.name for path in tmp_path.iterdir() if "site" in path.name or "other" in path.name] == [
+        "site"
+    ]
 
 
 # packing

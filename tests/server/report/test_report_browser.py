@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,6 +106,50 @@ def test_differences_and_contexts_are_found_in_the_data(served_path: Path, writt
     page = opened(browser, written, f"{state}raw".replace("context=2", "context=4"))
     assert "Context 4 of d is not in the report." in page.text()
     assert complaints(browser) == []
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def hosted(folder: Path) -> Iterator[str]:
+    """The address of a host of static files."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+def test_a_folder_on_a_static_host_reads_the_stores_own_slices(
+    served_path: Path, tmp_path: Path, browser: Chrome
+):
+    with Store(served_path) as store:
+        write_report(store, tmp_path / "site", groups=["second_half"], contexts=6, split=True)
+        losses = store.matrix("e", "b", contexts="2:3").values
+    requests(browser)
+    with hosted(tmp_path / "site") as address:
+        page = Page(browser, address)
+        page.open(
+            "#pane=tokens&datasets=e&context=2&tokens.model=b&tokens.position=17&step=8&tokens.steps=all"
+        )
+        page.until(lambda: page.rows("Tokens most like it"))
+        page.settled()
+        assert readout(page)["loss"] == f"{losses[PLANTED_STEPS.index(8), 16]:.3f} nats".replace("-", "−")
+        assert page.script("return document.querySelector('input[type=range]').max") == "7"
+        assert page.complaints() == []
+        asked = requests(browser)
+    assert {url.rpartition("/")[0] + "/" for url in asked if not url.startswith(f"{address}losses/")} == {
+        address
+    }
+    slices = [url for url in asked if url.endswith("slice.parquet")]
+    assert f"{address}losses/model=b/dataset=e/step=8/slice.parquet" in slices
+    assert len(slices) == len(set(slices)) == 16, (
+        "of both models, once each, and of the dataset that is shown"
+    )
 
 
 @needs_axe

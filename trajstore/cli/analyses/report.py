@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from trajstore.cli.output import bars, open_store, say, size
 
 
 def report(
-    out: Annotated[Path, typer.Argument(help="The page to write, .html.")],
+    out: Annotated[Path, typer.Argument(help="The page to write, .html, or with --split a new folder.")],
     model: options.Models = None,
     dataset: options.AnyDatasets = None,
     group: options.AnyGroups = None,
@@ -32,6 +33,13 @@ def report(
     ] = None,
     mark: options.Marks = None,
     title: Annotated[str, typer.Option(help="The page's title.")] = defaults.REPORT_TITLE,
+    split: Annotated[
+        bool,
+        typer.Option(
+            "--split",
+            help="Write a folder for a static host, whose page reads the store's own slices at all steps.",
+        ),
+    ] = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
     """Write the page of trajstore serve as one file that opens offline: trajectories of groups, the PCA of all models,
@@ -41,6 +49,7 @@ def report(
     Example:
       trajstore report report.html -m 'tiny-*' -d code
       trajstore report worst.html --worst 20 --mark 600="training mix changes"
+      trajstore report site/ --split --contexts 512
     """
     from trajstore.server.report.report import write_report
 
@@ -56,6 +65,14 @@ def report(
             worst=worst is not None,
             marks=options.marks(mark),
             title=title,
+            split=split,
             progress=bars(),
         )
-    say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")
+    if split:
+        files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+        say(
+            f"Wrote {out} ({size(sum(files))} in {len(files):,} files): put it on a static host, or look at it with "
+            f"python -m http.server -d {shlex.quote(str(out))}"
+        )
+    else:
+        say(f"Wrote {out} ({size(out.stat().st_size)}): open it in a browser.")

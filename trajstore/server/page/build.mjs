@@ -24,19 +24,23 @@ const options = {
   legalComments: "none",
   metafile: true,
 };
-const result = await build({ ...options, entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" }, format: "esm", define: { OFFLINE: "false" } });
+const result = await build({ ...options, entryPoints: { page: "src/main.tsx", sql: "src/editor.ts" }, format: "esm", define: { OFFLINE: "false", SPLIT: "false" } });
 // The page of a report, one script and one style that stand inside a file: nobody loads it from a server.
-await build({ ...options, entryPoints: { report: "src/report.ts" }, format: "iife", define: { OFFLINE: "true" } });
-for (const name of ["index.html", "report.html", "icon.svg"]) await copyFile(join(here, "src", name), join(out, name));
+const report = { ...options, entryPoints: { report: "src/report.ts" }, format: "iife" };
+await build({ ...report, define: { OFFLINE: "true", SPLIT: "false" } });
+// The same of a report in a folder, with a reader of Parquet; its style is that of the other.
+const split = await build({ ...report, entryPoints: { split: "src/report.ts" }, loader: { ".css": "empty" }, define: { OFFLINE: "true", SPLIT: "true" } });
+for (const name of ["index.html", "report.html", "split.html", "icon.svg"]) await copyFile(join(here, "src", name), join(out, name));
 
 // Licences of what is bundled ask to be kept beside it.
-const inputs = Object.keys(result.metafile.inputs).join("\n");
+const inputs = [result, split].flatMap(({ metafile }) => Object.keys(metafile.inputs)).join("\n");
 const bundled = [...new Set(inputs.match(/(?<=node_modules\/)(@[^/]+\/)?[^/]+/g))].sort();
 const licences = await Promise.all(
   bundled.map(async (name) => `${name}\n\n${(await readFile(join(here, "node_modules", name, "LICENSE"), "utf8")).trim()}\n`),
 );
 await writeFile(join(out, "licences.txt"), licences.join("\n\n"));
 
+// What trajstore serve sends counts; a report is read from a file or a host.
 const files = Object.keys(result.metafile.outputs).map((path) => resolve(here, path));
 const sizes = await Promise.all(files.map(async (path) => gzipSync(await readFile(path)).length));
 const total = sizes.reduce((sum, size) => sum + size, 0) / 1024;

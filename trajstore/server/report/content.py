@@ -25,11 +25,11 @@ from trajstore.server.panes import components, groups
 from trajstore.server.replies import encoded
 from trajstore.server.report import tables
 from trajstore.server.report.container import Parts
-from trajstore.server.report.tokens import ContextChoice, joined, losses_of, model_steps, pack
+from trajstore.server.report.tokens import ContextChoice, ModelSteps, joined, losses_of, model_steps, pack
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
-from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels, pull, row_labels
+from trajstore.store.matrix.matrix import LossMatrix, Sites, choose_sites, column_labels, pull, row_labels
 
 if TYPE_CHECKING:
     from trajstore.progress import Progress
@@ -62,8 +62,8 @@ class ReportScope:
     marks: tuple[Mark, ...]
     contexts: ContextChoice
     """Contexts of each dataset in the token view."""
-    step_limit: int
-    """Most steps of a model in the token view."""
+    step_limit: int | None
+    """Most steps of a model in the token view; None for all, read from slices that lie beside the page."""
 
 
 @dataclass
@@ -82,15 +82,34 @@ class Content:
         place = self._parts.add(encoded(frame, "arrow"))
         self._tables[name] = {"at": place, "notes": list(notes)}
 
-    def add_losses(self, dataset: str, facts: dict[str, Any], contexts: dict[int, np.ndarray]) -> None:
-        """Add the losses of a dataset's contexts, (rows, tokens but the first) each, 16 bits a loss."""
+    def add_contexts(
+        self,
+        dataset: Dataset,
+        models: Sequence[ModelSteps],
+        contexts: Sequence[int],
+        matrix: LossMatrix | None,
+    ) -> None:
+        """Add the contexts whose tokens are shown, with the losses that a matrix has of them, 16 bits a loss."""
         blocks = []
-        for context, losses in contexts.items():
-            packed = pack(losses)
-            self.error = max(self.error, packed.error)
-            scale = {"low": packed.low, "unit": packed.unit, "tokens": losses.shape[1]}
-            blocks.append({"context": context, **scale, "at": self._parts.add(packed.codes)})
-        self._losses[dataset] = {**facts, "contexts": blocks}
+        for context in contexts:
+            first, tokens = int(dataset.offsets[context]) - context, int(dataset.lengths[context]) - 1
+            block: dict[str, Any] = {"context": context, "first": first, "tokens": tokens}
+            if matrix is not None:
+                packed = pack(losses_of(matrix, context))
+                self.error = max(self.error, packed.error)
+                block |= {"low": packed.low, "unit": packed.unit, "at": self._parts.add(packed.codes)}
+            blocks.append(block)
+        self._losses[dataset.name] = {"models": [asdict(of) for of in models], "contexts": blocks}
+
+    @property
+    def slices(self) -> list[tuple[str, str, int]]:
+        """(model, dataset, step) of the losses of tokens."""
+        return [
+            (model["name"], dataset, step)
+            for dataset, facts in self._losses.items()
+            for model in facts["models"]
+            for step in model["steps"]
+        ]
 
     def packed(self) -> bytes:
         """All of it as one block of bytes."""
@@ -246,12 +265,13 @@ def _add_tokens(
         return
     name = str(tokens["dataset"][0])
     dataset = store.dataset(name)
-    models = model_steps(rows, subject.step_limit, subject.marks)
-    kept = [(model.name, step) for model in models for step in model.steps]
-    members = np.flatnonzero(np.isin(dataset.contexts_of(slice(None)), np.asarray(contexts)))
-    matrix = pull(store.path, kept, [choose_sites(dataset, members, None, "predict", pad_first=False)])
-    losses = {context: losses_of(matrix, context) for context in contexts}
-    content.add_losses(name, {"models": [asdict(model) for model in models]}, losses)
+    models = model_steps(rows, subject.step_limit or len(rows), subject.marks)
+    matrix = None
+    if subject.step_limit is not None:
+        kept = [(model.name, step) for model in models for step in model.steps]
+        members = np.flatnonzero(np.isin(dataset.contexts_of(slice(None)), np.asarray(contexts)))
+        matrix = pull(store.path, kept, [choose_sites(dataset, members, None, "predict", pad_first=False)])
+    content.add_contexts(dataset, models, contexts, matrix)
     content.add_table(f"context/{name}", tokens.drop("dataset"))
 
 

@@ -1,24 +1,16 @@
-"""The report: the page of `trajstore serve` as one file with its data inside.
-
-The page opens from a file without any network: its content policy forbids every request, and lets no script run but
-the page's own, by its hash. The data are compressed and written in base64, so no text in them can end the script.
-"""
+"""The report: the page of `trajstore serve` with its data, as one file or as a folder for a static host."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trajstore.arguments import defaults
 from trajstore.errors import PlotError
-from trajstore.output_files import check_target, write_whole
+from trajstore.output_files import check_new_folder, check_target, whole_folder, write_whole
 from trajstore.progress import SILENT
-from trajstore.server.report.container import unpacked
+from trajstore.server.report.page import document, fill_folder
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
@@ -31,10 +23,6 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Mark
 
-STATIC = Path(__file__).parents[1] / "static"
-"""The built page."""
-_DATA = '<script type="application/gzip" id="data">'
-"""Where the data begin."""
 _FIRST_GROUP = "every_token"
 _TOKEN_BYTES = 8_000_000
 _FEWEST_STEPS = 12
@@ -53,6 +41,7 @@ def write_report(
     title: str = defaults.REPORT_TITLE,
     marks: Sequence[Mark] = (),
     findings: Sequence[str] = (),
+    split: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Writes the page for these datasets, models (names or globs) and groups, by default all; returns its path.
@@ -61,17 +50,22 @@ def write_report(
     at the models' last steps, and of each model as many steps as keep its losses near 8 MB, at least 12. `align` is
     "predict" (the losses of the groups' tokens) or "after" (of the tokens that follow them). All findings kept of these
     models and datasets are shown; `findings` are sentences of plain text for the top, by default one of each finding.
-    Slices with some contexts only are counted, and shown nowhere else. Raises `BadTarget` where the file cannot be
-    written, `PlotError` where nothing is scored completely, `UnknownName` for names not there.
+    Slices with some contexts only are counted, and shown nowhere else.
+
+    With `split` it is a new folder for a static host, whose page reads the losses of tokens from the store's own
+    slices, at all steps; they lie in it as hard links, or copied where that cannot be.
+
+    Raises `BadTarget` where nothing can be written there, `PlotError` where nothing is scored completely, `UnknownName`
+    for names not there.
     """
     from trajstore.server.report.content import gather
     from trajstore.server.report.tokens import ContextChoice
     from trajstore.store.matrix.matrix import check_align
 
-    target = check_target(out, (".html",))
+    target = check_new_folder(out) if split else check_target(out, (".html",))
     check_align(align)
     subject = _choose(
-        store, dataset, models, groups, align, tuple(marks), ContextChoice(max(1, contexts), worst)
+        store, dataset, models, groups, align, tuple(marks), ContextChoice(max(1, contexts), worst), split
     )
     progress.start("report", len(subject.datasets), "datasets")
     try:
@@ -85,8 +79,12 @@ def write_report(
         "sentences": list(sentences),
         "version": __version__,
     }
+    if split:
+        with whole_folder(target) as folder:
+            fill_folder(folder, title, content.packed(), store.path, content.slices)
+        return target
     progress.say(f"Losses are held in 16 bits: at most {content.error:.2g} nats from the store's.")
-    return write_whole(target, _page(title, content.packed()))
+    return write_whole(target, document(title, content.packed()))
 
 
 def _choose(
@@ -97,6 +95,7 @@ def _choose(
     align: Align,
     marks: tuple[Mark, ...],
     contexts: ContextChoice,
+    split: bool,
 ) -> ReportScope:
     """Resolve names, and leave out what has no slice."""
     from trajstore.server.report.content import ReportScope
@@ -124,7 +123,7 @@ def _choose(
         align=align,
         marks=marks,
         contexts=contexts,
-        step_limit=max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),
+        step_limit=None if split else max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),
     )
 
 
@@ -136,51 +135,9 @@ def _tokens_held(lengths: np.ndarray, contexts: ContextChoice) -> int:
     return int(first[: contexts.count].sum())
 
 
-def read_data(page: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the header of a written page's data, and the bytes of the parts that it points to."""
-    text = page.read_text(encoding="utf-8")
-    begin = text.index(_DATA) + len(_DATA)
-    return unpacked(base64.b64decode(text[begin : text.index("<", begin)]))
-
-
 def _lead(store: Store, subject: ReportScope) -> str:
     """Return a sentence on what the report is of."""
     slices = sum(len(line.steps) for line in subject.coverage)
     counts = ((len(subject.models), "model"), (len(subject.datasets), "dataset"), (slices, "slice"))
     lead = ", ".join(f"{n:,} {word}{'s' * (n != 1)}" for n, word in counts)
     return f"Per-token losses of the store “{store.path.name}”, in nats: {lead}."
-
-
-def _page(title: str, data: bytes) -> bytes:
-    """The document: the built page, its style, and the data."""
-    script, style = (_static(name) for name in ("report.js", "report.css"))
-    policy = {
-        "default-src": "'none'",
-        "script-src": _hash(script),
-        "style-src": _hash(style),
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    parts = {
-        "policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-        "title": html.escape(title),
-        "icon": _base64((STATIC / "icon.svg").read_bytes()),
-        "css": style,
-        "script": script,
-        "data": _base64(data),
-    }
-    return Template(_static("report.html")).substitute(parts).encode()
-
-
-def _static(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return the source of a script or style as a content policy names it."""
-    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

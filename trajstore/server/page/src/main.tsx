@@ -7,6 +7,7 @@ import { followChanges, lastChange } from "./live";
 import { Selected } from "./linked";
 import { panes } from "./panes";
 import { Footer } from "./offline/parts";
+import { reading } from "./offline/slices";
 import { Choice, Problem } from "./parts";
 import { addressWith, followAddress, navigate, state, type Theme } from "./state";
 import { visible } from "./text";
@@ -84,7 +85,7 @@ function Chosen() {
 }
 
 /* A part of its own, for it changes with every answer, and the panes need not be drawn for that. */
-const Working = () => <span class="working" role="status" aria-live="polite">{pending.value ? "Loading…" : lastChange.value}</span>;
+const Working = () => <span class="working" role="status" aria-live="polite">{(SPLIT && reading.value) || (pending.value ? "Loading…" : lastChange.value)}</span>;
 
 function Page() {
   const pane = panes.find(({ name }) => name === state.pane.value) ?? panes[0]!;

@@ -1,8 +1,11 @@
-/** The data inside a report: unpacked once, its tables and losses as they are asked for. */
+/** The data inside a report, or beside its page: unpacked once, its tables and losses as they are asked for. */
 import { tableFromIPC } from "@uwdata/flechette";
 import type { StoreFacts } from "../facts";
 import { Frame } from "../frame";
+import { ApiError } from "../frame";
 import type { Drawing } from "./drawing";
+import { rowsOfSlices } from "./slices";
+import { stepsOf } from "./steps";
 
 export type Cell = string | number | boolean | null;
 
@@ -42,11 +45,27 @@ export interface ModelSteps {
 
 type Place = [first: number, length: number];
 
+/** One context of a dataset. */
+interface Block {
+  context: number;
+  /** Tokens with a loss. */
+  tokens: number;
+  /** The row of its first loss in a slice. */
+  first: number;
+}
+
+/** Its losses, 16 bits each, in a report of one file. */
+interface Packed {
+  low: number;
+  unit: number;
+  at: Place;
+}
+
 interface Header {
   facts: Omit<StoreFacts, "report"> & Omit<ReportFacts, "error">;
   error: number;
   tables: Record<string, { at: Place; notes: string[] }>;
-  losses: Record<string, { models: ModelSteps[]; contexts: { context: number; tokens: number; low: number; unit: number; at: Place }[] }>;
+  losses: Record<string, { models: ModelSteps[]; contexts: (Block & Partial<Packed>)[] }>;
 }
 
 /** The losses of one context: a row for each model and step, a column for each token but the first. */
@@ -59,17 +78,28 @@ export interface ContextLosses {
 const LENGTH = 8;
 const MISSING = 65535;
 
+function insidePage(): Uint8Array<ArrayBuffer> {
+  const text = atob(document.getElementById("data")!.textContent!);
+  const packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
+  return packed;
+}
+
+async function besidePage(): Promise<ArrayBuffer> {
+  const response = await fetch("data.bin").catch(() => null);
+  if (response?.ok) return response.arrayBuffer();
+  throw new ApiError("The data beside this page cannot be read.", "Put the whole folder on a static host, or serve it: python -m http.server");
+}
+
 export class ReportData {
   private constructor(
     private readonly header: Header,
     private readonly bytes: Uint8Array,
   ) {}
 
-  /** The data of this document. */
+  /** The data of this page. */
   static async read(): Promise<ReportData> {
-    const text = atob(document.getElementById("data")!.textContent!);
-    const packed = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
+    const packed = SPLIT ? await besidePage() : insidePage();
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     const end = LENGTH + new DataView(bytes.buffer).getUint32(0, true);
@@ -96,13 +126,26 @@ export class ReportData {
     return this.header.losses[dataset]?.models ?? [];
   }
 
-  losses(dataset: string, context: number): ContextLosses | null {
+  /** The losses of a context in these models at some steps, a SPEC, all by default; null where the report has none of it. */
+  async losses(dataset: string, context: number, models: readonly string[], spec?: string | null): Promise<ContextLosses | null> {
     const block = this.header.losses[dataset]?.contexts.find((of) => of.context === context);
     if (!block) return null;
-    const codes = new Uint16Array(this.part(block.at).buffer);
-    const values = Float32Array.from(codes, (code) => (code === MISSING ? NaN : block.low + code * block.unit));
-    const rows = this.models(dataset).flatMap(({ name, steps }) => steps.map((step) => ({ model: name, step })));
-    return { rows, columns: block.tokens, values };
+    const columns = block.tokens;
+    const every = this.models(dataset).flatMap(({ name, steps }) => steps.map((step) => ({ model: name, step })));
+    const ofModels = every.filter(({ model }) => models.includes(model));
+    const known = [...new Set(ofModels.map(({ step }) => step))].sort((a, b) => a - b);
+    const steps = spec ? stepsOf(spec, known) : new Set(known);
+    const rows = ofModels.filter(({ step }) => steps.has(step));
+    if (SPLIT) return { rows, columns, values: await rowsOfSlices(dataset, rows, block.first, columns) };
+    const { low, unit, at } = block as Block & Packed;
+    const codes = new Uint16Array(this.part(at).buffer);
+    const values = new Float32Array(rows.length * columns);
+    let place = 0;
+    every.forEach(({ model, step }, row) => {
+      if (!models.includes(model) || !steps.has(step)) return;
+      for (let i = row * columns; i < (row + 1) * columns; i++) values[place++] = codes[i] === MISSING ? NaN : low + codes[i]! * unit;
+    });
+    return { rows, columns, values };
   }
 
   private part([first, length]: Place): Uint8Array<ArrayBuffer> {

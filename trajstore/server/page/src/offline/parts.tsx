@@ -108,7 +108,7 @@ export function Footer() {
   const error = of.error.toLocaleString("en", { maximumSignificantDigits: 2 });
   return (
     <footer class="foot">
-      Made by trajstore {of.version}. This page holds all it shows and loads nothing. Losses of tokens are held in 16 bits, at most {error} nats from the store’s.
+      Made by trajstore {of.version}. {SPLIT ? "This page loads what lies beside it and nothing else. Losses of tokens are those of the store’s own slices." : `This page holds all it shows and loads nothing. Losses of tokens are held in 16 bits, at most ${error} nats from the store’s.`}
     </footer>
   );
 }

@@ -1,7 +1,6 @@
 /** What the server computes of tokens, computed here from the losses that a report holds. */
 import { ApiError, Frame, type Parameters } from "../frame";
 import type { ContextLosses, ReportData } from "./data";
-import { stepsOf } from "./steps";
 
 const NEIGHBOURS = 20;
 const AROUND = 48;
@@ -21,24 +20,26 @@ interface Site {
   losses: ContextLosses;
 }
 
-/** A context with its losses; an error where the report has none of it. */
-export function siteOf(data: ReportData, { dataset: one, datasets, context }: Parameters): Site {
-  const dataset = one ?? (datasets as string[])[0];
-  const losses = data.losses(String(dataset), Number(context));
-  if (losses) return { dataset: String(dataset), context: Number(context), losses };
-  const kept = data.contexts(String(dataset));
+/** A dataset and a context; an error where the report has none of it. */
+export function siteOf(data: ReportData, { dataset: one, datasets, context: number }: Parameters): { dataset: string; context: number } {
+  const [dataset, context] = [String(one ?? (datasets as string[])[0]), Number(number)];
+  const kept = data.contexts(dataset);
+  if (kept.includes(context)) return { dataset, context };
   throw new ApiError(
     `Context ${context} of ${dataset} is not in the report.`,
     `It holds ${kept.length}; trajstore report takes others with --contexts and --worst, and trajstore serve shows all.`,
   );
 }
 
-/** Numbers of the rows of these models at some steps, all by default, in the order in which the models are named. */
-function rowsOf({ rows }: ContextLosses, models: readonly string[], spec?: Parameters[string]): number[] {
-  const known = new Set(rows.filter(({ model }) => models.includes(model)).map(({ step }) => step));
-  const steps = spec ? stepsOf(String(spec), [...known].sort((a, b) => a - b)) : known;
-  return models.flatMap((model) => rows.flatMap((row, number) => (row.model === model && steps.has(row.step) ? [number] : [])));
+/** A context with its losses in these models at some steps, a SPEC. */
+async function lossesOf(data: ReportData, parameters: Parameters, models: string[], spec?: Parameters[string]): Promise<Site> {
+  const site = siteOf(data, parameters);
+  return { ...site, losses: (await data.losses(site.dataset, site.context, models, spec?.toString()))! };
 }
+
+/** Numbers of the rows of these models, in the order in which the models are named. */
+const rowsOf = ({ rows }: ContextLosses, models: readonly string[]): number[] =>
+  models.flatMap((model) => rows.flatMap((row, number) => (row.model === model ? [number] : [])));
 
 /** Columns of some rows of losses with all tokens each. */
 function long({ rows, columns, values }: ContextLosses, numbers: readonly number[]): Columns & { loss: Float32Array } {
@@ -49,21 +50,22 @@ function long({ rows, columns, values }: ContextLosses, numbers: readonly number
   return { model: repeat((number) => rows[number]!.model), step: Float64Array.from(repeat((number) => rows[number]!.step)), position, loss };
 }
 
-export function tokens(data: ReportData, parameters: Parameters): Frame {
-  const { losses } = siteOf(data, parameters);
-  return frameOf(long(losses, rowsOf(losses, parameters["models"] as string[], parameters["steps"])));
+export async function tokens(data: ReportData, parameters: Parameters): Promise<Frame> {
+  const models = parameters["models"] as string[];
+  const { losses } = await lossesOf(data, parameters, models, parameters["steps"]);
+  return frameOf(long(losses, rowsOf(losses, models)));
 }
 
 /** Pairs of rows: each step of a model and the one before it, or the second model and the first at the same step. */
-function pairsOf(losses: ContextLosses, { of, models, steps }: Parameters): [later: number, before: number][] {
-  const [first, second] = (models as string[]).map((model) => rowsOf(losses, [model], steps));
+function pairsOf(losses: ContextLosses, { of, models }: Parameters): [later: number, before: number][] {
+  const [first, second] = (models as string[]).map((model) => rowsOf(losses, [model]));
   if (of === "steps") return first!.slice(1).map((row, i): [number, number] => [row, first![i]!]);
   const stepOf = (row: number) => losses.rows[row]!.step;
   return (second ?? []).flatMap((row) => first!.filter((other) => stepOf(other) === stepOf(row)).map((other): [number, number] => [row, other]));
 }
 
-export function differences(data: ReportData, parameters: Parameters): Frame {
-  const { dataset, losses } = siteOf(data, parameters);
+export async function differences(data: ReportData, parameters: Parameters): Promise<Frame> {
+  const { dataset, losses } = await lossesOf(data, parameters, parameters["models"] as string[], parameters["steps"]);
   const pairs = pairsOf(losses, parameters);
   if (!pairs.length) throw new ApiError("There are no two checkpoints to compare here.", "Choose other models.");
   const { noise, least } = data.facts.report!;
@@ -85,9 +87,10 @@ export function differences(data: ReportData, parameters: Parameters): Frame {
   });
 }
 
-export function trajectory(data: ReportData, parameters: Parameters): Frame {
-  const { losses } = siteOf(data, parameters);
-  const numbers = rowsOf(losses, parameters["models"] as string[]);
+export async function trajectory(data: ReportData, parameters: Parameters): Promise<Frame> {
+  const models = parameters["models"] as string[];
+  const { losses } = await lossesOf(data, parameters, models);
+  const numbers = rowsOf(losses, models);
   const at = Number(parameters["position"]) - 1;
   return frameOf({
     model: numbers.map((number) => losses.rows[number]!.model),
@@ -97,18 +100,19 @@ export function trajectory(data: ReportData, parameters: Parameters): Frame {
 }
 
 /** The tokens of the report's contexts whose losses over a model's steps are nearest to those of one. */
-export function neighbours(data: ReportData, parameters: Parameters): Frame {
-  const { dataset, context, losses } = siteOf(data, parameters);
+export async function neighbours(data: ReportData, parameters: Parameters): Promise<Frame> {
+  const models = [String(parameters["model"])];
+  const { dataset, context, losses } = await lossesOf(data, parameters, models, "log");
   const position = Number(parameters["position"]);
-  const numbers = rowsOf(losses, [String(parameters["model"])]);
-  const own = numbers.map((number) => losses.values[number * losses.columns + position - 1]!);
+  const own = losses.rows.map((_, number) => losses.values[number * losses.columns + position - 1]!);
   const found: { context: number; position: number; distance: number }[] = [];
   for (const number of data.contexts(dataset)) {
-    const { columns, values } = data.losses(dataset, number)!;
+    const { columns, values } = (await data.losses(dataset, number, models, "log"))!;
     for (let at = 0; at < columns; at++) {
       if (number === context && at === position - 1) continue;
-      const squares = numbers.map((row, i) => (values[row * columns + at]! - own[i]!) ** 2);
-      const distance = Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / squares.length);
+      let sum = 0;
+      for (let row = 0; row < own.length; row++) sum += (values[row * columns + at]! - own[row]!) ** 2;
+      const distance = Math.sqrt(sum / own.length);
       if (!Number.isNaN(distance)) found.push({ context: number, position: at + 1, distance });
     }
   }
@@ -151,7 +155,7 @@ export function starts(data: ReportData, parameters: Parameters): Frame {
 }
 
 /** Contexts by a text in them, or by how much a group's mean loss changed from the first step to the last. */
-export function find(data: ReportData, parameters: Parameters): Frame {
+export async function find(data: ReportData, parameters: Parameters): Promise<Frame> {
   const dataset = String(parameters["dataset"]);
   const texts = textsOf(data, dataset, "shown");
   const rows: { context: number; score: number | null; snippet: string }[] = [];
@@ -163,7 +167,7 @@ export function find(data: ReportData, parameters: Parameters): Frame {
       if (at >= 0) rows.push({ context, score: null, snippet: whole.slice(Math.max(0, at - AROUND), at + text.length + AROUND) });
     }
   } else {
-    const changes = changesOf(data, dataset, String(parameters["group"]), parameters["models"] as string[]);
+    const changes = await changesOf(data, dataset, String(parameters["group"]), parameters["models"] as string[]);
     for (const [context, score] of changes) rows.push({ context, score, snippet: texts.get(context)!.slice(0, STARTS).join("") });
     rows.sort((a, b) => Math.abs(b.score!) - Math.abs(a.score!));
     rows.length = Math.min(MOST, rows.length);
@@ -171,7 +175,7 @@ export function find(data: ReportData, parameters: Parameters): Frame {
   return frameOf({ context: rows.map((row) => row.context), score: rows.map((row) => row.score), snippet: rows.map((row) => row.snippet) });
 }
 
-function changesOf(data: ReportData, dataset: string, group: string, models: string[]): Map<number, number> {
+async function changesOf(data: ReportData, dataset: string, group: string, models: string[]): Promise<Map<number, number>> {
   const table = data.table(`context/${dataset}`)!;
   const [contexts, positions, groups] = [table.column("context"), table.column("position"), table.column<string>("groups")];
   const members = new Map<number, number[]>();
@@ -181,10 +185,14 @@ function changesOf(data: ReportData, dataset: string, group: string, models: str
   }
   const changes = new Map<number, number>();
   for (const [context, places] of members) {
-    const { columns, values, ...of } = data.losses(dataset, context)!;
-    const ends = models.map((model) => rowsOf({ columns, values, ...of }, [model])).filter((rows) => rows.length > 1);
-    const mean = (row: number) => places.reduce((sum, position) => sum + values[row * columns + position - 1]!, 0) / places.length;
-    const change = ends.reduce((sum, rows) => sum + mean(rows.at(-1)!) - mean(rows[0]!), 0) / ends.length;
+    const changed: number[] = [];
+    for (const { name, steps } of data.models(dataset)) {
+      if (!models.includes(name) || steps.length < 2) continue;
+      const { columns, values } = (await data.losses(dataset, context, [name], `${steps[0]},${steps.at(-1)}`))!;
+      const mean = (row: number) => places.reduce((sum, position) => sum + values[row * columns + position - 1]!, 0) / places.length;
+      changed.push(mean(1) - mean(0));
+    }
+    const change = changed.reduce((sum, of) => sum + of, 0) / changed.length;
     if (Number.isFinite(change)) changes.set(context, change);
   }
   return changes;

@@ -26,9 +26,12 @@ export function TokensPane() {
   return <Context />;
 }
 
+/** Steps that are shown first: each is a file of its own in a report of several. */
+const FIRST = SPLIT ? "log" : null;
+
 /** The endpoint and the parameters of what is shown. */
 function question(dataset: string): [string, Parameters] {
-  const [view, site] = [keys.view.value, { context: context.value, steps: keys.steps.value || brushedSteps.value }];
+  const [view, site] = [keys.view.value, { context: context.value, steps: keys.steps.value || brushedSteps.value || FIRST }];
   if (view === "raw") return ["tokens", { ...site, dataset, models: [model.value], columns: "loss" }];
   const models = view === "models" ? [other.value, model.value] : [model.value];
   const datasets = view === "prompts" ? [prompt.value, dataset] : [dataset];
@@ -83,7 +86,7 @@ function Controls() {
       )}
       <label class="choice">
         <span>Steps</span>
-        <input type="text" size={9} value={keys.steps.value} placeholder={brushedSteps.value ?? "all"} title="all, log, numbers, or ranges as 0:1000:100; commas join" onChange={(event) => navigate(() => (keys.steps.value = event.currentTarget.value.trim()))} />
+        <input type="text" size={9} value={keys.steps.value} placeholder={brushedSteps.value ?? FIRST ?? "all"} title="all, log, numbers, or ranges as 0:1000:100; commas join" onChange={(event) => navigate(() => (keys.steps.value = event.currentTarget.value.trim()))} />
       </label>
       {OFFLINE && <HeldSteps dataset={chosenDataset.value!.name} model={model.value} />}
       {view !== "raw" && (
