@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import pkgutil
 import subprocess
 import sys
 import types
+import weakref
 
 import pytest
 
+from trajstore.lazy_imports import without_collection
 from trajstore.store.store import Store
 
 HEAVY = (
@@ -120,3 +123,39 @@ def test_public_names_are_there() -> None:
     assert all(hasattr(trajstore, name) for name in trajstore.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = trajstore.nothing
+
+
+class _Node:
+    """An object that may refer to itself, so that only a collection ends it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_no_garbage_is_collected_while_libraries_are_imported() -> None:
+    runs: list[str] = []
+    gc.callbacks.append(lambda phase, _: runs.append(phase))
+    try:
+        with without_collection():
+            kept = [_Node() for _ in range(20_000)]
+            last = weakref.ref(kept[-1])
+            assert runs == []
+        assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)
+    finally:
+        gc.callbacks.pop()
+    gc.collect(1)
+    del kept
+    gc.collect(1)
+    assert last() is not None, "what was made in the block counts as old"
+    gc.collect()
+    assert last() is None, "and is collected with all that is"
+
+
+def test_collection_stays_off_where_it_was_off() -> None:
+    gc.disable()
+    try:
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

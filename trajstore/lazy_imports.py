@@ -1,9 +1,11 @@
-"""Names and modules of a package that are imported when they are first used, so that importing it stays light."""
+"""Imports when they are first needed, so that importing a package stays light, and without collecting garbage."""
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -25,3 +27,22 @@ def on_demand(package: str, names: Mapping[str, str] | None = None) -> Callable[
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Make no garbage collection inside the block, which is for imports of large libraries.
+
+    They make hundreds of thousands of objects that stay, and looking through those again and again is a fifth of their
+    time. At the end these count as old, so that they are next looked through with all others.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            if not gc.get_freeze_count():  # else those that somebody has frozen would thaw as well
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()

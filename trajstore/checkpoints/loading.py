@@ -27,6 +27,7 @@ from trajstore.checkpoints.suites import known_run
 from trajstore.checkpoints.weight_files import check_not_cut_off, weight_files
 from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import CheckpointError, NotCausal, listed
+from trajstore.lazy_imports import without_collection
 from trajstore.progress import stage
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Loader:
     def prepare(self, checkpoint: Checkpoint) -> None:
         """Import what builds the first model, seconds of it, while that checkpoint is read; leaves errors to `fill`."""
         if self._swappable is None and (folder := checkpoint.present()) is not None:
-            with contextlib.suppress(Exception), stage("build"):
+            with contextlib.suppress(Exception), stage("build"), without_collection():
                 _check_files(folder, trust_remote_code=self._remote_code)
 
     def fill(self, read: ReadCheckpoint, dtype: torch.dtype | None = None) -> LoadedCheckpoint:
@@ -220,7 +221,8 @@ class Loader:
         """A model made by transformers, on its device; others may be put into it if it is made of `tensors` alone."""
         from trajstore.checkpoints.weights.swapping import SwappableModel, find_places
 
-        model = _built(read.folder, dtype, self._attention, trust_remote_code=self._remote_code)
+        with without_collection():
+            model = _built(read.folder, dtype, self._attention, trust_remote_code=self._remote_code)
         places = None if tensors is None else find_places(model, tensors.by_name)
         model = model.to(self._device)
         if places is not None and read.layout is not None:

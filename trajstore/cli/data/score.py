@@ -15,6 +15,7 @@ from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
 from trajstore.display import count
 from trajstore.errors import BadOption, runs
+from trajstore.lazy_imports import without_collection
 from trajstore.output_files import check_target, whole_file
 from trajstore.scoring.options import ScoringOptions
 from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
@@ -172,8 +173,9 @@ def score(
                 opened, plan, scoring, address=address, num_cpus=num_cpus or 1, progress=progress
             )
         else:
-            from trajstore.forward.device import choose_devices, device_message
-            from trajstore.scoring.run import run
+            with without_collection():
+                from trajstore.forward.device import choose_devices, device_message
+                from trajstore.scoring.run import run
 
             if scoring.devices:
                 say(
