@@ -530,6 +530,11 @@ def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
     shaped_store(store)
     shaped = shapes(store, Selection(["d"], ["seed0"]), seed=3, limit=4 * len(SHORT) * 20)
     fitted = shaped.table("tokens")
+    [(_, seen)] = shaped.tables()
+    columns = ["model", "dataset", "context", "position", "shape", "midpoint", "drop"]
+    assert seen.height == 10
+    assert seen.select(columns).rows() == fitted.select(columns).head(10).rows()
+    assert "first tokens" in shaped._repr_html_()
     assert shaped.keep("first") == "first"
     assert shaped.table("tokens").equals(fitted)
     matrix = store.matrix("d", "seed0")

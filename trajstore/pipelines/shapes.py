@@ -186,15 +186,24 @@ class Shapes(Result):
         try:
             for part in self.parts:
                 blocks = SliceBlocks(self.store.path, part.checkpoints, [part.sites], limit=self.limit)
-                yield from _frames(self.store, part, blocks, self.options.seed, self.progress)
+                yield from _frames(part, part.shaper(self.store, self.options.seed), blocks, self.progress)
                 self._read.append(hashes_read(blocks))
         finally:
             self.progress.stop()
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Shares and agreement, once it is kept."""
+        """Shares and agreement, once it is kept; before, the shapes of its first tokens."""
         if self._kept:
             yield from (("shares", self.shares()), ("agreement", self.agreement()))
+        else:
+            yield "first tokens", self.first_tokens()
+
+    def first_tokens(self, n: int = 10) -> pl.DataFrame:
+        """The first rows of its tokens: all that a look at it fits."""
+        part = self.parts[0]
+        some = part.some(np.arange(min(n, len(part.sites.tokens))))
+        blocks = SliceBlocks(self.store.path, some.checkpoints, [some.sites], limit=self.limit)
+        return pl.concat(_frames(some, part.shaper(self.store, self.options.seed), blocks, SILENT))
 
     def keep(self, name: str | None = None, *, replace: Replace = False) -> str:
         """Keep it in its store as a finding, and return the finding's name; raises `FindingExists` unless `replace`."""
@@ -246,10 +255,9 @@ def shapes(
 
 
 def _frames(
-    store: Store, part: ModelTokens, blocks: SliceBlocks, seed: int, progress: Progress
+    part: ModelTokens, shaper: Shaper, blocks: SliceBlocks, progress: Progress
 ) -> Iterator[pl.DataFrame]:
     """The rows of one model on one dataset, block by block."""
-    shaper = part.shaper(store, seed)
     where = f"{part.model} on {part.sites.dataset.name}"
     labels = column_labels(part.sites).drop("token", "text")
     for first, block in blocks:
