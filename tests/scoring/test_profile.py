@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.tiny_models import random_dataset, save_run
+from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.weights import reading
 from trajstore.checkpoints.weights.swapping import SwappableModel
 from trajstore.cli import app
@@ -26,6 +26,7 @@ from trajstore.store.files import slices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -123,6 +124,33 @@ def test_what_is_slow_shows_up_in_its_stage(
         assert shares[stage_name] == pytest.approx(stages[stage_name] / profile.seconds)
     else:  # the passes wait for what they are a checkpoint ahead of
         assert stages[waits] >= SLOW
+
+
+def test_a_slow_download_shows_up_in_its_stage(store: Store, loopback: LoopbackHub, tmp_path: Path) -> None:
+    store.add_dataset("d", random_dataset())
+    for step in STEPS:
+        loopback.add_model("org/run", f"step{step}", neox(step), tmp_path / "made")
+    loopback.fail("/stored/", times=len(STEPS), delay=2 * SLOW)
+    target = tmp_path / "profile.json"
+    words = [
+        "score",
+        "org/run",
+        "-d",
+        "d",
+        "--device",
+        "cpu",
+        "-s",
+        str(store.path),
+        "--profile",
+        str(target),
+    ]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    written = json.loads(target.read_text())
+    assert written["stages"]["download"] >= 2 * SLOW * len(STEPS)
+    waited = written["shares"]["wait_for_weights"]
+    assert waited * written["seconds"] >= 2 * SLOW * (len(STEPS) - 1)
+    assert f"waiting for weights {waited:.0%}".replace("%", " %") in result.stderr
 
 
 def test_a_stage_inside_another_counts_once() -> None:

@@ -136,6 +136,19 @@ def test_a_process_that_is_killed_is_named_and_the_rest_goes_on(
     assert multiprocessing.active_children() == []
 
 
+def test_a_checkpoint_that_hangs_keeps_no_other_device(
+    ready: Store, own_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP1", "hangs")
+    options = {"devices": "cpu,cpu", "timeout": "20s", "trust_remote_code": True}
+    report = score(ready, str(own_code), ["d"], steps="0:2", **options)
+    assert ready.steps("run", "d") == [0, 2]
+    ((step, reason),) = report.failures
+    assert (step, report.written) == (1, 2)
+    assert reason.startswith("it was not done within 20 s (timeout), so its process was ended")
+    assert multiprocessing.active_children() == []
+
+
 def workers_of(group: int) -> list[str]:
     """The processes of a group that are alive."""
     alive = []
