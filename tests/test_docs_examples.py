@@ -40,12 +40,7 @@ REASONS = {
     "needs the server",
     "sets up an environment",
 }
-MEASURING = (
-    "docs/how-to/compare.md",
-    "docs/how-to/measures.md",
-    "docs/cookbook.md",
-    "docs/reference/measures/llc.md",
-)
+MEASURING = ("docs/how-to/compare.md", "docs/how-to/measures.md", "docs/reference/measures/llc.md")
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]*) -->\n)?^```(?P<language>\w*)(?P<title>[^\n]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -131,6 +126,9 @@ def prepare(page: str, folder: Path) -> None:
         with Store(folder / "demo" / "store") as store:
             for model in ("tiny-2l-seed0", "tiny-2l-seed1"):
                 store.publish_model(ModelFacts(model, repo=str(folder / untrained_demo.TOKENIZER)))
+    if page == "docs/cookbook.md":  # what the demo measures
+        with Store(folder / "demo" / "store") as store:
+            untrained_demo.append_measures(store, folder)
     if page == "docs/extending.md":
         learned = re.search(
             r'^```python title="learned.py"\n(.*?)^```$', (ROOT / page).read_text(), re.M | re.S

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.analysis.head_kinds import KINDS
 from trajstore.datasets.build import build_dataset
 from trajstore.demo.corpus import CONTEXT, train_tokenizer, write_heldout, write_repeats
 from trajstore.demo.recipe import Recipe, suite_recipes
 from trajstore.demo.run import GROUPS
 from trajstore.demo.train_model import _new_model, save_checkpoint
+from trajstore.measures.probes import keep_repeats
+from trajstore.store.files.measures import Measure
 from trajstore.store.files.slices import Provenance
 from trajstore.store.store import Store
 
@@ -68,7 +71,7 @@ def append_course(store: Store, recipe: Recipe, dataset: Dataset) -> None:
     text = np.random.default_rng(len(dataset.name))
     start, end = text.normal(6.3, 0.2, dataset.n_losses), text.gamma(2, 0.7, dataset.n_losses)
     middle = text.uniform(4, 9, dataset.n_losses)
-    own = np.random.default_rng([recipe.seed, recipe.n_layer, len(dataset.name)])
+    own = np.random.default_rng([recipe.seed, recipe.n_layer, len(dataset.name), len(recipe.name)])
     middle += own.normal(0, 0.3, dataset.n_losses)
     start += own.normal(0, 0.2, dataset.n_losses)
     if dataset.name == "repeats":
@@ -84,6 +87,26 @@ def append_course(store: Store, recipe: Recipe, dataset: Dataset) -> None:
             revision=f"step{step}", tokens_seen=step * recipe.tokens_per_step, tokens_exact=True
         )
         store.append(model=recipe.name, dataset=dataset.name, step=step, losses=losses, provenance=provenance)
+
+
+def append_measures(store: Store, folder: Path) -> None:
+    """Add what the demo measures by step: scores of heads, of which one copies, RankMe and the learning coefficient."""
+    probe = keep_repeats(store, str(folder / TOKENIZER)).name
+    for recipe in suite_recipes(quick=False):
+        for step in recipe.checkpoints:
+            learned = 1 / (1 + np.exp(-20 * (np.log2(step + 1) - np.log2(390))))
+            for kind in KINDS:
+                heads = [
+                    Measure(kind, learned if copies else 0.03, layer=layer, head=head)
+                    for layer in range(recipe.n_layer)
+                    for head in range(recipe.heads)
+                    for copies in [kind == "prefix_matching" and layer == 1 and head == 0]
+                ]
+                store.add_measures(kind, heads, model=recipe.name, step=step, dataset=probe)
+            ranks = [Measure("rankme", 40 - 10 * learned, layer=layer) for layer in range(1 + recipe.n_layer)]
+            store.add_measures("rankme", ranks, model=recipe.name, step=step, dataset="docs")
+            llc = [Measure("llc", 5 + 90 * learned)]
+            store.add_measures("llc", llc, model=recipe.name, step=step, dataset="repeats")
 
 
 def your_files(folder: Path, store: Store) -> None:

@@ -108,7 +108,9 @@ def test_the_quick_demo(tmp_path: Path) -> None:
     with Store(done.store) as store:
         assert {line.missing == [] for line in store.coverage()} == {True}
         assert store.groups.show("answers").sizes["arithmetic"] > 500
-        assert {finding.kind for finding in store.findings()} == {"spikes", "shapes", "phases"}
+        assert {finding.kind for finding in store.findings()} == {"spikes", "shapes", "phases", "head_kinds"}
+        formed = store.sql("SELECT nearest FROM head_kinds WHERE finding = 'demo' AND layer = 1").fetchall()
+        assert formed == [("prefix_matching",)] * 2
     again = run_demo(tmp_path / "demo", quick=True, progress=SILENT)
     assert again.sentences == done.sentences
     assert again.seconds["training"] < 2

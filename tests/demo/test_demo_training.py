@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from trajstore.demo.recipe import Mix, Recipe, suite_recipes
 from trajstore.demo.train_suite import find_trained, train_models
 from trajstore.errors import BadDataset, TrainingFailed
 from trajstore.progress import SILENT
+from trajstore.scoring.model_facts import position_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +206,9 @@ def test_text_contexts_lie_within_one_training_document() -> None:
 
 def test_the_suite_and_quick_as_its_first_part() -> None:
     full, (quick,) = suite_recipes(quick=False), suite_recipes(quick=True)
-    assert [recipe.name for recipe in full] == ["tiny-2l-seed0", "tiny-2l-seed1", "tiny-1l-seed0"]
+    names = ["tiny-2l-seed0", "tiny-2l-seed1", "tiny-1l-seed0", "tiny-learned-2l-seed0"]
+    assert [recipe.name for recipe in full] == names
+    assert replace(full[3], position_embedding="rotary") == full[0]
     assert quick.name == full[0].name
     assert replace(quick, checkpoints=full[0].checkpoints) == full[0]
     assert set(quick.checkpoints) < set(full[0].checkpoints)
@@ -217,13 +221,17 @@ def test_the_suite_and_quick_as_its_first_part() -> None:
             assert mix.repeats + mix.docs + mix.code + mix.arithmetic == pytest.approx(1)
 
 
-def test_muon_takes_the_matrices_of_the_layers_and_rates_warm_up() -> None:
-    model = train_model._new_model(TINY)
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_muon_takes_the_matrices_of_the_layers_and_rates_warm_up(
+    positions: Literal["rotary", "learned"],
+) -> None:
+    model = train_model._new_model(replace(TINY, position_embedding=positions))
+    assert position_embedding(model) == positions
     (muon, adamw), schedules = train_model._optimizers(model, replace(TINY, warmup_steps=4))
     names = {id(weights): name for name, weights in model.named_parameters()}
     by = [[names[id(p)] for group in o.param_groups for p in group["params"]] for o in (muon, adamw)]
     assert len(by[0]) == 4 * TINY.n_layer
-    assert all(".layers." in name and name.endswith("weight") for name in by[0])
+    assert all(re.search(r"\.(layers|h)\.\d", name) and name.endswith("weight") for name in by[0])
     assert sorted(by[0] + by[1]) == sorted(names.values())
     rates = []
     for _ in range(5):
@@ -319,6 +327,9 @@ def test_what_is_not_the_same_training_is_not_reused(suite: Path, tmp_path: Path
     assert find_trained(tmp_path, replace(TINY, mix_after=Mix.repeating(0.5))) is None
 
     facts = json.loads((home / "training.json").read_text(encoding="utf-8"))
+    assert facts["recipe"].pop("position_embedding") == "rotary"
+    (home / "training.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert find_trained(tmp_path, TINY) is not None, "as it was before there was another kind"
     for spoilt in ({**facts, "corpus": "sha256:0"}, {"recipe": 1}, [], {**facts, "seconds": None}):
         (home / "training.json").write_text(json.dumps(spoilt), encoding="utf-8")
         assert find_trained(tmp_path, TINY) is None

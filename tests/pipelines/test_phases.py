@@ -190,8 +190,32 @@ def test_seeds_are_compared_in_one_table(trained: Store) -> None:
     assert trained.sql("SELECT dataset FROM events WHERE series LIKE 'prefix%' LIMIT 1").fetchall() == [
         (None,)
     ]
+    _compare_event_order(trained, found.events)
     assert trained.finding("phases", "first").facts["groups_sha256"].keys() == {"second_half"}
     assert checks.check(trained, deep=True) == []
+
+
+def _compare_event_order(store: Store, events: tuple[Event, ...]) -> None:
+    """Compare the query event_order of the finding with its events taken two by two."""
+    orders = set()
+    for first, second in (("change", "fastest_rise"), ("fastest_rise", "change"), ("fastest_fall", "change")):
+        given = {"first": "second_h%", "second": "%", "first_event": first, "second_event": second}
+        table = store.query("event_order", finding="first", **given).pl()
+        rows = table.select(
+            "model", "first_low", "first_high", "second", "second_low", "second_high", "first_is"
+        )
+        expected = [
+            (a.model, a.low, a.high, b.series, b.low, b.high)
+            for a in events
+            for b in events
+            if (a.series, a.kind, b.kind, a.model) == ("second_half", first, second, b.model)
+        ]
+        assert sorted(row[:-1] for row in rows.iter_rows()) == sorted(expected)
+        for *_, low, high, _, other_low, other_high, order in rows.iter_rows():
+            apart = "before" if high <= other_low else "after" if low >= other_high else "cannot tell"
+            assert order == apart
+            orders.add(order)
+    assert orders == {"before", "after", "cannot tell"}
 
 
 def test_what_is_not_there(trained: Store) -> None:

@@ -1,4 +1,4 @@
-"""The demo's analyses, each as anyone would ask for it: spikes, shapes, two seeds compared, induction.
+"""The demo's analyses, each as anyone would ask for it: spikes, shapes, two seeds compared, induction, measures.
 
 Each keeps its finding in the store, which the report shows, and gives a sentence; a finding of an earlier run is
 replaced.
@@ -6,13 +6,28 @@ replaced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED
+from trajstore.demo.measure_sentences import (
+    SINK,
+    Stretch,
+    Training,
+    collapse,
+    embeddings_and_induction,
+    heads_formed,
+    missed_heads,
+    plateau,
+    sinks_and_induction,
+    unigram_first,
+    unigram_fit,
+)
+from trajstore.demo.measured import REPEATS, TEXT
 from trajstore.pipelines import shapes, spikes
 from trajstore.pipelines.comparison.comparison import compare
+from trajstore.pipelines.measures.head_kinds import head_kinds
 from trajstore.pipelines.phases import Induction, phases
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
@@ -21,19 +36,29 @@ from trajstore.store.store import Store
 NAME = "demo"
 """Of the findings."""
 _TEXTS = ("code", "docs")
+_COURSES = ("rankme", "kl_unigram", "interaction_energy", "llc")
+"""Measures whose events are looked for."""
+_PROBE = "probe-repeats"
 _LATE, _EARLY = "position_is(100)", "position_is(20)"
 
 
-def analyse(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> list[str]:
-    """A sentence of each, for models of which the first two are seeds of one size if there are more than one."""
-    sentences = [
-        _spikes(store, models[0], progress),
-        _shapes(store, models, groups, progress),
-        _induction(store, models, progress),
-    ]
+def analyse(
+    store: Store,
+    models: Sequence[str],
+    alike: Sequence[str],
+    groups: Sequence[str],
+    mix_change: int,
+    progress: Progress,
+) -> list[str]:
+    """A sentence of each, for models of which the first two are seeds of one size if there are more than one.
+
+    Shapes, which take longest, are those of models that are `alike`.
+    """
+    induction, bumps = _induction(store, models, progress)
+    sentences = [_spikes(store, models[0], progress), _shapes(store, alike, groups, progress), induction]
     if len(models) > 1:
         sentences.append(_seeds(store, models[:2], progress))
-    return sentences
+    return sentences + _measures(store, models, bumps, mix_change, progress)
 
 
 def _spikes(store: Store, model: str, progress: Progress) -> str:
@@ -72,18 +97,17 @@ def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress
     )
 
 
-def _induction(store: Store, models: Sequence[str], progress: Progress) -> str:
+def _induction(store: Store, models: Sequence[str], progress: Progress) -> tuple[str, dict[str, Stretch]]:
     """Find when the in-context-learning score and the loss on repeated tokens fall together, in each model."""
     induction = Induction("repeated_half", _LATE, _EARLY)
     result = phases(store, (), Selection(["repeats"], models), induction=induction, progress=progress)
     result.keep(NAME, replace=True)
-    bumps = [
-        f"{event.model} between steps {event.low} and {event.high}"
-        for event in result.events
-        if event.kind == "induction"
-    ]
+    bumps = {
+        event.model: Stretch(event.low, event.high) for event in result.events if event.kind == "induction"
+    }
+    said = [f"{model} {bump.text}" for model, bump in bumps.items()]
     without = [f"no such bump in {model}" for model, _ in result.without]
-    return f"Induction bump on repeats: {'; '.join([*bumps, *without])}."
+    return f"Induction bump on repeats: {'; '.join([*said, *without])}.", bumps
 
 
 def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
@@ -97,3 +121,50 @@ def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
         f"{last['pearson']:.2f} at step {last['step']}, and given each token's frequency by {last['partial']:.2f}, up "
         f"from {first['partial']:.2f} at step {first['step']}."
     )
+
+
+def _measures(
+    store: Store, models: Sequence[str], bumps: Mapping[str, Stretch], mix_change: int, progress: Progress
+) -> list[str]:
+    """Sentences on measures: of the heads of all models, of the insides of the first one."""
+    kinds = head_kinds(store, Selection([_PROBE], models))
+    kinds.keep(NAME, replace=True)
+    heads = kinds.frame.sort(pl.col("model").cast(pl.Enum(models)), "layer", "head")
+    training = Training(kinds.steps, mix_change)
+    first, learned = models[0], "repeated_half"
+    rows = _of_models(store, models)
+    there = set(rows.filter(model=first)["name"])
+    events = phases(
+        store,
+        [learned],
+        Selection([TEXT, REPEATS], [first]),
+        [name for name in _COURSES if name in there],
+        progress=progress,
+    )
+    events.keep(f"{NAME}-measures", replace=True)
+    of_first = rows.filter(model=first)
+    last_layer = max(of_first.filter(name="rankme")["layer"])
+    facts = store.sql("SELECT model, n_layer, position_embedding FROM models").pl()
+    sentences = [
+        heads_formed(heads, training),
+        sinks_and_induction(heads, rows.filter(name=SINK), training),
+        missed_heads(rows.filter(name="ablation"), heads),
+        collapse(events.frame, of_first.filter(name="rankme", layer=last_layer), training),
+        unigram_first(events.frame, last_layer, f"{first} on {TEXT}", training),
+        unigram_fit(
+            rows.filter(pl.col("params").str.contains("model||counts", literal=True), name="unigram_latent")
+        ),
+    ]
+    if len(models) > 1:
+        ordered = pl.DataFrame({"model": models}).join(facts, on="model", maintain_order="left")
+        sentences.append(embeddings_and_induction(ordered, bumps))
+    if "llc" in there:
+        llc, r_hat = (of_first.filter(name=name) for name in ("llc", "llc_r_hat"))
+        sentences.append(plateau(events.frame, llc, r_hat, learned, training))
+    return sentences
+
+
+def _of_models(store: Store, models: Sequence[str]) -> pl.DataFrame:
+    """The measures over all contexts of these models, in their order."""
+    frames = (store.measures(model).filter(pl.col("context").is_null()) for model in models)
+    return pl.concat(frames)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from trajstore.demo.corpus import CONTEXT, VOCABULARY
 
@@ -69,8 +69,10 @@ class Recipe:
     """Width of the residual stream."""
     heads: int = 2
     """Attention heads a layer."""
+    position_embedding: Literal["rotary", "learned"] = "rotary"
+    """Rotary: a GPT-NeoX; learned, one vector a position: a GPT-2."""
     rotary_pct: float = 0.5
-    """Share of a head's dimensions that are rotated by position."""
+    """Share of a head's dimensions that are rotated by position, where they are rotary."""
     initializer_range: float = 0.079
     """Standard deviation of the initial weights; embedding and unembedding are tied."""
     muon_lr: float = 0.02
@@ -88,8 +90,9 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The model's name, as `tiny-2l-seed0`."""
-        return f"tiny-{self.n_layer}l-seed{self.seed}"
+        """The model's name, as `tiny-2l-seed0`; another kind of positions than rotary is in it."""
+        positions = "" if self.position_embedding == "rotary" else f"{self.position_embedding}-"
+        return f"tiny-{positions}{self.n_layer}l-seed{self.seed}"
 
     @property
     def steps(self) -> int:
@@ -112,10 +115,10 @@ class Recipe:
 
 
 def suite_recipes(*, quick: bool) -> list[Recipe]:
-    """The suite: two seeds of two layers and one model of one; quick, the first model's first part.
+    """The suite: two seeds of two layers, one layer, learned positions; quick, the first one's first part.
 
     Quick's steps are the same weights as the full run's, which ends later.
     """
     if quick:
         return [Recipe(checkpoints=_QUICK_CHECKPOINTS)]
-    return [Recipe(seed=0), Recipe(seed=1), Recipe(n_layer=1)]
+    return [Recipe(seed=0), Recipe(seed=1), Recipe(n_layer=1), Recipe(position_embedding="learned")]

@@ -18,6 +18,7 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.datasets.build import build_dataset
 from trajstore.demo.analyses import analyse
 from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
+from trajstore.demo.measured import TEXT, WITH_SCORING, measure_suite
 from trajstore.demo.recipe import Recipe
 from trajstore.demo.sentences import changed_most, repeats_learned
 from trajstore.demo.train_model import TrainedModel
@@ -34,6 +35,8 @@ from trajstore.view.charts.save import save_chart
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
 
+DATASETS = ("docs", "code", "arithmetic", "repeats")
+"""The datasets that are scored; probes of measures are in the store beside them."""
 _CONTEXTS = 64
 _HALF = CONTEXT // 2
 
@@ -88,19 +91,24 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
         with _timed(clock, "scoring"):
             for model in models:
                 _score(store, model, progress)
+        with _timed(clock, "measures"):
+            measure_suite(store, models, progress, llc=not quick)
         for name, sql in GROUPS.items():
             store.groups.add(name, sql)
         names = [model.name for model in models]
         recipe = models[0].recipe
+        alike = [
+            model.name for model in models if model.recipe.position_embedding == recipe.position_embedding
+        ]
         marks = (Mark(recipe.mix_change_step, "training mix changes"),)
         with _timed(clock, "analysis"):
             trajectories = gather.trajectories(
-                store, store.groups.names(), gather.Selection(models=names), progress
+                store, store.groups.names(), gather.Selection(DATASETS, names), progress
             )
-            fit = pca(store, gather.Selection(store.dataset_names(), names)).result
+            fit = pca(store, gather.Selection(DATASETS, names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
-            sentences += analyse(store, names, CURVES, progress)
+            sentences += analyse(store, names, alike, CURVES, recipe.mix_change_step, progress)
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
             save_chart(curves, folder / "groups.png")
@@ -137,18 +145,20 @@ def _add_datasets(store: Store, texts: Path, tokenizer: Path, progress: Progress
 
 
 def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
-    """Score what is missing of one model on every dataset.
+    """Score what is missing of one model on every dataset, and measure it in the pass over one of them.
 
     On one thread, as it was trained: models of this size gain nothing from more, and lose a lot where others work too.
     """
-    todo = plan(
-        store,
-        str(model.folder),
-        store.dataset_names(),
-        steps=model.recipe.checkpoints,
-        tokens_per_step=model.recipe.tokens_per_step,
-    )
-    run(store, todo, progress=progress, threads=1)
+    others = [name for name in DATASETS if name != TEXT]
+    for datasets, measures in (([TEXT], WITH_SCORING), (others, ())):
+        todo = plan(
+            store,
+            str(model.folder),
+            datasets,
+            steps=model.recipe.checkpoints,
+            tokens_per_step=model.recipe.tokens_per_step,
+        )
+        run(store, todo, progress=progress, threads=1, measures=measures)
 
 
 def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:

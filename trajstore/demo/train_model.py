@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from transformers import GPTNeoXForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from trajstore.demo.recipe import Mix, Recipe
 
@@ -128,40 +128,55 @@ def train_model(recipe: Recipe, text: TrainingText, folder: Path, report: Callab
     return TrainedModel(recipe.name, home, recipe, seconds, reused=False)
 
 
-def _new_model(recipe: Recipe) -> GPTNeoXForCausalLM:
+def _new_model(recipe: Recipe) -> PreTrainedModel:
     """The model at initialisation, float32; the caller's random numbers are left as they were."""
     import torch
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = GPTNeoXConfig(
-        vocab_size=recipe.vocabulary,
-        hidden_size=recipe.width,
-        num_hidden_layers=recipe.n_layer,
-        num_attention_heads=recipe.heads,
-        intermediate_size=4 * recipe.width,
-        max_position_embeddings=recipe.context,
-        rotary_pct=recipe.rotary_pct,
-        initializer_range=recipe.initializer_range,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
-        dtype="float32",
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return GPTNeoXForCausalLM(config).train()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(_config(recipe))
+    model.loss_type = (
+        "ForCausalLM"  # told by the name of most classes, but not by GPT-2's, which makes a warning
+    )
+    return model.train()
+
+
+def _config(recipe: Recipe) -> PreTrainedConfig:
+    """A GPT-NeoX where positions are rotary, a GPT-2 of the same shape where they are learned; no dropout."""
+    from transformers import GPT2Config, GPTNeoXConfig
+
+    alike = {
+        "vocab_size": recipe.vocabulary,
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.n_layer,
+        "num_attention_heads": recipe.heads,
+        "max_position_embeddings": recipe.context,
+        "initializer_range": recipe.initializer_range,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "dtype": "float32",
+    }
+    if recipe.position_embedding == "rotary":
+        return GPTNeoXConfig(**alike, intermediate_size=4 * recipe.width, rotary_pct=recipe.rotary_pct)
+    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return GPT2Config(**alike, **dropouts, n_inner=4 * recipe.width, activation_function="gelu")
 
 
 def _optimizers(
-    model: GPTNeoXForCausalLM, recipe: Recipe
+    model: PreTrainedModel, recipe: Recipe
 ) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LambdaLR]]:
     """Muon on the layers' matrices and AdamW on the rest, each with its linear warm-up."""
     import torch
 
-    matrices: list[torch.Tensor] = []
-    rest: list[torch.Tensor] = []
-    for name, weights in model.named_parameters():
-        (matrices if ".layers." in name and weights.ndim == 2 else rest).append(weights)
+    from trajstore.forward.model_structure import find_blocks
+
+    matrices = [
+        weights for block in find_blocks(model) for weights in block.parameters() if weights.ndim == 2
+    ]
+    of_blocks = set(map(id, matrices))
+    rest = [weights for weights in model.parameters() if id(weights) not in of_blocks]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(
             matrices,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.demo.corpus import corpus, train_tokenizer
-from trajstore.demo.recipe import suite_recipes
+from trajstore.demo.recipe import Recipe, suite_recipes
 from trajstore.demo.train_model import FACTS, TrainedModel, train_model, training_text
 from trajstore.errors import TrainingFailed
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ctypes import Array, c_longlong
     from pathlib import Path
 
-    from trajstore.demo.recipe import Recipe
     from trajstore.demo.train_model import TrainingText
     from trajstore.progress import Progress
 
@@ -82,7 +81,8 @@ def find_trained(folder: Path, recipe: Recipe) -> TrainedModel | None:
     home = folder / recipe.name
     try:
         facts = json.loads((home / FACTS).read_text(encoding="utf-8"))
-        have, wanted = facts["recipe"], recipe.as_json()
+        # A field that came later had its default.
+        have, wanted = {**Recipe().as_json(), **facts["recipe"]}, recipe.as_json()
         same = {**have, "checkpoints": None} == {**wanted, "checkpoints": None}
         enough = same and set(recipe.checkpoints) <= set(have["checkpoints"])
         seconds = float(facts["seconds"])
