@@ -30,7 +30,8 @@ def interaction_energy(hidden: Tensor, lengths: Tensor, *, padded: bool = True) 
     import torch
 
     number, longest, _ = hidden.shape
-    directions = torch.nn.functional.normalize(hidden.float(), dim=-1)
+    hidden = hidden.float()
+    directions = hidden / torch.linalg.vector_norm(hidden, dim=-1, keepdim=True).clamp_min_(1e-12)
     if padded:
         padding = torch.arange(longest, device=hidden.device) >= lengths[:, None]
         directions.masked_fill_(padding[..., None], 0)
@@ -45,14 +46,17 @@ def interaction_energy(hidden: Tensor, lengths: Tensor, *, padded: bool = True) 
 
 def _pair_sums(directions: Tensor, rows: int) -> Tensor:
     """Σᵢⱼ exp(xᵢ · xⱼ), float64 (contexts,), by rows; what lies below the diagonal is its mirror image."""
-    total = exact(directions.new_zeros(len(directions)))
+    import torch
+
+    sums = directions.new_empty((2, *directions.shape[:2]))
     for at in range(0, directions.shape[1], rows):
         block = directions[:, at : at + rows]
         exponentials = (block @ directions[:, at:].mT).exp_()
         size = block.shape[1]
-        square, rest = exponentials[..., :size], exponentials[..., size:]
-        total += exact(square.sum(-1)).sum(-1) + 2 * exact(rest.sum(-1)).sum(-1)
-    return total
+        torch.sum(exponentials[..., :size], -1, out=sums[0, :, at : at + rows])
+        torch.sum(exponentials[..., size:], -1, out=sums[1, :, at : at + rows])
+    squares, rest = exact(sums).sum(-1)
+    return squares + 2 * rest
 
 
 class InteractionEnergy(Stream):
