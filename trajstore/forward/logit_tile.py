@@ -6,6 +6,7 @@ writing those of the whole tile to memory and reading them again costs more than
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CPU_ELEMENTS = 1 << 17
-"""Exponentials that are held at a time: half a mebibyte of float32, beside as many logits."""
+CPU_ELEMENTS = 9 << 14
+"""Exponentials that are held at a time, half a mebibyte of float32 beside as many logits: a quarter of a `CPU_TILE`."""
 
 
 @dataclass
@@ -70,7 +71,9 @@ class LogitTile:
         import torch
 
         number, width = self.log_shares.shape
-        step = max(1, CPU_ELEMENTS // width) if self.log_shares.device.type == "cpu" else number
+        on_cpu = self.log_shares.device.type == "cpu"
+        parts = max(1, math.ceil(number * width / CPU_ELEMENTS)) if on_cpu else 1
+        step = math.ceil(number / parts)
         kept = self.__dict__.get("shares")
         for at in range(0, number, step):
             part = self.log_shares[at : at + step]
