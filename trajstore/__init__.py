@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.audit import audit as audit
     from trajstore.pipelines.comparison.comparison import compare as compare
     from trajstore.pipelines.components.pca import pca as pca
-    from trajstore.pipelines.differences.diff import diff as diff
+    from trajstore.pipelines.differences.result import diff as diff
     from trajstore.pipelines.measures.head_kinds import head_kinds as head_kinds
     from trajstore.pipelines.measures.head_match import head_match as head_match
     from trajstore.pipelines.phases import phases as phases
@@ -52,7 +52,7 @@ _MODULES = {
     "TrajectoryCallback": "trajstore.scoring.callback",
     "audit": "trajstore.pipelines.audit",
     "compare": "trajstore.pipelines.comparison.comparison",
-    "diff": "trajstore.pipelines.differences.diff",
+    "diff": "trajstore.pipelines.differences.result",
     "head_kinds": "trajstore.pipelines.measures.head_kinds",
     "head_match": "trajstore.pipelines.measures.head_match",
     "ingest": "trajstore.importers.ingest",

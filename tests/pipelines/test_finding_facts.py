@@ -11,7 +11,7 @@ from trajstore.analysis.components.methods import Method
 from trajstore.pipelines import phases, shapes, spikes
 from trajstore.pipelines.comparison import result as comparison
 from trajstore.pipelines.components import pca
-from trajstore.pipelines.differences import diff as differences
+from trajstore.pipelines.differences import result as differences
 from trajstore.pipelines.differences.differences import DifferenceInputs
 from trajstore.pipelines.finding_facts import Request
 from trajstore.pipelines.trajectories import Selection

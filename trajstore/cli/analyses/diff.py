@@ -26,8 +26,8 @@ from trajstore.display import count
 if TYPE_CHECKING:
     import polars as pl
 
-    from trajstore.pipelines.differences.diff import Diff, DiffOptions
     from trajstore.pipelines.differences.differences import DifferenceMethod
+    from trajstore.pipelines.differences.result import Diff, DiffOptions
 
 Groups = Annotated[
     list[str] | None,
@@ -80,8 +80,8 @@ class _Options(OutputOptions, FindingOptions, IntervalOptions):
     def how(self) -> DifferenceMethod:
         """As the library takes it."""
         from trajstore.analysis.differences import Scale
-        from trajstore.pipelines.differences.diff import KEPT
         from trajstore.pipelines.differences.differences import DifferenceMethod
+        from trajstore.pipelines.differences.result import KEPT
 
         scale = Scale(self.relative, self.least)
         return DifferenceMethod(scale, max(self.top, KEPT), self.interval, self.missing, self.out is not None)
@@ -115,7 +115,7 @@ def steps(
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.pipelines.differences.diff import DiffOptions
+    from trajstore.pipelines.differences.result import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     selection = Selection(dataset, model, spec, contexts, align)
@@ -150,7 +150,7 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.pipelines.differences.diff import DiffOptions
+    from trajstore.pipelines.differences.result import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     selection = Selection(dataset, None, spec, contexts, align)
@@ -192,7 +192,7 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.pipelines.differences.diff import DiffOptions
+    from trajstore.pipelines.differences.result import DiffOptions
     from trajstore.pipelines.trajectories import Selection
 
     diff_options = DiffOptions(
@@ -205,7 +205,7 @@ def _run(diff_options: DiffOptions, shared: _Options) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
-    from trajstore.pipelines.differences.diff import diff_of, request
+    from trajstore.pipelines.differences.result import diff_of, request
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.matrix.export import check_matrix_target, save_matrix
 

@@ -11,7 +11,7 @@ from trajstore.errors import listed
 from trajstore.view.figures.trajectories import trajectory_chart
 
 if TYPE_CHECKING:
-    from trajstore.pipelines.differences.diff import Diff
+    from trajstore.pipelines.differences.result import Diff
     from trajstore.view.charts.chart import Chart
 
 
