@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED
+from trajstore.demo.corpus import DATASETS
 from trajstore.demo.measure_sentences import (
     SINK,
     Stretch,
@@ -81,7 +82,7 @@ def _spikes(store: Store, model: str, progress: Progress) -> str:
 
 def _shapes(store: Store, models: Sequence[str], groups: Sequence[str], progress: Progress) -> str:
     """Count the tokens of groups whose course is S-shaped, a power law, or cannot be told."""
-    shapes.shapes(store, Selection(store.dataset_names(), models), progress=progress).keep(NAME, replace=True)
+    shapes.shapes(store, Selection(DATASETS, models), progress=progress).keep(NAME, replace=True)
     shares = shapes.shares(store, NAME, ["every_token", *groups])
     first = shares.filter(model=models[0]).with_columns(s_shaped=pl.sum_horizontal(S_SHAPED))
     ranked = first.filter(pl.col("group") != "every_token").sort("s_shaped", descending=True)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 KINDS = ("docs", "code", "arithmetic")
 """The kinds of text, in the order in which everything here lists them."""
+DATASETS = (*KINDS, "repeats")
+"""What is scored; probes of measures are in the store beside it."""
 CONTEXT = 128
 """Tokens in a context, in training and in the repeats that are scored."""
 VOCABULARY = 512

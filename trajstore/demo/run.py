@@ -17,7 +17,7 @@ from trajstore.analysis.components.pca import PCAResult
 from trajstore.analysis.trajectories import Comparison
 from trajstore.datasets.build import build_dataset
 from trajstore.demo.analyses import analyse
-from trajstore.demo.corpus import CONTEXT, write_heldout, write_repeats
+from trajstore.demo.corpus import CONTEXT, DATASETS, write_heldout, write_repeats
 from trajstore.demo.measured import TEXT, WITH_SCORING, measure_suite
 from trajstore.demo.recipe import Recipe
 from trajstore.demo.sentences import changed_most, repeats_learned
@@ -35,8 +35,6 @@ from trajstore.view.charts.save import save_chart
 from trajstore.view.figures.pca import pca_charts
 from trajstore.view.figures.trajectories import trajectory_chart
 
-DATASETS = ("docs", "code", "arithmetic", "repeats")
-"""The datasets that are scored; probes of measures are in the store beside them."""
 _CONTEXTS = 64
 _HALF = CONTEXT // 2
 
