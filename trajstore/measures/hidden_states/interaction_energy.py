@@ -55,7 +55,7 @@ def _pair_sums(directions: Tensor, rows: int) -> Tensor:
         size = block.shape[1]
         torch.sum(exponentials[..., :size], -1, out=sums[0, :, at : at + rows])
         torch.sum(exponentials[..., size:], -1, out=sums[1, :, at : at + rows])
-    squares, rest = exact(sums).sum(-1)
+    squares, rest = exact(sums).sum(-1).unbind()
     return squares + 2 * rest
 
 
