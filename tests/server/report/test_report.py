@@ -14,11 +14,12 @@ import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, NothingChosen, PlotError, TrajstoreError, UnknownName
-from trajstore.server.report import content, page, report
+from trajstore.server.report import content, page, report, tables
 from trajstore.server.report.container import Parts, unpacked
 from trajstore.server.report.page import STATIC, read_data
 from trajstore.server.report.report import write_report
 from trajstore.server.report.tokens import MISSING, joined, pack, spread
+from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.matrix.matrix import LossMatrix, pull
 from trajstore.view import Mark
@@ -253,6 +254,27 @@ def test_what_is_scored_is_told(planted: Store, tmp_path: Path):
     of_slice = held.table("slice").filter(model="b", dataset="d", step=128)
     digest = planted.slice_facts("b", "d", 128).loss_sha256
     assert dict(of_slice.select("fact", "value").rows())["loss_sha256"] == digest
+
+
+def test_measures_are_in_the_report_and_what_has_no_room_is_counted(
+    planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for step in (0, 8):
+        planted.add_measures(
+            "norm",
+            [Measure("norm", float(step + layer), layer=layer) for layer in (0, 1)],
+            model="a",
+            step=step,
+        )
+        planted.add_measures("rank", [Measure("rank", float(step))], model="a", step=step, dataset="d")
+    held = ReportFile(write_report(planted, tmp_path / "r.html", groups=[]))
+    curves = held.table("measure-curves")
+    assert curves.filter(measures="norm", layer=1).select("step", "value").rows() == [(0, 1.0), (8, 9.0)]
+    assert curves.filter(measures="rank").select("step", "value").rows() == [(0, 0.0), (8, 8.0)]
+    monkeypatch.setattr(tables, "_MOST_MEASURED", 3)
+    held = ReportFile(write_report(planted, tmp_path / "r.html", groups=[]))
+    assert held.table("measure-names")["name"].to_list() == ["rank"]
+    assert held.notes("measure-names") == ["Measures that are not here: 1."]
 
 
 def test_datasets_and_models_can_be_chosen(planted: Store, tmp_path: Path):

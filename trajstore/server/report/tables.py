@@ -161,4 +161,4 @@ def _add_measures(add: AddTable, store: Store, chosen: Selection) -> None:
     notes = [f"Measures that are not here: {left_out}."] if left_out else []
     add("measure-names", names.filter(pl.col("name").is_in(list(held))), notes)
     if curves:
-        add("measure-curves", pl.concat(curves))
+        add("measure-curves", pl.concat(curves, how="vertical_relaxed"))
