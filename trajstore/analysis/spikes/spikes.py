@@ -228,8 +228,17 @@ def noise(means: np.ndarray, windows: Sequence[Window] = ()) -> CurveNoise:
 def placebos(checkpoints: int, window: Window, others: Sequence[Window] = ()) -> tuple[Window, ...]:
     """All windows with as many checkpoints on either side that have none in common with the spike or other spikes."""
     left, right = window.at - window.before, window.after - window.at
-    every = [Window(at - left, at, at + right) for at in range(left, checkpoints - right)]
-    return tuple(placebo for placebo in every if all(placebo.is_apart(spike) for spike in (window, *others)))
+    return tuple(Window(at - left, at, at + right) for at in _placebo_peaks(checkpoints, window, others))
+
+
+def _placebo_peaks(checkpoints: int, window: Window, others: Sequence[Window]) -> list[int]:
+    """Return `Window.at` of the placebos of a spike."""
+    left, right = window.at - window.before, window.after - window.at
+    peaks = list(range(left, checkpoints - right))
+    for spike in (window, *others):
+        first, last = spike.before - right, spike.after + left
+        peaks = [at for at in peaks if at < first or at > last]
+    return peaks
 
 
 def heights(
@@ -279,7 +288,7 @@ def _window(means: np.ndarray, peak: int, prominence: float) -> Window:
 
 def _is_short(checkpoints: int, window: Window, others: Sequence[Window] = ()) -> bool:
     """Return whether there are enough windows of its length elsewhere, by which its tokens are judged."""
-    return len(placebos(checkpoints, window, others)) >= FEWEST_PLACEBOS
+    return len(_placebo_peaks(checkpoints, window, others)) >= FEWEST_PLACEBOS
 
 
 def chance_of(checkpoints: int, prominence: float, beside: CurveNoise, seed: int) -> float:

@@ -25,8 +25,10 @@ def users(root: Path, name: str) -> list[str]:
     DuckDB is asked, without the group's view: parse trees show neither a PIVOT's tables nor what macros of the user's
     own read, and cannot tell a text from the group that it is the name of.
     """
+    others = [other for other in group_files.own(root) if other != name]
+    if not others:
+        return []
     with catalog.open_session(root) as session:
-        others = [other for other in group_files.own(root) if other != name]
         bound = [other for other in others if _binds(session, other)]
         session.execute(f"DROP VIEW IF EXISTS groups.{identifier(name)}")
         return [other for other in bound if not _binds(session, other)]
