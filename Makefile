@@ -36,7 +36,7 @@ page-packages:
 	  echo "No npm packages of the page: the tests that need them will be skipped."
 
 test: .venv/.dev browser page-packages  ## the tests (12 minutes on two cores)
-	.venv/bin/pytest -n 2 --dist loadfile
+	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A part of each room of the house.
 FAST = $(addprefix tests/, test_docs.py test_sql_headers.py test_text.py test_argument_spelling.py \
@@ -50,7 +50,7 @@ FAST = $(addprefix tests/, test_docs.py test_sql_headers.py test_text.py test_ar
   cli/test_output.py cli/test_cli_trajectory.py cli/test_dataclass_options.py demo/test_demo.py)
 
 test-fast: .venv/.dev  ## some tests of each part of the package, under a minute
-	.venv/bin/pytest -n 2 --dist loadfile $(FAST)
+	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAST)
 
 test-all: .venv/.dev browser  ## the tests, slow ones too
 	.venv/bin/pytest -m 'not gpu and not network'

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
+
+# Before numpy and torch start their threads: several processes of tests share the cores, and threads that wait for
+# each other's turn take several times the work itself.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path

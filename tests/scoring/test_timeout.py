@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.forked import InPlaceOfSpawned
 from tests.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT
 from trajstore.scoring import score, token_losses
+from trajstore.scoring.executors import processes
 from trajstore.scoring.executors.driver import Driver
 from trajstore.scoring.executors.processes import Processes
 from trajstore.scoring.options import ScoringOptions
@@ -43,6 +45,11 @@ class Model(GPTNeoXForCausalLM):
         if os.environ.get("STEP1") == "dies" and config.eos_token_id == 7:
             os.kill(os.getpid(), 9)
 """
+
+
+@pytest.fixture(autouse=True)
+def _quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: InPlaceOfSpawned())
 
 
 @pytest.fixture
@@ -73,9 +80,9 @@ def test_a_checkpoint_that_hangs_is_given_up_and_the_others_are_scored(
     store.add_dataset("d", random_dataset())
     monkeypatch.setenv("STEP1", "hangs")
     began = time.monotonic()
-    said = command(store, run, "--trust-remote-code", "--timeout", "15s", code=1).stderr
+    said = command(store, run, "--trust-remote-code", "--timeout", "8s", code=1).stderr
     assert time.monotonic() - began < 160
-    assert "step 1 was not scored: it was not done within 15 s (--timeout), so its process was ended" in said
+    assert "step 1 was not scored: it was not done within 8 s (--timeout), so its process was ended" in said
     assert "run: 2 slices written, 0 there already" in said
     assert store.steps("run", "d") == [0, 2]
     assert list((store.path / "tmp").iterdir()) == []
@@ -86,7 +93,6 @@ def test_a_checkpoint_that_hangs_is_given_up_and_the_others_are_scored(
     assert store.slice_facts("run", "d", 0).provenance.run == store.slice_facts("run", "d", 2).provenance.run
 
 
-@pytest.mark.slow  # three processes that import torch
 def test_a_process_that_dies_is_one_checkpoints_failure(
     store: Store, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +106,6 @@ def test_a_process_that_dies_is_one_checkpoints_failure(
     assert "the process that scored it ended (exit code -9)" in reason
 
 
-@pytest.mark.slow  # two processes that import torch
 def test_failures_and_refusals_are_those_of_a_job_in_this_process(store: Store, run: Path) -> None:
     from trajstore.errors import UnfitContext
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.forked import InPlaceOfSpawned
 from tests.tiny_models import random_dataset, save_run
 from trajstore.errors import BadOption, DeviceError, ScoringStopped
 from trajstore.forward.device import choose_devices
@@ -42,6 +43,12 @@ class Model(GPTNeoXForCausalLM):
         if os.environ.get("STEP1") == "dies":
             os.kill(os.getpid(), 9)
 """
+
+
+@pytest.fixture(autouse=True)
+def _quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have processes forked where the test itself starts them; a command in a process of its own spawns them."""
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: InPlaceOfSpawned())
 
 
 @pytest.fixture
