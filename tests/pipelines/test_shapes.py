@@ -511,9 +511,15 @@ def test_shapes_do_not_depend_on_neighbours_or_threads() -> None:
 # From a store into a store
 
 
-def shaped_store(store: Store, models: tuple[str, ...] = ("seed0", "seed1")) -> Store:
+MANY = (9, 2, 30, 17, 5, 40)
+"""Contexts that have several tokens of each shape."""
+
+
+def shaped_store(
+    store: Store, models: tuple[str, ...] = ("seed0", "seed1"), lengths: tuple[int, ...] = (9, 2, 17)
+) -> Store:
     """Models on the dataset d whose tokens have planted shapes, the same for both but for some of seed1's."""
-    dataset = store.add_dataset("d", ragged((9, 2, 30, 17, 5, 40)))
+    dataset = store.add_dataset("d", ragged(lengths))
     schedule = Schedule.of(SHORT)
     losses, _ = planted(schedule, dataset.n_losses, 5, 0.05, 0.3)
     for number, model in enumerate(models):
@@ -528,7 +534,7 @@ def shaped_store(store: Store, models: tuple[str, ...] = ("seed0", "seed1")) -> 
 
 def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
     shaped_store(store)
-    shaped = shapes(store, Selection(["d"], ["seed0"]), seed=3, limit=4 * len(SHORT) * 20)
+    shaped = shapes(store, Selection(["d"], ["seed0"]), seed=3, limit=4 * len(SHORT) * 10)
     fitted = shaped.table("tokens")
     [(_, seen)] = shaped.tables()
     columns = ["model", "dataset", "context", "position", "shape", "midpoint", "drop"]
@@ -552,7 +558,7 @@ def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
 
 
 def test_shares_and_agreement_are_those_of_the_table(store: Store) -> None:
-    shaped_store(store)
+    shaped_store(store, lengths=MANY)
     shapes(store).keep("first")
     table = store.sql("FROM shapes").pl()
     found = shares(store, "first", ["every_token", "first_half"])
@@ -639,7 +645,7 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
 
 def test_charts(store: Store) -> None:
     """The examples are the clearest tokens of all models; the shares reach what the table has, over all steps."""
-    shaped_store(store)
+    shaped_store(store, lengths=MANY)
     shaped = shapes(store, Selection("d"))
     with pytest.raises(TrajstoreError, match="keep them first"):
         shaped.charts()
