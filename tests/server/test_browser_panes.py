@@ -89,6 +89,7 @@ def test_the_groups_pane_draws_means_of_sql_and_counts_tokens(page: Page, kept: 
     plot = page.browser.find_element("css selector", ".u-over")
     ActionChains(page.browser).move_to_element(plot).perform()
     legend = "return [...document.querySelectorAll('.u-legend .u-value')].map((cell) => cell.textContent)"
+    page.until(lambda: page.script(legend)[0].isdigit())
     step, mean, *_ = page.script(legend)
     [(expected,)] = kept.sql(
         "SELECT avg(loss) FROM losses SEMI JOIN groups.early USING (dataset, context, position) "
@@ -156,7 +157,8 @@ def test_steps_and_a_group_chosen_in_one_pane_are_followed_by_the_others(page: P
     [(members,)] = kept.sql(
         "SELECT count(*) FROM groups.early WHERE dataset = 'd' AND context = 2"
     ).fetchall()
-    assert 30 - page.script("return document.querySelectorAll('.token.faded').length") == members
+    faded = "return document.querySelectorAll('.token.faded').length"
+    page.until(lambda: page.script(faded) == 30 - members)  # asked for once the losses are there
     page.script("document.querySelector('.heatmap').focus()")
     ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.PAGE_UP).key_up(Keys.SHIFT).perform()
     page.until(lambda: "brush=steps" in page.browser.current_url)
