@@ -46,17 +46,17 @@ _LATE, _EARLY = "position_is(100)", "position_is(20)"
 def analyse(
     store: Store,
     models: Sequence[str],
-    alike: Sequence[str],
+    seeds: Sequence[str],
     groups: Sequence[str],
     mix_change: int,
     progress: Progress,
 ) -> list[str]:
     """A sentence of each, for models of which the first two are seeds of one size if there are more than one.
 
-    Shapes, which take longest, are those of models that are `alike`.
+    Shapes, which take longest, are those of the `seeds` of one size.
     """
     induction, bumps = _induction(store, models, progress)
-    sentences = [_spikes(store, models[0], progress), _shapes(store, alike, groups, progress), induction]
+    sentences = [_spikes(store, models[0], progress), _shapes(store, seeds, groups, progress), induction]
     if len(models) > 1:
         sentences.append(_seeds(store, models[:2], progress))
     return sentences + _measures(store, models, bumps, mix_change, progress)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -95,9 +95,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             store.groups.add(name, sql)
         names = [model.name for model in models]
         recipe = models[0].recipe
-        alike = [
-            model.name for model in models if model.recipe.position_embedding == recipe.position_embedding
-        ]
+        seeds = [model.name for model in models if replace(model.recipe, seed=recipe.seed) == recipe]
         marks = (Mark(recipe.mix_change_step, "training mix changes"),)
         with _timed(clock, "analysis"):
             trajectories = gather.trajectories(
@@ -106,7 +104,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             fit = pca(store, gather.Selection(DATASETS, names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
-            sentences += analyse(store, names, alike, CURVES, recipe.mix_change_step, progress)
+            sentences += analyse(store, names, seeds, CURVES, recipe.mix_change_step, progress)
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
             save_chart(curves, folder / "groups.png")
