@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.forked import processes
 from trajstore.analysis.phases import phases
 from trajstore.analysis.spikes import spikes
 from trajstore.analysis.statistics.log_steps import LEAST_STEPS
@@ -345,7 +346,10 @@ def test_a_failure_says_why(tmp_path: Path) -> None:
         train_models(tmp_path, [TINY], SILENT)
 
 
-def test_a_workers_failure_reaches_the_parent_and_stops_the_others(tmp_path: Path) -> None:
+def test_a_workers_failure_reaches_the_parent_and_stops_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_suite.multiprocessing, "get_context", lambda _: processes)
     long, broken = replace(TINY, checkpoints=(0, 100_000)), replace(TINY, seed=1, width=0)
     with pytest.raises(TrainingFailed, match=r"Training tiny-2l-seed1 failed: \w+: .+\. Models that were"):
         train_models(tmp_path, [long, broken], SILENT)
