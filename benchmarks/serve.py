@@ -56,7 +56,7 @@ FULL, TINY = Effort(20, 60.0, 1.0), Effort(2, 0.5, 0.1)
 
 @dataclass(frozen=True)
 class Bar:
-    """What is measured, and the most that it shall be in stores of 10⁸ and 10⁹ losses."""
+    """A quantity that is measured, and the most that it shall be in stores of 10⁸ and 10⁹ losses."""
 
     name: str
     unit: Unit | Literal["count", "kilobytes"]

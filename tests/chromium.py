@@ -60,7 +60,7 @@ def chromium(folder: Path) -> Iterator[Chrome]:
 
 
 def complaints(browser: Chrome) -> list[str]:
-    """What the console has said since this was last asked."""
+    """Return what the console has said since the last call."""
     return [entry["message"] for entry in browser.get_log("browser")]
 
 

@@ -106,7 +106,7 @@ def test_what_is_no_store_of_draws(store: Store, ids: np.ndarray, tmp_path: Path
 def test_a_damaged_chunk_is_named_and_leaves_whole_draws(
     store: Store, ids: np.ndarray, tmp_path: Path
 ) -> None:
-    """How much of what stands before it was read by then depends on how far ahead DuckDB reads."""
+    """It is refused, however much of what stands before it DuckDB has read by then."""
     path = save(tmp_path / "samples.zarr", code=(draws(), ids))
     (path / "loss_code" / "c" / "1" / "0" / "0" / "0").write_bytes(b"damaged")
     report = ingest(store, path, dataset="d")

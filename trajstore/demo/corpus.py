@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KINDS = ("docs", "code", "arithmetic")
 """The kinds of text, in the order in which everything here lists them."""
 DATASETS = (*KINDS, "repeats")
-"""What is scored; probes of measures are in the store beside it."""
+"""Datasets that are scored; probes of measures are in the store beside them."""
 CONTEXT = 128
 """Tokens in a context, in training and in the repeats that are scored."""
 VOCABULARY = 512

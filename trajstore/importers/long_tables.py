@@ -139,7 +139,7 @@ class LongFiles:
             return ""
         again = same[np.argmin(records["row"][order[same + 1]])]
         row, before = (int(records["row"][order[again + n]]) for n in (1, 0))
-        context, position = self._sites.place(int(records["site"][order[again]]))
+        context, position = self._sites.dataset.site_of_loss(int(records["site"][order[again]]))
         return (
             f"{self._place(row)}: context {context}, position {position} for the second time, after "
             f"{self._place(before)}" + (f"; {len(same) - 1} more rows are repeated" if len(same) > 1 else "")

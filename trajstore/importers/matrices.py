@@ -138,7 +138,7 @@ def _problem(
         )
     taken = losses[columns.take]
     if (bad := np.flatnonzero(~np.isnan(taken) & ~loss_limits.possible(taken, request.dtype))).size:
-        context, position = sites.place(int(columns.sites[bad[0]]))
+        context, position = sites.dataset.site_of_loss(int(columns.sites[bad[0]]))
         return (
             f"{display.count(len(bad), 'loss', 'losses')} cannot be right; the first is {taken[bad[0]]!s} at context "
             f"{context}, position {position} ({loss_limits.rule(request.dtype, taken[bad[0]])})"
@@ -195,8 +195,7 @@ def _labelled_columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumn
     column, context, position = (
         frame[label].cast(pl.Int64).fill_null(-1).to_numpy() for label in ("column", "context", "position")
     )
-    known = sites.has_context(context)
-    known &= sites.has_position(np.where(known, context, 0), position)
+    known = sites.dataset.has_sites(context, position)
     if not known.all():
         i = int(np.argmin(known))
         raise BadSource(
@@ -214,7 +213,7 @@ def _labelled_columns(path: Path, count: int, sites: SiteIndex) -> _MatrixColumn
                 f"{own[i]} there."
             )
     taken = position > 0
-    where = sites.sites(context[taken], position[taken])
+    where = sites.dataset.losses_at(context[taken], position[taken])
     if len(np.unique(where)) < len(where):
         raise BadSource(f"{path} names a context and position of {name} for two columns.")
     return _MatrixColumns(count, column[taken], where, column[~taken])

@@ -58,9 +58,9 @@ def check(rows: LongRows, sites: SiteIndex, request: IngestRequest) -> tuple[np.
     """The fault of each row (0 for none), uint8, and the rows as records."""
     loss = rows.loss
     wrong = np.zeros(len(rows.row), dtype=np.uint8)
-    known = sites.has_context(rows.context)
+    known = (rows.context >= 0) & (rows.context < sites.dataset.n_contexts)
     context = np.where(known, rows.context, 0)
-    fits = sites.has_position(context, rows.position)
+    fits = sites.dataset.has_sites(context, rows.position)
     position = np.where(fits, rows.position, 0)
     first = rows.position == 0
     if rows.token is not None:
@@ -75,7 +75,7 @@ def check(rows: LongRows, sites: SiteIndex, request: IngestRequest) -> tuple[np.
     unlabelled = np.array([None in key for key in rows.keys])
     wrong[unlabelled[rows.slice]] = Fault.LABEL
     records = np.empty(len(rows.row), RECORD)
-    records["site"] = sites.sites(context, position)
+    records["site"] = sites.dataset.losses_at(context, position)
     records["loss"], records["row"] = loss, rows.row
     return wrong, records
 
@@ -115,7 +115,7 @@ def _other_token(rows: LongRows, bad: np.ndarray, sites: SiteIndex) -> str:
     if token[0] == foreign_tables.UNREADABLE:
         return f"the token at {place} is no whole number; {sites.dataset.name} has {have} there"
     said = f"the token at {place} is {token[0]}; {sites.dataset.name} has {have} there"
-    inner = sites.has_position(context, position + 1)
+    inner = sites.dataset.has_sites(context, position + 1)
     shifted = token[inner] == sites.tokens(context[inner], position[inner] + 1)
     if len(bad) > 2 and shifted.size and shifted.all():
         said += " (these tokens stand one position further: position here is that of the predicted token)"

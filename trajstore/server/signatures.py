@@ -87,7 +87,7 @@ def _content(path: str | os.PathLike[str]) -> Content | None:
 
 @functools.lru_cache(maxsize=1 << 17)
 def _of_state(path: str, state: FileState) -> Content:
-    """What a file holds; looked at once for each state of the file."""
+    """Return what a file holds; it is read once for each state of the file."""
     file = Path(path)
     try:
         if file.suffix == ".parquet":

@@ -47,7 +47,7 @@ NASTY = [
 
 
 class ReportFile:
-    """What a written report holds, read as its page reads it."""
+    """Return the data of a written report, read as its page reads it."""
 
     def __init__(self, path: Path) -> None:
         self.header, self._bytes = read_data(path)

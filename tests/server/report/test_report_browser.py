@@ -56,7 +56,7 @@ def opened(browser: Chrome, path: Path, state: str) -> Page:
 
 
 def readout(page: Page) -> dict[str, str]:
-    """What the page says of a token, by name."""
+    """Return what the page says of a token, by name."""
     spans = "[...document.querySelectorAll('.readout span')]"
     pairs = page.script(f"return {spans}.map((part) => [part.children[0].textContent, part.lastChild.data])")
     return {name: value.strip() for name, value in pairs}

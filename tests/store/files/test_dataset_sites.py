@@ -25,6 +25,10 @@ def test_losses_are_those_of_every_position_but_the_first(planted: Store) -> Non
     dataset = planted.dataset("d")
     context, position = dataset.loss_keys
     assert list(zip(context.tolist(), position.tolist(), strict=True)) == [site for site in SITES if site[1]]
+    assert dataset.losses_at(context, position).tolist() == list(range(dataset.n_losses))
+    assert [dataset.site_of_loss(loss) for loss in range(dataset.n_losses)] == [
+        site for site in SITES if site[1]
+    ]
     chosen = np.array([1, 4])
     assert dataset.losses_in(chosen).tolist() == [site[0] in (1, 4) for site in SITES if site[1]]
 

@@ -50,7 +50,7 @@ class MeasureComparison(Drawn):
     sides: tuple[str, str]
     """The checkpoints as MODEL@STEP; the second is subtracted."""
     left_out: tuple[str, ...]
-    """What only one of them has, or has with other params."""
+    """Measures that only one of them has, or has with other params."""
     level: float
 
     def brief(self) -> str:

@@ -172,7 +172,7 @@ def check_agreement(
     differ = np.flatnonzero(both & (have.view(np.uint32) != new.view(np.uint32)))
     if differ.size:
         first = int(differ[0])
-        place = site(dataset.lengths - 1, first)
+        place = dataset.site_of_loss(first)
         raise LossesDiffer(slice_, place, (str(have[first]), str(new[first])), (differ.size, int(both.sum())))
 
 

@@ -194,16 +194,32 @@ class Dataset:
 
     def has_sites(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Return which sites are in the dataset, position 0 included, bool (sites,)."""
-        known: np.ndarray = (context >= 0) & (context < self.n_contexts) & (position >= 0)
-        known[known] &= position[known] < self.lengths[context[known]]
+        known: np.ndarray = (context >= 0) & (context < self.n_contexts)
+        known &= (position >= 0) & (position < self.lengths.take(context, mode="clip"))
         return known
+
+    @cached_property
+    def first_losses(self) -> np.ndarray:
+        """Numbers, in canonical order, of the contexts' first losses, int64 (contexts,)."""
+        numbers: np.ndarray = self.offsets[:-1] - np.arange(self.n_contexts)
+        return numbers
+
+    def losses_at(self, context: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Numbers of the losses at positions from 1 on, int64 (sites,); position 0 gets one less than the first."""
+        numbers: np.ndarray = self.first_losses[context] + position - 1
+        return numbers
+
+    def site_of_loss(self, loss: int) -> tuple[int, int]:
+        """(context, position) of a loss by its number."""
+        context = int(np.searchsorted(self.first_losses, loss, side="right")) - 1
+        return context, loss - int(self.first_losses[context]) + 1
 
     @cached_property
     def loss_keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Context and position of each loss in canonical order, both int32 (n_losses,)."""
         context, n = np.arange(self.n_contexts, dtype=np.int32), self.lengths - 1
         position = np.arange(1, self.n_losses + 1, dtype=np.int32)
-        position -= np.repeat((self.offsets[:-1] - context).astype(np.int32), n)
+        position -= np.repeat(self.first_losses.astype(np.int32), n)
         return np.repeat(context, n), position
 
     def losses_in(self, contexts: np.ndarray | slice) -> np.ndarray:
