@@ -39,12 +39,17 @@ def check_target(path: Path | str, suffixes: Sequence[str]) -> Path:
 def check_new_folder(path: Path | str) -> Path:
     """The path, if a folder can be made there; raises `BadTarget`."""
     target = Path(path)
+    if target.name in ("", ".."):
+        raise BadTarget(
+            f"A folder is made anew, and {target} has no name of its own. Give the name of a new folder."
+        )
     if not target.parent.is_dir():
         raise BadTarget(
             f"There is no folder {target.parent} to make {target.name} in. "
             f"Make it with: mkdir -p {target.parent}"
         )
-    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+    empty = target.is_dir() and next(target.iterdir(), None) is None
+    if os.path.lexists(target) and (target.is_symlink() or not empty):
         raise BadTarget(f"{target} is there already. Give the name of a new folder, or remove it first.")
     return target
 

@@ -199,6 +199,26 @@ class TestReplies:
             other.app.state.service.cache.context = None  # type: ignore[attr-defined]
             assert other.get(path, headers={"if-none-match": tag}).status_code == 304
 
+    def test_a_changed_slice_is_told_where_an_ignored_parameter_or_its_digest_says_otherwise(
+        self, new_store: NewStore, tmp_path: Path
+    ) -> None:
+        with (
+            new_store(tmp_path / "store") as store,
+            TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client,
+        ):
+            plant(store, [0, 1])
+            asked = (f"/api/tokens.arrow?{HERE}&model=b", "/api/coverage.arrow?models=a")
+            ignored, coverage = (client.get(path).headers["etag"] for path in asked)
+            losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
+            store.append(model="a", dataset="d", step=1, losses=losses, replace=True)
+            assert client.get(asked[0], headers={"if-none-match": ignored}).status_code == 200
+            coverage = client.get(asked[1]).headers["etag"]
+            path = store.path / "losses/model=a/dataset=d/step=1/slice.parquet"
+            with path.open("r+b") as file:
+                file.write(b"BAD!")
+            fresh = client.get(asked[1], headers={"if-none-match": coverage})
+            assert fresh.status_code == 200
+
     def test_a_model_that_is_subtracted_is_no_other_models_answer(
         self, new_store: NewStore, tmp_path: Path
     ) -> None:

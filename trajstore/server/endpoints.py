@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,12 @@ FrameAnswer = Callable[[Ask], pl.DataFrame]
 ValueAnswer = Callable[[Ask], Any]
 
 
-def frames(name: str, answer: FrameAnswer, *, of_chosen: bool = False) -> Route:
+def frames(name: str, answer: FrameAnswer, *, of_chosen: Collection[str] = ()) -> Route:
     """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
 
     Its entity tag is over what the store's files hold: all slices, since a group or a model to subtract may lead to
-    any, or with `of_chosen` of those alone that `models`, `model`, `datasets` and `dataset` name.
+    any, or of those alone that the parameters in `of_chosen` name: of `models`, `model`, `datasets` and `dataset` those
+    that the function reads, since one that it does not read chooses nothing.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -73,7 +74,9 @@ def frames(name: str, answer: FrameAnswer, *, of_chosen: bool = False) -> Route:
             return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
 
         def reply(ask: Ask, work: Work) -> Response:
-            tag = signatures.etag(request.url.path, request.url.query, _contents(ask, of_chosen))
+            tag = signatures.etag(
+                request.url.path, request.url.query, ask.limits.rows, _contents(ask, of_chosen)
+            )
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers={"ETag": tag})
             frame = answer(ask)
@@ -165,17 +168,13 @@ def _halves(error: TrajstoreError) -> tuple[str, str]:
     return f"{first.rstrip('.')}.", rest
 
 
-def _contents(ask: Ask, of_chosen: bool) -> object:
+def _contents(ask: Ask, of_chosen: Collection[str]) -> object:
     """The contents of the files that an answer may be made of."""
-    if not of_chosen:
-        return signatures.selection_contents(ask.store.path, None, None)
-    names = ask.parameters.names
-    models, datasets = names("models"), names("datasets")
-    one_model, one_dataset = names("model"), names("dataset")
-    chosen = None
-    if models is not None or one_model is not None:
-        chosen = ask.store.models([*(models or ()), *(one_model or ())])
-    on = None
-    if datasets is not None or one_dataset is not None:
-        on = [*(datasets or ()), *(one_dataset or ())]
-    return signatures.selection_contents(ask.store.path, chosen, on)
+
+    def chosen(*parameters: str) -> list[str] | None:
+        texts = [ask.parameters.names(name) for name in parameters if name in of_chosen]
+        return [name for names in texts for name in names or ()] or None
+
+    models = chosen("models", "model")
+    on = chosen("datasets", "dataset")
+    return signatures.selection_contents(ask.store.path, models and ask.store.models(models), on)

@@ -82,7 +82,29 @@ def _files(folder: Path, below: str) -> Iterator[tuple[str, Content]]:
 
 def _content(path: str | os.PathLike[str]) -> Content | None:
     state = file_state(path)
-    return state and _of_state(os.fspath(path), state)
+    if state is None:
+        return None
+    text = os.fspath(path)
+    return _of_state(text, state) if _first_state(text, state[0]).of(state) else state
+
+
+class _FirstState:
+    """The state in which a file was first seen. One in another state since was changed in place, which trajstore never
+    does: the digest that it carries may be that of what it held before.
+    """
+
+    def __init__(self) -> None:
+        self._state: FileState | None = None
+
+    def of(self, state: FileState) -> bool:
+        """Return whether the file is still in that state."""
+        self._state = self._state or state
+        return self._state == state
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _first_state(path: str, inode: int) -> _FirstState:  # noqa: ARG001
+    return _FirstState()
 
 
 @functools.lru_cache(maxsize=1 << 17)

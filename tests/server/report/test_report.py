@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,6 @@ from trajstore.view import Mark
 from trajstore.view.charts.chart import step_axis
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trajstore.store.store import Store
 
 NASTY = [
@@ -202,14 +201,14 @@ def test_texts_from_the_data_cannot_break_the_page(store: Store, tmp_path: Path)
     path = write_report(
         store,
         tmp_path / "r.html",
-        title="</title><script>alert(2)</script>",
+        title="</title><script>alert(2)</script>\udcff",
         findings=["a </li><script>alert(3)</script>"],
         marks=[Mark(1, "</script><b>changed</b>")],
     )
     text = path.read_text()
     # The data and the page's own script, each begun and ended once.
     assert len(re.findall(r"<script\b", text)) == len(re.findall("</script", text)) == 2
-    assert "<title>&lt;/title&gt;&lt;script&gt;alert(2)&lt;/script&gt;</title>" in text
+    assert "<title>&lt;/title&gt;&lt;script&gt;alert(2)&lt;/script&gt;?</title>" in text
     held = ReportFile(path)
     assert held.facts["sentences"] == ["a </li><script>alert(3)</script>"]
     assert held.table("context/nasty").filter(context=0)["token"].to_list() == NASTY
@@ -317,7 +316,17 @@ def test_wrong_input_writes_nothing(planted: Store, tmp_path: Path):
         write_report(planted, out / "r.png")
     with pytest.raises(BadTarget, match="no folder"):
         write_report(planted, out / "missing" / "r.html")
+    with pytest.raises(BadTarget, match="lies in the store"):
+        write_report(planted, planted.path / "site", split=True)
+    (link := tmp_path / "link").symlink_to(out)
+    for folder, reason in ((link, "there already"), (Path(), "no name of its own")):
+        with pytest.raises(BadTarget, match=reason):
+            write_report(planted, folder, split=True)
     assert list(out.iterdir()) == []
+
+
+def test_the_error_that_is_told_is_rounded_up():
+    assert [content.Content(error=error).told_error for error in (0.0, 0.12, 0.1201)] == [0.0, 0.12, 0.13]
 
 
 def test_a_store_without_losses_is_an_error(store: Store, tmp_path: Path):
@@ -361,6 +370,9 @@ def test_a_folder_holds_the_page_and_the_slices_themselves(planted: Store, tmp_p
     slices = sorted(path.relative_to(out) for path in out.rglob("slice.parquet"))
     assert len(slices) == len(PLANTED_STEPS)
     assert all((out / path).read_bytes() == (planted.path / path).read_bytes() for path in slices)
+    assert not any((out / path).samefile(planted.path / path) for path in slices), (
+        "an edit would reach the store"
+    )
     header, _ = unpacked((out / "data.bin").read_bytes())
     losses = planted.matrix("d", "b", steps="8").values[0]
     for block in header["losses"]["d"]["contexts"]:

@@ -39,8 +39,8 @@ def routes() -> Sequence[BaseRoute]:
         values("store", lambda ask: store_facts(ask.store, edit=ask.edit)),
         frames("models", lambda ask: model_facts(ask.store)),
         frames("groups", lambda ask: groups(ask.store)),
-        frames("coverage", _coverage, of_chosen=True),
-        frames("slice", _slice, of_chosen=True),
+        frames("coverage", _coverage, of_chosen=("models", "datasets")),
+        frames("slice", _slice, of_chosen=("models", "model", "datasets", "dataset")),
         frames("audit", _audit),
     ]
 

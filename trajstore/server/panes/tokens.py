@@ -32,11 +32,11 @@ _Rows = Mapping[tuple[str, int], np.ndarray]
 def routes() -> Sequence[BaseRoute]:
     """The endpoints of the pane."""
     return [
-        frames("context", _context, of_chosen=True),
-        frames("tokens", _tokens, of_chosen=True),
-        frames("token_differences", _differences, of_chosen=True),
-        frames("token", _token, of_chosen=True),
-        frames("neighbours", _neighbours, of_chosen=True),
+        frames("context", _context, of_chosen=("datasets", "dataset")),
+        frames("tokens", _tokens, of_chosen=("models", "datasets", "dataset")),
+        frames("token_differences", _differences, of_chosen=("models", "datasets")),
+        frames("token", _token, of_chosen=("models", "datasets", "dataset")),
+        frames("neighbours", _neighbours, of_chosen=("models", "model", "datasets", "dataset")),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,6 +103,11 @@ class Content:
         self._losses[dataset.name] = {"models": [asdict(of) for of in models], "contexts": blocks}
 
     @property
+    def told_error(self) -> float:
+        """The largest error in two digits, never below it."""
+        return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(self.error))
+
+    @property
     def slices(self) -> list[tuple[str, str, int]]:
         """(model, dataset, step) of the losses of tokens."""
         return [
@@ -113,7 +119,12 @@ class Content:
 
     def packed(self) -> bytes:
         """All of it as one block of bytes."""
-        header = {"facts": self.facts, "error": self.error, "tables": self._tables, "losses": self._losses}
+        header = {
+            "facts": self.facts,
+            "error": self.told_error,
+            "tables": self._tables,
+            "losses": self._losses,
+        }
         return self._parts.packed(header)
 
 

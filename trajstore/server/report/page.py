@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,10 +60,9 @@ def fill_folder(
         path = layout.slice_path(store, *slice_)
         place = layout.slice_path(folder, *slice_)
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:  # on another disk, or one without links
-            shutil.copyfile(path, place)
+        shutil.copyfile(
+            path, place
+        )  # no link: a site's files get owners, modes and edits, which would reach the store
 
 
 def read_data(page: Path) -> tuple[dict[str, Any], bytes]:

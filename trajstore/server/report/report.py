@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore.arguments import defaults
-from trajstore.errors import PlotError
+from trajstore.errors import BadTarget, PlotError
 from trajstore.output_files import check_new_folder, check_target, whole_folder, write_whole
 from trajstore.progress import SILENT
 from trajstore.server.report.page import document, fill_folder
@@ -53,7 +53,7 @@ def write_report(
     Slices with some contexts only are counted, and shown nowhere else.
 
     With `split` it is a new folder for a static host, whose page reads the losses of tokens from the store's own
-    slices, at all steps; they lie in it as hard links, or copied where that cannot be.
+    slices, at all steps; copies of them lie in it, so that nothing done to the folder reaches the store.
 
     Raises `BadTarget` where nothing can be written there, `PlotError` where nothing is scored completely, `UnknownName`
     for names not there.
@@ -63,6 +63,11 @@ def write_report(
     from trajstore.store.matrix.matrix import check_align
 
     target = check_new_folder(out) if split else check_target(out, (".html",))
+    if target.resolve().is_relative_to(store.path.resolve()):
+        raise BadTarget(
+            f"{target} lies in the store, which holds its own files alone. Give a path outside it."
+        )
+    title = title.encode(errors="replace").decode()  # a command line's bytes need not be text
     check_align(align)
     subject = _choose(
         store, dataset, models, groups, align, tuple(marks), ContextChoice(max(1, contexts), worst), split
@@ -83,7 +88,7 @@ def write_report(
         with whole_folder(target) as folder:
             fill_folder(folder, title, content.packed(), store.path, content.slices)
         return target
-    progress.say(f"Losses are held in 16 bits: at most {content.error:.2g} nats from the store's.")
+    progress.say(f"Losses are held in 16 bits: at most {content.told_error:.2g} nats from the store's.")
     return write_whole(target, document(title, content.packed()))
 
 
