@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
+import shutil
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -129,7 +131,9 @@ def test_a_folder_on_a_static_host_reads_the_stores_own_slices(
 ):
     with Store(served_path) as store:
         write_report(store, tmp_path / "site", groups=["second_half"], contexts=6, split=True)
-        losses = store.matrix("e", "b", contexts="2:3").values
+        losses, anew = (store.matrix("e", model, contexts="2:3").values for model in "ba")
+    for path in (tmp_path / "site").rglob("slice.parquet"):
+        os.utime(path, (10**9, 10**9))
     requests(browser)
     with hosted(tmp_path / "site") as address:
         page = Page(browser, address)
@@ -142,6 +146,16 @@ def test_a_folder_on_a_static_host_reads_the_stores_own_slices(
         assert page.script("return document.querySelector('input[type=range]').max") == "7"
         assert page.complaints() == []
         asked = requests(browser)
+        # Scored anew on a host that lets a browser keep what it has.
+        of_a, of_b = (tmp_path / f"site/losses/model={m}/dataset=e/step=8/slice.parquet" for m in "ab")
+        shutil.copyfile(of_a, of_b)
+        browser.get("about:blank")
+        page.open(
+            "#pane=tokens&datasets=e&context=2&tokens.model=b&tokens.position=17&step=8&tokens.steps=all"
+        )
+        page.until(lambda: page.rows("Tokens most like it"))
+        page.settled()
+        assert readout(page)["loss"] == f"{anew[PLANTED_STEPS.index(8), 16]:.3f} nats".replace("-", "−")
     assert {url.rpartition("/")[0] + "/" for url in asked if not url.startswith(f"{address}losses/")} == {
         address
     }

@@ -86,7 +86,7 @@ function insidePage(): Uint8Array<ArrayBuffer> {
 }
 
 async function besidePage(): Promise<ArrayBuffer> {
-  const response = await fetch("data.bin").catch(() => null);
+  const response = await fetch("data.bin", { cache: "no-cache" }).catch(() => null);
   if (response?.ok) return response.arrayBuffer();
   throw new ApiError("The data beside this page cannot be read.", "Put the whole folder on a static host, or serve it: python -m http.server");
 }

@@ -21,7 +21,8 @@ export interface Slice {
 const compressors = { ZSTD: (input: Uint8Array, size: number) => decompress(input, new Uint8Array(size)) };
 
 async function decoded(path: string): Promise<Float32Array> {
-  const response = await fetch(path);
+  // A host that says nothing of caching lets a browser keep a slice that has been scored anew since.
+  const response = await fetch(path, { cache: "no-cache" });
   if (!response.ok) throw new ApiError(`${path} is not beside the page.`, "Copy the whole folder that trajstore report --split wrote.");
   const file = await response.arrayBuffer();
   const parts: ArrayLike<number>[] = [];
