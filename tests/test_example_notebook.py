@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import new_dataset
 from trajstore.demo.corpus import CONTEXT
-from trajstore.demo.run import GROUPS
+from trajstore.demo.groups import GROUPS
 from trajstore.store.store import Store
 
 pytest.importorskip("marimo", reason="marimo is not installed: pip install trajstore[dev]")

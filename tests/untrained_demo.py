@@ -16,8 +16,8 @@ import polars as pl
 from trajstore.analysis.head_kinds import KINDS
 from trajstore.datasets.build import build_dataset
 from trajstore.demo.corpus import CONTEXT, train_tokenizer, write_heldout, write_repeats
+from trajstore.demo.groups import GROUPS
 from trajstore.demo.recipe import Recipe, suite_recipes
-from trajstore.demo.run import GROUPS
 from trajstore.demo.train_model import _new_model, save_checkpoint
 from trajstore.measures.probes import keep_repeats
 from trajstore.store.files.measures import Measure

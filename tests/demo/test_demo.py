@@ -94,7 +94,8 @@ def test_the_demo_serves_its_store_on_wish(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_the_quick_demo(tmp_path: Path) -> None:
-    from trajstore.demo.run import CURVES, run_demo
+    from trajstore.demo.groups import CURVES
+    from trajstore.demo.run import run_demo
     from trajstore.store.store import Store
 
     done = run_demo(tmp_path / "demo", quick=True, progress=SILENT)
