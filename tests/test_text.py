@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajstore.text import escape_stray_bytes, join_around, join_pieces, shown
+from trajstore.text import escape_stray_bytes, join_around, join_pieces, join_shared, shown
 
 
 def test_half_characters_are_shown_and_joined() -> None:
@@ -60,3 +60,18 @@ def test_what_has_no_sign_is_shown() -> None:
     assert shown("a\tb\r\n \x1b[31m\x00\x7f") == "a⇥b␍⏎ ␛[31m␀␡"
     assert shown("\u202eabc\u200b\xad\x85\ufeff") == "<U+202E>abc<U+200B><U+00AD><U+0085><U+FEFF>"
     assert shown("naïve 日本 🙂 \xa0") == "naïve 日本 🙂 \xa0"
+
+
+@pytest.mark.parametrize(
+    ("texts", "once"),
+    [
+        (["a", "b"], {}),
+        (["<0xF0><0x9F>", "<0x98>", "<0x80>", "x"], {0: "😀", 1: "", 2: ""}),
+        (["x", "<0xE2>", "y"], {}),
+        ([" <0xC3>", "<0xA9>t", "<0xC3>", "<0xA9>"], {0: " ét", 1: "", 2: "é", 3: ""}),
+        (["<0xE2>", "<0xE2>", "<0x82>", "<0xAC>"], {1: "€", 2: "", 3: ""}),
+        (["a<0x2>b", "<0x"], {}),
+    ],
+)
+def test_tokens_that_share_a_character_show_it_once(texts: list[str], once: dict[int, str]) -> None:
+    assert join_shared(texts) == once

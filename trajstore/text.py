@@ -13,6 +13,8 @@ from itertools import accumulate
 from typing import Any
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_STRAY = "<0x"
+_LONGEST_CHARACTER = 4
 
 
 def escape_stray_bytes(data: bytes) -> str:
@@ -50,6 +52,33 @@ def join_around(before: Sequence[str], piece: str, after: Sequence[str]) -> tupl
 
 def _written(characters: str) -> str:
     return escape_stray_bytes(characters.encode("utf-8", errors="surrogateescape"))
+
+
+def join_shared(texts: Sequence[str]) -> dict[int, str]:
+    """Return the text to show where neighbouring tokens share a character's bytes: all of it for the first, nothing for
+    the rest.
+
+    The shortest run of tokens, at most four, whose stray bytes all come together counts as sharing.
+    """
+    whole: dict[int, str] = {}
+    first = 0
+    while first < len(texts):
+        length = _shared(texts[first : first + _LONGEST_CHARACTER])
+        if length > 1:
+            whole[first] = join_pieces(texts[first : first + length])
+            whole.update(dict.fromkeys(range(first + 1, first + length), ""))
+        first += length
+    return whole
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Return the number of these tokens, from the first, that make whole characters only together; 1 if none do."""
+    for length in range(2, len(texts) + 1):
+        if not all(_STRAY in text for text in texts[:length]):
+            break
+        if _STRAY not in join_pieces(texts[:length]):
+            return length
+    return 1
 
 
 _SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}

@@ -17,9 +17,10 @@ from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
 from trajstore.errors import BadTarget, NothingChosen, PlotError, TrajstoreError, UnknownName
 from trajstore.server.report import content, page, report, tables
 from trajstore.server.report.container import Parts, unpacked
+from trajstore.server.report.kept_steps import spread
 from trajstore.server.report.page import STATIC, read_data
+from trajstore.server.report.quantised_losses import MISSING, quantise
 from trajstore.server.report.report import write_report
-from trajstore.server.report.tokens import MISSING, joined, pack, spread
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.matrix.matrix import LossMatrix, pull
@@ -402,29 +403,29 @@ def test_a_folder_is_there_whole_or_not_at_all(
     ]
 
 
-# packing
+# quantised losses and kept steps
 
 
-def test_losses_survive_packing_within_the_error_that_is_told():
+def test_losses_survive_quantisation_within_the_error_that_is_told():
     rng = np.random.default_rng(0)
     losses = rng.gamma(2, 2, (5, 40)).astype(np.float32)
     losses[0, :3] = [-0.2, 0, 60]
     losses[1, 1] = np.nan
-    packed = pack(losses)
-    codes = np.frombuffer(packed.codes, "<u2").reshape(5, 40)
+    quantised = quantise(losses)
+    codes = np.frombuffer(quantised.codes, "<u2").reshape(5, 40)
     assert (codes == MISSING).sum() == 1 == (codes[1, 1] == MISSING)
-    apart = np.abs(np.where(codes == MISSING, np.nan, packed.low + codes * packed.unit) - losses)
-    assert np.nanmax(apart) == packed.error <= 60.2 / 131_068 * (1 + 1e-9)
-    same = pack(np.full((2, 3), 1.5, dtype=np.float32))
+    apart = np.abs(np.where(codes == MISSING, np.nan, quantised.low + codes * quantised.unit) - losses)
+    assert np.nanmax(apart) == quantised.error <= 60.2 / 131_068 * (1 + 1e-9)
+    same = quantise(np.full((2, 3), 1.5, dtype=np.float32))
     assert (same.low, same.error) == (1.5, 0.0)
-    assert pack(np.full((1, 2), np.nan)).codes == b"\xff" * 4
+    assert quantise(np.full((1, 2), np.nan)).codes == b"\xff" * 4
 
 
 def test_fifty_contexts_at_twenty_steps_of_three_models_are_at_most_ten_megabytes():
     """Of 1024 tokens each; the losses, which are nearly all of it, as they stand in the file."""
     losses = np.random.default_rng(0).gamma(2, 2, (60, 1023)).astype(np.float32)
     parts = Parts()
-    parts.add(pack(losses).codes)
+    parts.add(quantise(losses).codes)
     page = sum(path.stat().st_size for path in (STATIC / "report.js", STATIC / "report.css"))
     assert page + 50 * len(base64.b64encode(parts.packed({}))) < 9_000_000
 
@@ -438,21 +439,6 @@ def test_steps_are_spread_over_the_axis_with_both_ends():
     gaps = np.diff([axis.position(step) for step in kept])
     assert gaps.max() < 1.0
     assert spread([1, 2, 3], 3, step_axis([1, 2, 3])) == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("texts", "shown"),
-    [
-        (["a", "b"], {}),
-        (["<0xF0><0x9F>", "<0x98>", "<0x80>", "x"], {0: "😀", 1: "", 2: ""}),
-        (["x", "<0xE2>", "y"], {}),
-        ([" <0xC3>", "<0xA9>t", "<0xC3>", "<0xA9>"], {0: " ét", 1: "", 2: "é", 3: ""}),
-        (["<0xE2>", "<0xE2>", "<0x82>", "<0xAC>"], {1: "€", 2: "", 3: ""}),
-        (["a<0x2>b", "<0x"], {}),
-    ],
-)
-def test_tokens_that_share_a_character_show_it_once(texts, shown):
-    assert joined(texts) == shown
 
 
 def test_partial_slices_are_counted_and_not_drawn(planted: Store, tmp_path: Path) -> None:

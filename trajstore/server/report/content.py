@@ -26,11 +26,13 @@ from trajstore.server.panes import components, groups
 from trajstore.server.replies import encoded
 from trajstore.server.report import tables
 from trajstore.server.report.container import Parts
-from trajstore.server.report.tokens import ContextChoice, ModelSteps, joined, losses_of, model_steps, pack
+from trajstore.server.report.kept_steps import ModelSteps, model_steps
+from trajstore.server.report.quantised_losses import losses_of, quantise
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import context_sums
 from trajstore.store.matrix.matrix import LossMatrix, Sites, choose_sites, column_labels, pull, row_labels
+from trajstore.text import join_shared
 
 if TYPE_CHECKING:
     from trajstore.progress import Progress
@@ -45,6 +47,16 @@ Checkpoints = Sequence[tuple[str, int]]
 _BLOCK_BYTES = 128 << 20
 """Most memory of a block of columns while components are computed."""
 _EXAMPLE_WIDTH = 12
+
+
+@dataclass(frozen=True)
+class ContextChoice:
+    """Contexts of a dataset that the page holds."""
+
+    count: int
+    """At least one."""
+    worst: bool = False
+    """True for the contexts of highest mean loss at the models' last steps, highest first; else the first ones."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class Content:
 
     facts: dict[str, Any] = field(default_factory=dict)
     error: float = 0.0
-    """Largest distance of a packed loss from the store's, in nats."""
+    """Largest distance of a quantised loss from the store's, in nats."""
     _tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     _losses: dict[str, dict[str, Any]] = field(default_factory=dict)
     _parts: Parts = field(default_factory=Parts)
@@ -96,9 +108,13 @@ class Content:
             first, tokens = int(dataset.offsets[context]) - context, int(dataset.lengths[context]) - 1
             block: dict[str, Any] = {"context": context, "first": first, "tokens": tokens}
             if matrix is not None:
-                packed = pack(losses_of(matrix, context))
-                self.error = max(self.error, packed.error)
-                block |= {"low": packed.low, "unit": packed.unit, "at": self._parts.add(packed.codes)}
+                quantised = quantise(losses_of(matrix, context))
+                self.error = max(self.error, quantised.error)
+                block |= {
+                    "low": quantised.low,
+                    "unit": quantised.unit,
+                    "at": self._parts.add(quantised.codes),
+                }
             blocks.append(block)
         self._losses[dataset.name] = {"models": [asdict(of) for of in models], "contexts": blocks}
 
@@ -174,7 +190,7 @@ def _groups_of(
     instead = [
         of_context.get(position, text)
         for part in tokens.partition_by("context", maintain_order=True)
-        for of_context in (joined(part["text"].to_list()),)
+        for of_context in (join_shared(part["text"].to_list()),)
         for position, text in enumerate(part["text"])
     ]
     frame = tokens.rename({"token": "token_id", "text": "token"}).with_columns(

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from trajstore.arguments.choices import Align
     from trajstore.progress import Progress
-    from trajstore.server.report.content import ReportScope
-    from trajstore.server.report.tokens import ContextChoice
+    from trajstore.server.report.content import ContextChoice, ReportScope
     from trajstore.store.store import Store
     from trajstore.view.charts.chart import Mark
 
@@ -58,8 +57,7 @@ def write_report(
     Raises `BadTarget` where nothing can be written there, `PlotError` where nothing is scored completely, `UnknownName`
     for names not there.
     """
-    from trajstore.server.report.content import gather
-    from trajstore.server.report.tokens import ContextChoice
+    from trajstore.server.report.content import ContextChoice, gather
     from trajstore.store.matrix.matrix import check_align
 
     target = check_new_folder(out) if split else check_target(out, (".html",))

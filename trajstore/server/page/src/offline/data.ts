@@ -54,8 +54,8 @@ interface Block {
   first: number;
 }
 
-/** Its losses, 16 bits each, in a report of one file. */
-interface Packed {
+/** Its losses, 16 bits each, in a report of one file: quantised_losses.py says how. */
+interface QuantisedLosses {
   low: number;
   unit: number;
   at: Place;
@@ -65,7 +65,7 @@ interface Header {
   facts: Omit<StoreFacts, "report"> & Omit<ReportFacts, "error">;
   error: number;
   tables: Record<string, { at: Place; notes: string[] }>;
-  losses: Record<string, { models: ModelSteps[]; contexts: (Block & Partial<Packed>)[] }>;
+  losses: Record<string, { models: ModelSteps[]; contexts: (Block & Partial<QuantisedLosses>)[] }>;
 }
 
 /** The losses of one context: a row for each model and step, a column for each token but the first. */
@@ -137,7 +137,7 @@ export class ReportData {
     const steps = spec ? stepsOf(spec, known) : new Set(known);
     const rows = ofModels.filter(({ step }) => steps.has(step));
     if (SPLIT) return { rows, columns, values: await rowsOfSlices(dataset, rows, block.first, columns) };
-    const { low, unit, at } = block as Block & Packed;
+    const { low, unit, at } = block as Block & QuantisedLosses;
     const codes = new Uint16Array(this.part(at).buffer);
     const values = new Float32Array(rows.length * columns);
     let place = 0;
