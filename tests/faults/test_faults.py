@@ -27,7 +27,7 @@ from tests.forked import processes
 from tests.tiny_models import random_dataset, save_run, save_tokenizer
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks, lifecycle
-from trajstore.store.disk import layout
+from trajstore.store.disk import temporaries
 from trajstore.store.files import group_tables
 from trajstore.store.files.group_files import Definition
 from trajstore.store.files.models import ModelFacts
@@ -373,7 +373,7 @@ def test_a_live_writer_keeps_its_file(ready: Path) -> None:
     old = ready / "tmp" / "1-dead.parquet"
     old.touch()
     os.utime(old, (0, 0))
-    layout._swept.clear()
+    temporaries._swept.clear()
     with trajstore.open(ready) as store:
         store.publish_model(ModelFacts("other"))
     assert not old.exists()
@@ -391,7 +391,7 @@ def test_leftovers_that_cannot_be_removed_stop_nobody(ready: Path, monkeypatch: 
     old = ready / "tmp" / "1-dead.parquet"
     old.touch()
     os.utime(old, (0, 0))
-    layout._swept.clear()
+    temporaries._swept.clear()
     unlink = Path.unlink
 
     def refuse(path: Path, missing_ok: bool = False) -> None:

@@ -26,7 +26,7 @@ from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, S
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog
 from trajstore.store.catalog import read_only as statements
-from trajstore.store.disk import layout
+from trajstore.store.disk import layout, temporaries
 from trajstore.store.queries import query
 from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
@@ -823,7 +823,7 @@ def test_a_store_with_a_part_elsewhere_is_not_opened(theirs: Path, secret: Path,
 def test_old_links_in_tmp_are_removed_and_not_followed(theirs: Path, secret: Path) -> None:
     (theirs / "tmp" / "old").symlink_to(secret.parent)
     os.utime(theirs / "tmp" / "old", (0, 0), follow_symlinks=False)
-    assert layout.sweep_temporaries(theirs) == 1
+    assert temporaries.sweep(theirs / layout.TEMPORARIES) == 1
     assert secret.exists()
 
 

@@ -19,11 +19,11 @@ from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
 from trajstore.schema import CATALOG, PASS_COLUMNS
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.migrate import Migration
-from trajstore.store.disk import catalog_lock, digests, layout
+from trajstore.store.disk import catalog_lock, digests, layout, temporaries
 from trajstore.store.files import add_digests, datasets, measures, slices
 from trajstore.store.files.finding_tables import TABLES
 
-_FOLDERS = ("tokens", "losses", "models", "groups", "tmp")
+_FOLDERS = ("tokens", "losses", "models", "groups", layout.TEMPORARIES)
 MODELS_STAND_IN = Path(".odels/none.json")
 STAND_INS: Mapping[Path, pa.Schema | None] = {
     Path(".osses/model=_/dataset=_/step=0/slice.parquet"): slices.slice_schema(),
@@ -161,7 +161,7 @@ def migrate_store(path: StorePath) -> list[str]:
         # Groups get digests once their views are made, so only those that work.
         done = migrate.migrate(connection, root, lambda: add_digests.add_group_digests(root))
         group_views.take_back(connection, root)
-    layout.sweep_temporaries(root)
+    temporaries.sweep(layout.unlinked(root / layout.TEMPORARIES))
     return done
 
 

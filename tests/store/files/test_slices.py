@@ -259,15 +259,6 @@ def test_a_cut_file_is_named(store: Store, dataset: Dataset, cut: int) -> None:
         store.matrix("d")
 
 
-def test_old_temporaries_go_and_young_ones_stay(store: Store) -> None:
-    young, old = store.path / "tmp" / "young", store.path / "tmp" / "old"
-    young.touch()
-    old.mkdir()
-    os.utime(old, (0, 0))
-    assert layout.sweep_temporaries(store.path) == 1
-    assert [entry.name for entry in (store.path / "tmp").iterdir()] == ["young"]
-
-
 def test_footer_is_plain_json(store: Store, dataset: Dataset) -> None:
     path = append(store, losses())
     facts = json.loads(pq.read_metadata(path).metadata[b"trajstore"])

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trajstore.errors import DamagedFile, StoreUnusable
 from trajstore.schema import check_name, check_step
+from trajstore.store.disk import temporaries
 from trajstore.store.disk.exchange import exchange
 
-STALE_SECONDS = 24 * 3600.0
-"""Age after which a temporary file is the leftover of a dead writer (no write takes a day)."""
+TEMPORARIES = "tmp"
+"""Folder of files that are being written."""
 
 
 def slice_path(root: Path, model: str, dataset: str, step: int) -> Path:
@@ -157,17 +156,8 @@ def make_folders(folder: Path, root: Path) -> None:
 
 
 def temporary(root: Path, suffix: str) -> Path:
-    """A new path in `STORE/tmp/` that nobody else uses; a process's first sweeps away what dead writers left there."""
-    folder = unlinked(root / "tmp")
-    folder.mkdir(exist_ok=True)
-    if (os.getpid(), root) not in _swept:
-        _swept.add((os.getpid(), root))
-        sweep_temporaries(root)
-    return folder / f"{os.getpid()}-{secrets.token_hex(8)}{suffix}"
-
-
-_swept: set[tuple[int, Path]] = set()
-"""The stores in which this process has swept."""
+    """A new path in `STORE/tmp/` that nobody else uses."""
+    return temporaries.new_path(unlinked(root / TEMPORARIES), suffix)
 
 
 @contextlib.contextmanager
@@ -371,17 +361,3 @@ def check_links(root: Path) -> None:
     finally:
         first.unlink(missing_ok=True)
         second.unlink(missing_ok=True)
-
-
-def sweep_temporaries(root: Path, older_than: float = STALE_SECONDS) -> int:
-    """Remove temporary files of dead writers, by age; returns how many. What cannot be removed stays."""
-    removed = 0
-    now = time.time()
-    for entry in unlinked(root / "tmp").glob("*"):
-        with contextlib.suppress(OSError):
-            facts = entry.lstat()
-            if now - facts.st_mtime > older_than:
-                remove: Callable[[Path], None] = shutil.rmtree if stat.S_ISDIR(facts.st_mode) else Path.unlink
-                remove(entry)
-                removed += 1
-    return removed
