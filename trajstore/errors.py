@@ -158,6 +158,25 @@ class RenamingUnfinished(TrajstoreError):
         )
 
 
+class NotMeasured(UnknownName):
+    """A measure that models do not have."""
+
+    def __init__(
+        self,
+        name: str,
+        models: Sequence[str],
+        measured: Sequence[str],
+        mend: str,
+        datasets: Sequence[str] | None = None,
+    ) -> None:
+        """`measured` are the measures that the models have."""
+        on = f" on {listed(datasets)}" if datasets else ""
+        TrajstoreError.__init__(
+            self,
+            f"There is no measure of {listed(models)} {name!r}{on} here; there is: {listed(measured)}. {mend}",
+        )
+
+
 class NotScored(TrajstoreError):
     """Models that have no losses on the datasets asked for."""
 

@@ -167,6 +167,8 @@ def test_any_number_of_models(planted: Store) -> None:
 def test_what_cannot_be_compared(planted: Store) -> None:
     with pytest.raises(TrajstoreError, match="two models at least; a is a"):
         compare(planted, ["a"])
+    with pytest.raises(TrajstoreError, match=r"is for measures.*diff steps -m a --steps 8,64\. .*step=STEP"):
+        compare(planted, ["a@8", "a@64"])
     with pytest.raises(BadOption, match="step='all'"):
         compare(planted, ["a", "b"], Question(step="all"))
     with pytest.raises(UnknownStep, match="step=9 matches no checkpoint of a and b on d"):

@@ -15,7 +15,9 @@ from tests.commands import run
 from tests.pipelines.test_head_kinds import PLANTED, plant_heads
 from tests.tiny_models import random_dataset
 from trajstore import Selection
-from trajstore.analysis.head_match import DRAWS, layer_agreement, match_heads
+from trajstore.analysis.head_match import DRAWS, layer_agreement, layers_needed, match_heads
+from trajstore.arguments.spelling import spelled
+from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.errors import BadOption, TrajstoreError
 from trajstore.store.files.models import ModelFacts
 
@@ -137,7 +139,14 @@ def test_the_command_keeps_what_python_finds(planted: Store, tmp_path: Path) -> 
         "layers": layers,
     }
     assert "Matched heads of a and bb" in (tmp_path / "pairs.html").read_text(encoding="utf-8")
-    assert "cannot tell" in run(*words).stdout
+    printed = run(*words)
+    assert "cannot tell" in printed.stdout
+    assert "layer, head, kind: of a; other_layer, other_head, other_kind: of bb." in printed.stderr
+    reason = "even the best agreement would have p = 0.17, above 0.05: 3 layers, and 4 at least are needed"
+    assert result.reason == reason
+    assert f"Cannot tell: {reason}." in printed.stderr
+    with spelled(CommandLineSpelling()), pytest.raises(TrajstoreError, match="Choose two: --model A,B$"):
+        trajstore.head_match(planted, Selection(models=["a"]))
     rows = planted.sql("SELECT * EXCLUDE finding FROM head_matches ORDER BY layer, head").pl()
     assert rows.equals(result.frame)
     assert planted.sql("SELECT * EXCLUDE finding FROM head_match_layers").pl().row(0, named=True) == layers
@@ -145,3 +154,7 @@ def test_the_command_keeps_what_python_finds(planted: Store, tmp_path: Path) -> 
         trajstore.head_match(planted)
     with pytest.raises(BadOption, match="ratio"):
         trajstore.head_match(planted, ratio=0)
+
+
+def test_layers_that_are_needed() -> None:
+    assert [layers_needed(chance) for chance in (0.5, 0.2, 0.05, 0.01, 1e-6)] == [2, 3, 4, 5, None]

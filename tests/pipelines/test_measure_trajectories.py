@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,15 @@ from tests.tiny_models import random_dataset
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.cli import app
-from trajstore.errors import BadOption, NothingChosen, PlotError, TrajstoreError, UnknownName, UnknownStep
+from trajstore.errors import (
+    BadOption,
+    NothingChosen,
+    NotMeasured,
+    PlotError,
+    TrajstoreError,
+    UnknownName,
+    UnknownStep,
+)
 from trajstore.measures.context_means import context_measures
 from trajstore.pipelines.measure_trajectories import measure_matrix, measure_trajectory
 from trajstore.pipelines.measures.checkpoint_comparison import SCHEMA as COMPARED
@@ -275,12 +284,20 @@ def test_two_checkpoints_side_by_side(measured: Store, tmp_path: Path) -> None:
     assert norm["high"] - norm["difference"] == pytest.approx(1.96 * 0.5**0.5, abs=1e-3)
     assert numbers.filter(measure="heads").height == 2
 
+    for step in (0, 256):
+        measured.add_measures("k", [Measure("k", float(step))], model="a", step=step)
     words = ["compare", "a@256", "a@0", "-s", str(measured.path), "--measure"]
     printed = CliRunner().invoke(app, [*words, "heads"]).stdout.splitlines()
     assert printed[0].split()[:6] == ["measure", "layer", "head", "dataset", "a@256", "a@0"]
     shown = CliRunner().invoke(app, [*words, "heads", "--json", "--plot", str(tmp_path / "heads.html")])
     assert json.loads(shown.stdout) == compare_measures(measured, ["a@256", "a@0"], "heads").frame.to_dicts()
     assert "heads: a@256" in (tmp_path / "heads.html").read_text(encoding="utf-8")
+    notes = CliRunner().invoke(app, [*words, "k,heads"]).stderr
+    assert notes.splitlines() == [
+        "difference: a@256 minus a@0.",
+        "No interval: k, of which a checkpoint has one value with no standard error.",
+    ]
+    assert "No interval" not in CliRunner().invoke(app, [*words, "k", "--ci", "none"]).stderr
     assert "--measure goes with" in CliRunner().invoke(app, [*words, "heads", "--keep"]).output
 
 
@@ -306,3 +323,26 @@ def test_checkpoints_that_cannot_be_compared(measured: Store) -> None:
     measured.add_measures("own", [Measure("own", 4.0)], model="a", step=1)
     with pytest.raises(UnknownName, match="measure of bb"):
         compare_measures(measured, ["a", "bb"], "own")
+
+
+def test_a_measure_that_is_not_there_is_told_how_to_have_it(store: Store) -> None:
+    for name in "de":
+        store.add_dataset(name, random_dataset([4]))
+    for model in ("a", "bb"):
+        store.publish_model(ModelFacts(model))
+    store.add_measures("own", [Measure("own", 1.0)], model="a", step=0, dataset="d")
+    see = "See: trajstore measure list"
+    for name, datasets, mend in (
+        ("rankme", None, "Measure it: trajstore measure rankme -m a,bb -d D"),
+        ("rankme", ["d"], "Measure it: trajstore measure rankme -m a,bb -d d"),
+        ("prefix_matching", ["d"], "Measure it: trajstore measure prefix_matching -m a,bb --probe repeats"),
+        ("weight_norm", None, "Measure it: trajstore measure weight_norm -m a,bb"),
+        ("llc", None, "-d D -p nbeta=VALUE -p step_size=VALUE -p gamma=VALUE"),
+        ("noise_max", None, "trajstore score MODEL -d D repeat_noise=K"),
+        ("rankmee", None, f"there is: own. Did you mean rankme or rank? {see}"),
+        ("owns", None, f"Did you mean own? {see}"),
+        ("own", ["e"], "It is measured on d."),
+        ("heads", None, "name one of these."),
+    ):
+        with pytest.raises(NotMeasured, match=f"{re.escape(mend)}$"):
+            measure_curves(store, [name], Selection(datasets))

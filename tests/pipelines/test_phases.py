@@ -255,6 +255,7 @@ def test_what_has_too_few_checkpoints_is_left_out_and_said(trained: Store) -> No
         flat = np.full(dataset.n_losses, 5, np.float32)
         trained.append(model="new", dataset="d", step=step, losses=flat)
         trained.add_measures("prefix", [Measure("prefix", 0.5, layer=1, head=0)], model="new", step=step)
+        trained.add_measures("suffix", [Measure("suffix", 0.5)], model="new", step=step)
     at = ["-d", "d", "--resamples", "100", "-s", str(trained.path)]
     run = CliRunner().invoke
     done = run(app, ["phases", "second_half", "--measure", "prefix", *at])
@@ -271,6 +272,8 @@ def test_what_has_too_few_checkpoints_is_left_out_and_said(trained: Store) -> No
     done = run(app, ["phases", "second_half", "-m", "new", *at])
     assert done.exit_code == 1
     assert "Too few checkpoints to tell phases" in done.stderr
+    done = run(app, ["phases", "--measure", "prefix,suffix", "-m", "new", *at])
+    assert "prefix, layer 1, head 0 of new (3), suffix of new (3)" in done.stderr
     assert len(trained.findings()) == 2
     done = run(app, ["phases", "--induction", "second_half", *at])
     assert done.exit_code == 1, "its contexts have no position 500"

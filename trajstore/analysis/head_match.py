@@ -79,6 +79,12 @@ class LayerAgreement:
         return max(self.p_heads, self.p_layers)
 
 
+def layers_needed(chance: float) -> int | None:
+    """The least number of layers that have enough orders for a p of `chance`; None where it is not told by layers."""
+    numbers = range(1, _MOST_LAYERS + 1)
+    return next((number for number in numbers if math.factorial(number) * chance >= 1), None)
+
+
 def match_heads(courses: Courses, others: Courses, seed: int = 0) -> Matching:
     """The one-to-one matching of the heads of two models with the least sum of distances.
 

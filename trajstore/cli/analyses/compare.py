@@ -13,6 +13,7 @@ from trajstore.cli.name_lists import complete_models, several
 from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name, say_kept
 from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 from trajstore.display import count
+from trajstore.errors import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trajstore.pipelines.comparison.result import Compared
+    from trajstore.pipelines.measures.checkpoint_comparison import MeasureComparison
     from trajstore.store.store import Store
 
 
@@ -35,7 +37,8 @@ def compare(
             metavar="A B...",
             callback=several,
             autocompletion=complete_models,
-            help="Two models or more; commas join them, globs take in several. With --measure two, also as MODEL@STEP.",
+            help="Two models or more; commas join them, globs take in several. With --measure two, also as MODEL@STEP; "
+            "of losses, diff steps compares two steps of a model, and --step two models at one step.",
         ),
     ],
     *,
@@ -199,9 +202,23 @@ def _measures(
             "measure", "layer", "head", "dataset", *names, "difference", "low", "high", "contexts"
         ).rename(dict(zip(names, result.sides, strict=True)))
         print_table(shown.columns, shown.rows())
+    for line in _notes_of_measures(result, intervals.ci):
+        say(line)
     for line in result.left_out:
         say(f"Left out, as the other checkpoint does not have it so: {line}")
     output.draw(result)
+
+
+def _notes_of_measures(result: MeasureComparison, ci: str) -> list[str]:
+    """Say what the difference is, and which measures have no interval for it."""
+    import polars as pl
+
+    said = [f"difference: {' minus '.join(result.sides)}."]
+    single = result.frame.filter(pl.col("low").is_null(), pl.col("contexts").is_null())
+    if ci != "none" and single.height:
+        names = listed(single["measure"].unique(maintain_order=True))
+        said.append(f"No interval: {names}, of which a checkpoint has one value with no standard error.")
+    return said
 
 
 def _in_context(store: Store, result: Compared, top: int) -> pl.DataFrame:

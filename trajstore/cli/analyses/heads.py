@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from trajstore.cli.option_blocks import (
 )
 from trajstore.cli.output import print_json, print_rows, say
 from trajstore.errors import listed
+
+if TYPE_CHECKING:
+    from trajstore.pipelines.measures.head_match import HeadMatch
 
 
 @dataclass_options(name=default_name("the model or how many"))
@@ -56,6 +59,10 @@ def kinds(
         print_json({"finding": place.name, "heads": rows})
     elif output.plot is None:
         print_rows(rows, False, result.frame.columns)
+        say(
+            "kind: of the cluster; distance: of the cluster's mean at the last step from the ideal of its kind; "
+            "nearest: the kind whose ideal the head itself is nearest to at the last step; since: from this step on."
+        )
     for kind, models in result.left_out.items():
         say(f"{kind} is not looked for: {listed(models)} not measured so.")
     output.draw(result)
@@ -73,7 +80,9 @@ def match(
     ratio: Annotated[
         float,
         typer.Option(
-            metavar="R", help="A match is ambiguous where another is nearer than its distance over this."
+            metavar="R",
+            help="A pair is ambiguous where its distance is more than this share of that of the next best pair of "
+            "either head.",
         ),
     ] = defaults.MATCH_RATIO,
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations, and of ties.")] = 0,
@@ -108,12 +117,35 @@ def match(
         print_rows(shown.to_dicts(), False, shown.columns)
         typer.echo()
         print_rows([{key: layers[key] for key in list(layers)[2:]}], False)
+        for line in _notes(result):
+            say(line)
     for kind, models in result.read.left_out.items():
         say(f"{kind} is not looked at: {listed(models)} not measured so.")
     if result.unmatched:
         say(f"{result.unmatched} heads have no match, as one model has fewer.")
     output.draw(result)
     say_kept(place, f"FROM head_matches WHERE finding = '{place.name}'")
+
+
+def _notes(result: HeadMatch) -> list[str]:
+    """Say what the columns are, and why the answer is that it cannot tell."""
+    first, second = result.models
+    said = [
+        f"layer, head, kind: of {first}; other_layer, other_head, other_kind: of {second}.",
+        (
+            "distance: of the two over training; next_distance: of either from the nearest other head; "
+            "random_distance: the mean over all others."
+        ),
+        (
+            "layers_apart: mean difference of the layers of a pair; …_expected: where one model's layers are permuted "
+            "over its heads."
+        ),
+        (
+            "p_heads, p_layers: the chance of an agreement as good by such permutations, and by those of whole layers; "
+            "least_p: that of the best agreement there can be."
+        ),
+    ]
+    return said + ([f"Cannot tell: {result.reason}."] if result.reason else [])
 
 
 COMMANDS = (kinds, match)

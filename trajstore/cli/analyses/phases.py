@@ -53,7 +53,12 @@ def phases(
         By | None, options.choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
     ] = None,
     measure: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A measure of the models; may be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=several,
+            help="Measures of the checkpoints, beside groups or in their place; commas join them.",
+        ),
     ] = None,
     induction: Annotated[
         str | None,
@@ -64,9 +69,17 @@ def phases(
         ),
     ] = None,
     late: Annotated[
-        str, typer.Option(metavar="GROUP", help="The in-context-learning score is the mean loss here …")
+        str,
+        typer.Option(
+            metavar="GROUP",
+            help="With --induction: the late tokens, whose mean loss less that of --early is the in-context-learning "
+            "score.",
+        ),
     ] = defaults.LATE,
-    early: Annotated[str, typer.Option(metavar="GROUP", help="… less that here.")] = defaults.EARLY,
+    early: Annotated[
+        str,
+        typer.Option(metavar="GROUP", help="With --induction: the early tokens, see --late."),
+    ] = defaults.EARLY,
     changes: Annotated[
         int, typer.Option(min=0, help="Change points to look for in a curve, at most.")
     ] = defaults.CHANGES,
@@ -87,6 +100,7 @@ def phases(
     Example:
       trajstore phases digits stopword -m 'tiny-*' -d code --plot phases.png
       trajstore phases --induction repeated_half --late 'position_is(100)' --early 'position_is(20)' -d repeats
+      trajstore phases --measure prefix_matching,previous_token -m tiny-2l-seed0
     """
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
     from trajstore.analysis.trajectories import Comparison

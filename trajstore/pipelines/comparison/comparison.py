@@ -26,6 +26,7 @@ from trajstore.analysis.differences import pairs_of_models
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.statistics.enrichment import enrichment, holm
 from trajstore.arguments.choices import Missing
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
 from trajstore.pipelines.comparison.result import (
     CORRELATIONS,
@@ -131,6 +132,8 @@ def compare(
 
 def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
     """Models by names in the order given, and by globs in theirs; raises `UnknownName` and `TrajstoreError`."""
+    if checkpoints := [pattern for pattern in patterns if pattern.rpartition("@")[0] in store.model_names()]:
+        raise _are_checkpoints(checkpoints)
     names = tuple(dict.fromkeys(name for pattern in patterns for name in store.models(pattern)))
     if len(names) < 2:
         raise TrajstoreError(
@@ -138,6 +141,17 @@ def named_models(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
             f"{', '.join(store.model_names())}"
         )
     return names
+
+
+def _are_checkpoints(checkpoints: Sequence[str]) -> TrajstoreError:
+    """Return the error that checkpoints stand in the place of models: what compares them."""
+    models, steps = zip(*(checkpoint.rsplit("@", 1) for checkpoint in checkpoints), strict=True)
+    at = ",".join(dict.fromkeys(steps)) if len(set(steps)) > 1 else "A,B"
+    return TrajstoreError(
+        f"Losses are compared of models, at steps that all have; a checkpoint such as {checkpoints[0]} is for "
+        f"measures: trajstore compare {' '.join(checkpoints)} --measure NAME. One model at two steps: trajstore "
+        f"diff steps -m {models[0]} --steps {at}. Two models at one step: {option('step', 'STEP')}"
+    )
 
 
 def _grounds(

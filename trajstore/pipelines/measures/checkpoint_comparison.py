@@ -21,6 +21,7 @@ from trajstore.pipelines.comparison.comparison import one_step
 from trajstore.pipelines.measures.comparison import compared
 from trajstore.pipelines.measures.curves import SCHEMA as CURVE
 from trajstore.pipelines.measures.curves import MeasureCurve, measure_curves
+from trajstore.pipelines.measures.unmeasured import not_measured
 from trajstore.progress import SILENT
 from trajstore.store.matrix.selection import Selection
 
@@ -130,8 +131,8 @@ def _two_checkpoints(
     named = list(dict.fromkeys(named))
     if len(named) != 2:
         raise TrajstoreError(
-            f"Measures are compared between two checkpoints, MODEL or MODEL@STEP; {', '.join(checkpoints)} is "
-            f"{len(named)}."
+            f"Measures are compared between two checkpoints, MODEL or MODEL@STEP; {', '.join(checkpoints)} names "
+            f"{len(named)}; give two."
         )
     steps_of = {model: _steps(store, model, names, datasets) for model, _ in named}
     plain = [model for model, own in named if own is None]
@@ -148,17 +149,14 @@ def _two_checkpoints(
 
 
 def _steps(store: Store, model: str, names: Sequence[str], datasets: Sequence[str] | None) -> list[int]:
-    """The steps at which a model has all of the measures; raises `NothingChosen` for a measure it does not have."""
+    """The steps at which a model has all of the measures; raises `NotMeasured` for one it does not have."""
     steps: list[set[int]] = []
     for name in names:
         frame = store.measures([model], name)
         if datasets is not None:
             frame = frame.filter(pl.col("dataset").is_in(datasets) | pl.col("dataset").is_null())
         if frame.is_empty():
-            known = sorted(set(store.measures()["name"]))
-            raise UnknownName(
-                f"measure of {model}", name, known, f"Measure it: trajstore measure {name} -m {model}"
-            )
+            raise not_measured(store, name, [model], datasets)
         steps.append(set(frame["step"]))
     return sorted(set.intersection(*steps))
 

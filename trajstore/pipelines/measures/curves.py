@@ -12,7 +12,8 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.trajectories import resampled_trajectories, trajectories
-from trajstore.errors import NothingChosen, UnknownName, listed
+from trajstore.errors import NothingChosen, listed
+from trajstore.pipelines.measures.unmeasured import not_measured
 from trajstore.store.matrix.context_sums import ContextSums, Units
 from trajstore.store.matrix.selection import Selection
 from trajstore.store.matrix.steps import resolve
@@ -107,7 +108,7 @@ def measure_curves(
 ) -> list[MeasureCurve]:
     """A curve for each model, dataset, layer, head and params of each measure, at the steps chosen.
 
-    Raises `UnknownName` for a measure that no model has, `NothingChosen` where none is of that layer and head, and as
+    Raises `NotMeasured` for a measure that no model has, `NothingChosen` where none is of that layer and head, and as
     `resolve`.
     """
     curves: list[MeasureCurve] = []
@@ -116,8 +117,7 @@ def measure_curves(
         if selection.datasets is not None:
             frame = frame.filter(pl.col("dataset").is_in(selection.datasets) | pl.col("dataset").is_null())
         if frame.is_empty():
-            known = sorted(set(store.measures()["name"]))
-            raise UnknownName("measure of these models", name, known, "See: FROM measures")
+            raise not_measured(store, name, store.models(selection.models), selection.datasets)
         chosen = frame.filter(
             *(pl.col(key) == at for key, at in (("layer", layer), ("head", head)) if at is not None)
         )

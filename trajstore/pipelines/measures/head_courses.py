@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trajstore.analysis.head_kinds import KINDS, Courses
+from trajstore.arguments.spelling import option
 from trajstore.errors import NothingChosen, TrajstoreError, listed
 from trajstore.pipelines.finding_facts import versions
 from trajstore.store.matrix.steps import resolve
@@ -81,7 +82,9 @@ def read_head_courses(store: Store, chosen: Selection) -> HeadCourses:
     }
     kinds = tuple(kind for kind in KINDS if kind not in left_out)
     if not kinds:
-        raise NothingChosen(f"{listed(measured)} have no measure of heads in common. Choose by model.")
+        raise NothingChosen(
+            f"{listed(measured)} have no measure of heads in common. Choose others: {option('models', ['A', 'B'])}"
+        )
     frame = frame.filter(pl.col("name").is_in(kinds))
     _require_comparable(frame)
     steps = _common_steps(frame, chosen.steps)
@@ -100,7 +103,7 @@ def read_head_courses(store: Store, chosen: Selection) -> HeadCourses:
 def _require_comparable(frame: pl.DataFrame) -> None:
     """Raise `TrajstoreError` where a measure of a model is on several datasets, or has several parameters."""
     for by, column, advice in (
-        (["model", "name"], "dataset", "Choose one by dataset."),
+        (["model", "name"], "dataset", f"Choose one: {option('datasets', ['D'])}"),
         (["name"], "params", "Choose models that were measured alike, or measure again."),
     ):
         several = frame.group_by(by, maintain_order=True).agg(pl.col(column).unique().sort())
@@ -117,7 +120,9 @@ def _common_steps(frame: pl.DataFrame, spec: str) -> list[int]:
         meant = set(resolve(spec, sorted(own), f"{model} with these measures"))
         common = meant if common is None else common & meant
     if not common:
-        raise NothingChosen("The models have these measures at no step in common. Choose by model.")
+        raise NothingChosen(
+            f"The models have these measures at no step in common. Choose others: {option('models', ['A', 'B'])}"
+        )
     return sorted(common)
 
 

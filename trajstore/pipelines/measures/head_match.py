@@ -10,8 +10,16 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.head_kinds import nearest_kinds
-from trajstore.analysis.head_match import DRAWS, LayerAgreement, Matching, layer_agreement, match_heads
+from trajstore.analysis.head_match import (
+    DRAWS,
+    LayerAgreement,
+    Matching,
+    layer_agreement,
+    layers_needed,
+    match_heads,
+)
 from trajstore.arguments import defaults
+from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
 from trajstore.pipelines.finding_facts import Request, Result, finding_name
 from trajstore.pipelines.measures.head_courses import HeadCourses, read_head_courses
@@ -35,6 +43,8 @@ class HeadMatch(Result):
     read: HeadCourses
     matching: Matching
     layers: LayerAgreement
+    chance: float
+    """The highest p by which the layers agree."""
     ratio: float
     """A pair is ambiguous where its distance is more than this share of that to another head."""
 
@@ -65,6 +75,16 @@ class HeadMatch(Result):
     def unmatched(self) -> int:
         """Heads without one of the other model, which has fewer."""
         return self.read.heads.height - 2 * len(self.matching.heads)
+
+    @property
+    def reason(self) -> str:
+        """The reason why the layers cannot be told to agree; empty where they can."""
+        if self.layers.answer != "cannot tell":
+            return ""
+        number = self.read.heads.filter(model=self.models[1])["layer"].n_unique()
+        needed = layers_needed(self.chance)
+        few = f": {number} layers, and {needed} at least are needed" if needed and number < needed else ""
+        return f"even the best agreement would have p = {self.layers.least_p:.2g}, above {self.chance:g}{few}"
 
     def rows(self, table: str) -> Iterator[pl.DataFrame]:
         """The rows of one of its tables."""
@@ -112,7 +132,8 @@ def head_match(
     if read is None or len(read.models) != 2:
         known = names if read is None else read.models
         raise TrajstoreError(
-            f"Heads are matched between two models that are measured; chosen: {listed(known)}. Choose two by model."
+            f"Heads are matched between two models that are measured; chosen: {listed(known)}. Choose two: "
+            f"{option('models', ['A', 'B'])}"
         )
     first, second = read.models
     of_model = read.heads["model"].to_numpy()
@@ -123,7 +144,7 @@ def head_match(
     asked = request(chosen, chance, ratio, seed)
     facts = {**asked.facts, **read.facts(store), "draws": DRAWS}
     return HeadMatch(
-        (first, second), read, matching, agreement, ratio, store=store, request=asked, facts=facts
+        (first, second), read, matching, agreement, chance, ratio, store=store, request=asked, facts=facts
     )
 
 
