@@ -19,7 +19,7 @@ from trajstore.errors import BadMeasures, BadSource, GroupError
 from trajstore.importers.formats import OWN, format_of, names
 from trajstore.importers.ingest import ingest
 from trajstore.measures import Measure, MeasureDefinition, MeasureInputs
-from trajstore.measures.definitions import available, find_measures
+from trajstore.measures.definitions import SETS, available, find_measures
 from trajstore.plugins import PluginError
 from trajstore.store.groups import named_functions
 from trajstore.store.store import Store
@@ -182,6 +182,31 @@ def test_values_that_are_not_the_definition_s() -> None:
         by_layer.values(MeasureInputs())
     with pytest.raises(BadMeasures, match="gave str, not a number or Measure"):
         MeasureDefinition("m", "f", "1", lambda _: ["much"]).values(MeasureInputs())  # type: ignore[list-item]
+
+
+def test_one_measure_in_full(installed: Path) -> None:
+    code, out, _ = run("measure", "list", "prefix_matching")
+    assert code == 0
+    facts = dict(
+        line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(("score with", "fact"))
+    )
+    assert list(facts) == [
+        "measure",
+        "formula",
+        "axes",
+        "unit",
+        "cost",
+        "parameters",
+        "source",
+        "package",
+        "meaning",
+    ]
+    assert facts["parameters"].strip() == "offset=1, occurrences=all"
+    code, out, _ = run("measure", "list", "heads", "--json")
+    assert [row["measure"] for row in json.loads(out)] == list(SETS["heads"])
+    code, _, err = run("measure", "list", "top_won")
+    assert code == 1
+    assert "Did you mean top_one" in err
 
 
 def test_broken_measures_are_named_and_the_others_listed(installed: Path, broken: Path) -> None:

@@ -11,11 +11,13 @@ from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import several
 from trajstore.cli.option_blocks import PARAMETERS
-from trajstore.cli.output import Exit, bars, open_store, print_rows, say
+from trajstore.cli.output import Exit, bars, open_store, print_facts, print_json, print_table, say
+from trajstore.errors import UnknownName
+from trajstore.plugins import OWN_PACKAGE
 from trajstore.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
-    from trajstore.measures.definitions import MeasureDefinition
+    from trajstore.measures.definitions import Listed, MeasureDefinition
 
 LIST = "list"
 
@@ -45,7 +47,8 @@ def measure(
             metavar="NAME...",
             callback=several,
             autocompletion=complete_measures,
-            help="Measures; commas join them. The word list shows those that there are; heads stands for four.",
+            help="Measures; commas join them. The word list shows all, or in full those named after it; heads "
+            "stands for four.",
         ),
     ],
     model: Annotated[
@@ -88,14 +91,15 @@ def measure(
     \b
     Example:
       trajstore measure list
+      trajstore measure list rankme
       trajstore measure rankme,interaction_energy -m 'tiny-*' -d docs --steps log
       trajstore measure prefix_matching previous_token -m tiny-2l-seed0 --probe repeats
       trajstore measure prefix_matching -m tiny-2l-seed0 --probe natural -d docs -p occurrences=last
     """
     if LIST in names:
-        if len(names) > 1 or model or dataset or probe:
-            raise typer.BadParameter("list stands alone: trajstore measure list")
-        _print_list(as_json)
+        if model or dataset or probe:
+            raise typer.BadParameter("list takes names alone: trajstore measure list [NAME]...")
+        _print_list([name for name in names if name != LIST], as_json)
         return
     if not model:
         raise typer.BadParameter(f"name a model: trajstore measure {','.join(names)} --model M")
@@ -127,28 +131,47 @@ def measure(
         raise typer.Exit(Exit.FAILED)
 
 
-def _print_list(as_json: bool) -> None:
-    """Print the measures, trajstore's own and those that installed packages add."""
-    from trajstore.measures.definitions import available
+def _print_list(names: list[str], as_json: bool) -> None:
+    """Print the measures, trajstore's own and those that installed packages add; in full those of these names."""
+    from trajstore.measures.definitions import SETS, available
 
     measures, problems = available()
-    rows = [
-        {
-            "measure": entry.definition.name,
-            "formula": entry.definition.formula,
-            "axes": ", ".join(entry.definition.axes),
-            "unit": entry.definition.unit,
-            "cost": entry.definition.cost,
-            "parameters": _parameters(entry.definition),
-            "score with": _score_with(entry.definition),
-            "source": entry.definition.source,
-            "package": entry.package,
-        }
-        for entry in measures
-    ]
-    print_rows(rows, as_json)
+    rows = [_facts(entry) for entry in measures]
+    meanings = {entry.definition.name: entry.definition.meaning for entry in measures}
+    by_name = {row["measure"]: row for row in rows}
+    chosen = [member for name in names for member in SETS.get(name, (name,))]
+    for name in chosen:
+        if name not in by_name:
+            raise UnknownName("measure", name, list(by_name))
+    if as_json:
+        print_json([by_name[name] for name in chosen] if chosen else rows)
+    elif chosen:
+        for number, name in enumerate(chosen):
+            typer.echo("\n" * (number > 0), nl=False)
+            facts = by_name[name] | {"meaning": meanings[name]}
+            print_facts({fact: value or None for fact, value in facts.items()})
+    else:
+        others = {row["package"] for row in rows} - {OWN_PACKAGE}
+        columns = ["measure", "axes", "cost", *(["package"] if others else []), "formula"]
+        print_table(columns, [[row[column] for column in columns] for row in rows])
     for problem in problems:
         say(str(problem), needed=True)
+
+
+def _facts(entry: Listed) -> dict[str, str]:
+    """A measure as a row of the list."""
+    definition = entry.definition
+    return {
+        "measure": definition.name,
+        "formula": definition.formula,
+        "axes": ", ".join(definition.axes),
+        "unit": definition.unit,
+        "cost": definition.cost,
+        "parameters": _parameters(definition),
+        "score with": _score_with(definition),
+        "source": definition.source,
+        "package": entry.package,
+    }
 
 
 def _parameters(definition: MeasureDefinition) -> str:
