@@ -6,7 +6,6 @@ Their names are checked before long work, and they are written whole or not at a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from trajstore import leftovers
 from trajstore.errors import BadTarget
 
 
@@ -94,13 +94,11 @@ def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
     It is locked while it is written, which tells the next writer in the folder those of processes that were killed.
     """
-    _sweep(path.parent)
+    leftovers.sweep(path.parent, f".*{_PART}")
     while True:
         temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
         file = temp.open("xb")
-        with contextlib.suppress(OSError):  # without locks it is written all the same, and never swept
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        if temp.exists():  # else another swept it away before it was locked
+        if leftovers.hold(file.fileno(), temp):
             break
         file.close()
     try:
@@ -113,28 +111,13 @@ def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 _PART = ".trajstore-part"
 
 
-def _sweep(folder: Path) -> None:
-    for old in folder.glob(f".*{_PART}"):
-        with contextlib.suppress(OSError):  # one that is being written is locked
-            descriptor = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                old.unlink()
-            finally:
-                os.close(descriptor)
-
-
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; takes its name when the block ends well, and vanishes when it does not."""
-    _sweep_folders(path.parent)
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+    leftovers.sweep(path.parent, f".*{_PART}")
     try:
-        temp.mkdir()
-        descriptor = os.open(temp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        temp, descriptor = leftovers.new_folder(path.parent, f".{path.name}.", _PART)
         try:
-            with contextlib.suppress(OSError):  # without locks it is filled all the same, and never swept
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield temp
             temp.rename(path)  # fails where something has come to be there, but for an empty folder
         finally:
@@ -142,18 +125,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             os.close(descriptor)
     except OSError as error:
         raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _sweep_folders(folder: Path) -> None:
-    """Remove the folders of processes that were killed while they filled them."""
-    for old in folder.glob(f".*{_PART}"):
-        with contextlib.suppress(OSError):  # one that is being filled is locked
-            descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old, ignore_errors=True)
-            finally:
-                os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> Path:

@@ -7,8 +7,6 @@ it: the next one that needs such a folder removes those whose process is gone, w
 from __future__ import annotations
 
 import atexit
-import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -17,6 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from trajstore import leftovers
 from trajstore.errors import StoreUnusable
 
 _PREFIX = "process-"
@@ -41,8 +40,8 @@ def folder() -> Path | None:
         if mine is None:
             try:
                 private = _private()
-                _sweep(private)
-                mine = _made(private)
+                leftovers.sweep(private, f"{_PREFIX}*")
+                mine = leftovers.new_folder(private, _PREFIX, mode=0o700)
             except OSError:
                 return None
             _mine[os.getpid()] = mine
@@ -74,41 +73,6 @@ def _private() -> Path:
             f"{private}, where queries spill, is not a folder of yours alone. Remove it, or set TMPDIR elsewhere."
         )
     return private
-
-
-def _made(private: Path) -> tuple[Path, int]:
-    while True:
-        made = private / f"{_PREFIX}{secrets.token_hex(8)}"
-        made.mkdir(mode=0o700)
-        with contextlib.suppress(FileNotFoundError):  # swept away before it was locked
-            descriptor = _open(made)
-            if _lock(descriptor) and made.exists():
-                return made, descriptor
-            os.close(descriptor)
-
-
-def _sweep(private: Path) -> None:
-    for old in private.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            descriptor = _open(old)
-            try:
-                if _lock(descriptor):
-                    shutil.rmtree(old, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _lock(descriptor: int) -> bool:
-    """Return whether nobody else has it locked, nor has now; raises `OSError` where nothing can be locked."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove(process: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.forked import processes
-from trajstore import output_files, scratch
+from trajstore import leftovers, output_files, scratch
 from trajstore.store.catalog import catalog
 
 if TYPE_CHECKING:
@@ -136,3 +136,35 @@ def test_an_output_whose_writing_fails_leaves_what_was_there(tmp_path: Path) -> 
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
     assert target.read_text() == "before"
+
+
+def test_files_and_folders_that_nobody_holds_go(tmp_path: Path) -> None:
+    held, descriptor = leftovers.new_folder(tmp_path, "a-")
+    (tmp_path / "a-dead").mkdir()
+    (tmp_path / "a-dead" / "file").touch()
+    (tmp_path / "a-file").touch()
+    (tmp_path / "a-link").symlink_to(held)
+    (tmp_path / "other").touch()
+    leftovers.sweep(tmp_path, "a-*")
+    assert {path.name for path in tmp_path.iterdir()} == {held.name, "a-link", "other"}
+    os.close(descriptor)
+    leftovers.sweep(tmp_path, "a-*")
+    assert not held.exists()
+
+
+def test_a_folder_that_is_swept_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, swept = leftovers.hold, list[Path]()
+
+    def late(descriptor: int, path: Path) -> bool:
+        if not swept:
+            swept.append(path)
+            leftovers.sweep(tmp_path, "a-*")
+        return hold(descriptor, path)
+
+    monkeypatch.setattr(leftovers, "hold", late)
+    folder, descriptor = leftovers.new_folder(tmp_path, "a-")
+    os.close(descriptor)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert folder not in swept
