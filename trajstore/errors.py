@@ -85,8 +85,13 @@ def runs(numbers: Iterable[int], limit: int = 6) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """« Did you mean …?» for a mistyped name, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    """« Did you mean …?» for a mistyped name, or nothing; of names that are all like it only the nearest."""
+    known = list(names)
+    if any(sign in name for sign in "*?["):  # a glob, which is no name mistyped
+        return ""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if len(close) == len(known):
+        close = close[:1]
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -207,11 +212,15 @@ class UnknownStep(TrajstoreError):
         argument: str = "steps",
         *,
         among: bool = False,
+        model: str = "",
     ) -> None:
-        """`argument` is what names the step: by itself, or `among` others."""
+        """`argument` is what names the step: by itself, or `among` others; or it was given as `model`@STEP."""
         tail = f" {hint}" if hint else ""
         value = int(part) if part.isdecimal() else part
         named = f"{option(argument)} with {part}" if among else option(argument, value)
+        if model:
+            named = f"{model}@{part}"
+        self.part, self.near = part, near
         super().__init__(
             f"{named} matches no checkpoint of {where}. The nearest that exist: {listed(near)}.{tail}"
         )

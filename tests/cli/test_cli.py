@@ -91,7 +91,9 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
     [
         (["sql", "SELECT nothing FROM losses"], 1, "Candidate bindings"),
         (["sql", "DROP VIEW losses"], 1, "Sessions only read"),
-        (["sql"], 2, "give the query"),
+        (["sql"], 2, "Error: give the query, as in trajstore sql"),
+        (["sql", "FROM losses", "-f", "x.sql"], 2, "and not both"),
+        (["pca", "--components", "0"], 2, "'--components': it takes 1 or more"),
         (["sql", "SELECT 1", "--format", "xml"], 2, "none of table, csv, json, markdown, parquet"),
         (["sql", "SELECT 1", "--format", "parquet"], 2, "-o FILE.parquet"),
         (["sql", "SELECT 1", "-o", "x.txt"], 2, "none of table, csv, json, markdown, parquet"),

@@ -72,7 +72,9 @@ def test_commas_and_repetition_are_the_same(planted: Store) -> None:
 @pytest.mark.parametrize("words", [["score", "x"], ["matrix", "m.npy"], ["shapes"], ["spikes", "-m", "a"]])
 def test_the_datasets_are_listed_where_none_is_given(planted: Store, words: list[str]) -> None:
     said = run(*words, "-s", planted.path, code=2)
-    assert "--dataset / -d: name one or several of: d, e (as in -d d,e)" in " ".join(said.stderr.split())
+    assert "Error: --dataset is needed: name one or several of: d, e (as in -d d,e)" in " ".join(
+        said.stderr.split()
+    )
     assert said.stdout == ""
 
 

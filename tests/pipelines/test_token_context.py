@@ -208,7 +208,7 @@ def test_losses_that_are_not_there(whole: Store) -> None:
     ("checkpoint", "error", "message"),
     [
         ("x", UnknownName, "no model 'x'"),
-        ("m@5", UnknownStep, "matches no checkpoint of m. The nearest that exist: 0, 512"),
+        ("m@5", UnknownStep, "^m@5 matches no checkpoint of m. The nearest that exist: 0, 512"),
         ("m@all", BadOption, "Cannot read loss='m@all'. It takes one checkpoint"),
         ("*", BadOption, "one checkpoint"),
     ],

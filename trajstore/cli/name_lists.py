@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trajstore import sqlfiles
+from trajstore.cli.output import WrongUsage
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -55,9 +56,8 @@ def require_datasets(store: Store, datasets: Sequence[str] | None) -> list[str]:
             "the store has no dataset yet. Add one: trajstore dataset add NAME SOURCE --tokenizer T",
             param_hint="--dataset / -d",
         )
-    raise typer.BadParameter(
-        f"name one or several of: {', '.join(names)} (as in -d {','.join(names[:2])})",
-        param_hint="--dataset / -d",
+    raise WrongUsage(
+        f"--dataset is needed: name one or several of: {', '.join(names)} (as in -d {','.join(names[:2])})"
     )
 
 

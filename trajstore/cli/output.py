@@ -7,6 +7,7 @@ import enum
 import errno
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -40,6 +41,29 @@ class Exit(enum.IntEnum):
     WRONG_USAGE = 2
 
 
+class WrongUsage(typer.BadParameter):
+    """Words that are needed, or do not go together: no value of one option is at fault."""
+
+    def format_message(self) -> str:
+        """Return the message as it is."""
+        return self.message
+
+
+_BOUNDS = {"greater": "or more", "less": "or less"}
+_NUMBERS = {"integer": "a whole number", "number": "a number"}
+_OF_A_LIBRARY = re.compile(
+    r"Input should be (?:(greater|less) than or equal to (\S+)|a valid (integer|number)\b.*)", re.DOTALL
+)
+
+
+def _in_our_words(message: str) -> str:
+    """A message on an option's value, where it is a library's sentence on its input."""
+    match = _OF_A_LIBRARY.fullmatch(message)
+    if match is None:
+        return message
+    return f"it takes {_NUMBERS[match[3]] if match[3] else f'{match[2]} {_BOUNDS[match[1]]}'}"
+
+
 _HOW_A_STORE_IS_CHOSEN = (
     "(A store is chosen by --store/-s, else by the variable TRAJSTORE, else it is ./store.)"
 )
@@ -60,6 +84,9 @@ class CommandGroup(TyperGroup):
         try:
             with _telling_what_is_stale():
                 return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _in_our_words(error.message)
+            raise
         except TrajstoreError as error:
             chosen = f"\n{_HOW_A_STORE_IS_CHOSEN}" if isinstance(error, StoreNotFound) else ""
             say(f"Error: {bounded(str(error))}{chosen}", needed=True)

@@ -28,12 +28,13 @@ from trajstore.pipelines.slice_hashes import hashes_read
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import SliceBlocks
-from trajstore.store.matrix.matrix import Sites, column_labels, pull, require_sites
+from trajstore.store.matrix.matrix import Sites, column_labels, pull
 from trajstore.store.matrix.selection import (
     LeastCheckpoints,
     Selection,
     checkpoints_by_dataset,
     datasets_of,
+    none_with_loss,
     sites_in,
 )
 
@@ -135,7 +136,8 @@ def parts(store: Store, options: ShapeOptions, progress: Progress = SILENT) -> l
     """
     chosen = Selection(options.datasets, options.models, options.steps, options.contexts, options.align)  # type: ignore[arg-type]
     every = {name: sites_in(store, chosen, name, options.groups) for name in options.datasets}
-    require_sites(list(every.values()), options.groups[0] if options.groups else None)
+    if not any(len(sites.tokens) for sites in every.values()):
+        raise none_with_loss(store, chosen, options.groups or ["every_token"], list(every))
     resolved, least = [], LeastCheckpoints(LEAST_STEPS, "shapes")
     for name, rows in checkpoints_by_dataset(store, chosen).items():
         sites = every[name]

@@ -12,7 +12,7 @@ import polars as pl
 from trajstore.arguments import defaults
 from trajstore.arguments.choices import Align
 from trajstore.display import Brief
-from trajstore.errors import BadOption, GroupError, NotScored
+from trajstore.errors import BadOption, GroupError, NotScored, UnknownStep, listed
 from trajstore.store.disk import layout
 from trajstore.store.groups.trial import draft
 from trajstore.store.matrix.matrix import check_align
@@ -152,7 +152,10 @@ def checkpoint_named(store: Store, spelling: str, datasets: Sequence[str]) -> tu
     every = [number for model in models for dataset in datasets for number in store.steps(model, dataset)]
     if not every:
         raise NotScored(models, datasets, store.scored())
-    chosen = resolve(step or "last", every, models[0])
+    try:
+        chosen = resolve(step or "last", every, listed(models))
+    except UnknownStep as error:
+        raise UnknownStep(error.part, listed(models), error.near, model=name) from None
     if len(models) > 1 or len(chosen) > 1:
         raise BadOption("loss", spelling, "one checkpoint, MODEL or MODEL@STEP")
     return models[0], chosen[0]

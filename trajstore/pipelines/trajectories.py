@@ -81,15 +81,20 @@ def _gathered(
     empty = set(every)
     reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
-    progress.start("trajectories", sum(map(len, rows.values())), "slices")
+    waiting, started = sum(map(len, rows.values())), False
     try:
         for dataset, of_dataset in rows.items():
             try:
                 sites = sites_by_group(store, chosen, dataset, every)
             except NothingChosen as error:
                 reasons.append(error)
-                progress.advance(len(of_dataset), dataset)
+                if started:
+                    progress.advance(len(of_dataset), dataset)
+                waiting -= len(of_dataset)
                 continue
+            if not started:
+                progress.start("trajectories", waiting, "slices")
+                started = True
             sums = context_sums(store.path, of_dataset, sites, progress=progress)
             empty -= set(sums)
             sums_of_dataset = {(group, dataset): of_group for group, of_group in sums.items()}
@@ -100,9 +105,10 @@ def _gathered(
         if together:
             yield together
     finally:
-        progress.stop()
+        if started:
+            progress.stop()
     if len(reasons) == len(rows):
-        raise reasons[0] if len(reasons) == 1 else none_with_loss(every, list(rows))
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, chosen, every, list(rows))
     for group in filter(empty.__contains__, every):
         progress.say(f"{group} has no token with a loss in {listed(rows)}, and is left out.")
 

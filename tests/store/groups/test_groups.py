@@ -220,6 +220,10 @@ def test_from_a_macro(lettered: Store) -> None:
     assert group.depends_on == ("position_is()",)
     named = lettered.groups.add_macro("bc", " matching('b|c', part := NULL) ", "Letters.")
     assert (named.description, named.sizes) == ("Letters.", {"d": 5})
+    joined = lettered.groups.add_macro("joined", "position_is(1) & bc")
+    assert joined.sizes == {"d": lettered.sql("FROM groups.bc WHERE position = 1").pl().height}
+    assert joined.depends_on == ("groups.bc", "position_is()")
+    lettered.groups.drop("joined")
     with pytest.raises(UnknownName, match="There is no macro 'positon_is' here.*Did you mean position_is"):
         lettered.groups.add_macro("x", "positon_is(1)")
     for call in ("position_is", "position_is(1", "SELECT 1", ""):

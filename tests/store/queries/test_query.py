@@ -117,6 +117,8 @@ def test_parameters_that_do_not_fit_are_named(store: Store) -> None:
         ("SELECT loss FROM losses WHERE\n  stp = 3", 'Candidate bindings: "step"'),
         ("SELECT loss FROM losses WHERE\n  stp = 3", "LINE 2:   stp = 3\n          ^"),
         ("SELECT 'é', los FROM losses", "LINE 1: SELECT 'é', los FROM losses\n                    ^"),
+        ('FROM losses WHERE model = "tiny-2l"', "a text stands in single quotes: 'tiny-2l'"),
+        ("SELECT los FROM losses", "The columns of a table: trajstore schema NAME"),
         ("FROM losess", 'Did you mean "losses"'),
         ("FROM groups.digitz", 'Did you mean "digits"'),
         ("FROM digits", 'Did you mean "groups.digits"'),

@@ -58,7 +58,7 @@ def examples(
 
 def _say_sizes(sample: Examples) -> None:
     """Print the number of members in each dataset, and what is shown of them."""
-    say(f"{sample.group}: {sample.description}")
+    say(": ".join(filter(None, [sample.group, sample.description])))
     if not sample.sizes:
         say("It has no tokens in the datasets asked for.")
         return

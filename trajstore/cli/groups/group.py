@@ -31,7 +31,9 @@ def add(
     macro: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="MACRO(…)", help="Table macro with its arguments; see trajstore schema."
+            "--from",
+            metavar="MACRO(…)",
+            help="Table macro with its arguments (see trajstore schema), or groups joined by &, | and -.",
         ),
     ] = None,
     python: Annotated[
@@ -57,7 +59,7 @@ def add(
     ] = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Add a group: from a query over tokens, losses or other groups, a macro, a Python function, or sites.
+    """Add a group: from a query over tokens, losses or other groups, a macro, joined groups, Python, or sites.
 
     Exactly one of --sql, --file, --from, --python and --sites. Duplicates are removed. A Python function is run over
     every context, and what it finds is kept; trajstore group refresh finds it anew.
@@ -67,6 +69,7 @@ def add(
       trajstore group add surnames --sql "SELECT dataset, context, position FROM tokens WHERE text = ' Smith'"
       trajstore group add digits_again --sql "FROM groups.digits INTERSECT FROM groups.repeated_token"
       trajstore group add the_500th --from "position_is(499)"
+      trajstore group add late_digits --from "digits & position_between(21, 127)"
       trajstore group add rhyming --python mygroups:rhymes
       trajstore group add chosen --sites chosen.csv
     """

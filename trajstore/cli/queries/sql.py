@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trajstore.cli.dataclass_options import dataclass_options
+from trajstore.cli.output import WrongUsage
 from trajstore.cli.queries.query_output import AnswerOptions
 from trajstore.errors import QueryError, describe_file_error
 
@@ -51,8 +52,10 @@ def _value(text: str) -> Any:
 
 def _query(query: str | None, file: Path | None) -> str:
     """The query's text, from where it was given."""
-    if (query is None) == (file is None):
-        raise typer.BadParameter("give the query, or a file with -f, and not both")
+    if query is None and file is None:
+        raise WrongUsage('give the query, as in trajstore sql "FROM slices", or a file with -f')
+    if query is not None and file is not None:
+        raise WrongUsage("give the query or a file with -f, and not both")
     if query == "-":
         return sys.stdin.read()
     if file is None:

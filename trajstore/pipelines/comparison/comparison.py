@@ -200,15 +200,18 @@ def _against(
     return list(dict.fromkeys(ends))
 
 
-def one_step(argument: str, chosen: str, steps: Sequence[int], where: str) -> int:
-    """One of the steps that there are; raises `BadOption` and `UnknownStep`, which name the argument."""
+def one_step(argument: str, chosen: str, steps: Sequence[int], where: str, model: str = "") -> int:
+    """One of the steps that there are, given by an argument or as `model`@STEP.
+
+    Raises `BadOption` and `UnknownStep`, which say how it was given.
+    """
     if chosen == "last" and steps:
         return steps[-1]
     if chosen != "last" and not chosen.isdecimal():
         raise BadOption(argument, chosen, "one step, or last")
     if chosen == "last" or int(chosen) not in steps:
         close = [] if chosen == "last" else near(int(chosen), list(steps))
-        raise UnknownStep(chosen, where, close, argument=argument)
+        raise UnknownStep(chosen, where, close, argument=argument, model=model)
     return int(chosen)
 
 

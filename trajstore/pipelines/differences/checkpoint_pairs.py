@@ -150,7 +150,7 @@ def _of_datasets(
         units, context = Units.of(here), every.contexts
         parts.append(ComparedColumns(dataset, every, every, of_dataset, columns, units, context))
     if not parts:
-        raise reasons[0] if len(reasons) == 1 else none_with_loss(groups, list(pairs))
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, selection, groups, list(pairs))
     return DifferenceInputs(parts, pl.concat(column_labels(part.sites) for part in parts))
 
 
@@ -189,7 +189,7 @@ def of_prompts(
         masks[group] = inside[0] | inside[1]
     any_of = np.any(list(masks.values()), axis=0)
     if not any_of.any():
-        raise none_with_loss(groups, [first, second])
+        raise none_with_loss(store, Selection(), groups, [first, second])
     kept = np.flatnonzero(any_of)
     before, after = (_some(chosen, kept) for chosen in sites)
     within = {group: np.flatnonzero(mask[kept]) for group, mask in masks.items() if mask.any()}

@@ -140,7 +140,7 @@ def _two_checkpoints(
     chosen = [
         (model, one_step("step", step, sorted(shared), " and ".join(plain)))
         if own is None
-        else (model, one_step("step", own, steps_of[model], model))
+        else (model, one_step("step", own, steps_of[model], model, model))
         for model, own in named
     ]
     if chosen[0] == chosen[1]:

@@ -114,7 +114,7 @@ class LossPair:
         pair = checkpoint_named(store, one, [dataset]), checkpoint_named(store, other, [dataset])
         sites = sites_in(store, selection, dataset)
         if not len(sites.tokens):
-            raise none_with_loss([selection.group or "every_token"], [dataset])
+            raise none_with_loss(store, selection, [selection.group or "every_token"], [dataset])
         x, y = (read(store, checkpoint, sites, "nan") for checkpoint in pair)
         return cls(pair, sites, x, y)
 

@@ -18,6 +18,7 @@ from trajstore import sqlfiles
 from trajstore.arguments.spelling import speaks_python
 from trajstore.errors import QueryError, shortened
 from trajstore.store.catalog import parse_trees
+from trajstore.store.quoting import quoted
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
@@ -265,6 +266,11 @@ def _refusal(kind: str) -> QueryError:
     )
 
 
+_NO_COLUMN = re.compile(
+    r'Referenced column "([^"]+)"|does not have a column named "([^"]+)"|Column "([^"]+)" does not exist'
+)
+
+
 def explained(error: Exception) -> str:
     """DuckDB's words for an error, cut where they are many, and what they mean here."""
     text = shortened(str(error))
@@ -279,6 +285,11 @@ def explained(error: Exception) -> str:
             "\nA query sees no variables of Python. Offer it a frame by a name: store.register('mine', frame), then "
             "FROM mine"
         )
+    elif isinstance(error, duckdb.BinderException) and (column := _NO_COLUMN.search(text)):
+        name = column[1] or column[2] or column[3]
+        if f'"{name}"' in text[column.end() :]:  # in the line that DuckDB shows of the query
+            text += f"\nIn double quotes it is a column; a text stands in single quotes: {quoted(name)}"
+        text += "\nThe columns of a table: trajstore schema NAME"
     elif isinstance(error, duckdb.IOException) and "slice.parquet" in text and "No such file" in text:
         text += "\nA slice was removed while the query read it. Ask again."
     return text

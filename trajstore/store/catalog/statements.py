@@ -80,5 +80,6 @@ def _near_column(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     match = _NO_COLUMN.search(message)
     if not match:
         return ""
-    names = connection.execute("SELECT DISTINCT column_name FROM system.main.duckdb_columns()").fetchall()
+    ask = "SELECT DISTINCT column_name FROM system.main.duckdb_columns() WHERE NOT internal"
+    names = connection.execute(ask).fetchall()
     return "\n" + nearest(match[1] or match[2], [str(name) for (name,) in names]).strip()

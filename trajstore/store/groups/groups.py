@@ -151,16 +151,23 @@ class Groups:
         return self._added(name)
 
     def add_macro(self, name: str, call: str, description: str = "", *, replace: bool = False) -> Group:
-        """Add a group from a table macro with its arguments, such as `position_is(499)`; raises as `add`.
+        """Add a group from a table macro with its arguments, such as `position_is(499)`, or an expression of groups.
 
-        The call is its description where none is given.
+        The call is its description where none is given. Raises as `add`.
         """
-        match = _CALL.fullmatch(call)
-        if not match:
+        try:
+            expression = group_expressions.parse(call)
+        except GroupError:
+            expression = None
+        if expression is None or group_expressions.is_name(call):
             raise GroupError(
-                f"{call!r} is no macro with its arguments, such as position_is(499). A query is given with: "
-                "trajstore group add NAME --sql QUERY"
+                f"{call!r} is no macro with its arguments, such as position_is(499), and no groups joined, such as "
+                "digits & position_is(499). A query is given with: trajstore group add NAME --sql QUERY"
             )
+        match = _CALL.fullmatch(call)
+        if match is None or not group_expressions.is_call(call):
+            self.check(call)
+            return self.add(name, expression.sql, description or call.strip(), replace=replace)
         macros = "FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
         rows = self._session.sql(f"SELECT DISTINCT function_name {macros}").fetchall()
         known = sorted(str(macro) for (macro,) in rows)

@@ -37,21 +37,19 @@ def checkpoints(
     lacking = [model for model in existing if model not in kept and model in strict]
     if lacking or not kept:
         raise NotScored(lacking or list(existing), datasets, scored)
-    hint = "Choose models with -m." if len(kept) > 1 else ""
     steps_of: dict[str, set[int]] = {model: set() for model in kept}
     where = " on " + ", ".join(datasets)
     for part in parts(steps):
-        hits = False
+        without = []
         for model, available in kept.items():
             try:
-                steps_of[model].update(resolve(part, available, model + where, hint))
-                hits = True
+                steps_of[model].update(resolve(part, available, model + where))
             except UnknownStep:
-                if model in strict:
-                    raise
-        if not hits:
-            every = [step for on in kept.values() for step in on]
-            resolve(part, every, listed(kept) + where, hint)
+                without.append(model)
+        if refused := [model for model in without if model in strict or len(without) == len(kept)]:
+            every = [step for model in refused for step in kept[model]]
+            hint = "Choose models with -m." if len(without) < len(kept) else ""
+            resolve(part, every, listed(refused) + where, hint)
     return [(model, step) for model, chosen in steps_of.items() for step in sorted(chosen)]
 
 

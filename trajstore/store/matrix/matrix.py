@@ -21,7 +21,6 @@ from trajstore.arguments.spelling import as_given, option
 from trajstore.display import Brief, of_checkpoints, of_names
 from trajstore.errors import MissingSlices, NothingChosen, TrajstoreError, runs
 from trajstore.progress import SILENT, Progress
-from trajstore.schema import GROUP_NAME
 from trajstore.store.disk import layout
 from trajstore.store.files import slices
 from trajstore.store.files.datasets import Dataset
@@ -278,20 +277,3 @@ def column_labels(sites: Sites) -> pl.DataFrame:
     """dataset, context, position, token, text of the chosen sites."""
     frame = sites.dataset.frame(["context", "position", "token", "text"])[sites.tokens]
     return frame.select(pl.lit(sites.dataset.name).alias("dataset"), pl.all())
-
-
-def require_sites(sites: Sequence[Sites], group: str | None) -> None:
-    """Raise where nothing at all was chosen."""
-    if not any(len(chosen.tokens) for chosen in sites):
-        names = ", ".join(chosen.dataset.name for chosen in sites)
-        is_name = group is not None and GROUP_NAME.fullmatch(group)
-        show = (
-            f"its size in each dataset: trajstore group show {group}"
-            if is_name
-            else "sizes: trajstore group list"
-        )
-        raise NothingChosen(
-            f"The group {group!r} has no token with a loss in {names} (within these contexts). See {show}"
-            if group
-            else f"No token of {names} was chosen."
-        )

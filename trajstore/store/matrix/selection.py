@@ -18,10 +18,11 @@ from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints, of_names
 from trajstore.errors import NothingChosen, NotScored, TrajstoreError, UnknownStep, listed
 from trajstore.progress import Progress
+from trajstore.schema import GROUP_NAME
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.checkpoints import Scored, checkpoints, named
-from trajstore.store.matrix.matrix import Sites, check_align, choose_sites, context_range, require_sites
+from trajstore.store.matrix.matrix import Sites, check_align, choose_sites, context_range
 
 
 class GroupMembers(Protocol):
@@ -133,7 +134,7 @@ def resolve(store: LossStore, selection: Selection, pad_first: bool = False) -> 
     """
     on = datasets_of(store, selection)
     sites = [sites_in(store, selection, name, pad_first=pad_first) for name in on]
-    require_sites(sites, selection.group)
+    require_sites(store, selection, sites)
     return Inputs(replace(selection, datasets=on), joint_checkpoints(store, selection, on), sites)
 
 
@@ -174,16 +175,44 @@ def sites_by_group(
     """
     sites = {group: sites_in(store, selection, dataset, [group]) for group in groups}
     if not (kept := {group: chosen for group, chosen in sites.items() if len(chosen.tokens)}):
-        raise none_with_loss(groups, [dataset])
+        raise none_with_loss(store, selection, groups, [dataset])
     return kept
 
 
-def none_with_loss(groups: Sequence[str], datasets: Sequence[str]) -> NothingChosen:
+def none_with_loss(
+    store: LossStore, selection: Selection, groups: Sequence[str], datasets: Sequence[str]
+) -> NothingChosen:
     """The error where none of the groups has a token with a loss."""
     return NothingChosen(
-        f"No token of {', '.join(groups)} in {', '.join(datasets)} has a loss (within these contexts). See their "
-        "sizes: trajstore group list"
+        f"No token of {', '.join(groups)} in {', '.join(datasets)} has a loss"
+        f"{_why_none(store, selection, groups, datasets)}. See their sizes: trajstore group list"
     )
+
+
+def require_sites(store: LossStore, selection: Selection, sites: Sequence[Sites]) -> None:
+    """Raise `NothingChosen` where nothing at all was chosen."""
+    if any(len(chosen.tokens) for chosen in sites):
+        return
+    datasets = [chosen.dataset.name for chosen in sites]
+    names = ", ".join(datasets)
+    if (group := selection.group) is None:
+        raise NothingChosen(f"No token of {names} was chosen.")
+    show = (
+        f"its size in each dataset: trajstore group show {group}"
+        if GROUP_NAME.fullmatch(group)
+        else "sizes: trajstore group list"
+    )
+    why = _why_none(store, selection, [group], datasets)
+    raise NothingChosen(f"The group {group!r} has no token with a loss in {names}{why}. See {show}")
+
+
+def _why_none(store: LossStore, selection: Selection, groups: Sequence[str], datasets: Sequence[str]) -> str:
+    """Return why none of the groups has a token with a loss, where that is known."""
+    if not any(
+        len(store.groups.members(group, store.dataset(name))) for group in groups for name in datasets
+    ):
+        return f": the group{' is' if len(groups) == 1 else 's are'} empty there"
+    return "" if selection.contexts is None else " (within these contexts)"
 
 
 def joint_checkpoints(
@@ -223,6 +252,9 @@ def checkpoints_by_dataset(store: LossStore, selection: Selection) -> dict[str, 
                 raise
             reason = error
     if reason is not None and not rows:
+        checkpoints(
+            scored, list(models), selection.models, selection.steps
+        )  # raises for all datasets at once
         raise reason
     return rows
 
