@@ -277,6 +277,16 @@ def test_measures_are_in_the_report_and_what_has_no_room_is_counted(
     assert held.notes("measure-names") == ["Measures that are not here: 1."]
 
 
+def test_measures_on_a_dataset_without_losses_are_in_the_report(planted: Store, tmp_path: Path) -> None:
+    planted.add_dataset("probe", new_dataset([["a", "b"]]))
+    planted.add_measures("rank", [Measure("rank", 2.5)], model="a", step=8, dataset="probe")
+    held = ReportFile(write_report(planted, tmp_path / "r.html", groups=[]))
+    assert held.table("measure-curves").select("dataset", "step", "value").rows() == [("probe", 8, 2.5)]
+    assert "probe" not in [of["name"] for of in held.facts["datasets"]]
+    held = ReportFile(write_report(planted, tmp_path / "r.html", groups=[], dataset="d"))
+    assert held.table("measure-names").is_empty()
+
+
 def test_datasets_and_models_can_be_chosen(planted: Store, tmp_path: Path):
     held = ReportFile(
         write_report(planted, tmp_path / "r.html", dataset="e", models="b*", groups=["every_token"])

@@ -65,6 +65,8 @@ class ReportScope:
 
     datasets: list[str]
     """Datasets with a slice of any of the models."""
+    measured: list[str]
+    """Those, and datasets on which the models may be measured without having losses."""
     models: list[str]
     """In order of colours."""
     coverage: list[Coverage]
@@ -165,7 +167,7 @@ def gather(store: Store, subject: ReportScope, progress: Progress) -> Content:
         progress.advance(1, name)
     _add_groups(content, store, subject, curves, examples)
     content.facts |= tables.add_store_tables(
-        content.add_table, store, subject.models, subject.datasets, subject.marks
+        content.add_table, store, subject.models, subject.datasets, subject.measured, subject.marks
     )
     return content
 

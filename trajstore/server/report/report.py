@@ -120,6 +120,7 @@ def _choose(
     known = store.groups.names() if groups is None else list(groups)
     return ReportScope(
         datasets=[name for name in chosen if any(line.dataset == name for line in coverage)],
+        measured=chosen,
         models=[name for name in names if any(line.model == name for line in coverage)],
         coverage=coverage,
         groups=sorted(known, key=lambda name: name != _FIRST_GROUP),

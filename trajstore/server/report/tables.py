@@ -42,12 +42,21 @@ class AddTable(Protocol):
 
 
 def add_store_tables(
-    add: AddTable, store: Store, models: Sequence[str], datasets: Sequence[str], marks: Sequence[Mark]
+    add: AddTable,
+    store: Store,
+    models: Sequence[str],
+    datasets: Sequence[str],
+    measured: Sequence[str],
+    marks: Sequence[Mark],
 ) -> dict[str, Any]:
-    """Add all these tables; returns facts beside them: of the store, of analyses with their charts, noise, marks."""
+    """Add all these tables; returns facts beside them: of the store, of analyses with their charts, noise, marks.
+
+    Coverage is that of `datasets`, findings and measures are those of `measured`.
+    """
+    chosen = Selection(measured, models)
     _add_coverage(add, store, models, datasets)
-    _add_findings(add, store, Selection(datasets, models))
-    _add_measures(add, store, Selection(datasets, models))
+    _add_findings(add, store, chosen)
+    _add_measures(add, store, chosen)
     facts = coverage.store_facts(store)
     scored = {
         model: {dataset: steps for dataset, steps in facts["steps"][model].items() if dataset in datasets}
@@ -62,9 +71,7 @@ def add_store_tables(
         "steps": scored,
         "findings": [
             {"kind": kind, "name": name}
-            for kind, name in findings.finding_list(store, Selection(datasets, models))
-            .select("kind", "finding")
-            .iter_rows()
+            for kind, name in findings.finding_list(store, chosen).select("kind", "finding").iter_rows()
         ],
         "analyses": [
             {
@@ -75,7 +82,7 @@ def add_store_tables(
                 "charts": [drawing(chart) for chart in analysis.charts],
                 "tables": [asdict(table) for table in analysis.tables],
             }
-            for analysis in kept_analyses(store, models, datasets, marks)
+            for analysis in kept_analyses(store, models, measured, marks)
         ],
         "noise": [[*slice_, value] for slice_, value in noise.items()],
         "least": defaults.LEAST,

@@ -1,6 +1,7 @@
 /** Curves: uPlot in Preact, with units on the axes, a symmetric-log axis for steps, bands, marks and a brush. */
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { LINE_COLOURS } from "./colours";
 import { facts } from "./facts";
 import { dark } from "./theme";
 import { compact, visible, whole } from "./text";
@@ -19,6 +20,10 @@ export interface Curve {
 export type XScale = "linear" | "log" | "symlog";
 
 const STEEP = 4;
+/** Most curves that are named beneath a chart. */
+const NAMED = 48;
+/** Strokes of the curves once the colours begin again. */
+const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3]];
 const clean = (values: ArrayLike<number | null>) =>
   Array.from(values, (value) => (value === null || Number.isNaN(value) ? null : value));
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -41,13 +46,13 @@ function axis(label: string, size: number): uPlot.Axis {
 /** The series of the curves, their bands after them, and the numbers of both. */
 function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedData, uPlot.Series[], uPlot.Band[]] {
   const columns: (number | null)[][] = curves.map((curve) => clean(curve.values));
-  const series: uPlot.Series[] = curves.map(({ label, colour, dashed }) => ({
+  const series: uPlot.Series[] = curves.map(({ label, colour, dashed }, place) => ({
     label,
     stroke: colour,
     width: 2,
     spanGaps: true,
     points: { show: x.length <= 60, size: 5 },
-    ...(dashed ? { dash: [6, 4] } : {}),
+    dash: DASHES[dashed ? 1 : Math.floor(place / LINE_COLOURS) % DASHES.length]!,
     value: (_: uPlot, value: number | null) => (value === null ? "–" : String(+value.toPrecision(4))),
   }));
   const bands: uPlot.Band[] = [];
@@ -62,6 +67,10 @@ function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedD
   }
   return [[Array.from(x), ...columns] as uPlot.AlignedData, series, bands];
 }
+
+/** From the least x to the greatest: uPlot itself would go on to the next power of ten. */
+const rangeOf = (xScale: XScale) => (_: uPlot, low: number, high: number): [number, number] =>
+  low !== high ? [low, high] : xScale === "log" ? [low / 2, high * 2] : [low - 1, high + 1];
 
 /** The distinct values of x must rise. `mark` draws a line at one x; `onBrush` gets the ends of a stretch dragged over. */
 export function Chart(props: {
@@ -93,12 +102,15 @@ export function Chart(props: {
         width: room.clientWidth,
         height,
         scales: {
-          x: { time: false, distr: xScale === "log" ? 3 : xScale === "symlog" ? STEEP : 1, asinh: 1 } as uPlot.Scale,
+          x: { time: false, distr: xScale === "log" ? 3 : xScale === "symlog" ? STEEP : 1, asinh: 1, range: rangeOf(xScale) } as uPlot.Scale,
         },
         axes: [axis(xLabel, 34), axis(yLabel, 52)],
         series: [{ label: xLabel, value: (_, value) => (value === null ? "–" : whole(value)) }, ...series],
         bands,
-        legend: { show: props.legend ?? curves.length <= 12 },
+        legend: {
+          show: props.legend ?? curves.length <= NAMED,
+          markers: { dash: (_, place) => (series[place - 1]?.dash?.length ? "dashed" : "solid") },
+        },
         cursor: { drag: { x: Boolean(props.onBrush), y: false, setScale: false } },
         hooks: {
           draw: [(self) => {

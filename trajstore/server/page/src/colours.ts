@@ -6,8 +6,10 @@ type Rgb = readonly [number, number, number];
 const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#7b4fb5", "#5c6670"];
 const DARK_LINES = ["#4aa8e8", "#ff8f4a", "#2cc79a", "#e79bc6", "#e0c04a", "#8fd0ff", "#b28df0", "#aab4be"];
 
+export const LINE_COLOURS = LINES.length;
+
 /** The colour of the nth line. */
-export const lineColour = (n: number): string => (dark.value ? DARK_LINES : LINES)[n % LINES.length]!;
+export const lineColour = (n: number): string => (dark.value ? DARK_LINES : LINES)[n % LINE_COLOURS]!;
 
 const SEQUENTIAL: readonly Rgb[] = [[255, 255, 255], [255, 236, 190], [255, 201, 120], [247, 152, 86], [232, 118, 90]];
 const DARK_SEQUENTIAL: readonly Rgb[] = [[24, 27, 33], [62, 44, 30], [104, 59, 22], [140, 62, 24], [158, 50, 40]];

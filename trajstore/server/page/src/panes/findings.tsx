@@ -2,7 +2,6 @@
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { chosenDataset } from "../facts";
 import { FrameTable, curvesOf, rowsOf } from "../frames";
 import { StepChart, goToStep, stepIsChosen } from "../linked";
 import { AnalysisView } from "../offline/parts";
@@ -88,8 +87,7 @@ function useMeasure() {
   const known = useFrame("measure-names", { models: state.models.value });
   const names = known.value ? Array.from(known.value.column<string>("name")) : [];
   const chosen = names.includes(measure.value) ? measure.value : names[0];
-  const dataset = chosenDataset.value?.name;
-  const curves = useFrame("measure-curves", chosen ? { measures: [chosen], models: state.models.value, datasets: dataset ? [dataset] : [] } : null);
+  const curves = useFrame("measure-curves", chosen ? { measures: [chosen], models: state.models.value } : null); // on whatever it was measured
   const choice = <Choice label="Measure" value={chosen ?? ""} options={names.map((name) => [name, name] as const)} onChange={(name) => navigate(() => (measure.value = name))} />;
   return { known, curves, choice };
 }
