@@ -17,7 +17,7 @@ from trajstore.display import count
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import CATALOG
-from trajstore.store import catalog_check, lifecycle, strays
+from trajstore.store import catalog_check, lifecycle, passed_over
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage, findings, group_files, group_tables, measures, models, slices
 from trajstore.store.queries import query
@@ -85,7 +85,9 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
     paths = [
         path
         for path in session.path.glob("losses/*/*/*/slice.parquet")
-        if not layout.is_linked(path) and path.is_file() and strays.why(_inside(session.path, path)) is None
+        if not layout.is_linked(path)
+        and path.is_file()
+        and passed_over.why(_inside(session.path, path)) is None
     ]
     progress.start("checking", len(paths), "slices")
     try:
@@ -148,7 +150,7 @@ def _foreign(root: Path) -> Iterator[StoreProblem]:
                 )
             elif name in files and kind:
                 yield StoreProblem(inside, f"it is {kind}, which is never read", _REMOVE)
-            elif name in files and (what := strays.why(inside)):
+            elif name in files and (what := passed_over.why(inside)):
                 yield StoreProblem(inside, what, _REMOVE)
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from trajstore.errors import DamagedFile, ModelExists, RenamingUnfinished, UnknownName
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import META_KEY, check_name
-from trajstore.store import strays
+from trajstore.store import passed_over
 from trajstore.store.disk import catalog_lock, digests, footers, layout
 from trajstore.store.files import append, coverage, measures, models
 
@@ -124,7 +124,7 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
 
 def _slices(root: Path, model: str) -> Iterator[Path]:
     for path in sorted(layout.losses_path(root, model).glob("*/*/slice.parquet")):
-        if strays.why(str(path.relative_to(root))) is None:
+        if passed_over.why(str(path.relative_to(root))) is None:
             yield path
 
 

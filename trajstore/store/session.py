@@ -19,7 +19,7 @@ import polars as pl
 
 from trajstore.arguments.aliases import also_named
 from trajstore.errors import PassedOver, UnknownName, listed
-from trajstore.store import lifecycle, model_summaries, strays
+from trajstore.store import lifecycle, model_summaries, passed_over
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.statements import Parameters, select
 from trajstore.store.disk import layout
@@ -200,7 +200,7 @@ class Session:
 
     def coverage(self) -> list[coverage.Coverage]:
         """Return the steps there and missing of each model on each dataset; warns of names that are passed over."""
-        if odd := list(strays.odd_names(self.path)):
+        if odd := list(passed_over.odd_names(self.path)):
             said = f"Passed over for their names in {self.path}: {listed(odd)}."
             warnings.warn(
                 PassedOver(f"{said} trajstore did not make them: move them elsewhere."), stacklevel=2

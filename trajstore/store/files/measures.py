@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import FORMAT, GROUP_NAME, META_KEY, check_name, check_step
-from trajstore.store import strays
+from trajstore.store import passed_over
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import models
 
@@ -158,7 +158,7 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
 def files(root: Path, model: str) -> list[Path]:
     """The files of a model's measures."""
     paths = sorted(folder_of(root, model).glob("step=*/*.parquet"))
-    return [path for path in paths if strays.why(str(path.relative_to(root))) is None]
+    return [path for path in paths if passed_over.why(str(path.relative_to(root))) is None]
 
 
 def _parts(path: Path) -> tuple[str, str | None, int]:

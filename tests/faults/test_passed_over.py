@@ -13,7 +13,7 @@ from tests.commands import run
 from tests.conftest import PLANTED_STEPS
 from trajstore.errors import PassedOver
 from trajstore.schema import is_name, step_of
-from trajstore.store import checks, strays
+from trajstore.store import checks, passed_over
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
@@ -88,9 +88,9 @@ def test_names_and_steps_as_a_store_writes_them() -> None:
 def test_all_files_of_a_store_have_their_place(planted: Store) -> None:
     planted.groups.add("mine", "FROM groups.digits")
     planted.publish_model(ModelFacts("a"))
-    assert list(strays.odd_names(planted.path)) == []
+    assert list(passed_over.odd_names(planted.path)) == []
     for path in planted.path.rglob("*"):
-        assert not path.is_file() or strays.why(str(path.relative_to(planted.path))) is None, path
+        assert not path.is_file() or passed_over.why(str(path.relative_to(planted.path))) is None, path
 
 
 # one damaged part

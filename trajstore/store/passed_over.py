@@ -1,4 +1,4 @@
-"""Strays: files and folders with names that no part of a store has. Readers pass them over."""
+"""Names of files and folders that no part of a store has, for which readers pass them over; nothing is removed."""
 
 from __future__ import annotations
 
