@@ -46,11 +46,10 @@ def _command(definition: MeasureDefinition, models: Sequence[str], datasets: Seq
     dataset = ",".join(datasets or ["D"])
     if definition.argument:
         return f"It comes with scoring: trajstore score MODEL -d {dataset} {option(definition.argument, 'K')}"
-    words = [f"trajstore measure {definition.name} -m {model}"]
     if definition.on_probe:
-        words.append("--probe repeats")
-    elif definition.on_contexts:
-        words.append(f"-d {dataset}")
+        return f"Measure it: trajstore measure {definition.name} -m {model} --probe repeats"
+    words = [f"trajstore measure {definition.name} -m {model}"]
+    words += [f"-d {dataset}"] if definition.on_contexts else []
     required = [name for name, value in definition.parameters.items() if value is REQUIRED and name != LABELS]
     words += [f"-p {name}=VALUE" for name in required]
     return f"Measure it: {' '.join(words)}"
