@@ -2,6 +2,7 @@
 -- $finding finding: name of the PCA
 -- $group group: the group
 -- $align align = predict: predict for the group's tokens, after for the tokens that follow them
+-- $component integer = null: number of one component; without it all
 -- -> component: number of the component, from 1
 -- -> tokens [tokens]: tokens of the group among the PCA's columns
 -- -> mean: their mean loading; null without any
@@ -20,6 +21,6 @@ SELECT
     count(inside) / count(*) AS expected
 FROM pca_loadings
 LEFT JOIN members USING (dataset, context, position)
-WHERE finding = $finding
+WHERE finding = $finding AND component = coalesce($component, component)
 GROUP BY component
 ORDER BY component;

@@ -410,6 +410,8 @@ def test_groups_of_a_component(noisy: Store) -> None:
     said = run("finding", "groups", "first", "-g", "early", "--component", 3, *at, code=2)[1]
     assert "--component '3'. It takes a number from 1 to 2" in said
     query = ["query", "component_groups", "-p", "group=early", *at]
+    one = run(*query, "-p", "finding=first", "-p", "component=2", "-p", "align=after", "--format", "csv")[0]
+    assert [line.split(",")[0] for line in one.splitlines()] == ['"component"', "2"]
     assert "no finding 'frist'" in run(*query, "-p", "finding=frist", code=1)[1]
     assert "no kind of finding 'pcs'" in run("finding", "show", "pcs", "first", *at, code=1)[1]
     assert '"datasets": ["d", "e"]' in run("finding", "show", "pca", "first", *at)[0]

@@ -96,7 +96,11 @@ Level = Annotated[float, typer.Option(help="How often an interval should cover."
 Resamples = Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the resampling.")]
 MissingContexts = Annotated[
-    choices.Missing, choice(metavar="error|nan", help="What the contexts are that a partial slice lacks.")
+    choices.Missing,
+    choice(
+        metavar="error|nan",
+        help="Where a slice lacks some contexts: stop (error), or go on without them (nan).",
+    ),
 ]
 Plot = Annotated[
     Path | None, typer.Option(help="Draw to this file, .png, .pdf, .svg or .html, and print no table.")

@@ -16,7 +16,7 @@ from trajstore.cli.output import open_store, say, size
 from trajstore.display import count
 
 
-@dataclass_options(dataset={"help": "Datasets; commas join them."})
+@dataclass_options(dataset={"help": "Datasets; commas join them [required, but for --measure]."})
 def matrix(
     out: Annotated[Path, typer.Argument(help="File to write: .npy, .npz, .parquet or .arrow.")],
     *,
@@ -41,7 +41,11 @@ def matrix(
         bool, typer.Option("--pad-first", help="Give position 0, which has no loss, a column of zeros.")
     ] = False,
     missing: Annotated[
-        Missing, options.choice(metavar="error|nan", help="What a missing slice is.")
+        Missing,
+        options.choice(
+            metavar="error|nan",
+            help="Where a slice is not there: stop (error), or NaN (nan).",
+        ),
     ] = "error",
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:

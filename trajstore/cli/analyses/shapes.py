@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass_options(name=default_name("the dataset or how many, the group or how many"))
 def shapes(
     *,
-    dataset: options.Datasets = None,
+    dataset: Annotated[list[str] | None, options.datasets("Datasets; commas join them [required].")] = None,
     model: options.Models = None,
     group: Annotated[
         list[str] | None,

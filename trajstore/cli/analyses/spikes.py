@@ -33,7 +33,7 @@ _RECALL = (
 
 
 @dataclass_options(
-    dataset={"help": "Datasets; commas join them."},
+    dataset={"help": "Datasets; commas join them [required]."},
     seed={"help": "Seed of the resampling and of simulated noise."},
 )
 def spikes(
@@ -58,7 +58,11 @@ def spikes(
         ),
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Share of tokens that noise alone may put on either side, for their own τ.")
+        float,
+        typer.Option(
+            help="Without --tau: share of tokens that noise alone may take beyond their τ upwards, and as many "
+            "downwards."
+        ),
     ] = defaults.RATE,
     enrich: Annotated[
         bool, typer.Option("--enrich/--no-enrich", help="Look for every group of the store among the tokens.")

@@ -38,7 +38,9 @@ def component_groups(
     progress.start("loadings", len(names), "groups")
     try:
         for name in names:
-            loadings = store.query("component_groups", finding=finding, group=name, align=align).pl()
+            loadings = store.query(
+                "component_groups", finding=finding, group=name, align=align, component=component
+            ).pl()
             frames.append(loadings.select("component", pl.lit(name).alias("group"), pl.exclude("component")))
             if groups and not loadings["tokens"].sum():
                 progress.say(f"{name} has no token among those of {finding}, and is left out.")
@@ -46,7 +48,5 @@ def component_groups(
     finally:
         progress.stop()
     rows: pl.DataFrame = pl.concat(frames).filter(pl.col("tokens") > 0)
-    if component is not None:
-        rows = rows.filter(component=component)
     rows = rows.with_columns(times=pl.col("share") / pl.col("expected"))
     return rows.sort("component", "times", descending=[False, True], maintain_order=True)
