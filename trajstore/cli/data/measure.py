@@ -13,7 +13,6 @@ from trajstore.cli.name_lists import several
 from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_facts, print_json, print_table, say
 from trajstore.errors import UnknownName
-from trajstore.plugins import OWN_PACKAGE
 from trajstore.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -151,6 +150,8 @@ def _print_list(names: list[str], as_json: bool) -> None:
             facts = by_name[name] | {"meaning": meanings[name]}
             print_facts({fact: value or None for fact, value in facts.items()})
     else:
+        from trajstore.plugins import OWN_PACKAGE
+
         others = {row["package"] for row in rows} - {OWN_PACKAGE}
         columns = ["measure", "axes", "cost", *(["package"] if others else []), "formula"]
         print_table(columns, [[row[column] for column in columns] for row in rows])
