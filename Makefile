@@ -35,7 +35,7 @@ page-packages:
 	@cd trajstore/server/page && { [ -e node_modules/axe-core ] || { command -v npm >/dev/null && npm ci --no-audit --no-fund --silent; }; } || \
 	  echo "No npm packages of the page: the tests that need them will be skipped."
 
-test: .venv/.dev browser page-packages  ## the tests (12 minutes on two cores)
+test: .venv/.dev browser page-packages  ## the tests (10 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A part of each room of the house.

@@ -456,5 +456,6 @@ def test_the_command(scored: Store, run: Path) -> None:
     code, said = command("rankme", "-m", "run")
     assert (code, "--probe repeats, or --datasets" in said or "--dataset" in said) == (1, True)
     assert command("rankme")[0] == 2
-    assert command("list", "rankme")[0] == 2
+    assert command("list", "rankme")[0] == 0
+    assert command("list", "rankm")[0] == 1
     assert command("rankme", "-m", "run", "-d", "d", "-p", "offset")[0] == 2
