@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trajstore.errors import nearest
+from trajstore.arguments.suggestions import nearest
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ Imports no layer of trajstore, so that every one can raise them.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trajstore.arguments.spelling import QueryParameter, as_given, option
+from trajstore.arguments.suggestions import nearest
 
 
 class TrajstoreError(Exception):
@@ -82,17 +82,6 @@ def runs(numbers: Iterable[int], limit: int = 6) -> str:
         else:
             ranges.append([number, number])
     return listed((f"{a}–{b}" if b > a else str(a) for a, b in ranges), limit)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """« Did you mean …?» for a mistyped name, or nothing; of names that are all like it only the nearest."""
-    known = list(names)
-    if any(sign in name for sign in "*?["):  # a glob, which is no name mistyped
-        return ""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if len(close) == len(known):
-        close = close[:1]
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 class BadName(TrajstoreError):

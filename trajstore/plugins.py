@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
-from trajstore.errors import TrajstoreError, listed, nearest, shortened
+from trajstore.arguments.suggestions import nearest
+from trajstore.errors import TrajstoreError, listed, shortened
 from trajstore.version import __version__
 
 if TYPE_CHECKING:

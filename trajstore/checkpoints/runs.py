@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import as_given, option
+from trajstore.arguments.suggestions import nearest
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.loading import Checkpoint
 from trajstore.checkpoints.revisions import (
@@ -24,7 +25,7 @@ from trajstore.checkpoints.revisions import (
 )
 from trajstore.checkpoints.stages import Stages
 from trajstore.checkpoints.suites import KnownRun, known_bad, run_named, suites
-from trajstore.errors import CheckpointError, listed, nearest
+from trajstore.errors import CheckpointError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from trajstore.arguments.suggestions import nearest
 from trajstore.checkpoints.revisions import STAGE, Revision, Tokens, tokens_seen
-from trajstore.errors import CheckpointError, listed, nearest
+from trajstore.errors import CheckpointError, listed
 
 if TYPE_CHECKING:
     from trajstore.checkpoints.suites import KnownRun, Stage

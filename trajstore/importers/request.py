@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from trajstore.arguments.spelling import as_given, option
-from trajstore.errors import BadSource, TrajstoreError, describe_file_error, listed, nearest
+from trajstore.arguments.suggestions import nearest
+from trajstore.errors import BadSource, TrajstoreError, describe_file_error, listed
 from trajstore.schema import LOWEST_LOSS
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")

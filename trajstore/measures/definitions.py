@@ -15,7 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadMeasures, TrajstoreError, listed, nearest
+from trajstore.arguments.suggestions import nearest
+from trajstore.errors import BadMeasures, TrajstoreError, listed
 from trajstore.plugins import OWN_PACKAGE, Plugin, PluginError, find, plugins
 from trajstore.schema import GROUP_NAME
 from trajstore.store.files.measures import Measure

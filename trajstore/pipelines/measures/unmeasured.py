@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import option
-from trajstore.errors import NotMeasured, listed, nearest
+from trajstore.arguments.suggestions import nearest
+from trajstore.errors import NotMeasured, listed
 
 if TYPE_CHECKING:
     from trajstore.measures.definitions import MeasureDefinition

@@ -8,8 +8,9 @@ from typing import Any
 
 import duckdb
 
+from trajstore.arguments.suggestions import nearest
 from trajstore.display import count
-from trajstore.errors import MissingParameter, QueryError, UnknownName, nearest
+from trajstore.errors import MissingParameter, QueryError, UnknownName
 from trajstore.store.catalog import read_only
 
 Parameters = Mapping[str, Any] | Sequence[Any]
