@@ -33,6 +33,7 @@ def check_target(path: Path | str, suffixes: Sequence[str]) -> Path:
         raise BadTarget(
             f"{target} is a folder; give the name of a file that ends in {' or '.join(suffixes)}."
         )
+    _check_writable(target)
     return target
 
 
@@ -51,20 +52,34 @@ def check_new_folder(path: Path | str) -> Path:
     empty = target.is_dir() and next(target.iterdir(), None) is None
     if os.path.lexists(target) and (target.is_symlink() or not empty):
         raise BadTarget(f"{target} is there already. Give the name of a new folder, or remove it first.")
+    _check_writable(target)
     return target
+
+
+def check_room(target: Path, size: int) -> None:
+    """Raise `BadTarget` where the disk of what is to be written has fewer bytes free."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise BadTarget(
+            f"{target} takes {size:,} bytes at least, and {free:,} are free there. Free the disk, or choose less."
+        )
+
+
+def _check_writable(target: Path) -> None:
+    """Raise `BadTarget` where nothing can be written beside a path, as in a closed folder or on a full disk."""
+    with _writing(target), _part(target) as (_, file):
+        file.write(bytes(_BLOCK))
+        file.flush()
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to; takes its name when the block ends well, and vanishes when it does not."""
-    try:
-        with _part(path) as (temp, file):
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temp.replace(path)
-    except OSError as error:
-        raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
+    with _writing(path), _part(path) as (temp, file):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        temp.replace(path)
 
 
 def write_together(files: Sequence[tuple[Path, bytes | memoryview]]) -> None:
@@ -74,18 +89,15 @@ def write_together(files: Sequence[tuple[Path, bytes | memoryview]]) -> None:
     last, so that it never stands beside what belongs to another.
     """
     last, _ = files[-1]
-    try:
-        with contextlib.ExitStack() as stack:
-            parts = [stack.enter_context(_part(path)) for path, _ in files]
-            for (_, file), (_, data) in zip(parts, files, strict=True):
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            last.unlink(missing_ok=True)
-            for (temp, _), (path, _) in zip(parts, files, strict=True):
-                temp.replace(path)
-    except OSError as error:
-        raise BadTarget(f"Cannot write {last}: {error.strerror or error}.") from error
+    with _writing(last), contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(_part(path)) for path, _ in files]
+        for (_, file), (_, data) in zip(parts, files, strict=True):
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        last.unlink(missing_ok=True)
+        for (temp, _), (path, _) in zip(parts, files, strict=True):
+            temp.replace(path)
 
 
 @contextlib.contextmanager
@@ -109,13 +121,24 @@ def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 _PART = ".trajstore-part"
+_BLOCK = 4096
+"""Bytes for which a disk that is full has no room."""
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise `BadTarget` for what the system refuses while something is written to a path."""
+    try:
+        yield
+    except OSError as error:
+        raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; takes its name when the block ends well, and vanishes when it does not."""
     leftovers.sweep(path.parent, f".*{_PART}")
-    try:
+    with _writing(path):
         temp, descriptor = leftovers.new_folder(path.parent, f".{path.name}.", _PART)
         try:
             yield temp
@@ -123,8 +146,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temp, ignore_errors=True)
             os.close(descriptor)
-    except OSError as error:
-        raise BadTarget(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> Path:

@@ -60,12 +60,19 @@ FrameAnswer = Callable[[Ask], pl.DataFrame]
 ValueAnswer = Callable[[Ask], Any]
 
 
-def frames(name: str, answer: FrameAnswer, *, of_chosen: Collection[str] = ()) -> Route:
+def frames(
+    name: str,
+    answer: FrameAnswer,
+    *,
+    of_chosen: Collection[str] = (),
+    outside: ValueAnswer = lambda _: None,
+) -> Route:
     """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
 
     Its entity tag is over what the store's files hold: all slices, since a group or a model to subtract may lead to
     any, or of those alone that the parameters in `of_chosen` name: of `models`, `model`, `datasets` and `dataset` those
-    that the function reads, since one that it does not read chooses nothing.
+    that the function reads, since one that it does not read chooses nothing. What the answer takes from `outside` of
+    the store is in the tag too.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -74,9 +81,8 @@ def frames(name: str, answer: FrameAnswer, *, of_chosen: Collection[str] = ()) -
             return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
 
         def reply(ask: Ask, work: Work) -> Response:
-            tag = signatures.etag(
-                request.url.path, request.url.query, ask.limits.rows, _contents(ask, of_chosen)
-            )
+            contents = outside(ask), _contents(ask, of_chosen)
+            tag = signatures.etag(request.url.path, request.url.query, ask.limits.rows, *contents)
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers={"ETag": tag})
             frame = answer(ask)
@@ -177,4 +183,4 @@ def _contents(ask: Ask, of_chosen: Collection[str]) -> object:
 
     models = chosen("models", "model")
     on = chosen("datasets", "dataset")
-    return signatures.selection_contents(ask.store.path, models and ask.store.models(models), on)
+    return signatures.selection_contents(ask.store, models and ask.store.models(models), on)

@@ -12,10 +12,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage
 from trajstore.version import __version__
+
+if TYPE_CHECKING:
+    from trajstore.store.store import Store
 
 FileState = tuple[int, int, int]
 """Inode, size and time of change (ns)."""
@@ -63,11 +67,15 @@ def etag(*parts: object) -> str:
     return f'"{hashlib.sha256(text).hexdigest()[:32]}"'
 
 
-def selection_contents(root: Path, models: Iterable[str] | None, datasets: Iterable[str] | None) -> object:
-    """Return what all files hold of which an answer about these models and datasets can be made."""
-    folders = folder_contents(root)
-    slices = slice_contents(root, models, datasets)
-    return sorted(slices.items()), sorted((name, sorted(files.items())) for name, files in folders.items())
+def selection_contents(store: Store, models: Iterable[str] | None, datasets: Iterable[str] | None) -> object:
+    """Return what all files hold of which an answer about these models and datasets can be made.
+
+    Of the catalog that is what the session has taken up, with which it answers, and not what the file holds by now.
+    """
+    folders = folder_contents(store.path)
+    slices = slice_contents(store.path, models, datasets)
+    files = sorted((name, sorted(files.items())) for name, files in folders.items())
+    return store.catalog_sha256, sorted(slices.items()), files
 
 
 def _files(folder: Path, below: str) -> Iterator[tuple[str, Content]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +73,8 @@ class Session:
         self._group_files = group_files.signature(self.path)  # before the catalog, which follows them
         # Relations of the old session stay alive with it.
         self._copy = catalog.copied(self.path, memory=self._memory)
+        self.catalog_sha256 = self._copy.sha256 or secrets.token_hex(32)
+        """Of the catalog that was taken up; like no other where it cannot be told."""
         self._checked = False
         self._views_of_groups: frozenset[str] | None = None
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
+from trajstore import output_files
 from trajstore.errors import BadTarget, NothingChosen, PlotError, TrajstoreError, UnknownName
 from trajstore.server.report import content, page, report, tables
 from trajstore.server.report.container import Parts, unpacked
@@ -334,6 +335,27 @@ def test_wrong_input_writes_nothing(planted: Store, tmp_path: Path):
         with pytest.raises(BadTarget, match=reason):
             write_report(planted, folder, split=True)
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_what_cannot_be_written_is_told_before_anything_is_computed(
+    planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, split: bool
+):
+    def computed(*_: object) -> None:
+        pytest.fail("it was computed first")
+
+    monkeypatch.setattr(content, "gather", computed)
+    ending = "" if split else ".html"
+    with pytest.raises(BadTarget, match="File name too long"):
+        write_report(planted, tmp_path / ("r" * 240 + ending), split=split)
+    with pytest.raises(BadTarget, match=r"Cannot write /proc/r"):
+        write_report(planted, Path(f"/proc/r{ending}"), split=split)
+    disk = output_files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(output_files.shutil, "disk_usage", lambda _: disk._replace(free=1000))
+    if split:
+        with pytest.raises(BadTarget, match=r"bytes at least, and 1,000 are free there"):
+            write_report(planted, tmp_path / "site", split=True)
+    assert {path.name for path in tmp_path.iterdir()} == {planted.path.name}
 
 
 def test_the_error_that_is_told_is_rounded_up():

@@ -64,7 +64,7 @@ def _components(ask: Ask) -> Finding | PrincipalComponents:
     kind = cast("ComponentsKind", chosen.choice("method", ("full", "sparse", "hybrid")))
     method = Method(kind, chosen.integer("components", 5, 1, 50))
     selection = chosen.selection()
-    contents = signatures.selection_contents(ask.store.path, None, None)
+    contents = signatures.selection_contents(ask.store, None, None)
     key = signatures.etag(str(ask.store.path), selection, method, contents)
     return _NEW.get(key, lambda: _New(new_components(ask.store, selection, method, ask.progress))).components
 

@@ -41,7 +41,7 @@ def cube(ask: Ask) -> LossCube:
     selection = ask.parameters.selection()
     checkpoints = checkpoints_by_dataset(ask.store, selection)
     models = ask.store.models(selection.models)
-    contents = signatures.selection_contents(ask.store.path, models, selection.datasets)
+    contents = signatures.selection_contents(ask.store, models, selection.datasets)
     key = signatures.etag("cube", groups, json.dumps(selection.facts), checkpoints, contents)
 
     def make() -> np.ndarray:

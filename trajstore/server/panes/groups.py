@@ -31,7 +31,11 @@ _EVERY = "every_token"
 def routes() -> Sequence[BaseRoute]:
     """The endpoints of the pane."""
     return [
-        frames("group-sizes", lambda ask: group_list(ask.store, ask.progress)),
+        frames(
+            "group-sizes",
+            lambda ask: group_list(ask.store, ask.progress),
+            outside=lambda ask: ask.store.groups.stale(),
+        ),
         frames("trajectories", _trajectories),
         frames("group-examples", _examples),
         post("group-draft", _draft),

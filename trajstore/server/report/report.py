@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from trajstore.arguments import defaults
 from trajstore.errors import BadTarget, PlotError
-from trajstore.output_files import check_new_folder, check_target, whole_folder, write_whole
+from trajstore.output_files import check_new_folder, check_room, check_target, whole_folder, write_whole
 from trajstore.progress import SILENT
 from trajstore.server.report.page import document, fill_folder
+from trajstore.store.files import coverage
 from trajstore.version import __version__
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ def write_report(
     from trajstore.server.report.content import ContextChoice, gather
     from trajstore.store.matrix.matrix import check_align
 
+    if Path(out).resolve().is_relative_to(store.path.resolve()):
+        raise BadTarget(f"{out} lies in the store, which holds its own files alone. Give a path outside it.")
     target = check_new_folder(out) if split else check_target(out, (".html",))
-    if target.resolve().is_relative_to(store.path.resolve()):
-        raise BadTarget(
-            f"{target} lies in the store, which holds its own files alone. Give a path outside it."
-        )
     title = title.encode(errors="replace").decode()  # a command line's bytes need not be text
     check_align(align)
     subject = _choose(
         store, dataset, models, groups, align, tuple(marks), ContextChoice(max(1, contexts), worst), split
     )
+    if split:
+        check_room(target, _slice_bytes(store, subject))
     progress.start("report", len(subject.datasets), "datasets")
     try:
         content = gather(store, subject, progress)
@@ -107,27 +108,37 @@ def _choose(
     chosen = list(dict.fromkeys(Selection(dataset, models).datasets or store.dataset_names()))
     facts = {name: store.dataset(name) for name in chosen}
     names = store.models(models)
-    coverage = [
+    lines = [
         line for line in store.coverage() if line.model in names and line.dataset in chosen and line.steps
     ]
-    if all(len(line.steps) == len(line.partial) for line in coverage):
+    if all(len(line.steps) == len(line.partial) for line in lines):
         raise PlotError(
-            f"There are no {'complete ' if coverage else ''}losses of these models on these datasets in {store.path}, "
+            f"There are no {'complete ' if lines else ''}losses of these models on these datasets in {store.path}, "
             "so there is nothing to report. Score a model first: trajstore score MODEL --dataset D"
         )
     held = {name: _tokens_held(dataset.lengths, contexts) for name, dataset in facts.items()}
-    a_step = sum(2 * held[line.dataset] for line in coverage)
+    a_step = sum(2 * held[line.dataset] for line in lines)
     known = store.groups.names() if groups is None else list(groups)
     return ReportScope(
-        datasets=[name for name in chosen if any(line.dataset == name for line in coverage)],
+        datasets=[name for name in chosen if any(line.dataset == name for line in lines)],
         measured=chosen,
-        models=[name for name in names if any(line.model == name for line in coverage)],
-        coverage=coverage,
+        models=[name for name in names if any(line.model == name for line in lines)],
+        coverage=lines,
         groups=sorted(known, key=lambda name: name != _FIRST_GROUP),
         align=align,
         marks=marks,
         contexts=contexts,
         step_limit=None if split else max(_FEWEST_STEPS, _TOKEN_BYTES // a_step),
+    )
+
+
+def _slice_bytes(store: Store, subject: ReportScope) -> int:
+    """Bytes of the complete slices, copies of which lie in a folder."""
+    return sum(
+        size
+        for line in subject.coverage
+        for step, size in coverage.sizes_of(store.path, line.model, line.dataset).items()
+        if step not in line.partial
     )
 
 

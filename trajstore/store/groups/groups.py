@@ -241,6 +241,15 @@ class Groups:
                 self._warned.discard(name)
         return done
 
+    def stale(self) -> dict[str, str]:
+        """Why each group that is kept as a table is not what would be found now, by name; "" where it is."""
+        stale = {}
+        for name, definition in group_files.own(self._session.path).items():
+            if definition.is_table:
+                with contextlib.suppress(DamagedFile):
+                    stale[name] = self._why_stale(name)
+        return stale
+
     def drop(self, name: str) -> None:
         """Remove one of the store's own groups; raises `GroupError` if it is not, or others stand on it."""
         with catalog_lock.turn(self._session.path):
