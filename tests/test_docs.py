@@ -80,7 +80,7 @@ def test_every_measure_has_a_page_that_says_what_its_definition_says() -> None:
     assert {path.stem for path in folder.glob("*.md")} == {"index", *measures}, "run make reference"
     pages = [str(path) for path in sorted(folder.glob("*.md"))]
     assert Cog().main(["cog", "-I", str(ROOT / "docs"), "--check", *pages]) == 0, "run make reference"
-    assert all(measure.meaning for measure in own())
+    assert all(measure.formula and measure.meaning and measure.source for measure in own())
 
 
 def test_the_readme_is_short() -> None:

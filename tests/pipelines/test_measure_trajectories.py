@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from tests.tiny_models import random_dataset
@@ -292,13 +293,32 @@ def test_two_checkpoints_side_by_side(measured: Store, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, [*words, "heads", "--json", "--plot", str(tmp_path / "heads.html")])
     assert json.loads(shown.stdout) == compare_measures(measured, ["a@256", "a@0"], "heads").frame.to_dicts()
     assert "heads: a@256" in (tmp_path / "heads.html").read_text(encoding="utf-8")
-    notes = CliRunner().invoke(app, [*words, "k,heads"]).stderr
+    notes = CliRunner().invoke(app, [*words, "k,heads", "--name", "both"]).stderr
     assert notes.splitlines() == [
         "difference: a@256 minus a@0.",
         "No interval: k, of which a checkpoint has one value with no standard error.",
+        "Kept as the finding both: FROM compare_measures WHERE finding = 'both'",
     ]
     assert "No interval" not in CliRunner().invoke(app, [*words, "k", "--ci", "none"]).stderr
     assert "--measure goes with" in CliRunner().invoke(app, [*words, "heads", "--keep"]).output
+
+
+def test_two_checkpoints_are_kept_as_a_finding(measured: Store) -> None:
+    """Under a name of the checkpoints that are meant; what is there stays, and SQL has its rows."""
+    words = ["compare", "a", "bb", "--measure", "heads,norm", "-s", str(measured.path)]
+    for begins in ("Kept as the finding a-2048-vs-bb-2048-2-measures-", "There already, and the same: the "):
+        assert begins in CliRunner().invoke(app, words).stderr
+    [finding] = measured.findings("compare_measures")
+    assert str(finding.subject) == "a, bb on d; heads, norm; steps 2048"
+    frame = compare_measures(measured, ["a", "bb"], ["heads", "norm"]).frame
+    assert_frame_equal(finding.table("values"), frame)
+    rows = measured.sql(f"SELECT * FROM compare_measures WHERE finding = '{finding.name}'").pl()
+    assert_frame_equal(rows.select(frame.columns), frame)
+    measured.add_measures("norm", [Measure("norm", 1.0)], model="a", step=2048, replace=True)
+    measured.add_measures("norm", [Measure("norm", 3.0)], model="bb", step=2048, replace=True)
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert CliRunner().invoke(app, [*words, "--replace"]).exit_code == 0
+    assert finding.table("values").filter(measure="norm")["difference"].to_list() == [-2]
 
 
 def test_checkpoints_that_cannot_be_compared(measured: Store) -> None:

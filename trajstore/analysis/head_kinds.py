@@ -1,5 +1,7 @@
 """Kinds of attention heads: heads whose measures take the same course are a cluster, named by the nearest ideal head.
 
+The whole course says which heads are one cluster; its end, the last checkpoint, says which ideal is nearest, since a
+head that formed late would be of no kind by the mean of its course. `since` says from when on a head is of its kind.
 The ideal of a kind has the value 1 of its measure and 0 of the others, that of no kind 0 of all; a head is nearest to
 the ideal of its largest measure where that is above one half, and else to none.
 """

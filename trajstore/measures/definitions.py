@@ -185,6 +185,7 @@ _NOISE: dict[str, Any] = {
     "unit": "nats",
     "needs": ("model", "ids", "losses"),
     "argument": "repeat_noise",
+    "source": "by definition",
     "meaning": (
         "How far losses depend on rounding: K contexts are scored again, and a difference between two steps that is "
         "no larger says nothing. Weights are the same both times, so the noise of training is not in it."

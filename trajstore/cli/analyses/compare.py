@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass_options(
     ci={"metavar": "bootstrap|none", "help": "Intervals, or none."},
-    name=default_name("the models or how many, the step, the group"),
+    name=default_name(
+        "the models or how many, the step, the group; with --measure the checkpoints and the measure"
+    ),
     replace={"help": "Put it, and with --keep its groups, in the place of what is there."},
 )
 def compare(
@@ -108,7 +110,7 @@ def compare(
     compared, as a matrix and by step. All of it is kept as a finding: compare_correlations, compare_outliers,
     compare_groups and compare_outlier_steps in SQL.
     With --measure the values of two checkpoints, A's, B's and A − B, with intervals over contexts that are paired
-    where there is a value for each; nothing is kept.
+    where there is a value for each, kept as a finding too: compare_measures in SQL.
 
     \b
     Example:
@@ -126,13 +128,14 @@ def compare(
     from trajstore.schema import check_group_name
 
     if measure:
-        of_losses = (against, group, contexts, keep, prefix, finding.name, finding.replace, not groups)
+        of_losses = (against, group, contexts, keep, prefix, not groups)
         chosen = (align, steps, outliers, missing, top)
         if any(of_losses) or chosen != ("predict", "log", defaults.OUTLIERS, "error", 5):
             raise typer.BadParameter(
-                "--measure goes with --dataset, --step, --layer, --head, options of intervals, --plot and --json"
+                "--measure goes with --dataset, --step, --layer, --head, options of intervals, --name, --replace, "
+                "--plot and --json"
             )
-        _measures(models, measure, dataset, step, (layer, head), intervals, output)
+        _measures(models, measure, dataset, step, (layer, head), intervals, finding, output)
         return
     if layer is not None or head is not None:
         raise typer.BadParameter("--layer and --head go with --measure")
@@ -177,9 +180,10 @@ def _measures(
     step: str,
     place: tuple[int | None, int | None],
     intervals: IntervalOptions,
+    finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare measures of two checkpoints, and print or draw them."""
+    """Compare measures of two checkpoints, and print, draw and keep them."""
     from trajstore.pipelines.measures.checkpoint_comparison import compare_measures
 
     layer, head = place
@@ -194,6 +198,8 @@ def _measures(
             head=head,
             interval=intervals.interval,
         )
+        kept = finding.place(result.request, store)
+        result.keep(kept.name, replace=kept.replace)
     if output.as_json:
         print_json(result.frame.to_dicts())
     elif output.plot is None:
@@ -207,6 +213,7 @@ def _measures(
     for line in result.left_out:
         say(f"Left out, as the other checkpoint does not have it so: {line}")
     output.draw(result)
+    say_kept(kept, f"FROM compare_measures WHERE finding = '{kept.name}'")
 
 
 def _notes_of_measures(result: MeasureComparison, ci: str) -> list[str]:

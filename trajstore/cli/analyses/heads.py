@@ -41,7 +41,8 @@ def kinds(
 
     The measures are prefix_matching, previous_token, duplicate_token and bos_attractor, at the steps that all models
     have. A cluster has the name of the ideal that its mean is nearest to at the last step: that of a kind has 1 of
-    its measure and 0 of the others, that of none 0 of all. Kept as a finding: head_kinds in SQL.
+    its measure and 0 of the others, that of none 0 of all; since is the step from
+    which on a head is of its kind. Kept as a finding: head_kinds in SQL.
 
     \b
     Example:

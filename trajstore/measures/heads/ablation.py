@@ -155,6 +155,10 @@ DEFINITIONS = (
         axes=("layer", "head", "context"),
         parameters={"contexts": 16},
         cost="passes",
+        source=(
+            "Michel et al. 2019, Are sixteen heads really better than one? (with 0 in the place of the mean); "
+            "Wang et al. 2022, Interpretability in the wild (the mean)"
+        ),
         meaning=(
             "What a head does for the prediction of repeated tokens, other heads left as they are. ablation_others is "
             "the mean of the same over the other heads of its block: a head that matters stands out from it. Heads "

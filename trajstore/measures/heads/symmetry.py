@@ -125,6 +125,10 @@ _COMMON: dict[str, Any] = {
     "axes": ("layer", "head", "context"),
     "parameters": {"matrix": "attention"},
     "cost": "probe",
+    "source": (
+        "trajstore's own sums, for what is seen in the QK circuits of Urdshals and Urdshals 2025, Structure "
+        "development in list-sorting transformers"
+    ),
 }
 DEFINITIONS = (
     MeasureDefinition(

@@ -101,6 +101,7 @@ DEFINITIONS = (
         stream=InteractionEnergy,
         needs=("hidden", "normed"),
         axes=("layer", "context"),
+        source="Geshkovski et al. 2023, A mathematical perspective on transformers",
         meaning=(
             "Between 1 and e: e where all tokens point the same way, 1 + (e − 1)/n where n of them are orthogonal. It "
             "says how far the states of a context have collapsed onto one another, not what they hold, and a few "

@@ -69,6 +69,7 @@ DEFINITIONS = (
         stream=ParticipationRatio,
         needs=("head_outputs",),
         axes=("layer", "head"),
+        source="Gao et al. 2017, A theory of multineuronal dimensionality, dynamics and measurement",
         meaning=(
             "n where a head writes evenly into n directions, 1 where it writes along one; at most the head's size. It "
             "says how many directions a head uses, not how much it matters."

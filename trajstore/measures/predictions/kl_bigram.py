@@ -14,6 +14,7 @@ DEFINITIONS = (
         needs=("logits",),
         axes=("context",),
         parameters={"smoothing": 1.0, "table": None},
+        source="Chang and Bergen 2022, Word acquisition in neural language models",
         meaning=(
             "0 for a model that predicts what follows the token before and looks no further back. Pairs are counted "
             "in the contexts themselves: in few contexts most pairs occur once, and the distribution is close to the "

@@ -14,6 +14,7 @@ DEFINITIONS = (
         needs=("logits",),
         axes=("context",),
         parameters={"smoothing": 1.0, "table": None},
+        source="Chang and Bergen 2022, Word acquisition in neural language models",
         meaning=(
             "0 for a model that predicts how frequent tokens are and nothing else, as language models do early in "
             "training. Texts differ in the direction, so both are kept, told apart by params. Counts are of the "

@@ -42,6 +42,7 @@ DEFINITIONS = (
         compute=mean_entropy,
         needs=("entropy",),
         axes=("context",),
+        source="Shannon 1948, A mathematical theory of communication",
         meaning="How unsure the predictions are, whether they are right or not.",
     ),
     MeasureDefinition(
@@ -51,6 +52,7 @@ DEFINITIONS = (
         compute=mean_rank,
         needs=("rank",),
         axes=("context",),
+        source="by definition",
         meaning="0 where every token is the first guess. A few tokens of very high rank carry most of the mean.",
     ),
     MeasureDefinition(
@@ -60,6 +62,7 @@ DEFINITIONS = (
         compute=share_of_first_guesses,
         needs=("rank",),
         axes=("context",),
+        source="by definition",
         meaning="How often the first guess is right.",
     ),
 )

@@ -107,6 +107,10 @@ DEFINITIONS = (
         axes=("layer",),
         parameters={"labels": REQUIRED, "documents": None, "folds": 5, "seed": 0},
         cost="probe",
+        source=(
+            "Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes; labels at random "
+            "beside it as in Hewitt and Liang 2019, Designing and interpreting probes with control tasks"
+        ),
         meaning=(
             "Whether the kind of a text can be read off a layer along a line. _shuffled is the same with labels "
             "shuffled between documents: what is above it was not learned by heart. Contexts of one document are "

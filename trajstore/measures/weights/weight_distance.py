@@ -68,6 +68,7 @@ DEFINITIONS = (
         needs=("model", "previous"),
         axes=("layer",),
         cost="weights",
+        source="Singh et al. 2024, Hallmarks of optimization trajectories in neural networks",
         meaning=(
             "By tensor, and of all weights (matrix «all»). Distances between checkpoints grow with the steps between "
             "them, and a walk at random has updates of cosine 0."

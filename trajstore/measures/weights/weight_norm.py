@@ -35,6 +35,7 @@ DEFINITIONS = (
         needs=("model",),
         axes=("layer",),
         cost="weights",
+        source="Merrill et al. 2021, Effects of parameter norm growth during transformer training",
         meaning=(
             "The Frobenius norm of matrices. Where a norm follows a matrix, its size changes nothing that the model "
             "predicts, but how fast it learns."

@@ -7,7 +7,7 @@ difference has the standard error of two independent numbers, where these have o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,10 @@ import polars as pl
 
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.trajectories import Comparison
-from trajstore.display import Drawn, of_names
+from trajstore.display import of_names
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.comparison.comparison import one_step
+from trajstore.pipelines.finding_facts import Request, Result, finding_name, name_part, one_or_many, versions
 from trajstore.pipelines.measures.comparison import compared
 from trajstore.pipelines.measures.curves import SCHEMA as CURVE
 from trajstore.pipelines.measures.curves import MeasureCurve, measure_curves
@@ -27,6 +28,9 @@ from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
+
+KIND = "compare_measures"
+"""Of the findings."""
 
 SCHEMA = {
     **{name: CURVE[name] for name in ("measure", "layer", "head", "params", "dataset", "model", "step")},
@@ -41,10 +45,11 @@ SCHEMA = {
 
 
 @dataclass(frozen=True, repr=False)
-class MeasureComparison(Drawn):
+class MeasureComparison(Result):
     """Measures of two checkpoints."""
 
     drawn_by = "trajstore.view.figures.measures:charts_of_differences"
+    summaries = ("values",)
 
     frame: pl.DataFrame
     """The columns of `SCHEMA`."""
@@ -58,9 +63,10 @@ class MeasureComparison(Drawn):
         """Measures and checkpoints."""
         return f"{of_names(self.frame['measure'], 'measure')}, {' − '.join(self.sides)}"
 
-    def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """The values."""
-        yield "values", self.frame
+    def rows(self, table: str) -> Iterator[pl.DataFrame]:
+        """The rows of its one table."""
+        del table
+        yield self.frame
 
 
 def compare_measures(
@@ -75,6 +81,8 @@ def compare_measures(
     interval: Interval | None = None,
 ) -> MeasureComparison:
     """Measures of two checkpoints, each MODEL@STEP, or a model or glob at `step`, where "last" is the last of both.
+
+    Nothing is written.
 
     Raises `TrajstoreError` for more or fewer than two checkpoints, `NothingChosen` where they have nothing in common,
     `BadOption`, `UnknownStep`, and as `measure_curves`.
@@ -108,7 +116,39 @@ def compare_measures(
         for place, curve in mine.items()
         if place not in others
     ]
-    return MeasureComparison(pl.DataFrame(rows, SCHEMA), sides, tuple(alone), how.level)
+    frame = pl.DataFrame(rows, SCHEMA)
+    made = request(sides, names, datasets, layer=layer, head=head, interval=how)
+    on = sorted(set(frame["dataset"].drop_nulls()) & set(store.dataset_names()))
+    facts = {
+        **made.facts,
+        "models": list(dict.fromkeys((one[0], other[0]))),
+        "steps": ",".join(map(str, dict.fromkeys((one[1], other[1])))),
+        "tokens_sha256": {name: store.dataset(name).tokens_sha256 for name in on},
+        "versions": versions("numpy"),
+    }
+    return MeasureComparison(frame, sides, tuple(alone), how.level, store=store, request=made, facts=facts)
+
+
+def request(
+    sides: Sequence[str],
+    measures: Sequence[str],
+    datasets: Sequence[str] | None,
+    *,
+    layer: int | None,
+    head: int | None,
+    interval: Interval,
+) -> Request:
+    """The finding of a comparison; its default name has the two checkpoints and the measure or how many."""
+    facts: dict[str, Any] = {
+        "checkpoints": list(sides),
+        "measures": list(measures),
+        "datasets": None if datasets is None else list(datasets),
+        "layer": layer,
+        "head": head,
+        "interval": asdict(interval),
+    }
+    parts = (name_part("-vs-".join(sides), None), one_or_many(measures, "measures"))
+    return Request(KIND, finding_name(parts, facts), facts)
 
 
 def _two_checkpoints(

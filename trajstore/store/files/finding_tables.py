@@ -99,6 +99,14 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
             _INTERVAL,
         ),
     },
+    "compare_measures": {
+        "values": _columns(
+            "measure text, layer int?, head int?, params text?, dataset text?, model text, step long",
+            "minus_model text, minus_step long, value double, minus_value double, difference double",
+            _INTERVAL,
+            "contexts long?, unit text?, units long?, interval text",
+        ),
+    },
     "diff": {
         "groups": _columns(
             "group_name text, model text, step long, minus_model text, minus_step long, dataset text",
