@@ -100,7 +100,7 @@ bench-scale: .venv/.dev  ## a store that grows to a billion losses, into benchma
 bench-scoring: .venv/.dev  ## the scoring pass beside other ways, into benchmarks/RESULTS.md (minutes)
 	.venv/bin/python -m benchmarks.scoring
 
-bench-page: .venv/.dev browser  ## the page over stores of 10⁷ and 10⁸ losses, into benchmarks/RESULTS.md (minutes)
+bench-page: .venv/.dev browser  ## the page over stores of 10⁸ and 10⁹ losses, into benchmarks/RESULTS.md (minutes)
 	.venv/bin/python -m benchmarks.serve
 
 clean:  ## remove what was set up and built

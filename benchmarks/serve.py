@@ -1,4 +1,4 @@
-"""The page over a store: python -m benchmarks.serve [--losses 1e7,1e8] [--tiny] [--out FILE].
+"""The page over a store: python -m benchmarks.serve [--losses 1e8,1e9] [--tiny] [--out FILE].
 
 Makes a store of each size in a temporary folder, serves it by `trajstore serve`, drives the page in a real headless
 Chromium, and lets 16 clients ask for a minute. Without Chromium and chromedriver only the rest is measured. The full
@@ -32,7 +32,7 @@ from benchmarks.timing import Unit, show
 from trajstore.pipelines.components.pca import pca
 from trajstore.store.matrix.selection import Selection
 
-FULL_LOSSES, TINY_LOSSES = [10**7, 10**8], [10**4]
+FULL_LOSSES, TINY_LOSSES = [10**8, 10**9], [10**4]
 FINDING = "kept"
 CLIENTS = 16
 _BYTES_A_LOSS = 4
@@ -270,7 +270,7 @@ Memory is the server's highest, interpreter and libraries included.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description="The page over a store.")
-    parser.add_argument("--losses", type=number_list, metavar="N,N,…", help="sizes, such as 1e7,1e8")
+    parser.add_argument("--losses", type=number_list, metavar="N,N,…", help="sizes, such as 1e8,1e9")
     parser.add_argument(
         "--tiny", action="store_true", help="a small store, few runs; only prints unless --out is given"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -38,6 +39,12 @@ def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
         pca(store, Selection(["d"]), Method(components=3)).keep("p")
         spikes(store, Selection(["d"], ["a"]), Search((4, 8, 16), tolerance=Tolerance(tau=0.1))).keep("s")
         plant_heads(store, "a")
+        bare = store.dataset("bare")
+        for step in range(100):
+            copied = step - (step == 51)
+            store.append(
+                model="long", dataset="bare", step=step, losses=np.full(bare.n_losses, 9 - copied / 20)
+            )
         trajstore.head_kinds(store).keep("h")
         yield store
 
@@ -65,6 +72,19 @@ def test_the_store_pane_counts_slices_and_bytes(page: Page, kept: Store) -> None
         files = (kept.path / "losses" / f"model={model}" / f"dataset={dataset}").glob("*/*.parquet")
         n_bytes = sum(file.stat().st_size for file in files)
         assert float(size.removesuffix(" kB")) == pytest.approx(n_bytes / 1000, rel=5e-3)
+
+
+def test_an_audit_of_many_slices_begins_when_it_is_asked_for(page: Page, kept: Store) -> None:
+    page.open("?pane=store&datasets=bare")
+    page.settled()
+    button = next(one for one in page.browser.find_elements("css selector", "button") if "Audit" in one.text)
+    assert button.text == "Audit 101 slices"
+    button.click()
+    page.settled()
+    assert "store.audit=all" in page.browser.current_url
+    expected = [(one.finding, one.model) for one in trajstore.audit(kept, datasets="bare")]
+    assert expected
+    assert [tuple(row[:2]) for row in page.rows("Audit")] == expected
 
 
 def test_a_slice_is_chosen_by_keyboard(page: Page, kept: Store) -> None:

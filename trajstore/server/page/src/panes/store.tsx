@@ -1,7 +1,7 @@
 /** The store: what is scored and what is not, where a slice comes from, and what an audit finds odd. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { chosenDataset, facts } from "../facts";
+import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable } from "../frames";
 import { Lead, Models } from "../offline/parts";
 import { Card, DataLinks, Loaded } from "../parts";
@@ -16,6 +16,8 @@ const picked = {
   model: textField("store.model", ""),
   dataset: textField("store.dataset", ""),
   step: numberField<number | null>("store.step", null),
+  /** Not empty: many slices are audited. */
+  audit: textField("store.audit", ""),
 };
 
 interface Line {
@@ -249,16 +251,28 @@ function Slice() {
   );
 }
 
+/** Slices up to which an audit, which reads all their losses, begins by itself. */
+const FEW_SLICES = 100;
+
 function Audit() {
   const dataset = chosenDataset.value?.name;
-  const reply = useFrame("audit", dataset ? { datasets: [dataset], models: state.models.value } : null);
+  const models = chosenModels.value;
+  const slices = models.reduce((sum, model) => sum + (facts.value?.steps[model]?.[dataset ?? ""]?.length ?? 0), 0);
+  const runs = slices <= FEW_SLICES || picked.audit.value !== "";
+  const reply = useFrame("audit", dataset && runs ? { datasets: [dataset], models: state.models.value } : null);
   if (!dataset) return null;
   return (
     <Card title="Audit" note={`Checks of the chosen models on ${visible(dataset)} that find losses which are likely wrong or depend on how they were scored.`}>
-      <Loaded reply={reply} empty={<>The audit finds nothing odd.</>}>
-        {(frame) => <FrameTable label="Audit" frame={frame} />}
-      </Loaded>
-      <DataLinks reply={reply} />
+      {runs ? (
+        <>
+          <Loaded reply={reply} empty={<>The audit finds nothing odd.</>}>
+            {(frame) => <FrameTable label="Audit" frame={frame} />}
+          </Loaded>
+          <DataLinks reply={reply} />
+        </>
+      ) : (
+        <button type="button" class="button" onClick={() => navigate(() => (picked.audit.value = "all"))}>Audit {whole(slices)} slices</button>
+      )}
     </Card>
   );
 }

@@ -52,7 +52,7 @@ function Context() {
       <Loaded reply={tokens} empty="This context has no tokens.">
         {(frame) => (
           <Loaded reply={main} empty={<>No losses of {visible(model.value)} here; score it with <code>trajstore score {visible(model.value)} --dataset {visible(dataset)}</code>.</>}>
-            {(numbers) => <Reading tokens={frame} numbers={numbers} second={beside ? second.value : null} />}
+            {(numbers) => <Reading tokens={frame} numbers={numbers} second={beside ? second.value : null} loading={main.loading} />}
           </Loaded>
         )}
       </Loaded>
@@ -103,7 +103,7 @@ function Controls() {
   );
 }
 
-function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null }) {
+function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null; loading: boolean }) {
   const { tokens, numbers, second } = props;
   const texts = useMemo(() => Array.from(tokens.column<string>("token")), [tokens]);
   const words = useMemo(() => (OFFLINE ? Array.from(tokens.column<string>("shown"), (text) => text || "·") : texts), [tokens]);
@@ -145,7 +145,7 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null })
         <StepSlider label="Other step" steps={otherGrid.steps} row={otherRow} onStep={(step) => (keys.otherStep.value = step)} />
       )}
       <ScaleBar scale={scale} relative={diverging && keys.scale.value === "relative"} />
-      <Readout tokens={tokens} texts={texts} grid={grid} row={row} position={at} />
+      <Readout tokens={tokens} texts={texts} grid={grid} row={row} position={at} waits={props.loading} />
       <div class={sideBySide ? "panels two" : "panels"}>
         {text(grid, row, title(model.value, grid.steps[row]) + minus)}
         {sideBySide && text(otherGrid, otherRow, title(keys.beside.value === "model" ? other.value : model.value, otherGrid.steps[otherRow]))}
@@ -200,13 +200,14 @@ function ScaleBar({ scale, relative }: { scale: ColourScale; relative: boolean }
   );
 }
 
-function Readout(props: { tokens: Frame; texts: string[]; grid: Grid; row: number; position: number | null }) {
+/** The numbers of one token; what it asks for beside waits until the losses are there. */
+function Readout(props: { tokens: Frame; texts: string[]; grid: Grid; row: number; position: number | null; waits: boolean }) {
   const { tokens, texts, grid, row, position } = props;
   const dataset = chosenDataset.value!.name;
   const site = { dataset, context: context.value };
-  const groups = useFrame("token_groups", site);
+  const groups = useFrame("token_groups", props.waits ? null : site);
   const step = grid.steps[row];
-  const extra = useFrame("tokens", step === undefined ? null : { ...site, models: [model.value], steps: String(step) });
+  const extra = useFrame("tokens", props.waits || step === undefined ? null : { ...site, models: [model.value], steps: String(step) });
   if (position === null || position >= texts.length) {
     return <p class="readout quiet">Point at a token, or move with the arrow keys, to read its numbers; click it for its course in every model.</p>;
   }
