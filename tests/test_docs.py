@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 from cogapp import Cog
+from typer.testing import CliRunner
 
 from trajstore import sqlfiles
 from trajstore.cli import app
@@ -40,6 +41,14 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     text = COMMANDS[name].help
     assert "Example:" in text
     assert name in text.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("family", sorted({name.rpartition(" ")[0] for name in COMMANDS}))
+def test_summaries_of_commands_are_whole_in_a_terminal_of_80_columns(family: str) -> None:
+    shown = CliRunner().invoke(app, [*family.split()[1:], "--help"], terminal_width=80).output
+    summaries = shown.partition("Commands:\n")[2].splitlines()
+    assert summaries
+    assert [line for line in summaries if line.endswith("...") or not line.endswith(".")] == []
 
 
 def test_examples_use_options_that_there_are() -> None:

@@ -117,7 +117,7 @@ class StoreTooOld(TrajstoreError):
 
     def __init__(self, path: object, pending: Sequence[str]) -> None:
         super().__init__(
-            f"The store at {path} is older than this trajstore; still to apply: {listed(pending)}. "
+            f"The store at {path} is older than this trajstore; pending migrations: {listed(pending)}. "
             f"Bring it up to date with: trajstore migrate -s {path}"
         )
 

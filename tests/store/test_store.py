@@ -203,7 +203,7 @@ def test_an_older_store_asks_to_be_migrated(store: Store) -> None:
     store.close()
     with duckdb.connect(store.path / "catalog.duckdb") as connection:
         connection.execute("UPDATE definitions SET sha256 = 'of another version'")
-    with pytest.raises(StoreTooOld, match=r"still to apply: views, macros and groups.*trajstore migrate"):
+    with pytest.raises(StoreTooOld, match=r"pending migrations: views, macros and groups.*trajstore migrate"):
         trajstore.open(store.path)
     assert migrate_store(store.path) == ["views, macros and groups"]
     trajstore.open(store.path).close()

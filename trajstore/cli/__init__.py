@@ -92,8 +92,8 @@ _add_family("suite", "Published suites of checkpoints.", *suite.COMMANDS)
 _add_family(
     "group", "Named sets of tokens, as SQL views.", *group.COMMANDS, examples.examples, balance.balance
 )
-_add_family("diff", "What changed between steps, models or prompts.", *diff.COMMANDS)
-_add_family("heads", "What attention heads became during training.", *heads.COMMANDS)
+_add_family("diff", "Differences between steps, models or prompts.", *diff.COMMANDS)
+_add_family("heads", "Kinds and matches of attention heads.", *heads.COMMANDS)
 _add_family("finding", "Stored results of analyses.", *finding.COMMANDS)
 
 

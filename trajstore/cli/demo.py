@@ -25,7 +25,9 @@ def demo(
         bool, typer.Option("--serve", help="Serve the page over the store at the end, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Train a tiny suite, score it, make groups, and write a report: no network, under 5 minutes on 2 cores.
+    """Train a tiny suite, score it, and write a report.
+
+    It makes groups too, needs no network, and takes under 5 minutes on 2 cores.
 
     The models are trained on text and code that Python carries, arithmetic, and mostly on repeated random tokens, so
     induction is trained for directly. What is trained or scored already is used again.

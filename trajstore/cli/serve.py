@@ -27,7 +27,9 @@ def serve(
     edit: Annotated[bool, typer.Option("--edit", help="Let groups be saved from the page.")] = False,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Open a page over the store: coverage, tokens, groups, components, findings, SQL.
+    """Serve a page over the store.
+
+    It shows coverage, tokens, groups, components and findings, and answers SQL.
 
     Reads only, unless --edit. Nothing of it needs a network. Ctrl-C ends it.
 

@@ -16,7 +16,9 @@ def audit(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Look for checkpoints that are not what their step says, and for slices of mixed origin.
+    """Find checkpoints that are not what their step says.
+
+    It finds slices of mixed origin as well.
 
     Findings are: the same weights, or losses that are equal or nearly so, under two steps or two models; losses that
     are hardly nats, in another unit than their neighbours', or in another order of tokens; a checkpoint out of place,

@@ -101,7 +101,9 @@ def compare(
     finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare models token by token: how alike they are, where they differ most, and whether they converge.
+    """Compare models token by token.
+
+    It shows how alike they are, where they differ most, and whether they converge.
 
     Prints, for the step that was chosen, correlations (of losses, of ranks, and given the log of a token's frequency)
     and distances with intervals over contexts; the correlations at every step, also of each model there with both at

@@ -103,7 +103,9 @@ def steps(
     align: options.Align = "predict",
     shared: Annotated[_Options, _OPTIONS],
 ) -> None:
-    """Each chosen step minus the one before it among those chosen: below 0, the loss fell.
+    """Compare the chosen steps, one after another.
+
+    Each minus the one before it among those chosen: below 0, the loss fell.
 
     Prints the mean difference of each group, with its interval and the shares of its tokens that fell and rose, and
     the tokens that changed most. Where the noise of the losses was measured (score --repeat-noise), smaller changes
@@ -142,7 +144,9 @@ def models(
     align: options.Align = "predict",
     shared: Annotated[_Options, _OPTIONS],
 ) -> None:
-    """B minus A at the steps that both have: below 0, B has the lower loss.
+    """Compare two models at the steps that both have.
+
+    B minus A: below 0, B has the lower loss.
 
     Prints what diff steps does. How alike the two are is what compare shows.
 
@@ -182,7 +186,9 @@ def prompts(
     ] = False,
     shared: Annotated[_Options, _OPTIONS],
 ) -> None:
-    """FEW minus ZERO, item by item: below 0, the other prompt has the lower loss.
+    """Compare two prompts, item by item.
+
+    FEW minus ZERO: below 0, the other prompt has the lower loss.
 
     Only places that have a loss in both datasets: the first token of a context has none. Items with the same tokens
     before them in both, as a few-shot problem without an example, are left out. Prints what diff steps does; tokens are

@@ -15,7 +15,9 @@ Name = Annotated[str, typer.Argument(help="The finding's name.")]
 
 
 def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """List the findings: kind, name, when each was made, and of which models, datasets, groups and steps.
+    """List the findings and what each is of.
+
+    Shows kind, name, when it was made, and of which models, datasets, groups and steps.
 
     \b
     Example:
@@ -33,7 +35,9 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
 def show(
     kind: Kind, name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False
 ) -> None:
-    """Show what a finding was made of and how; its tables are views in SQL (trajstore schema).
+    """Show what a finding was made of, and how.
+
+    Its tables are views in SQL (trajstore schema).
 
     \b
     Example:

@@ -37,7 +37,9 @@ def kinds(
     finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Kinds of attention heads: clusters of those whose measures took the same course.
+    """Find the kinds of attention heads.
+
+    A kind is a cluster of heads whose measures took the same course.
 
     The measures are prefix_matching, previous_token, duplicate_token and bos_attractor, at the steps that all models
     have. A cluster has the name of the ideal that its mean is nearest to at the last step: that of a kind has 1 of
@@ -90,7 +92,9 @@ def match(
     finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Do two seeds form the same heads? Heads of two models, one to one, by the course of their measures.
+    """Match the heads of two models, one to one.
+
+    Do two seeds form the same heads? Heads are matched by the course of their measures.
 
     The measures are those of heads kinds, at the steps that both models have; the sum of the distances of the pairs is
     the least there is, and layers are not looked at. The test is of the layers: whether those of matched heads are

@@ -49,7 +49,9 @@ def matrix(
     ] = "error",
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Export losses as a matrix: rows are checkpoints (model, step), columns tokens (dataset, context, position).
+    """Export losses or measures as a matrix.
+
+    Rows are checkpoints (model, step), columns tokens (dataset, context, position).
 
     Labels are written beside it: OUT.rows.parquet and OUT.columns.parquet. With --align item, columns are (item,
     item_position) where each dataset has a loss, and rows (model, step, dataset): for the same problems under two

@@ -109,7 +109,9 @@ def pca(
     top: Annotated[int, typer.Option(min=1, help="Tokens to show at each end of a component.")] = 5,
     output: Annotated[_ComponentsOutput, Only("plot x store as_json")],
 ) -> None:
-    """Principal components of the losses of all checkpoints together, exact whatever the number of tokens.
+    """Find the principal components of all checkpoints' losses.
+
+    They are of all checkpoints together, and exact whatever the number of tokens.
 
     Rows are the checkpoints of all models, columns the tokens, centred and not scaled. Prints each component's share of
     the variance, each checkpoint's scores, and the tokens that load highest and lowest. All of it is kept as a finding:

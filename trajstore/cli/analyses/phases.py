@@ -87,7 +87,9 @@ def phases(
     finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Events of training in curves of groups, of differences and of measures, one table for all models and seeds.
+    """Find events of training in curves of losses or measures.
+
+    The curves are of groups, of differences and of measures; one table has all models and seeds.
 
     Where the course over log step changes, where a curve turns, where it falls and rises fastest, and with --induction
     when the in-context-learning score and the loss on repeated tokens fall together. Each has an interval of steps,

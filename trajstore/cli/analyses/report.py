@@ -42,8 +42,10 @@ def report(
     ] = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Write the page of trajstore serve as one file that opens offline: trajectories of groups, the PCA of all models,
-    all findings that are kept of them (trajstore finding list), tokens coloured by loss.
+    """Write the page as one file that opens offline.
+
+    It is the page of trajstore serve: trajectories of groups, the PCA of all models, all
+    findings that are kept of them (trajstore finding list), and tokens coloured by loss.
 
     \b
     Example:

@@ -34,7 +34,9 @@ def shapes(
     finding: FindingOptions,
     output: OutputOptions,
 ) -> None:
-    """Tell the shape of each token's loss over log step: constant, line, power law, sigmoid, step, a turn, or other.
+    """Tell the shape of each token's loss over log step.
+
+    It is constant, line, power law, sigmoid, step, a turn, or other.
 
     All forms are fitted to each token, under noise that is correlated from checkpoint to checkpoint, and the one of
     lowest BIC is taken; where another is within 6 of it, or it leaves more than short-range noise, the shape is

@@ -92,7 +92,9 @@ def spikes(
     ] = False,
     output: OutputOptions,
 ) -> None:
-    """Find where the mean loss rises and falls back, and class each token: it follows, it is inverse, or it stays flat.
+    """Find where the mean loss rises and falls back.
+
+    Each token is classed: it follows, it is inverse, or it stays flat.
 
     A token follows where its loss at the spike is above those before and after by more than τ, and is inverse where it
     is below both by as much. τ is the token's own, from windows of the same length elsewhere in training; those are the

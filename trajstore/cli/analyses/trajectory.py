@@ -84,7 +84,9 @@ def trajectory(
     intervals: IntervalOptions,
     output: Annotated[_TrajectoryOutput, Only("plot text store as_json")],
 ) -> None:
-    """Mean loss of groups by step (nats a token), or differences of such means, with intervals; or measures.
+    """Show the mean losses of groups, or measures, by step.
+
+    Means are in nats a token, with intervals, as are differences of such means.
 
     What is resampled is whole contexts; for problems, whole categories; and whole documents where several contexts are
     of one. Fewer than 50 of them get an interval by Student's t. Where a few contexts cost far more than the others, or

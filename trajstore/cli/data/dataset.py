@@ -66,7 +66,9 @@ def add(
     ] = None,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Draw contexts from a source and keep their tokens, their text and a hash over them.
+    """Draw contexts from a source, and keep their tokens.
+
+    Their text and a hash over them are kept as well.
 
     A document is drawn, then a slice of at most --length tokens inside it; the same seed draws the same. Rows of a
     .jsonl or .parquet file that has the column input_ids are taken as they are.
@@ -177,7 +179,9 @@ def show(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show how a dataset was drawn, its hash, and the beginning of its first contexts.
+    """Show how a dataset was drawn, and how it begins.
+
+    Prints its hash, and the beginning of its first contexts.
 
     \b
     Example:
@@ -215,7 +219,9 @@ def drop(
     yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Remove a dataset for good, after asking; refused while there are losses on it.
+    """Remove a dataset for good, after asking.
+
+    Refused while there are losses on it.
 
     \b
     Example:

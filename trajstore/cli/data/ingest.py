@@ -93,7 +93,9 @@ def ingest(
     ] = None,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Take in losses computed elsewhere: tables of any size in any order, or matrices.
+    """Take in losses that were computed elsewhere.
+
+    They come as tables of any size in any order, or as matrices.
 
     A table (Parquet, CSV, JSON lines, Arrow) has the columns model, step, context, position, token, loss; model and
     step may be given here instead, token may be missing. A matrix (.npy, .npz with losses and steps, what trajstore

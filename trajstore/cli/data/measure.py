@@ -81,7 +81,9 @@ def measure(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Measure a model's checkpoints, beside their losses: hidden states, heads, predictions, weights.
+    """Measure hidden states, heads, predictions and weights.
+
+    The measures of a model's checkpoints are kept beside their losses.
 
     The weights are looked for where the model was scored from. What is there is skipped; stopped or killed, it goes
     on where it was when run again. Measures of heads need attention weights, which are made of a probe. A measure

@@ -20,7 +20,9 @@ Name = Annotated[str, typer.Argument(autocompletion=complete_models, help="The m
 
 
 def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """List the models: facts, steps by dataset, size on disk; also those without losses, or without facts.
+    """List the models with their facts, steps and size.
+
+    Steps are by dataset, and the size is on disk; models without losses, or without facts, are listed too.
 
     \b
     Example:
@@ -51,7 +53,9 @@ def _row(summary: ModelSummary, as_json: bool) -> dict[str, Any]:
 
 
 def show(name: Name, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """Show a model's facts, its steps and measures, and which models, findings and groups name it.
+    """Show a model's facts, steps and measures.
+
+    It also lists the models, findings and groups that name it.
 
     \b
     Example:
@@ -101,7 +105,9 @@ def rename(
     yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Rename a model with its facts, losses and measures, after asking; children name their parent anew.
+    """Rename a model, after asking.
+
+    Its facts, losses and measures go with it; children name their parent anew.
 
     No job may be scoring it meanwhile; afterwards score it with --name NEW. Findings and groups stay as they are:
     those that name the old model are listed. If this is cut short, the same command does the rest.

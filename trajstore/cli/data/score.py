@@ -87,7 +87,9 @@ def score(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Score what is missing, and nothing else: every token's loss, for each checkpoint and dataset.
+    """Score the checkpoints whose losses are missing.
+
+    It stores every token's loss, for each checkpoint and dataset, and makes nothing again that is there.
 
     Each checkpoint is loaded once for all datasets. Stopped or killed, it goes on where it was when run again; any
     number of jobs may work on one store.

@@ -12,7 +12,7 @@ from trajstore.display import count
 
 
 def init(store: options.Store = options.DEFAULT_STORE) -> None:
-    """Make a store: a folder of Parquet slices with a small DuckDB catalog.
+    """Make a store: Parquet slices and a small DuckDB catalog.
 
     In a store that lost its catalog, make that anew from the files; an existing store is left as it is.
 
@@ -45,7 +45,7 @@ def migrate(
 
     if not only_list:
         done = migrate_store(store)
-        say(f"Applied: {', '.join(done)}." if done else "Nothing to apply: the store is up to date.")
+        say(f"Applied: {', '.join(done)}." if done else "No pending migrations: the store is up to date.")
         return
     lines = [
         {
@@ -59,7 +59,9 @@ def migrate(
 
 
 def status(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """Show which steps of each model are there on each dataset, which are missing, and the size on disk.
+    """Show the steps of each model, and which are missing.
+
+    It shows the steps on each dataset, and the size on disk.
 
     Missing are steps that the model has on another dataset of this store; partial are slices with some contexts only.
 
@@ -117,7 +119,9 @@ def check(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Check that a store is what was written; exit code 1 if it is not.
+    """Check that a store is what was written.
+
+    The exit code is 1 if it is not.
 
     Quick: paths, footers, row counts, stray files, links, the catalog's views. With --deep also the digest of every
     file and the hash of its losses, which find any flipped bit.
@@ -145,7 +149,9 @@ def check(
 
 
 def rebuild(store: options.Store = options.DEFAULT_STORE) -> None:
-    """Make the catalog anew from the store's files: for one that is lost or damaged.
+    """Make the catalog anew from the store's files.
+
+    For one that is lost or damaged.
 
     Losses, tokens and groups lie in files of their own and stay as they are.
 
@@ -167,7 +173,9 @@ def drop(
     yes: options.Yes = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Remove losses and the measures of them for good: shows what would go, and asks. Datasets and groups stay.
+    """Remove losses, and the measures of them, for good.
+
+    Shows what would go, and asks. Datasets and groups stay.
 
     \b
     Example:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def list_(as_json: options.Json = False) -> None:
-    """List the published suites whose models can be scored by their short names.
+    """List the suites whose models have short names.
+
+    The suites are published; score takes these names.
 
     \b
     Example:
@@ -43,7 +45,9 @@ def show(
     name: Annotated[str, typer.Argument(help="A suite, or one of its models by short name or repository.")],
     as_json: options.Json = False,
 ) -> None:
-    """Show a suite's models with their repositories and steps, what they must have, and checkpoints known to be bad.
+    """Show a suite's models, and what they must have.
+
+    It also shows repositories, steps, and checkpoints that are known to be bad.
 
     \b
     Example:

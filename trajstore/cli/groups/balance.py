@@ -35,7 +35,9 @@ def balance(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Make matched subsets of two groups, so that a comparison of them is not one of places or of rare words.
+    """Make matched subsets of two groups.
+
+    A comparison of these is not one of places or of rare words.
 
     In each dataset both subsets have as many tokens at each position and of each frequency (how often the token
     occurs in the dataset: 1, 2-3, 4-7, …), and no more could be kept. Tokens at position 0, which have no loss,

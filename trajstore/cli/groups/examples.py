@@ -35,7 +35,9 @@ def examples(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show tokens of a group in their context, drawn at random from as many datasets and contexts as can be.
+    """Show tokens of a group in their context.
+
+    They are drawn at random from as many datasets and contexts as can be.
 
     The token is in brackets, or coloured on a terminal that has colours. Line breaks, tabs and what has no sign
     of its own are made visible. With --align after, the tokens marked are those that follow the group's.

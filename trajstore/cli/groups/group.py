@@ -59,7 +59,9 @@ def add(
     ] = False,
     store: options.Store = options.DEFAULT_STORE,
 ) -> None:
-    """Add a group: from a query over tokens, losses or other groups, a macro, joined groups, Python, or sites.
+    """Add a group of tokens.
+
+    It comes from a query over tokens, losses or other groups, a macro, joined groups, Python, or sites.
 
     Exactly one of --sql, --file, --from, --python and --sites. Duplicates are removed. A Python function is run over
     every context, and what it finds is kept; trajstore group refresh finds it anew.
@@ -191,7 +193,9 @@ def _facts(group: Group, *, counted: bool = True) -> dict[str, Any]:
 
 
 def show(name: Existing, store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """Show a group's query, description, origin, what it stands on, what stands on it, and its size in each dataset.
+    """Show a group's query, origin and sizes.
+
+    Also its description, what it stands on, what stands on it, and its size in each dataset.
 
     \b
     Example:

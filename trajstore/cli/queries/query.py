@@ -29,7 +29,9 @@ def query(
     name: Annotated[str, typer.Argument(help="The query's name; list lists them.")],
     output: Annotated[_AnswerOptions, Only("parameter explain kind out store as_json")],
 ) -> None:
-    """Ask one of the questions that come with trajstore; trajstore query list names them with their parameters.
+    """Ask one of the questions that come with trajstore.
+
+    trajstore query list names them with their parameters.
 
     Models and datasets are names or globs, joined by commas; a step may be last. What is not given is its default.
 

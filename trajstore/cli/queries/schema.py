@@ -22,7 +22,9 @@ def schema(
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
-    """Show every table, view, group and macro, or the columns of one with their types, units and meaning.
+    """Show tables, views, groups and macros, or one's columns.
+
+    Columns have their types, units and meaning.
 
     \b
     Example:

@@ -16,7 +16,9 @@ from trajstore.cli.output import Exit, say
 
 
 def shell(files: options.Files = None, store: options.Store = options.DEFAULT_STORE) -> None:
-    """Ask the store at an interactive prompt: DuckDB's own command line, on a private copy of the catalog.
+    """Ask the store in SQL at an interactive prompt.
+
+    This is DuckDB's own command line, on a private copy of the catalog.
 
     It has a history, queries over several lines (end them with ;), completion by Tab of tables, columns and groups,
     times, and a pager for long answers. Its commands: .tables lists tables, views and groups with their columns (it

@@ -22,7 +22,9 @@ def sql(
     *,
     output: AnswerOptions,
 ) -> None:
-    """Ask the store in SQL (DuckDB's). Sessions only read, and only the store's files and those in --files.
+    """Ask the store in SQL (DuckDB's).
+
+    Sessions only read, and only the store's files and those in --files.
 
     Tables, views and macros: trajstore schema. A table on the terminal stops at 200 rows and says how many there are;
     files hold every row. $NAME in the query stands for the value of -p NAME=VALUE, which is a number, true, false,
