@@ -39,7 +39,7 @@ test: .venv/.dev browser page-packages  ## the tests (10 minutes on two cores)
 	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A part of each room of the house.
-FAST = $(addprefix tests/, test_docs.py test_sql_headers.py test_text.py test_argument_spelling.py \
+FAST = $(addprefix tests/, docs/test_docs.py test_sql_headers.py test_text.py test_argument_spelling.py \
   checkpoints/test_revisions.py checkpoints/test_suites.py checkpoints/test_stages.py datasets/test_token_bytes.py \
   forward/test_batching.py forward/test_device.py measures/test_in_pass.py scoring/test_step_order.py \
   scoring/test_time_budget.py importers/test_ingest.py::test_rows_in_any_order importers/test_ingest.py::test_bits_and_doubles \

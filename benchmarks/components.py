@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.peers import THREADS
-from benchmarks.subprocesses import apart, peak
-from benchmarks.synthetic import HOW, Size, dataset_of, losses_of
-from benchmarks.timing import WrongAnswer, show
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does, working_folder
+from benchmarks.harness.peers import THREADS
+from benchmarks.harness.subprocesses import apart, peak
+from benchmarks.harness.synthetic import HOW, Size, dataset_of, losses_of
+from benchmarks.harness.timing import WrongAnswer, show
 from trajstore.analysis.components.gram import Treatment
 from trajstore.arguments.choices import Precision
 from trajstore.store.store import Store

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import gpu_trials, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does
-from benchmarks.jobs import random_dataset
-from benchmarks.passes import S70M, VOCABULARY, ModelShape, Score, contexts, plain
-from benchmarks.timing import WrongAnswer
+from benchmarks.forward import gpu_trials
+from benchmarks.forward.jobs import random_dataset
+from benchmarks.forward.passes import S70M, VOCABULARY, ModelShape, Score, contexts, plain
+from benchmarks.harness import page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does
+from benchmarks.harness.timing import WrongAnswer
 from trajstore.checkpoints.library_output import quiet
 from trajstore.forward.workspace import Workspace
 from trajstore.store.store import Store

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does
-from benchmarks.jobs import measuring_seconds
-from benchmarks.passes import ENTRIES, LENGTH, S14M, S70M, VOCABULARY, ModelShape, contexts
-from benchmarks.subprocesses import apart, peak, start_peak
-from benchmarks.timing import WrongAnswer
+from benchmarks.forward.jobs import measuring_seconds
+from benchmarks.forward.passes import ENTRIES, LENGTH, S14M, S70M, VOCABULARY, ModelShape, contexts
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does
+from benchmarks.harness.subprocesses import apart, peak, start_peak
+from benchmarks.harness.timing import WrongAnswer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import curves, machine, many, matrices, page, streams, writing
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.peers import THREADS
-from benchmarks.synthetic import SUITE, Family, Size, make_family
-from benchmarks.timing import Rounds, Row, Say
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does, working_folder
+from benchmarks.harness.peers import THREADS
+from benchmarks.harness.synthetic import SUITE, Family, Size, make_family
+from benchmarks.harness.timing import Rounds, Row, Say
+from benchmarks.store import curves, many, matrices, streams, writing
 
 FULL, QUICK = Size(154, 512, 512), Size(20, 64, 256)
 FULL_MODELS, QUICK_MODELS = 170, 10

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.bulk import copy_model, copy_names
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.page import Grown, StoreShape
-from benchmarks.peers import THREADS
-from benchmarks.subprocesses import Cost, apart
-from benchmarks.synthetic import make_family
-from benchmarks.works import WORKS, Target, cost
+from benchmarks.harness import machine, page
+from benchmarks.harness.bulk import copy_model, copy_names
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does, working_folder
+from benchmarks.harness.page import Grown, StoreShape
+from benchmarks.harness.peers import THREADS
+from benchmarks.harness.subprocesses import Cost, apart
+from benchmarks.harness.synthetic import make_family
+from benchmarks.harness.works import WORKS, Target, cost
 
 FULL_ROWS, QUICK_ROWS = [10**7, 10**8, 10**9], [10**4, 10**5]
 FULL_SLICE, QUICK_SLICE = (512, 512), (16, 64)

@@ -18,11 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does
-from benchmarks.jobs import COMMAND, IMPORT, LOAD, job, reading_ratios, start_seconds
-from benchmarks.passes import (
+from benchmarks.forward.jobs import COMMAND, IMPORT, LOAD, job, reading_ratios, start_seconds
+from benchmarks.forward.passes import (
     BATCHED,
     HARNESS,
     LENGTH,
@@ -37,8 +34,11 @@ from benchmarks.passes import (
     contexts,
     paths,
 )
-from benchmarks.subprocesses import apart
-from benchmarks.timing import WrongAnswer
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does
+from benchmarks.harness.subprocesses import apart
+from benchmarks.harness.timing import WrongAnswer
 
 Say = Callable[[str], None]
 

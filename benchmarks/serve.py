@@ -20,15 +20,16 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.bulk import copy_model, copy_names
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.page import StoreShape
+from benchmarks.harness import machine, page
+from benchmarks.harness.bulk import copy_model, copy_names
+from benchmarks.harness.chromium import CHROMIUM, DRIVER
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does, working_folder
+from benchmarks.harness.page import StoreShape
+from benchmarks.harness.served import Page, browser, many_clients, page_bytes, served
+from benchmarks.harness.synthetic import DATASET, MODEL, make_family
+from benchmarks.harness.timing import Unit, show
 from benchmarks.scale import FULL_SLICE, QUICK_SLICE, number_list
-from benchmarks.served import CHROMIUM, DRIVER, Page, browser, many_clients, page_bytes, served
-from benchmarks.synthetic import DATASET, MODEL, make_family
-from benchmarks.timing import Unit, show
 from trajstore.pipelines.components.pca import pca
 from trajstore.store.matrix.selection import Selection
 

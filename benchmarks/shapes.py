@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does
-from benchmarks.peers import THREADS
-from benchmarks.subprocesses import apart, peak
-from benchmarks.synthetic import SUITE
-from benchmarks.timing import WrongAnswer, show
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does
+from benchmarks.harness.peers import THREADS
+from benchmarks.harness.subprocesses import apart, peak
+from benchmarks.harness.synthetic import SUITE
+from benchmarks.harness.timing import WrongAnswer, show
 from trajstore.analysis.shapes.forms import Bases
 from trajstore.analysis.shapes.model_choice import KINDS, choose
 from trajstore.analysis.shapes.shapes import SAMPLE, Shaper

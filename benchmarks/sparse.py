@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, page
-from benchmarks.command import line, publish, say
-from benchmarks.folder import end_as_an_exit_does, working_folder
-from benchmarks.subprocesses import apart, peak
-from benchmarks.synthetic import SEED, SUITE, VOCABULARY
+from benchmarks.harness import machine, page
+from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.folder import end_as_an_exit_does, working_folder
+from benchmarks.harness.subprocesses import apart, peak
+from benchmarks.harness.synthetic import SEED, SUITE, VOCABULARY
 from trajstore.analysis.components.sparse_pca import sparse_pca
 
 COMPONENTS, ALPHA, TOL = 10, 5.0, 1e-6

@@ -26,7 +26,7 @@ from trajstore.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
 
 NewStore = Callable[[Path], Store]
 """Gives an empty store at a path."""
@@ -127,7 +127,7 @@ def plant(store: Store, steps: Sequence[int] = PLANTED_STEPS) -> Store:
 @pytest.fixture
 def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """An empty Hub on this machine, at which the Hub's client is pointed, and an empty cache in tmp_path/cache."""
-    from tests.loopback_hub import running
+    from tests.helpers.loopback_hub import running
 
     with running(monkeypatch, tmp_path / "cache") as hub:
         yield hub

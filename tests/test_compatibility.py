@@ -28,7 +28,7 @@ DIGITS = ([0, 1, 3], [10, 11, 13], [20, 21, 23])
 def take(python: str, turn: str, store: Path) -> dict[str, Any]:
     """Return the store's answers after a turn in that interpreter."""
     done = subprocess.run(
-        [python, "-W", "error", str(ROOT / "tests" / "store_turns.py"), turn, str(store)],
+        [python, "-W", "error", str(ROOT / "tests" / "helpers" / "store_turns.py"), turn, str(store)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.forked import processes
+from tests.helpers.forked import processes
 from trajstore import leftovers, output_files, scratch
 from trajstore.store.catalog import catalog
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Iterable
 
-from trajstore.errors import BadName
+from trajstore.errors import BadName, DeviceError
 
 FORMAT = 1
 """Version of the files' layout, written into every footer."""
@@ -81,3 +82,13 @@ def check_group_name(name: str) -> str:
             "small letters, digits and '_' only, starting with a letter, so that SQL needs no quotes",
         )
     return name
+
+
+def check_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns, each once, in the order of `PASS_COLUMNS`; raises `DeviceError` for an unknown one."""
+    wanted = set(columns)
+    if unknown := sorted(wanted.difference(PASS_COLUMNS)):
+        raise DeviceError(
+            f"There is no column {unknown[0]!r} beside the loss; there is: {', '.join(PASS_COLUMNS)}."
+        )
+    return tuple(name for name in PASS_COLUMNS if name in wanted)

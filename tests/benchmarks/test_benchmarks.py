@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import benchmarks.run
-from benchmarks import page
-from benchmarks.bulk import copy_model, copy_names
-from benchmarks.page import Grown, StoreShape
-from benchmarks.subprocesses import Cost
-from benchmarks.synthetic import DATASET, MODEL, Size, make_family
-from benchmarks.works import WORKS
+from benchmarks.harness import page
+from benchmarks.harness.bulk import copy_model, copy_names
+from benchmarks.harness.page import Grown, StoreShape
+from benchmarks.harness.subprocesses import Cost
+from benchmarks.harness.synthetic import DATASET, MODEL, Size, make_family
+from benchmarks.harness.works import WORKS
 from trajstore.store import checks
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpu_job, gpu_trials, page, passes
+from benchmarks import gpu_job
+from benchmarks.forward import gpu_trials, passes
+from benchmarks.forward.passes import contexts
 from benchmarks.gpu_job import TINY, Bench, Sheet
-from benchmarks.passes import contexts
+from benchmarks.harness import page
 from trajstore.forward.losses import token_losses
 
 if TYPE_CHECKING:

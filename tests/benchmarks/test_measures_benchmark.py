@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import measures, passes
-from benchmarks.jobs import measuring_seconds
+from benchmarks import measures
+from benchmarks.forward import passes
+from benchmarks.forward.jobs import measuring_seconds
+from benchmarks.forward.passes import ModelShape
 from benchmarks.measures import ALONE, FOUR, HEADS, PASSES, QUICK, extra_memory, in_pass, pass_seconds
-from benchmarks.passes import ModelShape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import page, passes
-from benchmarks.jobs import COMMAND, IMPORT, LOAD, job, reading_ratios, start_seconds
-from benchmarks.passes import HARNESS, ModelShape, by_definition, contexts, scorer
+from benchmarks.forward import passes
+from benchmarks.forward.jobs import COMMAND, IMPORT, LOAD, job, reading_ratios, start_seconds
+from benchmarks.forward.passes import HARNESS, ModelShape, by_definition, contexts, scorer
+from benchmarks.harness import page
 from benchmarks.scoring import JobFigure, jobs_table
 
 ROOT = Path(__file__).parent.parent.parent

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from benchmarks.harness.chromium import CHROMIUM, DRIVER
 from benchmarks.serve import BARS, GROUPS
-from benchmarks.served import CHROMIUM, DRIVER
 from tests.benchmarks.test_benchmarks import run, table
 
 

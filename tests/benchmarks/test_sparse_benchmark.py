@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import page, sparse
+from benchmarks import sparse
+from benchmarks.harness import page
 
 
 def test_the_table_has_a_row_for_each_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.tiny_models import cache_run, neox
+from tests.helpers.tiny_models import cache_run, neox
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.cache_limit import CacheLimit, hold, parse_size, used_bytes
 from trajstore.checkpoints.loading import Checkpoint, load
@@ -19,7 +19,7 @@ from trajstore.checkpoints.weights.fingerprints import fingerprint
 from trajstore.errors import BadOption
 
 if TYPE_CHECKING:
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
 
 STEPS = (0, 1, 2, 3)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.tiny_models import neox, random_dataset, save_run, save_tokenizer
+from tests.helpers.tiny_models import neox, random_dataset, save_run, save_tokenizer
 from trajstore.checkpoints import config_check
 from trajstore.checkpoints.completeness import why_incomplete
 from trajstore.checkpoints.config_check import check_config, check_parameters

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.revisions import likely_pattern
 from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.cli import app
@@ -17,7 +17,7 @@ from trajstore.errors import BadOption, CheckpointError, StoreNotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.loopback_hub import git_hash
-from tests.tiny_models import cache_run, neox, save_tokenizer
+from tests.helpers.loopback_hub import git_hash
+from tests.helpers.tiny_models import cache_run, neox, save_tokenizer
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.loading import load, weights_fingerprint
 from trajstore.checkpoints.retry import WAITS
@@ -24,7 +24,7 @@ from trajstore.errors import CheckpointError, TokenizerNotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
 
 WEIGHTS = "model.safetensors"
 

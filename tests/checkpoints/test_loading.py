@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.tiny_models import VOCABULARY, cache_run, neox, save_run
+from tests.helpers.tiny_models import VOCABULARY, cache_run, neox, save_run
 from trajstore.checkpoints.loading import Checkpoint, load, weights_fingerprint
 from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.checkpoints.weight_files import weight_files, weight_names

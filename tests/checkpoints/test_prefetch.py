@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.tiny_models import neox, save_run
+from tests.helpers.tiny_models import neox, save_run
 from trajstore.checkpoints import prefetch
 from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
 from trajstore.checkpoints.library_output import quiet
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.checkpoints.loading import Checkpoint
 
 

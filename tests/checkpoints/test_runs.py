@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tiny_models import cache_run, neox
+from tests.helpers.tiny_models import cache_run, neox
 from trajstore.checkpoints import hub
 from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.errors import CheckpointError
@@ -14,7 +14,7 @@ from trajstore.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
 
 
 # Folders

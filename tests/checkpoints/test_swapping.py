@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from tests.tiny_models import VOCABULARY, neox, save_run
+from tests.helpers.tiny_models import VOCABULARY, neox, save_run
 from trajstore.checkpoints.loading import Checkpoint, Loader, load
 from trajstore.checkpoints.runs import find_checkpoints
 from trajstore.checkpoints.weights import staging

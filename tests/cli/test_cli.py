@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests import commands
 from tests.conftest import PLANTED_STEPS, new_dataset
+from tests.helpers import commands
 from tests.server.report.test_report import ReportFile
 from trajstore.cli import app, output
 from trajstore.store.store import Store

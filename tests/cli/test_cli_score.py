@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 STEPS = [0, 1, 3, 7]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import trajstore
-from tests import killed
-from tests.commands import run
 from tests.conftest import ragged
 from tests.faults.test_replacing import table
+from tests.helpers import killed
+from tests.helpers.commands import run
 from trajstore.errors import (
     BadName,
     DamagedFile,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.test_docs import COMMANDS
+from tests.docs.test_docs import COMMANDS
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.cli import app
 from trajstore.cli.name_lists import split_names

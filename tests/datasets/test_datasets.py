@@ -36,7 +36,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
-from tests.progress import Heard
+from tests.helpers.progress import Heard
 from trajstore.checkpoints import hub
 from trajstore.datasets import build
 from trajstore.datasets.build import build_dataset, from_ids

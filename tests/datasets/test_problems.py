@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from tests.progress import Heard
+from tests.helpers.progress import Heard
 from trajstore.cli import app
 from trajstore.datasets.problems import problem_dataset, read_mathematics_files, read_problems
 from trajstore.datasets.prompts import Problem

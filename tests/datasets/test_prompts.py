@@ -17,7 +17,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 from typer.testing import CliRunner
 
 from tests.conftest import ragged
-from tests.progress import Heard
+from tests.helpers.progress import Heard
 from trajstore.analysis.components.pca import pca
 from trajstore.cli import app
 from trajstore.datasets.generated_mathematics import CATEGORIES, draw, mathematics_dataset

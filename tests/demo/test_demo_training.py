@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.forked import processes
+from tests.helpers.forked import processes
 from trajstore.analysis.phases import phases
 from trajstore.analysis.spikes import spikes
 from trajstore.analysis.statistics.log_steps import LEAST_STEPS

@@ -14,7 +14,7 @@ import pytest
 
 import trajstore
 from tests.conftest import ragged
-from tests.forked import processes
+from tests.helpers.forked import processes
 from trajstore.errors import MissingSlices, QueryError, SliceExists
 from trajstore.store.queries import query
 from trajstore.store.store import Store

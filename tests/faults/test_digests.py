@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import killed
 from tests.conftest import plant
+from tests.helpers import killed
 from trajstore.errors import DamagedFile
 from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
 from trajstore.store import checks, lifecycle

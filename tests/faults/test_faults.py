@@ -20,11 +20,11 @@ import polars as pl
 import pytest
 
 import trajstore
-from tests import killed
-from tests.commands import run
 from tests.conftest import ragged
-from tests.forked import processes
-from tests.tiny_models import random_dataset, save_run, save_tokenizer
+from tests.helpers import killed
+from tests.helpers.commands import run
+from tests.helpers.forked import processes
+from tests.helpers.tiny_models import random_dataset, save_run, save_tokenizer
 from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import temporaries

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import trajstore
-from tests.commands import run
 from tests.conftest import plant
+from tests.helpers.commands import run
 from trajstore.datasets import token_bytes
 from trajstore.errors import (
     BadDataset,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from tests.commands import run
 from tests.conftest import PLANTED_STEPS
+from tests.helpers.commands import run
 from trajstore.errors import PassedOver
 from trajstore.schema import is_name, step_of
 from trajstore.store import checks, passed_over

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import trajstore
-from tests import killed
+from tests.helpers import killed
 from trajstore.cli import app
 from trajstore.errors import UnknownName
 from trajstore.store import checks

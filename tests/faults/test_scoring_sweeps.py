@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import trajstore
-from tests.forked import processes
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.forked import processes
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.store import checks
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import trajstore
-from tests.commands import run
 from tests.conftest import ragged
+from tests.helpers.commands import run
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
 from trajstore.store.files.models import ModelFacts

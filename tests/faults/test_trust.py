@@ -19,8 +19,8 @@ import pytest
 from typer.testing import Result
 
 import trajstore
-from tests import commands
 from tests.conftest import ragged
+from tests.helpers import commands
 from trajstore import scratch, sqlfiles
 from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, StoreUnusable, TrajstoreError
 from trajstore.store import lifecycle

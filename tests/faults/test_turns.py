@@ -19,7 +19,7 @@ import pytest
 
 import trajstore
 from tests.conftest import ragged
-from tests.forked import processes
+from tests.helpers.forked import processes
 from trajstore.errors import DamagedFile, GroupError, StoreUnusable, TrajstoreError
 from trajstore.store import checks, lifecycle
 from trajstore.store.disk import catalog_lock

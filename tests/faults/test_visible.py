@@ -17,7 +17,7 @@ import rich.console
 from typer.testing import CliRunner, Result
 
 from tests.conftest import new_dataset
-from tests.test_docs import COMMANDS
+from tests.docs.test_docs import COMMANDS
 from trajstore.cli import app, output
 from trajstore.cli.streams import VisibleStream, visible_streams
 from trajstore.store.catalog import catalog

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from tests.architectures import by_definition, ragged
+from tests.helpers.architectures import by_definition, ragged
 from trajstore.forward.device_queue import unpacked
 from trajstore.scoring import token_losses, token_scores
 

@@ -10,8 +10,8 @@ import torch
 from transformers import FalconConfig, FalconForCausalLM
 from typer.testing import CliRunner
 
-from tests.architectures import KINDS, ragged, tiny
-from tests.tiny_models import random_dataset
+from tests.helpers.architectures import KINDS, ragged, tiny
+from tests.helpers.tiny_models import random_dataset
 from trajstore.cli import app
 from trajstore.forward.attention_kernels import _twin, kernel_warning
 from trajstore.forward.losses import token_losses

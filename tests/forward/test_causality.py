@@ -11,8 +11,8 @@ from transformers import AutoConfig, T5Config, T5ForConditionalGeneration
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from tests.architectures import KINDS, UNKNOWN, ragged, tiny
-from tests.tiny_models import neox, random_dataset
+from tests.helpers.architectures import KINDS, UNKNOWN, ragged, tiny
+from tests.helpers.tiny_models import neox, random_dataset
 from trajstore.cli import app
 from trajstore.errors import NotCausal
 from trajstore.scoring import score, token_losses, token_scores

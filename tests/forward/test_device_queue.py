@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import masking_utils
 
-from tests.architectures import KINDS, UNKNOWN, ragged, tiny
+from tests.helpers.architectures import KINDS, UNKNOWN, ragged, tiny
 from trajstore.forward import losses
 from trajstore.forward.causality import check_causal
 from trajstore.forward.device_queue import arrival, queueing, to_device, to_host, unpacked

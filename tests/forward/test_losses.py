@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import KINDS, UNKNOWN, exact, ragged, tiny, watched
+from tests.helpers.architectures import KINDS, UNKNOWN, exact, ragged, tiny, watched
 from trajstore.errors import DeviceError, UnfitContext
 from trajstore.forward import losses, model_pass
 from trajstore.forward.losses import Scores, token_losses, token_scores

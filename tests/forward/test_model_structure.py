@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tests.architectures import STRUCTURES, tiny
+from tests.helpers.architectures import STRUCTURES, tiny
 from trajstore.errors import UnknownStructure
 from trajstore.forward.model_structure import find_attention, find_blocks, head_masks, head_weights
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.architectures import KINDS, UNKNOWN, ragged, tiny
+from tests.helpers.architectures import KINDS, UNKNOWN, ragged, tiny
 from trajstore.forward.output_heads import Head, find_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")

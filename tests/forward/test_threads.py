@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.forward import threads
 from trajstore.forward.threads import AGAIN, Threads

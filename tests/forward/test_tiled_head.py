@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import by_definition
+from tests.helpers.architectures import by_definition
 from trajstore.forward import tiled_head
 from trajstore.forward.output_heads import Head
 from trajstore.forward.tiled_head import Tile, of_logits, tiled

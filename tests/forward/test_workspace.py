@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import KINDS, UNKNOWN, exact, ragged, tiny
 from tests.forward.test_causality import model_of
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.architectures import KINDS, UNKNOWN, exact, ragged, tiny
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.errors import NotCausal
 from trajstore.forward import causality, losses
 from trajstore.forward.losses import token_losses, token_scores

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import ragged
-from tests.tiny_models import save_tokenizer
+from tests.helpers.tiny_models import save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import BadDataset, BadName, BadSource, TrajstoreError, UnknownName
 from trajstore.importers.ingest import Report, ingest

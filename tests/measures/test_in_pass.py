@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import STRUCTURES, tiny
+from tests.helpers.architectures import STRUCTURES, tiny
 from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.forward.model_structure import find_attention, find_blocks
 from trajstore.measures import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import STRUCTURES, UNKNOWN, ragged, tiny
+from tests.helpers.architectures import STRUCTURES, UNKNOWN, ragged, tiny
 from trajstore.forward.logit_tile import LogitTile
 from trajstore.forward.losses import token_scores
 from trajstore.forward.tiled_head import Tile

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.tiny_models import VOCABULARY, neox, random_dataset, save_run
+from tests.helpers.tiny_models import VOCABULARY, neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import DeviceError
 from trajstore.forward.losses import token_scores

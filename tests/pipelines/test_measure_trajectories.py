@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
-from tests.tiny_models import random_dataset
+from tests.helpers.tiny_models import random_dataset
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.cli import app

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import PLANTED_LENGTHS, new_dataset, ragged
-from tests.progress import Heard
+from tests.helpers.progress import Heard
 from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison, group_trajectory
 from trajstore.errors import (

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
-from tests.tiny_models import neox, random_dataset, save_run, save_tokenizer
+from tests.helpers.tiny_models import neox, random_dataset, save_run, save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import SlicesDiffer
 from trajstore.scoring import score, token_scores

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tests.tiny_models import VOCABULARY, neox, random_dataset, save_tokenizer
+from tests.helpers.tiny_models import VOCABULARY, neox, random_dataset, save_tokenizer
 from trajstore.errors import (
     BadDataset,
     ModelMismatch,

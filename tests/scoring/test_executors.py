@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.progress import Heard
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.progress import Heard
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.checkpoints.loading import Loader
 from trajstore.checkpoints.weights import fingerprints, reading
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext

@@ -9,7 +9,7 @@ import torch
 from transformers import Olmo2Config, Olmo2ForCausalLM
 from typer.testing import CliRunner, Result
 
-from tests.tiny_models import neox, random_dataset
+from tests.helpers.tiny_models import neox, random_dataset
 from trajstore.cli import app
 from trajstore.errors import ModelMismatch
 from trajstore.scoring import score
@@ -17,7 +17,7 @@ from trajstore.scoring import score
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 PYTHIA, OLMO = "EleutherAI/pythia-14m", "allenai/OLMo-2-1124-7B"

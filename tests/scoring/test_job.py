@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
-from tests.tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
+from tests.helpers.tiny_models import VOCABULARY, cache_run, neox, random_dataset, save_run, save_tokenizer
 from trajstore.checkpoints import hub, loading
 from trajstore.checkpoints.cache_limit import CacheLimit, used_bytes
 from trajstore.checkpoints.prefetch import Ahead
@@ -51,7 +51,7 @@ from trajstore.store.disk import layout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.checkpoints.loading import Checkpoint, ReadCheckpoint
     from trajstore.checkpoints.runs import CheckpointSource
     from trajstore.store.files.datasets import NewDataset

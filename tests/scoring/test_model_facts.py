@@ -7,7 +7,7 @@ import torch
 from transformers import BloomConfig, GPT2Config, GPTJConfig, LlamaConfig, OPTConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from tests.tiny_models import neox
+from tests.helpers.tiny_models import neox
 from trajstore.scoring.model_facts import count_nonembedding, model_facts, position_embedding
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import TrajstoreError
 from trajstore.plugins import PluginError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.weights import reading
 from trajstore.checkpoints.weights.swapping import SwappableModel
 from trajstore.cli import app
@@ -26,7 +26,7 @@ from trajstore.store.files import slices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.loopback_hub import LoopbackHub
+    from tests.helpers.loopback_hub import LoopbackHub
     from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")

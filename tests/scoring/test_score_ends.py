@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
-from tests.forked import processes
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.forked import processes
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.store import checks
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.forked import InPlaceOfSpawned
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.forked import InPlaceOfSpawned
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.cli import app
 from trajstore.errors import ScoringStopped
 from trajstore.progress import SILENT

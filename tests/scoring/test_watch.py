@@ -17,8 +17,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.progress import Heard
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.progress import Heard
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.checkpoints.completeness import MARKER, why_incomplete
 from trajstore.checkpoints.loading import Loader
 from trajstore.cli import app

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import NewStore, new_dataset, plant
+from tests.helpers.chromium import chromium
 from trajstore.server.app import create_app
 from trajstore.server.serve import server_of
 from trajstore.store.store import Store
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 ADDRESS = "http://localhost:8000"
 
@@ -50,6 +55,13 @@ def client(served_path: Path) -> Iterator[TestClient]:
     """A client of a server over the small store, as a script on the same machine is one."""
     with TestClient(create_app(served_path), base_url=ADDRESS) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """A browser with no page."""
+    with chromium() as driver:
+        yield driver
 
 
 def plant_prompts(store: Store) -> None:

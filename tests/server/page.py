@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.chromium import chromium
+from tests.helpers.chromium import chromium
 from tests.server.conftest import serving
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make pa
 
 
 @contextlib.contextmanager
-def paged(store: Path, profile: Path) -> Iterator[Page]:
-    """The page of a store's server, in a browser with its profile in a folder."""
-    with serving(store) as address, chromium(profile) as browser:
+def paged(store: Path) -> Iterator[Page]:
+    """The page of a store's server, in a browser."""
+    with serving(store) as address, chromium() as browser:
         yield Page(browser, address)
 
 

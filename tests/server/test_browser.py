@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chromium import needs_chromium
 from tests.conftest import NewStore, plant
+from tests.helpers.chromium import needs_chromium
 from tests.server.page import Page, needs_axe, paged, serious
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def grown(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def page(grown: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(grown: Store) -> Iterator[Page]:
     """The page of a server, in a browser."""
-    with paged(grown.path, tmp_path_factory.mktemp("chromium")) as opened:
+    with paged(grown.path) as opened:
         yield opened
 
 
@@ -109,7 +109,7 @@ def test_a_link_restores_what_was_seen_and_the_curve_is_that_of_sql(page: Page, 
 def test_a_run_draws_its_curve_while_it_is_scored(
     page: Page, grown: Store, tmp_path: Path, one_thread: None
 ) -> None:
-    from tests.tiny_models import random_dataset, save_run
+    from tests.helpers.tiny_models import random_dataset, save_run
     from trajstore.scoring import score
 
     grown.add_dataset("live", random_dataset(seed=1))

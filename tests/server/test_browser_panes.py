@@ -10,9 +10,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 import trajstore
-from tests.chromium import needs_chromium
 from tests.conftest import NewStore, plant
-from tests.pipelines.test_head_kinds import plant_heads
+from tests.helpers.chromium import needs_chromium
+from tests.pipelines.measures.test_head_kinds import plant_heads
 from tests.server.conftest import plant_prompts, serving
 from tests.server.page import Page, needs_axe, paged, serious
 from trajstore.analysis.components.methods import Method
@@ -50,8 +50,8 @@ def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def page(kept: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with paged(kept.path, tmp_path_factory.mktemp("chromium")) as opened:
+def page(kept: Store) -> Iterator[Page]:
+    with paged(kept.path) as opened:
         yield opened
 
 

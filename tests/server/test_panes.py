@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import NewStore, plant
-from tests.progress import Heard
+from tests.helpers.progress import Heard
 from tests.server.conftest import ADDRESS
 from trajstore.analysis.components.methods import Method
 from trajstore.analysis.spikes.tokens import Tolerance

@@ -172,22 +172,44 @@ class TestReplies:
             assert not {"\0", "\x1b", "\u202e"} & set(answer.text)  # escaped, so that no terminal is steered
             assert client.get("/api/find.json?dataset=d&text=%3Cscript%3E").json()[0]["context"] == 0
 
-    def test_what_is_unchanged_is_not_sent_again(self, new_store: NewStore, tmp_path: Path) -> None:
-        with (
-            new_store(tmp_path / "store") as store,
-            TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client,
-        ):
-            plant(store, [0, 1])
-            path = f"/api/tokens.arrow?{HERE}&models=a"
-            first = client.get(path)
-            again = client.get(path, headers={"if-none-match": first.headers["etag"]})
-            assert (again.status_code, again.content) == (304, b"")
-            losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
-            store.append(model="a", dataset="d", step=1, losses=losses, replace=True)
-            fresh = client.get(path, headers={"if-none-match": first.headers["etag"]})
-            assert fresh.status_code == 200
-            frame = pl.read_ipc_stream(fresh.content).filter(step=1)
-            assert frame["loss"].unique().to_list() == [2.5]
+    @pytest.fixture
+    def changing(self, store: Store) -> Iterator[TestClient]:
+        """A client of a store whose losses the test changes by `change`."""
+        plant(store, [0, 1])
+        with TestClient(create_app(store.path), base_url="http://localhost") as client:
+            yield client
+
+    def change(self, store: Store, model: str) -> None:
+        losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
+        store.append(model=model, dataset="d", step=1, losses=losses, replace=True)
+
+    def test_what_is_unchanged_is_not_sent_again(self, store: Store, changing: TestClient) -> None:
+        path = f"/api/tokens.arrow?{HERE}&models=a"
+        first = changing.get(path)
+        again = changing.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        self.change(store, "a")
+        fresh = changing.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert fresh.status_code == 200
+        frame = pl.read_ipc_stream(fresh.content).filter(step=1)
+        assert frame["loss"].unique().to_list() == [2.5]
+
+    @pytest.mark.parametrize(
+        ("path", "changed"),
+        [
+            pytest.param(f"/api/tokens.arrow?{HERE}&model=b", "a", id="a parameter is ignored"),
+            pytest.param("/api/trajectories.arrow?models=a&datasets=d&minus_model=b", "b", id="subtracted"),
+        ],
+    )
+    def test_another_model_than_the_named_one_changes(
+        self, store: Store, changing: TestClient, path: str, changed: str
+    ) -> None:
+        first = changing.get(path)
+        assert first.status_code == 200, first.text
+        self.change(store, changed)
+        fresh = changing.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert fresh.status_code == 200
+        assert fresh.content != first.content
 
     def test_a_copy_of_a_store_has_what_was_sent_of_it(
         self, client: TestClient, served_path: Path, tmp_path: Path
@@ -199,42 +221,12 @@ class TestReplies:
             other.app.state.service.cache.context = None  # type: ignore[attr-defined]
             assert other.get(path, headers={"if-none-match": tag}).status_code == 304
 
-    def test_a_changed_slice_is_told_where_an_ignored_parameter_or_its_digest_says_otherwise(
-        self, new_store: NewStore, tmp_path: Path
-    ) -> None:
-        with (
-            new_store(tmp_path / "store") as store,
-            TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client,
-        ):
-            plant(store, [0, 1])
-            asked = (f"/api/tokens.arrow?{HERE}&model=b", "/api/coverage.arrow?models=a")
-            ignored, coverage = (client.get(path).headers["etag"] for path in asked)
-            losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
-            store.append(model="a", dataset="d", step=1, losses=losses, replace=True)
-            assert client.get(asked[0], headers={"if-none-match": ignored}).status_code == 200
-            coverage = client.get(asked[1]).headers["etag"]
-            path = store.path / "losses/model=a/dataset=d/step=1/slice.parquet"
-            with path.open("r+b") as file:
-                file.write(b"BAD!")
-            fresh = client.get(asked[1], headers={"if-none-match": coverage})
-            assert fresh.status_code == 200
-
-    def test_a_model_that_is_subtracted_is_no_other_models_answer(
-        self, new_store: NewStore, tmp_path: Path
-    ) -> None:
-        with (
-            new_store(tmp_path / "store") as store,
-            TestClient(create_app(tmp_path / "store"), base_url="http://localhost") as client,
-        ):
-            plant(store, [0, 1])
-            path = "/api/trajectories.arrow?models=a&datasets=d&minus_model=b"
-            first = client.get(path)
-            assert first.status_code == 200, first.text
-            losses = np.full(store.dataset("d").n_losses, 2.5, dtype=np.float32)
-            store.append(model="b", dataset="d", step=1, losses=losses, replace=True)
-            fresh = client.get(path, headers={"if-none-match": first.headers["etag"]})
-            assert fresh.status_code == 200
-            assert fresh.content != first.content
+    def test_a_slice_of_another_digest_is_sent_again(self, store: Store, changing: TestClient) -> None:
+        path = "/api/coverage.arrow?models=a"
+        tag = changing.get(path).headers["etag"]
+        with (store.path / "losses/model=a/dataset=d/step=1/slice.parquet").open("r+b") as file:
+            file.write(b"BAD!")
+        assert changing.get(path, headers={"if-none-match": tag}).status_code == 200
 
 
 def test_neighbours_of_a_context_are_there_already(client: TestClient, served_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_confident_model_that_is_wrong_is_nats() -> None:
 def test_losses_of_models_with_large_weights_are_nats(dtype: str, size: float) -> None:
     import torch
 
-    from tests.tiny_models import VOCABULARY, neox
+    from tests.helpers.tiny_models import VOCABULARY, neox
     from trajstore.forward.losses import token_losses
 
     model = neox(vocabulary=VOCABULARY)
@@ -189,7 +189,7 @@ def test_what_is_scored_here_is_nats_however_large(store: Store, tmp_path: Path)
     """The weights of a head a thousand times too large give losses that append would refuse from elsewhere."""
     import torch
 
-    from tests.tiny_models import VOCABULARY, neox, random_dataset
+    from tests.helpers.tiny_models import VOCABULARY, neox, random_dataset
     from trajstore.scoring.run import score
 
     store.add_dataset("d", random_dataset([20, 20]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.chromium import chromium, complaints, needs_chromium, requests, show
+from tests.helpers.chromium import chromium, complaints, needs_chromium, requests, show
 from trajstore.view import Mark, save_chart, trajectory_chart
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_a_saved_chart_opens_offline(planted: Store, tmp_path: Path):
 
     frame = group_trajectory(planted.matrix("d")).select(pl.lit("every_token").alias("group"), pl.all())
     chart = save_chart(trajectory_chart(frame, [Mark(8, "mix changes")]), tmp_path / "c.html")
-    with chromium(tmp_path / "chromium") as browser:
+    with chromium() as browser:
         show(browser, chart)
         assert_cannot_upload(browser)
         assert len(browser.find_elements("css selector", ".plotly-graph-div svg.main-svg")) > 0

@@ -26,13 +26,13 @@ from trajstore.arguments.spelling import option
 from trajstore.errors import UnfitContext
 from trajstore.forward.batching import in_batches
 from trajstore.forward.causality import check_causal
-from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import exact_products
 from trajstore.forward.device_queue import queueing, runs_ahead
 from trajstore.forward.model_pass import Forward, Started
 from trajstore.forward.tiled_head import CPU_TILE, GPU_TILE, Columns, LogitWatcher, Tile
 from trajstore.forward.workspace import Workspace
 from trajstore.progress import SILENT
+from trajstore.schema import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

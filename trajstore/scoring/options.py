@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption
-from trajstore.forward.column_names import check_columns
+from trajstore.schema import check_columns
 from trajstore.scoring.time_budget import parse_duration
 
 Order = Literal["forward", "bisect"]

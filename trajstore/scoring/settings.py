@@ -15,10 +15,9 @@ import transformers
 
 from trajstore.arguments.spelling import as_given, option
 from trajstore.errors import BadMeasures, DeviceError
-from trajstore.forward.column_names import check_columns
 from trajstore.forward.device import AUTO, DTYPES, choose_device, choose_dtype, device_name, own_dtype
 from trajstore.measures.definitions import MeasureDefinition, find_measures, with_parameters
-from trajstore.schema import PASS_COLUMNS
+from trajstore.schema import PASS_COLUMNS, check_columns
 from trajstore.scoring.options import ScoringOptions, Vocab
 from trajstore.store.files.slices import Provenance
 from trajstore.version import __version__

@@ -128,7 +128,7 @@ def test_a_real_training_run() -> None:
     """A tiny model learns a fixed text, and its noise at a high constant rate is that of training."""
     import torch
 
-    from tests.tiny_models import neox
+    from tests.helpers.tiny_models import neox
     from trajstore.forward.losses import token_losses
 
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.honest_runs import (
+from tests.analysis.audit.honest_runs import (
     DENSE,
     HONEST,
     LOG,
@@ -174,7 +174,7 @@ def trained(seed: int, schedule: str) -> Run:
     """A tiny model that learns texts in which each token follows from the one before with a probability of 0.8."""
     import torch
 
-    from tests.tiny_models import neox
+    from tests.helpers.tiny_models import neox
     from trajstore.forward.losses import token_losses
 
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import SparsePCA as ScikitSparsePCA
 
-from benchmarks.synthetic import Size, _losses
+from benchmarks.harness.synthetic import Size, _losses
 from tests.analysis.components.test_alternating import trajectories
 from tests.analysis.components.test_projection import Streamed
 from trajstore.analysis.components.methods import Method, Sparsity

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.simulated_shapes import CURVES, LOG12, LOG20, PYTHIA, losses
+from tests.analysis.shapes.simulated_shapes import CURVES, LOG12, LOG20, PYTHIA, losses
 from trajstore.analysis.shapes.forms import Bases
 from trajstore.analysis.shapes.model_choice import choose
 from trajstore.analysis.shapes.refitting import refitted_rho

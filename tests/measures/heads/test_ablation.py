@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import tiny
+from tests.helpers.architectures import tiny
 from trajstore.forward.model_structure import find_attention, find_blocks
 from trajstore.measures import measure
 from trajstore.measures.definitions import own

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import hankel, toeplitz
 
-from tests.architectures import tiny
+from tests.helpers.architectures import tiny
 from trajstore.errors import BadMeasures
 from trajstore.measures import MeasureDefinition, measure
 from trajstore.measures.definitions import own

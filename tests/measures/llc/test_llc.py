@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.architectures import tiny
-from tests.forked import processes
-from tests.tiny_models import random_dataset
+from tests.helpers.architectures import tiny
+from tests.helpers.forked import processes
+from tests.helpers.tiny_models import random_dataset
 from trajstore.errors import BadMeasures, ChainDiverged
 from trajstore.measures import measure
 from trajstore.measures.definitions import own

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import exact, ragged, tiny
+from tests.helpers.architectures import exact, ragged, tiny
 from trajstore.errors import BadMeasures
 from trajstore.measures import LogitTile, PassFacts, Predictions, measure
 from trajstore.measures.definitions import own

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import tiny
+from tests.helpers.architectures import tiny
 from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.measures import Batch, Measure, MeasureDefinition, PassFacts, measure
 from trajstore.measures.definitions import own

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.architectures import tiny
+from tests.helpers.architectures import tiny
 from trajstore.errors import BadMeasures
 from trajstore.measures import measure
 from trajstore.measures.definitions import own

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.forked import InPlaceOfSpawned
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.forked import InPlaceOfSpawned
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.errors import BadOption, DeviceError, ScoringStopped
 from trajstore.forward.device import choose_devices
 from trajstore.progress import SILENT

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tiny_models import random_dataset, save_run
+from tests.helpers.tiny_models import random_dataset, save_run
 from trajstore.errors import StoreUnusable
 from trajstore.scoring.job import publish as publishing
 from trajstore.scoring.job import publishing_thread

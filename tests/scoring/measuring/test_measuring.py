@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import trajstore
-from tests.architectures import tiny
-from tests.killed import before_each_change
-from tests.tiny_models import random_dataset, save_tokenizer
+from tests.helpers.architectures import tiny
+from tests.helpers.killed import before_each_change
+from tests.helpers.tiny_models import random_dataset, save_tokenizer
 from trajstore.cli import app
 from trajstore.errors import (
     BadDataset,

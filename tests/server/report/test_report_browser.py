@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chromium import chromium, complaints, needs_chromium, requests, show
 from tests.conftest import PLANTED_STEPS, new_dataset
+from tests.helpers.chromium import complaints, needs_chromium, requests, show
 from tests.server.page import Page, needs_axe, serious
 from trajstore.server.report.report import write_report
 from trajstore.store.store import Store
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")

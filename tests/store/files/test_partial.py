@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import PLANTED_LENGTHS, ragged
-from tests.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, random_dataset, save_run
 from trajstore.analysis.components.pca import pca
 from trajstore.analysis.trajectories import group_trajectory
 from trajstore.cli import app

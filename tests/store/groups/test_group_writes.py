@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import trajstore
-from tests.forked import processes
+from tests.helpers.forked import processes
 from tests.store.conftest import SITES, B
 from trajstore.errors import GroupError, StoreUnusable, TrajstoreError, UnknownName
 from trajstore.store import checks

@@ -1,0 +1,1 @@
+"""Passes and scoring jobs, in the forms that the benchmarks of scoring time."""
