@@ -5,14 +5,24 @@ from __future__ import annotations
 import ast
 import pickle
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
 import trajstore
-from trajstore.arguments.spelling import QueryParameter, Spelling, as_given, option, speaks_python, spelled
+from trajstore.arguments.spelling import (
+    QueryParameter,
+    Spelling,
+    as_given,
+    option,
+    speaks_python,
+    spelled,
+    spelled_here,
+)
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.errors import BadOption, MissingParameter, UnknownStep
+from trajstore.server.page_spelling import PageSpelling
 
 PACKAGE = Path(trajstore.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -48,6 +58,20 @@ def test_a_command_may_call_an_argument_otherwise() -> None:
     with spelled(CommandLineSpelling(columns="--map")):
         assert option("columns", {"THEIRS": "loss"}) == "--map THEIRS=loss"
     assert option("columns", {"THEIRS": "loss"}) == "columns={'THEIRS': 'loss'}"
+
+
+def test_the_page_calls_arguments_as_its_controls_in_its_own_thread() -> None:
+    heard = []
+    with spelled(CommandLineSpelling()), spelled_here(PageSpelling()):
+        assert option("ci", "studentised") == "“Intervals: studentised”"
+        assert option("steps") == "“Steps”"
+        assert option("models", ["A", "B"]) == "models=A,B"
+        assert as_given("align", "x") == "align=x"
+        thread = threading.Thread(target=lambda: heard.append(option("ci", "none")))
+        thread.start()
+        thread.join()
+    assert heard == ["--ci none"]
+    assert speaks_python()
 
 
 def test_errors_name_arguments_in_the_spelling_of_who_is_spoken_to() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -202,6 +204,85 @@ def test_steps_and_a_group_chosen_in_one_pane_are_followed_by_the_others(page: P
     page.browser.find_element("css selector", ".chip").click()
     page.until(lambda: "brush=" not in page.browser.current_url)
     assert "group=early" in page.browser.current_url
+    assert page.complaints() == []
+
+
+SIZE = "SELECT count(*) FROM losses one JOIN losses other USING (model, dataset, context, position) WHERE "
+PAIR = "model = 'a' AND dataset = 'd' AND one.step = 0 AND other.step = 64"
+
+
+def test_the_tokens_of_a_brushed_part_are_a_curve_and_marked(page: Page, kept: Store) -> None:
+    page.open("?pane=compare&datasets=d&models=a&compare.one=a@0&compare.other=a@64")
+    page.settled()
+    page.script("document.querySelector('.heatmap').focus()")
+    keys = ActionChains(page.browser).send_keys(Keys.PAGE_UP).key_down(Keys.SHIFT)
+    keys.send_keys(*[Keys.PAGE_UP] * 4, *[Keys.ARROW_RIGHT] * 9).key_up(Keys.SHIFT).perform()
+    page.until(lambda: "brush=loss" in page.browser.current_url)
+    low, high, other_low, other_high = parse_qs(page.browser.current_url)["compare.box"][0].split("~")
+    where = (
+        f"{PAIR} AND one.loss BETWEEN {low} AND {high} AND other.loss BETWEEN {other_low} AND {other_high}"
+    )
+    [(size,)] = kept.sql(SIZE + where).fetchall()
+    assert 0 < size < kept.dataset("d").n_losses
+    page.show("groups")
+    page.settled()
+    assert f"The brushed tokens: {size} in d." in page.text()
+    assert f"Tokens: {size} in d." in page.text()
+    assert "every_token, brushed tokens by step" in page.script(
+        "return document.querySelector('.chart').ariaLabel"
+    )
+    page.show("tokens")
+    page.settled()
+    [(inside,)] = kept.sql(f"{SIZE}{where} AND context = 0").fetchall()
+    page.until(lambda: page.script("return document.querySelectorAll('.token.faded').length") == 9 - inside)
+    chip = "return document.querySelector('.chip')?.textContent"
+    said = page.script(chip)
+    assert "nats of a at step 0 and" in said
+    for _ in range(3):
+        page.browser.back()
+    page.until(lambda: page.script(chip) is None)
+    page.browser.forward()
+    page.until(lambda: page.script(chip) == said)
+    assert page.complaints() == []
+
+
+def test_charts_are_read_and_brushed_by_keyboard(page: Page, kept: Store) -> None:
+    page.open("?pane=losses&datasets=d&models=a")
+    page.settled()
+
+    def at(chart: int, *keys: str, marking: str = "") -> None:
+        page.script("document.querySelectorAll('.chart, .paths')[arguments[0]].focus()", chart)
+        typed = ActionChains(page.browser).send_keys(*keys).key_down(Keys.SHIFT)
+        typed.send_keys(marking).key_up(Keys.SHIFT).perform()
+
+    at(0, Keys.END, Keys.ARROW_LEFT, Keys.ENTER)
+    page.until(lambda: "step=32" in page.browser.current_url)
+    [(mean,)] = kept.sql(
+        "SELECT avg(loss) FROM losses WHERE (model, dataset, step) = ('a', 'd', 32)"
+    ).fetchall()
+    said = page.script("return document.querySelector('.chart .for-readers').textContent")
+    assert said == f"step 32: a {mean:.4g}"
+    assert page.script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    at(0, marking=Keys.ARROW_LEFT * 2)
+    page.until(lambda: "brush=steps%3A8%7E32" in page.browser.current_url)
+    page.settled()
+    at(1, Keys.HOME, marking=Keys.ARROW_RIGHT * 3)
+    page.until(lambda: "brush=loss" in page.browser.current_url)
+    [brush] = parse_qs(page.browser.current_url)["brush"]
+    assert brush.endswith("@a@32")
+    page.show("compare")
+    page.settled()
+    low, high, _ = re.split("[~@]", brush.removeprefix("loss:"), maxsplit=2)
+    where = f"model = 'a' AND dataset = 'd' AND step = 32 AND loss BETWEEN {low} AND {high}"
+    [(size,)] = kept.sql(f"SELECT count(*) FROM losses WHERE {where}").fetchall()
+    assert f"{size} tokens, of which {size} are here." in page.text()
+    page.open("?pane=components&components.of=p")
+    page.settled()
+    at(0, Keys.HOME, marking=Keys.ARROW_RIGHT * 2)
+    page.until(lambda: "brush=steps%3A0%7E2" in page.browser.current_url)
+    assert page.script("return document.querySelectorAll('circle.faded').length") == 10
+    at(0, Keys.END, Keys.ENTER)
+    page.until(lambda: "step=64" in page.browser.current_url)
     assert page.complaints() == []
 
 

@@ -211,6 +211,14 @@ def test_each_endpoint_answers_and_errors_say_what_to_do(client: TestClient, ser
         assert refused.json()["error"]
 
 
+def test_replies_speak_of_the_page(client: TestClient) -> None:
+    rows = client.get("/api/trajectories.json?groups=every_token&models=a&datasets=d&ci=studentised")
+    assert rows.json()[0]["low"] is not None
+    reply = client.get("/api/trajectories.json?groups=every_token&models=a&datasets=d&steps=7").json()
+    assert "“Steps: 7” matches no checkpoint" in reply["error"]
+    assert "--steps" not in str(reply)
+
+
 def test_the_findings_that_name_a_token_are_those_of_sql(shown: Store) -> None:
     with TestClient(create_app(shown.path), base_url=ADDRESS) as client:
         [(context, position, kind)] = shown.sql(

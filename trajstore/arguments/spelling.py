@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class QueryParameter(str):
@@ -34,26 +35,27 @@ class Spelling:
 
 
 _current = [Spelling()]
+_here: ContextVar[Spelling | None] = ContextVar("spelling", default=None)
 
 
 def option(argument: str, value: object = None) -> str:
     """Return an argument by name, or with a value that it can be given, in the spelling of who is spoken to."""
-    return _current[-1].name(argument) if value is None else _current[-1].advised(argument, value)
+    return current().name(argument) if value is None else current().advised(argument, value)
 
 
 def as_given(argument: str, value: object) -> str:
     """Return an argument with the value that it was given, in the spelling of who is spoken to."""
-    return _current[-1].given(argument, value)
+    return current().given(argument, value)
 
 
 def current() -> Spelling:
     """Return the spelling of who is spoken to."""
-    return _current[-1]
+    return _here.get() or _current[-1]
 
 
 def speaks_python() -> bool:
     """Return whether messages are for somebody who calls the library."""
-    return type(_current[-1]) is Spelling
+    return type(current()) is Spelling
 
 
 @contextmanager
@@ -64,3 +66,13 @@ def spelled(spelling: Spelling) -> Iterator[None]:
         yield
     finally:
         _current.pop()
+
+
+@contextmanager
+def spelled_here(spelling: Spelling) -> Iterator[None]:
+    """Inside the block, messages of this thread are in this spelling, whatever that of the others is."""
+    before = _here.set(spelling)
+    try:
+        yield
+    finally:
+        _here.reset(before)

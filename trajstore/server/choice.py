@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 from starlette.datastructures import QueryParams
 
 from trajstore.analysis.statistics.bootstrap import Interval
+from trajstore.arguments.choices import IntervalKind
 from trajstore.errors import BadOption, MissingParameter, UnknownName
 from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
@@ -137,7 +139,7 @@ def _apart(text: str) -> list[str]:
     return parts
 
 
-def interval_of(parameters: Parameters) -> Interval:
-    """Return the interval in `ci` and `level`; raises `BadOption`."""
-    kind = parameters.choice("ci", ("bootstrap", "none"))
-    return Interval("none" if kind == "none" else "bootstrap", parameters.number("level", 0.95))
+def interval_of(parameters: Parameters, *kinds: IntervalKind) -> Interval:
+    """Return the interval in `ci` and `level`, of the kinds bootstrap, none and those given; raises `BadOption`."""
+    kind = parameters.choice("ci", ("bootstrap", "none", *kinds))
+    return Interval(cast("IntervalKind", kind), parameters.number("level", 0.95))

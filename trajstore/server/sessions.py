@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trajstore.arguments.spelling import spelled_here
 from trajstore.errors import QueryError, StoreNotFound, TrajstoreError
 from trajstore.schema import CATALOG
+from trajstore.server.page_spelling import PageSpelling
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -204,7 +206,7 @@ class Sessions:
 
     def _answer(self, work: Work, answer: Callable[[RequestStore, Work], T]) -> T:
         work.begin()
-        with self.store() as store:
+        with spelled_here(PageSpelling()), self.store() as store:
             work.store = store
             try:
                 return answer(store, work)

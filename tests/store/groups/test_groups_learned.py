@@ -82,6 +82,16 @@ def test_improved_and_worsened(whole: Store, tau: float) -> None:
     check(whole, f"worsened('seed-1', 512, 2000, {tau})", rose)
 
 
+def test_loss_between_has_its_ends(whole: Store) -> None:
+    expected = set()
+    for name in ("d", "e"):
+        (at,) = losses(whole, name, ("seed-1", 512))
+        assert (at == 0.5).any()
+        assert (at == 1.5).any()
+        expected |= sites(whole, name, (at >= 0.5) & (at <= 1.5))
+    check(whole, "loss_between('seed-1', 512, 0.5, 1.5)", expected)
+
+
 def test_spikes(whole: Store) -> None:
     up, down = set(), set()
     for name in ("d", "e"):

@@ -49,7 +49,7 @@ def _trajectories(ask: Ask) -> pl.DataFrame:
     comparison = Comparison(cast("By | None", by or None), chosen.text("minus"), chosen.text("minus_model"))
     groups = chosen.groups() or [_EVERY]
     x = cast("X", chosen.choice("x", ("step", "tokens", "flops")))
-    interval = interval_of(chosen)
+    interval = interval_of(chosen, "studentised")
     return group_trajectories(ask.store, groups, chosen.selection(), comparison, interval, x, ask.progress)
 
 

@@ -1,8 +1,9 @@
 /** Curves: uPlot in Preact, with units on the axes, a symmetric-log axis for steps, bands, marks and a brush. */
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { LINE_COLOURS } from "./colours";
 import { facts } from "./facts";
+import { chooses, moved } from "./keyboard";
 import { dark } from "./theme";
 import { compact, visible, whole } from "./text";
 
@@ -43,6 +44,13 @@ function axis(label: string, size: number): uPlot.Axis {
   };
 }
 
+/** Ticks of a symmetric-log axis from 0 on: uPlot's own go on to −1, beside the chart. */
+function steepTicks(_: uPlot, __: number, low: number, high: number): number[] {
+  const ticks = low > 0 ? [] : [0];
+  for (let power = 1; power <= high; power *= 10) for (let digit = 1; digit < 10; digit++) ticks.push(digit * power);
+  return ticks.filter((tick) => tick >= low && tick <= high);
+}
+
 /** The series of the curves, their bands after them, and the numbers of both. */
 function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedData, uPlot.Series[], uPlot.Band[]] {
   const columns: (number | null)[][] = curves.map((curve) => clean(curve.values));
@@ -53,7 +61,7 @@ function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedD
     spanGaps: true,
     points: { show: x.length <= 60, size: 5 },
     dash: DASHES[dashed ? 1 : Math.floor(place / LINE_COLOURS) % DASHES.length]!,
-    value: (_: uPlot, value: number | null) => (value === null ? "–" : String(+value.toPrecision(4))),
+    value: (_: uPlot, value: number | null) => shortly(value),
   }));
   const bands: uPlot.Band[] = [];
   for (const { low, high, colour, label } of curves) {
@@ -72,7 +80,13 @@ function dataOf(x: ArrayLike<number>, curves: readonly Curve[]): [uPlot.AlignedD
 const rangeOf = (xScale: XScale) => (_: uPlot, low: number, high: number): [number, number] =>
   low !== high ? [low, high] : xScale === "log" ? [low / 2, high * 2] : [low - 1, high + 1];
 
-/** The distinct values of x must rise. `mark` draws a line at one x; `onBrush` gets the ends of a stretch dragged over. */
+const shortly = (value: number | null | undefined): string => (value === null || value === undefined || Number.isNaN(value) ? "–" : String(+value.toPrecision(4)));
+const place = (value: number): string => (Number.isInteger(value) ? whole(value) : shortly(value));
+
+/**
+ * The distinct values of x must rise. `mark` draws a line at one x; `onBrush` gets the ends of a stretch dragged over, or
+ * marked by Shift and the arrow keys.
+ */
 export function Chart(props: {
   label: string;
   x: ArrayLike<number>;
@@ -104,8 +118,8 @@ export function Chart(props: {
         scales: {
           x: { time: false, distr: xScale === "log" ? 3 : xScale === "symlog" ? STEEP : 1, asinh: 1, range: rangeOf(xScale) } as uPlot.Scale,
         },
-        axes: [axis(xLabel, 34), axis(yLabel, 52)],
-        series: [{ label: xLabel, value: (_, value) => (value === null ? "–" : whole(value)) }, ...series],
+        axes: [{ ...axis(xLabel, 34), ...(xScale === "symlog" ? { splits: steepTicks } : {}) }, axis(yLabel, 52)],
+        series: [{ label: xLabel, value: (_, value) => (value === null ? "–" : place(value)) }, ...series],
         bands,
         legend: {
           show: props.legend ?? curves.length <= NAMED,
@@ -135,13 +149,49 @@ export function Chart(props: {
     const watch = new ResizeObserver(() => made.setSize({ width: room.clientWidth, height }));
     watch.observe(room);
     return () => {
+      anchor.current = null;
       watch.disconnect();
       made.destroy();
     };
   }, [x, curves, xLabel, yLabel, xScale, height, night]);
   useEffect(() => plot.current?.redraw(false), [props.mark, props.brush?.[0], props.brush?.[1]]);
 
-  return <div class="chart" ref={box} role="img" aria-label={`${props.label}. ${curves.map(({ label }) => label).join(", ")} by ${xLabel}.`} />;
+  const anchor = useRef<number | null>(null);
+  const [said, say] = useState("");
+  const release = () => {
+    const [from, to] = [anchor.current, plot.current!.cursor.idx];
+    anchor.current = null;
+    plot.current!.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    if (from !== null && typeof to === "number" && from !== to) props.onBrush?.(x[Math.min(from, to)]!, x[Math.max(from, to)]!);
+  };
+  const move = (event: KeyboardEvent) => {
+    const self = plot.current!;
+    const here = self.cursor.idx ?? x.length - 1;
+    if (props.onPick && chooses(event)) return props.onPick(x[here]!);
+    const next = moved(event, here, x.length, 1, 0, 10);
+    if (next === null) return undefined;
+    anchor.current = event.shiftKey && props.onBrush ? (anchor.current ?? here) : null;
+    const [left, from] = [next, anchor.current ?? next].map((at) => self.valToPos(x[at]!, "x")) as [number, number];
+    self.setCursor({ left, top: 0 });
+    self.setSelect({ left: Math.min(left, from), top: 0, width: Math.abs(left - from), height: self.over.clientHeight }, false);
+    return say(`${xLabel} ${place(x[next]!)}: ${curves.slice(0, NAMED).map(({ label, values }) => `${label} ${shortly(values[next])}`).join(", ")}`);
+  };
+  const keys = `Arrow keys move${props.onPick ? "; Enter chooses" : ""}${props.onBrush ? "; Shift and arrow keys mark a part" : ""}.`;
+
+  return (
+    <div
+      class="chart"
+      ref={box}
+      role="application"
+      aria-roledescription="chart"
+      aria-label={`${props.label}. ${curves.map(({ label }) => label).join(", ")} by ${xLabel}. ${keys}`}
+      tabIndex={0}
+      onKeyDown={move}
+      onKeyUp={(event) => event.key === "Shift" && release()}
+    >
+      <span class="for-readers" aria-live="polite">{said}</span>
+    </div>
+  );
 }
 
 /** Lines where something happened, as the report was told. */

@@ -1,4 +1,4 @@
-/** In the place of @codemirror/language, a tenth of the page: the editor has no grammar, and what asks for one is not called. */
+/** In the place of @codemirror/language and @lezer/common, a sixth of the page: the editor has no grammar, and what asks for one is not called. */
 import { Facet } from "@codemirror/state";
 
 export const indentUnit = Facet.define<string, string>({ combine: (units) => units[0] ?? "  " });
@@ -12,5 +12,6 @@ export {
   none as IndentContext,
   none as indentString,
   none as matchBrackets,
+  none as NodeProp,
   none as syntaxTree,
 };

@@ -1,6 +1,7 @@
 /** A heat map on a canvas with its axes: one pixel a cell, stretched; pointer or arrow keys move a cursor, drag or Shift a brush. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { paint, type ColourScale } from "./colours";
+import { chooses, moved } from "./keyboard";
 import { dark } from "./theme";
 import { compact } from "./text";
 
@@ -94,23 +95,12 @@ export function Heatmap(props: {
   };
   const move = (event: KeyboardEvent) => {
     const here = cursor ?? { row: rows - 1, column: 0 };
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      return props.onPick?.(here);
-    }
-    const steps: Record<string, [number, number]> = {
-      ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
-      PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -columns], End: [0, columns],
-    };
-    const by = steps[event.key];
-    if (!by) return undefined;
-    event.preventDefault();
-    const next = {
-      row: Math.max(0, Math.min(rows - 1, here.row + by[0])),
-      column: Math.max(0, Math.min(columns - 1, here.column + by[1])),
-    };
+    if (chooses(event)) return props.onPick?.(here);
+    const row = moved(event, here.row, rows, 0, 1, 10, 0);
+    const column = moved(event, here.column, columns, 1, 0, 0);
+    if (row === null && column === null) return undefined;
     anchor.current = event.shiftKey ? (anchor.current ?? here) : null;
-    return reach(next);
+    return reach({ row: row ?? here.row, column: column ?? here.column });
   };
   const percent = (share: number) => `${100 * share}%`;
   const marked = (name: string, from: Cell, to: Cell) => (

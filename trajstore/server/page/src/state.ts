@@ -39,17 +39,23 @@ export const numberField = <T extends number | null>(key: string, initial: T): S
 export const namesField = (key: string): Signal<string[]> =>
   field<string[]>(key, [], (text) => text.split(",").filter(Boolean), (value) => value.join(","));
 
-/** A part chosen in one pane that the others follow, as "steps:64-1000" or "loss:2.5-4". */
+/** A part chosen in one pane that the others follow, as "steps:64~1000" or "loss:2.5~4@model@512". */
 export interface Brush {
   of: string;
   from: number;
   to: number;
+  /** Of losses: the checkpoint that has them, as MODEL@STEP. */
+  at?: string | undefined;
+  /** Losses that the same tokens have at another one. */
+  other?: Brush | null;
 }
 
+const PART = /^(\w+):([-+\d.e]+)~([-+\d.e]+)(?:@([\w.@-]+))?(?:;(.+))?$/;
 const readBrush = (text: string): Brush | null => {
-  const parts = /^(\w+):(-?[\d.e+]+)~(-?[\d.e+]+)$/.exec(text);
-  return parts ? { of: parts[1]!, from: Number(parts[2]), to: Number(parts[3]) } : null;
+  const [, of, from, to, at, other] = PART.exec(text) ?? [];
+  return of ? { of, from: Number(from), to: Number(to), at, other: readBrush(other ?? "") } : null;
 };
+const writeBrush = ({ of, from, to, at, other }: Brush): string => `${of}:${from}~${to}${at ? `@${at}` : ""}${other ? `;${writeBrush(other)}` : ""}`;
 
 export type Theme = "auto" | "light" | "dark";
 
@@ -61,7 +67,7 @@ export const state = {
   step: numberField<number | null>("step", null),
   context: numberField<number | null>("context", null),
   group: textField("group", ""),
-  brush: field<Brush | null>("brush", null, readBrush, (b) => (b ? `${b.of}:${b.from}~${b.to}` : "")),
+  brush: field<Brush | null>("brush", null, readBrush, (brush) => (brush ? writeBrush(brush) : "")),
   theme: textField<Theme>("theme", "auto"),
 };
 

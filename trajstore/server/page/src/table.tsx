@@ -1,6 +1,7 @@
 /** A table of any length: only the rows in sight are in the page. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { moved } from "./keyboard";
 
 export interface TableColumn {
   name: string;
@@ -38,11 +39,8 @@ export function Table(props: {
 
   const move = (event: KeyboardEvent) => {
     if (event.key === "Enter" && onPick && event.target === box.current) return onPick(active);
-    const page = Math.floor(height / ROW) - 2;
-    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows, End: rows }[event.key];
-    if (by === undefined) return undefined;
-    event.preventDefault();
-    const next = Math.max(0, Math.min(rows - 1, active + by));
+    const next = moved(event, active, rows, 0, 1, Math.floor(height / ROW) - 2);
+    if (next === null) return undefined;
     setActive(next);
     const view = box.current!;
     if (next * ROW < view.scrollTop) view.scrollTop = next * ROW;

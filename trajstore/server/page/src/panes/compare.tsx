@@ -1,11 +1,12 @@
 /** Two checkpoints compared: the density of their losses, the tokens and groups in a part of it, and convergence by step. */
+import { computed } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
 import { Heatmap, numberTicks, type Cell } from "../heatmap";
-import { StepChart, lossBrush, setBrush, stepIsChosen } from "../linked";
-import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
+import { CheckpointChoice, StepChart, brushedTokens, lossBrush, selectedTokens, setBrush, stepIsChosen, stepsOf } from "../linked";
+import { Card, DataLinks, Loaded, Segments } from "../parts";
 import { navigate, state, textField } from "../state";
 import { nats, visible, whole } from "../text";
 
@@ -13,11 +14,11 @@ const one = textField("compare.one", "");
 const other = textField("compare.other", "");
 /** LOW~HIGH of the first loss, then of the other. */
 const box = textField("compare.box", "");
+/** The part that is read; another one of other losses comes before it. */
+const part = computed(() => (lossBrush.value?.at && !lossBrush.value.other ? "" : box.value));
 const statistic = textField<Statistic>("compare.by", "partial");
 const STATISTICS = { partial: "correlation beyond frequency", pearson: "correlation", rms: "distance", difference: "difference" } as const;
 type Statistic = keyof typeof STATISTICS;
-
-const stepsOf = (model: string): number[] => facts.value?.steps[model]?.[chosenDataset.value?.name ?? ""] ?? [];
 
 /** Return the two checkpoints compared as MODEL@STEP: of two models the last, of one model the first and the last, of the steps selected. */
 function pair(): [string, string] {
@@ -35,25 +36,13 @@ export function ComparePane() {
   return (
     <>
       <Density asked={asked} />
-      {(box.value || lossBrush.value) && <Inside asked={asked} />}
+      {(part.value || lossBrush.value) && <Inside asked={asked} />}
       <Convergence />
     </>
   );
 }
 
 type Asked = { one: string; other: string; dataset: string; group: string };
-
-function CheckpointChoice(props: { label: string; value: string; onChange: (value: string) => void }) {
-  const at = props.value.lastIndexOf("@");
-  const [model, step] = [props.value.slice(0, at), props.value.slice(at + 1)];
-  const steps = stepsOf(model);
-  return (
-    <>
-      <Choice label={props.label} value={model} options={(facts.value?.models ?? []).map((name) => [name, visible(name)] as const)} onChange={(name) => props.onChange(`${name}@${stepsOf(name).at(-1) ?? "last"}`)} />
-      <Choice label="step" value={step} options={(steps.length ? steps.map(String) : [step]).map((text) => [text, text] as const)} onChange={(text) => props.onChange(`${model}@${text}`)} />
-    </>
-  );
-}
 
 function Density({ asked }: { asked: Asked }) {
   const reply = useFrame("density", asked);
@@ -90,8 +79,8 @@ function gridOf(frame: Frame) {
 
 /** The cells of the chosen part. */
 function boxIn({ left, top, size, rows, columns }: ReturnType<typeof gridOf>): [Cell, Cell] | null {
-  if (!box.value) return null;
-  const [low, high, otherLow, otherHigh] = box.value.split("~").map(Number) as [number, number, number, number];
+  if (!part.value) return null;
+  const [low, high, otherLow, otherHigh] = part.value.split("~").map(Number) as [number, number, number, number];
   const place = (loss: number, count: number) => Math.max(0, Math.min(count - 1, Math.round(loss / size)));
   return [
     { row: place(top - otherHigh, rows), column: place(low - left, columns) },
@@ -107,10 +96,10 @@ function Cells({ frame, asked }: { frame: Frame; asked: Asked }) {
   const y = (row: number) => grid.top - row * grid.size;
   const choose = (from: Cell, to: Cell) => {
     setCorner(null);
-    const ends = [x(from.column), x(to.column + 1), y(to.row + 1), y(from.row)].map((end) => +end.toFixed(4));
+    const ends = [x(from.column), x(to.column + 1), y(to.row + 1), y(from.row)].map((end) => +end.toFixed(4)) as [number, number, number, number];
     navigate(() => {
       box.value = ends.join("~");
-      state.brush.value = { of: "loss", from: ends[0]!, to: ends[1]! };
+      state.brush.value = { of: "loss", from: ends[0], to: ends[1], at: asked.one, other: { of: "loss", from: ends[2], to: ends[3], at: asked.other } };
     });
   };
   const pick = (cell: Cell) => {
@@ -148,13 +137,14 @@ function Cells({ frame, asked }: { frame: Frame; asked: Asked }) {
 
 function Inside({ asked }: { asked: Asked }) {
   const brush = lossBrush.value;
-  const [low, high, otherLow, otherHigh] = box.value ? box.value.split("~").map(Number) : [brush?.from, brush?.to];
-  const parameters = { ...asked, low, high, other_low: otherLow, other_high: otherHigh };
+  const tokensHere = part.value ? "" : brushedTokens.value;
+  const [low, high, otherLow, otherHigh] = part.value ? part.value.split("~").map(Number) : tokensHere ? [] : [brush?.from, brush?.to];
+  const parameters = { ...asked, ...(tokensHere && { group: selectedTokens.value }), low, high, other_low: otherLow, other_high: otherHigh };
   const tokens = useFrame("box-tokens", parameters);
-  const groups = useFrame("box-groups", parameters);
+  const groups = useFrame("box-groups", tokensHere ? null : parameters);
   return (
     <>
-      <Card title="Tokens in the part" note={`Losses ${low} to ${high} across${otherLow === undefined ? "" : ` and ${otherLow} to ${otherHigh} up`}, the largest differences first. Choose one to read its context.`}>
+      <Card title={tokensHere ? "Brushed tokens" : "Tokens in the part"} note={`${tokensHere ? "The tokens of the losses selected" : `Losses ${low} to ${high} across${otherLow === undefined ? "" : ` and ${otherLow} to ${otherHigh} up`}`}, the largest differences first. Choose one to read its context.`}>
         <div class="controls"><button type="button" class="button" onClick={() => navigate(() => {
           box.value = "";
           setBrush(null);
@@ -169,10 +159,12 @@ function Inside({ asked }: { asked: Asked }) {
         </Loaded>
         <DataLinks reply={tokens} />
       </Card>
-      <Card title="Groups in the part" note="How much more often tokens of each group are in the part than other tokens. Choose one to see its tokens in every pane.">
-        <Loaded reply={groups} empty="The store has no groups.">{(frame) => <FrameTable label="Groups in the part" frame={frame} onPick={(row) => navigate(() => (state.group.value = frame.column<string>("group")[row]!))} />}</Loaded>
-        <DataLinks reply={groups} />
-      </Card>
+      {!tokensHere && (
+        <Card title="Groups in the part" note="How much more often tokens of each group are in the part than other tokens. Choose one to see its tokens in every pane.">
+          <Loaded reply={groups} empty="The store has no groups.">{(frame) => <FrameTable label="Groups in the part" frame={frame} onPick={(row) => navigate(() => (state.group.value = frame.column<string>("group")[row]!))} />}</Loaded>
+          <DataLinks reply={groups} />
+        </Card>
+      )}
     </>
   );
 }

@@ -4,6 +4,7 @@ import { useFrame, type Frame } from "../api";
 import { lineColour } from "../colours";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable, curvesOf } from "../frames";
+import { chooses, moved } from "../keyboard";
 import { StepChart, brushSteps, brushedSteps, goToStep, stepIsChosen } from "../linked";
 import { Card, Choice, DataLinks, Loaded } from "../parts";
 import { navigate, numberField, state, textField } from "../state";
@@ -100,7 +101,27 @@ function Paths(props: { frame: Frame; across: string; up: string; onPick: (row: 
     const chosen = x.flatMap((_, row) => (within(right.at(x[row]!), left, width) && within(upward.at(y[row]!), top, height) ? [Number(steps[row])] : []));
     brushSteps(chosen, -Infinity, Infinity);
   };
+  const [place, setCursor] = useState<number | null>(null);
+  const cursor = place !== null && place < frame.rows ? place : null;
+  /** The first row of a part being marked: known to others once Shift is let go. */
+  const [anchor, setAnchor] = useState<number | null>(null);
+  const between = (row: number, one: number, other: number) => row >= Math.min(one, other) && row <= Math.max(one, other);
+  const move = (event: KeyboardEvent) => {
+    const here = cursor ?? 0;
+    if (chooses(event)) return props.onPick(here);
+    const next = moved(event, here, frame.rows, 1, 1, 10);
+    if (next === null) return;
+    setAnchor(event.shiftKey ? (anchor ?? here) : null);
+    setCursor(next);
+  };
+  const mark = (event: KeyboardEvent) => {
+    if (event.key !== "Shift" || anchor === null) return;
+    setAnchor(null);
+    brushSteps(Array.from(steps, Number).filter((_, row) => between(row, anchor, cursor!)), -Infinity, Infinity);
+  };
+  const isChosen = (row: number) => (anchor === null ? stepIsChosen(Number(steps[row])) : between(row, anchor, cursor!));
   const point = (row: number) => `${right.at(x[row]!).toFixed(1)},${upward.at(y[row]!).toFixed(1)}`;
+  const named = (row: number) => `${visible(models[row]!)}, step ${whole(Number(steps[row]))}`;
   const [one, other] = [props.across, props.up].map((name) => `${name.replace("_", " ")} (nats)`);
   return (
     <>
@@ -108,8 +129,12 @@ function Paths(props: { frame: Frame; across: string; up: string; onPick: (row: 
         class="paths"
         ref={surface}
         viewBox={`0 0 ${WIDE} ${HIGH}`}
-        role="img"
-        aria-label={`Paths of ${of.size} models over ${one} and ${other}`}
+        role="application"
+        aria-roledescription="scatter"
+        tabindex={0}
+        onKeyDown={move}
+        onKeyUp={mark}
+        aria-label={`Paths of ${of.size} models over ${one} and ${other}. Arrow keys move, Enter chooses a point, Shift and arrow keys mark steps.`}
         onPointerDown={(event) => setCorners([...at(event), ...at(event)])}
         onPointerMove={(event) => corners && setCorners([corners[0], corners[1], ...at(event)])}
         onPointerUp={release}
@@ -130,16 +155,18 @@ function Paths(props: { frame: Frame; across: string; up: string; onPick: (row: 
                 cx={right.at(x[row]!)}
                 cy={upward.at(y[row]!)}
                 r={Number(steps[row]) === state.step.value ? 7 : place === 0 ? 5.5 : 3}
-                class={stepIsChosen(Number(steps[row])) ? "" : "faded"}
+                class={isChosen(row) ? "" : "faded"}
                 {...(place === 0 ? { fill: "none", "stroke-width": 2 } : {})}
                 onClick={() => props.onPick(row)}
               >
-                <title>{`${visible(model)}, step ${whole(Number(steps[row]))}`}</title>
+                <title>{named(row)}</title>
               </circle>
             ))}
           </g>
         ))}
+        {cursor !== null && <circle class="ring" cx={right.at(x[cursor]!)} cy={upward.at(y[cursor]!)} r="9" />}
       </svg>
+      <p class="note" aria-live="polite">{cursor === null ? " " : `${named(cursor)}: ${[x, y].map((of) => of[cursor]!.toPrecision(4)).join(", ")} nats`}</p>
       <ul class="legend">
         {[...of.keys()].map((model, i) => (
           <li key={model}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill={lineColour(i)} /></svg> {visible(model)}</li>

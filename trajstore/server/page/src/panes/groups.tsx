@@ -3,17 +3,20 @@ import { useMemo, useState } from "preact/hooks";
 import { ApiError, frameOf, post, useFrame, type Frame, type Reply } from "../api";
 import { Chart } from "../chart";
 import { chosenDataset, chosenModels, facts } from "../facts";
-import { FrameTable, curvesOf } from "../frames";
-import { StepChart } from "../linked";
+import { FrameTable, curvesOf, rowsOf } from "../frames";
+import { StepChart, brushedTokens } from "../linked";
 import { GroupTexts } from "../offline/parts";
 import { Card, Choice, DataLinks, Loaded, Problem } from "../parts";
 import { navigate, state, textField } from "../state";
+import { whole } from "../text";
 
 const EVERY = "every_token";
+const BRUSHED = "brushed tokens";
 const names = textField("groups.names", EVERY);
 const minus = textField("groups.minus", "");
 const by = textField<"" | "dataset" | "model">("groups.by", "");
 const along = textField<"step" | "tokens" | "flops">("groups.x", "step");
+const interval = textField<"" | "studentised" | "none">("groups.interval", "");
 const draft = textField("groups.draft", "FROM tokens WHERE text LIKE ' the%'");
 const COLUMNS = { step: "step", tokens: "tokens_seen", flops: "flops" } as const;
 function chosenGroups(): string[] {
@@ -21,6 +24,8 @@ function chosenGroups(): string[] {
   const known = facts.value?.groups ?? [];
   return OFFLINE && names.value === EVERY && !known.includes(EVERY) ? known.slice(0, 1) : chosen;
 }
+/** A group's name, or what its curve is called. */
+const called = (group: string): string => (group === brushedTokens.value ? BRUSHED : group);
 const selection = () => ({ models: chosenModels.value, datasets: state.datasets.value });
 
 export function GroupsPane() {
@@ -35,7 +40,7 @@ export function GroupsPane() {
 
 function Trajectories() {
   const reply = useFrame("trajectories", {
-    ...selection(), groups: [...new Set([...chosenGroups(), state.group.value])].filter(Boolean).join(";"), minus: minus.value, by: by.value, x: along.value,
+    ...selection(), groups: [...new Set([...chosenGroups(), state.group.value, brushedTokens.value])].filter(Boolean).join(";"), minus: minus.value, by: by.value, x: along.value, ci: interval.value,
   });
   return (
     <Card title="Trajectories" note="Mean loss of the tokens of each group, in nats; the band is an interval over texts. Drag over the chart to choose steps.">
@@ -86,6 +91,7 @@ function GroupChoice() {
       <Choice label="Minus" value={minus.value} options={[["", "nothing"], ...known.map((name) => [name, name] as const)]} onChange={(name) => navigate(() => (minus.value = name))} />
       <Choice label="Curves of" value={by.value} options={[["", "models and datasets"], ["model", "models"], ["dataset", "datasets"]]} onChange={(value) => navigate(() => (by.value = value))} />
       <Choice label="Along" value={along.value} options={[["step", "steps"], ["tokens", "tokens seen"], ["flops", "FLOPs"]]} onChange={(value) => navigate(() => (along.value = value))} />
+      <Choice label="Intervals" value={interval.value} options={[["", "of resampled means"], ["studentised", "studentised"], ["none", "none"]]} onChange={(value) => navigate(() => (interval.value = value))} />
       </>
       )}
     </div>
@@ -94,21 +100,38 @@ function GroupChoice() {
 
 function Curves({ frame }: { frame: Frame }) {
   const x = frame.has(COLUMNS[along.value]) ? COLUMNS[along.value] : "step";
-  const { x: at, curves } = useMemo(() => curvesOf(frame, ["group", "model", "dataset"], "mean", ["low", "high"], undefined, x), [frame, x]);
+  const brushed = brushedTokens.value;
+  const { x: at, curves } = useMemo(() => {
+    const made = curvesOf(frame, ["group", "model", "dataset"], "mean", ["low", "high"], undefined, x);
+    for (const curve of made.curves) if (brushed) curve.label = curve.label.replace(brushed, BRUSHED);
+    return made;
+  }, [frame, x]);
   const drawn = { label: "Mean loss of groups", x: at, curves, yLabel: minus.value ? "difference (nats)" : "loss (nats)", height: 340 };
-  return x === "step" ? <StepChart {...drawn} /> : <Chart {...drawn} xLabel={x === "flops" ? "FLOPs" : "tokens seen"} xScale="symlog" />;
+  return (
+    <>
+      {brushed && <p class="note">The brushed tokens: {sizes(frame, brushed)}.</p>}
+      {x === "step" ? <StepChart {...drawn} /> : <Chart {...drawn} xLabel={x === "flops" ? "FLOPs" : "tokens seen"} xScale="symlog" />}
+    </>
+  );
+}
+
+/** The number of a group's tokens with a loss, on each dataset. */
+function sizes(frame: Frame, group: string): string {
+  const [groups, datasets, tokens] = [frame.column<string>("group"), frame.column<string | null>("dataset"), frame.column("tokens")];
+  const of = new Map(rowsOf(frame).flatMap((row) => (groups[row]!.startsWith(group) ? [[datasets[row] ?? "all", Number(tokens[row])] as const] : [])));
+  return [...of].map(([dataset, size]) => `${whole(size)} in ${dataset}`).join(", ") || "none with a loss here";
 }
 
 function Examples() {
-  const group = state.group.value || chosenGroups()[0] || EVERY;
+  const group = state.group.value || brushedTokens.value || chosenGroups()[0] || EVERY;
   const reply = useFrame("group-examples", { group, datasets: state.datasets.value });
   const known = facts.value?.groups ?? [];
   return (
-    <Card title={`Examples of ${group}`} note="Tokens drawn at random, each in its context. Choose one to read the context.">
+    <Card title={`Examples of ${called(group)}`} note="Tokens drawn at random, each in its context. Choose one to read the context.">
       <Choice
         label="Group"
         value={group}
-        options={[...new Set([group, ...known])].map((name) => [name, name] as const)}
+        options={[...new Set([group, ...known])].map((name) => [name, called(name)] as const)}
         onChange={(name) => navigate(() => (state.group.value = name))}
       />
       <Loaded reply={reply} empty="No token is in this group here.">

@@ -4,7 +4,7 @@ import { useFrame, type Frame } from "../api";
 import { Chart, type Curve } from "../chart";
 import { chosenDataset } from "../facts";
 import { curvesBy, rowsOf } from "../frames";
-import { lossBrush, setBrush, stepBrush, StepChart } from "../linked";
+import { CheckpointChoice, checkpointHere, lossBrush, setBrush, stepBrush, StepChart } from "../linked";
 import { Card, DataLinks, Loaded, Segments } from "../parts";
 import { state, textField, type Brush } from "../state";
 import { nats, whole } from "../text";
@@ -27,13 +27,14 @@ export function LossesPane() {
         <Segments label="Statistic" value={statistic.value} options={STATISTICS} onChange={(value) => (statistic.value = value)} />
         <Stretch of="steps" label="Steps" />
         <Stretch of="loss" label="Losses (nats)" />
+        {losses?.at && <CheckpointChoice label="of" value={losses.at} onChange={(at) => setBrush({ ...losses, at })} />}
         <button type="button" class="button" disabled={!brush} onClick={() => setBrush(null)}>Show all</button>
       </div>
       <Card title="Loss by step" note={losses ? `Losses from ${nats(losses.from)} to ${nats(losses.to)} nats, by whole bins.` : "Drag over steps to see how their losses are distributed."}>
         <Loaded reply={curves} empty={scored}>{(frame) => <ByStep frame={frame} />}</Loaded>
         <DataLinks reply={curves} />
       </Card>
-      <Card title="Distribution of losses" note={steps ? `Steps ${whole(steps.from)} to ${whole(steps.to)}.` : "Drag over losses to see how many there are of them by step, and their mean."}>
+      <Card title="Distribution of losses" note={steps ? `Steps ${whole(steps.from)} to ${whole(steps.to)}.` : losses?.at ? "The tokens that have these losses at the checkpoint chosen are marked in the other panes, and have a curve of their own among the groups." : "Drag over losses to see how many there are of them by step, and their mean."}>
         <Loaded reply={density} empty={scored}>{(frame) => <Density frame={frame} brush={losses} />}</Loaded>
         <DataLinks reply={density} />
       </Card>
@@ -41,10 +42,16 @@ export function LossesPane() {
   );
 }
 
+/** Brush losses: of the checkpoint chosen before, if any. */
+const brushLosses = (from: number, to: number): void => setBrush({ of: "loss", from, to, at: OFFLINE ? undefined : (lossBrush.value?.at ?? checkpointHere.value) });
+
 /** The ends of a brush as numbers, for the keyboard. */
 function Stretch({ of, label }: { of: string; label: string }) {
   const brush = (of === "steps" ? stepBrush : lossBrush).value;
-  const change = (from: number, to: number) => setBrush({ of, from: Math.min(from, to), to: Math.max(from, to) });
+  const change = (one: number, other: number) => {
+    const [from, to] = [Math.min(one, other), Math.max(one, other)];
+    return of === "loss" ? brushLosses(from, to) : setBrush({ of, from, to });
+  };
   return (
     <>
       <label class="choice">
@@ -85,7 +92,7 @@ function Density({ frame, brush }: { frame: Frame; brush: Brush | null }) {
       xLabel="loss (nats)"
       yLabel="share a nat"
       brush={brush && [brush.from, brush.to]}
-      onBrush={(from, to) => setBrush({ of: "loss", from: Math.max(0, +from.toPrecision(4)), to: +to.toPrecision(4) })}
+      onBrush={(from, to) => brushLosses(Math.max(0, +from.toPrecision(4)), +to.toPrecision(4))}
     />
   );
 }

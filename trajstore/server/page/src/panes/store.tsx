@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
 import { chosenDataset, chosenModels, facts } from "../facts";
 import { FrameTable } from "../frames";
+import { chooses, moved } from "../keyboard";
 import { Lead, Models } from "../offline/parts";
 import { Card, DataLinks, Loaded } from "../parts";
 import { navigate, numberField, state, textField } from "../state";
@@ -186,14 +187,10 @@ function Cells(props: {
   const at = (event: MouseEvent) => Math.max(0, Math.min(steps.length - 1, Math.floor(event.offsetX / widthOf(steps.length))));
   const choose = (place: number) => rows[place] !== undefined && props.onChoose(line, steps[place]!);
   const move = (event: KeyboardEvent) => {
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      return choose(cursor);
-    }
-    const by = { ArrowRight: 1, ArrowLeft: -1, PageUp: -10, PageDown: 10, Home: -steps.length, End: steps.length }[event.key];
-    if (by === undefined) return undefined;
-    event.preventDefault();
-    point(Math.max(0, Math.min(steps.length - 1, cursor + by)));
+    if (chooses(event)) return choose(cursor);
+    const next = moved(event, cursor, steps.length, 1, 0, 10);
+    if (next === null) return undefined;
+    point(next);
     const box = canvas.current!.parentElement!;
     requestAnimationFrame(() => box.querySelector(".cell-cursor")!.scrollIntoView({ block: "nearest", inline: "nearest" }));
     return undefined;

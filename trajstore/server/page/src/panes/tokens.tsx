@@ -4,7 +4,7 @@ import { useFrame, type Frame, type Parameters } from "../api";
 import { colourOf, type ColourScale } from "../colours";
 import { chosenDataset, chosenModels } from "../facts";
 import { Heatmap, numberTicks, rowTicks } from "../heatmap";
-import { brushSteps, brushedSteps, lossBrush, lossIsChosen } from "../linked";
+import { brushSteps, brushedSteps, brushedTokens, lossBrush, lossIsChosen, selectedTokens } from "../linked";
 import { HeldSteps, passed } from "../offline/parts";
 import { Card, Choice, DataLinks, Empty, Loaded, Segments } from "../parts";
 import { navigate, state } from "../state";
@@ -113,7 +113,7 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null; l
   const scale = useMemo(() => scaleOf(otherGrid && otherGrid !== grid ? [grid, otherGrid] : [grid], diverging), [grid, otherGrid, diverging]);
   const [cursor, setCursor] = useState<number | null>(null);
   const row = rowOf(grid, state.step.value);
-  const members = useFrame("token_groups", state.group.value ? { dataset: chosenDataset.value!.name, context: context.value, groups: state.group.value } : null).value;
+  const members = useFrame("token_groups", selectedTokens.value ? { dataset: chosenDataset.value!.name, context: context.value, groups: selectedTokens.value } : null).value;
   const faded = useMemo(() => fadedIn(texts.length, grid, row, members), [texts, grid, row, members, lossBrush.value]);
   const sideBySide = !diverging && otherGrid !== null;
   const otherRow = sideBySide ? rowOf(otherGrid, keys.beside.value === "step" ? (keys.otherStep.value ?? otherGrid.steps[0] ?? 0) : state.step.value) : 0;
@@ -178,11 +178,12 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null; l
 
 /** The tokens outside the group and the losses that are selected, by position; null where nothing is. */
 function fadedIn(tokens: number, grid: Grid, row: number, members: Frame | null): boolean[] | null {
-  if (!members && !lossBrush.value) return null;
+  const byLoss = lossBrush.value && !brushedTokens.value;
+  if (!members && !byLoss) return null;
   const groups = members?.column<string>("groups");
   return Array.from({ length: tokens }, (_, position) => {
     const loss = grid.losses[row * grid.columns + position - 1] ?? NaN;
-    return Boolean(groups && !groups[position]) || (position > 0 && !lossIsChosen(loss));
+    return Boolean(groups && !groups[position]) || Boolean(byLoss && position > 0 && !lossIsChosen(loss));
   });
 }
 

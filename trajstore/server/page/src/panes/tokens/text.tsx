@@ -2,6 +2,7 @@
 import { Fragment } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { colourOf, type ColourScale } from "../../colours";
+import { chooses, moved } from "../../keyboard";
 import { dark } from "../../theme";
 import { linesOf, visible } from "../../text";
 
@@ -58,14 +59,9 @@ export function TokenText(props: {
   };
   const move = (event: KeyboardEvent) => {
     const here = cursor ?? picked ?? 0;
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      return props.onPick(here);
-    }
-    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -tokens.length, End: tokens.length }[event.key];
-    if (by === undefined) return undefined;
-    event.preventDefault();
-    const next = Math.max(0, Math.min(tokens.length - 1, here + by));
+    if (chooses(event)) return props.onPick(here);
+    const next = moved(event, here, tokens.length, 1, 10, 0);
+    if (next === null) return undefined;
     box.current!.querySelector(`[data-position="${next}"]`)?.scrollIntoView({ block: "nearest" });
     return props.onCursor(next);
   };
