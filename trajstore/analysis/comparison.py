@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
 from trajstore.analysis.statistics.bootstrap import FEWEST, Draws, expanded_tail, student
 from trajstore.errors import BadOption
 
@@ -114,11 +115,12 @@ def statistics(sums: np.ndarray) -> np.ndarray:
     return table
 
 
-def ranked(x: np.ndarray) -> np.ndarray:
+def ranked(x: Floats) -> Floats:
     """Ranks less their mean, float64 (tokens,); equal values have the mean of their ranks."""
     from scipy.stats import rankdata
 
-    return rankdata(x) - (len(x) + 1) / 2
+    ranks: Floats = rankdata(x) - (len(x) + 1) / 2
+    return ranks
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -165,7 +167,7 @@ def check_share(share: float) -> None:
         raise BadOption("outliers", share, "a share of the tokens above 0 and below 0.5, as 0.01")
 
 
-def outliers(difference: np.ndarray, share: float) -> np.ndarray:
+def outliers(difference: Floats, share: float) -> Whole:
     """Numbers of the tokens with the largest |difference|, int64, from the largest on; NaN and 0 never are.
 
     They are a `share` of the tokens that have a difference, one at least, and those that are equal to the last of them.
@@ -178,7 +180,8 @@ def outliers(difference: np.ndarray, share: float) -> np.ndarray:
     count = max(1, round(share * int(np.isfinite(size).sum())))
     ordered = differing[np.argsort(-size[differing], kind="stable")]
     least = size[ordered[min(count, len(ordered)) - 1]]
-    return ordered[size[ordered] >= least]
+    largest: Whole = ordered[size[ordered] >= least]
+    return largest
 
 
 @dataclass(frozen=True)

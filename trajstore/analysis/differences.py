@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
 from trajstore.arguments import defaults
 from trajstore.errors import BadOption
 
@@ -56,7 +57,7 @@ def stepwise(checkpoints: Iterable[tuple[str, int]]) -> list[Pair]:
     ]
 
 
-def difference(losses: np.ndarray, minus: np.ndarray, scale: Scale | None = None) -> np.ndarray:
+def difference(losses: Floats, minus: Floats, scale: Scale | None = None) -> Floats:
     """L₂ − L₁ (`losses` − `minus`, float (…, tokens)), float32; with a relative `scale` divided by max(L₁, least)."""
     how = scale or Scale()
     changes = losses.astype(np.float64) - minus
@@ -65,7 +66,7 @@ def difference(losses: np.ndarray, minus: np.ndarray, scale: Scale | None = None
     return changes.astype(np.float32)
 
 
-def sums_by_context(values: np.ndarray, context: np.ndarray, contexts: np.ndarray) -> np.ndarray:
+def sums_by_context(values: Floats, context: Whole, contexts: Whole) -> np.ndarray:
     """Sums of values (tokens,) by their contexts, float64 (contexts,), of those numbered in `contexts`."""
     sums = np.bincount(context, weights=values, minlength=int(contexts.max(initial=-1)) + 1)
     return sums[contexts]

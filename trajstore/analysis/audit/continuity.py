@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.audit.step_summaries import RunSummary
 
 FEWEST = 8
@@ -114,7 +115,7 @@ def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def excess(apart: np.ndarray) -> np.ndarray:
+def excess(apart: Floats) -> Floats:
     """Return what each row's own noise adds to a smooth path, nats², (rows,); NaN at both ends."""
     squares, n = apart**2, len(apart)
     added = np.full(n, np.nan)
@@ -130,7 +131,7 @@ def excess(apart: np.ndarray) -> np.ndarray:
     return added
 
 
-def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
+def exceeding(steps: Sequence[int], apart: Floats) -> Floats:
     """Return the ratio of each row's excess to that of the rows around it, as a root, (rows,); 0 at both ends."""
     own = np.nan_to_num(excess(apart))
     usual = _usual(steps, own, apart)
@@ -138,7 +139,7 @@ def exceeding(steps: Sequence[int], apart: np.ndarray) -> np.ndarray:
     return np.sqrt(ratio)
 
 
-def _usual(steps: Sequence[int], own: np.ndarray, apart: np.ndarray) -> np.ndarray:
+def _usual(steps: Sequence[int], own: Floats, apart: Floats) -> Floats:
     """The excess that rows around each row have, nats², (rows,); 0 where too few are."""
     n, octaves = len(apart), np.log2(1 + np.asarray(steps, dtype=float))
     usual = np.zeros(n)

@@ -27,6 +27,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
+
 REACH = 2
 """Steps on either side that count as neighbours."""
 FEWEST = 8
@@ -55,7 +57,7 @@ class Misplaced:
         return self.far / self.near
 
 
-def distances(values: np.ndarray) -> np.ndarray:
+def distances(values: Floats) -> Floats:
     """Root mean square difference of each two rows, float64 (rows, rows), of losses float32 (rows, tokens)."""
     gram = np.zeros((len(values), len(values)))
     for first in range(0, values.shape[1], _BLOCK):
@@ -66,7 +68,8 @@ def distances(values: np.ndarray) -> np.ndarray:
     squared = squares[:, None] + squares[None, :] - 2 * gram
     # The same losses differ by nothing, and not by what rounding leaves.
     squared[squared < squares.max(initial=0) * 1e-13] = 0
-    return np.sqrt(squared / values.shape[1])
+    apart: Floats = np.sqrt(squared / values.shape[1])
+    return apart
 
 
 def out_of_place(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.audit.misplaced import distances
 
 SKETCH = 512
@@ -38,18 +39,19 @@ class RunSummary:
     sketch: np.ndarray
     """Losses at some sites, float32 (steps, `SKETCH` at most)."""
 
-    def scaled(self, factor: float) -> np.ndarray:
+    def scaled(self, factor: float) -> Floats:
         """Distances of the losses of the first step times a factor from those of the second, (steps, steps)."""
         squares = np.diag(self.products)
         squared = factor**2 * squares[:, None] - 2 * factor * self.products + squares[None, :]
         return np.sqrt(np.maximum(squared, 0))
 
-    def alike(self) -> np.ndarray:
+    def alike(self) -> Floats:
         """Correlations over tokens of the losses of two steps, (steps, steps); 0 where they are constant."""
         centred = self.products - np.outer(self.means, self.means)
         spread = np.sqrt(np.maximum(np.diag(centred), 0))
         scale = np.outer(spread, spread)
-        return np.divide(centred, scale, out=np.zeros_like(scale), where=scale > 1e-12)
+        correlations: Floats = np.divide(centred, scale, out=np.zeros_like(scale), where=scale > 1e-12)
+        return correlations
 
 
 def summarise(steps: tuple[int, ...], values: np.ndarray) -> RunSummary:

@@ -13,6 +13,7 @@ from typing import Protocol, get_args
 
 import numpy as np
 
+from trajstore.analysis.arrays import Flags, Floats, Whole
 from trajstore.arguments.choices import Center, Lacking, Precision
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
@@ -191,7 +192,7 @@ def _prepare(
     return Prepared(first, values, offset, scale, kept)
 
 
-def _filled(values: np.ndarray, lacking: np.ndarray, parts: np.ndarray) -> np.ndarray:
+def _filled(values: Floats, lacking: Flags, parts: Whole) -> Floats:
     """The values with means where they lack: of the part's rows, of all rows where the part has none, 0 without any."""
     filled = np.where(lacking, _mean(values, lacking), values)
     for part in np.unique(parts):
@@ -201,12 +202,13 @@ def _filled(values: np.ndarray, lacking: np.ndarray, parts: np.ndarray) -> np.nd
     return filled
 
 
-def _mean(values: np.ndarray, lacking: np.ndarray) -> np.ndarray:
+def _mean(values: Floats, lacking: Flags) -> Floats:
     """The mean of each column's values that are there, 0 where none is."""
-    return np.where(lacking, 0, values).sum(axis=0) / np.maximum((~lacking).sum(axis=0), 1)
+    means: Floats = np.where(lacking, 0, values).sum(axis=0) / np.maximum((~lacking).sum(axis=0), 1)
+    return means
 
 
-def of_centred(values: np.ndarray, parts: np.ndarray) -> np.ndarray:
+def of_centred(values: Floats, parts: Whole) -> Floats:
     """The values less the mean of their part's rows, (rows, columns)."""
     centred = np.empty_like(values)
     for part in np.unique(parts):
@@ -257,7 +259,7 @@ def products_of(blocks: Blocks, rows: RowCentring, new: np.ndarray, treatment: T
     return dots
 
 
-def centred_products(gram: np.ndarray, parts: np.ndarray) -> np.ndarray:
+def centred_products(gram: Floats, parts: Whole) -> Floats:
     """The Gram matrix of centred rows, H G H with H = I − 11ᵀ/n in each part."""
     once = of_centred(gram, parts)
     twice = of_centred(once.T, parts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.components.gram import (
     ArrayBlocks,
     Axes,
@@ -256,22 +257,24 @@ class PCA:
         self.n_components_ = len(fitted.loadings)
         return self
 
-    def transform(self, matrix: LossMatrix | np.ndarray) -> np.ndarray:
+    def transform(self, matrix: LossMatrix | np.ndarray) -> Floats:
         """Scores of the rows of a matrix, float64 (rows, components)."""
         centred = _values(matrix).astype(np.float64) - self._means(matrix)
-        return (centred / self.scale_) @ self.components_.T
+        scores: Floats = (centred / self.scale_) @ self.components_.T
+        return scores
 
     def fit_transform(self, matrix: LossMatrix | np.ndarray, y: object = None) -> np.ndarray:
         """`fit`, then `transform`."""
         return self.fit(matrix, y).transform(matrix)
 
-    def inverse_transform(self, scores: np.ndarray, matrix: LossMatrix | None = None) -> np.ndarray:
+    def inverse_transform(self, scores: Floats, matrix: LossMatrix | None = None) -> Floats:
         """The rows that have these scores and no other deviation, float64 (rows, columns), nats.
 
         Centred by model, the rows of `matrix` say which model each is of.
         """
         means = self._means(scores if matrix is None else matrix)
-        return scores @ self.components_ * self.scale_ + means
+        rows: Floats = scores @ self.components_ * self.scale_ + means
+        return rows
 
     def _labels(self, matrix: LossMatrix | np.ndarray) -> list[str]:
         """The model of each row; all one where that does not matter."""

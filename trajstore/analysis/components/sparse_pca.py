@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.components.alternating import Descent, descend
 from trajstore.analysis.components.gram import ArrayBlocks, Blocks
 from trajstore.analysis.components.projection import Centred, Projection, project
@@ -166,9 +167,10 @@ class SparsePCA:
         """Fit, and the scores of the same rows."""
         return self.fit(X, y).result_.scores
 
-    def inverse_transform(self, scores: np.ndarray) -> np.ndarray:
+    def inverse_transform(self, scores: Floats) -> Floats:
         """Losses (rows, columns) that scores (rows, k) stand for."""
-        return scores @ self.components_ + self.mean_
+        losses: Floats = scores @ self.components_ + self.mean_
+        return losses
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _fit(done: Descent, data: Projection, ridge_alpha: float, starts: tuple[floa
     )
 
 
-def _ridge(inner: np.ndarray, products: np.ndarray, ridge_alpha: float) -> np.ndarray:
+def _ridge(inner: Floats, products: Floats, ridge_alpha: float) -> Floats:
     """Scores (rows, k) that minimise ‖x − score · components‖² + ridge_alpha ‖score‖² for each row x.
 
     `inner` is components · componentsᵀ and `products` X · componentsᵀ.

@@ -21,6 +21,7 @@ from functools import cache
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
 from trajstore.analysis.statistics.ar1 import simulate, whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.analysis.statistics.monotone_curves import Form, best_tangents, forms, independent, without
@@ -348,7 +349,7 @@ def _plausible(seen: int, simulated: np.ndarray) -> np.ndarray:
     return plausible
 
 
-def _projected(values: np.ndarray, basis: np.ndarray, rho: float) -> np.ndarray:
+def _projected(values: Floats, basis: Floats, rho: float) -> Floats:
     """Project values (checkpoints,) on a basis by generalised least squares."""
     flat = np.ones(len(values))
     weights, *_ = np.linalg.lstsq(whiten(basis, rho, flat).T, whiten(values, rho, flat), rcond=None)
@@ -384,4 +385,5 @@ def _best_start(
     gains = np.zeros((len(curves), len(tried)))
     for number, pair in enumerate(pairs):
         gains[:, number] = ((left @ independent(pair).T) ** 2).sum(axis=1)
-    return np.array(tried)[gains.argmax(axis=1)]
+    best: Whole = np.array(tried)[gains.argmax(axis=1)]
+    return best

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
 from trajstore.analysis.phases.change_points import TURN_CHANCE, Course, find_changes, redrawn
 from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.arguments import defaults
@@ -52,11 +53,11 @@ class Curve:
     model: str
     dataset: str
     """"" for a measure of none."""
-    steps: np.ndarray
+    steps: Whole
     """int64 (checkpoints,), ascending."""
-    values: np.ndarray
+    values: Floats
     """float64 (checkpoints,)."""
-    resampled: np.ndarray | None = None
+    resampled: Floats | None = None
     """The values in each resample of contexts, float64 (resamples, checkpoints); None where nothing is resampled."""
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class Curve:
             )
 
     @property
-    def off(self) -> np.ndarray:
+    def off(self) -> Floats:
         """Return the deviations of each resample's values from those of all, float64 (resamples or 1, checkpoints)."""
         if self.resampled is None:
             return np.zeros((1, len(self.values)))
@@ -133,7 +134,7 @@ def induction(score: Curve, repeated: Curve, settings: Settings | None = None) -
         raise ValueError("the two curves have other steps")
     first, last, doublings = _stretches(score.steps)
 
-    def falls(curves: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    def falls(curves: Floats, first: Whole, last: Whole) -> Floats:
         return np.maximum(curves[:, first] - curves[:, last], 0)
 
     pair = [np.vstack([curve.values, curve.values + curve.off]) for curve in (score, repeated)]

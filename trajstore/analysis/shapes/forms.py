@@ -33,6 +33,7 @@ from functools import cached_property
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
 from trajstore.analysis.statistics.ar1 import simulate, whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 
@@ -143,12 +144,12 @@ class Limits:
         return np.concatenate(points)
 
 
-def powered(steps: np.ndarray, onsets: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+def powered(steps: Floats | Whole, onsets: Floats, exponents: Floats) -> Floats:
     """(1 + s/s₀)^(−c) at each step, by log₂ s₀ and c, (curves, steps)."""
     return np.exp(-exponents[:, None] * np.log1p(steps * np.exp2(-onsets)[:, None]))
 
 
-def falling(places: np.ndarray, midpoints: np.ndarray, widths: np.ndarray) -> np.ndarray:
+def falling(places: Floats, midpoints: Floats, widths: Floats) -> Floats:
     """S at each place, (curves, places)."""
     u = (places - midpoints[:, None]) / widths[:, None]
     # exp overflows at 710, and 1/(1 + e⁵⁰) is no more than rounding beside 1.
@@ -265,13 +266,14 @@ class Bases:
         s = falling(places, *points.T)
         return points[:, 0], self._plain(4 * s * (1 - s))
 
-    def _plain(self, curves: np.ndarray) -> np.ndarray:
+    def _plain(self, curves: Floats) -> Floats:
         """Curves (curves, steps) whitened, but not weighed, of length 1, float32; 0 where they are."""
         white = whiten(curves, self.rho, np.ones(curves.shape[1]))
         length = np.linalg.norm(white, axis=1, keepdims=True)
-        return (white / np.maximum(length, ROUNDING)).astype(np.float32)
+        unit: Floats = (white / np.maximum(length, ROUNDING)).astype(np.float32)
+        return unit
 
-    def bump(self, shape: np.ndarray, left: np.ndarray) -> np.ndarray:
+    def bump(self, shape: Floats, left: Floats) -> Floats:
         """The largest t of a bump after the midpoint in what sigmoids leave, m and w (tokens, 2), float64 (tokens,).
 
         `left` are whitened residuals (tokens, steps). What a change of a, d, m and w explains is no bump, and each
@@ -294,7 +296,8 @@ class Bases:
         explained = (along**2 / np.maximum(own, _OWN)).max(axis=1).astype(np.float64)
         unexplained = np.maximum((rest**2).sum(axis=1) - explained, 0)
         degrees = max(left.shape[1] - len(taken) - 1, 1)
-        return np.sqrt(explained / (unexplained / degrees + ROUNDING))
+        t: Floats = np.sqrt(explained / (unexplained / degrees + ROUNDING))
+        return t
 
     @cached_property
     def largest_bump(self) -> float:
@@ -392,15 +395,15 @@ class Bases:
         """The best m, which lies half-way between two checkpoints, float64 (tokens, 1)."""
         return _nearest(rough, *self._steps)
 
-    def law(self, rough: np.ndarray) -> np.ndarray:
+    def law(self, rough: Floats) -> Floats:
         """The nearest log₂ s₀ and c of the grid, float64 (tokens, 2)."""
         return _nearest(rough, *self._laws)
 
-    def sigmoid(self, rough: np.ndarray) -> np.ndarray:
+    def sigmoid(self, rough: Floats) -> Floats:
         """The nearest m and w of the grid, float64 (tokens, 2)."""
         return _nearest(rough, *self._sigmoids)
 
-    def turn(self, rough: np.ndarray) -> np.ndarray:
+    def turn(self, rough: Floats) -> Floats:
         """The nearest m and w of the grid, float64 (tokens, 2)."""
         points, q, r, ends = self._turns
         along_s, along_h = (rough @ q[:, :, n].T.astype(np.float32) for n in (1, 2))
@@ -410,10 +413,12 @@ class Bases:
         gains = np.where(d <= np.abs(along_h), along_s**2 + along_h**2, 0)
         for bases in ends:
             np.maximum(gains, (rough @ bases.T.astype(np.float32)) ** 2, out=gains)
-        return points[gains.argmax(axis=1)]
+        best: Floats = points[gains.argmax(axis=1)]
+        return best
 
 
-def _nearest(rough: np.ndarray, points: np.ndarray, bases: np.ndarray) -> np.ndarray:
+def _nearest(rough: Floats, points: Floats, bases: Floats) -> Floats:
     """The point whose basis explains most of each token, float64 (tokens, parameters)."""
     best = np.abs(rough @ bases.T.astype(np.float32)).argmax(axis=1)
-    return points[best].reshape(len(rough), -1)
+    nearest: Floats = points[best].reshape(len(rough), -1)
+    return nearest

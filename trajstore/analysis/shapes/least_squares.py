@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.shapes.forms import EXPONENTS, LAW_EXPONENTS, Bases, falling, powered
 from trajstore.analysis.statistics.ar1 import whiten
 
@@ -61,18 +62,18 @@ class FormFit:
     """One form, fitted to tokens."""
 
     kind: Kind
-    squares: np.ndarray
+    squares: Floats
     """Sum of the squared residuals of the whitened values, float64 (tokens,)."""
-    linear: np.ndarray
+    linear: Floats
     """a, d and h, or those of a compound's parts, float64 (tokens, 1 to 3)."""
-    shape: np.ndarray
+    shape: Floats
     """The others: c; log₂ s₀ and c; m and w; a step's m; of a compound both parts'; float64 (tokens, 0 to 4)."""
 
-    def curve(self, bases: Bases, places: np.ndarray) -> np.ndarray:
+    def curve(self, bases: Bases, places: Floats) -> Floats:
         """The fitted curves at these places, float64 (tokens, places)."""
         return (self.linear[:, None, :] @ _columns(self.kind, bases, self.shape, places))[:, 0]
 
-    def left(self, bases: Bases, white: np.ndarray) -> np.ndarray:
+    def left(self, bases: Bases, white: Floats) -> Floats:
         """The residuals of whitened tokens, float64 (tokens, steps)."""
         fitted = whiten(self.curve(bases, bases.schedule.places), bases.rho, bases.weights)
         return white - fitted
@@ -90,7 +91,7 @@ class FormFit:
         )
 
 
-def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[FormPart, np.ndarray]]:
+def _parts(kind: Kind, shape: Floats) -> Iterator[tuple[FormPart, Floats]]:
     """Each part of a form that is no turn, with its own parameters (tokens, 0 to 2)."""
     first = 0
     for part in _PARTS[kind]:
@@ -98,7 +99,7 @@ def _parts(kind: Kind, shape: np.ndarray) -> Iterator[tuple[FormPart, np.ndarray
         first += _PARAMETERS[part]
 
 
-def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _columns(kind: Kind, bases: Bases, shape: Floats, places: Floats) -> Floats:
     """Return the columns of the linear parameters, float64 (tokens, linear parameters, places)."""
     flat = np.ones((len(shape), len(places)), shape.dtype)
     if kind == "turn":
@@ -107,7 +108,7 @@ def _columns(kind: Kind, bases: Bases, shape: np.ndarray, places: np.ndarray) ->
     return np.stack([flat, *(_column(part, bases, own, places) for part, own in _parts(kind, shape))], axis=1)
 
 
-def _column(part: FormPart, bases: Bases, shape: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _column(part: FormPart, bases: Bases, shape: Floats, places: Floats) -> Floats:
     """A part of height 1, (tokens, places)."""
     x = (places - bases.schedule.places[0]).astype(shape.dtype)
     match part:
@@ -116,7 +117,8 @@ def _column(part: FormPart, bases: Bases, shape: np.ndarray, places: np.ndarray)
         case "step":
             return (places < shape[:, :1]).astype(shape.dtype)
         case "power":
-            return np.exp2(-shape * x)
+            power: Floats = np.exp2(-shape * x)
+            return power
         case "law":
             return powered(bases.schedule.steps_at(places).astype(shape.dtype), shape[:, 0], shape[:, 1])
         case _:
@@ -200,7 +202,7 @@ def _keep_turning(linear: np.ndarray, gram: np.ndarray, right: np.ndarray) -> No
         best = np.maximum(best, explained)
 
 
-def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _solve(gram: Floats, right: Floats) -> Floats:
     """Solutions of systems (tokens, k, k), the least ones where a system is singular."""
     diagonal = np.arange(gram.shape[1])
     scale = np.sqrt(np.maximum(gram[:, diagonal, diagonal], 1e-30))

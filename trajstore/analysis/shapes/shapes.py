@@ -22,6 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.shapes.forms import FEW, WIDTH, Bases
 from trajstore.analysis.shapes.least_squares import Kind
 from trajstore.analysis.shapes.model_choice import KINDS, Choice, choose
@@ -204,9 +205,10 @@ def _acquired(schedule: Schedule, fitted: np.ndarray) -> np.ndarray:
     return np.where(falls, schedule.steps_at(places), np.nan)
 
 
-def _variability(schedule: Schedule, left: np.ndarray) -> np.ndarray:
+def _variability(schedule: Schedule, left: Floats) -> Floats:
     """Root mean square of what is left (tokens, steps) in the last doubling of the steps; NaN for few checkpoints."""
     late = schedule.steps * 2 >= schedule.steps[-1]
     if late.sum() < _FEWEST_AT_END:
         return np.full(len(left), np.nan)
-    return np.sqrt((left[:, late] ** 2).mean(axis=1))
+    roots: Floats = np.sqrt((left[:, late] ** 2).mean(axis=1))
+    return roots

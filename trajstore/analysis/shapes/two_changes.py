@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.shapes.forms import Bases
 from trajstore.analysis.shapes.least_squares import FormFit, Kind, evaluate, refine
 
@@ -35,12 +36,13 @@ _NUMBERS = 1 << 18
 """Pairs, each of one token, that are compared at a time: a processor's cache holds them."""
 
 
-def saved(bases: Bases, left: np.ndarray) -> np.ndarray:
+def saved(bases: Bases, left: Floats) -> Floats:
     """Return how much one more part lowers n·ln(squares) of whitened residuals (tokens, steps), float64 (tokens,)."""
     rough = left.astype(np.float32)
     gains = ((rough @ bases.parts.basis.T) ** 2).max(axis=1)
     rest = np.maximum(1 - gains / np.maximum((rough**2).sum(axis=1), 1e-30), 1e-12)
-    return -bases.schedule.effective * np.log(rest)
+    lowered: Floats = -bases.schedule.effective * np.log(rest)
+    return lowered
 
 
 def fit_compounds(bases: Bases, white: np.ndarray, rough: np.ndarray) -> dict[Kind, FormFit]:

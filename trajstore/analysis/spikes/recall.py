@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, NORMAL, Window
 from trajstore.analysis.statistics.bootstrap import FEWEST, Draws, Stratum, resampled
 
@@ -138,7 +139,7 @@ def recalls(
     return every
 
 
-def distances(block: np.ndarray, windows: Sequence[Window]) -> np.ndarray:
+def distances(block: Floats, windows: Sequence[Window]) -> Floats:
     """Return the distances of losses from the line between those before and after, float32 (windows, tokens), nats.
 
     The windows are of one length.
@@ -147,7 +148,8 @@ def distances(block: np.ndarray, windows: Sequence[Window]) -> np.ndarray:
         np.array([getattr(window, name) for window in windows]) for name in ("at", "before", "after")
     )
     w = np.float32(_weight(windows[0]))
-    return block[at] - (1 - w) * block[before] - w * block[after]
+    apart: Floats = block[at] - (1 - w) * block[before] - w * block[after]
+    return apart
 
 
 def _weight(window: Window) -> float:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats, Whole
+
 RHOS = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95])
 """The values of ρ there are; a token has the nearest. Above 0.95 noise would explain what no form does."""
 
@@ -24,36 +26,37 @@ _SIMULATED = 400
 _SIGMA = (0.15865525393145707, 0.8413447460685429)
 """Where a normal distribution is one standard deviation below and above its middle."""
 
-Leftover = Callable[[np.ndarray], np.ndarray]
+Leftover = Callable[[Floats], Floats]
 """Function that returns the residuals of tokens (tokens, steps) from a flexible curve, of the same shape."""
 
 
-def whiten(curves: np.ndarray, rho: float, weights: np.ndarray) -> np.ndarray:
+def whiten(curves: Floats, rho: float, weights: Floats) -> Floats:
     """Curves (…, steps) as independent values: each less ρ times the one before, times the root of its weight.
 
     The first is multiplied by √(1 − ρ²) instead.
     """
     roots = np.sqrt(weights).astype(curves.dtype)
-    white: np.ndarray = curves * roots
+    white = curves * roots
     white[..., 1:] -= curves[..., :-1] * (rho * roots[1:]).astype(curves.dtype)
     white[..., 0] *= np.sqrt(1 - rho**2)
     return white
 
 
-def simulate(steps: int, tokens: int, rho: float, rng: np.random.Generator) -> np.ndarray:
+def simulate(steps: int, tokens: int, rho: float, rng: np.random.Generator) -> Floats:
     """Stationary AR(1) noise of variance 1 along checkpoints, float64 (tokens, steps)."""
-    noise: np.ndarray = rng.standard_normal((tokens, steps))
+    noise = rng.standard_normal((tokens, steps))
     noise[:, 1:] *= np.sqrt(1 - rho**2)
     for step in range(1, steps):
         noise[:, step] += rho * noise[:, step - 1]
     return noise
 
 
-def neighbours(residuals: np.ndarray) -> np.ndarray:
+def neighbours(residuals: Floats) -> Floats:
     """The correlation of each token's residuals (tokens, steps) with those one checkpoint before, float64 (tokens,)."""
     products = (residuals[:, 1:] * residuals[:, :-1]).sum(axis=1)
     squares = (residuals**2).sum(axis=1)
-    return np.divide(products, squares, out=np.zeros(len(residuals)), where=squares > 0)
+    correlations: Floats = np.divide(products, squares, out=np.zeros(len(residuals)), where=squares > 0)
+    return correlations
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,17 @@ class NoiseCorrelation:
         """The same where the dataset's ρ is known to be this."""
         return replace(self, misfit=self.middle - float(np.interp(rho, RHOS, self.correlations)))
 
-    def rhos(self, residuals: np.ndarray) -> np.ndarray:
+    def rhos(self, residuals: Floats) -> Whole:
         """Number in `RHOS` of each token's ρ, int64 (tokens,), from what the flexible curve left."""
         drawn = self.middle - self.misfit + self.own * (neighbours(residuals) - self.middle)
-        return np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
+        nearest: Whole = np.abs(RHOS - self._rho(drawn)[:, None]).argmin(axis=1)
+        return nearest
 
-    def _rho(self, correlations: np.ndarray) -> np.ndarray:
+    def _rho(self, correlations: Floats) -> Floats:
         # np.interp wants ascending places; where several rhos are not told apart, the highest stands for them.
         ascending, first = np.unique(self.correlations[::-1], return_index=True)
-        return np.interp(correlations, ascending, RHOS[::-1][first])
+        rhos: Floats = np.interp(correlations, ascending, RHOS[::-1][first])
+        return rhos
 
 
 def _spread(values: np.ndarray) -> float:

@@ -23,6 +23,7 @@ from typing import get_args
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.arguments import defaults
 from trajstore.arguments.choices import IntervalKind
 from trajstore.errors import BadOption
@@ -227,9 +228,10 @@ class _Moments:
         terms = [ratio.sums for ratio in stratum.ratios] + [ratio.tokens[None] for ratio in stratum.ratios]
         pairs = list(itertools.combinations_with_replacement(range(len(terms)), 2))
 
-        def summed(values: np.ndarray) -> np.ndarray:
+        def summed(values: Floats) -> Floats:
             if draws is None:
-                return values.sum(axis=1)[None]
+                total: Floats = values.sum(axis=1)[None]
+                return total
             drawn = draws.weights(stratum.dataset, stratum.n_units)
             several = max(1, _BLOCK // stratum.n_units)
             weighted = np.empty((len(drawn), len(values)))
@@ -264,9 +266,10 @@ def _with_error(moments: Sequence[_Moments], signs: Sequence[int]) -> tuple[np.n
     return total_mean, np.sqrt(np.maximum(variance, 0))
 
 
-def _total(strata: Sequence[Stratum], k: int) -> np.ndarray:
+def _total(strata: Sequence[Stratum], k: int) -> Floats:
     """The k-th mean's sums of losses, float64 (rows,)."""
-    return np.add.reduce([stratum.ratios[k].sums.sum(axis=1) for stratum in strata])
+    total: Floats = np.add.reduce([stratum.ratios[k].sums.sum(axis=1) for stratum in strata])
+    return total
 
 
 def _tokens(strata: Sequence[Stratum], k: int) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajstore.analysis.arrays import Whole
 from trajstore.errors import BadOption
 
 FEATURES = ("position", "frequency")
@@ -81,7 +82,7 @@ def match(
     return Matched((kept[0], kept[1]), len(shared))
 
 
-def _drawn(numbers: np.ndarray, least: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _drawn(numbers: Whole, least: Whole, rng: np.random.Generator) -> Whole:
     """`least[n]` of the places with the number n, for each n, at random."""
     shuffled = rng.permutation(len(numbers))
     grouped = shuffled[np.argsort(numbers[shuffled], kind="stable")]

@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
+from trajstore.analysis.arrays import Floats
 from trajstore.analysis.statistics.ar1 import whiten
 from trajstore.analysis.statistics.log_steps import Schedule
 
@@ -53,19 +54,21 @@ class Form:
     """Pairs of numbers, float64 (pairs, 2)."""
 
     @cached_property
-    def on_grid(self) -> np.ndarray:
+    def on_grid(self) -> Floats:
         """The form for each pair of the grid, float64 (pairs, checkpoints)."""
         return np.array([self.curve(pair) for pair in self.grid])
 
-    def curve(self, numbers: np.ndarray) -> np.ndarray:
+    def curve(self, numbers: Floats) -> Floats:
         """The form with these numbers; a power law less 1 and divided by c, which c = 0 makes a logarithm."""
         bend, second = numbers
         if self.name == "sigmoid":
-            return 1 / (1 + np.exp((self.places - bend) / np.exp(second)))
+            falling: Floats = 1 / (1 + np.exp((self.places - bend) / np.exp(second)))
+            return falling
         grown = np.log1p(self.at / 2.0**bend)
-        return -grown if second < 1e-6 else np.expm1(-second * grown) / second
+        law: Floats = -grown if second < 1e-6 else np.expm1(-second * grown) / second
+        return law
 
-    def tangents(self, numbers: np.ndarray) -> np.ndarray:
+    def tangents(self, numbers: Floats) -> Floats:
         """The form and what it changes by with each number that is not at a limit, float64 (1 to 3, checkpoints)."""
         near = _AT_A_LIMIT * (self.high - self.low)
         rows = [self.curve(numbers)]
@@ -93,14 +96,15 @@ def forms(schedule: Schedule) -> tuple[Form, ...]:
     )
 
 
-def independent(rows: np.ndarray) -> np.ndarray:
+def independent(rows: Floats) -> Floats:
     """An orthonormal basis of what these rows span, float64 (dimensions, checkpoints)."""
     scaled = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-300)[:, None]
     _, sizes, basis = np.linalg.svd(scaled, full_matrices=False)
-    return basis[sizes > 1e-7 * sizes[0]]
+    spanning: Floats = basis[sizes > 1e-7 * sizes[0]]
+    return spanning
 
 
-def without(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
+def without(rows: Floats, basis: Floats) -> Floats:
     """Return the residuals of rows (rows, checkpoints) outside an orthonormal basis."""
     return rows - (rows @ basis.T) @ basis
 
@@ -113,11 +117,12 @@ def best_tangents(kinds: tuple[Form, ...], values: np.ndarray, beside: np.ndarra
     basis = independent(whiten(beside, rho, flat))
     wanted = without(whiten(values[None], rho, flat), basis)[0]
 
-    def squares(curves: np.ndarray) -> np.ndarray:
+    def squares(curves: Floats) -> Floats:
         own = without(whiten(curves, rho, flat), basis)
         size = (own**2).sum(axis=1)
         visible = size > 1e-14 * (curves**2).sum(axis=1)
-        return wanted @ wanted - (own @ wanted) ** 2 / np.where(visible, size, np.inf)
+        left: Floats = wanted @ wanted - (own @ wanted) ** 2 / np.where(visible, size, np.inf)
+        return left
 
     least, chosen = np.inf, (kinds[0], kinds[0].grid[0])
     for form in kinds:
