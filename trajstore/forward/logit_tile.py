@@ -1,7 +1,8 @@
 """A tile of logits as the pass hands it on, and what whoever takes it can have of it without making it anew.
 
 On a CPU sums over a tile are taken of a few positions at a time, so that their exponentials stay in a core's cache:
-writing those of the whole tile to memory and reading them again costs more than computing them.
+writing those of the whole tile to memory and reading them again costs more than computing them. The last positions
+come first, since they are what the pass itself has just left there.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class LogitTile:
         """−Σ share · ln share of each prediction, float32 (n,)."""
         import torch
 
-        return torch.cat([_negative_entropies_(*part) for part in self._parts()]).neg_()
+        negative = torch.empty_like(self.log_sums)
+        for place, shares, log_shares in self._parts():
+            torch.sum(shares.mul_(log_shares), 1, out=negative[place])
+        return negative.neg_()
 
     def log_means(self, q: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
         """Σ share · ln q and Σ q · ln share of each prediction, float32 (n,), for one q ≥ 0 over the rows, (rows,).
@@ -58,16 +62,16 @@ class LogitTile:
         """
         import torch
 
-        of_shares, of_q, negative = [], [], []
-        for shares, log_shares in self._parts():
-            of_shares.append(shares @ log_q)
-            of_q.append(log_shares @ q)
-            negative.append(_negative_entropies_(shares, log_shares))
-        self.__dict__["entropies"] = torch.cat(negative).neg_()
-        return torch.cat(of_shares), torch.cat(of_q)
+        of_shares, of_q, negative = self.log_sums.new_empty((3, len(self.log_sums)))
+        for place, shares, log_shares in self._parts():
+            torch.mv(log_shares, q, out=of_q[place])
+            torch.mv(shares, log_q, out=of_shares[place])
+            torch.sum(shares.mul_(log_shares), 1, out=negative[place])
+        self.__dict__["entropies"] = negative.neg_()
+        return of_shares, of_q
 
-    def _parts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the shares, which may be overwritten, and the log shares of a few predictions at a time."""
+    def _parts(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield a few predictions at a time, their shares, which may be overwritten, and their log shares."""
         import torch
 
         number, width = self.log_shares.shape
@@ -75,20 +79,14 @@ class LogitTile:
         parts = max(1, math.ceil(number * width / CPU_ELEMENTS)) if on_cpu else 1
         step = math.ceil(number / parts)
         kept = self.__dict__.get("shares")
-        for at in range(0, number, step):
-            part = self.log_shares[at : at + step]
-            yield (
-                torch.exp(part, out=self._room(part)) if kept is None else kept[at : at + step].clone(),
-                part,
-            )
+        for at in reversed(range(0, number, step)):
+            place = slice(at, at + step)
+            part = self.log_shares[place]
+            shares = torch.exp(part, out=self._room(part)) if kept is None else kept[place].clone()
+            yield place, shares, part
 
     def _room(self, like: Tensor) -> Tensor:
         """Return memory of a part's shape."""
         import torch
 
         return torch.empty_like(like) if self.spare is None else self.spare[: like.numel()].view_as(like)
-
-
-def _negative_entropies_(shares: Tensor, log_shares: Tensor) -> Tensor:
-    """Σ share · ln share by row; the shares are lost."""
-    return shares.mul_(log_shares).sum(1)

@@ -31,30 +31,40 @@ def interaction_energy(hidden: Tensor, lengths: Tensor, *, padded: bool = True) 
 
     number, longest, _ = hidden.shape
     hidden = hidden.float()
-    directions = hidden / torch.linalg.vector_norm(hidden, dim=-1, keepdim=True).clamp_min_(1e-12)
     if padded:
         padding = torch.arange(longest, device=hidden.device) >= lengths[:, None]
-        directions.masked_fill_(padding[..., None], 0)
+        hidden = hidden.masked_fill(padding[..., None], 0)
+    scales = torch.linalg.vector_norm(hidden, dim=-1).clamp_min_(1e-12).reciprocal_()
     most = CPU_COSINES if hidden.device.type == "cpu" else GPU_COSINES
     together = max(1, most // longest**2)
     rows = max(1, min(longest, most // longest))
-    sums = [_pair_sums(directions[at : at + together], rows) for at in range(0, number, together)]
+    chosen = (
+        range(number) if together == 1 else [slice(at, at + together) for at in range(0, number, together)]
+    )
+    sums = [_pair_sums(hidden[some], scales[some], rows).reshape(-1) for some in chosen]
     # padding has the cosine 0 with all, and exp(0) is 1
     pairs = exact(lengths) ** 2
     return (torch.cat(sums) - (longest**2 - pairs)) / pairs
 
 
-def _pair_sums(directions: Tensor, rows: int) -> Tensor:
-    """Σᵢⱼ exp(xᵢ · xⱼ), float64 (contexts,), by rows; what lies below the diagonal is its mirror image."""
+def _pair_sums(states: Tensor, scales: Tensor, rows: int) -> Tensor:
+    """Σᵢⱼ exp(sᵢ sⱼ xᵢ · xⱼ) of states (…, n, width) and scales (…, n), float64 (…).
+
+    Products are scaled, rather than a copy of the states; by rows, since what lies below the diagonal is its mirror
+    image.
+    """
     import torch
 
-    sums = directions.new_empty((2, *directions.shape[:2]))
-    for at in range(0, directions.shape[1], rows):
-        block = directions[:, at : at + rows]
-        exponentials = (block @ directions[:, at:].mT).exp_()
-        size = block.shape[1]
-        torch.sum(exponentials[..., :size], -1, out=sums[0, :, at : at + rows])
-        torch.sum(exponentials[..., size:], -1, out=sums[1, :, at : at + rows])
+    sums = states.new_empty((2, *scales.shape))
+    for at in range(0, scales.shape[-1], rows):
+        block = states[..., at : at + rows, :]
+        products = block @ states[..., at:, :].mT
+        products *= scales[..., None, at:]
+        products *= scales[..., at : at + rows, None]
+        size = block.shape[-2]
+        exponentials = products.exp_()
+        torch.sum(exponentials[..., :size], -1, out=sums[0, ..., at : at + rows])
+        torch.sum(exponentials[..., size:], -1, out=sums[1, ..., at : at + rows])
     squares, rest = exact(sums).sum(-1).unbind()
     return squares + 2 * rest
 

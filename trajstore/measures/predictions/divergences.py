@@ -57,17 +57,17 @@ class UnigramDivergence(Stream):
         """Σ q ln q of what is compared with predictions after each token."""
         self.start = np.cumsum([0, *(len(ids) - 1 for ids in facts.ids)])
         self.divergences = np.full((2, self.start[-1]), np.nan)
-        self._on: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[torch.device, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Keep the sums of a tile."""
         if tile.rows.start == 0:
             self.tiles: list[TileSums] = []
             self._begin_pairs(predictions, tile.log_sums.device)
-        f, log_f = (table[tile.rows] for table in self._tables(tile.log_sums.device))
-        weights = f.sum().expand(len(predictions))
+        f, log_f, weight = self._table(tile)
         of_shares, counted = tile.log_means(f, log_f)
-        self.tiles.append(TileSums(tile.log_sums, -tile.entropies - of_shares, counted, weights))
+        inner = of_shares.add_(tile.entropies).neg_()
+        self.tiles.append(TileSums(tile.log_sums, inner, counted, weight.expand(len(predictions))))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
@@ -96,14 +96,17 @@ class UnigramDivergence(Stream):
     def _begin_pairs(self, predictions: Predictions, device: torch.device) -> None:
         """Make ready for the tiles of these predictions, where distributions differ between them."""
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The distribution of single tokens and its logarithm, float32."""
+    def _table(self, tile: LogitTile) -> tuple[Tensor, Tensor, Tensor]:
+        """The distribution of single tokens over a tile's rows, its logarithm and its sum, float32."""
         import torch
 
-        if device not in self._on:
-            f = torch.as_tensor(self.unigram.probabilities, device="cpu")
-            self._on[device] = f.float().to(device), f.log().float().to(device)
-        return self._on[device]
+        device = tile.log_sums.device
+        key = device, tile.rows.start, tile.rows.stop
+        if key not in self._tables:
+            f = torch.as_tensor(self.unigram.probabilities[tile.rows])
+            own = f.float().to(device)
+            self._tables[key] = own, f.log().float().to(device), own.sum()
+        return self._tables[key]
 
 
 class BigramDivergence(UnigramDivergence):
