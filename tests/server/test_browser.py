@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.conftest import NewStore, plant
-from tests.helpers.chromium import needs_chromium
+from tests.helpers.chromium import complaints, needs_chromium
+from tests.server.conftest import serving
 from tests.server.page import Page, needs_axe, paged, serious
+from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from trajstore.store.store import Store
 
 pytestmark = needs_chromium
 MEANS = "SELECT step, avg(loss) AS mean FROM losses WHERE model = 'a' AND dataset = 'd' GROUP BY step ORDER BY step"
@@ -34,6 +37,13 @@ def page(grown: Store) -> Iterator[Page]:
     """The page of a server, in a browser."""
     with paged(grown.path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def address(served_path: Path) -> Iterator[str]:
+    """The address of a server over the small store."""
+    with serving(served_path) as made:
+        yield made
 
 
 @needs_axe
@@ -64,7 +74,6 @@ def test_pages_that_are_left_keep_no_connection(page: Page) -> None:
 
 def test_a_statement_is_written_and_run_by_keyboard_alone(page: Page, grown: Store) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
 
     page.open("?pane=sql")
     page.settled()
@@ -120,3 +129,25 @@ def test_a_run_draws_its_curve_while_it_is_scored(
     page.until(lambda: "growing" in page.script(curve))
     # The browser logs the answer from before the run, that nothing is scored there.
     assert [text for text in page.complaints() if "404" not in text] == []
+
+
+def test_numbers_of_a_token_by_keyboard_and_by_link(browser: Chrome, address: str, served_path: Path) -> None:
+    complaints(browser)
+    browser.get(f"{address}?pane=tokens&datasets=d&context=2&tokens.model=b&step=8")
+    wait = WebDriverWait(browser, 60)
+    text = wait.until(lambda page: page.find_element(By.CSS_SELECTOR, ".token-text"))
+    text.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    [(loss,)] = (
+        Store(served_path)
+        .sql("SELECT loss FROM losses WHERE (model, dataset, context, position, step) = ('b', 'd', 2, 2, 8)")
+        .fetchall()
+    )
+    readout = browser.find_element(By.CSS_SELECTOR, ".readout").text
+    assert "position 2" in readout
+    assert f"loss {loss:.3f} nats" in readout
+    assert "tokens.position=2" in browser.current_url
+    wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".card .card .chart canvas"))
+    browser.back()
+    wait.until(lambda page: not page.find_elements(By.CSS_SELECTOR, ".card .card"))
+    assert "tokens.position" not in browser.current_url
+    assert complaints(browser) == []

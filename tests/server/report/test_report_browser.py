@@ -15,7 +15,11 @@ import pytest
 from tests.conftest import PLANTED_STEPS, new_dataset
 from tests.helpers.chromium import complaints, needs_chromium, requests, show
 from tests.server.page import Page, needs_axe, serious
+from trajstore.pipelines.comparison.comparison import compare
+from trajstore.pipelines.comparison.result import Question
+from trajstore.pipelines.loss_cube import LossCube, loss_cells
 from trajstore.server.report.report import write_report
+from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset
 from trajstore.store.store import Store
 from trajstore.view import Mark
 
@@ -104,6 +108,81 @@ def test_differences_and_contexts_are_found_in_the_data(served_path: Path, writt
     assert complaints(browser) == []
 
 
+def pointed_at(page: Page, chart: int = 0) -> list[str]:
+    """Point at the middle of a chart; returns what its legend says there: the place, and each curve's value."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    plot = page.browser.find_elements("css selector", ".u-over")[chart]
+    page.script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    ActionChains(page.browser).move_to_element(plot).perform()
+    cells = (
+        "return [...[...document.querySelectorAll('.u-legend')][arguments[0]].querySelectorAll('.u-value')]"
+        ".map((cell) => cell.textContent)"
+    )
+    page.until(lambda: page.script(cells, chart)[0] not in ("–", "--"))
+    return list(page.script(cells, chart))
+
+
+def test_two_checkpoints_are_compared_in_the_data(served_path: Path, written: Path, browser: Chrome):
+    state = "#pane=compare&datasets=d&compare.one=a@0&compare.other=a@64&compare.box=9~10.5~8~10"
+    page = opened(browser, written, state)
+    with Store(served_path) as store:
+        tokens = store.sql(
+            "SELECT position, one.loss, other.loss, one.loss - other.loss AS difference "
+            "FROM losses one JOIN losses other USING (model, dataset, context, position) "
+            "WHERE model = 'a' AND dataset = 'd' AND one.step = 0 AND other.step = 64 AND context < 3 "
+            "AND one.loss BETWEEN 9 AND 10.5 AND other.loss BETWEEN 8 AND 10 ORDER BY abs(difference) DESC"
+        ).fetchall()
+        [(size, inside)] = store.sql(
+            "SELECT count(*), count(*) FILTER (one.loss BETWEEN 9 AND 10.5 AND other.loss BETWEEN 8 AND 10) "
+            "FROM losses one JOIN losses other USING (model, dataset, context, position) "
+            "SEMI JOIN groups.first_half USING (dataset, context, position) "
+            "WHERE model = 'a' AND dataset = 'd' AND one.step = 0 AND other.step = 64 AND context < 3"
+        ).fetchall()
+        alike = compare(store, ["a", "b"], Question(groups=False), Selection(["d"], contexts="0:3"))
+    assert f"{len(tokens)} tokens, of which" in page.text()
+    first = page.rows("Tokens in the part")[0]
+    assert int(first[2]) == tokens[0][0]
+    assert [float(cell) for cell in first[3:6]] == pytest.approx(tokens[0][1:], abs=2e-3)
+    rows = {row[0]: row for row in page.rows("Groups in the part")}
+    assert [int(cell) for cell in rows["first_half"][1:3]] == [size, inside]
+    for name in ("partial", "rms"):
+        page = opened(browser, written, f"#pane=compare&datasets=d&compare.by={name}")
+        step, value, *_ = pointed_at(page)
+        row = alike.correlations.filter(model="a", other="b", step=int(step), other_step=int(step))
+        assert float(value) == pytest.approx(row[name].item(), abs=2e-3)
+    assert complaints(browser) == []
+
+
+def test_losses_by_step_and_their_distribution_follow_a_brush(
+    served_path: Path, written: Path, browser: Chrome
+):
+    state = "#pane=losses&datasets=d&models=b&group=second_half&losses.statistic="
+    with Store(served_path) as store:
+        within = Selection(["d"], ["b"], contexts="0:3")
+        rows = checkpoints_by_dataset(store, within)
+        cube = LossCube.of(rows, ["second_half"], loss_cells(store, rows, ["second_half"], within))
+        means = store.sql(
+            "SELECT step, avg(loss::DOUBLE) FROM losses "
+            "SEMI JOIN groups.second_half USING (dataset, context, position) "
+            "WHERE model = 'b' AND dataset = 'd' AND context < 3 GROUP BY step"
+        ).fetchall()
+    page = opened(browser, written, f"{state}mean")
+    step, mean = pointed_at(page)
+    assert float(mean) == pytest.approx(dict(means)[int(step)], rel=5e-4)
+    page = opened(browser, written, f"{state}median&brush=loss:7~9")
+    step, median = pointed_at(page)
+    brushed = cube.curves(7, 9).filter(step=int(step))
+    assert float(median) == pytest.approx(brushed["median"].item(), rel=5e-4)
+    page = opened(browser, written, f"{state}mean&brush=steps:2~8")
+    density = cube.density(2, 8).drop_nulls()
+    shares = (density["share"] / (density["high"] - density["low"])).to_list()
+    assert float(pointed_at(page, 1)[1]) in [pytest.approx(share, rel=1e-3) for share in shares]
+    page = opened(browser, written, state.replace("second_half", "digits"))
+    assert "No token of digits has a loss in the 3 contexts in this report." in page.text()
+    assert complaints(browser) == []
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -126,6 +205,11 @@ def test_a_folder_on_a_static_host_reads_the_stores_own_slices(
     with Store(served_path) as store:
         write_report(store, tmp_path / "site", groups=["second_half"], contexts=6, split=True)
         losses, anew = (store.matrix("e", model, contexts="2:3").values for model in "ba")
+        [(boxed,)] = store.sql(
+            "SELECT count(*) FROM losses one JOIN losses other USING (model, dataset, context, position) "
+            "WHERE model = 'a' AND dataset = 'e' AND one.step = 0 AND other.step = 64 AND context < 6 "
+            "AND one.loss BETWEEN 9 AND 11 AND other.loss BETWEEN 8 AND 10"
+        ).fetchall()
     for path in (tmp_path / "site").rglob("slice.parquet"):
         os.utime(path, (10**9, 10**9))
     requests(browser)
@@ -140,6 +224,21 @@ def test_a_folder_on_a_static_host_reads_the_stores_own_slices(
         assert page.script("return document.querySelector('input[type=range]').max") == "7"
         assert page.complaints() == []
         asked = requests(browser)
+        for state, slices_of_a in (
+            ("pane=tokens&datasets=e&context=2&tokens.model=b&tokens.position=17&tokens.steps=4,8", [4, 8]),
+            (
+                "pane=compare&datasets=e&models=a&compare.one=a@0&compare.other=a@64&compare.box=9~11~8~10",
+                [0, 64],
+            ),
+        ):
+            browser.get("about:blank")
+            page.open(f"#{state}")
+            page.until(lambda: browser.find_elements("css selector", ".chart canvas, .heatmap"))
+            page.until(lambda: not page.script("return document.querySelector('.loading') !== null"))
+            page.settled()
+            read = [url for url in requests(browser) if "model=a" in url]
+            assert sorted(int(url.split("step=")[1].split("/")[0]) for url in read) == slices_of_a
+        assert f"{boxed} tokens, of which" in page.text()
         # Scored anew on a host that lets a browser keep what it has.
         of_a, of_b = (tmp_path / f"site/losses/model={m}/dataset=e/step=8/slice.parquet" for m in "ab")
         shutil.copyfile(of_a, of_b)
@@ -167,8 +266,9 @@ def test_every_pane_is_there_and_can_be_read(served_path: Path, written: Path, b
     assert page.script("return document.querySelector('.lead li').textContent") == "Seed 0 < seed 1."
     assert page.script("return document.querySelector('.legend b').textContent") == "32", "complete slices"
     tabs = [tab.text for tab in browser.find_elements("css selector", ".tabs a")]
-    assert tabs == ["Overview", "Tokens", "Groups", "Components", "Findings"]
-    for tab, has in enumerate((".lead", ".token-text", ".chart canvas", ".paths circle", ".empty")):
+    assert tabs == ["Overview", "Tokens", "Groups", "Components", "Compare", "Findings", "Losses"]
+    shown = (".lead", ".token-text", ".chart canvas", ".paths circle", ".heatmap", ".empty", ".chart canvas")
+    for tab, has in enumerate(shown):
         browser.find_elements("css selector", ".tabs a")[tab].click()
         page.until(lambda has=has: browser.find_elements("css selector", f"main {has}"))
         page.settled()

@@ -87,7 +87,7 @@ class Content:
 
     facts: dict[str, Any] = field(default_factory=dict)
     error: float = 0.0
-    """Largest distance of a quantised loss from the store's, in nats."""
+    """Largest distance of a loss as the page shows it from the store's, in nats."""
     _tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     _losses: dict[str, dict[str, Any]] = field(default_factory=dict)
     _parts: Parts = field(default_factory=Parts)
@@ -111,7 +111,7 @@ class Content:
             block: dict[str, Any] = {"context": context, "first": first, "tokens": tokens}
             if matrix is not None:
                 quantised = quantise(losses_of(matrix, context))
-                self.error = max(self.error, quantised.error)
+                self.error = max(self.error, quantised.shown_error)
                 block |= {
                     "low": quantised.low,
                     "unit": quantised.unit,
@@ -177,7 +177,8 @@ def _groups_of(
 ) -> tuple[dict[str, Sites], pl.DataFrame]:
     """The sites of each group that has a token with a loss in a dataset, and the groups of each token of some contexts.
 
-    The frame has dataset, context, position, token_id, token, shown (what to show of it) and groups.
+    The frame has dataset, context, position, token_id, token, occurrences (of the token in the dataset), shown (what to
+    show of it) and groups.
     """
     shown = np.flatnonzero(np.isin(dataset.contexts_of(slice(None)), np.asarray(contexts, dtype=np.int64)))
     sites, names = dict[str, Sites](), [list[str]() for _ in shown]
@@ -188,7 +189,8 @@ def _groups_of(
             sites[group] = of_group
         for place in np.flatnonzero(np.isin(shown, members)):
             names[place].append(group)
-    tokens = dataset.frame(["context", "position", "token", "text"])[shown]
+    every = dataset.frame(["context", "position", "token", "text"])
+    tokens = every.with_columns(pl.len().over("token").cast(pl.Int32).alias("occurrences"))[shown]
     instead = [
         of_context.get(position, text)
         for part in tokens.partition_by("context", maintain_order=True)
@@ -239,6 +241,7 @@ def _add_groups(
     content.add_table("trajectories", frame, caveats(frame, Interval())[:1])
     if examples:
         content.add_table("group-examples", with_context(store, pl.concat(examples), _EXAMPLE_WIDTH))
+    content.facts["align"] = subject.align
     content.facts["groups"] = list(shown)
     content.facts["groupTexts"] = {
         group: [

@@ -31,6 +31,12 @@ class QuantisedLosses:
     error: float
     """Largest distance of a loss from what its code stands for, in nats."""
 
+    @property
+    def shown_error(self) -> float:
+        """The same of what a page shows, which keeps losses in 32 bits."""
+        high = np.float32(max(abs(self.low), abs(self.low + (MISSING - 1) * self.unit)))
+        return self.error + float(np.spacing(high)) / 2
+
 
 def losses_of(matrix: LossMatrix, context: int) -> np.ndarray:
     """The losses of one context of a matrix, float32 (rows, tokens but the first)."""

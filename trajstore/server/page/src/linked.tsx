@@ -12,7 +12,9 @@ export const lossBrush = brushOf("loss");
 
 export const setBrush = (brush: Brush | null): void => navigate(() => (state.brush.value = brush));
 
-export const stepsOf = (model: string): number[] => facts.value?.steps[model]?.[chosenDataset.value?.name ?? ""] ?? [];
+/** The steps of a model on the dataset whose losses are here. */
+export const stepsOf = (model: string): number[] =>
+  (OFFLINE ? chosenDataset.value?.held?.find(({ name }) => name === model)?.steps : facts.value?.steps[model]?.[chosenDataset.value?.name ?? ""]) ?? [];
 
 /** The model and the step of MODEL@STEP. */
 function parted(checkpoint: string): [string, string] {

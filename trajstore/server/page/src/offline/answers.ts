@@ -2,12 +2,21 @@
 import { ApiError, Frame, type Column, type Parameters } from "../frame";
 import type { StoreFacts } from "../facts";
 import { ReportData } from "./data";
+import * as many from "./losses";
 import * as computed from "./tokens";
 
 /** Columns that a parameter chooses rows by. */
 const CHOOSES: Record<string, string> = {
   models: "model", model: "model", datasets: "dataset", dataset: "dataset", groups: "group", group: "group",
   context: "context", position: "position", step: "step", component: "component", measures: "measures",
+};
+
+/** What is computed here from losses of tokens, and not kept as a table. */
+const ANSWERS: Record<string, (data: ReportData, parameters: Parameters) => Frame | Promise<Frame>> = {
+  tokens: computed.tokens, token_differences: computed.differences, token: computed.trajectory, neighbours: computed.neighbours,
+  find: computed.find, "context-starts": computed.starts, token_groups: computed.groups,
+  density: many.density, "box-tokens": many.tokensInBox, "box-groups": many.groupsInBox, convergence: many.convergence,
+  "cube/curves": many.cubeCurves, "cube/density": many.cubeDensity,
 };
 
 let reading: Promise<ReportData> | null = null;
@@ -19,7 +28,7 @@ export const answerValue = async (): Promise<StoreFacts> => (await read()).facts
 /** The columns that an endpoint would answer with. */
 export async function answerFrame(path: string, parameters: Parameters): Promise<Frame> {
   const data = await read();
-  const answer = { tokens: computed.tokens, token_differences: computed.differences, token: computed.trajectory, neighbours: computed.neighbours, find: computed.find, "context-starts": computed.starts, token_groups: computed.groups }[path];
+  const answer = ANSWERS[path];
   if (answer) return answer(data, parameters);
   if (path === "context") computed.siteOf(data, parameters);
   const table = data.table(tableName(path, parameters));

@@ -30,6 +30,8 @@ export interface ReportFacts {
   analyses: Analysis[];
   /** Model, step, dataset, and by how much a loss may differ when it is scored again. */
   noise: [string, number, string, number][];
+  /** Which losses a group stands for: predict for those of its tokens, after for those of the tokens that follow. */
+  align: "predict" | "after";
   /** Least loss by which a relative difference is divided. */
   least: number;
   /** Largest distance of a loss here from the store's, in nats. */
@@ -46,7 +48,7 @@ export interface ModelSteps {
 type Place = [first: number, length: number];
 
 /** One context of a dataset. */
-interface Block {
+export interface Block {
   context: number;
   /** Tokens with a loss. */
   tokens: number;
@@ -68,7 +70,7 @@ interface Header {
   losses: Record<string, { models: ModelSteps[]; contexts: (Block & Partial<QuantisedLosses>)[] }>;
 }
 
-/** The losses of one context: a row for each model and step, a column for each token but the first. */
+/** The losses of contexts: a row for each model and step, a column for each token but each context's first. */
 export interface ContextLosses {
   rows: { model: string; step: number }[];
   columns: number;
@@ -117,34 +119,44 @@ export class ReportData {
     return found ? new Frame(tableFromIPC(this.part(found.at)), found.notes) : null;
   }
 
-  /** The contexts of a dataset whose losses are here. */
+  /** The contexts of a dataset whose losses are here, each with its number of tokens that have one. */
+  blocks(dataset: string): readonly Block[] {
+    return this.header.losses[dataset]?.contexts ?? [];
+  }
+
+  /** Their numbers. */
   contexts(dataset: string): number[] {
-    return this.header.losses[dataset]?.contexts.map(({ context }) => context) ?? [];
+    return this.blocks(dataset).map(({ context }) => context);
   }
 
   models(dataset: string): ModelSteps[] {
     return this.header.losses[dataset]?.models ?? [];
   }
 
-  /** The losses of a context in these models at some steps, a SPEC, all by default; null where the report has none of it. */
-  async losses(dataset: string, context: number, models: readonly string[], spec?: string | null): Promise<ContextLosses | null> {
-    const block = this.header.losses[dataset]?.contexts.find((of) => of.context === context);
-    if (!block) return null;
-    const columns = block.tokens;
-    const every = this.models(dataset).flatMap(({ name, steps }) => steps.map((step) => ({ model: name, step })));
-    const ofModels = every.filter(({ model }) => models.includes(model));
-    const known = [...new Set(ofModels.map(({ step }) => step))].sort((a, b) => a - b);
-    const steps = spec ? stepsOf(spec, known) : new Set(known);
-    const rows = ofModels.filter(({ step }) => steps.has(step));
-    if (SPLIT) return { rows, columns, values: await rowsOfSlices(dataset, rows, block.first, columns) };
-    const { low, unit, at } = block as Block & QuantisedLosses;
-    const codes = new Uint16Array(this.part(at).buffer);
+  /** The losses of contexts, one behind the other, in these models at some steps, a SPEC, all by default; null where the report has none of them. */
+  async losses(dataset: string, contexts: readonly number[], models: readonly string[], spec?: string | null): Promise<ContextLosses | null> {
+    const every = new Map(this.blocks(dataset).map((block) => [block.context, block]));
+    const blocks = contexts.flatMap((context) => every.get(context) ?? []);
+    if (!blocks.length) return null;
+    const columns = blocks.reduce((sum, { tokens }) => sum + tokens, 0);
+    const held = this.models(dataset).flatMap(({ name, steps }) => steps.map((step) => ({ model: name, step })));
+    const known = new Set(held.filter(({ model }) => models.includes(model)).map(({ step }) => step));
+    const steps = spec ? stepsOf(spec, [...known].sort((a, b) => a - b)) : known;
+    const kept = [...held.keys()].filter((row) => models.includes(held[row]!.model) && steps.has(held[row]!.step));
+    const rows = kept.map((row) => held[row]!);
+    if (SPLIT) return { rows, columns, values: await rowsOfSlices(dataset, rows, blocks) };
     const values = new Float32Array(rows.length * columns);
-    let place = 0;
-    every.forEach(({ model, step }, row) => {
-      if (!models.includes(model) || !steps.has(step)) return;
-      for (let i = row * columns; i < (row + 1) * columns; i++) values[place++] = codes[i] === MISSING ? NaN : low + codes[i]! * unit;
-    });
+    let before = 0;
+    for (const { tokens, low, unit, at } of blocks as (Block & QuantisedLosses)[]) {
+      const codes = new Uint16Array(this.part(at).buffer);
+      kept.forEach((row, i) => {
+        for (let j = 0; j < tokens; j++) {
+          const code = codes[row * tokens + j]!;
+          values[i * columns + before + j] = code === MISSING ? NaN : low + code * unit;
+        }
+      });
+      before += tokens;
+    }
     return { rows, columns, values };
   }
 

@@ -47,13 +47,19 @@ function lossesOf(dataset: string, { model, step }: Slice): Promise<Float32Array
   return losses;
 }
 
-/** `count` losses from the row `first` on of each slice, one slice behind the other. */
-export async function rowsOfSlices(dataset: string, slices: readonly Slice[], first: number, count: number): Promise<Float32Array> {
-  const values = new Float32Array(slices.length * count);
+/** The losses of these contexts in each slice, one slice behind the other. */
+export async function rowsOfSlices(dataset: string, slices: readonly Slice[], contexts: readonly { first: number; tokens: number }[]): Promise<Float32Array> {
+  const columns = contexts.reduce((sum, { tokens }) => sum + tokens, 0);
+  const values = new Float32Array(slices.length * columns);
   let [next, done] = [0, 0];
   const work = async () => {
     for (let i = next++; i < slices.length; i = next++) {
-      values.set((await lossesOf(dataset, slices[i]!)).subarray(first, first + count), i * count);
+      const losses = await lossesOf(dataset, slices[i]!);
+      let place = i * columns;
+      for (const { first, tokens } of contexts) {
+        values.set(losses.subarray(first, first + tokens), place);
+        place += tokens;
+      }
       done += 1;
       if (done % AT_ONCE === 0) reading.value = `${done} of ${slices.length} slices`;
     }

@@ -9,9 +9,9 @@ const MOST = 50;
 
 type Columns = Record<string, ArrayLike<unknown>>;
 
-const frameOf = (columns: Columns): Frame => {
+export const frameOf = (columns: Columns, notes?: readonly string[]): Frame => {
   const names = Object.keys(columns);
-  return new Frame({ numRows: columns[names[0]!]!.length, names, getChild: (name) => (columns[name] ? { toArray: () => columns[name] } : null) });
+  return new Frame({ numRows: columns[names[0]!]!.length, names, getChild: (name) => (columns[name] ? { toArray: () => columns[name] } : null) }, notes);
 };
 
 interface Site {
@@ -34,7 +34,7 @@ export function siteOf(data: ReportData, { dataset: one, datasets, context: numb
 /** A context with its losses in these models at some steps, a SPEC. */
 async function lossesOf(data: ReportData, parameters: Parameters, models: string[], spec?: Parameters[string]): Promise<Site> {
   const site = siteOf(data, parameters);
-  return { ...site, losses: (await data.losses(site.dataset, site.context, models, spec?.toString()))! };
+  return { ...site, losses: (await data.losses(site.dataset, [site.context], models, spec?.toString()))! };
 }
 
 /** Numbers of the rows of these models, in the order in which the models are named. */
@@ -89,7 +89,7 @@ export async function differences(data: ReportData, parameters: Parameters): Pro
 
 export async function trajectory(data: ReportData, parameters: Parameters): Promise<Frame> {
   const models = parameters["models"] as string[];
-  const { losses } = await lossesOf(data, parameters, models);
+  const { losses } = await lossesOf(data, parameters, models, parameters["steps"]);
   const numbers = rowsOf(losses, models);
   const at = Number(parameters["position"]) - 1;
   return frameOf({
@@ -106,19 +106,17 @@ export async function neighbours(data: ReportData, parameters: Parameters): Prom
   const position = Number(parameters["position"]);
   const own = losses.rows.map((_, number) => losses.values[number * losses.columns + position - 1]!);
   const found: { context: number; position: number; distance: number }[] = [];
-  for (const number of data.contexts(dataset)) {
-    const { columns, values } = (await data.losses(dataset, number, models, "log"))!;
-    for (let at = 0; at < columns; at++) {
-      if (number === context && at === position - 1) continue;
-      let sum = 0;
-      for (let row = 0; row < own.length; row++) sum += (values[row * columns + at]! - own[row]!) ** 2;
-      const distance = Math.sqrt(sum / own.length);
-      if (!Number.isNaN(distance)) found.push({ context: number, position: at + 1, distance });
-    }
-  }
+  const { columns, values } = (await data.losses(dataset, data.contexts(dataset), models, "log"))!;
+  sitesOf(data, dataset).forEach((site, at) => {
+    if (site.context === context && site.position === position) return;
+    let sum = 0;
+    for (let row = 0; row < own.length; row++) sum += (values[row * columns + at]! - own[row]!) ** 2;
+    const distance = Math.sqrt(sum / own.length);
+    if (!Number.isNaN(distance)) found.push({ ...site, distance });
+  });
   found.sort((a, b) => a.distance - b.distance);
   found.length = Math.min(NEIGHBOURS, found.length);
-  const texts = textsOf(data, dataset, "token");
+  const texts = columnOf<string>(data, dataset, "token");
   return frameOf({
     context: found.map((token) => token.context),
     position: found.map((token) => token.position),
@@ -134,30 +132,37 @@ export function groups(data: ReportData, parameters: Parameters): Frame {
   const [contexts, positions, names] = [table.column("context"), table.column("position"), table.column<string>("groups")];
   const rows = Array.from({ length: table.rows }, (_, row) => row).filter((row) => Number(contexts[row]) === context);
   const one = parameters["groups"];
-  const of = (row: number) => (one ? names[row]!.split(", ").filter((name) => name === one).join() : names[row]!);
+  const of = (row: number) => (!one ? names[row]! : isIn(names[row]!, String(one)) ? String(one) : "");
   return frameOf({ position: rows.map((row) => positions[row]!), groups: rows.map(of) });
 }
 
-/** The texts of the tokens of each context. */
-export function textsOf(data: ReportData, dataset: string, column: "token" | "shown"): Map<number, string[]> {
+/** A column of the table of tokens by context, as their texts; the first token has no loss. */
+export function columnOf<T>(data: ReportData, dataset: string, name: string): Map<number, T[]> {
   const table = data.table(`context/${dataset}`);
-  const texts = new Map<number, string[]>(data.contexts(dataset).map((number) => [number, []]));
-  if (!table) return texts;
-  const [contexts, tokens] = [table.column("context"), table.column<string>(column)];
-  for (let row = 0; row < table.rows; row++) texts.get(Number(contexts[row]))!.push(tokens[row]!);
-  return texts;
+  const values = new Map<number, T[]>(data.contexts(dataset).map((number) => [number, []]));
+  if (!table) return values;
+  const [contexts, column] = [table.column("context"), table.column<T>(name)];
+  for (let row = 0; row < table.rows; row++) values.get(Number(contexts[row]))!.push(column[row]!);
+  return values;
 }
+
+/** Tell whether a group is among these names, as a table has them; a name may hold a comma. */
+export const isIn = (names: string, group: string): boolean => `, ${names}, `.includes(`, ${group}, `);
+
+/** The tokens with a loss, in the order of the columns of all contexts' losses. */
+export const sitesOf = (data: ReportData, dataset: string): { context: number; position: number }[] =>
+  data.blocks(dataset).flatMap(({ context, tokens }) => Array.from({ length: tokens }, (_, i) => ({ context, position: i + 1 })));
 
 /** How each context begins. */
 export function starts(data: ReportData, parameters: Parameters): Frame {
-  const texts = [...textsOf(data, String(parameters["dataset"]), "shown")];
+  const texts = [...columnOf<string>(data, String(parameters["dataset"]), "shown")];
   return frameOf({ context: texts.map(([context]) => context), snippet: texts.map(([, pieces]) => pieces.slice(0, STARTS).join("").slice(0, 40)) });
 }
 
 /** Contexts by a text in them, or by how much a group's mean loss changed from the first step to the last. */
 export async function find(data: ReportData, parameters: Parameters): Promise<Frame> {
   const dataset = String(parameters["dataset"]);
-  const texts = textsOf(data, dataset, "shown");
+  const texts = columnOf<string>(data, dataset, "shown");
   const rows: { context: number; score: number | null; snippet: string }[] = [];
   const text = parameters["text"];
   if (typeof text === "string") {
@@ -176,19 +181,14 @@ export async function find(data: ReportData, parameters: Parameters): Promise<Fr
 }
 
 async function changesOf(data: ReportData, dataset: string, group: string, models: string[]): Promise<Map<number, number>> {
-  const table = data.table(`context/${dataset}`)!;
-  const [contexts, positions, groups] = [table.column("context"), table.column("position"), table.column<string>("groups")];
-  const members = new Map<number, number[]>();
-  for (let row = 0; row < table.rows; row++) {
-    const [context, position] = [Number(contexts[row]), Number(positions[row])];
-    if (position > 0 && groups[row]!.split(", ").includes(group)) members.set(context, [...(members.get(context) ?? []), position]);
-  }
   const changes = new Map<number, number>();
-  for (const [context, places] of members) {
+  for (const [context, groups] of columnOf<string>(data, dataset, "groups")) {
+    const places = [...groups.keys()].filter((position) => position > 0 && isIn(groups[position]!, group));
+    if (!places.length) continue;
     const changed: number[] = [];
     for (const { name, steps } of data.models(dataset)) {
       if (!models.includes(name) || steps.length < 2) continue;
-      const { columns, values } = (await data.losses(dataset, context, [name], `${steps[0]},${steps.at(-1)}`))!;
+      const { columns, values } = (await data.losses(dataset, [context], [name], `${steps[0]},${steps.at(-1)}`))!;
       const mean = (row: number) => places.reduce((sum, position) => sum + values[row * columns + position - 1]!, 0) / places.length;
       changed.push(mean(1) - mean(0));
     }

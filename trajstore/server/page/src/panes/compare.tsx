@@ -99,7 +99,7 @@ function Cells({ frame, asked }: { frame: Frame; asked: Asked }) {
     const ends = [x(from.column), x(to.column + 1), y(to.row + 1), y(from.row)].map((end) => +end.toFixed(4)) as [number, number, number, number];
     navigate(() => {
       box.value = ends.join("~");
-      state.brush.value = { of: "loss", from: ends[0], to: ends[1], at: asked.one, other: { of: "loss", from: ends[2], to: ends[3], at: asked.other } };
+      state.brush.value = OFFLINE ? { of: "loss", from: ends[0], to: ends[1] } : { of: "loss", from: ends[0], to: ends[1], at: asked.one, other: { of: "loss", from: ends[2], to: ends[3], at: asked.other } };
     });
   };
   const pick = (cell: Cell) => {

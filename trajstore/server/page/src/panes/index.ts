@@ -15,13 +15,14 @@ export interface Pane {
   Component: ComponentType;
 }
 
-/* What asks a server anew is not in a report. */
+/* A file runs no SQL. */
 export const panes: readonly Pane[] = [
   { name: "store", title: OFFLINE ? "Overview" : "Store", Component: StorePane },
   { name: "tokens", title: "Tokens", Component: TokensPane },
   { name: "groups", title: "Groups", Component: GroupsPane },
   { name: "components", title: "Components", Component: ComponentsPane },
-  ...(OFFLINE ? [] : [{ name: "compare", title: "Compare", Component: ComparePane }]),
+  { name: "compare", title: "Compare", Component: ComparePane },
   { name: "findings", title: "Findings", Component: FindingsPane },
-  ...(OFFLINE ? [] : [{ name: "losses", title: "Losses", Component: LossesPane }, { name: "sql", title: "SQL", Component: SqlPane }]),
+  { name: "losses", title: "Losses", Component: LossesPane },
+  ...(OFFLINE ? [] : [{ name: "sql", title: "SQL", Component: SqlPane }]),
 ];

@@ -11,7 +11,7 @@ import { navigate, state } from "../state";
 import { nats, visible, whole } from "../text";
 import { Find } from "./tokens/find";
 import { gridOf, rowOf, scaleOf, type Grid } from "./tokens/grid";
-import { context, keys, model, other, prompt, prompts } from "./tokens/keys";
+import { FIRST, context, keys, model, other, prompt, prompts, shownSteps } from "./tokens/keys";
 import { StepSlider } from "./tokens/slider";
 import { TokenText } from "./tokens/text";
 import { Token } from "./tokens/token";
@@ -26,12 +26,9 @@ export function TokensPane() {
   return <Context />;
 }
 
-/** Steps that are shown first: each is a file of its own in a report of several. */
-const FIRST = SPLIT ? "log" : null;
-
 /** The endpoint and the parameters of what is shown. */
 function question(dataset: string): [string, Parameters] {
-  const [view, site] = [keys.view.value, { context: context.value, steps: keys.steps.value || brushedSteps.value || FIRST }];
+  const [view, site] = [keys.view.value, { context: context.value, steps: shownSteps() }];
   if (view === "raw") return ["tokens", { ...site, dataset, models: [model.value], columns: "loss" }];
   const models = view === "models" ? [other.value, model.value] : [model.value];
   const datasets = view === "prompts" ? [prompt.value, dataset] : [dataset];

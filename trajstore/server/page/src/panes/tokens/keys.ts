@@ -1,6 +1,7 @@
 /** What the tokens pane keeps in the address. */
 import { computed } from "@preact/signals";
 import { chosenDataset, chosenModels, facts } from "../../facts";
+import { brushedSteps } from "../../linked";
 import { numberField, state, textField } from "../../state";
 
 export type View = "raw" | "steps" | "models" | "prompts";
@@ -40,3 +41,9 @@ export const prompts = computed(() => (OFFLINE ? [] : (facts.value?.datasets ?? 
 export const prompt = computed(() => (prompts.value.includes(keys.prompt.value) ? keys.prompt.value : (prompts.value[0] ?? "")));
 
 export const context = computed(() => state.context.value ?? (OFFLINE ? (chosenDataset.value?.kept?.[0] ?? 0) : 0));
+
+/** Steps that are shown first: each is a file of its own in a report of several. */
+export const FIRST = SPLIT ? "log" : null;
+
+/** The steps that are shown, a SPEC; null for all. */
+export const shownSteps = (): string | null => keys.steps.value || brushedSteps.value || FIRST;

@@ -9,7 +9,7 @@ import { navigate, state } from "../../state";
 import { Table } from "../../table";
 import { nats, short, visible, whole } from "../../text";
 import { dark } from "../../theme";
-import { keys } from "./keys";
+import { keys, shownSteps } from "./keys";
 
 interface Site {
   dataset: string;
@@ -20,7 +20,7 @@ interface Site {
 export function Token(props: Site & { token: string; model: string }) {
   const { dataset, context, position, model } = props;
   const site = { dataset, context, position };
-  const curves = useFrame("token", { ...site, models: chosenModels.value });
+  const curves = useFrame("token", { ...site, models: chosenModels.value, steps: SPLIT ? shownSteps() : null });
   const known = useFrame("token_findings", !OFFLINE && facts.value?.findings.length ? { ...site } : null);
   const near = useFrame("neighbours", { ...site, model });
   return (
