@@ -31,12 +31,22 @@ VIEWS = {
     "components": (800, "pane=components&datasets=repeats"),
     "compare": (800, "pane=compare&datasets=repeats"),
     "findings": (800, "pane=findings&datasets=repeats"),
+    "losses": (
+        1000,
+        "pane=losses&datasets=repeats&models=tiny-2l-seed0,tiny-2l-seed1&step=431&brush=loss:2~6@tiny-2l-seed0@431",
+    ),
+    "sql": (
+        1240,
+        "pane=sql&sql.ran=SELECT%20model%2C%20step%2C%20avg(loss)%20AS%20mean_loss%0AFROM%20losses%0A"
+        "WHERE%20dataset%20%3D%20'repeats'%0AGROUP%20BY%20model%2C%20step%0AORDER%20BY%20model%2C%20step",
+    ),
 }
 """Height in pixels and state of each picture."""
 
 _SETTLED = """
 return !!document.querySelector('main .card') && !document.querySelector('[aria-busy=true], .loading')
   && !document.querySelector('.working').textContent
+  && [...document.querySelectorAll('.editor')].every((box) => box.shadowRoot?.querySelector('.cm-line'))
 """
 _COLOURS = 128
 
