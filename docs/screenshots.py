@@ -37,8 +37,7 @@ VIEWS = {
     ),
     "sql": (
         1240,
-        "pane=sql&sql.ran=SELECT%20model%2C%20step%2C%20avg(loss)%20AS%20mean_loss%0AFROM%20losses%0A"
-        "WHERE%20dataset%20%3D%20'repeats'%0AGROUP%20BY%20model%2C%20step%0AORDER%20BY%20model%2C%20step",
+        "pane=sql&sql.ran=SELECT model, step, avg(loss) AS mean_loss%0AFROM losses%0AGROUP BY model, step%0AORDER BY model, step",
     ),
 }
 """Height in pixels and state of each picture."""
