@@ -37,7 +37,7 @@ VIEWS = {
     ),
     "sql": (
         1240,
-        "pane=sql&sql.ran=SELECT model, step, avg(loss) AS mean_loss%0AFROM losses%0AGROUP BY model, step%0AORDER BY model, step",
+        "pane=sql&sql.ran=SELECT model, step, avg(loss) AS mean_loss%0AFROM losses%0AGROUP BY ALL%0AORDER BY ALL",
     ),
 }
 """Height in pixels and state of each picture."""
