@@ -12,6 +12,7 @@ import polars as pl
 
 from trajstore.analysis.shapes.shapes import S_SHAPED
 from trajstore.demo.corpus import DATASETS
+from trajstore.demo.measure_lines import Measured, measure_lines
 from trajstore.demo.measure_sentences import (
     SINK,
     Stretch,
@@ -41,6 +42,14 @@ _COURSES = ("rankme", "kl_unigram", "interaction_energy", "llc")
 """Measures whose events are looked for."""
 _PROBE = "probe-repeats"
 _LATE, _EARLY = "position_is(100)", "position_is(20)"
+_GAPS = """
+SELECT step, avg(gap) AS value, stddev(gap) / sqrt(count(*)) AS stderr FROM (
+    SELECT step, context, avg(loss) - any_value(value) AS gap
+    FROM losses JOIN measures USING (model, step, dataset, context)
+    WHERE name = 'entropy' AND model = $model AND dataset = $dataset GROUP BY ALL
+) GROUP BY step
+"""
+"""How much the loss of a model is above the entropy of its predictions, over contexts, nats."""
 
 
 def analyse(
@@ -127,7 +136,7 @@ def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
 def _measures(
     store: Store, models: Sequence[str], bumps: Mapping[str, Stretch], mix_change: int, progress: Progress
 ) -> list[str]:
-    """Sentences on measures: of the heads of all models, of the insides of the first one."""
+    """Sentences on measures: of the heads of all models, of the insides of the first one; then a line on each other."""
     kinds = head_kinds(store, Selection([_PROBE], models))
     kinds.keep(NAME, replace=True)
     heads = kinds.frame.sort(pl.col("model").cast(pl.Enum(models)), "layer", "head")
@@ -162,7 +171,8 @@ def _measures(
     if "llc" in there:
         llc, r_hat = (of_first.filter(name=name) for name in ("llc", "llc_r_hat"))
         sentences.append(plateau(events.frame, llc, r_hat, learned, training))
-    return sentences
+    gaps = store.sql(_GAPS, {"model": first, "dataset": TEXT}).pl()
+    return sentences + measure_lines(Measured(rows, gaps, heads))
 
 
 def _of_models(store: Store, models: Sequence[str]) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from trajstore.datasets.build import build_dataset
 from trajstore.demo.analyses import analyse
 from trajstore.demo.corpus import CONTEXT, DATASETS, write_heldout, write_repeats
 from trajstore.demo.groups import CURVES, GROUPS
-from trajstore.demo.measured import TEXT, WITH_SCORING, measure_suite
+from trajstore.demo.measured import TEXT, measure_suite, with_scoring
 from trajstore.demo.recipe import Recipe
 from trajstore.demo.sentences import changed_most, repeats_learned
 from trajstore.demo.train_model import TrainedModel
@@ -64,7 +64,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             _add_datasets(store, folder / "texts", models[0].folder, progress)
         with _timed(clock, "scoring"):
             for model in models:
-                _score(store, model, progress)
+                _score(store, model, with_scoring(first=model is models[0]), progress)
         with _timed(clock, "measures"):
             measure_suite(store, models, progress, llc=not quick)
         for name, sql in GROUPS.items():
@@ -116,13 +116,13 @@ def _add_datasets(store: Store, texts: Path, tokenizer: Path, progress: Progress
             store.add_dataset(name, new)
 
 
-def _score(store: Store, model: TrainedModel, progress: Progress) -> None:
-    """Score what is missing of one model on every dataset, and measure it in the pass over one of them.
+def _score(store: Store, model: TrainedModel, on_text: Sequence[str], progress: Progress) -> None:
+    """Score what is missing of one model on every dataset, and measure it in the pass over `TEXT`.
 
     On one thread, as it was trained: models of this size gain nothing from more, and lose a lot where others work too.
     """
     others = [name for name in DATASETS if name != TEXT]
-    for datasets, measures in (([TEXT], WITH_SCORING), (others, ())):
+    for datasets, measures in (([TEXT], on_text), (others, ())):
         todo = plan(
             store,
             str(model.folder),
