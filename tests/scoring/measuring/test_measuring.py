@@ -408,6 +408,20 @@ def test_what_cannot_be_measured_ends_the_work_at_once_or_is_said(scored: Store)
     ]
 
 
+def test_what_one_dataset_does_not_have_does_not_keep_the_others(scored: Store) -> None:
+    sha256 = scored.dataset("d").tokenizer.vocabulary_sha256.removeprefix("sha256:")
+    once, twice = (random_dataset((20, 20), sha256=sha256) for _ in range(2))
+    once.ids[:] = [np.arange(20, dtype=np.int32)] * 2
+    twice.ids[:] = [np.arange(20, dtype=np.int32) // 2] * 2
+    scored.add_dataset("once", once)
+    scored.add_dataset("twice", twice)
+    report = trajstore.measure(scored, "run", "prefix_matching", ["once", "twice"], device="cpu", steps="8")
+    assert report.written == 1
+    assert [(step, line.partition(":")[0]) for step, line in report.left_out] == [
+        (8, "prefix_matching on once")
+    ]
+
+
 def test_a_damaged_checkpoint_does_not_keep_the_others(scored: Store, run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "step4" / "model.safetensors").write_bytes(b"no weights")

@@ -197,9 +197,16 @@ class _Job:
             if following:
                 self.ahead.begin(following[0].checkpoint)
             self._keep_facts(loaded)
+            lines: list[str] = []
             for dataset, definitions in missing:
                 if definitions:
-                    self._measure(ready, loaded, settings, dataset, definitions, before)
+                    lines += self._measure(ready, loaded, settings, dataset, definitions, before)
+            if not self.report.written and not self.report.skipped:
+                raise NotMeasurable(
+                    f"Nothing can be measured of step {checkpoint.step}, so nothing was begun. {' '.join(lines)}"
+                )
+            for line in lines:
+                self._note(self.report.left_out, checkpoint.step, line)
             if comparing:
                 self.states[checkpoint.step] = _weights(loaded)
         finally:
@@ -221,8 +228,11 @@ class _Job:
         dataset: Dataset | None,
         definitions: Sequence[MeasureDefinition],
         before: Mapping[int, Mapping[str, torch.Tensor]],
-    ) -> None:
-        """Measure a checkpoint on a dataset and publish what it has; raises `StoreUnusable`, `NotMeasurable`."""
+    ) -> list[str]:
+        """Measure a checkpoint on a dataset and publish what it has; gives why the rest has no values.
+
+        Raises `StoreUnusable`.
+        """
         step, name = ready.checkpoint.step, None if dataset is None else dataset.name
         self.progress.advance(0, f"step {step}: {name or 'weights'}")
         ids = self.ids[name] if name is not None else []
@@ -278,13 +288,7 @@ class _Job:
                 self.report.written += 1
         self.progress.advance(len(definitions))
         on = "" if name is None else f" on {name}"
-        lines = [f"{measure}{on}: {reason}" for measure, reason in reasons.items()]
-        if len(reasons) == len(definitions) and not self.report.written and not self.report.skipped:
-            raise NotMeasurable(
-                f"Nothing can be measured of step {step}, so nothing was begun. {' '.join(lines)}"
-            )
-        for line in lines:
-            self._note(self.report.left_out, step, line)
+        return [f"{measure}{on}: {reason}" for measure, reason in reasons.items()]
 
     def _weights_before(self, checkpoint: Checkpoint) -> dict[int, dict[str, torch.Tensor]]:
         """The weights of the run's two checkpoints before, the latest first, by step."""
