@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trajstore.errors import TrajstoreError
+from trajstore.errors import NothingChosen, TrajstoreError
 from trajstore.pipelines.loss_cube import EDGES, LossCube, bins_between, loss_cells
 from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset
 
@@ -85,3 +85,17 @@ def test_losses_beyond_the_last_edge_and_partial_slices_are_counted(store: Store
     assert rows["mean"].to_list() == pytest.approx([70 / 3, 1.5])
     assert rows["median"][0] is None
     assert abs(rows["median"][1] - 1.5) <= rows["median_error"][1]
+
+
+def test_a_dataset_without_a_token_of_the_group_has_no_curve(planted: Store) -> None:
+    (other, *_), of = planted.dataset_names(), planted.dataset_names()[-1]
+    assert other != of
+    planted.groups.add(
+        "of_one", f"SELECT dataset, context, position FROM groups.every_token WHERE dataset = '{of}'"
+    )
+    checkpoints = checkpoints_by_dataset(planted, Selection())
+    cube = LossCube.of(checkpoints, ["of_one"], loss_cells(planted, checkpoints, ["of_one"]))
+    assert cube.curves()["dataset"].unique().to_list() == [of]
+    assert cube.density()["dataset"].unique().to_list() == [of]
+    with pytest.raises(NothingChosen, match="No token of of_one"):
+        loss_cells(planted, {other: checkpoints[other]}, ["of_one"])

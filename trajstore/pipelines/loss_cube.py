@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.errors import TrajstoreError
+from trajstore.errors import NothingChosen, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.matrix import Sites, SliceRead, choose_sites, each_slice, take_losses
-from trajstore.store.matrix.selection import Selection, sites_by_group
+from trajstore.store.matrix.selection import Selection, none_with_loss, sites_by_group
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -110,24 +110,33 @@ def loss_cells(
     selection: Selection | None = None,
     progress: Progress = SILENT,
 ) -> np.ndarray:
-    """The cells of the cube of these checkpoints and groups, see `LossCube`; raises as `trajectories`.
+    """The cells of the cube of these checkpoints and groups, see `LossCube`.
 
-    A partial slice counts with the losses that it has, and is said.
+    A partial slice counts with the losses that it has, and is said. Raises `NothingChosen` where no dataset has a token
+    of the groups, otherwise as `trajectories`.
     """
     if len(groups) > MOST_GROUPS:
         raise TrajstoreError(f"{len(groups)} groups; a cube has at most {MOST_GROUPS}. Choose fewer.")
     store.groups.check(*groups)
     cells = np.zeros((2, sum(map(len, checkpoints.values())), len(groups), BINS))
+    chosen, reasons = selection or Selection(), list[NothingChosen]()
     progress.start("cube", cells.shape[1], "slices")
     try:
         before = 0
         for dataset, rows in checkpoints.items():
             part = cells[:, before : before + len(rows)]
-            sites = sites_by_group(store, selection or Selection(), dataset, groups)
-            _count(store, rows, [sites.get(group) for group in groups], part, progress)
             before += len(rows)
+            try:
+                sites = sites_by_group(store, chosen, dataset, groups)
+            except NothingChosen as error:
+                reasons.append(error)
+                progress.advance(len(rows), dataset)
+                continue
+            _count(store, rows, [sites.get(group) for group in groups], part, progress)
     finally:
         progress.stop()
+    if len(reasons) == len(checkpoints):
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, chosen, groups, list(checkpoints))
     return cells
 
 
