@@ -182,3 +182,23 @@ def test_parameters_that_cannot_be() -> None:
     ):
         with pytest.raises(BadMeasures):
             named(name, **wrong).make_stream()
+
+
+def test_a_batch_that_runs_out_of_memory_halfway_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("gpt-neox")
+    definitions = [named("rankme", features="all", centred=True), named("participation_ratio")]
+    whole = measure(model, CONTEXTS[:8], definitions).measures
+    real, failed = torch.Tensor.__matmul__, set[int]()
+
+    def short(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        if one.dtype == torch.float64 and one.ndim not in failed:
+            failed.add(one.ndim)
+            raise torch.OutOfMemoryError
+        return real(one, other)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", short)
+    again = measure(model, CONTEXTS[:8], definitions)
+    assert failed == {2, 3}
+    assert not again.left_out
+    for name, rows in whole.items():
+        assert [row.value for row in again.measures[name]] == pytest.approx([row.value for row in rows])

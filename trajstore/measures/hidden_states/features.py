@@ -52,8 +52,10 @@ class AllTokens(Stream):
     def layer(self, layer: int, hidden: Tensor, batch: Batch) -> None:
         """Add the tokens of a batch."""
         tokens = exact(hidden[batch.real(hidden.device)])
-        self.sums[layer] = self.sums.get(layer, 0) + tokens.sum(0)
-        self.products[layer] = self.products.get(layer, 0) + tokens.T @ tokens
+        sums = self.sums.get(layer, 0) + tokens.sum(0)
+        products = self.products.get(layer, 0) + tokens.T @ tokens
+        # both or, where memory runs out, none: the batch comes again
+        self.sums[layer], self.products[layer] = sums, products
 
 
 class Spectra(Stream):

@@ -27,8 +27,10 @@ class ParticipationRatio(Stream):
     def head_outputs(self, block: int, outputs: Tensor, batch: Batch) -> None:
         """Add the tokens of a batch."""
         heads = exact(outputs[batch.real(outputs.device)].movedim(1, 0))
-        self.sums[block] = self.sums.get(block, 0) + heads.sum(1)
-        self.products[block] = self.products.get(block, 0) + heads.mT @ heads
+        sums = self.sums.get(block, 0) + heads.sum(1)
+        products = self.products.get(block, 0) + heads.mT @ heads
+        # both or, where memory runs out, none: the batch comes again
+        self.sums[block], self.products[block] = sums, products
 
     def finish(self) -> list[Measure]:
         """The ratio of each head; none of heads whose output does not vary."""
