@@ -7,7 +7,6 @@ writes its section into benchmarks/RESULTS.md; --quick only prints unless --out 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does, working_folder
 from benchmarks.harness.peers import THREADS
 from benchmarks.harness.subprocesses import apart, peak
@@ -215,15 +214,9 @@ highest of the whole process.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.components", description="Principal components beside scikit-learn's."
-    )
-    parser.add_argument("--quick", action="store_true", help="small; only prints unless --out is given")
+    parser = benchmark_parser("benchmarks.components", "Principal components beside scikit-learn's.", "small")
     parser.add_argument("--columns", type=int, action="append", help="only this size; may be given again")
     parser.add_argument("--rounds", type=int, help="rounds of each size")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file (default: benchmarks/RESULTS.md)"
-    )
     options = parser.parse_args(arguments)
     base = QUICK if options.quick else FULL
     effort = ComponentsEffort(

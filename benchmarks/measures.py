@@ -7,7 +7,6 @@ own. The full run also writes its section into benchmarks/RESULTS.md; --quick on
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import numpy as np
 from benchmarks.forward.jobs import measuring_seconds
 from benchmarks.forward.passes import ENTRIES, LENGTH, S14M, S70M, VOCABULARY, ModelShape, contexts
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does
 from benchmarks.harness.subprocesses import apart, peak, start_peak
 from benchmarks.harness.timing import WrongAnswer
@@ -192,12 +191,8 @@ def megabytes(effort: Effort, memory: dict[str, int]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.measures", description="What measures cost beside the scoring pass."
-    )
-    parser.add_argument("--quick", action="store_true", help="a small model, once; only prints unless --out")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
+    parser = benchmark_parser(
+        "benchmarks.measures", "Measures beside the scoring pass.", "a small model, once"
     )
     options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL

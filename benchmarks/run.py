@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does, working_folder
 from benchmarks.harness.peers import THREADS
 from benchmarks.harness.synthetic import SUITE, Family, Size, make_family
@@ -42,7 +42,11 @@ def measure(family: Family, models: int, rounds: Rounds, say: Say) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write; the temporary folder goes whatever happens."""
-    options = _parser().parse_args(arguments)
+    parser = benchmark_parser("benchmarks.run", "The store beside its peers.", "a small family")
+    parser.add_argument(
+        "--size", type=_size, metavar="STEPSxCONTEXTSxTOKENS", help="another size, such as 154x512x512"
+    )
+    options = parser.parse_args(arguments)
     size: Size = options.size or (QUICK if options.quick else FULL)
     out: Path | None = options.out or (None if options.quick or options.size else page.RESULTS)
     rounds, models = (QUICK_ROUNDS, QUICK_MODELS) if options.quick else (FULL_ROUNDS, FULL_MODELS)
@@ -57,22 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 yield page.peers_section(family, line("benchmarks.run", arguments), pinned, rows)
 
     return publish(out, sections)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description="The store beside its peers."
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="a small family; only prints unless --out is given"
-    )
-    parser.add_argument(
-        "--size", type=_size, metavar="STEPSxCONTEXTSxTOKENS", help="another size, such as 154x512x512"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write (default: benchmarks/RESULTS.md)"
-    )
-    return parser
 
 
 def _size(text: str) -> Size:

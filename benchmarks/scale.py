@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness import machine, page
 from benchmarks.harness.bulk import copy_model, copy_names
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does, working_folder
 from benchmarks.harness.page import Grown, StoreShape
 from benchmarks.harness.peers import THREADS
@@ -61,7 +61,11 @@ def _make(shape: StoreShape, folder: Path) -> Target:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    options = _parser().parse_args(arguments)
+    parser = benchmark_parser(
+        "benchmarks.scale", "Time and memory of a growing store.", "small slices and few"
+    )
+    parser.add_argument("--rows", type=number_list, metavar="N,N,…", help="sizes, such as 1e7,1e8,1e9")
+    options = parser.parse_args(arguments)
     rows: list[int] = options.rows or (QUICK_ROWS if options.quick else FULL_ROWS)
     out: Path | None = options.out or (None if options.quick or options.rows else page.RESULTS)
     contexts, tokens = QUICK_SLICE if options.quick else FULL_SLICE
@@ -73,20 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         yield page.scale_section(grown, runs, line("benchmarks.scale", arguments), pinned)
 
     return publish(out, sections)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale", description="Time and memory of a growing store."
-    )
-    parser.add_argument("--rows", type=number_list, metavar="N,N,…", help="sizes, such as 1e7,1e8,1e9")
-    parser.add_argument(
-        "--quick", action="store_true", help="small slices and few; only prints unless --out is given"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
-    )
-    return parser
 
 
 def number_list(text: str) -> list[int]:

@@ -6,7 +6,6 @@ writes its section into benchmarks/RESULTS.md; --quick only prints unless --out 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -35,7 +34,7 @@ from benchmarks.forward.passes import (
     paths,
 )
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does
 from benchmarks.harness.subprocesses import apart
 from benchmarks.harness.timing import WrongAnswer
@@ -247,7 +246,10 @@ def _packages() -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    options = _parser().parse_args(arguments)
+    parser = benchmark_parser(
+        "benchmarks.scoring", "The scoring pass beside other ways.", "the smallest model, once"
+    )
+    options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL
     out: Path | None = options.out or (None if options.quick else page.RESULTS)
     command = line("benchmarks.scoring", arguments)
@@ -259,19 +261,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         yield section(by_shape, job_figures(effort, say), effort, command)
 
     return publish(out, sections)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scoring", description="The scoring pass beside other ways."
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="the smallest model, once; only prints unless --out is given"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

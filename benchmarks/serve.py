@@ -8,7 +8,6 @@ given.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 from benchmarks.harness import machine, page
 from benchmarks.harness.bulk import copy_model, copy_names
 from benchmarks.harness.chromium import CHROMIUM, DRIVER
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does, working_folder
 from benchmarks.harness.page import StoreShape
 from benchmarks.harness.served import Page, browser, many_clients, page_bytes, served
@@ -270,14 +269,10 @@ Memory is the server's highest, interpreter and libraries included.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description="The page over a store.")
+    parser = benchmark_parser(
+        "benchmarks.serve", "The page over a store.", "a small store, few runs", "--tiny"
+    )
     parser.add_argument("--losses", type=number_list, metavar="N,N,…", help="sizes, such as 1e8,1e9")
-    parser.add_argument(
-        "--tiny", action="store_true", help="a small store, few runs; only prints unless --out is given"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
-    )
     options = parser.parse_args(arguments)
     losses: list[int] = options.losses or (TINY_LOSSES if options.tiny else FULL_LOSSES)
     out: Path | None = options.out or (None if options.tiny or options.losses else page.RESULTS)

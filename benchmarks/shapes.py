@@ -7,7 +7,6 @@ sigmoid, for a few of the same tokens. The full run (a minute) also writes its s
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does
 from benchmarks.harness.peers import THREADS
 from benchmarks.harness.subprocesses import apart, peak
@@ -119,12 +118,8 @@ its own, whose start, imports and simulated losses are not on the clock. Memory 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.shapes", description="Shapes beside scipy.")
-    parser.add_argument("--quick", action="store_true", help="few tokens; only prints unless --out is given")
+    parser = benchmark_parser("benchmarks.shapes", "Shapes beside scipy.", "few tokens")
     parser.add_argument("--tokens", type=int, help="tokens [default: 262144, --quick 2048]")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file (default: benchmarks/RESULTS.md)"
-    )
     options = parser.parse_args(arguments)
     tokens = options.tokens or (2048 if options.quick else 1 << 18)
     out: Path | None = options.out or (None if options.quick or options.tokens else page.RESULTS)

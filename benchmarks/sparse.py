@@ -7,7 +7,6 @@ memory. The full run also writes its section into benchmarks/RESULTS.md; --quick
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import machine, page
-from benchmarks.harness.command import line, publish, say
+from benchmarks.harness.command import benchmark_parser, line, publish, say
 from benchmarks.harness.folder import end_as_an_exit_does, working_folder
 from benchmarks.harness.subprocesses import apart, peak
 from benchmarks.harness.synthetic import SEED, SUITE, VOCABULARY
@@ -225,7 +224,8 @@ def section(effort: SparseEffort, folder: Path, command: str, pinned: bool) -> s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write; the temporary folder goes whatever happens."""
-    options = _parser().parse_args(arguments)
+    parser = benchmark_parser("benchmarks.sparse", "Sparse PCA beside scikit-learn's.", "small matrices")
+    options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL
     out: Path | None = options.out or (None if options.quick else page.RESULTS)
 
@@ -236,19 +236,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             yield section(effort, folder, line("benchmarks.sparse", arguments), pinned)
 
     return publish(out, sections)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sparse", description="Sparse PCA beside scikit-learn's."
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="small matrices; only prints unless --out is given"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ neither torch nor scikit-learn, and nothing heavy before it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trajstore.lazy_imports import on_demand
 from trajstore.version import __version__ as __version__
@@ -82,7 +82,7 @@ _PACKAGES = (
     "store",
     "view",
 )
-_on_demand = on_demand(__name__, _MODULES)
+on_demand(__name__, _MODULES)
 
 
 def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as sqlite3.connect or h5py.File, it opens
@@ -94,7 +94,3 @@ def open(path: str | os.PathLike[str] = "store") -> Store:  # noqa: A001 — as 
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_PACKAGES, "__doc__", "__file__", "__name__", "__path__"])
-
-
-def __getattr__(name: str) -> Any:
-    return _on_demand(name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 
-def on_demand(package: str, names: Mapping[str, str] | None = None) -> Callable[[str], Any]:
-    """The `__getattr__` of a package: what the modules of `names` hold, by name, and the package's own modules."""
+def on_demand(package: str, names: Mapping[str, str] | None = None) -> None:
+    """Let a package, while it is imported, import its own modules, and what those of `names` hold, by need."""
     known = names or {}
 
     def get(name: str) -> Any:
@@ -26,7 +27,7 @@ def on_demand(package: str, names: Mapping[str, str] | None = None) -> Callable[
                     raise
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get
+    vars(sys.modules[package])["__getattr__"] = get
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,16 @@ def say(message: str) -> None:
 def line(module: str, arguments: Sequence[str] | None) -> str:
     """The command as it was given."""
     return shlex.join(["python", "-m", module, *(arguments or sys.argv[1:])])
+
+
+def benchmark_parser(module: str, about: str, small: str, flag: str = "--quick") -> argparse.ArgumentParser:
+    """A parser of what all benchmarks take: a `flag` for the `small` form of one, and the file to write into."""
+    made = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    made.add_argument(flag, action="store_true", help=f"{small}; only prints unless --out is given")
+    made.add_argument(
+        "--out", type=Path, metavar="FILE", help="the .md file to write into (default: benchmarks/RESULTS.md)"
+    )
+    return made
 
 
 def publish(out: Path | None, sections: Callable[[], Iterable[str]]) -> int:

@@ -100,14 +100,6 @@ def weights(trainer: Trainer) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in trainer.model.state_dict().items()}
 
 
-@pytest.fixture
-def ready(store: Store) -> Store:
-    """A store with the datasets d and e."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    return store
-
-
 def bits(store: Store, step: int, dataset: str = "d", model: str = "run") -> bytes:
     return store.slice_losses(model, dataset, step).tobytes()
 

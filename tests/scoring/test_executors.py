@@ -67,14 +67,6 @@ def cluster() -> Iterator[None]:
             ray.shutdown()
 
 
-@pytest.fixture
-def ready(store: Store) -> Store:
-    """A store with the datasets d and e."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    return store
-
-
 def slices(store: Store, model: str) -> dict[tuple[str, int], bytes]:
     found = store.scored(model)[model]
     return {

@@ -38,14 +38,6 @@ EVERY = 0.05
 
 
 @pytest.fixture
-def ready(store: Store) -> Store:
-    """A store with the datasets d and e."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    return store
-
-
-@pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A finished run of three checkpoints, to copy from."""
     return save_run(tmp_path / "finished" / "run", [0, 10, 20], name="checkpoint-{}")

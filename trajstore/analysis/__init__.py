@@ -1,7 +1,5 @@
 """Analyses of loss matrices: arrays and frames in, results out; no module here opens a store or loads a model."""
 
-from typing import TYPE_CHECKING
-
 from trajstore.analysis.components.pca import PCA, PCAResult, pca
 from trajstore.analysis.components.sparse_pca import SparseFit, SparsePCA, sparse_pca
 from trajstore.analysis.trajectories import group_trajectory
@@ -9,5 +7,4 @@ from trajstore.lazy_imports import on_demand
 
 __all__ = ["PCA", "PCAResult", "SparseFit", "SparsePCA", "group_trajectory", "pca", "sparse_pca"]
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

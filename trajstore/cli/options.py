@@ -36,6 +36,12 @@ models = _names("--model", "-m", complete=complete_models)
 datasets = _names("--dataset", "-d", complete=complete_datasets)
 groups = _names("--group", "-g", complete=complete_groups)
 
+
+def measures(help: str) -> Any:  # noqa: A002
+    """An option of several measures of checkpoints, which commas may join, from its help."""
+    return typer.Option("--measure", metavar="NAME", callback=several, help=help)
+
+
 Store = Annotated[
     Path,
     typer.Option(
@@ -112,6 +118,8 @@ Marks = Annotated[
         help="A dashed line where something happened, as 600='mix changes'; may be given again.",
     ),
 ]
+Layer = Annotated[int | None, typer.Option(min=0, help="With --measure, of this layer or block only.")]
+Head = Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Put it in the place of a finding of this name.")]
 
 

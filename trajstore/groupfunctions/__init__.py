@@ -5,9 +5,6 @@ included) and the columns dataset, context, position, token, text, item, item_po
 of the same length: which of these tokens are in the group.
 """
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

@@ -35,5 +35,4 @@ _NAMES = {
     "measure": "trajstore.measures.run",
 }
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__, _NAMES)
+on_demand(__name__, _NAMES)

@@ -23,5 +23,4 @@ _NAMES = {
     "token_losses": "trajstore.forward.losses",
     "token_scores": "trajstore.forward.losses",
 }
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__, _NAMES)
+on_demand(__name__, _NAMES)

@@ -4,8 +4,6 @@
 matplotlib and polars are imported only when something is drawn.
 """
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 from trajstore.view.charts.chart import Chart, Mark, Panel, Series
 from trajstore.view.charts.save import save_chart
@@ -14,5 +12,4 @@ from trajstore.view.figures.trajectories import trajectory_chart
 
 __all__ = ["Chart", "Mark", "Panel", "Series", "pca_charts", "save_chart", "trajectory_chart"]
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.helpers.forked import InPlaceOfSpawned
-from tests.helpers.tiny_models import random_dataset, save_run
+from tests.helpers.tiny_models import save_run
 from trajstore.errors import BadOption, DeviceError, ScoringStopped
 from trajstore.forward.device import choose_devices
 from trajstore.progress import SILENT
@@ -49,14 +49,6 @@ class Model(GPTNeoXForCausalLM):
 def _quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have processes forked where the test itself starts them; a command in a process of its own spawns them."""
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: InPlaceOfSpawned())
-
-
-@pytest.fixture
-def ready(store: Store) -> Store:
-    """A store with the datasets d and e."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    return store
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """Statistics that several analyses share: intervals, noise, enrichment, matching, curves."""
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

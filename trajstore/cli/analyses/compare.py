@@ -87,16 +87,12 @@ def compare(
     top: Annotated[int, typer.Option(min=0, help="Outliers and groups to show of either model.")] = 5,
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            callback=several,
-            help="Measures of two checkpoints in place of losses, by layer and head; commas join them.",
+        options.measures(
+            "Measures of two checkpoints in place of losses, by layer and head; commas join them."
         ),
     ] = None,
-    layer: Annotated[
-        int | None, typer.Option(min=0, help="With --measure, of this layer or block only.")
-    ] = None,
-    head: Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")] = None,
+    layer: options.Layer = None,
+    head: options.Head = None,
     intervals: IntervalOptions,
     finding: FindingOptions,
     output: OutputOptions,

@@ -10,7 +10,7 @@ import typer
 from trajstore.arguments.choices import MatrixAlign, Missing
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.name_lists import require_datasets, several
+from trajstore.cli.name_lists import require_datasets
 from trajstore.cli.option_blocks import SelectionOptions
 from trajstore.cli.output import open_store, say, size
 from trajstore.display import count
@@ -31,10 +31,8 @@ def matrix(
     ] = "predict",
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            callback=several,
-            help="Measures of the checkpoints in place of losses: columns are layers and heads; commas join them.",
+        options.measures(
+            "Measures of the checkpoints in place of losses: columns are layers and heads; commas join them."
         ),
     ] = None,
     pad_first: Annotated[

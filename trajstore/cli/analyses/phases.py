@@ -54,11 +54,7 @@ def phases(
     ] = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            callback=several,
-            help="Measures of the checkpoints, beside groups or in their place; commas join them.",
-        ),
+        options.measures("Measures of the checkpoints, beside groups or in their place; commas join them."),
     ] = None,
     induction: Annotated[
         str | None,

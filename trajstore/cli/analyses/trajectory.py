@@ -71,16 +71,10 @@ def trajectory(
     ] = "step",
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            callback=several,
-            help="Measures of the checkpoints in place of groups; commas join them.",
-        ),
+        options.measures("Measures of the checkpoints in place of groups; commas join them."),
     ] = None,
-    layer: Annotated[
-        int | None, typer.Option(min=0, help="With --measure, of this layer or block only.")
-    ] = None,
-    head: Annotated[int | None, typer.Option(min=0, help="With --measure, of this head only.")] = None,
+    layer: options.Layer = None,
+    head: options.Head = None,
     intervals: IntervalOptions,
     output: Annotated[_TrajectoryOutput, Only("plot text store as_json")],
 ) -> None:

@@ -1,8 +1,5 @@
 """Principal components of a store: computed, brought up to date, and by group."""
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

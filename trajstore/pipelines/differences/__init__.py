@@ -1,8 +1,5 @@
 """Differences of a store's losses between steps, models or prompts."""
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

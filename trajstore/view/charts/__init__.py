@@ -11,9 +11,6 @@ and a .pdf differs between two runs.
 The wheel of vl-convert is 34 MB, those of matplotlib and plotly together 20 MB.
 """
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)

@@ -3,9 +3,6 @@
 `tables(store, finding)` returns a sentence on the result, and tables; `charts(store, finding, marks)` yields charts.
 """
 
-from typing import TYPE_CHECKING
-
 from trajstore.lazy_imports import on_demand
 
-if not TYPE_CHECKING:
-    __getattr__ = on_demand(__name__)
+on_demand(__name__)
