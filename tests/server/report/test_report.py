@@ -462,6 +462,34 @@ def test_fifty_contexts_at_twenty_steps_of_three_models_are_at_most_ten_megabyte
     assert page + 50 * len(base64.b64encode(parts.packed({}))) < 9_000_000
 
 
+def test_the_report_of_fifty_contexts_is_small_and_its_largest_error_is_the_one_that_is_told(
+    store: Store, tmp_path: Path
+):
+    """Of 512 tokens each, at twenty steps of three models, and losses that nothing makes smaller."""
+    rng = np.random.default_rng(0)
+    words = np.array([f" word{number}" for number in range(4000)])
+    dataset = store.add_dataset("d", new_dataset(words[rng.zipf(1.3, (50, 512)) % 4000].tolist()))
+    losses = {
+        (model, step): rng.gamma(2, 2, dataset.n_losses).astype(np.float32)
+        for model in ("a", "b", "c")
+        for step in (0, *(2**power for power in range(19)))
+    }
+    for (model, step), values in losses.items():
+        store.append(model=model, dataset="d", step=step, losses=values)
+    out = write_report(store, tmp_path / "r.html", contexts=50)
+    assert out.stat().st_size < 10_000_000
+    held = ReportFile(out)
+    of_model = [
+        np.stack([values for (name, _), values in losses.items() if name == model]) for model in "abc"
+    ]
+    apart = [
+        np.abs(held.losses("d", number, model).astype(np.float32) - of_context.astype(np.float64)).max()
+        for model, values in zip("abc", of_model, strict=True)
+        for number, of_context in enumerate(np.split(values, 50, axis=1))
+    ]
+    assert max(apart) <= held.error <= 1.1 * max(apart) + 1e-6
+
+
 def test_steps_are_spread_over_the_axis_with_both_ends():
     steps = [0, *(2**i for i in range(10)), *range(1000, 144_000, 1000)]
     axis = step_axis(steps)

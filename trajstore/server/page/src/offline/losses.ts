@@ -16,11 +16,6 @@ const EDGES = [...Array.from({ length: BINS }, (_, i) => (i / 64) ** 2), Infinit
 const MOST_SLICES = 120;
 const EVERY = "every_token";
 
-interface Site {
-  context: number;
-  position: number;
-}
-
 /** What an answer is of. */
 const noteOf = (data: ReportData, dataset: string, steps: string): string[] => [`Of the ${whole(data.contexts(dataset).length)} contexts in this report${steps}.`];
 const STEPS = SPLIT ? ", at steps about a factor of 2 apart" : " at the steps that it holds";
@@ -43,18 +38,26 @@ function columnsOf(data: ReportData, dataset: string, group: string): number[] {
   throw new ApiError(`No token of ${group} has a loss in the ${whole(data.contexts(dataset).length)} contexts in this report.`, "Choose another group or dataset.");
 }
 
+const members = new Map<string, number[]>();
+
 function membersOf(data: ReportData, dataset: string, group: string): number[] {
+  const key = `${dataset} ${group}`;
+  const known = members.get(key);
+  if (known) return known;
   const sites = sitesOf(data, dataset);
-  if (!group || group === EVERY) return [...sites.keys()];
   const groups = columnOf<string>(data, dataset, "groups");
   const back = data.facts.report!.align === "after" ? 1 : 0;
-  return [...sites.keys()].filter((column) => isIn(groups.get(sites[column]!.context)![sites[column]!.position - back]!, group));
+  const every = !group || group === EVERY;
+  const found = [...sites.keys()].filter((column) => every || isIn(groups.get(sites[column]!.context)![sites[column]!.position - back]!, group));
+  members.set(key, found);
+  return found;
 }
 
 /** The tokens that have a loss at both of two checkpoints, with these. */
 interface Pair {
   dataset: string;
-  sites: Site[];
+  /** Of the losses of all contexts. */
+  columns: number[];
   x: number[];
   y: number[];
 }
@@ -66,10 +69,9 @@ async function pairOf(data: ReportData, parameters: Parameters): Promise<Pair> {
     const at = text.lastIndexOf("@");
     return (await lossesOf(data, dataset, [text.slice(0, at)], text.slice(at + 1))).values;
   }));
-  const every = sitesOf(data, dataset);
   const columns = columnsOf(data, dataset, String(parameters["group"] ?? "")).filter((column) => !Number.isNaN(x![column]! - y![column]!));
-  const of = <T>(values: ArrayLike<T>): T[] => columns.map((column) => values[column]!);
-  return { dataset, sites: of(every), x: of(x!), y: of(y!) };
+  const of = (values: Float32Array) => columns.map((column) => values[column]!);
+  return { dataset, columns, x: of(x!), y: of(y!) };
 }
 
 const least = (values: readonly number[], start: number): number => values.reduce((a, b) => Math.min(a, b), start);
@@ -110,19 +112,19 @@ export async function tokensInBox(data: ReportData, parameters: Parameters): Pro
   const apart = (i: number) => pair.x[i]! - pair.y[i]!;
   const listed = [...inside].sort((a, b) => Math.abs(apart(b)) - Math.abs(apart(a))).slice(0, LISTED);
   const [texts, pieces] = ["token", "shown"].map((name) => columnOf<string>(data, pair.dataset, name)) as [Map<number, string[]>, Map<number, string[]>];
-  const around = (from: number, to: number) => listed.map((i) => {
-    const { context, position } = pair.sites[i]!;
-    return pieces.get(context)!.slice(Math.max(0, position + from), position + to).join("");
-  });
+  const every = sitesOf(data, pair.dataset);
+  const sites = listed.map((i) => every[pair.columns[i]!]!);
+  const around = (from: number, to: number) =>
+    sites.map(({ context, position }) => pieces.get(context)!.slice(Math.max(0, position + from), position + to).join(""));
   return frameOf({
     dataset: listed.map(() => pair.dataset),
-    context: listed.map((i) => pair.sites[i]!.context),
-    position: listed.map((i) => pair.sites[i]!.position),
+    context: sites.map(({ context }) => context),
+    position: sites.map(({ position }) => position),
     loss: listed.map((i) => pair.x[i]!),
     other_loss: listed.map((i) => pair.y[i]!),
     difference: listed.map(apart),
     in_box: listed.map(() => inside.length),
-    text: listed.map((i) => texts.get(pair.sites[i]!.context)![pair.sites[i]!.position]!),
+    text: sites.map(({ context, position }) => texts.get(context)![position]!),
     before: around(-WIDTH, 0),
     marked: around(0, 1).map((piece) => piece || "·"),
     after: around(1, 1 + WIDTH),
@@ -132,16 +134,19 @@ export async function tokensInBox(data: ReportData, parameters: Parameters): Pro
 /** How much more often tokens of each group are in a part than other tokens, the most often first. */
 export async function groupsInBox(data: ReportData, parameters: Parameters): Promise<Frame> {
   const pair = await pairOf(data, parameters);
-  const marked = new Set(insideOf(pair, parameters));
-  if (!marked.size) throw new ApiError("No token has losses in this part of the plane.", "Choose a larger one.");
-  const sites = new Map(sitesOf(data, pair.dataset).map(({ context, position }, column) => [`${context} ${position}`, column]));
-  const columns = pair.sites.map(({ context, position }) => sites.get(`${context} ${position}`)!);
+  const marked = insideOf(pair, parameters);
+  if (!marked.length) throw new ApiError("No token has losses in this part of the plane.", "Choose a larger one.");
+  /** Of each column 0 where the pair lacks it, 2 where it is in the part, else 1. */
+  const place = new Uint8Array(sitesOf(data, pair.dataset).length);
+  pair.columns.forEach((column) => (place[column] = 1));
+  marked.forEach((i) => (place[pair.columns[i]!] = 2));
   const rows = data.facts.groups.flatMap((group) => {
-    const of = new Set(membersOf(data, pair.dataset, group));
-    const members = [...columns.keys()].filter((i) => of.has(columns[i]!));
-    const [tokens, others, inside] = [members.length, columns.length - members.length, members.filter((i) => marked.has(i)).length];
+    const counts = [0, 0, 0];
+    membersOf(data, pair.dataset, group).forEach((column) => counts[place[column]!]!++);
+    const [, outside, inside] = counts as [number, number, number];
+    const [tokens, others] = [outside + inside, pair.columns.length - outside - inside];
     if (!tokens || !others) return [];
-    const [share, rest] = [inside / tokens, (marked.size - inside) / others];
+    const [share, rest] = [inside / tokens, (marked.length - inside) / others];
     return [{ group, tokens, marked: inside, share, rest, ratio: rest ? share / rest : null }];
   });
   rows.sort((a, b) => (b.ratio ?? Infinity) - (a.ratio ?? Infinity) || b.marked - a.marked);

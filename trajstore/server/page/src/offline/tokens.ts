@@ -136,10 +136,16 @@ export function groups(data: ReportData, parameters: Parameters): Frame {
   return frameOf({ position: rows.map((row) => positions[row]!), groups: rows.map(of) });
 }
 
-/** A column of the table of tokens by context, as their texts; the first token has no loss. */
+const columns = new Map<string, Map<number, unknown[]>>();
+
+/** A column of the table of tokens by context, the first token's too, which has no loss; decoded once. */
 export function columnOf<T>(data: ReportData, dataset: string, name: string): Map<number, T[]> {
-  const table = data.table(`context/${dataset}`);
+  const key = `${dataset} ${name}`;
+  const known = columns.get(key);
+  if (known) return known as Map<number, T[]>;
   const values = new Map<number, T[]>(data.contexts(dataset).map((number) => [number, []]));
+  columns.set(key, values);
+  const table = data.table(`context/${dataset}`);
   if (!table) return values;
   const [contexts, column] = [table.column("context"), table.column<T>(name)];
   for (let row = 0; row < table.rows; row++) values.get(Number(contexts[row]))!.push(column[row]!);
