@@ -48,6 +48,8 @@ def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 model="long", dataset="bare", step=step, losses=np.full(bare.n_losses, 9 - copied / 20)
             )
         trajstore.head_kinds(store).keep("h")
+        plant_heads(store, "b")
+        trajstore.head_match(store, Selection(models=["a", "b"])).keep("m")
         yield store
 
 
@@ -313,6 +315,20 @@ def test_the_findings_pane_draws_heads_by_their_kinds(page: Page, kept: Store) -
         for panel in panels
     }
     assert heads == dict(kinds)
+
+
+def test_the_findings_pane_draws_matched_heads_by_layer(page: Page, kept: Store) -> None:
+    page.open("?pane=findings&findings.kind=head_matches&findings.name=m")
+    page.settled()
+    pairs = kept.sql(
+        "SELECT layer::INT, head::INT, other_layer || '.' || other_head || CASE WHEN ambiguous THEN ' ?' ELSE '' END "
+        "FROM head_matches WHERE finding = 'm'"
+    ).fetchall()
+    heads = sorted({head for _, head, _ in pairs})
+    assert page.cells(".heads tbody tr") == [
+        [str(layer), *({(a, b): text for a, b, text in pairs}.get((layer, head), "") for head in heads)]
+        for layer in sorted({layer for layer, *_ in pairs})
+    ]
 
 
 @needs_axe

@@ -2,7 +2,8 @@
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { useFrame, type Frame } from "../api";
-import { FrameTable, curvesOf, rowsOf } from "../frames";
+import { colourOf } from "../colours";
+import { FrameTable, curvesOf, rowsOf, shown } from "../frames";
 import { StepChart, goToStep, stepIsChosen } from "../linked";
 import { AnalysisView } from "../offline/parts";
 import { Card, Choice, DataLinks, Loaded, Segments } from "../parts";
@@ -72,6 +73,7 @@ function Rows(props: { kind: string; finding: string; table: string }) {
       <Loaded reply={reply} empty="This table has no rows.">{(frame) => <FrameTable label={props.table} frame={frame} />}</Loaded>
       <DataLinks reply={reply} />
       {props.kind === "head_kinds" && reply.value && <Heads key={props.finding} heads={reply.value} />}
+      {reply.value?.has("other_head") && <Matches pairs={reply.value} />}
       {props.kind === "shapes" && (
         <>
           <h3>Share of each shape</h3>
@@ -124,6 +126,35 @@ function Heads({ heads }: { heads: Frame }) {
         {(frame) => <Panels frame={frame} placeOf={(row) => kindOf.get(headOf(frame)(row))} labels={["model", "layer", "head"]} />}
       </Loaded>
       <p class="note">Curves are named by model, layer and head.</p>
+    </>
+  );
+}
+
+/** Matched heads: the heads of one model by layer, each with the head of the other that took the same course. */
+function Matches({ pairs }: { pairs: Frame }) {
+  const [layers, heads, otherLayers, otherHeads] = ["layer", "head", "other_layer", "other_head"].map((name) => Array.from(pairs.column(name), Number)) as [number[], number[], number[], number[]];
+  const [kinds, others, distances, ambiguous] = [pairs.column<string>("head_kind"), pairs.column<string>("other_kind"), pairs.column("distance"), pairs.column<boolean>("ambiguous")];
+  const scale = { top: Math.max(...distances) || 1, diverging: false };
+  const across = [...new Set(heads)].sort((a, b) => a - b);
+  const cell = (row: number | undefined) => row !== undefined && (
+    <td style={{ backgroundColor: colourOf(distances[row]!, scale) }} title={`${kinds[row]} and ${others[row]}: ${shown(distances[row], 3)} apart`}>
+      {otherLayers[row]}.{otherHeads[row]}{ambiguous[row] && " ?"}
+    </td>
+  );
+  return (
+    <>
+      <h3>Heads of {visible(pairs.column<string>("model")[0]!)} by layer</h3>
+      <p class="note">A cell names the head of {visible(pairs.column<string>("other")[0]!)} that took the same course, as layer.head, with ? where another is about as near; a stronger colour is a larger distance.</p>
+      <div class="grid-box" role="region" aria-label="Matched heads" tabIndex={0}>
+        <table class="grid heads">
+          <thead><tr><th scope="col">layer</th>{across.map((head) => <th key={head} scope="col">head {head}</th>)}</tr></thead>
+          <tbody>
+            {[...new Set(layers)].sort((a, b) => a - b).map((layer) => (
+              <tr key={layer}><th scope="row">{layer}</th>{across.map((head) => cell(rowsOf(pairs).find((row) => layers[row] === layer && heads[row] === head)) || <td key={head} />)}</tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </>
   );
 }
