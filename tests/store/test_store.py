@@ -30,6 +30,8 @@ from trajstore.errors import (
     StoreUnusable,
     UnknownName,
 )
+from trajstore.measures.probes import keep_natural
+from trajstore.server.panes.coverage import cells
 from trajstore.store.catalog import catalog
 from trajstore.store.disk import digests
 from trajstore.store.files.models import ModelFacts
@@ -324,6 +326,18 @@ def test_coverage_by_paths_and_by_sql(planted: Store) -> None:
     rows = planted.sql("SELECT model, dataset, count(*) FROM coverage GROUP BY ALL").fetchall()
     counted = {(model, dataset): n for model, dataset, n in rows}
     assert counted == {key: len(line.steps) for key, line in lines.items()}
+
+
+def test_a_probe_that_nobody_scores_is_missing_no_losses(planted: Store) -> None:
+    keep_natural(planted, planted.dataset("d"))
+    assert "probe-natural-d" in planted.dataset_names()
+    assert "probe-natural-d" not in {line.dataset for line in planted.coverage()}
+    assert "probe-natural-d" not in set(cells(planted)["dataset"])
+    probe = planted.dataset("probe-natural-d")
+    planted.append(model="a", dataset=probe.name, step=1, losses=np.ones(probe.n_losses))
+    (line,) = (line for line in planted.coverage() if line.dataset == probe.name)
+    assert (line.model, line.steps, len(line.missing)) == ("a", [1], len(PLANTED_STEPS) - 1)
+    assert cells(planted).filter(pl.col("dataset") == probe.name)["state"].to_list().count("there") == 1
 
 
 def test_coverage_shows_pairs_without_a_slice(planted: Store) -> None:

@@ -125,7 +125,7 @@ def cells(
 ) -> pl.DataFrame:
     """The state of each step of each model on each dataset, by model, dataset and step: the columns of `CELLS`.
 
-    A step is missing where the model has it on another of these datasets. Raises `UnknownName`.
+    A step is missing where the model has it on another of these datasets, but not on a probe. Raises `UnknownName`.
     """
     on = [store.dataset(name) for name in (store.dataset_names() if datasets is None else datasets)]
     rows: list[tuple[str, str, int, str, str | None, int]] = []
@@ -133,6 +133,8 @@ def cells(
         sizes = {dataset.name: coverage.sizes_of(store.path, model, dataset.name) for dataset in on}
         every = sorted({step for of_dataset in sizes.values() for step in of_dataset})
         for dataset in on:
+            if dataset.is_probe and not sizes[dataset.name]:
+                continue  # measures are made of it, and no losses are missing
             for step in every:
                 progress.advance(0)
                 path = layout.slice_path(store.path, model, dataset.name, step)

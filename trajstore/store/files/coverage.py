@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trajstore.errors import UnknownName
+from trajstore.errors import DamagedFile, UnknownName
 from trajstore.schema import is_name, step_of
 from trajstore.store.disk import layout
 from trajstore.store.files import datasets, slices
@@ -60,10 +60,11 @@ def overview(root: Path) -> list[Coverage]:
 
 
 def of_model(root: Path, model: str) -> list[Coverage]:
-    """Coverage of one model on every dataset of the store."""
+    """Coverage of one model on every dataset of the store, but of probes, which are measured, only on scored ones."""
     rows = []
-    names = sorted({*datasets.names(root), *dataset_names(root, model)})
-    per_dataset = {dataset: sizes_of(root, model, dataset) for dataset in names}
+    scored = dataset_names(root, model)
+    names = [name for name in datasets.names(root) if name not in scored and not _is_probe(root, name)]
+    per_dataset = {dataset: sizes_of(root, model, dataset) for dataset in sorted([*names, *scored])}
     every = {step for sizes in per_dataset.values() for step in sizes}
     for dataset, sizes in per_dataset.items():
         partial = [
@@ -72,6 +73,12 @@ def of_model(root: Path, model: str) -> list[Coverage]:
         missing = sorted(every.difference(sizes))
         rows.append(Coverage(model, dataset, list(sizes), missing, partial, sum(sizes.values())))
     return rows
+
+
+def _is_probe(root: Path, name: str) -> bool:
+    with contextlib.suppress(DamagedFile, FileNotFoundError):
+        return datasets.read_dataset(root, name).is_probe
+    return False
 
 
 def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str, hint: str = "") -> list[str]:

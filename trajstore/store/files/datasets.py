@@ -139,6 +139,11 @@ class Dataset:
         return self.files == _files(self.folder)
 
     @property
+    def is_probe(self) -> bool:
+        """True of one that the store made for measures, on which no losses are expected."""
+        return self.source.get("source") == "probe"
+
+    @property
     def n_losses(self) -> int:
         """Losses of one slice: every token but each context's first."""
         return self.n_tokens - self.n_contexts
