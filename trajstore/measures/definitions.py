@@ -85,6 +85,9 @@ class MeasureDefinition:
     """Makes, of the parameters, what gets the insides of the model batch by batch; in place of `compute`."""
     parameters: Mapping[str, object] = field(default_factory=dict)
     """Parameters that the value depends on and that can be chosen, with defaults; `REQUIRED` for one without."""
+    kept_as: Mapping[str, Callable[[Any], tuple[str, object]]] = field(default_factory=dict)
+    """Of parameters that rows' `params` hold in another way, or not where they are None: from a value, its key and what
+    stands there."""
     cost: Cost = "pass"
     source: str = ""
     """The text that the formula is from."""

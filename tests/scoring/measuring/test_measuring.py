@@ -349,7 +349,7 @@ def test_kinds_of_text_are_the_categories_of_a_dataset(scored: Store) -> None:
     assert json.loads(rows["params"][0])["classes"] == 2
 
 
-def test_a_learning_coefficient_of_a_block_is_not_taken_for_that_of_all_weights(scored: Store) -> None:
+def test_a_learning_coefficient_of_a_part_is_not_taken_for_that_of_all(scored: Store, tmp_path: Path) -> None:
     values = {
         "nbeta": 10.0,
         "step_size": 1e-4,
@@ -367,6 +367,9 @@ def test_a_learning_coefficient_of_a_block_is_not_taken_for_that_of_all_weights(
     assert json.loads(scored.measures("run", "llc")["params"][0])["nbeta"] == 10.0
     with pytest.raises(BadMeasures, match="is there with layer = None, and not 1"):
         trajstore.measure(scored, "run", "llc", parameters={**values, "layer": 1}, **how)
+    with pytest.raises(BadMeasures, match="is there with first = None, and not 2"):
+        trajstore.measure(scored, "run", "llc", parameters={**values, "first": 2}, **how)
+    values["folder"] = str(tmp_path)  # which no value depends on
     assert trajstore.measure(scored, "run", "llc", parameters=values, **how).skipped == 1
 
 
@@ -389,6 +392,20 @@ def test_another_value_of_a_parameter_is_not_taken_for_what_is_there(scored: Sto
     )
     params = scored.measures("run", "prefix_matching")["params"].unique().to_list()
     assert [json.loads(text)["offset"] for text in params] == [0]
+
+
+def test_a_divergence_from_other_counts_is_not_taken_for_what_is_there(scored: Store, tmp_path: Path) -> None:
+    how = {"datasets": "d", "device": "cpu", "steps": "8"}
+    table = tmp_path / "counts.npy"
+    np.save(table, np.arange(1, 65))
+    trajstore.measure(scored, "run", "kl_unigram", **how)
+    with pytest.raises(BadMeasures, match="is there with unigram = contexts, and not sha256:"):
+        trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, **how)
+    trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, replace=True, **how)
+    again = trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, **how)
+    assert again.skipped == 1
+    with pytest.raises(BadMeasures, match="is there with unigram = sha256:.*, and not contexts"):
+        trajstore.measure(scored, "run", "kl_unigram", parameters={"table": None}, **how)
 
 
 def test_what_cannot_be_measured_ends_the_work_at_once_or_is_said(scored: Store) -> None:

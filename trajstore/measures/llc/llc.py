@@ -146,6 +146,7 @@ DEFINITIONS = (
             "first": None,
             "folder": None,
         },
+        kept_as={"first": lambda first: ("first", first)},
         cost="gradients",
         source="Lau et al. 2023, The local learning coefficient; refined to a block or head: Wang et al. 2024",
         meaning=(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trajstore.measures.definitions import MeasureDefinition
 from trajstore.measures.predictions.divergences import UnigramDivergence
+from trajstore.measures.predictions.token_counts import kept_table
 
 DEFINITIONS = (
     MeasureDefinition(
@@ -14,6 +15,7 @@ DEFINITIONS = (
         needs=("logits",),
         axes=("context",),
         parameters={"smoothing": 1.0, "table": None},
+        kept_as={"table": kept_table},
         source="Chang and Bergen 2022, Word acquisition in neural language models",
         meaning=(
             "0 for a model that predicts how frequent tokens are and nothing else, as language models do early in "

@@ -40,10 +40,8 @@ def unigram(ids: Sequence[Ids], vocabulary: int, smoothing: float, table: Table 
     """
     if table is None:
         counts = np.bincount(np.concatenate(list(ids)), minlength=vocabulary).astype(np.float64)
-        source = "contexts"
     else:
         counts = _read(table)
-        source = "sha256:" + hashlib.sha256(counts.tobytes()).hexdigest()
         if counts.shape != (vocabulary,):
             raise BadMeasures(f"The table of counts has the shape {counts.shape}; it takes ({vocabulary},).")
     smoothed = counts + smoothing
@@ -51,7 +49,15 @@ def unigram(ids: Sequence[Ids], vocabulary: int, smoothing: float, table: Table 
         raise BadMeasures(
             f"Counts with smoothing={smoothing} leave tokens without probability: take a smoothing above 0, such as 1."
         )
-    return Unigram(smoothed / smoothed.sum(), {"unigram": source, "smoothing": smoothing})
+    key, source = kept_table(None if table is None else counts)
+    return Unigram(smoothed / smoothed.sum(), {key: source, "smoothing": smoothing})
+
+
+def kept_table(table: Table | None) -> tuple[str, object]:
+    """The key and value by which params say where counts are from; raises `BadMeasures` for an unreadable file."""
+    if table is None:
+        return "unigram", "contexts"
+    return "unigram", "sha256:" + hashlib.sha256(_read(table).tobytes()).hexdigest()
 
 
 def _read(table: Table) -> _Values:

@@ -9,7 +9,7 @@ import numpy as np
 from trajstore.errors import BadMeasures, NotMeasurable
 from trajstore.measures.definitions import MeasureDefinition
 from trajstore.measures.predictions.divergences import BACKWARD, FORWARD
-from trajstore.measures.predictions.token_counts import Table, unigram
+from trajstore.measures.predictions.token_counts import Table, kept_table, unigram
 from trajstore.measures.streams import Stream
 from trajstore.store.files.measures import Measure
 
@@ -82,6 +82,7 @@ DEFINITIONS = (
         unit="nats",
         stream=UnigramLatent,
         parameters={"rate": 0.01, "steps": 1000, "smoothing": 1.0, "table": None},
+        kept_as={"table": kept_table},
         cost="probe",
         source="GPT2 is unigram-ist (LessWrong); final KL of CRFM's GPT-2 small and medium there",
         meaning=(

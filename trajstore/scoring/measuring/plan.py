@@ -280,11 +280,13 @@ def check_parameters(
         pl.col("step").is_in(steps), pl.col("dataset").is_null() | pl.col("dataset").is_in(on)
     )
     for definition in definitions:
-        requested = {
+        as_is = {
             name: value
             for name, value in definition.parameters.items()
             if parameters.keys() & {name, f"{definition.name}.{name}"}
         }
+        kept_as = [definition.kept_as[name](as_is.pop(name)) for name in definition.kept_as if name in as_is]
+        requested = as_is | dict(kept_as)
         own = (pl.col("name") == definition.name) | pl.col("name").str.starts_with(f"{definition.name}_")
         kept = rows.filter(own).select("step", "params", "layer", "head").unique()
         for step, text, *place in kept.iter_rows():
@@ -294,9 +296,9 @@ def check_parameters(
                 **json.loads(text or "{}"),
             }
             for name, value in requested.items():
-                if stored.get(name, value) != value:
+                if stored.get(name, value if name in as_is else None) != value:
                     raise BadMeasures(
-                        f"{definition.name} of {model} at step {step} is there with {name} = {stored[name]}, and not "
-                        f"{value}. To measure it again in its place, pass {option('replace', True)} to trajstore "
+                        f"{definition.name} of {model} at step {step} is there with {name} = {stored.get(name)}, and "
+                        f"not {value}. To measure it again in its place, pass {option('replace', True)} to trajstore "
                         "measure."
                     )
