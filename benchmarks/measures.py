@@ -2,7 +2,8 @@
 
 Of one random model, on one thread of the CPU: the pass with measures over the pass alone, in one process and in turn;
 whole jobs of `trajstore score` likewise; and the memory that measures take above the pass, each in a process of its
-own. The full run also writes its section into benchmarks/RESULTS.md; --quick only prints unless --out is given.
+own. What is measured is said at once. The full run also writes its section into benchmarks/RESULTS.md; --quick only
+prints unless --out is given.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ BARS = {FOUR: 1.1, HEADS: 1.25}
 """The most that the ratio should be."""
 MOST_MEGABYTES = 200
 """Above the pass."""
-SHORT = 4
+PROBED = "heads on their probe"
+SHORT = 2
 """Tokens of contexts of which only there being many matters: what is kept of each stays until the end."""
 
 _INTRO = """\
@@ -53,7 +55,8 @@ and highest. The losses are compared to the bit, off the clock. A job is `trajst
 loading, hashing and publishing are in it; heads run on the store's probe of 64 contexts of 100 tokens, whatever the
 dataset's size. Memory is the highest resident memory of the pass less that before it, with model and libraries
 loaded; above the pass is what it is more than without measures. Most of the contexts are short there, since what is
-kept of each context does not depend on its length.
+kept of each context does not depend on its length; and of the probe it is as many contexts as fill two batches, since
+next to nothing is kept of each.
 """
 
 
@@ -72,8 +75,10 @@ class Effort:
     """… on this many contexts, of which two are long."""
 
 
-FULL = Effort(S70M, 4, 7, 64, 3, S410M, 512)
+FULL = Effort(S70M, 4, 5, 64, 2, S410M, 512)
 QUICK = Effort(S14M, 2, 1, 2, 1, S14M, 20)
+PROBE = 10
+"""Contexts of the probe on which memory is measured: two batches."""
 
 
 def pass_seconds(shape: ModelShape, n: int, rounds: int) -> dict[str, list[float]]:
@@ -84,7 +89,8 @@ def pass_seconds(shape: ModelShape, n: int, rounds: int) -> dict[str, list[float
     model, ids = shape.model(), list(contexts(n))
     wanted = _pass(model, ids, ())
     seconds: dict[str, list[float]] = {way: [] for way in PASSES}
-    for _ in range(rounds):
+    for number in range(rounds):
+        say(f"passes: round {number + 1} of {rounds}")
         for way, names in PASSES.items():
             start = time.process_time()
             losses = _pass(model, ids, names)
@@ -109,11 +115,11 @@ def extra_memory(shape: ModelShape, n: int, names: tuple[str, ...]) -> int:
 
 
 def _pass(model: PreTrainedModel, ids: Sequence[Ids], names: tuple[str, ...]) -> list[Losses]:
-    """The losses of the pass that `score` makes with these measures, which are computed as well, heads on a probe."""
+    """The losses of the pass that `score` makes with these measures, computed as well; heads on some of their probe."""
     from trajstore.forward.losses import token_scores
     from trajstore.measures.definitions import find_measures
     from trajstore.measures.in_scoring import MeasuringWatcher
-    from trajstore.measures.probes import CONTEXTS, PERIOD, TIMES
+    from trajstore.measures.probes import PERIOD, TIMES
     from trajstore.measures.run import measure
 
     definitions = find_measures(names)
@@ -126,7 +132,7 @@ def _pass(model: PreTrainedModel, ids: Sequence[Ids], names: tuple[str, ...]) ->
         raise WrongAnswer(str(left_out))
     if on_probe:
         random = np.random.default_rng(0)
-        probe = [np.tile(random.choice(ENTRIES, PERIOD, replace=False), TIMES) for _ in range(CONTEXTS)]
+        probe = [np.tile(random.choice(ENTRIES, PERIOD, replace=False), TIMES) for _ in range(PROBE)]
         if left_out := measure(model, probe, on_probe).left_out:
             raise WrongAnswer(str(left_out))
     return losses
@@ -141,29 +147,39 @@ def in_pass() -> tuple[str, ...]:
 
 def section(effort: Effort, command: str) -> str:
     """The section as Markdown; measures."""
-    say("passes")
-    passes = apart(pass_seconds, effort.shape, effort.contexts, effort.rounds)
-    say("whole jobs")
+    of_pass = f"Pass of {effort.shape.name}, {effort.contexts} contexts, {effort.rounds} rounds"
+    of_job = f"Job of {effort.shape.name}, {effort.job_contexts} contexts, {effort.job_rounds} rounds"
+    passes = _said(ratios(of_pass, apart(pass_seconds, effort.shape, effort.contexts, effort.rounds)))
     jobs = apart(measuring_seconds, effort.shape, effort.job_contexts, effort.job_rounds, JOBS)
-    say("memory")
-    every = in_pass()
-    memory = {
-        way: apart(extra_memory, effort.large, effort.many, names)
-        for way, names in (
-            (ALONE, ()),
-            (FOUR, IN_PASS),
-            (f"all {len(every)} of the pass, and heads", (*every, "heads")),
-        )
-    }
+    tables = "\n".join([passes, _said(ratios(of_job, jobs)), _said(megabytes(effort, _memory(effort)))])
     facts = [
         *machine.facts(Path(tempfile.gettempdir())),
         ("Command", f"`{command}`"),
         ("Data", f"contexts of {LENGTH} random tokens, {VOCABULARY} rows of the head"),
     ]
-    of_pass = f"Pass of {effort.shape.name}, {effort.contexts} contexts, {effort.rounds} rounds"
-    of_job = f"Job of {effort.shape.name}, {effort.job_contexts} contexts, {effort.job_rounds} rounds"
-    tables = "\n".join([ratios(of_pass, passes), ratios(of_job, jobs), megabytes(effort, memory)])
     return f"## {page.MEASURES}\n\n{_INTRO}\n{page.listed(facts)}\n{tables}\n{_NOTES}"
+
+
+def _said(table: str) -> str:
+    """The table, which is said as well."""
+    say(table)
+    return table
+
+
+def _memory(effort: Effort) -> dict[str, int]:
+    """Bytes of memory of passes, the first of which is without measures."""
+    every = in_pass()
+    ways = {
+        ALONE: (),
+        FOUR: IN_PASS,
+        PROBED: ("heads",),
+        f"all {len(every)} of the pass, and heads": (*every, "heads"),
+    }
+    memory = {}
+    for way, names in ways.items():
+        memory[way] = apart(extra_memory, effort.large, effort.many, names)
+        say(f"memory of {effort.large.name}, {way}: {memory[way] / 1e6:,.0f} MB")
+    return memory
 
 
 def ratios(title: str, seconds: dict[str, list[float]]) -> str:

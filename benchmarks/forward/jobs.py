@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.forward.passes import ENTRIES, ModelShape, contexts, word_tokenizer
+from benchmarks.harness.command import say
 from benchmarks.harness.folder import working_folder
 from benchmarks.harness.timing import WrongAnswer
 from trajstore.checkpoints.library_output import quiet
@@ -176,6 +177,7 @@ def measuring_seconds(
             for place, (name, measures) in enumerate(ways.items()):
                 path = folder / f"store-{number}-{place}"
                 seconds[name].append(_measuring_seconds(path, folder / "run", dataset, measures))
+                say(f"jobs: round {number + 1} of {rounds}, {name}: {seconds[name][-1]:.1f} s")
     return seconds
 
 

@@ -59,6 +59,11 @@ class PassFacts:
 
         return [find_attention(block) for block in self.blocks]
 
+    @cached_property
+    def last_states(self) -> dict[int, Tensor]:
+        """Of each layer the states of every context's last token, (contexts, width), once for all streams of them."""
+        return {}
+
     @property
     def heads(self) -> int:
         """Heads of each block."""

@@ -129,6 +129,20 @@ def test_twonn_of_a_model() -> None:
     assert few.left_out == {"twonn": "twonn takes 20 contexts or more, and there are 5."}
 
 
+def test_last_tokens_are_held_once_for_all_measures_of_them() -> None:
+    model, names = tiny("llama"), ("rankme", "alpha_req", "twonn")
+    together, _ = measure(model, CONTEXTS, [named(name) for name in names])
+    for name in names:
+        alone, _ = measure(model, CONTEXTS, [named(name)])
+        assert together[name] == alone[name]
+    facts = PassFacts(model, CONTEXTS, 300)
+    streams: list[Any] = [named(name).make_stream() for name in ("rankme", "twonn")]
+    for stream in streams:
+        stream.begin(facts)
+        stream.layer(0, torch.ones(1, len(CONTEXTS[0]), 8), Batch([0], [CONTEXTS[0]]))
+    assert streams[0]._taken.states[0] is streams[1].states[0]
+
+
 @pytest.mark.parametrize("kind", ["gpt-2", "gpt-neox", "mistral"])
 def test_participation_ratio_of_what_heads_write(kind: str) -> None:
     """By the covariance in the residual stream, of each head's part of the input of the output layer."""

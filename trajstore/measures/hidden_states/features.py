@@ -28,7 +28,7 @@ class LastTokens(Stream):
     def begin(self, facts: PassFacts) -> None:
         """Make room."""
         self.contexts = len(facts.ids)
-        self.states: dict[int, Tensor] = {}
+        self.states = facts.last_states
 
     def layer(self, layer: int, hidden: Tensor, batch: Batch) -> None:
         """Take the last tokens of a batch."""
