@@ -183,6 +183,21 @@ def test_losses_by_step_and_their_distribution_follow_a_brush(
     assert complaints(browser) == []
 
 
+def test_a_group_stands_for_the_tokens_that_follow_where_the_report_is_aligned_so(
+    served_path: Path, tmp_path: Path, browser: Chrome
+):
+    with Store(served_path) as store:
+        path = write_report(
+            store, tmp_path / "r.html", dataset="d", groups=["first_half"], contexts=3, align="after"
+        )
+        within = Selection(["d"], ["b"], contexts="0:3", align="after")
+        rows = checkpoints_by_dataset(store, within)
+        cube = LossCube.of(rows, ["first_half"], loss_cells(store, rows, ["first_half"], within))
+    page = opened(browser, path, "#pane=losses&datasets=d&models=b&group=first_half")
+    step, mean, *_ = pointed_at(page)
+    assert float(mean) == pytest.approx(cube.curves().filter(step=int(step))["mean"].item(), rel=5e-4)
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
