@@ -95,6 +95,7 @@ def test_the_demo_serves_its_store_on_wish(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_the_quick_demo(tmp_path: Path) -> None:
     from trajstore.demo.groups import CURVES
+    from trajstore.demo.measure_lines import LINES
     from trajstore.demo.run import run_demo
     from trajstore.store.store import Store
 
@@ -103,6 +104,7 @@ def test_the_quick_demo(tmp_path: Path) -> None:
     assert "change of data" not in done.sentences[1]
     assert done.report.stat().st_size > 1_000_000
     assert "Induction bump on repeats: tiny-2l-seed0 between steps" in " ".join(done.sentences)
+    assert [line.split(": ")[0] for line in done.measures[1:]] == list(LINES)
     (panel,) = done.curves.panels
     assert [series.name for series in panel.series] == list(CURVES)
     assert all(series.low[-1] < series.y[-1] < series.high[-1] for series in panel.series)
@@ -113,5 +115,5 @@ def test_the_quick_demo(tmp_path: Path) -> None:
         formed = store.sql("SELECT nearest FROM head_kinds WHERE finding = 'demo' AND layer = 1").fetchall()
         assert formed == [("prefix_matching",)] * 2
     again = run_demo(tmp_path / "demo", quick=True, progress=SILENT)
-    assert again.sentences == done.sentences
+    assert (again.sentences, again.measures) == (done.sentences, done.measures)
     assert again.seconds["training"] < 2

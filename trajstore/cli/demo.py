@@ -56,6 +56,9 @@ def _train_suite(folder: Path, quick: bool) -> Path:
     typer.echo()
     for sentence in done.sentences:
         print_text(sentence)
+    typer.echo()
+    for line in done.measures:
+        print_text(line)
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
     say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
     store = folder / "store"

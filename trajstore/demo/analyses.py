@@ -59,16 +59,17 @@ def analyse(
     groups: Sequence[str],
     mix_change: int,
     progress: Progress,
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """A sentence of each, for models of which the first two are seeds of one size if there are more than one.
 
-    Shapes, which take longest, are those of the `seeds` of one size.
+    Shapes, which take longest, are those of the `seeds` of one size. With the sentences, the lines on single measures.
     """
     induction, bumps = _induction(store, models, progress)
     sentences = [_spikes(store, models[0], progress), _shapes(store, seeds, groups, progress), induction]
     if len(models) > 1:
         sentences.append(_seeds(store, models[:2], progress))
-    return sentences + _measures(store, models, bumps, mix_change, progress)
+    on_measures, lines = _measures(store, models, bumps, mix_change, progress)
+    return [*sentences, *on_measures], lines
 
 
 def _spikes(store: Store, model: str, progress: Progress) -> str:
@@ -135,8 +136,8 @@ def _seeds(store: Store, models: Sequence[str], progress: Progress) -> str:
 
 def _measures(
     store: Store, models: Sequence[str], bumps: Mapping[str, Stretch], mix_change: int, progress: Progress
-) -> list[str]:
-    """Sentences on measures: of the heads of all models, of the insides of the first one; then a line on each other."""
+) -> tuple[list[str], list[str]]:
+    """Sentences on measures: of the heads of all models, of the insides of the first one; and a line on each other."""
     kinds = head_kinds(store, Selection([_PROBE], models))
     kinds.keep(NAME, replace=True)
     heads = kinds.frame.sort(pl.col("model").cast(pl.Enum(models)), "layer", "head")
@@ -172,7 +173,7 @@ def _measures(
         llc, r_hat = (of_first.filter(name=name) for name in ("llc", "llc_r_hat"))
         sentences.append(plateau(events.frame, llc, r_hat, learned, training))
     gaps = store.sql(_GAPS, {"model": first, "dataset": TEXT}).pl()
-    return sentences + measure_lines(Measured(rows, gaps, heads))
+    return sentences, measure_lines(Measured(rows, gaps, heads))
 
 
 def _of_models(store: Store, models: Sequence[str]) -> pl.DataFrame:

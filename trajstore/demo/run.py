@@ -45,6 +45,8 @@ class Demo:
 
     sentences: list[str]
     """The training data and the findings, in sentences."""
+    measures: list[str]
+    """A heading, and a line on each measure that no sentence is about."""
     curves: Chart
     """Trajectories of `CURVES` in the first model, each over all datasets."""
     seconds: dict[str, float]
@@ -80,7 +82,8 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
             fit = pca(store, gather.Selection(DATASETS, names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
-            sentences += analyse(store, names, seeds, CURVES, recipe.mix_change_step, progress)
+            of_analyses, lines = analyse(store, names, seeds, CURVES, recipe.mix_change_step, progress)
+            sentences += of_analyses
             halves = trajectories.filter(pl.col("group").is_in(["fresh_half", "repeated_half"]))
             save_chart(trajectory_chart(halves, marks), folder / "trajectories.png")
             save_chart(curves, folder / "groups.png")
@@ -95,7 +98,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
                 findings=sentences,
                 progress=progress,
             )
-        return Demo(sentences, curves, clock, store.path, report)
+        return Demo(sentences, lines, curves, clock, store.path, report)
 
 
 @contextmanager
