@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.server.conftest import ADDRESS
+from trajstore.errors import BadOption
 from trajstore.server.app import create_app
 from trajstore.server.security import POLICY
 
@@ -75,6 +76,12 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client: TestClient, pat
     assert "frame-ancestors 'none'" in POLICY
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("token", ["", " ", "zwei Worte", "für"])
+def test_a_token_that_keeps_nobody_out_or_fits_no_header_is_refused(served_path: Path, token: str) -> None:
+    with pytest.raises(BadOption, match="token"):
+        create_app(served_path, host="0.0.0.0", token=token)  # noqa: S104
 
 
 class TestToken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from trajstore.errors import BadOption
 from trajstore.server import events
 from trajstore.server.cache import SliceCache
 from trajstore.server.endpoints import Service
@@ -35,6 +37,8 @@ from trajstore.server.sessions import Limits, Sessions
 
 STATIC = Path(__file__).parent / "static"
 """The built page."""
+_TOKEN = re.compile("[!-~]+")
+"""What a header can carry."""
 
 PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
     coverage.routes,
@@ -62,8 +66,10 @@ def create_app(
 ) -> Starlette:
     """Return the application over a store, as a server that listens on `host` runs it.
 
-    `edit` lets groups be saved; `token` is wanted of every request if given. Raises as `Store`.
+    `edit` lets groups be saved; `token` is wanted of every request if given. Raises as `Store`, and `BadOption`.
     """
+    if token is not None and not _TOKEN.fullmatch(token):  # an empty one is what every visitor brings
+        raise BadOption("token", token, "one or more letters, digits and signs of ASCII without a space")
     sessions = Sessions(Path(store), limits)
     cache = SliceCache(sessions.store, sessions.limits.cache)
     watch = events.Watch(sessions.path)
