@@ -315,6 +315,7 @@ def test_set_expressions_are_sql_set_operations(path: Path, text: str, sql: str)
         ("(odd", "at its end"),
         ("odd) hapax", r"at '\) hapax'"),
         ("odd hapax & odd", "at 'hapax & odd'"),
+        ("(" * 60 + "odd" + ")" * 60, "more than 50 brackets in each other. Keep a part"),
         ("position_is(3", r"at '\(3'.*joined by & \(in both\)"),
         ("noise_floor(1, 2) & odd", "is no group: one gives the columns dataset, context, position"),
     ],

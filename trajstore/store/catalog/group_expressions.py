@@ -19,6 +19,8 @@ _SIGNS = re.compile(r"[&|()~-]")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+_MOST_BRACKETS = 50
+"""Brackets in brackets: each is a level of the query, of which DuckDB and Python stand only so many."""
 _SET_OPERATIONS = {"&": "INTERSECT", "|": "UNION", "-": "EXCEPT"}
 
 
@@ -78,6 +80,7 @@ class _Reader:
     at: int = 0
     names: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    depth: int = 0
 
     def whole(self) -> str:
         sql = self._operation()
@@ -104,11 +107,16 @@ class _Reader:
     def _operand(self) -> str:
         """The query of a name, a call, or an expression in brackets."""
         if self._sign() == "(":
-            self.at += 1
+            if self.depth == _MOST_BRACKETS:
+                raise GroupError(
+                    f"The group {self.text[:40]!r}… has more than {_MOST_BRACKETS} brackets in each other. Keep a part "
+                    "of it as a group of its own: trajstore group add NAME --from EXPRESSION"
+                )
+            self.at, self.depth = self.at + 1, self.depth + 1
             sql = self._operation()
             if self._sign() != ")":
                 raise self._unreadable()
-            self.at += 1
+            self.at, self.depth = self.at + 1, self.depth - 1
             return sql
         name = _NAME.match(self.text, self.at)
         if name is None:
