@@ -206,6 +206,8 @@ def test_each_endpoint_answers_and_errors_say_what_to_do(client: TestClient, ser
         client.get("/api/box-tokens.json?one=a&other=b&dataset=d&low=3&high=2"),
         client.get("/api/finding.json?kind=pca&finding=none&table=scores"),
         client.get("/api/measure-curves.json?measures=none"),
+        client.get(f"/api/group-examples.json?group={'(' * 2000}"),
+        client.get(f"/api/context.json?dataset=d&context={'0' * 5000}"),
     ):
         assert refused.status_code in (400, 404), refused.text
         assert refused.json()["error"]

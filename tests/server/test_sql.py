@@ -83,6 +83,13 @@ def test_what_cannot_be_read_is_refused(client: TestClient, body: dict[str, Any]
     assert ask(client, **body).status_code == 400
 
 
+def test_what_is_no_kind_and_no_text_is_refused(client: TestClient) -> None:
+    assert ask(client, sql="SELECT 1", kind=[]).status_code == 404
+    half = b'{"sql": "FROM tokens", "name": "half", "description": "\\ud800"}'
+    answer = client.post("/api/group-draft", content=half, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+
+
 def test_a_statement_that_runs_too_long_is_stopped(served_path: Path) -> None:
     limits = Limits(seconds=0.5)
     with TestClient(create_app(served_path, limits=limits), base_url=ADDRESS) as client:

@@ -50,7 +50,7 @@ class Parameters:
         if default is not None and self.text(name) is None:
             return default
         text = self.required(name)
-        if not (text.isascii() and text.isdigit() and least <= int(text[:17]) <= most):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
             raise BadOption(name, text, f"a whole number from {least} to {most}")
         return int(text)
 

@@ -120,12 +120,13 @@ def post(name: str, answer: FrameAnswer | ValueAnswer) -> Route:
             chunks.append(chunk)
         try:
             body = json.loads(b"".join(chunks))
+            json.dumps(body, ensure_ascii=False).encode()  # half a character is no text
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             return refusal(400, "What was posted is no JSON object.", "Post one, as {}.")
         kind = body.get("kind", "arrow")
-        if kind not in MEDIA_TYPES:
+        if not isinstance(kind, str) or kind not in MEDIA_TYPES:
             return refusal(
                 404, "There is no such kind of reply.", f"Ask for one of {', '.join(MEDIA_TYPES)}."
             )
