@@ -81,7 +81,7 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client: TestClient, pat
 @pytest.mark.parametrize("token", ["", " ", "zwei Worte", "für"])
 def test_a_token_that_keeps_nobody_out_or_fits_no_header_is_refused(served_path: Path, token: str) -> None:
     with pytest.raises(BadOption, match="token"):
-        create_app(served_path, host="0.0.0.0", token=token)  # noqa: S104
+        create_app(served_path, host="0.0.0.0", token=token)
 
 
 class TestToken:

@@ -90,6 +90,14 @@ def test_what_is_no_kind_and_no_text_is_refused(client: TestClient) -> None:
     assert answer.status_code == 400
 
 
+def test_columns_that_a_kind_of_reply_cannot_hold_are_named(client: TestClient) -> None:
+    for kind, sql in (("json", "'a'::BLOB"), ("csv", "['a'::BLOB]"), ("arrow", "INTERVAL 1 DAY")):
+        answer = ask(client, sql=f"SELECT {sql} AS x", kind=kind)
+        assert answer.status_code == 400, answer.text
+        assert 'CAST("x" AS VARCHAR)' in answer.json()["hint"]
+    assert ask(client, sql="SELECT [DATE '2026-01-02'] AS x", kind="csv").text == 'x\n"[""2026-01-02""]"\n'
+
+
 def test_a_statement_that_runs_too_long_is_stopped(served_path: Path) -> None:
     limits = Limits(seconds=0.5)
     with TestClient(create_app(served_path, limits=limits), base_url=ADDRESS) as client:

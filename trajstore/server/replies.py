@@ -67,7 +67,9 @@ def encoded(frame: pl.DataFrame, kind: str) -> bytes:
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     texts = [
-        pl.Series(name, [None if row is None else json.dumps(row) for row in frame[name].to_list()])
+        pl.Series(
+            name, [None if row is None else json.dumps(row, default=str) for row in frame[name].to_list()]
+        )
         for name in nested
     ]
     return frame.with_columns(texts)

@@ -75,6 +75,13 @@ def test_what_is_wrong_is_said(store: Store, words: list[str], said: str) -> Non
     assert result.stdout == ""
 
 
+def test_a_column_that_a_format_cannot_hold_is_named(store: Store) -> None:
+    for kind, value in (("json", "'a'::BLOB"), ("csv", "[1, 2]"), ("markdown", "INTERVAL 1 DAY")):
+        result = run("sql", f"SELECT {value} AS x", "--format", kind, "-s", store.path, code=1)
+        assert 'CAST("x" AS VARCHAR)' in result.stderr
+        assert result.stdout == ""
+
+
 def test_query(planted: Store, tmp_path: Path) -> None:
     words = [
         "query",

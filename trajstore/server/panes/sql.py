@@ -26,7 +26,8 @@ def answer(ask: Ask) -> pl.DataFrame:
     """
     text, parameters = _statement(ask)
     most = _most_rows(ask)
-    frame, more = query.first_rows(ask.store, text, most, parameters)
+    kind = "json" if ask.body.get("kind") in ("json", "csv") else "table"  # our CSV has JSON in it
+    frame, more = query.first_rows(ask.store, text, most, parameters, kind)
     if more:
         ask.progress.say(
             f"The answer goes on: only its first {most:,} rows are here. Ask for fewer with WHERE or GROUP BY, or "

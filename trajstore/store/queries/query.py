@@ -24,6 +24,7 @@ from trajstore.errors import QueryError
 from trajstore.store.catalog import read_only
 from trajstore.store.catalog.statements import select
 from trajstore.store.disk import layout
+from trajstore.store.quoting import identifier
 from trajstore.store.session import Session
 from trajstore.text import shown, visible_json
 
@@ -48,7 +49,7 @@ def frame(
     connection = _connection(session, query, files)
 
     def read() -> tuple[pa.Table, int]:
-        reader = select(connection, query, parameters).arrow(_BATCH)
+        reader = _reader(connection, query, parameters, "table")
         kept, total = [], 0
         for batch in reader:
             if limit is None or total < limit:  # an empty slice would keep its batch
@@ -64,15 +65,20 @@ def frame(
 
 
 def first_rows(
-    session: Session, query: str, limit: int, parameters: Mapping[str, Any] | None = None
+    session: Session,
+    query: str,
+    limit: int,
+    parameters: Mapping[str, Any] | None = None,
+    kind: str = "table",
 ) -> tuple[pl.DataFrame, bool]:
     """(the first `limit` rows of the answer, True where it has more), without reading the rest; raises `QueryError`.
 
-    Another thread may stop it by interrupting the session's connections; Ctrl-C does not.
+    Those of `kind` "json" have no column that JSON cannot hold. Another thread may stop it by interrupting the
+    session's connections; Ctrl-C does not.
     """
     connection = _connection(session, query, ())
     with answering(), contextlib.closing(connection):
-        reader = select(connection, query, parameters).arrow(min(_BATCH, limit + 1))
+        reader = _reader(connection, query, parameters, kind, min(_BATCH, limit + 1))
         kept, rows = [], 0
         for batch in reader:
             kept.append(batch.slice(0, limit - rows))
@@ -99,7 +105,7 @@ def write(
     connection = _connection(session, query, files)
 
     def copy() -> int:
-        reader = select(connection, query, parameters).arrow(_BATCH)
+        reader = _reader(connection, query, parameters, kind)
         rows = 0
         with _WRITERS[kind](file, reader.schema) as put:
             for batch in reader:
@@ -109,6 +115,39 @@ def write(
 
     with answering():
         return interruptible(connection, copy)
+
+
+def _reader(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Mapping[str, Any] | None,
+    kind: str,
+    batch: int = _BATCH,
+) -> pa.RecordBatchReader:
+    """The answer's rows; raises `QueryError` where a column's type has no place in this kind of answer."""
+    reader = select(connection, query, parameters).arrow(batch)
+    for column in reader.schema:
+        types = [*_types(column.type)]
+        if any(pa.types.is_interval(of) or pa.types.is_union(of) for of in types):
+            noun = "an INTERVAL or a UNION"
+        elif kind == "json" and any(pa.types.is_binary(of) or pa.types.is_large_binary(of) for of in types):
+            noun = "bytes (BLOB or BIT)"
+        elif kind == "csv" and types[1:]:
+            noun = "a list or another nested type"
+        else:
+            continue
+        raise QueryError(
+            f"The column {column.name} is {noun}, which has no place in this answer. Give it as a text: "
+            f"CAST({identifier(column.name)} AS VARCHAR)"
+        )
+    return reader
+
+
+def _types(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type, and all those nested in it."""
+    yield kind
+    for number in range(kind.num_fields):
+        yield from _types(kind.field(number).type)
 
 
 def _connection(session: Session, query: str, files: Sequence[Path]) -> duckdb.DuckDBPyConnection:
