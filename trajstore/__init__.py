@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.differences.result import diff as diff
     from trajstore.pipelines.measures.head_kinds import head_kinds as head_kinds
     from trajstore.pipelines.measures.head_match import head_match as head_match
+    from trajstore.pipelines.measures.unigram_first import unigram_first as unigram_first
     from trajstore.pipelines.phases import phases as phases
     from trajstore.pipelines.shapes import shapes as shapes
     from trajstore.pipelines.spikes import spikes as spikes
@@ -66,6 +67,7 @@ _MODULES = {
     "token_scores": "trajstore.forward.losses",
     "trajectories": "trajstore.pipelines.trajectories",
     "trajectory": "trajstore.pipelines.trajectory_result",
+    "unigram_first": "trajstore.pipelines.measures.unigram_first",
 }
 __all__ = sorted([*_MODULES, "__version__", "open"])
 _PACKAGES = (

@@ -23,6 +23,7 @@ from trajstore.pipelines.differences.differences import DifferenceMethod
 from trajstore.pipelines.groups.matching import balance_groups
 from trajstore.pipelines.measures.head_kinds import head_kinds
 from trajstore.pipelines.measures.head_match import head_match
+from trajstore.pipelines.measures.unigram_first import unigram_first
 from trajstore.pipelines.phases import Induction
 from trajstore.pipelines.spikes import Search
 from trajstore.pipelines.token_context import examples
@@ -42,6 +43,7 @@ from trajstore.store.matrix.selection import Selection
         ("phases", (Selection, Interval, Comparison, Induction), 9),
         ("heads kinds", (head_kinds,), 1),
         ("heads match", (head_match,), 3),
+        ("unigram-first", (Selection, unigram_first), 3),
         ("group examples", (examples,), 4),
         ("group balance", (balance_groups,), 3),
         ("dataset add", (build_dataset,), 5),

@@ -111,7 +111,8 @@ def test_the_quick_demo(tmp_path: Path) -> None:
     with Store(done.store) as store:
         assert {line.missing == [] for line in store.coverage()} == {True}
         assert store.groups.show("answers").sizes["arithmetic"] > 500
-        assert {finding.kind for finding in store.findings()} == {"spikes", "shapes", "phases", "head_kinds"}
+        kinds = {"spikes", "shapes", "phases", "head_kinds", "unigram_first"}
+        assert {finding.kind for finding in store.findings()} == kinds
         formed = store.sql("SELECT nearest FROM head_kinds WHERE finding = 'demo' AND layer = 1").fetchall()
         assert formed == [("prefix_matching",)] * 2
     again = run_demo(tmp_path / "demo", quick=True, progress=SILENT)

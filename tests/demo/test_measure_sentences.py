@@ -102,20 +102,20 @@ def test_induction_by_position_embedding() -> None:
 
 
 def test_the_phases_of_unigram_first_that_are_seen_and_those_that_are_not() -> None:
-    kl = 'kl_unigram, {"direction": "model||counts"}'
-    energy = "interaction_energy, layer 2"
-    seen = [
-        (kl, "minimum", 100, 200, 0.3),
-        (kl, "fastest_rise", 200, 400, 1),
-        (energy, "fastest_fall", 200, 400, 2),
+    rows = [
+        ("m", "d", 1, "KL low", "seen", 100, 400),
+        ("m", "d", 2, "KL rises", "not seen", None, None),
+        ("m", "d", 3, "energy rises", "cannot tell", None, None),
+        ("n", "d", 3, "energy rises", "seen", 600, 800),
+        ("o", "d", 3, "energy rises", "seen", 600, 800),
     ]
-    said = words.unigram_first(events(*seen, (energy, "fastest_rise", 400, 400, 1)), 2, "m", TRAINING)
-    assert "KL has its minimum, 0.30 nats, between steps 100 and 200" in said
-    assert "energy rises again: fastest between steps 400 and 400" in said
-    assert "not seen, it rises fastest before" in words.unigram_first(
-        events(*seen, (energy, "fastest_rise", 0, 100, 1)), 2, "m", TRAINING
+    names = ["model", "dataset", "phase", "course", "answer", "low", "high"]
+    said = words.unigram_first(pl.DataFrame(rows, schema=names, orient="row"))
+    assert said == (
+        "Unigram first on d (phases 1 KL low, 2 KL rises, 3 energy rises)? "
+        "m: 1 seen, ends between steps 100 and 400; 2 not seen; 3 cannot tell. "
+        "n, o: 3 seen, begins between steps 600 and 800."
     )
-    assert words.unigram_first(events(*seen)[:0], 2, "m", TRAINING).count("not seen") == 3
 
 
 def test_rankme_and_the_fit_to_unigrams() -> None:

@@ -126,7 +126,7 @@ def prepare(page: str, folder: Path) -> None:
         with Store(folder / "demo" / "store") as store:
             for model in ("tiny-2l-seed0", "tiny-2l-seed1"):
                 store.publish_model(ModelFacts(model, repo=str(folder / untrained_demo.TOKENIZER)))
-    if page == "docs/cookbook.md":  # what the demo measures
+    if page in ("docs/cookbook.md", "docs/how-to/phases.md"):  # what the demo measures
         with Store(folder / "demo" / "store") as store:
             untrained_demo.append_measures(store, folder)
     if page == "docs/extending.md":

@@ -105,6 +105,13 @@ def append_measures(store: Store, folder: Path) -> None:
                 store.add_measures(kind, heads, model=recipe.name, step=step, dataset=probe)
             ranks = [Measure("rankme", 40 - 10 * learned, layer=layer) for layer in range(1 + recipe.n_layer)]
             store.add_measures("rankme", ranks, model=recipe.name, step=step, dataset="docs")
+            energies = [
+                Measure("interaction_energy", 2.5 - learned, layer=layer)
+                for layer in range(1 + recipe.n_layer)
+            ]
+            store.add_measures("interaction_energy", energies, model=recipe.name, step=step, dataset="docs")
+            kl = [Measure("kl_unigram", 1 + 2 * learned, params={"direction": "model||counts"})]
+            store.add_measures("kl_unigram", kl, model=recipe.name, step=step, dataset="docs")
             llc = [Measure("llc", 5 + 90 * learned)]
             store.add_measures("llc", llc, model=recipe.name, step=step, dataset="repeats")
 

@@ -31,3 +31,5 @@ MatrixAlign = Literal[Align, "item"]
 """As `Align`, or the same columns for datasets of the same items."""
 Probe = Literal["repeats", "natural"]
 """The contexts that heads are looked at on: random tokens that repeat, or the beginnings of a dataset's contexts."""
+Divergence = Literal["model||counts", "counts||model"]
+"""Direction of the KL between a model's predictions and the counts of tokens: the expectation is over the first."""

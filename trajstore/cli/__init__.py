@@ -24,6 +24,7 @@ from trajstore.cli.analyses import (
     shapes,
     spikes,
     trajectory,
+    unigram_first,
 )
 from trajstore.cli.data import dataset, ingest, measure, model, score, store, suite
 from trajstore.cli.groups import balance, examples, group
@@ -83,7 +84,7 @@ for command in (
     *(demo.demo, store.init, store.migrate, store.status, store.check, store.rebuild, store.drop),
     *(score.score, measure.measure, ingest.ingest, sql.sql, query.query, schema.schema, shell.shell),
     *(trajectory.trajectory, matrix.matrix, compare.compare, pca.pca, spikes.spikes, phases.phases),
-    *(shapes.shapes, audit.audit, report.report, serve.serve),
+    *(unigram_first.unigram_first, shapes.shapes, audit.audit, report.report, serve.serve),
 ):
     add_command(app, command)
 _add_family("dataset", "Fixed contexts to score models on.", *dataset.COMMANDS)

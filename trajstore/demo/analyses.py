@@ -30,6 +30,7 @@ from trajstore.demo.measured import REPEATS, TEXT
 from trajstore.pipelines import shapes, spikes
 from trajstore.pipelines.comparison.comparison import compare
 from trajstore.pipelines.measures.head_kinds import head_kinds
+from trajstore.pipelines.measures.unigram_first import unigram_first as find_unigram_first
 from trajstore.pipelines.phases import Induction, phases
 from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
@@ -153,6 +154,8 @@ def _measures(
         progress=progress,
     )
     events.keep(f"{NAME}-measures", replace=True)
+    phases_of_unigrams = find_unigram_first(store, Selection([TEXT], models))
+    phases_of_unigrams.keep(NAME, replace=True)
     of_first = rows.filter(model=first)
     last_layer = max(of_first.filter(name="rankme")["layer"])
     facts = store.sql("SELECT model, n_layer, position_embedding FROM models").pl()
@@ -161,7 +164,7 @@ def _measures(
         sinks_and_induction(heads, rows.filter(name=SINK), training),
         missed_heads(rows.filter(name="ablation"), heads),
         collapse(events.frame, of_first.filter(name="rankme", layer=last_layer), training),
-        unigram_first(events.frame, last_layer, f"{first} on {TEXT}", training),
+        unigram_first(phases_of_unigrams.frame),
         unigram_fit(
             rows.filter(pl.col("params").str.contains("model||counts", literal=True), name="unigram_latent")
         ),

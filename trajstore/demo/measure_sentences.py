@@ -169,31 +169,23 @@ def collapse(events: pl.DataFrame, values: pl.DataFrame, training: Training) -> 
     )
 
 
-def unigram_first(events: pl.DataFrame, layer: int, of: str, training: Training) -> str:
-    """Return which of the three phases of «unigram first» a model shows, from events of its KL and energy."""
-    kl = events.filter(
-        pl.col("series").str.starts_with("kl_unigram")
-        & pl.col("series").str.contains("model||counts", literal=True)
+def unigram_first(phases: pl.DataFrame) -> str:
+    """Return which of the three phases of «unigram first» each model shows, from `UnigramFirst.frame`."""
+    numbered = phases.unique("phase", maintain_order=True).sort("phase")
+    courses = ", ".join(
+        f"{number} {course}" for number, course in numbered.select("phase", "course").iter_rows()
     )
-    energy = events.filter(series=f"interaction_energy, layer {layer}")
-    near = _event(kl, "minimum")
-    rise, fall = _event(kl, "fastest_rise"), _event(energy, "fastest_fall")
-    again = _event(energy, "fastest_rise")
-    parts = [
-        f"near the unigram: KL has its minimum, {near['value']:.2f} nats, {training.text(_stretch(near))}"
-        if near
-        else "near the unigram: not seen, KL has no minimum",
-        f"away from it: KL rises fastest {training.text(_stretch(rise))}, energy falls fastest "
-        f"{training.text(_stretch(fall))}"
-        if rise and fall
-        else "away from it: not seen",
-    ]
-    last = "energy rises again: "
-    if again and fall and _stretch(again).order(_stretch(fall)) == "after":
-        last += f"fastest {training.text(_stretch(again))}"
-    else:
-        last += "not seen, it rises fastest before it falls" if again else "not seen"
-    return f"Unigram first, in {of}? {_upper('; '.join([*parts, last]))}."
+    models: dict[str, list[str]] = {}
+    for (model,), part in phases.group_by("model", maintain_order=True):
+        answers: dict[str, list[str]] = {}
+        for row in part.iter_rows(named=True):
+            border = f", {'begins' if row['phase'] == 3 else 'ends'} {_stretch(row).text}"
+            answer = f"{row['answer']}{border if row['answer'] == 'seen' else ''}"
+            answers.setdefault(answer, []).append(str(row["phase"]))
+        text = "; ".join(f"{listed(numbers)} {answer}" for answer, numbers in answers.items())
+        models.setdefault(text, []).append(str(model))
+    texts = " ".join(f"{listed(names)}: {text}." for text, names in models.items())
+    return f"Unigram first on {listed(phases['dataset'].unique().sort())} (phases {courses})? {texts}"
 
 
 def unigram_fit(rows: pl.DataFrame) -> str:

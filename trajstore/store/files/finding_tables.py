@@ -73,6 +73,12 @@ TABLES: Mapping[str, Mapping[str, pa.Schema]] = {
             "answer text",
         ),
     },
+    "unigram_first": {
+        "phases": _columns(
+            "model text, dataset text, layer int, direction text, phase int, course text, answer text",
+            "from_step long?, to_step long?, low long?, high long?, reason text",
+        ),
+    },
     "spikes": {
         "spikes": _columns("model text", _WINDOW, "height double", _INTERVAL, "chance double?"),
         "shares": _columns(
