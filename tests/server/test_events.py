@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
-from trajstore.server.events import Watch, changes, folder_times
+import pytest
+
+from trajstore.server.events import _MOST_BEHIND, Watch, changes, folder_times
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -60,3 +64,31 @@ def test_all_who_listen_are_told_and_the_watch_rests_without_them(planted: Store
         assert change["slices"] == [{"model": "a", "dataset": "e", "step": 99}]
     assert watch._looking is None
     assert asyncio.run(closed()) == [{}]
+
+
+def test_a_folder_that_cannot_be_read_ends_no_watch(planted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of a network's file system would end the task that looks, and nobody would hear of it."""
+    scan = os.scandir
+
+    def scanned(folder: Any) -> Any:
+        if os.fspath(folder).endswith("tokens"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    times = folder_times(planted.path)
+    assert {"tokens", "losses/model=a/dataset=d"} <= times.keys()
+    assert not any(path.startswith("tokens/") for path in times)
+
+
+def test_the_stream_of_a_client_that_takes_nothing_ends(planted: Store) -> None:
+    watch = Watch(planted.path, turn=60)
+
+    async def stalled() -> list[dict[str, Any]]:
+        stream = watch.listen()
+        heard = [await anext(stream)]
+        for _ in range(_MOST_BEHIND + 1):
+            watch._tell({"parts": ["losses"]})
+        return heard + [change async for change in stream]
+
+    assert asyncio.run(stalled()) == [{}]

@@ -32,6 +32,8 @@ _HEARTBEAT = 15.0
 """Seconds after which something is sent in any case, so that a client that is gone is noticed."""
 _MOST_SLICES = 200
 """Slices named in one event."""
+_MOST_BEHIND = 100
+"""Events that wait for a client which takes none; its stream ends then, and it can come again."""
 
 Folders = Mapping[str, int]
 """Time of change (ns) by path below the store."""
@@ -77,7 +79,7 @@ class Watch:
         """Changes as they are seen; an empty one every 15 s without any, and first of all once the watch has begun."""
         if self._closed:
             return
-        heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_MOST_BEHIND)
         if self._looking is None:
             before = await asyncio.to_thread(folder_times, self._root)
             if self._looking is None:
@@ -105,16 +107,21 @@ class Watch:
             begun = time.monotonic()
             after = await asyncio.to_thread(folder_times, self._root)
             if change := changes(before, after):
-                for heard in self._listeners:
-                    heard.put_nowait(change)
+                self._tell(change)
             before = after
             await asyncio.sleep(max(self._turn, _SHARE * (time.monotonic() - begun)))
 
     def close(self) -> None:
         """End all streams, so that a server can stop."""
         self._closed = True
+        self._tell(None)
+
+    def _tell(self, change: dict[str, Any] | None) -> None:
         for heard in self._listeners:
-            heard.put_nowait(None)
+            ends = heard.full()
+            while ends and not heard.empty():
+                heard.get_nowait()
+            heard.put_nowait(None if ends else change)
 
 
 def routes() -> list[Route]:
@@ -142,7 +149,7 @@ def _folders(root: Path, below: str, depth: int) -> Iterator[tuple[str, int]]:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             for name in names:
                 yield from _folders(root, f"{below}/{name}", depth - 1)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # it is gone, or cannot be read now, as over a network; another look may see it
         return
 
 
