@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -18,6 +21,9 @@ from trajstore.analysis.components.methods import Method
 from trajstore.pipelines.components.pca import pca
 from trajstore.schema import CATALOG
 from trajstore.server.app import create_app
+from trajstore.server.sessions import RequestStore
+from trajstore.server.signatures import folder_contents
+from trajstore.store.catalog import catalog
 from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
@@ -126,6 +132,32 @@ def test_a_macro_of_ones_own_that_a_group_stands_on_is_looked_at(copied: Path) -
         ).fetchall()
     frame = pl.DataFrame(fresh.json()).select("step", "mean").rows()
     assert [mean for _, mean in frame] == pytest.approx([mean for _, mean in expected])
+
+
+def test_a_catalog_that_changes_while_it_is_taken_up_is_taken_up_next(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = catalog.copied
+
+    def changed_behind(*arguments: Any, **more: Any) -> Any:
+        taken = take(*arguments, **more)
+        monkeypatch.undo()
+        with duckdb.connect(copied / CATALOG) as shell:
+            shell.execute("CREATE VIEW mine AS SELECT 1 AS one")
+        return taken
+
+    monkeypatch.setattr(catalog, "copied", changed_behind)
+    with RequestStore(copied) as store:
+        store.settle()
+        assert store.sql("FROM mine").fetchall() == [(1,)]
+
+
+def test_nothing_is_waited_for_in_a_pipe(copied: Path) -> None:
+    os.mkfifo(copied / "groups" / "pipe.sql")
+    tags = threading.Thread(target=folder_contents, args=[copied], daemon=True)
+    tags.start()
+    tags.join(10)
+    assert not tags.is_alive()
 
 
 def test_a_python_group_whose_module_has_changed_is_told(

@@ -68,7 +68,11 @@ class RequestStore(Store):
         """Open the store at `path`, see `Store`."""
         self._asking: list[duckdb.DuckDBPyConnection] = []
         super().__init__(path, memory=memory)
+
+    def refresh(self) -> None:
+        """Take up the catalog anew; its state is noted before, so that what changes meanwhile is taken up next."""
         self._catalog = self._catalog_state()
+        super().refresh()
 
     def connection(self, files: Sequence[str | os.PathLike[str]] = ()) -> duckdb.DuckDBPyConnection:
         """A connection that `interrupt` reaches; raises `QueryError` for files beside the store's."""
@@ -87,8 +91,7 @@ class RequestStore(Store):
         """Let go of what the last request asked, and take up what others have changed since."""
         self._asking.clear()
         self._frames.clear()
-        if (state := self._catalog_state()) != self._catalog:
-            self._catalog = state
+        if self._catalog_state() != self._catalog:
             self.refresh()
         else:
             self.follow_groups()
@@ -126,8 +129,8 @@ class Work:
     def end(self) -> None:
         """Interrupt its queries, and stop it where it next reports its progress."""
         self.ended = True
-        if self.store is not None:
-            self.store.interrupt()
+        if (store := self.store) is not None:  # the thread that works lets go of it at any moment
+            store.interrupt()
 
     def start(self, label: str, total: int, unit: str) -> None:  # noqa: ARG002
         """Raise `Stopped` once the work is ended."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trajstore.errors import DamagedFile
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage
 from trajstore.version import __version__
@@ -120,8 +121,9 @@ def _of_state(path: str, state: FileState) -> Content:
     """Return what a file holds; it is read once for each state of the file."""
     file = Path(path)
     try:
+        layout.plain(file)  # whoever reads a pipe waits, and a link may lead to a device without an end
         if file.suffix == ".parquet":
             return digests.carried(file) or state
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
+    except (OSError, DamagedFile):
         return state
