@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,49 +17,22 @@ import pytest
 
 import trajstore
 from tests.conftest import ragged
+from tests.faults.conftest import add_group, append, contents, problems
 from tests.helpers import killed
-from tests.helpers.commands import run
 from tests.helpers.forked import processes
-from tests.helpers.tiny_models import random_dataset, save_run, save_tokenizer
-from trajstore.errors import StoreUnusable, TrajstoreError, UnknownName
-from trajstore.store import checks, lifecycle
+from trajstore.errors import UnknownName
+from trajstore.store import lifecycle
 from trajstore.store.disk import temporaries
-from trajstore.store.files import group_tables
 from trajstore.store.files.group_files import Definition
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     Work = Callable[[Path, Path], object]
     """Something done to a store (first path) with a source (second)."""
-
-STEPS = range(5)
-
-
-def contents(path: Path) -> dict[str, str]:
-    """All that a store holds, by file: the hash of a slice's losses, of a dataset's tokens, other files as text."""
-    found = {}
-    with trajstore.open(path) as store:
-        for file in path.glob("losses/*/*/*/slice.parquet"):
-            model, dataset, step = (part.partition("=")[2] for part in file.parts[-4:-1])
-            found[str(file.relative_to(path))] = store.slice_facts(model, dataset, int(step)).loss_sha256
-        for name in store.dataset_names():
-            found[f"tokens/{name}"] = store.dataset(name).tokens_sha256
-        for file in [*path.glob("models/*"), *path.glob("groups/*.sql")]:
-            found[str(file.relative_to(path))] = file.read_text()
-        for file in path.glob("groups/*.parquet"):
-            found[str(file.relative_to(path))] = group_tables.read_table(path, file.stem).sites_sha256
-        views = store.sql("SELECT view_name FROM duckdb_views() WHERE schema_name = 'groups'").fetchall()
-        found |= {f"view {name}": "" for (name,) in views}
-    return found
-
-
-def problems(path: Path) -> list[checks.StoreProblem]:
-    with trajstore.open(path) as store:
-        return checks.check(store, deep=True)
 
 
 # kill -9 at random moments
@@ -103,42 +72,6 @@ PASSING = {
     "groups/passing.sql": Definition("passing", "FROM groups.digits", "").file.decode(),
 }
 WORK: dict[str, Work] = {"score": score, "ingest": ingest, "group": group}
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of checkpoints, losses of two models in two files, and a text with its tokenizer."""
-    folder = tmp_path_factory.mktemp("source")
-    save_run(folder / "run", STEPS)
-    save_tokenizer(folder / "tokenizer", ["one", "two", "three"])
-    (folder / "text.txt").write_text("one two three " * 500)
-    ids = random_dataset(seed=1).ids
-    rng = np.random.default_rng(0)
-    frames = []
-    for model in ("x", "y"):
-        for step in STEPS:
-            for context, tokens in enumerate(ids):
-                n = len(tokens)
-                frames.append(
-                    pl.DataFrame({"context": [context] * (n - 1), "position": range(1, n)}).with_columns(
-                        pl.lit(model).alias("model"),
-                        pl.lit(step).alias("step"),
-                        pl.Series("loss", rng.gamma(2, 1, n - 1).astype(np.float32)),
-                    )
-                )
-    rows = pl.concat(frames).sample(fraction=1.0, shuffle=True, seed=0)
-    rows[: len(rows) // 2].write_parquet(folder / "one.parquet")
-    rows[len(rows) // 2 :].write_csv(folder / "two.csv")
-    return folder
-
-
-@pytest.fixture
-def ready(store: Store) -> Path:
-    """The path of a store with two datasets and no losses."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    store.close()
-    return store.path
 
 
 def _timed(work: Work, store: Path, source: Path, pipe: Connection) -> None:
@@ -207,11 +140,6 @@ def test_killed_and_started_again(ready: Path, source: Path, tmp_path: Path, kin
 # kill -9 before each change of the store's files
 
 
-def append(store: Path, _: Path) -> None:
-    with trajstore.open(store) as opened, contextlib.suppress(TrajstoreError):
-        opened.append(model="m", dataset="d", step=3, losses=np.ones(opened.dataset("d").n_losses))
-
-
 def append_again(store: Path, _: Path) -> None:
     with trajstore.open(store) as opened:
         losses = np.full(opened.dataset("d").n_losses, 2.0)
@@ -237,11 +165,6 @@ def add_dataset(store: Path, _: Path) -> None:
 def publish_model(store: Path, _: Path) -> None:
     with trajstore.open(store) as opened:
         opened.publish_model(ModelFacts("m", n_params=7))
-
-
-def add_group(store: Path, _: Path) -> None:
-    with trajstore.open(store) as opened:
-        opened.groups.add("mine", "FROM groups.digits")
 
 
 def drop_group(store: Path, _: Path) -> None:
@@ -403,238 +326,3 @@ def test_leftovers_that_cannot_be_removed_stop_nobody(ready: Path, monkeypatch: 
     append(ready, ready)
     assert (ready / "losses/model=m/dataset=d/step=3/slice.parquet").exists()
     assert old.exists()
-
-
-# Disks that are full, and that cannot be written
-
-
-@contextlib.contextmanager
-def mounted(place: Path) -> Iterator[bool]:
-    """A folder that is a file system of 8 MB, where that is allowed; whether it is."""
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place]
-    made = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    try:
-        yield bool(made)
-    finally:
-        if made:
-            subprocess.run(["umount", "-l", place], check=True)
-
-
-@dataclass
-class Disk:
-    """A place whose disk a test can fill."""
-
-    place: Path
-    fill: Callable[[int], object]
-    """Leaving this many pages."""
-    free: Callable[[], None]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A small file system; or, where none can be had, one whose every write is refused at its end."""
-    place = tmp_path / "disk"
-    ballast = place / "ballast"
-
-    def fill(pages: int) -> None:
-        descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
-        with contextlib.suppress(OSError):
-            while os.write(descriptor, bytes(4096)):
-                pass
-        os.ftruncate(descriptor, os.fstat(descriptor).st_size - 4096 * pages)
-        os.close(descriptor)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with mounted(place) as real, pytest.MonkeyPatch.context() as patch:
-        if real:
-            yield Disk(place, fill, ballast.unlink)
-        else:
-            yield Disk(place, lambda _: patch.setattr(os, "fsync", full), patch.undo)
-
-
-def adding_a_dataset(source: Path) -> list[object]:
-    """Return the words of a command."""
-    return f"dataset add new {source}/text.txt --tokenizer {source}/tokenizer --contexts 4".split()
-
-
-def test_a_full_disk(disk: Disk, source: Path) -> None:
-    store, out = disk.place / "store", disk.place / "m.npy"
-    words: list[list[object]] = [
-        ["score", source / "run", "-d", "d", "--steps", "0:3"],
-        adding_a_dataset(source),
-        ["group", "add", "mine", "--sql", "FROM groups.digits"],
-        ["ingest", source / "one.parquet", source / "two.csv", "-d", "d"],
-        ["rebuild"],
-    ]
-    disk.fill(0)
-    result = run("init", "-s", store)
-    assert (result.exit_code, "No space left on device" in result.stderr) == (1, True)
-    disk.free()
-    assert run("init", "-s", store).exit_code == 0
-    with trajstore.open(store) as opened:
-        opened.add_dataset("d", random_dataset(seed=1))
-    before = contents(store)
-    disk.fill(0)
-    for command in words:
-        result = run(*command, "-s", store)
-        assert result.exit_code == 1, command
-        assert "No space left on device" in result.stderr, result.stderr
-        assert contents(store) == before
-        assert list((store / "tmp").iterdir()) == []
-    with pytest.raises(OSError, match="No space left on device"):
-        append(store, store)
-    with trajstore.open(store) as opened, pytest.raises(OSError, match="No space left on device"):
-        opened.add_dataset("new", ragged((50, 60)))
-    assert contents(store) == before
-    assert list((store / "tmp").iterdir()) == []
-    assert run("status", "-s", store).exit_code == 0
-    assert run("sql", "SELECT count(*) FROM tokens", "-s", store).exit_code == 0
-    disk.free()
-    for command in words:
-        assert run(*command, "-s", store).exit_code == 0
-    assert problems(store) == []
-    disk.fill(0)
-    for command in (
-        ["matrix", out, "-d", "d", "-m", "run"],
-        ["matrix", out.with_suffix(".arrow"), "-d", "d", "-m", "run"],
-        *(
-            ["sql", "FROM losses", "-o", disk.place / f"x.{kind}"]
-            for kind in ("csv", "json", "md", "parquet")
-        ),
-        ["trajectory", "every_token", "--plot", disk.place / "x.png"],
-        ["trajectory", "every_token", "--plot", disk.place / "x.html"],
-        ["report", disk.place / "x.html"],
-    ):
-        result = run(*command, "-s", store)
-        assert (result.exit_code, "No space left on device" in result.stderr) == (1, True)
-    for command in (["drop", "-m", "run", "--steps", "0", "--yes"], ["dataset", "drop", "new", "--yes"]):
-        assert run(*command, "-s", store).exit_code == 0, "removing needs no room"
-    disk.free()
-    assert [path.name for path in disk.place.iterdir()] == ["store"], "no half of an export"
-    assert run("matrix", out, "-d", "d", "-m", "run", "-s", store).exit_code == 0
-
-
-def test_a_disk_that_fills_while_the_catalog_is_written(disk: Disk, ready: Path) -> None:
-    store = Path(shutil.copytree(ready, disk.place / "store"))
-    before = contents(store)
-    refused = 0
-    for pages in range(3):
-        disk.fill(pages)
-        added = run("group", "add", f"g{pages}", "--sql", "FROM groups.digits", "-s", store)
-        if added.exit_code:
-            refused += 1
-            assert "No space left on device" in added.stderr
-            assert contents(store) == before
-        disk.free()
-        assert run("group", "add", f"g{pages}", "--sql", "FROM groups.digits", "-s", store).exit_code == 0
-        before = contents(store)
-    assert refused
-    assert problems(store) == []
-
-
-def test_a_catalog_that_cannot_be_committed(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same where no small file system can be had."""
-    import duckdb
-
-    from trajstore.store.catalog import catalog
-
-    @contextlib.contextmanager
-    def fails(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        yield
-        raise duckdb.TransactionException(
-            "TransactionContext Error: Failed to commit: No space left on device"
-        )
-
-    before = contents(ready)
-    with trajstore.open(ready) as store, monkeypatch.context() as patch:
-        patch.setattr(catalog, "transaction", fails)
-        with pytest.raises(
-            StoreUnusable, match="could not be written, so nothing was changed: .*No space left"
-        ):
-            store.groups.add("mine", "FROM groups.digits")
-    assert contents(ready).keys() - {"view mine"} == before.keys()
-
-
-@pytest.fixture
-def read_only(ready: Path, source: Path, tmp_path: Path) -> Iterator[Path]:
-    """A store with losses that nobody can write: its file system is read-only, or, for others than root, its modes."""
-    append(ready, ready)
-    add_group(ready, ready)
-    _leave_a_log(ready)
-    if os.geteuid() == 0:
-        place = tmp_path / "disk"
-        with mounted(place) as real:
-            if not real:
-                pytest.skip("root can write everywhere, and no file system can be mounted here")
-            store = Path(shutil.copytree(ready, place / "store"))
-            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-            yield store
-        return
-    every = [ready, *ready.rglob("*")]
-    for path in every:
-        path.chmod(path.stat().st_mode & ~0o222)
-    yield ready
-    for path in every:
-        path.chmod(path.stat().st_mode | 0o200)
-
-
-def _leave_a_log(store: Path) -> None:
-    """A writer of the catalog dies, so that what it wrote is in the log alone."""
-    code = (
-        "import duckdb, os, signal, sys; c = duckdb.connect(sys.argv[1]); "
-        "c.execute('CREATE VIEW logged AS SELECT 42 AS x'); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    subprocess.run([sys.executable, "-c", code, store / "catalog.duckdb"], check=False)
-    assert (store / "catalog.duckdb.wal").stat().st_size > 0
-
-
-def test_a_read_only_store_answers_and_is_not_written(read_only: Path, source: Path, tmp_path: Path) -> None:
-    before = {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()}
-    reading: list[list[object]] = [
-        ["status"],
-        ["sql", "SELECT x, count(*) FROM losses, logged GROUP BY x"],
-        ["sql", "SELECT count(*) FROM losses", "--files", tmp_path],
-        ["matrix", tmp_path / "m.npy", "-d", "d"],
-        ["trajectory", "every_token"],
-        ["group", "list"],
-        ["dataset", "list"],
-        ["check", "--deep"],
-        ["migrate", "--list"],
-        ["init"],
-    ]
-    for words in reading:
-        result = run(*words, "-s", read_only)
-        assert result.exit_code == 0, result.output
-    assert json.loads(run("sql", "FROM logged", "-s", read_only, "--format", "json").stdout) == [{"x": 42}]
-    writing: list[list[object]] = [
-        ["score", source / "run", "-d", "d", "--steps", "0"],
-        ["ingest", source / "one.parquet", source / "two.csv", "-d", "d"],
-        ["group", "add", "other", "--sql", "FROM groups.digits"],
-        ["group", "drop", "mine"],
-        ["drop", "-m", "m", "--yes"],
-        adding_a_dataset(source),
-        ["dataset", "drop", "e", "--yes"],
-        ["rebuild"],
-        ["migrate"],
-    ]
-    for words in writing:
-        result = run(*words, "-s", read_only)
-        assert result.exit_code == 1, words
-        assert "Read-only file system" in result.stderr or "Permission denied" in result.stderr, result.stderr
-    with trajstore.open(read_only) as store:
-        with pytest.raises(OSError, match="Read-only file system|Permission denied"):
-            store.append(model="new", dataset="d", step=3, losses=np.ones(store.dataset("d").n_losses))
-        assert store.matrix("d", group="every_token").values.shape[0] == 1
-        assert store.sql("SELECT count(*) FROM losses").fetchall()[0][0] > 0
-    assert {path: path.read_bytes() for path in read_only.rglob("*") if path.is_file()} == before
-
-
-def test_a_catalog_that_may_not_be_read(ready: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read every file")
-    (ready / "catalog.duckdb").chmod(0)
-    with pytest.raises(StoreUnusable, match="cannot be read here"):
-        trajstore.open(ready)

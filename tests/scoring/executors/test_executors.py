@@ -21,6 +21,7 @@ import pytest
 
 from tests.helpers.progress import Heard
 from tests.helpers.tiny_models import random_dataset, save_run
+from tests.scoring.executors.conftest import slices, workers
 from trajstore.checkpoints.loading import Loader
 from trajstore.checkpoints.weights import fingerprints, reading
 from trajstore.errors import ExecutorError, StoreNotFound, UnfitContext
@@ -35,6 +36,7 @@ from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install trajstore[ray]")
 
@@ -65,40 +67,6 @@ def cluster() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-def slices(store: Store, model: str) -> dict[tuple[str, int], bytes]:
-    found = store.scored(model)[model]
-    return {
-        (dataset, step): store.slice_losses(model, dataset, step).tobytes()
-        for dataset, steps in found.items()
-        for step in steps
-    }
-
-
-def workers() -> dict[int, str]:
-    """The workers that this process's cluster runs: process id and what each is doing."""
-    parents = {}
-    titles = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            titles[int(folder.name)] = (folder / "cmdline").read_bytes().strip(b"\0 ").decode()
-        except (OSError, ValueError):
-            continue
-
-    def ours(process: int) -> bool:
-        while process > 1:
-            if process == os.getpid():
-                return True
-            process = parents.get(process, 0)
-        return False
-
-    return {
-        process: title
-        for process, title in titles.items()
-        if title.startswith("ray::Worker") and ours(process)
-    }
 
 
 # A cluster
