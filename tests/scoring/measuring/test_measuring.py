@@ -445,6 +445,15 @@ def test_a_damaged_checkpoint_does_not_keep_the_others(scored: Store, run: Path,
     report = trajstore.measure(scored, str(copy), "rankme", "d", device="cpu", steps="all", name="copy")
     assert report.written == 2
     assert [step for step, _ in report.failures] == [4]
+    report = trajstore.measure(
+        scored, str(copy), ["weight_norm", "weight_distance"], device="cpu", steps="8", name="copy"
+    )
+    assert (report.written, report.failures) == (1, [])  # its own weights are there
+    assert [step for step, _ in report.left_out] == [8, 8]
+    assert "step 4" in report.left_out[0][1]
+    assert report.left_out[1][1].startswith("weight_distance: ")
+    alone = trajstore.measure(scored, str(copy), "weight_distance", device="cpu", steps="8", name="copy")
+    assert alone.left_out == report.left_out
 
 
 def test_a_full_disk_ends_the_work_and_leaves_what_is_finished(

@@ -17,6 +17,7 @@ from trajstore.checkpoints.loading import Loader, load
 from trajstore.checkpoints.prefetch import Ahead
 from trajstore.display import count
 from trajstore.errors import (
+    CheckpointError,
     DeviceError,
     MeasuresExist,
     NotMeasurable,
@@ -201,7 +202,7 @@ class _Job:
             for dataset, definitions in missing:
                 if definitions:
                     lines += self._measure(ready, loaded, settings, dataset, definitions, before)
-            if not self.report.written and not self.report.skipped:
+            if not (self.report.written or self.report.skipped or self.report.left_out):
                 raise NotMeasurable(
                     f"Nothing can be measured of step {checkpoint.step}, so nothing was begun. {' '.join(lines)}"
                 )
@@ -291,7 +292,7 @@ class _Job:
         return [f"{measure}{on}: {reason}" for measure, reason in reasons.items()]
 
     def _weights_before(self, checkpoint: Checkpoint) -> dict[int, dict[str, torch.Tensor]]:
-        """The weights of the run's two checkpoints before, the latest first, by step."""
+        """The weights of the run's two checkpoints before, the latest first, by step; none where one has none."""
         checkpoints = self.plan.source.checkpoints
         earlier = [previous for previous in checkpoints if previous.step < checkpoint.step][-2:]
         self.states = {
@@ -300,12 +301,17 @@ class _Job:
         for previous in earlier:
             if previous.step not in self.states:
                 self.progress.advance(0, f"step {previous.step}: loading, to compare with")
-                loaded = load(
-                    previous,
-                    "cpu",
-                    self.settings.dtype or torch.float32,
-                    trust_remote_code=self.options.trust_remote_code,
-                )
+                try:
+                    loaded = load(
+                        previous,
+                        "cpu",
+                        self.settings.dtype or torch.float32,
+                        trust_remote_code=self.options.trust_remote_code,
+                    )
+                except CheckpointError as error:
+                    line = f"without step {previous.step} to compare with: {error}"
+                    self._note(self.report.left_out, checkpoint.step, line)
+                    return {}
                 self.states[previous.step] = _weights(loaded)
         return {previous.step: self.states[previous.step] for previous in reversed(earlier)}
 
