@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -330,6 +332,35 @@ def test_a_checkpoint_read_before_the_last_is_in_the_model_keeps_its_own_tensors
     both = [loader.read(each) for each in (second, third)]
     for read, step in zip(both, (1, 2), strict=True):
         assert torch.equal(loader.fill(read).model.lm_head.weight, neox(step).lm_head.weight)
+
+
+class Slow(io.FileIO):
+    """A file of a system that gives fewer bytes at a time than it is asked for, as some on a network do."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[:999])
+
+
+def test_a_file_that_comes_in_small_parts_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint,) = checkpoints_of(save_run(tmp_path, [1]))
+    expected = Loader("cpu", torch.float32).read(checkpoint)
+
+    real = pathlib.Path.open
+
+    def opened(path: Path, mode: str = "r", buffering: int = -1, **how: Any) -> Any:
+        if path.suffix != ".safetensors":
+            return real(path, mode, buffering, **how)
+        return Slow(path, mode) if buffering == 0 else io.BufferedReader(Slow(path, mode))
+
+    monkeypatch.setattr(pathlib.Path, "open", opened)
+    read = Loader("cpu", torch.float32).read(checkpoint)
+    assert read.weights == expected.weights
+    assert read.tensors is not None
+    assert expected.tensors is not None
+    for name, tensor in read.tensors.by_name.items():
+        assert torch.equal(tensor, expected.tensors.by_name[name])
 
 
 class Copied:

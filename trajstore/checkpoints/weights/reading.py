@@ -116,7 +116,7 @@ class _Reading:
         begun, before = time.time_ns(), file_state(path)
         known = known_sha256(path)
         start = time.perf_counter()
-        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "trajstore-hash") as hashing:
+        with path.open("rb") as file, ThreadPoolExecutor(1, "trajstore-hash") as hashing:
             digest = hashlib.sha256()
             done, hashed = 0, None
             for piece in _pieces(into, before.size):
