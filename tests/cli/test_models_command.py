@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,6 +274,26 @@ def test_a_damaged_slice_stays_damaged(full: Store) -> None:
     assert [problem.path for problem in problems] == ["losses/model=new/dataset=d/step=8/slice.parquet"]
     with pytest.raises(ValueError, match="not those that were written"):
         footers.with_model(bytes(data), "new")
+
+
+def test_a_full_disk_makes_no_slice_damaged(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renaming stays unfinished, since what still has the old name would not be read after it."""
+    before = full.matrix("d", "old").values
+    publish = layout.publish
+
+    def full_disk(root: Path, path: Path, data: Any, **more: Any) -> bool:
+        if path.suffix == ".parquet":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return publish(root, path, data, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "publish", full_disk)
+        result = run("model", "rename", "old", "new", "--yes", "-s", full.path)
+    assert result.exit_code == 1
+    assert "free the disk" in result.stderr
+    np.testing.assert_array_equal(full.matrix("d", "new").values, before)
+    assert run("model", "rename", "old", "new", "--yes", "-s", full.path).exit_code == 0
+    assert checks.check(full, deep=True) == []
 
 
 class Interrupted(Exception):

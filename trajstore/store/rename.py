@@ -114,7 +114,7 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
                 _change_footer(root, path, old, new)
             except FileNotFoundError:
                 pass  # it was dropped meanwhile
-            except (OSError, ValueError, pa.ArrowException, DamagedFile):
+            except DamagedFile:
                 damaged.append(path)
             progress.advance(1, str(path.parent.relative_to(root)))
     finally:
@@ -129,13 +129,30 @@ def _slices(root: Path, model: str) -> Iterator[Path]:
 
 
 def _change_footer(root: Path, path: Path, old: str, new: str) -> None:
-    """Have a file's footer name its model anew, if it has the old name; raises `DamagedFile`, `ValueError` and such."""
-    metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
-    facts = json.loads(metadata.get(META_KEY.encode(), b"{}"))
-    if facts.get("model") == old:
+    """Have a file's footer name its model anew, if it has the old name; raises `DamagedFile`.
+
+    And `OSError` where nothing can be written, as on a full disk: then the file is sound, and the renaming goes on once
+    there is room.
+    """
+    with _reading(path):
+        metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
+        facts = json.loads(metadata.get(META_KEY.encode(), b"{}"))
+    if isinstance(facts, dict) and facts.get("model") == old:
         with append.held(path):
-            made = footers.with_model(path.read_bytes(), new)
+            with _reading(path):
+                made = footers.with_model(path.read_bytes(), new)
             layout.publish(root, path, memoryview(made), replace=True)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise `DamagedFile` for a file that cannot be read; `FileNotFoundError` stays."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error)) from error
 
 
 def _finish(root: Path, old: str, new: str) -> None:
