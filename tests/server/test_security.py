@@ -96,7 +96,7 @@ class TestToken:
     def test_nothing_is_given_without_it(self, guarded: TestClient, path: str) -> None:
         assert guarded.get(path).status_code == 401
         assert guarded.get(path, headers={"authorization": "Bearer wrong"}).status_code == 401
-        assert guarded.get(path, headers={"cookie": "trajstore=wrong"}).status_code == 401
+        assert guarded.get(path, headers={"cookie": "trajstore-8000=wrong"}).status_code == 401
 
     def test_it_is_taken_out_of_the_address(self, guarded: TestClient) -> None:
         answer = guarded.get("/?pane=tokens&token=s3cret")
@@ -106,6 +106,18 @@ class TestToken:
         assert "httponly" in cookie
         assert "samesite=lax" in cookie
         assert guarded.get(STORE).status_code == 200  # by the cookie
+
+    def test_a_server_on_another_port_has_a_cookie_of_its_own(
+        self, guarded: TestClient, served_path: Path
+    ) -> None:
+        """Browsers send all of a machine's cookies to each of its ports."""
+        guarded.get("/?token=s3cret")
+        beside = create_app(served_path, token="another", host="0.0.0.0")
+        other = TestClient(beside, base_url=OTHERS.replace("8000", "8001"), cookies=guarded.cookies)
+        other.get("/?token=another")
+        guarded.cookies.update(other.cookies)
+        assert guarded.get(STORE).status_code == 200
+        assert other.get(STORE).status_code == 200
 
     def test_it_leads_to_no_other_server(self, guarded: TestClient) -> None:
         assert guarded.get(f"{OTHERS}//evil.example/?token=s3cret").headers["location"] == "/evil.example/"

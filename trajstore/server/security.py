@@ -32,6 +32,7 @@ HEADERS = {
 """Headers of every answer."""
 
 COOKIE = "trajstore"
+"""The beginning of a cookie's name; its port follows, since a browser sends a machine's cookies to all its ports."""
 _JSON = "application/json"
 _MONTH = 30 * 24 * 3600
 
@@ -117,7 +118,8 @@ class Guard:
             return None
         parameters = QueryParams(scope["query_string"])
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        name = f"{COOKIE}-{_port(headers['host'])}"
+        cookie = cookie_parser(headers.get("cookie", "")).get(name, "")
         if self._fits(cookie) or (scheme.lower() == "bearer" and self._fits(bearer)):
             given = False
         elif scope["method"] == "GET" and self._fits(parameters.get("token", "")):
@@ -131,7 +133,7 @@ class Guard:
         # On to the same address without it, so that it is in no link that is sent to others.
         rest = urlencode([(key, value) for key, value in parameters.multi_items() if key != "token"])
         answer = RedirectResponse(_own_path(scope["path"]) + (f"?{rest}" if rest else ""), 303)
-        answer.set_cookie(COOKIE, self._token, max_age=_MONTH, httponly=True, samesite="lax")
+        answer.set_cookie(name, self._token, max_age=_MONTH, httponly=True, samesite="lax")
         return answer
 
     def _fits(self, token: str) -> bool:
@@ -144,6 +146,14 @@ def _own_names(host: str) -> frozenset[str]:
     if not is_loopback(host):
         names = ("localhost", socket.gethostname(), socket.getfqdn())
     return frozenset(name.lower() for name in (*names, host))
+
+
+def _port(host: str) -> int:
+    """The port in a Host header that has been checked."""
+    try:
+        return urlsplit(f"//{host}").port or 80
+    except ValueError:
+        return 80
 
 
 def _own_path(path: str) -> str:
