@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.errors import NothingChosen, TrajstoreError
+from trajstore.errors import NothingChosen, TrajstoreError, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.matrix import Sites, SliceRead, choose_sites, each_slice, take_losses
 from trajstore.store.matrix.selection import Selection, none_with_loss, sites_by_group
@@ -191,7 +191,7 @@ def _count(
 
     each_slice(store.path, rows, [union], watched, "nan", progress=progress)
     if partial:
-        progress.say(f"Partial slices count with the contexts they have: {', '.join(sorted(partial)[:5])}.")
+        progress.say(f"Partial slices count with the contexts they have: {listed(sorted(partial), 5)}.")
 
 
 def _union(sites: Sequence[Sites]) -> Sites:
