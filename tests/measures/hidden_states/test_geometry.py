@@ -216,3 +216,10 @@ def test_a_batch_that_runs_out_of_memory_halfway_is_counted_once(monkeypatch: py
     assert not again.left_out
     for name, rows in whole.items():
         assert [row.value for row in again.measures[name]] == pytest.approx([row.value for row in rows])
+
+
+def test_heads_whose_output_does_not_vary_have_no_participation_ratio() -> None:
+    same = [np.full(10, 5)] * 4  # of one token, so that values are the same at all positions
+    report = measure(tiny("gpt-neox"), same, [named("participation_ratio")])
+    assert not report.measures
+    assert list(report.left_out) == ["participation_ratio"]

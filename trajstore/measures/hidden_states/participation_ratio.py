@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trajstore.measures.definitions import MeasureDefinition
 from trajstore.measures.streams import Stream, exact
 from trajstore.store.files.measures import Measure
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trajstore.measures.streams import Batch, PassFacts
+
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Of a head's outputs, as a share of their size."""
 
 
 class ParticipationRatio(Stream):
@@ -37,9 +42,11 @@ class ParticipationRatio(Stream):
         rows = []
         for block, products in sorted(self.products.items()):
             mean = self.sums[block] / self.tokens
-            covariance = products / self.tokens - mean[:, :, None] * mean[:, None, :]
-            for head, value in enumerate(self._ratios(block, covariance).tolist()):
-                if value == value:
+            squares = products / self.tokens
+            covariance = squares - mean[:, :, None] * mean[:, None, :]
+            ratios = self._ratios(block, covariance).tolist()
+            for head, (value, varies) in enumerate(zip(ratios, _vary(covariance, squares), strict=True)):
+                if varies and value == value:
                     params = {"number": self.tokens}
                     rows.append(Measure("participation_ratio", value, layer=block, head=head, params=params))
         return rows
@@ -61,6 +68,13 @@ class ParticipationRatio(Stream):
         trace = shared.diagonal(dim1=1, dim2=2).sum(1)
         squares = (shared * shared.mT).sum((1, 2))
         return torch.where(squares > 0, trace**2 / squares, torch.nan)
+
+
+def _vary(covariance: Tensor, squares: Tensor) -> list[bool]:
+    """Return of each head whether its output varies by more than the rounding of float32 about its size."""
+    variance, size = (part.diagonal(dim1=1, dim2=2).sum(1) for part in (covariance, squares))
+    varies: list[bool] = (variance > (_ROUNDING**2) * size).tolist()
+    return varies
 
 
 DEFINITIONS = (
