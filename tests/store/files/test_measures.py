@@ -170,6 +170,17 @@ def test_they_go_with_their_slices(planted: Store) -> None:
     assert problems(planted, deep=True) == {}
 
 
+def test_those_that_another_job_drops_meanwhile_are_left_out(
+    planted: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (0, 1):
+        measures.publish_measures(planted.path, "a", step, "icl", "d", [Measure("icl", 0.5)])
+    listed = measures.files(planted.path, "a")
+    planted.drop([("a", "d", 1)])
+    monkeypatch.setattr(measures, "files", lambda *_: listed)
+    assert planted.measures("a")["step"].to_list() == [0]
+
+
 def test_a_store_from_before_measures_opens_after_migrating(
     store_path: Path, planted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

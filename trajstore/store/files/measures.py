@@ -182,7 +182,10 @@ def frame(
         for path in files(root, model):
             computation, on, step = _parts(path)
             if (name or computation).startswith(computation) and dataset in (None, on):
-                tables.append(_read(path))
+                try:
+                    tables.append(_read(path))
+                except FileNotFoundError:  # another job has dropped it
+                    continue
                 labels += [(model, step)] * tables[-1].num_rows
     rows = pl.DataFrame(pa.concat_tables(tables))
     of = pl.DataFrame(labels, schema={key: COLUMNS[key] for key in ("model", "step")}, orient="row")
@@ -197,6 +200,8 @@ def _read(path: Path) -> pa.Table:
         with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
             _check_facts(path, file)
             return file.read(SCHEMA.names)
+    except FileNotFoundError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(path, str(error), _AGAIN) from error
 
