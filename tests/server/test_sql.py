@@ -54,6 +54,17 @@ def test_only_the_first_rows_of_a_long_answer_come(client: TestClient) -> None:
     assert "trajstore-notes" not in ask(client, sql="FROM range(10)", rows=10).headers
 
 
+def test_rows_of_many_bytes_are_cut_off(served_path: Path) -> None:
+    """A million rows of long texts would take the machine's memory, which DuckDB's own limit does not hold."""
+    with TestClient(create_app(served_path, limits=Limits(answer=1 << 20)), base_url=ADDRESS) as client:
+        answer = ask(client, sql="SELECT repeat('x', 1000) AS x FROM range(100_000)")
+        rows = pl.read_ipc_stream(io.BytesIO(answer.content)).height
+        assert 1000 < rows < 20_000
+        assert f"first {rows:,} rows" in json.loads(answer.headers["trajstore-notes"])[0]
+        whole = ask(client, sql="SELECT repeat('x', 1000) AS x FROM range(500)")
+    assert "trajstore-notes" not in whole.headers
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -43,6 +43,8 @@ class Limits:
     """Of one request's work."""
     rows: int = 1_000_000
     """Of one reply."""
+    answer: int = 256 << 20
+    """Bytes of the rows that a statement of SQL gives, beyond which no more are read."""
     memory: str = "256MB"
     """Of a session's queries, before they spill to disk."""
     cache: int = 384 << 20

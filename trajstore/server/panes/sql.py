@@ -27,11 +27,11 @@ def answer(ask: Ask) -> pl.DataFrame:
     text, parameters = _statement(ask)
     most = _most_rows(ask)
     kind = "json" if ask.body.get("kind") in ("json", "csv") else "table"  # our CSV has JSON in it
-    frame, more = query.first_rows(ask.store, text, most, parameters, kind)
+    frame, more = query.first_rows(ask.store, text, most, parameters, kind, ask.limits.answer)
     if more:
         ask.progress.say(
-            f"The answer goes on: only its first {most:,} rows are here. Ask for fewer with WHERE or GROUP BY, or "
-            "write all of them to a file: trajstore sql QUERY -o FILE"
+            f"The answer goes on: only its first {frame.height:,} rows are here. Ask for fewer with WHERE or GROUP BY, "
+            "or write all of them to a file: trajstore sql QUERY -o FILE"
         )
     return frame
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -31,6 +32,8 @@ from trajstore.text import shown, visible_json
 T = TypeVar("T")
 
 _BATCH = 100_000
+_FEW = 8192
+"""Rows of a batch where an answer's bytes are limited."""
 _TURN = 0.05
 """Seconds after which a wait looks for Ctrl-C."""
 
@@ -70,19 +73,24 @@ def first_rows(
     limit: int,
     parameters: Mapping[str, Any] | None = None,
     kind: str = "table",
+    most_bytes: int = sys.maxsize,
 ) -> tuple[pl.DataFrame, bool]:
     """(the first `limit` rows of the answer, True where it has more), without reading the rest; raises `QueryError`.
 
+    It ends sooner with the rows that go beyond `most_bytes`, some thousands at a time.
     Those of `kind` "json" have no column that JSON cannot hold. Another thread may stop it by interrupting the
     session's connections; Ctrl-C does not.
     """
     connection = _connection(session, query, ())
     with answering(), contextlib.closing(connection):
-        reader = _reader(connection, query, parameters, kind, min(_BATCH, limit + 1))
-        kept, rows = [], 0
+        reader = _reader(connection, query, parameters, kind, min(_FEW, limit + 1))
+        kept, rows, size = [], 0, 0
         for batch in reader:
+            if size > most_bytes:
+                limit = rows
             kept.append(batch.slice(0, limit - rows))
             rows += batch.num_rows
+            size += batch.nbytes
             if rows > limit:
                 break
         answer = pl.from_arrow(pa.Table.from_batches(kept, reader.schema))
