@@ -112,7 +112,7 @@ def test_the_phases_of_unigram_first_that_are_seen_and_those_that_are_not() -> N
     names = ["model", "dataset", "phase", "course", "answer", "low", "high"]
     said = words.unigram_first(pl.DataFrame(rows, schema=names, orient="row"))
     assert said == (
-        "Unigram first on d (phases 1 KL low, 2 KL rises, 3 energy rises)? "
+        "Unigram first on d (phases: 1 KL low; 2 KL rises; 3 energy rises)? "
         "m: 1 seen, ends between steps 100 and 400; 2 not seen; 3 cannot tell. "
         "n, o: 3 seen, begins between steps 600 and 800."
     )

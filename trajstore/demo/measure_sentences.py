@@ -172,7 +172,7 @@ def collapse(events: pl.DataFrame, values: pl.DataFrame, training: Training) -> 
 def unigram_first(phases: pl.DataFrame) -> str:
     """Return which of the three phases of «unigram first» each model shows, from `UnigramFirst.frame`."""
     numbered = phases.unique("phase", maintain_order=True).sort("phase")
-    courses = ", ".join(
+    courses = "; ".join(
         f"{number} {course}" for number, course in numbered.select("phase", "course").iter_rows()
     )
     models: dict[str, list[str]] = {}
@@ -185,7 +185,7 @@ def unigram_first(phases: pl.DataFrame) -> str:
         text = "; ".join(f"{listed(numbers)} {answer}" for answer, numbers in answers.items())
         models.setdefault(text, []).append(str(model))
     texts = " ".join(f"{listed(names)}: {text}." for text, names in models.items())
-    return f"Unigram first on {listed(phases['dataset'].unique().sort())} (phases {courses})? {texts}"
+    return f"Unigram first on {listed(phases['dataset'].unique().sort())} (phases: {courses})? {texts}"
 
 
 def unigram_fit(rows: pl.DataFrame) -> str:
