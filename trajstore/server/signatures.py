@@ -36,9 +36,12 @@ _BESIDE = ("tokens", "groups", "models", "measures", "findings")
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
     """Return the state of a file, None where it is not there."""
     try:
-        facts = os.lstat(path)
+        return _state(os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _state(facts: os.stat_result) -> FileState:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
@@ -51,9 +54,8 @@ def slice_contents(
     for model in coverage.model_names(root) if models is None else models:
         for dataset in coverage.dataset_names(root, model):
             if wanted is None or dataset in wanted:
-                for step in coverage.steps(root, model, dataset):
-                    if content := _content(layout.slice_path(root, model, dataset, step)):
-                        contents[model, dataset, step] = content
+                for step, (path, facts) in coverage.files_of(root, model, dataset).items():
+                    contents[model, dataset, step] = _content(path, _state(facts))
     return contents
 
 
@@ -85,16 +87,12 @@ def _files(folder: Path, below: str) -> Iterator[tuple[str, Content]]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(folder / entry.name, f"{below}{entry.name}/")
-            elif content := _content(entry.path):
-                yield below + entry.name, content
+            elif state := file_state(entry.path):
+                yield below + entry.name, _content(entry.path, state)
 
 
-def _content(path: str | os.PathLike[str]) -> Content | None:
-    state = file_state(path)
-    if state is None:
-        return None
-    text = os.fspath(path)
-    return _of_state(text, state) if _first_state(text, state[0]).of(state) else state
+def _content(path: str, state: FileState) -> Content:
+    return _of_state(path, state) if _first_state(path, state[0]).of(state) else state
 
 
 class _FirstState:

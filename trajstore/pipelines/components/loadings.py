@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from trajstore.store.store import Store
 
 _TOP_LOADINGS = """
-    FROM pca_loadings
-    WHERE finding = $finding AND component IN $components
-    QUALIFY least(
-        row_number() OVER (PARTITION BY component ORDER BY loading DESC, dataset, context, position),
-        row_number() OVER (PARTITION BY component ORDER BY loading, dataset, context, position)
-    ) <= $n AND loading <> 0
-    ORDER BY component, loading DESC, dataset, context, position
+    WITH of_component AS (FROM pca_loadings WHERE finding = $finding AND component = $component)
+    FROM (
+        (FROM of_component ORDER BY loading DESC, dataset, context, position LIMIT $n)
+        UNION
+        (FROM of_component ORDER BY loading, dataset, context, position LIMIT $n)
+    )
+    WHERE loading <> 0
+    ORDER BY loading DESC, dataset, context, position
 """
 
 
@@ -27,5 +28,8 @@ def top_loadings(
     store: Store, finding: str, components: Sequence[int], n: int, width: int = 8
 ) -> pl.DataFrame:
     """The n highest and the n lowest tokens of each of these components in their contexts, by falling loading."""
-    parameters = {"finding": finding, "components": list(components), "n": n}
-    return with_context(store, store.sql(_TOP_LOADINGS, parameters=parameters).pl(), width)
+    frames = [
+        store.sql(_TOP_LOADINGS, parameters={"finding": finding, "component": number, "n": n}).pl()
+        for number in sorted(set(components))
+    ]
+    return with_context(store, pl.concat(frames), width)

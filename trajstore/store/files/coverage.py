@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 from collections.abc import Iterable, Sequence
@@ -98,17 +99,25 @@ def match(patterns: str | Sequence[str] | None, names: Iterable[str], kind: str,
 
 def sizes_of(root: Path, model: str, dataset: str) -> dict[int, int]:
     """Bytes of the slices of a model on a dataset by step, in order."""
-    folder = layout.slice_path(root, model, dataset, 0).parent.parent
-    sizes = {}
+    return {step: facts.st_size for step, (_, facts) in files_of(root, model, dataset).items()}
+
+
+def files_of(root: Path, model: str, dataset: str) -> dict[int, tuple[str, os.stat_result]]:
+    """The path of each slice of a model on a dataset, and what the system says of the file, by step, in order."""
+    folder = os.fspath(layout.slice_path(root, model, dataset, 0).parent.parent)
+    files = {}
     for label in _values(folder, "step"):
-        path = Path(f"{folder}/step={label}/slice.parquet")
-        if (step := step_of(label)) is not None and path.exists():
-            with contextlib.suppress(FileNotFoundError):  # it may have been dropped meanwhile
-                sizes[step] = path.stat().st_size
-    return dict(sorted(sizes.items()))
+        if (step := step_of(label)) is not None:
+            path = f"{folder}/step={label}/slice.parquet"
+            try:
+                files[step] = (path, os.stat(path))  # noqa: PTH116 - of thousands, for each request of a page
+            except OSError as error:  # it may have been dropped meanwhile, or be a link that leads nowhere
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+    return dict(sorted(files.items()))
 
 
-def _values(folder: Path, key: str) -> list[str]:
+def _values(folder: str | Path, key: str) -> list[str]:
     """The values of the hive folders `key=value` in a folder that may not exist; others than names are passed over."""
     try:
         with os.scandir(folder) as entries:
