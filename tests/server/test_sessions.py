@@ -118,11 +118,18 @@ def test_the_command_serves_until_it_is_stopped(served_path: Path) -> None:
         line = server.stderr.readline()
         match = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=t", line)
         assert match, line
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{match[1]}/api/coverage.csv", headers={"Authorization": "Bearer t"}
-        )
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+
+        def asked(name: str) -> Any:
+            address = f"http://127.0.0.1:{match[1]}/api/{name}"
+            request = urllib.request.Request(address, headers={"Authorization": "Bearer t"})
+            return urllib.request.urlopen(request, timeout=60)
+
+        with asked("coverage.csv") as answer:
             assert answer.read().startswith(b"model,dataset,step,state")
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
-        assert "Traceback" not in server.stderr.read()
+        with asked("events") as stream:  # as a page that is open has one
+            assert stream.readline() == b": still here\n"
+            server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 0
+        said = server.stderr.read()
+        assert "Traceback" not in said
+        assert "ERROR" not in said

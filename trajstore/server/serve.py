@@ -65,7 +65,21 @@ def server_of(app: Starlette) -> uvicorn.Server:
         timeout_graceful_shutdown=_PATIENCE,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return _Server(config, app)
+
+
+class _Server(uvicorn.Server):
+    """A server that, once it is stopped, ends streams and work, and waits for replies only then."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, as `uvicorn.Server` does."""
+        self._app.state.watch.close()
+        self._app.state.service.sessions.end()
+        await super().shutdown(sockets)
 
 
 def listening(host: str, port: int) -> socket.socket:

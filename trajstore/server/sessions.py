@@ -218,10 +218,14 @@ class Sessions:
             finally:
                 work.store = None
 
-    def close(self) -> None:
-        """End all work, and the sessions."""
+    def end(self) -> None:
+        """End all work."""
         for work in [*self._works]:
             work.end()
+
+    def close(self) -> None:
+        """End all work, and the sessions."""
+        self.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
         while self._idle:
             self._idle.pop().close()
