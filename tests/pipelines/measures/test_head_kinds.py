@@ -76,6 +76,15 @@ def test_planted_heads_have_their_kinds_and_those_that_took_one_course_a_cluster
     assert tuple(KINDS) == SETS["heads"]
 
 
+def test_the_last_step_is_the_last_of_those_that_all_models_have(planted: Store) -> None:
+    rows = [Measure(kind, 0.5, layer, head) for kind in KINDS for layer, head in PLANTED]
+    for kind in KINDS:
+        own = [row for row in rows if row.name == kind]
+        planted.add_measures(kind, own, model="a", step=128, dataset="d")
+    assert trajstore.head_kinds(planted, Selection(steps="last")).steps == (64,)
+    assert trajstore.head_kinds(planted, Selection(models=["a"], steps="last")).steps == (128,)
+
+
 def test_no_two_heads_of_a_cluster_are_further_apart_than_allowed() -> None:
     courses = np.random.default_rng(0).uniform(0, 1, (40, 5, 2))
     found = cluster_heads(courses, KINDS[:2], 0.4)

@@ -113,17 +113,14 @@ def _require_comparable(frame: pl.DataFrame) -> None:
 
 
 def _common_steps(frame: pl.DataFrame, spec: str) -> list[int]:
-    """The steps meant at which every model has every measure; raises `NothingChosen` for none."""
-    common: set[int] | None = None
-    for (model,), part in frame.group_by("model", maintain_order=True):
-        own = set.intersection(*(set(of_name["step"]) for _, of_name in part.group_by("name")))
-        meant = set(resolve(spec, sorted(own), f"{model} with these measures"))
-        common = meant if common is None else common & meant
+    """The steps meant, of those at which every model has every measure; raises `NothingChosen` for none."""
+    of_measures = frame.group_by("model", "name", maintain_order=True).agg("step")["step"].to_list()
+    common = set.intersection(*map(set, of_measures))
     if not common:
         raise NothingChosen(
             f"The models have these measures at no step in common. Choose others: {option('models', ['A', 'B'])}"
         )
-    return sorted(common)
+    return resolve(spec, sorted(common), f"{listed(frame['model'].unique().sort())} with these measures")
 
 
 def _courses(
