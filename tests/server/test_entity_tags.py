@@ -63,6 +63,12 @@ def replace_texts(path: Path) -> None:
         store.add_dataset("bare", new_dataset([["a", "b", "d"]]))
 
 
+def replace_losses(path: Path) -> None:
+    with Store(path) as store:
+        losses = store.slice_losses("a", "e", 1) + 1
+        store.append(model="a", dataset="e", step=1, losses=losses, replace=True)
+
+
 @pytest.mark.parametrize(
     ("change", "addresses"),
     [
@@ -92,6 +98,10 @@ def replace_texts(path: Path) -> None:
         (
             replace_texts,
             ("context.json?dataset=bare&context=0", "find.json?dataset=bare&text=c"),
+        ),
+        (
+            replace_losses,
+            ("token_differences.json?datasets=d&dataset=e&context=0&models=a",),
         ),
     ],
 )

@@ -34,7 +34,7 @@ def routes() -> Sequence[BaseRoute]:
     return [
         frames("context", _context, of_chosen=("datasets", "dataset")),
         frames("tokens", _tokens, of_chosen=("models", "datasets", "dataset")),
-        frames("token_differences", _differences, of_chosen=("models", "datasets")),
+        frames("token_differences", _differences, of_chosen=("models", "datasets", "dataset")),
         frames("token", _token, of_chosen=("models", "datasets", "dataset")),
         frames("neighbours", _neighbours, of_chosen=("models", "model", "datasets", "dataset")),
     ]
