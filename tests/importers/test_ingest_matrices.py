@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +16,6 @@ from trajstore.cli import app
 from trajstore.importers.ingest import ingest
 from trajstore.store.matrix.export import save_matrix
 from trajstore.store.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.usefixtures("_dataset")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +17,6 @@ from trajstore.errors import BadDataset, BadSource
 from trajstore.importers.ingest import ingest
 from trajstore.importers.request import steps_in
 from trajstore.store.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.usefixtures("_dataset")
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from tests.server.conftest import ADDRESS
 from trajstore.server.app import create_app
 from trajstore.server.endpoints import Ask, Service, frames
-from trajstore.server.sessions import Limits, Stopped
+from trajstore.server.sessions import Limits, WorkStopped
 
 ENDLESS = (
     "SELECT count(*) FROM range(100_000_000_000) AS a, range(1000) AS b WHERE (a.range * b.range) % 7 = 3"
@@ -50,7 +50,7 @@ class Pane:
             while True:
                 ask.progress.advance()
                 time.sleep(0.01)
-        except Stopped:
+        except WorkStopped:
             self.ended.set()
             raise
 

@@ -39,7 +39,7 @@ _NO_SIZE = re.compile(
 
 
 @dataclass(frozen=True)
-class Held:
+class TensorSizes:
     """The sizes of tensors that the files of weights can hold."""
 
     tensors: int
@@ -103,7 +103,7 @@ def check_parameters(folder: Path, files: Iterable[Path], *, trust_remote_code: 
         )
 
 
-def _held(files: Iterable[Path]) -> Held:
+def _held(files: Iterable[Path]) -> TensorSizes:
     """Return what files of weights hold; of those that do not say, as many as their bytes."""
     tensors, numbers, known = 0, 0, True
     for file in files:
@@ -119,7 +119,7 @@ def _held(files: Iterable[Path]) -> Held:
             tensors, numbers = tensors + entries, numbers + size
         else:
             tensors, numbers, known = tensors + size // 8, numbers + size, False
-    return Held(tensors, numbers, known)
+    return TensorSizes(tensors, numbers, known)
 
 
 def _entries(file: Path) -> int | None:

@@ -9,7 +9,7 @@ import torch
 
 from trajstore.forward.losses import evaluating, vocabulary_rows
 from trajstore.measures.in_pass import Observer
-from trajstore.measures.run import Measured
+from trajstore.measures.run import PassValues
 from trajstore.measures.streams import PassFacts, Predictions
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class MeasuringWatcher:
         """Hand on the ends of tiles."""
         self._observer.log_sums(log_sums, self._predictions[positions])
 
-    def finish(self) -> Measured:
+    def finish(self) -> PassValues:
         """The values, after the pass."""
         with torch.no_grad():
-            return Measured(self._observer.finish(), self._observer.left_out)
+            return PassValues(self._observer.finish(), self._observer.left_out)

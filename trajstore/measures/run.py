@@ -37,7 +37,7 @@ MOST_LOGITS = 1 << 24
 """Logits that are made at a time: 64 MiB of float32."""
 
 
-class Measured(NamedTuple):
+class PassValues(NamedTuple):
     """The values of a pass, and what has none."""
 
     measures: dict[str, list[Measure]]
@@ -54,7 +54,7 @@ def measure(
     batch_tokens: int | None = None,
     vocabulary: int | None = None,
     previous: Sequence[Mapping[str, torch.Tensor]] = (),
-) -> Measured:
+) -> PassValues:
     """Measures of a model on contexts of token ids, each of 2 tokens or more.
 
     The softmax runs over the ids below `vocabulary`, by default over all that the model can predict; `previous` are the
@@ -80,7 +80,7 @@ def measure(
             left_out[definition.name] = str(error)
         except Exception as error:  # whatever a package's function raises
             left_out[definition.name] = describe_error(error)
-    return Measured(measures, left_out)
+    return PassValues(measures, left_out)
 
 
 def _streamed(
@@ -89,7 +89,7 @@ def _streamed(
     definitions: Sequence[MeasureDefinition],
     batch_tokens: int | None,
     vocabulary: int | None,
-) -> Measured:
+) -> PassValues:
     """The measures that need the insides of the model."""
     device: torch.device = next(model.parameters()).device
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def _streamed(
 
         if not observer.idle:
             in_batches([len(context) for context in ids], work, batch_tokens, device)
-        return Measured(observer.finish(), observer.left_out)
+        return PassValues(observer.finish(), observer.left_out)
 
 
 class _NothingMoreNeeded(Exception):

@@ -24,7 +24,7 @@ from trajstore.server import signatures
 from trajstore.server.cache import SliceCache
 from trajstore.server.choice import Parameters
 from trajstore.server.replies import MEDIA_TYPES, error_reply, frame_reply, json_reply, refusal
-from trajstore.server.sessions import Limits, Sessions, Stopped, TooBusy, Work
+from trajstore.server.sessions import Limits, Sessions, TooBusy, Work, WorkStopped
 from trajstore.store.store import Store
 
 _LOG = logging.getLogger("trajstore.server")
@@ -157,7 +157,7 @@ async def _replied(
 
     try:
         return await service.sessions.run(request, answer)
-    except Stopped as error:
+    except WorkStopped as error:
         return refusal(408, *_halves(error))
     except TooBusy as error:
         return refusal(429, *_halves(error))

@@ -55,7 +55,7 @@ class Limits:
     """Requests that are worked on or wait; more are refused."""
 
 
-class Stopped(TrajstoreError):
+class WorkStopped(TrajstoreError):
     """The work was ended before it was done."""
 
 
@@ -135,13 +135,13 @@ class Work:
             store.interrupt()
 
     def start(self, label: str, total: int, unit: str) -> None:  # noqa: ARG002
-        """Raise `Stopped` once the work is ended."""
+        """Raise `WorkStopped` once the work is ended."""
         self.advance()
 
     def advance(self, amount: int = 1, note: str = "") -> None:  # noqa: ARG002
-        """Raise `Stopped` once the work is ended."""
+        """Raise `WorkStopped` once the work is ended."""
         if self.ended:
-            raise Stopped("Nobody waits for this answer any more.")
+            raise WorkStopped("Nobody waits for this answer any more.")
 
     def stop(self) -> None:
         """Nothing."""
@@ -175,7 +175,7 @@ class Sessions:
             yield store
             sound = True
         except TrajstoreError as error:
-            sound = not isinstance(error, Stopped)
+            sound = not isinstance(error, WorkStopped)
             raise
         finally:
             if sound:
@@ -186,7 +186,7 @@ class Sessions:
     async def run(self, request: Request, answer: Callable[[RequestStore, Work], T]) -> T:
         """Return what `answer` gives, in a thread; the request's body must have been read.
 
-        Raises `Stopped` where that takes too long or the client goes away, and `TooBusy` where too many wait.
+        Raises `WorkStopped` where that takes too long or the client goes away, and `TooBusy` where too many wait.
         """
         if len(self._works) >= self.limits.waiting:
             raise TooBusy("Too many requests wait for an answer. Try again in a moment.")
@@ -200,7 +200,7 @@ class Sessions:
         except Exception as error:
             if not work.ended:
                 raise
-            raise Stopped(
+            raise WorkStopped(
                 f"This took longer than {self.limits.seconds:g} s. Choose fewer models, steps or contexts, or run it "
                 "on the command line, which has no limit."
             ) from error

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 
 from trajstore.analysis.statistics.ar1 import simulate
 from trajstore.analysis.statistics.log_steps import Schedule
-
-if TYPE_CHECKING:
-    pass
 
 PYTHIA = [0, *(2**n for n in range(10)), *range(1000, 143001, 1000)]
 SHORT = [0, 1, 2, 4, 8, 16, 32, 64, 128, 181, 256, 304, 362, 395, 431, 512, 609, 724, 861, 1024, 1448]

@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
@@ -20,10 +19,6 @@ from trajstore.errors import DamagedFile, GroupError, QueryError, StoreTooOld, T
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog
 from trajstore.store.catalog import read_only as statements
-
-if TYPE_CHECKING:
-    pass
-
 
 # What a doctored catalog holds
 

@@ -20,6 +20,7 @@ import trajstore
 from tests.helpers.architectures import tiny
 from tests.helpers.killed import before_each_change
 from tests.helpers.tiny_models import random_dataset, save_tokenizer
+from tests.scoring.measuring.conftest import NAMES, STEPS, WORDS, other_run
 from trajstore.cli import app
 from trajstore.errors import (
     BadDataset,
@@ -44,31 +45,6 @@ from trajstore.store.files.models import ModelFacts
 from trajstore.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-STEPS = (0, 4, 8)
-NAMES = ["interaction_energy", "rankme", "kl_unigram"]
-WORDS = [f"word{number}" for number in range(64)]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a tokenizer and room for a probe."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    for step in STEPS:
-        tiny("gpt-neox", vocabulary=64, positions=128, seed=step).save_pretrained(folder / f"step{step}")
-    save_tokenizer(folder, WORDS)
-    return folder
-
-
-@pytest.fixture
-def scored(store: Store, run: Path) -> Store:
-    """Its losses at two of three steps, on a dataset of the same tokenizer."""
-    from trajstore.datasets.tokenizers import load_tokenizer, tokenizer_facts
-
-    facts = tokenizer_facts(load_tokenizer(str(run)), str(run))
-    new = random_dataset((12, 5, 9, 20), sha256=facts.vocabulary_sha256.removeprefix("sha256:"))
-    store.add_dataset("d", new)
-    score(store, str(run), ["d"], device="cpu", steps="0,8")
-    return store
 
 
 def test_values_are_those_of_the_model_on_the_dataset(scored: Store, run: Path) -> None:
@@ -249,7 +225,7 @@ def test_errors_say_what_to_do_next(scored: Store, run: Path, tmp_path: Path) ->
     )
     fails(UnknownStep, "3", datasets="d", steps="3")
     fails(CheckpointError, "no folder", model=str(tmp_path / "nowhere"), datasets="d")
-    fails(ModelMismatch, "another run", model=str(_other_run(tmp_path, run)), datasets="d")
+    fails(ModelMismatch, "another run", model=str(other_run(tmp_path, run)), datasets="d")
     scored.add_dataset("strange", random_dataset())
     fails(TokenizerMismatch, "strange was made with", datasets="strange")
     sha256 = scored.dataset("d").tokenizer.vocabulary_sha256.removeprefix("sha256:")
@@ -347,65 +323,6 @@ def test_kinds_of_text_are_the_categories_of_a_dataset(scored: Store) -> None:
     rows = scored.measures("run", "text_type_probe")
     assert rows["layer"].to_list() == [0, 1, 2]
     assert json.loads(rows["params"][0])["classes"] == 2
-
-
-def test_a_learning_coefficient_of_a_part_is_not_taken_for_that_of_all(scored: Store, tmp_path: Path) -> None:
-    values = {
-        "nbeta": 10.0,
-        "step_size": 1e-4,
-        "gamma": 100.0,
-        "chains": 2,
-        "draws": 6,
-        "burn_in": 2,
-        "batch": 2,
-    }
-    how = {"datasets": "d", "device": "cpu", "steps": "8"}
-    with pytest.raises(BadMeasures, match="llc needs a value for"):
-        trajstore.measure(scored, "run", "llc", **how)
-    report = trajstore.measure(scored, "run", "llc", parameters=values, **how)
-    assert (report.written, report.left_out) == (1, [])
-    assert json.loads(scored.measures("run", "llc")["params"][0])["nbeta"] == 10.0
-    with pytest.raises(BadMeasures, match="is there with layer = None, and not 1"):
-        trajstore.measure(scored, "run", "llc", parameters={**values, "layer": 1}, **how)
-    with pytest.raises(BadMeasures, match="is there with first = None, and not 2"):
-        trajstore.measure(scored, "run", "llc", parameters={**values, "first": 2}, **how)
-    values["folder"] = str(tmp_path)  # which no value depends on
-    assert trajstore.measure(scored, "run", "llc", parameters=values, **how).skipped == 1
-
-
-def _other_run(tmp_path: Path, run: Path) -> Path:
-    folder = tmp_path / "elsewhere" / "run"
-    for step in STEPS:
-        tiny("gpt-neox", vocabulary=64, positions=128, seed=step + 1).save_pretrained(folder / f"step{step}")
-    return folder
-
-
-def test_another_value_of_a_parameter_is_not_taken_for_what_is_there(scored: Store) -> None:
-    how = {"probe": "repeats", "device": "cpu", "steps": "8"}
-    trajstore.measure(scored, "run", "prefix_matching", **how)
-    with pytest.raises(BadMeasures, match="is there with offset = 1, and not 0.*replace=True"):
-        trajstore.measure(scored, "run", "prefix_matching", parameters={"offset": 0}, **how)
-    again = trajstore.measure(scored, "run", "prefix_matching", parameters={"offset": 1}, **how)
-    assert again.skipped == 1
-    trajstore.measure(
-        scored, "run", "prefix_matching", parameters={"prefix_matching.offset": 0}, replace=True, **how
-    )
-    params = scored.measures("run", "prefix_matching")["params"].unique().to_list()
-    assert [json.loads(text)["offset"] for text in params] == [0]
-
-
-def test_a_divergence_from_other_counts_is_not_taken_for_what_is_there(scored: Store, tmp_path: Path) -> None:
-    how = {"datasets": "d", "device": "cpu", "steps": "8"}
-    table = tmp_path / "counts.npy"
-    np.save(table, np.arange(1, 65))
-    trajstore.measure(scored, "run", "kl_unigram", **how)
-    with pytest.raises(BadMeasures, match="is there with unigram = contexts, and not sha256:"):
-        trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, **how)
-    trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, replace=True, **how)
-    again = trajstore.measure(scored, "run", "kl_unigram", parameters={"table": str(table)}, **how)
-    assert again.skipped == 1
-    with pytest.raises(BadMeasures, match="is there with unigram = sha256:.*, and not contexts"):
-        trajstore.measure(scored, "run", "kl_unigram", parameters={"table": None}, **how)
 
 
 def test_what_cannot_be_measured_ends_the_work_at_once_or_is_said(scored: Store) -> None:

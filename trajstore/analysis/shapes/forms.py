@@ -82,7 +82,7 @@ _BY_CHANCE = 4000
 
 
 @dataclass(frozen=True)
-class Limits:
+class Bounds:
     """Bounds of the parameters of a schedule's forms."""
 
     places: np.ndarray
@@ -100,7 +100,7 @@ class Limits:
     """Least log₂ s₀ of a law."""
 
     @classmethod
-    def of(cls, schedule: Schedule) -> Limits:
+    def of(cls, schedule: Schedule) -> Bounds:
         """Return the bounds for a schedule."""
         places = schedule.places
         widest = _WIDEST * schedule.span
@@ -177,7 +177,7 @@ def _dot(curves: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Parts:
+class CompoundParts:
     """Laws, sigmoids and humps that a compound may be made of, in this order."""
 
     laws: np.ndarray
@@ -206,7 +206,7 @@ class Bases:
     """The forms' bases on a grid, whitened for one ρ and orthonormal, so that a fit is a product and a square."""
 
     def __init__(self, schedule: Schedule, rho: float, weights: np.ndarray | None = None) -> None:
-        self.schedule, self.limits, self.rho = schedule, Limits.of(schedule), rho
+        self.schedule, self.limits, self.rho = schedule, Bounds.of(schedule), rho
         self.weights = schedule.weights if weights is None else weights
         self._flat = self._white(np.ones((1, len(schedule.places))))
 
@@ -339,7 +339,7 @@ class Bases:
         return _orthonormal(self._flat, self._white(s), self._white(4 * s * (1 - s)))
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> CompoundParts:
         """The parts of compounds, on coarse grids."""
         places, near = self.schedule.places, self.limits.grid(_COARSE, _COARSE)
         humps = near[near[:, 1] <= self.limits.reach(near[:, 0])]
@@ -348,7 +348,7 @@ class Bases:
         laws = self.laws(2.0, 4)
         curves = [powered(self.schedule.steps, *laws.T), falling(places, *near.T), 4 * s * (1 - s)]
         basis = self._beside_flat(np.concatenate(curves)).astype(np.float32)
-        return Parts(laws, near, humps, basis, basis @ basis.T)
+        return CompoundParts(laws, near, humps, basis, basis @ basis.T)
 
     @cached_property
     def _flexible(self) -> np.ndarray:

@@ -61,7 +61,7 @@ class TokenNoise:
 
 
 @dataclass(frozen=True)
-class Moves:
+class MoveHistogram:
     """Histogram of how far tokens moved, in bins of `_WIDTH` noises."""
 
     alone: np.ndarray
@@ -72,7 +72,7 @@ class Moves:
     """In the spike, int32 (units, bins)."""
 
     @classmethod
-    def none(cls, units: int) -> Moves:
+    def none(cls, units: int) -> MoveHistogram:
         """Before any block."""
         return cls(
             np.zeros(_BINS, dtype=np.int64),
@@ -114,7 +114,7 @@ class Recall:
 
 
 def recalls(
-    moves: Moves, bins: Sequence[Stratum], differences: Sequence[Stratum], draws: Draws
+    moves: MoveHistogram, bins: Sequence[Stratum], differences: Sequence[Stratum], draws: Draws
 ) -> list[Recall]:
     """The recall of tokens that follow and of inverse ones.
 
@@ -165,7 +165,7 @@ def _counts(values: np.ndarray) -> np.ndarray:
     return np.bincount(_bins(values), minlength=_BINS)
 
 
-def _estimated(moves: Moves, shares: np.ndarray) -> np.ndarray:
+def _estimated(moves: MoveHistogram, shares: np.ndarray) -> np.ndarray:
     """The recall of tokens that follow and of inverse ones, (2, resamples), from shares (resamples, bins)."""
     sizes = np.arange(LEAST_MOVE, _FURTHEST, _WIDTH)
     grid = np.concatenate([[0.0], sizes, -sizes])

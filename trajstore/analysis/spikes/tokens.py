@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.analysis.components.gram import Blocks
-from trajstore.analysis.spikes.recall import Moves, TokenNoise, recalls
+from trajstore.analysis.spikes.recall import MoveHistogram, TokenNoise, recalls
 from trajstore.analysis.spikes.spikes import FEWEST_PLACEBOS, Window, placebos
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum, estimate
 from trajstore.arguments import defaults
@@ -82,7 +82,7 @@ class Classes:
     """float32 (tokens,), nats."""
     counts: np.ndarray
     """Tokens that follow and that are inverse in the window and each placebo, int64 (1 + placebos, 2, units)."""
-    moves: Moves | None
+    moves: MoveHistogram | None
     """Moves of tokens in units of their noise; None where too few placebo windows tell it."""
     sums: np.ndarray
     """Losses of the tokens of each of `CLASSES`, by checkpoint, float64 (checkpoints, 3), nats."""
@@ -165,7 +165,7 @@ def classify(
     n_units = int(units.max(initial=-1)) + 1
     counts = [np.zeros((1 + len(others), 2, n_units), dtype=np.int64) for others in elsewhere]
     sums = [np.zeros((checkpoints, len(CLASSES))) for _ in windows]
-    moves = [Moves.none(n_units) if len(others) >= FEWEST_PLACEBOS else None for others in elsewhere]
+    moves = [MoveHistogram.none(n_units) if len(others) >= FEWEST_PLACEBOS else None for others in elsewhere]
     changes, taus = ([list[np.ndarray]() for _ in windows] for _ in range(2))
     if how.tau is None:
         for others in elsewhere:
