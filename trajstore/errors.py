@@ -167,7 +167,7 @@ class NotMeasured(UnknownName):
         on = f" on {listed(datasets)}" if datasets else ""
         TrajstoreError.__init__(
             self,
-            f"There is no measure of {listed(models)} {name!r}{on} here; there is: {listed(measured)}. {mend}",
+            f"There is no measure {name!r} of {listed(models)}{on} here; there is: {listed(measured)}. {mend}",
         )
 
 

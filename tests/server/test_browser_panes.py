@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 import trajstore
 from tests.conftest import NewStore, plant
@@ -122,6 +123,26 @@ def test_the_groups_pane_draws_means_of_sql_and_counts_tokens(page: Page, kept: 
     assert float(mean) == pytest.approx(expected, rel=1e-3)
     [(size,)] = kept.sql("SELECT count(*) FROM groups.early WHERE dataset = 'd'").fetchall()
     assert f"Tokens: {size} in d." in page.text()
+
+
+def test_the_groups_pane_is_of_all_datasets_until_one_is_chosen_and_again(page: Page) -> None:
+    def choice() -> Select:
+        return Select(page.browser.find_element("xpath", "//label[span='Dataset']/select"))
+
+    def curves() -> list[str]:
+        page.settled()
+        labels = "return [...document.querySelectorAll('.u-legend .u-label')].map((cell) => cell.textContent)"
+        return list(page.script(labels))
+
+    page.open("?pane=groups&groups.names=early&models=a")
+    page.until(lambda: len(curves()) > 2)
+    of_all = curves()
+    assert choice().first_selected_option.text == f"all {len(choice().options) - 1}"
+    choice().select_by_visible_text("d")
+    page.until(lambda: len(curves()) < len(of_all))
+    assert "datasets=d" in page.browser.current_url
+    choice().select_by_index(0)
+    page.until(lambda: curves() == of_all)
 
 
 def test_the_components_pane_has_the_kept_scores(page: Page, kept: Store) -> None:

@@ -36,7 +36,7 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B...",
+            metavar="A B",
             callback=several,
             autocompletion=complete_models,
             help="Two models or more; commas join them, globs take in several. With --measure two, also as MODEL@STEP; "
@@ -104,7 +104,7 @@ def compare(
     Prints, for the step that was chosen, correlations (of losses, of ranks, and given the log of a token's frequency)
     and distances with intervals over contexts; the correlations at every step, also of each model there with both at
     the end; the tokens that differ most in their context, with the model that wins them (the lower loss); the groups
-    that are enriched among these; and what becomes of them at the other steps. Of more than two models, each two are
+    that are enriched among these; and what becomes of them at the other steps. Of more than two models, each pair is
     compared, as a matrix and by step. All of it is kept as a finding: compare_correlations, compare_outliers,
     compare_groups and compare_outlier_steps in SQL.
     With --measure the values of two checkpoints, A's, B's and A − B, with intervals over contexts that are paired

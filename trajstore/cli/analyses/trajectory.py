@@ -31,7 +31,7 @@ def trajectory(
     groups: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[GROUP]...",
+            metavar="GROUP",
             callback=several,
             autocompletion=complete_groups,
             help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",

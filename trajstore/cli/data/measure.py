@@ -43,7 +43,7 @@ def measure(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="NAME",
             callback=several,
             autocompletion=complete_measures,
             help="Measures; commas join them. The word list shows all, or in full those named after it; heads "

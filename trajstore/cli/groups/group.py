@@ -229,9 +229,7 @@ def show(name: Existing, store: options.Store = options.DEFAULT_STORE, as_json: 
 def refresh(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[GROUP...]", callback=several, autocompletion=complete_groups, help="Groups."
-        ),
+        typer.Argument(metavar="GROUP", callback=several, autocompletion=complete_groups, help="Groups."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All groups by a Python function.")] = False,
     store: options.Store = options.DEFAULT_STORE,

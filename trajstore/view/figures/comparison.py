@@ -141,7 +141,7 @@ def _line(name: str, frame: pl.DataFrame, column: str) -> Series:
 
 
 def _pairs_chart(models: Sequence[str], datasets: Sequence[str], same: pl.DataFrame, of: str) -> Chart:
-    """Correlations of each two of several models by step."""
+    """Correlations of each pair of several models by step."""
 
     def series(dataset: str) -> Iterator[Series]:
         for column, name in (("pearson", "correlation"), ("partial", "given frequency")):
@@ -155,5 +155,5 @@ def _pairs_chart(models: Sequence[str], datasets: Sequence[str], same: pl.DataFr
         x_label="step",
         y_label="correlation",
         panels=panels(datasets, series),
-        note=f"Mean of each two of {listed(models, 4)}; band: lowest to highest.",
+        note=f"Mean over pairs of {listed(models, 4)}; band: lowest to highest.",
     )

@@ -15,6 +15,8 @@ import { dark } from "./theme";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 
+/** Panes that show all datasets until one is chosen; the others show the first. */
+const OF_ALL_DATASETS = ["groups", "findings"];
 const THEMES = [["auto", "As the system"], ["light", "Light"], ["dark", "Dark"]] as const;
 
 function Tabs() {
@@ -65,16 +67,17 @@ function ModelChoice({ models }: { models: string[] }) {
 function Chosen() {
   const store = facts.value;
   if (!store) return null;
+  const every = OF_ALL_DATASETS.includes(state.pane.value);
   return (
     <div class="chosen" role="group" aria-label="What is shown">
       <ModelChoice models={store.models} />
       {store.datasets.length > 0 && (
         <Choice
           label="Dataset"
-          value={chosenDataset.value?.name ?? ""}
-          options={store.datasets.map(({ name }) => [name, visible(name)] as const)}
+          value={state.datasets.value.length === 0 && every ? "" : (chosenDataset.value?.name ?? "")}
+          options={[...(every ? [["", `all ${store.datasets.length}`] as const] : []), ...store.datasets.map(({ name }) => [name, visible(name)] as const)]}
           onChange={(name) => navigate(() => {
-            state.datasets.value = [name];
+            state.datasets.value = name ? [name] : [];
             state.context.value = null;
           })}
         />

@@ -28,11 +28,12 @@ def tables(store: Store, finding: Finding) -> Tables:
     """Return the first events in words, and all of them in a table."""
     del store
     events = finding.table("events")
-    sentences = (
+    phrases = (
         f"{row['event'].replace('_', ' ')} of {row['series']} in {row['model']} at step {row['step']}"
         for row in events.iter_rows(named=True)
     )
-    return f"{listed(sentences, NAMED)}." if events.height else "No event.", (PageTable.of("Events", events),)
+    said = f"{listed(phrases, NAMED)}." if events.height else "no event."
+    return said[0].upper() + said[1:], (PageTable.of("Events", events),)
 
 
 def charts(store: Store, finding: Finding, marks: Sequence[Mark]) -> Iterator[Chart]:

@@ -118,8 +118,8 @@ function Cells({ frame, asked }: { frame: Frame; asked: Asked }) {
           values={grid.values}
           rows={grid.rows}
           columns={grid.columns}
-          down={{ label: `loss at ${visible(asked.other)} (nats)`, ticks: numberTicks(grid.bottom, grid.top, 8, true) }}
-          across={{ label: `loss at ${visible(asked.one)} (nats)`, ticks: numberTicks(grid.left, grid.right, 8) }}
+          down={{ label: `loss of ${visible(asked.other)} (nats)`, ticks: numberTicks(grid.bottom, grid.top, 8, true) }}
+          across={{ label: `loss of ${visible(asked.one)} (nats)`, ticks: numberTicks(grid.left, grid.right, 8) }}
           scale={{ top: grid.most, diverging: false }}
           height={420}
           cursor={cursor}

@@ -84,7 +84,7 @@ function GroupChoice() {
       >
         <label class="choice">
           <span>Add</span>
-          <input type="text" list="group-names" value={text} placeholder="group, or digits & hapax" onInput={(event) => setText(event.currentTarget.value)} />
+          <input type="text" list="group-names" value={text} placeholder="digits & hapax" onInput={(event) => setText(event.currentTarget.value)} />
         </label>
         <datalist id="group-names">{known.map((name) => <option key={name} value={name} />)}</datalist>
       </form>
