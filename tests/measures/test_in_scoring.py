@@ -164,3 +164,31 @@ def test_no_second_pass_is_made() -> None:
     _watched(model)
     handle.remove()
     assert tokens == plain
+
+
+@pytest.mark.parametrize("kind", ["gpt-neox", "gemma-2"])
+def test_the_mean_logit_of_a_linear_head_takes_no_logits(kind: str) -> None:
+    model, q = tiny(kind), torch.rand(300)
+    means: dict[int, list[float]] = {}
+
+    class Keeper(Stream):
+        def tile(self, tile: LogitTile, predictions: Predictions) -> None:
+            if kind == "gemma-2":  # its logits have a cap
+                assert tile.mean_logits is None
+            elif tile.rows.start == 0:
+                assert tile.mean_logits is not None
+                for context, value in zip(predictions.context, tile.mean_logits(q).tolist(), strict=True):
+                    means.setdefault(context, []).append(value)
+
+        def finish(self) -> list[Measure]:
+            return []
+
+    watcher = MeasuringWatcher(
+        model, IDS, [MeasureDefinition("kept", "all", "1", stream=Keeper, needs=("logits",))]
+    )
+    token_scores(model, IDS, batch_tokens=64, tile=SMALL, watcher=watcher)
+    assert sorted(means) == ([] if kind == "gemma-2" else list(range(len(IDS))))
+    for number, mine in means.items():
+        with torch.no_grad():
+            logits = model(torch.as_tensor(IDS[number])[None].long()).logits[0, :-1].double()
+        assert np.allclose(mine, (logits @ q.double()).numpy(), rtol=1e-5, atol=1e-5)

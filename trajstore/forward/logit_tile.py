@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -37,6 +37,8 @@ class LogitTile:
     """s, float32 (n,)."""
     spare: Tensor | None = None
     """Memory for as many numbers as the tile has or more, float32 (m,), which the pass has anyway."""
+    mean_logits: Callable[[Tensor], Tensor] | None = None
+    """Σ q · logit over the whole vocabulary, float32 (n,), for a q over it; None where that takes all logits."""
 
     @cached_property
     def shares(self) -> Tensor:
@@ -55,16 +57,17 @@ class LogitTile:
             torch.sum(shares.mul_(log_shares), 1, out=negative[place])
         return negative.neg_()
 
-    def log_means(self, q: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    def log_means(self, q: Tensor | None, log_q: Tensor) -> tuple[Tensor, Tensor]:
         """Σ share · ln q and Σ q · ln share of each prediction, float32 (n,), for one q ≥ 0 over the rows, (rows,).
 
-        The entropies come of the same exponentials, and cost little after this.
+        The second is 0 without q. The entropies come of the same exponentials, and cost little after this.
         """
         import torch
 
-        of_shares, of_q, negative = self.log_sums.new_empty((3, len(self.log_sums)))
+        of_shares, of_q, negative = self.log_sums.new_zeros((3, len(self.log_sums)))
         for place, shares, log_shares in self._parts():
-            torch.mv(log_shares, q, out=of_q[place])
+            if q is not None:
+                torch.mv(log_shares, q, out=of_q[place])
             torch.mv(shares, log_q, out=of_shares[place])
             torch.sum(shares.mul_(log_shares), 1, out=negative[place])
         self.__dict__["entropies"] = negative.neg_()

@@ -8,6 +8,7 @@ read from the same tile as the sum, so that both carry the same rounding. All in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -151,6 +152,7 @@ class TiledHead:
         self.head, self.tile, self.names = head, tile, columns
         self.width = min(tile.vocabulary, len(head))
         self.logits = self.spare = head.weight.new_empty(0, dtype=torch.float32)
+        self._means: dict[Tensor, tuple[Tensor, float]] = {}
 
     def columns(self, hidden: Tensor, targets: Tensor, watcher: LogitWatcher | None = None) -> Columns:
         """The columns for last hidden states (n, width) that predict the tokens `targets`, int64 (n,).
@@ -186,6 +188,7 @@ class TiledHead:
         guess = self._logits_at(hidden, targets) if "rank" in self.names else None
         higher = torch.zeros_like(sums[0])
         positions = slice(first, first + len(hidden))
+        mean_logits = None if self.head.cap is not None else partial(self._mean_logits, hidden)
         tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
         for number, rows in enumerate(tiles):
             logits = self.head.logits(hidden, rows, self.logits)
@@ -194,7 +197,7 @@ class TiledHead:
             if guess is not None:
                 higher += self._above(logits, guess)
             log_sums_(logits, sums[number])
-            tile = LogitTile(rows, logits, sums[number], self.spare)
+            tile = LogitTile(rows, logits, sums[number], self.spare, mean_logits)
             if watcher is not None:
                 watcher.tile(positions, tile)
             if entropies is not None:  # after the watcher, whose sums over the tile may give them on the way
@@ -210,6 +213,16 @@ class TiledHead:
             # each tile's own entropy and that of the choice between tiles
             None if entropies is None else ((sums - total).exp() * (entropies + total - sums)).sum(0),
         )
+
+    def _mean_logits(self, hidden: Tensor, q: Tensor) -> Tensor:
+        """Σ q · logit over the vocabulary, float32 (n,): the product with Σ q · row of the head, made once a q."""
+        if q not in self._means:
+            sums = [self.head.weight[rows].float().T @ q[rows] for rows in self._tiles()]
+            mean = torch.stack(sums).double().sum(0).float()
+            bias = 0.0 if self.head.bias is None else float(self.head.bias.float() @ q)
+            self._means[q] = mean, bias
+        mean, bias = self._means[q]
+        return (hidden.float() @ mean + bias) * self.head.scale
 
     def _tiles(self) -> list[slice]:
         """Return the rows of the head in each tile."""

@@ -28,7 +28,10 @@ FORWARD, BACKWARD = "model||counts", "counts||model"
 
 
 class TileSums(NamedTuple):
-    """A tile's numbers for each of n predictions, float32 (n,)."""
+    """A tile's numbers for each of n predictions, float32 (n,).
+
+    `counted` and `weights` leave out what a linear head gives for the whole vocabulary at once.
+    """
 
     log_sums: Tensor
     """ln Σ exp of its logits."""
@@ -44,6 +47,8 @@ class UnigramDivergence(Stream):
     """Both divergences from the distribution of single tokens, the mean over the predictions of each context."""
 
     name = "kl_unigram"
+    rest: Tensor | float = 1.0
+    """Weight of the distribution of single tokens in the one that predictions are compared with."""
 
     def __init__(self, smoothing: float, table: Table | None) -> None:
         self.smoothing, self.table = smoothing, table
@@ -58,16 +63,20 @@ class UnigramDivergence(Stream):
         self.start = np.cumsum([0, *(len(ids) - 1 for ids in facts.ids)])
         self.divergences = np.full((2, self.start[-1]), np.nan)
         self._tables: dict[tuple[torch.device, int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self._whole: dict[torch.device, Tensor] = {}
 
     def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Keep the sums of a tile."""
         if tile.rows.start == 0:
             self.tiles: list[TileSums] = []
             self._begin_pairs(predictions, tile.log_sums.device)
+            self.mean = None if tile.mean_logits is None else tile.mean_logits(self._f(tile.log_sums.device))
+            """Σ f · logit; None where it is summed up tile by tile."""
         f, log_f, weight = self._table(tile)
-        of_shares, counted = tile.log_means(f, log_f)
+        of_shares, counted = tile.log_means(f if self.mean is None else None, log_f)
         inner = of_shares.add_(tile.entropies).neg_()
-        self.tiles.append(TileSums(tile.log_sums, inner, counted, weight.expand(len(predictions))))
+        weights = counted if self.mean is not None else weight.expand(len(predictions))
+        self.tiles.append(TileSums(tile.log_sums, inner, counted, weights))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
@@ -77,6 +86,8 @@ class UnigramDivergence(Stream):
         log_w = sums - log_sums
         forward = (log_w.exp() * (inner + log_w)).sum(0)
         backward = (counted + log_w * weights).sum(0)
+        if self.mean is not None:
+            backward += self.rest * (self.mean - log_sums)
         both = torch.stack([forward, -backward]).cpu().numpy().astype(np.float64)
         both[1] += self.negative_entropy[predictions.previous]
         self.divergences[:, self.start[predictions.context] + predictions.position - 1] = both
@@ -96,6 +107,14 @@ class UnigramDivergence(Stream):
     def _begin_pairs(self, predictions: Predictions, device: torch.device) -> None:
         """Make ready for the tiles of these predictions, where distributions differ between them."""
 
+    def _f(self, device: torch.device) -> Tensor:
+        """The distribution of single tokens, float32."""
+        import torch
+
+        if device not in self._whole:
+            self._whole[device] = torch.as_tensor(self.unigram.probabilities).float().to(device)
+        return self._whole[device]
+
     def _table(self, tile: LogitTile) -> tuple[Tensor, Tensor, Tensor]:
         """The distribution of single tokens over a tile's rows, its logarithm and its sum, float32."""
         import torch
@@ -103,9 +122,8 @@ class UnigramDivergence(Stream):
         device = tile.log_sums.device
         key = device, tile.rows.start, tile.rows.stop
         if key not in self._tables:
-            f = torch.as_tensor(self.unigram.probabilities[tile.rows])
-            own = f.float().to(device)
-            self._tables[key] = own, f.log().float().to(device), own.sum()
+            f, log_f = self._f(device)[tile.rows], np.log(self.unigram.probabilities[tile.rows])
+            self._tables[key] = f, torch.as_tensor(log_f).float().to(device), f.sum()
         return self._tables[key]
 
 
