@@ -332,6 +332,8 @@ def test_a_probe_that_nobody_scores_is_missing_no_losses(planted: Store) -> None
     keep_natural(planted, planted.dataset("d"))
     assert "probe-natural-d" in planted.dataset_names()
     assert "probe-natural-d" not in {line.dataset for line in planted.coverage()}
+    status = CliRunner().invoke(app, ["status", "-s", str(planted.path)])
+    assert "Without losses, for measures alone: probe-natural-d." in status.stderr
     assert "probe-natural-d" not in set(cells(planted)["dataset"])
     probe = planted.dataset("probe-natural-d")
     planted.append(model="a", dataset=probe.name, step=1, losses=np.ones(probe.n_losses))

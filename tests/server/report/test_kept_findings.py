@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import trajstore
 from tests.conftest import ragged
+from tests.pipelines.measures.test_head_kinds import plant_heads
 from tests.server.report.test_report import ReportFile
 from trajstore.cli import app
 from trajstore.server.report.charts import drawing
@@ -96,6 +98,19 @@ def test_every_kind_of_finding_is_on_the_page(own: Store, tmp_path: Path):
         scores["component_1"].to_list()
         == own.finding("pca", "mine").table("scores").filter(component=1)["score"].to_list()
     )
+
+
+def test_a_kind_without_a_module_of_its_own_has_its_tables(own: Store):
+    plant_heads(own, "a")
+    trajstore.head_kinds(own).keep("h")
+    (shown,) = (
+        each for each in kept_analyses(own, ["a"], own.dataset_names(), []) if each.kind == "head_kinds"
+    )
+    assert shown.text.startswith("a on ")
+    assert [table.title for table in shown.tables] == ["Heads"]
+    heads = own.finding("head_kinds", "h").table("heads")
+    assert shown.tables[0].rows == [list(row) for row in heads.head(ROWS_SHOWN).iter_rows()]
+    assert heads.height
 
 
 def test_a_chart_is_drawn_at_the_places_that_it_describes(own: Store):

@@ -9,6 +9,7 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.output import Exit, bars, open_store, print_json, print_rows, say, size
 from trajstore.display import count
+from trajstore.errors import listed
 
 
 def init(store: options.Store = options.DEFAULT_STORE) -> None:
@@ -77,6 +78,8 @@ def status(store: options.Store = options.DEFAULT_STORE, as_json: options.Json =
         return
     models = count(len({line.model for line in lines}), "model")
     say(f"{path}: {models}, {count(len(datasets), 'dataset')}, {count(groups, 'group')}")
+    if lines and (measured := sorted(set(datasets) - {line.dataset for line in lines})):
+        say(f"Without losses, for measures alone: {listed(measured)}.")
     rows = [
         {
             "model": line.model,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trajstore.view.charts.chart import Chart
 
 KINDS = tuple(module.name for module in pkgutil.iter_modules(findings.__path__) if module.name != "table")
-"""Kinds of findings that are shown: those with a module in `findings`."""
+"""Kinds of findings that have a sentence and charts: those with a module in `findings`."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,29 @@ def kept_analyses(
 ) -> list[Analysis]:
     """All findings of any of these models and datasets, in order of kind and name.
 
-    A finding that cannot be read, or whose losses are not there any more, says so in its text.
+    One of a kind without a module has its tables alone. A finding that cannot be read, or whose losses are not there
+    any more, says so in its text.
     """
-    findings = [
-        finding for finding in store.findings() if finding.kind in KINDS and _is_of(finding, models, datasets)
+    return [
+        _analysis(store, finding, marks) for finding in store.findings() if _is_of(finding, models, datasets)
     ]
-    return [_analysis(store, finding, marks) for finding in findings]
 
 
 def _is_of(finding: Finding, models: Collection[str], datasets: Collection[str]) -> bool:
     subject = finding.subject
-    return not set(subject.models).isdisjoint(models) and not set(subject.datasets).isdisjoint(datasets)
+    on = not subject.datasets or not set(subject.datasets).isdisjoint(datasets)  # weights are on none
+    return on and not set(subject.models).isdisjoint(models)
 
 
 def _analysis(store: Store, finding: Finding, marks: Sequence[Mark]) -> Analysis:
     who, on = (listed(names, NAMED) for names in (finding.subject.models, finding.subject.datasets))
     head = f"{who} on {on}, made on {finding.made[:10]}." if on else f"{who}, made on {finding.made[:10]}."
     text, tables, charts = head, tuple[PageTable, ...](), list["Chart"]()
-    parts = importlib.import_module(f"{findings.__name__}.{finding.kind}")
     try:
+        if finding.kind not in KINDS:
+            every = tuple(PageTable.of(name.capitalize(), frame) for name, frame in finding.tables())
+            return Analysis(finding.kind, finding.name, head, (), every)
+        parts = importlib.import_module(f"{findings.__name__}.{finding.kind}")
         said, tables = parts.tables(store, finding)
         text = f"{head} {said}".strip()
         charts = list(parts.charts(store, finding, marks))
