@@ -120,6 +120,7 @@ WALK = {
     "pca": ["-d d --components 2", "-d d --components 2 --json --name again", f"--name {Q}"],
     "spikes": ["-d d", "-d d --json --name again", f"-d {Q}"],
     "phases": ["g -d d", "g -d d --json --name again", f"{Q}"],
+    "unigram-first": ["", f"-m {Q}", f"-d {Q}"],
     "shapes": ["-d d -m a", f"-d d --name {Q}"],
     "audit": ["", "--json"],
     "serve": [f"-s {Q}"],

@@ -341,7 +341,7 @@ def test_checkpoints_that_cannot_be_compared(measured: Store) -> None:
         with pytest.raises(TrajstoreError, match=error):
             compare_measures(measured, checkpoints, "norm")
     measured.add_measures("own", [Measure("own", 4.0)], model="a", step=1)
-    with pytest.raises(UnknownName, match="measure of bb"):
+    with pytest.raises(UnknownName, match="no measure 'own' of bb"):
         compare_measures(measured, ["a", "bb"], "own")
 
 

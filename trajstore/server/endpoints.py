@@ -65,14 +65,15 @@ def frames(
     answer: FrameAnswer,
     *,
     of_chosen: Collection[str] = (),
+    of_slices: bool = True,
     outside: ValueAnswer = lambda _: None,
 ) -> Route:
     """The route `/api/NAME.{arrow,json,csv,parquet}` of a function that gives a frame.
 
     Its entity tag is over what the store's files hold: all slices, since a group or a model to subtract may lead to
     any, or of those alone that the parameters in `of_chosen` name: of `models`, `model`, `datasets` and `dataset` those
-    that the function reads, since one that it does not read chooses nothing. What the answer takes from `outside` of
-    the store is in the tag too.
+    that the function reads, since one that it does not read chooses nothing. Without `of_slices` it reads none. What
+    the answer takes from `outside` of the store is in the tag too.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -81,7 +82,7 @@ def frames(
             return refusal(404, f"There is no {kind} of this.", f"Ask for one of {', '.join(MEDIA_TYPES)}.")
 
         def reply(ask: Ask, work: Work) -> Response:
-            contents = outside(ask), _contents(ask, of_chosen)
+            contents = outside(ask), _contents(ask, of_chosen, of_slices)
             tag = signatures.etag(request.url.path, request.url.query, ask.limits.rows, *contents)
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers={"ETag": tag})
@@ -175,8 +176,10 @@ def _halves(error: TrajstoreError) -> tuple[str, str]:
     return f"{first.rstrip('.')}.", rest
 
 
-def _contents(ask: Ask, of_chosen: Collection[str]) -> object:
+def _contents(ask: Ask, of_chosen: Collection[str], of_slices: bool) -> object:
     """The contents of the files that an answer may be made of."""
+    if not of_slices:
+        return signatures.selection_contents(ask.store, [], None)
 
     def chosen(*parameters: str) -> list[str] | None:
         texts = [ask.parameters.names(name) for name in parameters if name in of_chosen]

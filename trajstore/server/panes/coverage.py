@@ -38,7 +38,7 @@ def routes() -> Sequence[BaseRoute]:
     return [
         values("store", lambda ask: store_facts(ask.store, edit=ask.edit)),
         frames("models", lambda ask: model_facts(ask.store)),
-        frames("groups", lambda ask: groups(ask.store)),
+        frames("groups", lambda ask: groups(ask.store), of_slices=False),
         frames("coverage", _coverage, of_chosen=("models", "datasets")),
         frames("slice", _slice, of_chosen=("models", "model", "datasets", "dataset")),
         frames("audit", _audit),

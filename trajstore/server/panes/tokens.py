@@ -32,7 +32,7 @@ _Rows = Mapping[tuple[str, int], np.ndarray]
 def routes() -> Sequence[BaseRoute]:
     """The endpoints of the pane."""
     return [
-        frames("context", _context, of_chosen=("datasets", "dataset")),
+        frames("context", _context, of_slices=False),
         frames("tokens", _tokens, of_chosen=("models", "datasets", "dataset")),
         frames("token_differences", _differences, of_chosen=("models", "datasets", "dataset")),
         frames("token", _token, of_chosen=("models", "datasets", "dataset")),

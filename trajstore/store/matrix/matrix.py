@@ -155,6 +155,10 @@ def pull(
     return LossMatrix(values, row_labels(checkpoints), columns)
 
 
+_TOGETHER = 16
+"""Most slices that a thread reads before it takes more, of many: each time it waits for the interpreter's lock."""
+
+
 @dataclass(frozen=True)
 class SliceRead:
     """One slice and its place in the matrix."""
@@ -258,11 +262,19 @@ def run_threads(
 ) -> None:
     """Do all jobs; decompression and checksums release the interpreter's lock."""
     n = threads or min(8, os.cpu_count() or 1)
+    together = max(1, min(_TOGETHER, len(jobs) // (_TOGETHER * n)))
+    parts = [jobs[at : at + together] for at in range(0, len(jobs), together)]
+
+    def each(part: Sequence[SliceRead]) -> None:
+        for job in part:
+            work(job)
+
     with ThreadPoolExecutor(n) as pool:
-        done = map(work, jobs) if n == 1 else pool.map(work, jobs)
+        done = map(each, parts) if n == 1 else pool.map(each, parts)
         try:
-            for job, _ in zip(jobs, done, strict=True):
-                progress.advance(1, f"{job.model} at step {job.step}")
+            for part, _ in zip(parts, done, strict=True):
+                for job in part:
+                    progress.advance(1, f"{job.model} at step {job.step}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
