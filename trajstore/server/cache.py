@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -20,14 +20,16 @@ import numpy as np
 
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.progress import SILENT, Progress
-from trajstore.server.signatures import file_state
+from trajstore.server.signatures import file_state, state_of
 from trajstore.store.disk import layout
+from trajstore.store.files import coverage
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.store import Store
 
 LOSS = "loss"
 """The column of a slice that every one has."""
 _BLOCK_LOSSES = 1 << 16
+_FETCHED = 64
 _READERS = max(1, min(4, os.cpu_count() or 1))
 
 
@@ -105,6 +107,8 @@ class SliceCache:
         self._readers = ThreadPoolExecutor(_READERS, "trajstore-slices")
         self._ahead = ThreadPoolExecutor(1, "trajstore-ahead")
         self._wish = 0
+        self._fetched: deque[tuple[Hashable, ...]] = deque(maxlen=_FETCHED)
+        """What was fetched ahead of late, and need not be looked through once more."""
         self._closed = False
 
     @property
@@ -150,13 +154,17 @@ class SliceCache:
             except DamagedFile as error:
                 return error
 
-        rows = list(self._readers.map(row, steps)) if len(steps) > 1 else [row(step) for step in steps]
+        rows: list[np.ndarray | DamagedFile | None] = []
+        rows += self._held(store, model, dataset, steps, (column, block))
+        lacking = [number for number, held in enumerate(rows) if held is None]
+        for number, read in zip(lacking, self._readers.map(row, [steps[n] for n in lacking]), strict=True):
+            rows[number] = read
         inside = blocks.inside(context, block)
         values = np.full((len(steps), inside.stop - inside.start), np.nan, dtype=np.float32)
         for number, found in enumerate(rows):
             if isinstance(found, DamagedFile):
                 progress.say(f"Step {steps[number]} of {model} is left out: {found}")
-            elif len(found):
+            elif found is not None and len(found):
                 values[number] = found[inside]
         self._fetch_ahead(model, dataset, steps, column, [n for n in (block + 1, block - 1) if n in blocks])
         return values
@@ -166,6 +174,16 @@ class SliceCache:
         self._closed = True
         for pool in (self._ahead, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _held(
+        self, store: Store, model: str, dataset: str, steps: Sequence[int], part: tuple[Hashable, ...]
+    ) -> list[np.ndarray | None]:
+        """Return what is held of a part of these slices, None where nothing is."""
+        files = coverage.files_of(store.path, model, dataset)
+        tokens = store.dataset(dataset).tokens_sha256
+        keys = [(model, dataset, step, state_of(files[step][1]), tokens) for step in steps if step in files]
+        held = {key[2]: self._arrays.peek((*key, *part)) for key in keys}
+        return [held.get(step) for step in steps]
 
     def _of_file(self, store: Store, model: str, dataset: str, step: int) -> tuple[Hashable, ...]:
         state = file_state(layout.slice_path(store.path, model, dataset, step))
@@ -192,7 +210,8 @@ class SliceCache:
         self, model: str, dataset: str, steps: Sequence[int], column: str, wanted: Sequence[int]
     ) -> None:
         """Fetch blocks at all these steps in the background, until others are wished for."""
-        if len(steps) < 2 or self._closed:
+        wanted = [block for block in wanted if (model, dataset, *steps, column, block) not in self._fetched]
+        if len(steps) < 2 or not wanted or self._closed:
             return
         self._wish += 1
         wish = self._wish
@@ -206,6 +225,7 @@ class SliceCache:
                             return
                         with contextlib.suppress(DamagedFile):
                             self._block(store, model, dataset, step, column, blocks, block)
+                    self._fetched.append((model, dataset, *steps, column, block))
 
         self._ahead.submit(fetch)
 

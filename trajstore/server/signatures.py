@@ -36,12 +36,13 @@ _BESIDE = ("tokens", "groups", "models", "measures", "findings")
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
     """Return the state of a file, None where it is not there."""
     try:
-        return _state(os.lstat(path))
+        return state_of(os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _state(facts: os.stat_result) -> FileState:
+def state_of(facts: os.stat_result) -> FileState:
+    """Return the state of a file of which the system says this."""
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
@@ -55,7 +56,7 @@ def slice_contents(
         for dataset in coverage.dataset_names(root, model):
             if wanted is None or dataset in wanted:
                 for step, (path, facts) in coverage.files_of(root, model, dataset).items():
-                    contents[model, dataset, step] = _content(path, _state(facts))
+                    contents[model, dataset, step] = _content(path, state_of(facts))
     return contents
 
 

@@ -162,15 +162,21 @@ class Session:
 
     def model_names(self) -> list[str]:
         """Names of the models, by number of parameters, then name; unknown sizes last."""
-        names = coverage.model_names(self.path)
-        sizes = {name: facts.n_params if (facts := self.model(name)) else None for name in names}
-        return sorted(names, key=lambda name: (sizes[name] is None, sizes[name] or 0, name))
+        return self._by_size(coverage.model_names(self.path))
 
     def models(self, patterns: str | Sequence[str] | None = None) -> list[str]:
         """The models meant by names or globs, in the order of `model_names`; raises `UnknownName`."""
+        names = coverage.model_names(self.path)
+        with contextlib.suppress(UnknownName):  # which is to list them in their order
+            return self._by_size(coverage.match(patterns, names, "model"))
         return coverage.match(
-            patterns, self.model_names(), "model", "Score one: trajstore score MODEL --dataset D"
+            patterns, self._by_size(names), "model", "Score one: trajstore score MODEL --dataset D"
         )
+
+    def _by_size(self, names: list[str]) -> list[str]:
+        """Models by number of parameters, then name; unknown sizes last."""
+        sizes = {name: facts.n_params if (facts := self.model(name)) else None for name in names}
+        return sorted(names, key=lambda name: (sizes[name] is None, sizes[name] or 0, name))
 
     def model(self, name: str) -> ModelFacts | None:
         """Return the facts of a model beside its losses, None where there are none."""
