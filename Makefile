@@ -20,7 +20,7 @@ help:  ## show this list
 demo: .venv/.installed  ## train a tiny suite, score it, write demo/report.html (under 5 minutes)
 	.venv/bin/trajstore demo demo
 
-demo-quick: .venv/.installed  ## the same with one model and fewer steps (under 90 seconds)
+demo-quick: .venv/.installed  ## the same with one model and fewer steps (under 2 minutes)
 	.venv/bin/trajstore demo demo-quick --quick
 
 page:  ## build the page of trajstore serve from trajstore/server/page into trajstore/server/static (needs node and npm)
