@@ -28,7 +28,7 @@ class Brew:
     minutes: int | str | None = None
     """How long."""
     beside: tuple[str, ...] = ("milk", "sugar")
-    """What comes with it."""
+    """An option that comes with it."""
 
 
 def test_each_field_is_an_option_of_score() -> None:

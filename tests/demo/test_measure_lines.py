@@ -157,7 +157,7 @@ def test_kinds_of_text_beside_shuffled_ones() -> None:
 
 
 def test_every_measure_has_a_line_or_a_sentence() -> None:
-    """Those of `measure list` that have no line are in sentences of their own, and noise comes with an option."""
+    """Measures of `measure list` that have no line are in sentences of their own, and noise comes with an option."""
     from trajstore.demo.measured import OF_FIRST, OF_HEADS, OF_TEXT
     from trajstore.measures.definitions import SETS, own
 

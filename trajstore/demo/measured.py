@@ -40,7 +40,7 @@ OF_FIRST = (
 )
 """Measures on `TEXT` of the first model alone."""
 OF_WEIGHTS = ("ov_copying", "composition", "weight_norm", "effective_rank", "weight_distance")
-"""Those of its weights; of composition also the ends of others."""
+"""Measures of its weights; of composition also the ends of others."""
 LLC = {
     "nbeta": 100.0,
     "step_size": 4e-4,

@@ -38,7 +38,7 @@ from trajstore.server.sessions import Limits, Sessions
 STATIC = Path(__file__).parent / "static"
 """The built page."""
 _TOKEN = re.compile("[!-~]+")
-"""What a header can carry."""
+"""Texts that a header can carry."""
 
 PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
     coverage.routes,

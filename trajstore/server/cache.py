@@ -108,7 +108,7 @@ class SliceCache:
         self._ahead = ThreadPoolExecutor(1, "trajstore-ahead")
         self._wish = 0
         self._fetched: deque[tuple[Hashable, ...]] = deque(maxlen=_FETCHED)
-        """What was fetched ahead of late, and need not be looked through once more."""
+        """Blocks fetched ahead of late, which need not be looked through once more."""
         self._closed = False
 
     @property

@@ -1,4 +1,4 @@
-"""What a store holds of a model, and which workers a cluster runs."""
+"""Contents of a store of one model, and workers that a cluster runs."""
 
 from __future__ import annotations
 

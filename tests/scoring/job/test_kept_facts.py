@@ -1,4 +1,4 @@
-"""What a scoring job keeps beside losses and how, and a cache with a limit."""
+"""Facts that a scoring job keeps beside losses, and a cache with a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What writers who died have left in a store goes by age; links and live writers' files are tried in tests/faults."""
+"""Leftovers of writers who died go by age; links and live writers' files are tried in tests/faults."""
 
 from __future__ import annotations
 
