@@ -84,7 +84,7 @@ DEFINITIONS = (
         parameters={"rate": 0.01, "steps": 1000, "smoothing": 1.0, "table": None},
         kept_as={"table": kept_table},
         cost="probe",
-        source="GPT2 is unigram-ist (LessWrong); final KL of CRFM's GPT-2 small and medium there",
+        source="Chen 2024, GPT2 is unigram-ist (alanchen-1.github.io, 1 June 2024)",
         meaning=(
             "Near 0 where the output head has a direction along which it predicts the frequencies of tokens. It says "
             "that the model could, not that it does: see kl_unigram. _distance is what the fit made least."
