@@ -42,8 +42,8 @@ DEFINITIONS = (
         axes=("layer",),
         parameters={"features": "last", "first": 11, "last": 100},
         source=(
-            "Agrawal et al. 2022, α-ReQ; the weights 1/i and the first eigenvalue of the range, 11, are of Stringer et al. "
-            "2019, whose last is 500"
+            "Agrawal et al. 2022, α-ReQ; the weights 1/i and the first eigenvalue of the range, 11, are of Stringer et "
+            "al. 2019, whose last is 500"
         ),
         meaning=(
             "Small where many directions carry much, large where few do; 1 is the border between rough and smooth. It "
