@@ -61,6 +61,19 @@ def count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """A span of time for people: «4.2 s», «45 s», «12 min», «3.2 h», «2.1 days»."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
 class Drawn(Brief):
     """A result that can be drawn, by a function of the package `view` that is loaded when something is drawn."""
 

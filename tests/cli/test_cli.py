@@ -115,6 +115,7 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
             "this one gives x (without dataset, context, position)",
         ),
         (["group", "add", "g"], 2, "one of --sql, --file, --from"),
+        (["group", "add", "g", "FROM tokens"], 2, "a query is given with --sql QUERY"),
         (["group", "show", "nothing"], 1, "trajstore group add"),
         (["group", "drop", "digits"], 1, "comes with trajstore"),
         (["dataset", "show", "nothing"], 1, "trajstore dataset add"),

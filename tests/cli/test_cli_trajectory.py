@@ -19,7 +19,7 @@ def test_a_table_and_what_its_intervals_are(path: Path) -> None:
     assert names == ["group", "model", "dataset", "step", "tokens", "contexts", "mean", "low", "high"]
     assert len(done.stdout.splitlines()) == 9
     assert "They cover the choice of text, not that of a training run's seed" in done.stderr
-    assert "Fewer than 50 in a dataset, so by Student's t" in done.stderr
+    assert "Fewer than 50 contexts in a dataset, so by Student's t" in done.stderr
     assert "every_token on d (6 contexts)" in done.stderr
 
 

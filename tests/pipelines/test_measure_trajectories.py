@@ -359,7 +359,7 @@ def test_a_measure_that_is_not_there_is_told_how_to_have_it(store: Store) -> Non
         ("weight_norm", None, "Measure it: trajstore measure weight_norm -m a,bb"),
         ("llc", None, "-d D -p nbeta=VALUE -p step_size=VALUE -p gamma=VALUE"),
         ("noise_max", None, "trajstore score MODEL -d D repeat_noise=K"),
-        ("rankmee", None, f"there is: own. Did you mean rankme or rank? {see}"),
+        ("rankmee", None, f"there is: own. Did you mean rankme? {see}"),
         ("owns", None, f"Did you mean own? {see}"),
         ("own", ["e"], "It is measured on d."),
         ("heads", None, "name one of these."),

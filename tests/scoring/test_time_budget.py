@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ragged
+from trajstore.display import duration
 from trajstore.errors import BadOption
-from trajstore.scoring.time_budget import Budget, Pace, duration, parse_duration, recorded_pace
+from trajstore.scoring.time_budget import Budget, Pace, parse_duration, recorded_pace
 from trajstore.store.files.slices import Provenance
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def test_durations() -> None:
     for wrong in ("", "2x", "h", "-1h", "1h30m", "inf"):
         with pytest.raises(BadOption, match="as in 90s, 15m, 2h"):
             parse_duration(wrong)
-    assert [duration(seconds) for seconds in (0.4, 99, 600, 9000, 360_000)] == [
-        "0 s",
+    assert [duration(seconds) for seconds in (0.4, 8, 99, 600, 9000, 360_000)] == [
+        "0.4 s",
+        "8 s",
         "99 s",
         "10 min",
         "2.5 h",

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trajstore.cli.output import bars, print_chart, print_table, print_text, say
+from trajstore.cli.output import bars, print_chart, print_sentence, print_table, say, say_next
+from trajstore.display import duration
 
 
 def demo(
@@ -44,7 +45,7 @@ def demo(
 
         serve_store(store, port=0, say=lambda line: say(line, needed=True))
     else:
-        say(f"Open the page over the store: trajstore serve -s {store} --open")
+        say_next(f"trajstore serve -s {store} --open")
 
 
 def _train_suite(folder: Path, quick: bool) -> Path:
@@ -55,15 +56,15 @@ def _train_suite(folder: Path, quick: bool) -> Path:
     print_chart(done.curves)
     typer.echo()
     for sentence in done.sentences:
-        print_text(sentence)
+        print_sentence(sentence)
     typer.echo()
     for line in done.measures:
-        print_text(line)
-    parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in done.seconds.items())
-    say(f"Took {sum(done.seconds.values()):.0f} s: {parts}.")
-    store = folder / "store"
-    say(f"Look at {done.report}, and ask: trajstore trajectory repeated_half -s {store}")
-    return store
+        print_sentence(line)
+    parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in done.seconds.items())
+    say(f"Took {duration(sum(done.seconds.values()))}: {parts}.")
+    say(f"Wrote {done.report}: open it in a browser.")
+    say_next(f"trajstore trajectory repeated_half -s {done.store}")
+    return done.store
 
 
 def _sort(folder: Path) -> Path:
@@ -77,6 +78,7 @@ def _sort(folder: Path) -> Path:
     )
     typer.echo()
     for sentence in done.sentences:
-        print_text(sentence)
-    say(f"Took {done.seconds:.0f} s. Ask: trajstore trajectory --measure llc -s {done.store}")
+        print_sentence(sentence)
+    say(f"Took {duration(done.seconds)}.")
+    say_next(f"trajstore trajectory --measure llc -s {done.store}")
     return done.store

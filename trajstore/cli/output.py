@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from typer.core import TyperGroup
 from trajstore.arguments.spelling import spelled
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.streams import stream_behind, visible_streams
+from trajstore.display import duration
 from trajstore.errors import BadOption, PassedOver, StaleGroup, StoreNotFound, TrajstoreError, bounded
 from trajstore.text import shown, visible, visible_json
 
@@ -49,6 +51,10 @@ class WrongUsage(typer.BadParameter):
         return self.message
 
 
+_UsageError: Any = (
+    typer.BadParameter.__base__
+)  # click's, or that of the copy that newer versions of typer carry
+_EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", re.DOTALL)
 _BOUNDS = {"greater": "or more", "less": "or less"}
 _NUMBERS = {"integer": "a whole number", "number": "a number"}
 _OF_A_LIBRARY = re.compile(
@@ -84,8 +90,12 @@ class CommandGroup(TyperGroup):
         try:
             with _telling_what_is_stale():
                 return super().invoke(ctx)
-        except typer.BadParameter as error:
+        except _UsageError as error:
             error.message = _in_our_words(error.message)
+            if (extra := _EXTRA.fullmatch(error.message)) and "sql" in {
+                p.name for p in error.ctx.command.params
+            }:
+                error.message = f"{extra[1]!r} has no place here: a query is given with --sql QUERY."
             raise
         except TrajstoreError as error:
             chosen = f"\n{_HOW_A_STORE_IS_CHOSEN}" if isinstance(error, StoreNotFound) else ""
@@ -171,9 +181,19 @@ def say(message: str, *, needed: bool = False) -> None:
     typer.echo(visible(message), err=True)
 
 
+def say_next(command: str) -> None:
+    """A command that goes on from here, as the last line of talk."""
+    say(f"Next: {command}")
+
+
 def print_text(text: str) -> None:
     """A text of one line or several on stdout."""
     typer.echo(visible(text))
+
+
+def print_sentence(sentence: str) -> None:
+    """A sentence in lines of 100 characters at most, all but the first one set in."""
+    print_text(textwrap.fill(sentence, 100, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def print_json(value: Any) -> None:
@@ -207,7 +227,7 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Iterable[
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
-    """A plain table: numbers and the columns of `right` to the right, not folded when piped.
+    """A plain table: numbers and the columns of `right` to the right, not folded when piped, no spaces at a line's end.
 
     A cell may be a text of rich, which keeps its style.
     """
@@ -221,7 +241,10 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequ
         )
     for row in rows:
         table.add_row(*map(_cell, row))
-    console(width=None if sys.stdout.isatty() else 4000).print(table)
+    stdout = console(width=None if sys.stdout.isatty() else 4000)
+    with stdout.capture() as printed:
+        stdout.print(table)
+    stdout.file.writelines(f"{line.rstrip()}\n" for line in printed.get().removesuffix("\n").split("\n"))
 
 
 def print_frame(frame: pl.DataFrame) -> None:
@@ -347,9 +370,9 @@ class _Lines:
             return
         self._last = now
         rate = self._done / (now - self._start)
-        left = (self._total - self._done) / rate / 60
+        left = duration((self._total - self._done) / rate)
         share = f"{100 * self._done / self._total:.0f} %"
-        say(f"{self._label}: {share}, {short(rate)} {self._unit}/s, {left:.0f} min left {note}")
+        say(f"{self._label}: {share}, {short(rate)} {self._unit}/s, {left} left {note}")
 
 
 def short(number: float) -> str:

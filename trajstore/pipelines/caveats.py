@@ -40,10 +40,11 @@ def caveats(frame: pl.DataFrame, interval: Interval) -> list[str]:
             "that of a training run's seed."
         )
     if (few := curves.filter(interval="t")).height:
+        units = " or ".join(plural(unit) for unit in few["unit"].unique(maintain_order=True))
         sentences.append(
-            f"Fewer than {FEWEST} in a dataset, so by Student's t and not resampled, which may cover less often than "
-            f"it says: {_where(few)}. Rare contexts that cost far more than the others may not be among so few, "
-            "which no interval can tell."
+            f"Fewer than {FEWEST} {units} in a dataset, so by Student's t and not resampled, which may cover less "
+            f"often than it says: {_where(few)}. Rare contexts that cost far more than the others may not be among so "
+            "few, which no interval can tell."
         )
     sentences += _skewed(frame)
     if (single := curves.filter(interval="none")).height:

@@ -37,17 +37,6 @@ def parse_duration(time: str | float, argument: str = "budget") -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def duration(seconds: float) -> str:
-    """Return a span of time for people: `45 s`, `12 min`, `3.2 h`, `2.1 days`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
-
-
 class Budget:
     """The time that a job may use, and whether more work fits into what is left of it at the job's pace."""
 

@@ -17,6 +17,7 @@ from trajstore.arguments.spelling import option
 from trajstore.checkpoints.completeness import Look, look, why_incomplete
 from trajstore.checkpoints.revisions import step_pattern
 from trajstore.checkpoints.runs import find_checkpoints
+from trajstore.display import duration
 from trajstore.errors import BadOption, CheckpointError, TrajstoreError, UnfitContext, UnknownStep
 from trajstore.progress import SILENT
 from trajstore.schema import check_name
@@ -109,7 +110,7 @@ class _Watch:
             elif until is not None and self._has_reached(until, changed):
                 return
             elif idle is not None and time.monotonic() - self.news > idle:
-                self.progress.say(f"Nothing new in {self.folder} for {idle:g} s.")
+                self.progress.say(f"Nothing new in {self.folder} for {duration(idle)}.")
                 return
             time.sleep(min(every, SETTLE) if ready or changed else every)
 

@@ -41,13 +41,11 @@ def phases(
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
         str | None,
-        typer.Option(metavar="GROUP", help="Take this group's mean from each group's, as in trajectory."),
+        typer.Option(metavar="GROUP", help="Difference from this group's mean, as in trajectory."),
     ] = None,
     minus_model: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Take this model's mean from each other model's, as in trajectory."
-        ),
+        typer.Option(metavar="MODEL", help="Difference of each other model from this one, as in trajectory."),
     ] = None,
     by: Annotated[
         By | None, options.choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")

@@ -43,15 +43,15 @@ def trajectory(
         str | None,
         typer.Option(
             metavar="GROUP",
-            help="Take this group's mean from each group's, over the contexts that have tokens of both; with "
-            "--measure, a measure of the same layer and head, or of none.",
+            help="Difference from this group's mean, over the contexts that have tokens of both; with --measure, from "
+            "a measure of the same layer and head, or of none.",
         ),
     ] = None,
     minus_model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Take this model's mean from each other model's, at the steps that both have.",
+            help="Difference of each other model from this one, at the steps that both have.",
         ),
     ] = None,
     by: Annotated[

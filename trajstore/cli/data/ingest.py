@@ -11,7 +11,7 @@ from trajstore.arguments.spelling import spelled
 from trajstore.cli import options
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.output import Exit, bars, open_store, say
-from trajstore.display import count
+from trajstore.display import count, duration
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +193,7 @@ def _say_report(report: Report, dataset: str) -> None:
     lacking = f" ({report.partial} of them still lack contexts)" if report.partial else ""
     say(
         f"{dataset}: {count(report.written, 'slice')} written{lacking}, {report.skipped} there already; "
-        f"{count(tally.rows, 'row')} read in {report.seconds:.1f} s."
+        f"{count(tally.rows, 'row')} read in {duration(report.seconds)}."
     )
     if tally.left_out:
         are, were = ("is", "was") if tally.left_out == 1 else ("are", "were")

@@ -13,12 +13,12 @@ from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
 from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_rows, say, size
-from trajstore.display import count
+from trajstore.display import count, duration
 from trajstore.errors import BadOption, runs
 from trajstore.lazy_imports import without_collection
 from trajstore.output_files import check_target, whole_file
 from trajstore.scoring.options import ScoringOptions
-from trajstore.scoring.time_budget import duration, parse_duration, recorded_pace
+from trajstore.scoring.time_budget import parse_duration, recorded_pace
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -268,7 +268,7 @@ def _end(
         present = f"there with {'it' if len(plan.backfill) == 1 else 'them'} already"
     say(
         f"{model}: {count(report.written, 'slice')} {done}, {report.skipped} {present}, "
-        f"in {report.seconds:.1f} s{rate}."
+        f"in {duration(report.seconds)}{rate}."
     )
     if report.profile.seconds:
         say(f"{report.profile}.")

@@ -19,10 +19,10 @@ from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, Any
 
 from trajstore.arguments.spelling import current, option
+from trajstore.display import duration
 from trajstore.errors import ScoringStopped
 from trajstore.scoring.executors.driver import Died
 from trajstore.scoring.executors.worker import Worker
-from trajstore.scoring.time_budget import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ import torch
 from trajstore.checkpoints.cache_limit import CacheLimit
 from trajstore.checkpoints.loading import Loader, load
 from trajstore.checkpoints.prefetch import Ahead
-from trajstore.display import count
+from trajstore.display import count, duration
 from trajstore.errors import (
     CheckpointError,
     DeviceError,
@@ -343,5 +343,5 @@ def summary(report: MeasuringReport) -> str:
     on = f" on {', '.join(report.datasets)}" if report.datasets else ""
     return (
         f"{report.model}: {count(report.written, 'measure')} of checkpoints{on} written, {report.skipped} there "
-        f"already, in {report.seconds:.1f} s."
+        f"already, in {duration(report.seconds)}."
     )
