@@ -13,6 +13,8 @@ by smaller problems before it. Only Python's own library draws, and draws the sa
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ from trajstore.datasets.generated_mathematics import (
     polynomials,
     probability,
 )
+from trajstore.datasets.generated_mathematics.notation import Text
 from trajstore.datasets.problem_sources import GENERATED
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.errors import BadDataset
@@ -44,17 +47,22 @@ LONGEST_QUESTION, LONGEST_ANSWER = 160, 30
 """Characters."""
 
 _AREAS = {
-    "algebra": algebra.MAKERS,
-    "arithmetic": arithmetic.MAKERS,
-    "calculus": calculus.MAKERS,
-    "comparison": comparison.MAKERS,
-    "measurement": measurement.MAKERS,
-    "numbers": integers.MAKERS,
-    "polynomials": polynomials.MAKERS,
-    "probability": probability.MAKERS,
+    "algebra": algebra,
+    "arithmetic": arithmetic,
+    "calculus": calculus,
+    "comparison": comparison,
+    "measurement": measurement,
+    "numbers": integers,
+    "polynomials": polynomials,
+    "probability": probability,
 }
-_MAKERS = {f"{area}__{kind}": make for area, makers in _AREAS.items() for kind, make in makers.items()}
-
+"""Modules, of which each public function makes a problem of the kind that it is named after."""
+_MAKERS: dict[str, Callable[[Random], Text]] = {
+    f"{area}__{kind}": make
+    for area, module in _AREAS.items()
+    for kind, make in vars(module).items()
+    if inspect.isfunction(make) and make.__module__ == module.__name__ and not kind.startswith("_")
+}
 CATEGORIES = tuple(sorted(_MAKERS))
 """The 56 names, sorted."""
 

@@ -9,6 +9,7 @@ from random import Random
 from trajstore.datasets.generated_mathematics.composed import evaluated, given, given_function, linear_sides
 from trajstore.datasets.generated_mathematics.notation import (
     Polynomial,
+    Text,
     listed,
     names,
     polynomial,
@@ -16,9 +17,6 @@ from trajstore.datasets.generated_mathematics.notation import (
     summed,
     whole,
 )
-
-Text = tuple[str, str]
-"""Question and answer."""
 
 
 def linear_1d(rng: Random) -> Text:
@@ -147,15 +145,3 @@ def _sequence(rng: Random) -> tuple[Polynomial, int]:
         whole(rng, 1, zero=False),
     ]
     return rule, degree + rng.randint(2, 4)
-
-
-MAKERS = {
-    "linear_1d": linear_1d,
-    "linear_1d_composed": linear_1d_composed,
-    "linear_2d": linear_2d,
-    "linear_2d_composed": linear_2d_composed,
-    "polynomial_roots": polynomial_roots,
-    "polynomial_roots_composed": polynomial_roots_composed,
-    "sequence_next_term": sequence_next_term,
-    "sequence_nth_term": sequence_nth_term,
-}

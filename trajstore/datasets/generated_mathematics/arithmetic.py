@@ -7,20 +7,17 @@ from fractions import Fraction
 from random import Random
 
 from trajstore.datasets.generated_mathematics.notation import (
+    Text,
     bracketed,
     decimal,
     expression,
     finite_decimal,
+    in_base,
     positive,
     product,
     summed,
     whole,
 )
-
-Text = tuple[str, str]
-"""Question and answer."""
-
-DIGITS = "0123456789abcdef"
 
 
 def add_or_sub(rng: Random) -> Text:
@@ -44,15 +41,6 @@ def add_or_sub_in_base(rng: Random) -> Text:
     operator, value = rng.choice([("+", a + b), ("-", a - b)])
     numbers = f"{in_base(a, base)} {operator} {bracketed(in_base(b, base))}"
     return f"In base {base}, how much is {numbers}?", in_base(value, base)
-
-
-def in_base(value: int, base: int) -> str:
-    """A number's digits in a base from 2 to 16."""
-    digits, rest = "", abs(value)
-    while rest or not digits:
-        rest, digit = divmod(rest, base)
-        digits = DIGITS[digit] + digits
-    return f"-{digits}" if value < 0 else digits
 
 
 def add_sub_multiple(rng: Random) -> Text:
@@ -153,16 +141,3 @@ def _surd(rng: Random, n: int, count: int) -> _Surd:
 
 def _root(coefficient: int, n: int) -> str:
     return product(coefficient, f"sqrt({n})") if coefficient else ""
-
-
-MAKERS = {
-    "add_or_sub": add_or_sub,
-    "add_or_sub_in_base": add_or_sub_in_base,
-    "add_sub_multiple": add_sub_multiple,
-    "div": div,
-    "mixed": mixed,
-    "mul": mul,
-    "mul_div_multiple": mul_div_multiple,
-    "nearest_integer_root": nearest_integer_root,
-    "simplify_surd": simplify_surd,
-}

@@ -7,15 +7,13 @@ from random import Random
 from trajstore.datasets.generated_mathematics.composed import given_function
 from trajstore.datasets.generated_mathematics.notation import (
     Polynomial,
+    Text,
     monomials,
     names,
     polynomial,
     summed,
     whole,
 )
-
-Text = tuple[str, str]
-"""Question and answer."""
 
 _ORDERS = ("first", "second", "third")
 
@@ -48,6 +46,3 @@ def differentiate_composed(rng: Random) -> Text:
     for _ in range(order):
         wanted = [exponent * c for exponent, c in enumerate(wanted)][1:]
     return question, polynomial(wanted, argument)
-
-
-MAKERS = {"differentiate": differentiate, "differentiate_composed": differentiate_composed}

@@ -7,10 +7,15 @@ from fractions import Fraction
 from random import Random
 
 from trajstore.datasets.generated_mathematics.composed import substituted
-from trajstore.datasets.generated_mathematics.notation import decimal, finite_decimal, listed, names, whole
+from trajstore.datasets.generated_mathematics.notation import (
+    Text,
+    decimal,
+    finite_decimal,
+    listed,
+    names,
+    whole,
+)
 
-Text = tuple[str, str]
-"""Question and answer."""
 Written = tuple[str, Fraction]
 """A number as it is written, and its value."""
 
@@ -141,15 +146,3 @@ def _sort(rng: Random, numbers: Sequence[Written], sentences: str = "") -> Text:
 
 def _listed(numbers: Sequence[Written], last: str = ", ") -> str:
     return listed([text for text, _ in numbers], last)
-
-
-MAKERS = {
-    "closest": closest,
-    "closest_composed": closest_composed,
-    "kth_biggest": kth_biggest,
-    "kth_biggest_composed": kth_biggest_composed,
-    "pair": pair,
-    "pair_composed": pair_composed,
-    "sort": sort,
-    "sort_composed": sort_composed,
-}

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from fractions import Fraction
 from random import Random
 
-from trajstore.datasets.generated_mathematics.arithmetic import in_base
 from trajstore.datasets.generated_mathematics.composed import coprime, substituted
 from trajstore.datasets.generated_mathematics.notation import (
+    Text,
     bracketed,
     decimal,
     finite_decimal,
+    in_base,
     names,
     positive,
     whole,
 )
 
-Text = tuple[str, str]
-"""Question and answer."""
-Asked = Callable[..., Text]
+Maker = Callable[[Random], Text]
+Asked = Callable[[Random, list[str], tuple[int, ...]], Text]
 """(rng, numbers as texts, their values) to a question about them and its answer."""
 
 _DIGITS = ("units", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands", "millions")
@@ -34,15 +34,22 @@ _PLACES = (
 )
 
 
-def _plain(rng: Random, ask: Asked, *values: int) -> Text:
-    return ask(rng, [str(value) for value in values], values)
+def _both(
+    ask: Asked, draw: Callable[[Random, int], tuple[int, ...]], digits: int, composed_digits: int
+) -> tuple[Maker, Maker]:
+    """A question about numbers drawn with up to `digits` digits; and one of which other problems give some of them."""
 
+    def plain(rng: Random) -> Text:
+        values = draw(rng, digits)
+        return ask(rng, [str(value) for value in values], values)
 
-def _composed(rng: Random, ask: Asked, *values: int) -> Text:
-    """The question with one number or more given by another problem."""
-    texts, sentences = substituted(rng, list(values), rng.randint(1, len(values)), names(rng))
-    question, answer = ask(rng, texts, values)
-    return f"{sentences} {question}", answer
+    def composed(rng: Random) -> Text:
+        values = draw(rng, composed_digits)
+        texts, sentences = substituted(rng, list(values), rng.randint(1, len(values)), names(rng))
+        question, answer = ask(rng, texts, values)
+        return f"{sentences} {question}", answer
+
+    return plain, composed
 
 
 def base_conversion(rng: Random) -> Text:
@@ -57,7 +64,7 @@ def _dividend(rng: Random, digits: int) -> tuple[int, int]:
     return divisor * positive(rng, digits) + rng.randrange(divisor), divisor
 
 
-def _remainder(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
+def _remainder(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     a, b = texts
     question = rng.choice(
         [f"What is left over when {a} is divided by {b}?", f"Divide {a} by {b}. What remains?"]
@@ -65,14 +72,7 @@ def _remainder(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
     return question, str(values[0] % values[1])
 
 
-def div_remainder(rng: Random) -> Text:
-    """A remainder."""
-    return _plain(rng, _remainder, *_dividend(rng, 3))
-
-
-def div_remainder_composed(rng: Random) -> Text:
-    """The same of numbers given by other problems."""
-    return _composed(rng, _remainder, *_dividend(rng, 1))
+div_remainder, div_remainder_composed = _both(_remainder, _dividend, 3, 1)
 
 
 def _with_common_divisor(rng: Random, digits: int) -> tuple[int, int]:
@@ -80,22 +80,15 @@ def _with_common_divisor(rng: Random, digits: int) -> tuple[int, int]:
     return first * common, second * common
 
 
-def _gcd(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
+def _gcd(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     word = rng.choice(["divisor", "factor"])
     return f"Which is the greatest common {word} of {texts[0]} and {texts[1]}?", str(math.gcd(*values))
 
 
-def gcd(rng: Random) -> Text:
-    """A greatest common divisor."""
-    return _plain(rng, _gcd, *_with_common_divisor(rng, 3))
+gcd, gcd_composed = _both(_gcd, _with_common_divisor, 3, 1)
 
 
-def gcd_composed(rng: Random) -> Text:
-    """The same of numbers given by other problems."""
-    return _composed(rng, _gcd, *_with_common_divisor(rng, 1))
-
-
-def _lcm(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
+def _lcm(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     word = rng.choice(["least", "lowest"])
     return f"Which is the {word} common multiple of {texts[0]} and {texts[1]}?", str(math.lcm(*values))
 
@@ -108,7 +101,7 @@ def lcm(rng: Random) -> Text:
         return f"Which is the least common denominator of {a}/{first} and {b}/{second}?", str(
             math.lcm(first, second)
         )
-    return _plain(rng, _lcm, first, second)
+    return _lcm(rng, [str(first), str(second)], (first, second))
 
 
 def _numerator(rng: Random, denominator: int) -> int:
@@ -119,9 +112,7 @@ def _numerator(rng: Random, denominator: int) -> int:
             return number
 
 
-def lcm_composed(rng: Random) -> Text:
-    """A least common multiple of numbers given by other problems."""
-    return _composed(rng, _lcm, *_with_common_divisor(rng, 1))
+_, lcm_composed = _both(_lcm, _with_common_divisor, 2, 1)
 
 
 def _perhaps_multiple(rng: Random, digits: int) -> tuple[int, int]:
@@ -129,22 +120,15 @@ def _perhaps_multiple(rng: Random, digits: int) -> tuple[int, int]:
     return divisor * positive(rng, digits) + rng.choice([0, rng.randrange(divisor)]), divisor
 
 
-def _factor(rng: Random, texts: list[str], values: tuple[int, int]) -> Text:
+def _factor(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     question = rng.choice([f"Does {texts[1]} divide {texts[0]}?", f"Is {texts[0]} a multiple of {texts[1]}?"])
     return question, str(values[0] % values[1] == 0)
 
 
-def is_factor(rng: Random) -> Text:
-    """Return whether one number divides another."""
-    return _plain(rng, _factor, *_perhaps_multiple(rng, 4))
+is_factor, is_factor_composed = _both(_factor, _perhaps_multiple, 4, 2)
 
 
-def is_factor_composed(rng: Random) -> Text:
-    """The same of numbers given by other problems."""
-    return _composed(rng, _factor, *_perhaps_multiple(rng, 2))
-
-
-def factors(number: int) -> list[int]:
+def _prime_divisors(number: int) -> list[int]:
     """The different prime factors of a number above 0, in ascending order, by trial division."""
     divisors, rest, divisor = [], number, 2
     while divisor * divisor <= rest:
@@ -156,59 +140,40 @@ def factors(number: int) -> list[int]:
     return [*divisors, rest] if rest > 1 else divisors
 
 
-def _perhaps_prime(rng: Random, digits: int) -> int:
+def _perhaps_prime(rng: Random, digits: int) -> tuple[int]:
     """A number above 1, odd if it is large, and as often prime as not."""
     number = positive(rng, digits) + 1
     if rng.randint(0, 1):
-        while factors(number) != [number]:
+        while _prime_divisors(number) != [number]:
             number += 1
-    return number if number < 10 else number | 1
+    return (number if number < 10 else number | 1,)
 
 
-def _prime(rng: Random, texts: list[str], values: tuple[int]) -> Text:
-    prime = factors(values[0]) == [values[0]]
+def _prime(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
+    prime = _prime_divisors(values[0]) == [values[0]]
     word, answer = rng.choice([("prime", prime), ("composite", not prime)])
     return f"Is {texts[0]} a {word} number?", str(answer)
 
 
-def is_prime(rng: Random) -> Text:
-    """Return whether a number is prime."""
-    return _plain(rng, _prime, _perhaps_prime(rng, 7))
+is_prime, is_prime_composed = _both(_prime, _perhaps_prime, 7, 4)
 
 
-def is_prime_composed(rng: Random) -> Text:
-    """The same of a number given by another problem."""
-    return _composed(rng, _prime, _perhaps_prime(rng, 4))
-
-
-def _prime_factors(rng: Random, texts: list[str], values: tuple[int]) -> Text:
+def _prime_factors(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     question = rng.choice([f"Which primes divide {texts[0]}?", f"Name the prime factors of {texts[0]}."])
-    return question, ", ".join(map(str, factors(values[0])))
+    return question, ", ".join(map(str, _prime_divisors(values[0])))
 
 
-def list_prime_factors(rng: Random) -> Text:
-    """A number's prime factors."""
-    return _plain(rng, _prime_factors, positive(rng, 7) + 1)
+list_prime_factors, list_prime_factors_composed = _both(
+    _prime_factors, lambda rng, digits: (positive(rng, digits) + 1,), 7, 4
+)
 
 
-def list_prime_factors_composed(rng: Random) -> Text:
-    """The same of a number given by another problem."""
-    return _composed(rng, _prime_factors, positive(rng, 4) + 1)
-
-
-def _place(rng: Random, texts: list[str], values: tuple[int]) -> Text:
+def _place(rng: Random, texts: list[str], values: tuple[int, ...]) -> Text:
     place = rng.randrange(len(str(values[0])))
     return f"What is the {_DIGITS[place]} digit of {texts[0]}?", str(values[0] // 10**place % 10)
 
 
-def place_value(rng: Random) -> Text:
-    """A digit of a number."""
-    return _plain(rng, _place, positive(rng, 7))
-
-
-def place_value_composed(rng: Random) -> Text:
-    """The same of a number given by another problem."""
-    return _composed(rng, _place, positive(rng, 4))
+place_value, place_value_composed = _both(_place, lambda rng, digits: (positive(rng, digits),), 7, 4)
 
 
 def round_number(rng: Random) -> Text:
@@ -241,24 +206,3 @@ def _unit(unit: Fraction) -> str:
     if unit > 1:
         return f"the nearest {_ROUND[len(str(unit)) - 2]}"
     return _PLACES[len(str(unit.denominator)) - 1]
-
-
-MAKERS = {
-    "base_conversion": base_conversion,
-    "div_remainder": div_remainder,
-    "div_remainder_composed": div_remainder_composed,
-    "gcd": gcd,
-    "gcd_composed": gcd_composed,
-    "is_factor": is_factor,
-    "is_factor_composed": is_factor_composed,
-    "is_prime": is_prime,
-    "is_prime_composed": is_prime_composed,
-    "lcm": lcm,
-    "lcm_composed": lcm_composed,
-    "list_prime_factors": list_prime_factors,
-    "list_prime_factors_composed": list_prime_factors_composed,
-    "place_value": place_value,
-    "place_value_composed": place_value_composed,
-    "round_number": round_number,
-    "round_number_composed": round_number_composed,
-}

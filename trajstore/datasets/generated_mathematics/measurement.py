@@ -5,10 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from trajstore.datasets.generated_mathematics.notation import decimal, finite_decimal, positive
-
-Text = tuple[str, str]
-"""Question and answer."""
+from trajstore.datasets.generated_mathematics.notation import Text, decimal, finite_decimal, positive
 
 _METRIC = (
     {
@@ -69,6 +66,3 @@ def _clock(minute: int) -> str:
     """A minute of the day as people write it: 1:09 PM."""
     hour, rest = divmod(minute, 60)
     return f"{(hour - 1) % 12 + 1}:{rest:02} {'AM' if hour < 12 else 'PM'}"
-
-
-MAKERS = {"conversion": conversion, "time": time}

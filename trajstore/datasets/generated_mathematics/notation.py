@@ -13,6 +13,8 @@ from random import Random
 LETTERS = "abcdfghjkmnpqrstuvwxyz"
 """Names of numbers and functions: without e, i, l and o, which read as numbers."""
 
+Text = tuple[str, str]
+"""Question and answer."""
 Exact = int | Fraction
 Polynomial = Sequence[int]
 """Coefficients, that of the power 0 first."""
@@ -50,6 +52,18 @@ def decimal(value: Exact) -> str:
     digits = f"{abs(int(exact * 10**places)):0{places + 1}}"
     text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
     return f"-{text}" if exact < 0 else text
+
+
+def in_base(value: int, base: int) -> str:
+    """A number's digits in a base from 2 to 16."""
+    digits, rest = "", abs(value)
+    while rest or not digits:
+        rest, digit = divmod(rest, base)
+        digits = _DIGITS[digit] + digits
+    return f"-{digits}" if value < 0 else digits
+
+
+_DIGITS = "0123456789abcdef"
 
 
 def bracketed(text: str) -> str:

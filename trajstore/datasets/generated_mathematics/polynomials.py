@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
 from trajstore.datasets.generated_mathematics.composed import evaluated, given
 from trajstore.datasets.generated_mathematics.notation import (
     Polynomial,
+    Text,
     function,
     names,
     polynomial,
@@ -18,9 +19,6 @@ from trajstore.datasets.generated_mathematics.notation import (
     terms,
     whole,
 )
-
-Text = tuple[str, str]
-"""Question and answer."""
 
 
 def _drawn(rng: Random, degree: int, digits: int = 1) -> list[int]:
@@ -123,14 +121,10 @@ def expand(rng: Random) -> Text:
     parts, answer = [], [1]
     for _ in range(rng.randint(2, 3)):
         part = _drawn(rng, rng.randint(1, 2))
-        text = summed(_shuffled(rng, terms(part, name)))
-        parts.append(f"({text})")
+        written = terms(part, name)
+        parts.append(f"({summed(rng.sample(written, len(written)))})")
         answer = _multiply(answer, part)
     return f"Multiply out {'*'.join(parts)}.", polynomial(answer, name)
-
-
-def _shuffled(rng: Random, texts: Sequence[str]) -> list[str]:
-    return rng.sample(texts, len(texts))
 
 
 def simplify_power(rng: Random) -> Text:
@@ -153,15 +147,3 @@ def _powers(rng: Random, name: str, count: int) -> tuple[str, Fraction]:
     if rng.randint(0, 1):
         return f"{left[0]}*{right[0]}", left[1] + right[1]
     return f"{left[0]}/{right[0]}", left[1] - right[1]
-
-
-MAKERS = {
-    "add": add,
-    "coefficient_named": coefficient_named,
-    "collect": collect,
-    "compose": compose,
-    "evaluate": evaluate,
-    "evaluate_composed": evaluate_composed,
-    "expand": expand,
-    "simplify_power": simplify_power,
-}

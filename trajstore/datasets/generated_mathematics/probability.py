@@ -7,10 +7,7 @@ from collections import Counter
 from fractions import Fraction
 from random import Random
 
-from trajstore.datasets.generated_mathematics.notation import LETTERS, listed
-
-Text = tuple[str, str]
-"""Question and answer."""
+from trajstore.datasets.generated_mathematics.notation import LETTERS, Text, listed
 
 _WORDS = {2: "Two", 3: "Three", 4: "Four"}
 
@@ -48,6 +45,3 @@ def swr_p_sequence(rng: Random) -> Text:
 
 def _question(bag: str, count: int, wanted: str) -> str:
     return f"{_WORDS[count]} letters are drawn from {bag} and not put back. How likely is {wanted}?"
-
-
-MAKERS = {"swr_p_level_set": swr_p_level_set, "swr_p_sequence": swr_p_sequence}
