@@ -306,8 +306,9 @@ def _skewness(strata: Sequence[Stratum], signs: Sequence[int]) -> np.ndarray:
     squares = np.zeros(len(strata[0].ratios[0].sums))
     cubes = np.zeros_like(squares)
     for parts in _linearised(strata, signs):
-        squares += (parts**2).sum(axis=1)
-        cubes += (parts**3).sum(axis=1)
+        square = parts * parts
+        squares += square.sum(axis=1)
+        cubes += (square * parts).sum(axis=1)  # parts**3 takes thirty times as long
     return np.divide(cubes, squares**1.5, out=np.zeros_like(cubes), where=squares > 0)
 
 
