@@ -76,8 +76,10 @@ def _steps_of_part(part: str, steps: list[int]) -> tuple[list[int], int | None]:
 
     A range `A:B:EVERY` with a stride has only those at A + k · EVERY.
     """
-    if part in ("all", "last", "log"):
-        return {"all": steps, "last": steps[-1:], "log": log_steps(steps)}[part], None
+    if part == "log":
+        return log_steps(steps), None
+    if part in ("all", "last"):
+        return steps if part == "all" else steps[-1:], None
     if ":" not in part:
         step = int(part)
         return [step] if step in steps else [], step
