@@ -35,6 +35,7 @@ from trajstore.scoring.run import run as run_plan
 from trajstore.store import checks
 from trajstore.store.files import append, slices
 from trajstore.store.files.slices import Provenance
+from trajstore.store.matrix.matrix import SliceRead, choose_sites, each_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -281,6 +282,17 @@ def test_a_matrix_names_what_is_missing(torn: Store) -> None:
         "exist, or see what missing of this command does without it, if it has one (matrix: nan, pca: drop-columns "
         "or mean)"
     )
+
+
+def test_a_partial_slice_that_is_dropped_while_it_is_read_is_missing(torn: Store) -> None:
+    sites = choose_sites(torn.dataset("d"), None, None, "predict", pad_first=False)
+
+    def work(_: SliceRead) -> bool:
+        torn.drop([("b", "d", 8)])
+        return True
+
+    with pytest.raises(MissingSlices, match=r"^Not in the store: b on d at step 8\. Score"):
+        each_slice(torn.path, [("b", 8)], [sites], work)
 
 
 def test_a_matrix_with_nan_has_what_is_there(torn: Store) -> None:

@@ -171,6 +171,11 @@ class SliceRead:
     model: str
     step: int
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Model, dataset, step."""
+        return self.model, self.sites.dataset.name, self.step
+
 
 def take_losses(job: SliceRead, out: np.ndarray) -> slices.SliceFacts:
     """Put a slice's losses at the job's sites into `out`, float32 (sites,); returns the facts in its footer.
@@ -204,24 +209,21 @@ def each_slice(
     if missing not in ("error", "nan"):
         raise TrajstoreError(f"{as_given('missing', missing)}: there is error and nan.")
     jobs, absent = _jobs(root, checkpoints, sites)
-    if absent and missing == "error":
-        partial = [job for job in jobs if not slices.is_complete(job.path)]
-        raise MissingSlices(absent, _incomplete(partial))
     torn: list[SliceRead] = []
-    dropped: list[SliceRead] = []
+    if absent and missing == "error":
+        torn = [job for job in jobs if not slices.is_complete(job.path)]
+        raise MissingSlices(absent, _incomplete(torn, absent))
 
     def watched(job: SliceRead) -> None:
         try:
             if work(job):
                 torn.append(job)
         except FileNotFoundError:
-            dropped.append(job)  # since it was listed
+            absent.append(job.key)  # dropped since it was listed
 
     run_threads(watched, jobs, threads, progress)
-    if missing == "error":
-        gone = [(job.model, job.sites.dataset.name, job.step) for job in dropped]
-        if (incomplete := _incomplete(torn)) or gone:
-            raise MissingSlices(gone, incomplete)
+    if missing == "error" and ((incomplete := _incomplete(torn, absent)) or absent):
+        raise MissingSlices(absent, incomplete)
 
 
 def _jobs(
@@ -241,16 +243,25 @@ def _jobs(
     return jobs, absent
 
 
-def _incomplete(partial: Sequence[SliceRead]) -> list[tuple[str, str, int, str]]:
-    """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns."""
+def _incomplete(
+    partial: Sequence[SliceRead], dropped: list[tuple[str, str, int]]
+) -> list[tuple[str, str, int, str]]:
+    """(model, dataset, step, what it lacks) of those partial slices that lack a context of the columns.
+
+    One that another job has dropped meanwhile is put among `dropped`.
+    """
     rows = []
     for job in sorted(partial, key=lambda job: (job.first, job.row)):
-        losses = slices.read_losses(job.path, job.sites.dataset)
+        try:
+            losses = slices.read_losses(job.path, job.sites.dataset)
+        except FileNotFoundError:
+            dropped.append(job.key)
+            continue
         context, _ = job.sites.dataset.loss_keys
         wanted = slice(None) if job.sites.take is None else job.sites.take[job.sites.take >= 0]
         lacking = np.unique(context[wanted][np.isnan(losses[wanted])])
         if len(lacking):
-            rows.append((job.model, job.sites.dataset.name, job.step, f"contexts {runs(lacking.tolist())}"))
+            rows.append((*job.key, f"contexts {runs(lacking.tolist())}"))
     return rows
 
 
