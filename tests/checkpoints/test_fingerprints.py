@@ -144,6 +144,19 @@ def test_the_file_stays_short(kept: Path, weights: Path, monkeypatch: pytest.Mon
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
 
 
+def test_every_line_counts_until_there_are_too_many(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_MOST_LINES", 10)
+    monkeypatch.setattr(fingerprints, "SMALLEST_KEPT", 1)
+    files = [tmp_path / str(number) for number in range(8)]
+    for file in files:
+        file.write_bytes(b"weights")
+        file_sha256(file)
+    forget()
+    assert all(known_sha256(file) == digest(file) for file in files)
+
+
 def test_the_place_is_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -138,12 +138,13 @@ def _read(place: Path) -> dict[FileState, str]:
     except OSError:
         return {}
     kept = {}
-    for line in lines[-(_MOST_LINES // 2) :]:
+    too_many = len(lines) > _MOST_LINES
+    for line in lines[-(_MOST_LINES // 2) :] if too_many else lines:
         with contextlib.suppress(ValueError, TypeError):
             *state, digest = json.loads(line)
             if len(state) == len(FileState._fields) and _SHA256.fullmatch(digest):
                 kept[FileState(*state)] = digest
-    if len(lines) > _MOST_LINES:
+    if too_many:
         _shorten(place, kept)
     return kept
 
