@@ -60,12 +60,9 @@ def why(inside: str) -> str | None:
     for part, fits in zip(parts, levels, strict=False):
         if not fits(part):
             folder = part != parts[-1]
-            return f"{_of_folder(part)}, and it is passed over" if folder else "it is a stray file"
+            passed_over = f"no folder of a store is named {part!r}, and it is passed over"
+            return passed_over if folder else "it is a stray file"
     return None if len(parts) == len(levels) else "it is a stray file"
-
-
-def _of_folder(name: str) -> str:
-    return f"no folder of a store is named {name!r}"
 
 
 def odd_names(root: Path) -> Iterator[str]:

@@ -79,9 +79,9 @@ def seal(data: memoryview, suffix: str = ".parquet") -> None:
     data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
 
 
-def is_sealed(data: bytes, suffix: str = ".parquet") -> bool:
-    """Return whether a file's bytes are those that were published."""
-    at = _place(data, suffix)
+def is_sealed(data: bytes) -> bool:
+    """Return whether a Parquet file's bytes are those that were published."""
+    at = _place(data, ".parquet")
     if at is None:
         return False
     digest = hashlib.sha256(memoryview(data)[:at])

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def append(
     if provenance.time is None:
         provenance = replace(provenance, time=datetime.now(UTC).isoformat(timespec="seconds"))
     kept = _checked_columns(columns or {}, dataset, what, chosen is not None)
-    new = _New(root, path, (model, dataset.name, step), dataset, provenance, kept)
+    new = _New(path, (model, dataset.name, step), dataset, provenance, kept)
     values = flat if chosen is None else _spread(flat, chosen, dataset)
     with stage("encode"):
         data = new.encode(values)
@@ -122,10 +122,11 @@ def flat_losses(
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
         flat = flat.astype(np.float32)
     if (bad := np.flatnonzero(~loss_limits.possible(flat, dtype))).size:
-        context, position = site(wanted, int(bad[0]))
+        row = int(bad[0]) if contexts is None else int(np.flatnonzero(dataset.losses_in(contexts))[bad[0]])
+        context, position = dataset.site_of_loss(row)
         raise BadLosses(
             f"{what}: {len(bad)} of {len(flat)} losses cannot be right; the first is {flat[bad[0]]!s} at context "
-            f"{numbers[context]}, position {position} ({loss_limits.rule(dtype, flat[bad[0]])}). Nothing was written."
+            f"{context}, position {position} ({loss_limits.rule(dtype, flat[bad[0]])}). Nothing was written."
         )
     return flat
 
@@ -155,13 +156,6 @@ def _numbers(values: Any, what: str) -> np.ndarray:
         kind = "a masked array" if masked else f"an array of {array.dtype}"
         raise BadLosses(f"{what}: {kind}; losses are plain numbers (nats), one of each token predicted.")
     return array
-
-
-def site(losses: np.ndarray, row: int) -> tuple[int, int]:
-    """(context, position) of a row of a slice whose contexts have these numbers of losses."""
-    ends = np.cumsum(losses)
-    context = int(np.searchsorted(ends, row, side="right"))
-    return context, row - int(ends[context] - losses[context]) + 1
 
 
 def check_agreement(
@@ -206,20 +200,16 @@ def _checked_columns(
     return kept
 
 
+@dataclass(frozen=True)
 class _New:
     """A slice to be published under one path."""
 
-    def __init__(
-        self,
-        root: Path,
-        path: Path,
-        key: tuple[str, str, int],
-        dataset: Dataset,
-        provenance: Provenance,
-        columns: Mapping[str, np.ndarray],
-    ) -> None:
-        self.root, self.path, self.key = root, path, key
-        self.dataset, self.provenance, self.columns = dataset, provenance, columns
+    path: Path
+    key: tuple[str, str, int]
+    """Model, dataset and step."""
+    dataset: Dataset
+    provenance: Provenance
+    columns: Mapping[str, np.ndarray]
 
     def encode(self, values: np.ndarray) -> memoryview:
         """The file of a slice with these losses, float32 (n_losses,); NaN in the contexts that it lacks."""

@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -89,6 +89,10 @@ def _by_view(kind: str) -> dict[str, str]:
     return tables
 
 
+Put = Callable[[pl.DataFrame | pa.Table], None]
+"""Writes rows of one table."""
+
+
 class Writer:
     """Tables of one finding, while it is written."""
 
@@ -102,29 +106,18 @@ class Writer:
             put(rows)
 
     @contextlib.contextmanager
-    def stream(self, table: str) -> Iterator[_Put]:
+    def stream(self, table: str) -> Iterator[Put]:
         """A function that writes rows of a table as they come, in one or many calls."""
         schema, path = TABLES[self._kind][table], self._folder / f"{table}.parquet"
         with pq.ParquetWriter(
             path, schema, compression="zstd", write_page_checksum=True, store_schema=False
         ) as writer:
-            yield _Put(writer, schema)
+            yield lambda rows: writer.write_table(converted(rows, schema))
             writer.add_key_value_metadata(self._footer)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
             with memoryview(mapped) as data:
                 digests.seal(data)
             mapped.flush()
-
-
-@dataclass(frozen=True)
-class _Put:
-    """Writes rows of one table."""
-
-    writer: pq.ParquetWriter
-    schema: pa.Schema
-
-    def __call__(self, rows: pl.DataFrame | pa.Table) -> None:
-        self.writer.write_table(converted(rows, self.schema))
 
 
 def converted(rows: pl.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
@@ -136,13 +129,6 @@ def converted(rows: pl.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
 def path_of(root: Path, kind: str, name: str) -> Path:
     """The folder of a finding; raises `BadName`."""
     return root / "findings" / f"kind={kind}" / f"finding={check_name('finding', name)}"
-
-
-def require_free(root: Path, kind: str, name: str) -> None:
-    """Raise `FindingExists` if there is one: to be asked before long work, not after it."""
-    layout.put_back(root)
-    if path_of(root, kind, name).exists():
-        raise FindingExists(kind, name)
 
 
 Replace = bool | Literal["same"]
@@ -175,7 +161,9 @@ def writing(
     """
     folder = path_of(root, kind, name)
     if not replace:
-        require_free(root, kind, name)
+        layout.put_back(root)
+        if folder.exists():  # said before long work, not after it
+            raise FindingExists(kind, name)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     footer = {
         "format": FORMAT,

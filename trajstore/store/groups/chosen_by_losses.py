@@ -10,17 +10,12 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from trajstore import sql_headers, sqlfiles
 from trajstore.store.catalog import group_expressions, parse_trees
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.files import coverage
 from trajstore.store.session import Session
-
-if TYPE_CHECKING:
-    pass
-
 
 _LOSSES = {"raw_losses", "scores"}
 """Views over the slices' files, on which every other thing about losses stands."""

@@ -277,7 +277,7 @@ class Groups:
         here = f"groups.{identifier(view)} WHERE dataset = {quoted(dataset.name)}"
         ask = f"SELECT context, position FROM {here}"
         try:
-            columns = (self._session.sql(ask) if kept is None else kept.connection.execute(ask)).fetchnumpy()
+            columns = (self._session.sql(ask) if kept is None else kept.execute(ask)).fetchnumpy()
         except duckdb.Error as error:
             raise _broken(group, error) from error
         context = np.ma.filled(columns["context"], -1).astype(np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import duckdb
 
@@ -27,11 +26,8 @@ _TOKENS_A_THREAD = 1 << 16
 """Tokens for which another thread is worth its table of texts: DuckDB reads a table of so few rows with one."""
 
 
-@dataclass(frozen=True)
-class KeptTables:
-    """The tables, on the connection that has them."""
-
-    connection: duckdb.DuckDBPyConnection
+KeptTables = duckdb.DuckDBPyConnection
+"""The connection that has the tables."""
 
 
 @contextlib.contextmanager
@@ -57,7 +53,7 @@ def kept_tables(
                 _keep(connection, view, rows, parts, made)
         except duckdb.Error as error:
             raise QueryError(read_only.explained(error)) from error
-        yield KeptTables(connection)
+        yield connection
     finally:  # others may hold the connection
         with contextlib.suppress(duckdb.Error):
             for relation in reversed(made):

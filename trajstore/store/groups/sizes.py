@@ -118,7 +118,7 @@ def _count(
     only = "" if datasets is None else f"WHERE dataset IN ({', '.join(map(quoted, datasets))})"
     ask = f"SELECT dataset, count(*) FROM groups.{identifier(name)} {only} GROUP BY dataset ORDER BY dataset"
     try:
-        rows = session.sql(ask).fetchall() if kept is None else kept.connection.execute(ask).fetchall()
+        rows = session.sql(ask).fetchall() if kept is None else kept.execute(ask).fetchall()
         return {str(dataset): int(n) for dataset, n in rows}
     except (duckdb.Error, QueryError) as error:
         raise GroupError(f"The group {name!r} cannot be computed: {read_only.explained(error)}") from error

@@ -108,11 +108,18 @@ def _read(session: Session, groups: Groups, parameter: Parameter, value: Value) 
             return groups.current(str(value)).name
         case "finding":
             return _one_of(findings.names(session.path), parameter, value)
-        case "align":
-            return _align(parameter, value)
+        case "align" if value not in get_args(Align):
+            raise _unreadable(parameter, value)
         case "integer" | "number":
-            return _number(parameter, value)
+            try:
+                return int(str(value)) if parameter.kind == "integer" else float(str(value))
+            except ValueError:
+                raise _unreadable(parameter, value) from None
     return str(value)
+
+
+def _unreadable(parameter: Parameter, value: Value) -> BadOption:
+    return BadOption(QueryParameter(parameter.name), value, sql_headers.KINDS[parameter.kind])
 
 
 def _several(value: Value) -> list[str]:
@@ -126,19 +133,6 @@ def _one_of(names: Sequence[str], parameter: Parameter, value: Value) -> str:
     if value not in names:
         raise UnknownName(parameter.kind, str(value), names)
     return str(value)
-
-
-def _align(parameter: Parameter, value: Value) -> str:
-    if value not in get_args(Align):
-        raise BadOption(QueryParameter(parameter.name), value, sql_headers.KINDS[parameter.kind])
-    return str(value)
-
-
-def _number(parameter: Parameter, value: Value) -> int | float:
-    try:
-        return int(str(value)) if parameter.kind == "integer" else float(str(value))
-    except ValueError:
-        raise BadOption(QueryParameter(parameter.name), value, sql_headers.KINDS[parameter.kind]) from None
 
 
 def _slices(session: Session, query: NamedQuery, bound: Mapping[str, Value]) -> list[tuple[str, str]]:

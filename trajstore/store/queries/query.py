@@ -258,14 +258,15 @@ def _json(file: BinaryIO, _: pa.Schema) -> Iterator[Put]:
 
 @contextlib.contextmanager
 def _markdown(file: BinaryIO, schema: pa.Schema) -> Iterator[Put]:
-    def line(cells: Sequence[str]) -> bytes:
-        return f"| {' | '.join(cells)} |\n".encode()
+    def line(cells: Sequence[object]) -> bytes:
+        escaped = (shown(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+        return f"| {' | '.join(escaped)} |\n".encode()
 
     def put(batch: pa.RecordBatch) -> None:
         for row in pl.DataFrame(batch).iter_rows():
-            file.write(line([shown(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in row]))
+            file.write(line(row))
 
-    file.write(line([shown(name).replace("\\", "\\\\").replace("|", "\\|") for name in schema.names]))
+    file.write(line(schema.names))
     file.write(line(["---:" if _is_number(kind) else "---" for kind in schema.types]))
     yield put
 
