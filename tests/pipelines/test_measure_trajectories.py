@@ -258,7 +258,9 @@ def test_the_command(measured: Store, tmp_path: Path) -> None:
         assert run(*words)[0] == 2
 
 
-def test_two_checkpoints_side_by_side(measured: Store, tmp_path: Path) -> None:
+def test_two_checkpoints_side_by_side(
+    measured: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of one model or of two, paired by context; numbers as independent ones."""
     for one, other, sides in (
         ("a", "bb", (("a", 2048), ("bb", 2048))),
@@ -300,6 +302,10 @@ def test_two_checkpoints_side_by_side(measured: Store, tmp_path: Path) -> None:
         "Kept as the finding both: FROM compare_measures WHERE finding = 'both'",
     ]
     assert "No interval" not in CliRunner().invoke(app, [*words, "k", "--ci", "none"]).stderr
+    monkeypatch.setattr("trajstore.cli.analyses.compare._ROWS", 2)
+    short = CliRunner().invoke(app, [*words, "k,heads"])
+    assert [line.split()[0] for line in short.stdout.splitlines()] == ["measure", "k", "heads"]
+    assert "Those of 3 values that differ most" in short.stderr
     assert "--measure goes with" in CliRunner().invoke(app, [*words, "heads", "--keep"]).output
 
 

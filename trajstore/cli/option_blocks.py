@@ -99,13 +99,13 @@ class OutputOptions:
             result.plot(self.plot)
             say(f"Drew {self.plot}.")
 
+    def finish(self, result: Drawn, place: Place, view: str) -> None:
+        """Draw a result that was kept, and say where it is: the finding, and a view in SQL that has it."""
+        self.draw(result)
+        verb = "There already, and the same: the" if place.there else "Kept as the"
+        say(f"{verb} finding {place.name}: FROM {view} WHERE finding = '{place.name}'")
+
 
 def keep(result: Result, place: Place) -> None:
     """Keep a result as the finding of a place."""
     result.keep(place.name, replace=place.replace)
-
-
-def say_kept(place: Place, where: str) -> None:
-    """Say where a finding is, whether this command made it or one before it did."""
-    verb = "There already, and the same: the" if place.there else "Kept as the"
-    say(f"{verb} finding {place.name}: {where}")

@@ -337,6 +337,21 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     assert "two models at least" in run("compare", "a", "a", "-s", path, "--keep", ok=False).stderr
 
 
+def test_several_datasets_are_shown_in_short(path: Path) -> None:
+    """A line for each dataset, the largest differences first, and the outliers of all."""
+    done = run("compare", "a", "b", "--step", "8", "--no-groups", "--outliers", "0.05", "-s", path)
+    datasets, outliers = ([line.split() for line in part.splitlines()] for part in done.stdout.split("\n\n"))
+    with Store(path) as store:
+        apart = {
+            name: np.square(losses(store, "a", 8, name) - losses(store, "b", 8, name)).mean()
+            for name in store.dataset_names()
+        }
+    assert [row[0] for row in datasets[1:]] == sorted(apart, key=lambda name: -apart[name])
+    differences = [abs(float(row[7])) for row in outliers[1:]]
+    assert differences[:5] == sorted(differences[:5], reverse=True)
+    assert "-d DATASET shows one of them" in done.stderr
+
+
 def test_the_command_on_three_models_prints_a_matrix(planted: Store) -> None:
     for step in (0, 8, 64):
         half = (losses(planted, "a", step) + losses(planted, "b", step)) / 2

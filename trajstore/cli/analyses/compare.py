@@ -10,7 +10,7 @@ from trajstore.arguments import defaults
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import complete_models, several
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name, say_kept
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name
 from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 from trajstore.display import count
 from trajstore.errors import listed
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from trajstore.pipelines.comparison.result import Compared
     from trajstore.pipelines.measures.checkpoint_comparison import MeasureComparison
     from trajstore.store.store import Store
+
+_ROWS = 20
+"""Values of measures that are printed before only those that differ most are."""
 
 
 @dataclass_options(
@@ -105,8 +108,8 @@ def compare(
     and distances with intervals over contexts; the correlations at every step, also of each model there with both at
     the end; the tokens that differ most in their context, with the model that wins them (the lower loss); the groups
     that are enriched among these; and what becomes of them at the other steps. Of more than two models, each pair is
-    compared, as a matrix and by step. All of it is kept as a finding: compare_correlations, compare_outliers,
-    compare_groups and compare_outlier_steps in SQL.
+    compared, as a matrix and by step. Of several datasets only what is of the chosen step is printed. All of it is
+    kept as a finding: compare_correlations, compare_outliers, compare_groups and compare_outlier_steps in SQL.
     With --measure the values of two checkpoints, A's, B's and A − B, with intervals over contexts that are paired
     where there is a value for each, kept as a finding too: compare_measures in SQL.
 
@@ -167,8 +170,7 @@ def compare(
         say(line)
     for group_name, size in sizes.items():
         say(f"Added the group {group_name}: {count(size, 'token')}.")
-    say_kept(place, f"trajstore finding show compare {kept}")
-    output.draw(result)
+    output.finish(result, place, "compare_correlations")
 
 
 def _measures(
@@ -205,13 +207,27 @@ def _measures(
         shown = result.frame.select(
             "measure", "layer", "head", "dataset", *names, "difference", "low", "high", "contexts"
         ).rename(dict(zip(names, result.sides, strict=True)))
-        print_table(shown.columns, shown.rows())
+        print_frame(_most_different(shown))
+        if shown.height > _ROWS:
+            say(
+                f"Those of {count(shown.height, 'value')} that differ most; all of them: --json, or the finding."
+            )
     for line in _notes_of_measures(result, intervals.ci):
         say(line)
     for line in result.left_out:
         say(f"Left out, as the other checkpoint does not have it so: {line}")
-    output.draw(result)
-    say_kept(kept, f"FROM compare_measures WHERE finding = '{kept.name}'")
+    output.finish(result, kept, "compare_measures")
+
+
+def _most_different(values: pl.DataFrame) -> pl.DataFrame:
+    """Values as they are, or of more than fit on a screen those of each measure that differ most."""
+    import polars as pl
+
+    if values.height <= _ROWS:
+        return values
+    ranked = values.sort(pl.col("difference").abs(), descending=True, maintain_order=True, nulls_last=True)
+    of_each = max(1, _ROWS // values["measure"].n_unique())
+    return ranked.group_by("measure", maintain_order=True).head(of_each)
 
 
 def _notes_of_measures(result: MeasureComparison, ci: str) -> list[str]:
@@ -232,7 +248,8 @@ def _in_context(store: Store, result: Compared, top: int) -> pl.DataFrame:
 
     from trajstore.pipelines.token_context import with_context
 
-    first = [result.outliers.filter(winner=winner).head(top) for winner in result.models[:2]]
+    ranked = result.outliers.sort(pl.col("difference").abs(), descending=True, maintain_order=True)
+    first = [ranked.filter(winner=winner).head(top) for winner in result.models[:2]]
     return with_context(store, pl.concat(first))
 
 
@@ -248,16 +265,25 @@ def _print_json(name: str, result: Compared, shown: pl.DataFrame) -> None:
 
 
 def _print(result: Compared, shown: pl.DataFrame, top: int) -> None:
-    """The tables, each after an empty line but the first."""
+    """The tables, each after an empty line but the first; of several datasets those of the chosen step."""
     import polars as pl
 
+    datasets = len(result.grounds)
+    if datasets > 1:
+        say(
+            f"In short, of {datasets} datasets. -d DATASET shows one of them also by step, with what becomes of its "
+            "outliers; of all: FROM compare_correlations, FROM compare_outlier_steps."
+        )
     if len(result.models) > 2:
-        _print_pairs(result)
+        _print_pairs(result, by_step=datasets == 1)
         return
     a, b = result.models
-    _print_statistics(result)
-    typer.echo()
-    _print_by_step(result)
+    if datasets > 1:
+        _print_datasets(result)
+    else:
+        _print_statistics(result)
+        typer.echo()
+        _print_by_step(result)
     if shown.height:
         typer.echo()
         rename = {"loss": f"loss of {a}", "other_loss": f"loss of {b}", "difference": "A − B (nats)"}
@@ -268,7 +294,7 @@ def _print(result: Compared, shown: pl.DataFrame, top: int) -> None:
         most = pl.concat(result.enriched.filter(winner=winner).head(top) for winner in result.models)
         most = most.select(pl.exclude("p", "design_effect"))
         print_frame(most)
-    if result.followed.height:
+    if result.followed.height and datasets == 1:
         typer.echo()
         followed = result.followed.select(
             "winner", "dataset", "step", "tokens", pl.col("mean").alias("A − B (nats)"), "low", "high"
@@ -291,6 +317,21 @@ def _print_statistics(result: Compared) -> None:
             ends = [row.get(f"{column}_low"), row.get(f"{column}_high")]
             rows.append([row["dataset"], row["step"], row["tokens"], said, row[column], *ends])
     print_table(["dataset", "step", "tokens", "statistic", "value", "low", "high"], rows)
+
+
+def _print_datasets(result: Compared) -> None:
+    """A row for each dataset at the step of the outliers, the one with the largest differences first."""
+    names = {
+        "pearson": "A ~ B",
+        "spearman": "of ranks",
+        "partial": "given log frequency",
+        "rms": "rms of A − B (nats)",
+        "difference": "mean (nats)",
+        "difference_low": "low",
+        "difference_high": "high",
+    }
+    ranked = result.at_step().sort("rms", descending=True, maintain_order=True)
+    print_frame(ranked.select("dataset", "step", "tokens", *names).rename(names))
 
 
 def _print_by_step(result: Compared) -> None:
@@ -322,18 +363,20 @@ def _print_by_step(result: Compared) -> None:
     print_frame(shown)
 
 
-def _print_pairs(result: Compared) -> None:
-    """Each two models at the step that was chosen, as a matrix and one by one, then the spread of the pairs by step."""
+def _print_pairs(result: Compared, *, by_step: bool) -> None:
+    """Each two models at the step that was chosen, as a matrix; with `by_step` one by one and their spread as well."""
     import polars as pl
 
     ends = ("", "_low", "_high")
     columns = [f"{name}{end}" for name in ("pearson", "partial", "rms") for end in ends]
     at_step = result.at_step().select("dataset", "step", "model", "other", "spearman", *columns)
     _print_matrix(result.models, at_step)
+    if not by_step:
+        return
     typer.echo()
     print_frame(at_step)
     typer.echo()
-    by_step = (
+    spread = (
         result.of_pairs()
         .group_by("dataset", "step", maintain_order=True)
         .agg(
@@ -345,7 +388,7 @@ def _print_pairs(result: Compared) -> None:
             pl.col("rms").mean().alias("mean rms"),
         )
     )
-    print_frame(by_step)
+    print_frame(spread)
     if result.against:
         typer.echo()
         _print_against(result)

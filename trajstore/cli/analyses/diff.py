@@ -10,18 +10,11 @@ import typer
 
 from trajstore.arguments import defaults
 from trajstore.cli import options
+from trajstore.cli.analyses.matrix import write_matrix
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
-from trajstore.cli.option_blocks import (
-    FindingOptions,
-    IntervalOptions,
-    OutputOptions,
-    default_name,
-    keep,
-    say_kept,
-)
-from trajstore.cli.output import bars, print_frame, print_json, print_tokens, say, size
-from trajstore.display import count
+from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name, keep
+from trajstore.cli.output import bars, print_frame, print_json, print_tokens, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -213,7 +206,7 @@ def _run(diff_options: DiffOptions, shared: _Options) -> None:
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
     from trajstore.pipelines.differences.result import diff_of, request
     from trajstore.pipelines.trajectories import Selection
-    from trajstore.store.matrix.export import check_matrix_target, save_matrix
+    from trajstore.store.matrix.export import check_matrix_target
 
     out = shared.out
     if out is not None:
@@ -234,13 +227,9 @@ def _run(diff_options: DiffOptions, shared: _Options) -> None:
     _say_what_it_is(result, diff_options.how)
     for line in [*caveats(result.summary, diff_options.how.interval), *by_losses]:
         say(line)
-    say_kept(place, f"FROM diff_groups WHERE finding = '{place.name}'")
     if out is not None and (matrix := result.differences.matrix) is not None:
-        save_matrix(matrix, out)
-        rows, columns = matrix.values.shape
-        what = f"{count(rows, 'difference')} × {count(columns, 'token')}"
-        say(f"Wrote {out}: {what}, float32, {size(out.stat().st_size)}.")
-    shared.draw(result)
+        write_matrix(matrix, out, ("difference",))
+    shared.finish(result, place, "diff_groups")
 
 
 def _print(summary: pl.DataFrame, changes: pl.DataFrame) -> None:

@@ -8,14 +8,7 @@ import typer
 
 from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import (
-    FindingOptions,
-    OutputOptions,
-    SelectionOptions,
-    default_name,
-    keep,
-    say_kept,
-)
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, SelectionOptions, default_name, keep
 from trajstore.cli.output import print_json, print_rows, say
 from trajstore.errors import listed
 
@@ -68,8 +61,7 @@ def kinds(
         )
     for kind, models in result.left_out.items():
         say(f"{kind} is not looked for: {listed(models)} not measured so.")
-    output.draw(result)
-    say_kept(place, f"FROM head_kinds WHERE finding = '{place.name}'")
+    output.finish(result, place, "head_kinds")
 
 
 @dataclass_options(name=default_name("the models"))
@@ -128,8 +120,7 @@ def match(
         say(f"{kind} is not looked at: {listed(models)} not measured so.")
     if result.unmatched:
         say(f"{result.unmatched} heads have no match, as one model has fewer.")
-    output.draw(result)
-    say_kept(place, f"FROM head_matches WHERE finding = '{place.name}'")
+    output.finish(result, place, "head_matches")
 
 
 def _notes(result: HeadMatch) -> list[str]:

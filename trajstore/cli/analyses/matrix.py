@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,11 @@ from trajstore.cli.name_lists import require_datasets
 from trajstore.cli.option_blocks import SelectionOptions
 from trajstore.cli.output import open_store, say, size
 from trajstore.display import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trajstore.store.matrix.export import Labelled
 
 
 @dataclass_options(dataset={"help": "Datasets; commas join them [required, but for --measure]."})
@@ -61,13 +66,17 @@ def matrix(
       trajstore matrix prompts.npy -d dm-zero -d dm-few --align item
       trajstore matrix heads.npy --measure prefix_matching -m 'tiny-*'
     """
-    from trajstore.store.matrix.export import check_matrix_target, save_matrix
+    from trajstore.store.matrix.export import check_matrix_target
 
     check_matrix_target(out)
     if measure:
         if selected.group or selected.contexts or pad_first or align != "predict":
             raise typer.BadParameter("--measure goes with --model, --dataset, --steps and --missing")
-        _save_measures(out, measure, selected, missing, store)
+        from trajstore.pipelines.measure_trajectories import measure_matrix
+
+        with open_store(store) as opened:
+            measured = measure_matrix(opened, measure, selected.selection, missing=missing)
+        write_matrix(measured, out, ("checkpoint",), "value", "measures")
         return
     with open_store(store) as opened:
         datasets = require_datasets(opened, selected.dataset)
@@ -81,25 +90,18 @@ def matrix(
             align,
             pad_first,
         )
-    files = save_matrix(pulled, out)
-    rows, columns = pulled.values.shape
-    kind = "checkpoints and datasets" if align == "item" else "checkpoints"
-    say(f"Wrote {out}: {rows:,} {kind} × {count(columns, 'token')}, float32, {size(out.stat().st_size)}.")
-    say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
+    items = ("checkpoint and dataset", "checkpoints and datasets")
+    write_matrix(pulled, out, items if align == "item" else ("checkpoint",))
 
 
-def _save_measures(
-    out: Path, measures: list[str], selected: SelectionOptions, missing: Missing, store: Path
+def write_matrix(
+    matrix: Labelled, out: Path, row: Sequence[str], column: str = "token", called: str = "losses"
 ) -> None:
-    """Write measures as a matrix, and say so."""
-    from trajstore.pipelines.measure_trajectories import measure_matrix
+    """Write a matrix and its labels, and say so; `row` and `column` are what they are called, as in `count`."""
     from trajstore.store.matrix.export import save_matrix
 
-    with open_store(store) as opened:
-        matrix = measure_matrix(opened, measures, selected.selection, missing=missing)
-    files = save_matrix(matrix, out, "measures")
+    *labels, _ = save_matrix(matrix, out, called)
     rows, columns = matrix.values.shape
-    say(
-        f"Wrote {out}: {rows:,} checkpoints × {count(columns, 'value')}, float32, {size(out.stat().st_size)}."
-    )
-    say(f"Labels: {', '.join(str(file) for file in files[:-1])}.")
+    shape = f"{count(rows, *row)} × {count(columns, column)}"
+    say(f"Wrote {out}: {shape}, float32, {size(out.stat().st_size)}.")
+    say(f"Labels: {', '.join(map(str, labels))}.")

@@ -11,7 +11,7 @@ from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep
 from trajstore.cli.output import bars, print_json, print_table, print_tokens, say
 from trajstore.display import count
 
@@ -162,10 +162,7 @@ def pca(
     elif output.plot is None:
         _print_components(result, tokens)
     _say_what_was_made(result)
-    say_kept(
-        place, f"FROM pca_loadings WHERE finding = '{place.name}'; trajstore finding show pca {place.name}"
-    )
-    output.draw(result)
+    output.finish(result, place, "pca_loadings")
 
 
 _OF_THE_FINDING = ("group", "align", "method", "center", "scale", "precision", "missing", "name")

@@ -18,7 +18,6 @@ from trajstore.cli.option_blocks import (
     SelectionOptions,
     default_name,
     keep,
-    say_kept,
 )
 from trajstore.cli.output import bars, print_json, print_rows, say
 
@@ -133,5 +132,4 @@ def phases(
         say(PROMISE)
     for of_model, on in result.without:
         say(f"No induction bump in {of_model} on {on}.")
-    output.draw(result)
-    say_kept(place, f"FROM events WHERE finding = '{place.name}'")
+    output.finish(result, place, "events")

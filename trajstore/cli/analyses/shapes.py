@@ -9,7 +9,7 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.name_lists import require_datasets
-from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep, say_kept
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep
 from trajstore.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def shapes(
             _print(shares, pairs)
         for absent in [name for name in question.groups if name not in shares["group"]]:
             say(f"{absent} has no token with a loss in {', '.join(question.datasets)}, and is left out.")
-        say_kept(place, f"FROM shapes WHERE finding = '{place.name}'")
-        output.draw(result)
+        output.finish(result, place, "shapes")
 
 
 def _print(shares: pl.DataFrame, pairs: pl.DataFrame) -> None:

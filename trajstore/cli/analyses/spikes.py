@@ -10,13 +10,7 @@ import typer
 from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_models, require_datasets
-from trajstore.cli.option_blocks import (
-    IntervalOptions,
-    OutputOptions,
-    SelectionOptions,
-    default_name,
-    say_kept,
-)
+from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions, default_name
 from trajstore.cli.output import bars, print_frame, print_json, print_table, print_tokens, say
 
 if TYPE_CHECKING:
@@ -134,10 +128,9 @@ def spikes(
         elif output.plot is None:
             _print(store, result, top)
     say(_RECALL if result.spikes else not_found(result.facts))
-    output.draw(result)
     for group in added:
         say(f"Added the group {group}.")
-    say_kept(place, f"FROM spike_tokens WHERE finding = '{kept}'")
+    output.finish(result, place, "spike_tokens")
 
 
 def _window(text: str | None) -> tuple[int, int, int] | None:

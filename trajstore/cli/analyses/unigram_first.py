@@ -9,14 +9,7 @@ import typer
 from trajstore.arguments import choices
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import (
-    FindingOptions,
-    OutputOptions,
-    SelectionOptions,
-    default_name,
-    keep,
-    say_kept,
-)
+from trajstore.cli.option_blocks import FindingOptions, OutputOptions, SelectionOptions, default_name, keep
 from trajstore.cli.output import print_json, print_rows, say
 
 
@@ -68,5 +61,4 @@ def unigram_first(
         layers = ", ".join(str(number) for number in sorted(set(frame["layer"])))
         say(f"KL: {direction}, in nats. Energy: of layer {layers}, before the final norm.")
         say("low, high: between these steps lies the end of a phase, of phase 3 its beginning.")
-    output.draw(result)
-    say_kept(place, f"FROM unigram_first WHERE finding = '{place.name}'")
+    output.finish(result, place, "unigram_first")
