@@ -304,6 +304,16 @@ class FindingExists(TrajstoreError):
         )
 
 
+class FindingsDiffer(TrajstoreError):
+    """The findings of a kind have other columns than those that are to be kept."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"The {kind} findings in the store have other columns than this version of the analysis gives. Drop them "
+            f"(trajstore finding list, trajstore finding drop {kind} NAME), then run it again. Nothing was changed."
+        )
+
+
 class SliceExists(TrajstoreError):
     """The slice is there already; slices never change unless replaced on purpose."""
 
@@ -442,6 +452,10 @@ class NotAligned(TrajstoreError):
 
 class UnknownStructure(TrajstoreError):
     """A model whose blocks, attention or heads cannot be told from its modules."""
+
+
+class BadAnalysis(TrajstoreError):
+    """A definition of an analysis that cannot be used, or a result that is not as it says."""
 
 
 class NotMeasurable(TrajstoreError):

@@ -1,4 +1,4 @@
-"""Additions of other packages to trajstore, by Python's entry points: measures, group functions and importers.
+"""Additions of other packages, by Python's entry points: measures, group functions, importers and analyses.
 
 A package names in its metadata what it adds, as MODULE:ATTRIBUTE. The names are read without importing the package; it
 is imported when something of it is used, so that a broken one is in the way of nothing else.
@@ -18,9 +18,14 @@ from trajstore.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Kind = Literal["measures", "groups", "importers"]
+Kind = Literal["measures", "groups", "importers", "analyses"]
 
-_NOUNS: dict[Kind, str] = {"measures": "measure", "groups": "group function", "importers": "importer"}
+_NOUNS: dict[Kind, str] = {
+    "measures": "measure",
+    "groups": "group function",
+    "importers": "importer",
+    "analyses": "analysis",
+}
 OWN_PACKAGE = f"trajstore {__version__}"
 
 

@@ -6,6 +6,7 @@ A file's leading `--` lines are its documentation.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,3 +59,11 @@ def load(kind: str) -> tuple[SqlFile, ...]:
     if not files:
         raise FileNotFoundError(f"no SQL files in {base}: the installation is incomplete")
     return tuple(files)
+
+
+@cache
+def view_names() -> frozenset[str]:
+    """Names of the views that come with trajstore, which neither a group nor a kind of findings may bear."""
+    return frozenset(
+        name for file in load("views") for name in re.findall(r"CREATE OR REPLACE VIEW (\w+)", file.text)
+    )

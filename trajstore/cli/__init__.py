@@ -26,6 +26,7 @@ from trajstore.cli.analyses import (
     trajectory,
     unigram_first,
 )
+from trajstore.cli.analyses.of_packages import Commands
 from trajstore.cli.data import dataset, ingest, measure, model, score, store, suite
 from trajstore.cli.groups import balance, examples, group
 from trajstore.cli.lazy_command import add_command
@@ -36,7 +37,7 @@ from trajstore.version import __version__
 
 app = typer.Typer(
     name="trajstore",
-    cls=CommandGroup,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -108,13 +108,17 @@ def _parameters(kind: type, shown: Mapping[str, Mapping[str, Any]]) -> dict[str,
             option = copy.copy(option)
             vars(option).update(changed)
         else:
-            named = changed.pop("names", [option_name(field.name)] if hint is bool else [])
-            option = typer.Option(*named, help=_help(field_lines(kind)[field.name]), **changed)
-            hint = _typed(hint)
+            hint, option = get_args(typed_option(field.name, hint, field_lines(kind)[field.name], **changed))
         parameters[field.name] = inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option]
         )
     return parameters
+
+
+def typed_option(field: str, hint: Any, text: str, *, names: Sequence[str] = (), **settings: Any) -> Any:
+    """The `Annotated[TYPE, typer.Option(…)]` of an argument of this type, `text` being its help."""
+    named = names or ([option_name(field)] if hint is bool else [])
+    return Annotated[_typed(hint), typer.Option(*named, help=_help(text), **settings)]
 
 
 @functools.cache

@@ -27,6 +27,7 @@ from trajstore.store.files import findings
 from trajstore.store.files.finding_tables import TABLES
 
 if TYPE_CHECKING:
+    from trajstore.store.files.finding_kinds import Tables
     from trajstore.store.files.findings import Replace
     from trajstore.store.matrix.matrix import Sites
     from trajstore.store.store import Store
@@ -81,14 +82,19 @@ class Result(Drawn):
     facts: dict[str, Any] = field(repr=False)
     """Inputs and method, as its finding records them."""
 
+    @property
+    def schemas(self) -> Tables:
+        """The columns of its finding's tables, by the tables' names."""
+        return TABLES[self.request.kind]
+
     @abstractmethod
     def rows(self, table: str) -> Iterator[pl.DataFrame]:
         """The rows of one of its finding's tables, part by part."""
 
     def table(self, name: str) -> pl.DataFrame:
         """One of its finding's tables, by its name or that of its view in SQL; raises `UnknownName`."""
-        table = findings.table_named(self.request.kind, name)
-        schema = TABLES[self.request.kind][table]
+        table = findings.table_named(self.request.kind, self.schemas, name)
+        schema = self.schemas[table]
         parts = [findings.converted(rows, schema) for rows in self.rows(table)]
         return pl.DataFrame(pa.concat_tables([schema.empty_table(), *parts]))
 
@@ -104,7 +110,7 @@ class Result(Drawn):
         """
         kept, kind = name or self.request.default_name, self.request.kind
         with self.store.add_finding(kind, kept, self.facts, replace=replace) as writer:
-            for table in TABLES[kind]:
+            for table in self.schemas:
                 with writer.stream(table) as put:
                     for rows in self.rows(table):
                         put(rows)

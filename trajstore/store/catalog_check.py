@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,8 @@ from trajstore import scratch
 from trajstore.schema import CATALOG
 from trajstore.store import lifecycle
 from trajstore.store.catalog import catalog, group_views, migrate
-from trajstore.store.files import group_files, group_tables
+from trajstore.store.files import finding_kinds, group_files, group_tables
+from trajstore.store.files.finding_kinds import Tables
 from trajstore.store.files.group_files import Definition
 from trajstore.store.quoting import quoted
 
@@ -45,14 +46,15 @@ def catalog_texts(root: Path) -> Texts:
 def expected_texts(root: Path) -> Texts:
     """Return the texts it should have; raises `GroupError` or `DamagedFile` for a group's file that cannot be used.
 
-    They follow from this version's definitions and the store's group files alone, so a later check of the same ones
-    takes them as they were made.
+    They follow from this version's definitions, the store's group files and its kinds of findings alone, so a later
+    check of the same ones takes them as they were made.
     """
     own = group_files.own(root)
-    key = migrate.digest(), tuple(own.values())
+    kinds = {kind: finding_kinds.tables_of(root, kind) for kind in finding_kinds.declared(root)}
+    key = migrate.digest(), tuple(own.values()), str(kinds)
     if key in _made:
         return _made[key]
-    texts = _make(root, own)
+    texts = _make(root, own, kinds)
     if group_files.own(root) == own:  # else a writer has changed one meanwhile
         if len(_made) >= _MOST_MADE:
             _made.clear()
@@ -61,15 +63,17 @@ def expected_texts(root: Path) -> Texts:
 
 
 _MOST_MADE = 16
-_made: dict[tuple[str, tuple[Definition, ...]], Texts] = {}
-"""Texts by the digest of this version's definitions and a store's own groups."""
+_made: dict[tuple[str, tuple[Definition, ...], str], Texts] = {}
+"""Texts by the digest of this version's definitions, a store's own groups, and its kinds of findings."""
 
 
-def _make(root: Path, own: dict[str, Definition]) -> Texts:
+def _make(root: Path, own: Mapping[str, Definition], kinds: Mapping[str, Tables]) -> Texts:
     """The texts of a catalog made where no losses are, since DuckDB looks at all files of a view when it is made."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         empty = Path(folder).resolve()
         lifecycle.stand_ins(empty)
+        for kind, tables in kinds.items():
+            finding_kinds.declare(empty, kind, tables)
         for name, group in own.items():
             if group.is_table:
                 group_tables.publish_empty_table(empty, name)

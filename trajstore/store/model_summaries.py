@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile, PassedOver
 from trajstore.store.files import coverage, findings, group_files, measures, models
-from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.files.findings import Finding
 from trajstore.store.files.models import ModelFacts
 
@@ -84,7 +83,7 @@ def _is_of(finding: Finding, name: str) -> bool:
     """Return whether a finding's facts or tables name a model."""
     return name in _texts(finding.facts.values()) or any(
         name in _column(finding.folder / f"{table}.parquet", column)
-        for table, schema in TABLES[finding.kind].items()
+        for table, schema in finding.schemas.items()
         for column in schema.names
         if "model" in column and pa.types.is_string(schema.field(column).type)
     )

@@ -21,9 +21,11 @@ from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
 from trajstore.store import drop as dropping
 from trajstore.store import lifecycle, rename
+from trajstore.store.catalog import catalog, finding_views
 from trajstore.store.files import append as appending
-from trajstore.store.files import datasets, findings, measures, models
+from trajstore.store.files import datasets, finding_kinds, findings, measures, models
 from trajstore.store.files.datasets import Dataset, NewDataset
+from trajstore.store.files.finding_kinds import Tables
 from trajstore.store.files.findings import Replace, Writer
 from trajstore.store.files.measures import Measure
 from trajstore.store.files.models import ModelFacts
@@ -256,6 +258,20 @@ class Store(Session, Brief):
         or with "same" unless the one that is there holds the same, which is then left as it is.
         """
         return findings.writing(self.path, kind, name, facts, replace=replace)
+
+    def add_finding_kind(self, kind: str, tables: Tables) -> None:
+        """Let findings of another package be kept: its tables by name, and a view in SQL of each.
+
+        Raises `BadName` for a name that is taken, `FindingsDiffer` where there are findings with other columns.
+        """
+        known = finding_kinds.whole_tables_of(self.path, kind)
+        views = {finding_kinds.view_of(kind, table) for table in tables}
+        if finding_kinds.same_tables(known, tables, meaning=True) and views <= self.relations():
+            return
+        with catalog.writing(self.path) as connection:
+            finding_kinds.declare(self.path, kind, tables)
+            finding_views.create_views(connection, kind, tables)
+        self.refresh()
 
     def drop_finding(self, kind: str, name: str) -> None:
         """Remove a finding for good; raises `UnknownName`."""

@@ -1,4 +1,4 @@
-"""finding list, show, drop, groups: stored results of analyses."""
+"""finding list, kinds, show, drop, groups: stored results of analyses."""
 
 from __future__ import annotations
 
@@ -30,6 +30,25 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
         for finding in findings
     ]
     print_rows(rows, as_json, ["kind", "finding", "made", "of"])
+
+
+def kinds(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
+    """List the kinds of findings: trajstore's own, and those of the analyses of installed packages.
+
+    An analysis of a package is a command of its name.
+
+    \b
+    Example:
+      trajstore finding kinds
+    """
+    from trajstore.pipelines.definition import finding_kinds
+
+    with open_store(store) as opened:
+        listed, problems = finding_kinds(opened)
+    for problem in problems:
+        say(str(problem), needed=True)
+    rows = [{"kind": kind.name, "views": ", ".join(kind.views), "package": kind.package} for kind in listed]
+    print_rows(rows, as_json, ["kind", "views", "package"])
 
 
 def show(
@@ -92,4 +111,4 @@ def groups(
     print_rows(shares.to_dicts(), as_json, shares.columns)
 
 
-COMMANDS = (list_, show, drop, groups)
+COMMANDS = (list_, kinds, show, drop, groups)

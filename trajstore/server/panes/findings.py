@@ -16,7 +16,6 @@ from trajstore.pipelines.token_context import with_context
 from trajstore.progress import SILENT, Progress
 from trajstore.server.choice import interval_of
 from trajstore.server.endpoints import Ask, frames
-from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def finding_list(store: Store, selection: Selection | None = None) -> pl.DataFra
     chosen = selection or Selection()
     models = None if chosen.models is None else store.models(chosen.models)
     rows = [
-        (finding.kind, finding.name, str(finding.subject), finding.made, ", ".join(TABLES[finding.kind]))
+        (finding.kind, finding.name, str(finding.subject), finding.made, ", ".join(finding.schemas))
         for finding in store.findings()
         if _any_of(finding.subject.models, models) and _any_of(finding.subject.datasets, chosen.datasets)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore import sqlfiles
 from trajstore.errors import GroupError, QueryError
 from trajstore.store.catalog import dependencies, read_only
 from trajstore.store.disk import layout
@@ -86,7 +87,7 @@ def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the views of all the store's own groups; raises `GroupError` for one that does not work."""
     own = group_files.own(root)
     for name in own:
-        if name.lower() in read_only.views_of_the_store():
+        if name.lower() in sqlfiles.view_names():
             raise GroupError(
                 f"{layout.group_path(root, name)} defines a group of the name of a view of the store, on which groups "
                 "stand. Remove it, or give it another name."

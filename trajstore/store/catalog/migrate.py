@@ -18,7 +18,7 @@ from trajstore import sqlfiles
 from trajstore.errors import DamagedFile, StoreTooNew, StoreTooOld
 from trajstore.schema import CATALOG
 from trajstore.sqlfiles import SqlFile
-from trajstore.store.catalog import catalog, group_views, passed_checks, read_only
+from trajstore.store.catalog import catalog, finding_views, group_views, passed_checks, read_only
 from trajstore.store.catalog.catalog import OpenedCatalog
 from trajstore.store.files import group_files
 from trajstore.store.quoting import identifier, quoted
@@ -149,12 +149,13 @@ def digest() -> str:
 
 
 def _define(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Put in every shipped definition, then the store's own groups from their files."""
+    """Put in every shipped definition, then what the store's own files define: findings of other packages, groups."""
     for kind, file in _shipped():
         if kind != "groups":
             connection.execute(file.text)
         if kind == "macros":
             connection.execute(_commented(file))
+    finding_views.create_all(connection, root)
     for _, cause in group_views.create_views(connection, group_files.shipped().values()):
         raise cause
     group_views.create_all(connection, root)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 import duckdb
 
@@ -162,7 +161,7 @@ def check_views(connection: duckdb.DuckDBPyConnection) -> None:
             raise QueryError(f"its table {schema}.{name} is where nothing but groups may be")
     for _, view, _ in views:
         schema, _, name = view.partition(".")
-        if schema == "groups" and name.lower() in views_of_the_store():
+        if schema == "groups" and name.lower() in sqlfiles.view_names():
             raise QueryError(f"its view {view} bears the name of a view of the store, on which groups stand")
 
 
@@ -189,13 +188,6 @@ def _check_macro_names(functions: list[_Function]) -> None:
             )
         if schema == "groups":
             raise QueryError(f"its macro {schema}.{name} is where nothing but groups may be")
-
-
-@cache
-def views_of_the_store() -> frozenset[str]:
-    """Names of the views that come with trajstore, which no group may bear."""
-    texts = (file.text for file in sqlfiles.load("views"))
-    return frozenset(name for text in texts for name in re.findall(r"CREATE OR REPLACE VIEW (\w+)", text))
 
 
 _DUCKDBS = ("system", "temp")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-_TYPES: Mapping[str, pa.DataType] = {
+TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
     "int": pa.int32(),
     "long": pa.int64(),
@@ -18,6 +18,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "doubles": pa.list_(pa.float64()),
     "bool": pa.bool_(),
 }
+"""Types of columns by their names here."""
 
 
 def _columns(*lists: str) -> pa.Schema:
@@ -25,7 +26,7 @@ def _columns(*lists: str) -> pa.Schema:
     fields = []
     for column in ", ".join(lists).split(", "):
         name, kind = column.split()
-        fields.append(pa.field(name, _TYPES[kind.removesuffix("?")], nullable=kind.endswith("?")))
+        fields.append(pa.field(name, TYPES[kind.removesuffix("?")], nullable=kind.endswith("?")))
     return pa.schema(fields)
 
 

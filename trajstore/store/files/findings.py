@@ -30,6 +30,7 @@ from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
 from trajstore.store.disk import digests, layout
+from trajstore.store.files.finding_kinds import Tables, declared, tables_of, view_of
 from trajstore.store.files.finding_subjects import FindingSubject
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.version import __version__
@@ -62,26 +63,44 @@ class Finding(Brief):
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Its tables; raises `DamagedFile`."""
-        for name in TABLES[self.kind]:
+        for name in self.schemas:
             yield name, self.table(name)
 
     def table(self, name: str) -> pl.DataFrame:
         """One of its tables, by its name or that of its view in SQL; raises `UnknownName` and `DamagedFile`."""
-        table = table_named(self.kind, name)
-        return pl.DataFrame(_read(self.folder / f"{table}.parquet", TABLES[self.kind][table]))
+        schemas = self.schemas
+        table = table_named(self.kind, schemas, name)
+        return pl.DataFrame(_read(self.folder / f"{table}.parquet", schemas[table]))
+
+    @property
+    def schemas(self) -> Tables:
+        """Its tables' columns, by the tables' names."""
+        return _tables(self.folder)
 
 
-def table_named(kind: str, name: str) -> str:
+def _tables(folder: Path) -> Tables:
+    """The tables of the finding in a folder; raises `DamagedFile`."""
+    return tables_of(folder.parents[2], folder.parent.name.removeprefix("kind="))
+
+
+def table_named(kind: str, tables: Tables, name: str) -> str:
     """The table of a kind of finding by its name or that of its view in SQL; raises `UnknownName`."""
-    table = name if name in TABLES[kind] else _by_view(kind).get(name, name)
-    if table not in TABLES[kind]:
-        raise UnknownName(f"table of a {kind} finding", name, list(TABLES[kind]))
+    table = name if name in tables else _by_view(kind).get(name, name.removeprefix(view_of(kind, "")))
+    if table not in tables:
+        raise UnknownName(f"table of a {kind} finding", name, list(tables))
     return table
+
+
+def views_of(root: Path, kind: str) -> list[str]:
+    """The views in SQL of a kind of finding; raises `DamagedFile`."""
+    if kind in TABLES:
+        return list(_by_view(kind))
+    return [view_of(kind, table) for table in tables_of(root, kind)]
 
 
 @cache
 def _by_view(kind: str) -> dict[str, str]:
-    """The table of a kind of finding by the name of the view that reads it: `pca_loadings` is `loadings`."""
+    """The table of a kind of trajstore's own by the name of the view that reads it: `pca_loadings` is `loadings`."""
     tables = {}
     for view in sqlfiles.load("views"):
         if read := re.search(rf"kind={kind}/[^']*/(\w+)\.parquet", view.body):
@@ -96,8 +115,8 @@ Put = Callable[[pl.DataFrame | pa.Table], None]
 class Writer:
     """Tables of one finding, while it is written."""
 
-    def __init__(self, folder: Path, kind: str, footer: Mapping[str, object]) -> None:
-        self._folder, self._kind = folder, kind
+    def __init__(self, folder: Path, tables: Tables, footer: Mapping[str, object]) -> None:
+        self._folder, self._tables = folder, tables
         self._footer = {META_KEY: json.dumps(footer, allow_nan=False), DIGEST_KEY: digests.ZEROS}
 
     def add(self, table: str, rows: pl.DataFrame | pa.Table) -> None:
@@ -108,7 +127,7 @@ class Writer:
     @contextlib.contextmanager
     def stream(self, table: str) -> Iterator[Put]:
         """A function that writes rows of a table as they come, in one or many calls."""
-        schema, path = TABLES[self._kind][table], self._folder / f"{table}.parquet"
+        schema, path = self._tables[table], self._folder / f"{table}.parquet"
         with pq.ParquetWriter(
             path, schema, compression="zstd", write_page_checksum=True, store_schema=False
         ) as writer:
@@ -159,7 +178,7 @@ def writing(
     the place of the one that is there; with "same" that is left as it is where it holds the same but for rounding, and
     raises `FindingExists` otherwise.
     """
-    folder = path_of(root, kind, name)
+    folder, tables = path_of(root, kind, name), tables_of(root, kind)
     if not replace:
         layout.put_back(root)
         if folder.exists():  # said before long work, not after it
@@ -174,26 +193,26 @@ def writing(
         "facts": dict(facts),
     }
     with layout.temporary_folder(root) as temp:
-        yield Writer(temp, kind, footer)
-        if missing := [table for table in TABLES[kind] if not (temp / f"{table}.parquet").exists()]:
+        yield Writer(temp, tables, footer)
+        if missing := [table for table in tables if not (temp / f"{table}.parquet").exists()]:
             raise ValueError(f"the finding {kind} {name} has no table {missing[0]}")
         if layout.move_folder(root, temp, folder, replace=replace is True):
             return
-        if replace != "same" or not _holds_the_same(temp, folder, kind):
+        if replace != "same" or not _holds_the_same(temp, folder, tables):
             raise FindingExists(kind, name)
 
 
-def _holds_the_same(new: Path, old: Path, kind: str) -> bool:
+def _holds_the_same(new: Path, old: Path, tables: Tables) -> bool:
     """Return whether two folders hold the same finding: facts but versions, and tables but for rounding.
 
     Raises `DamagedFile` where the old one cannot be read.
     """
-    first = next(iter(TABLES[kind]))
+    first = next(iter(tables))
     made_facts = json.loads(pq.read_metadata(new / f"{first}.parquet").metadata[META_KEY.encode()])["facts"]
     facts = [{**side, "versions": None} for side in (made_facts, _open(old).facts)]
     if facts[0] != facts[1]:
         return False
-    for table, schema in TABLES[kind].items():
+    for table, schema in tables.items():
         try:
             made, kept = pq.read_table(new / f"{table}.parquet"), _read(old / f"{table}.parquet", schema)
             assert_frame_equal(pl.DataFrame(made), pl.DataFrame(kept))
@@ -216,11 +235,12 @@ def all_of(root: Path, kind: str | None = None) -> list[Finding]:
 def folders(root: Path, kind: str | None = None) -> list[Path]:
     """The folders of all findings, or those of one kind, by kind and name."""
     layout.put_back(root)
+    known = {*TABLES, *declared(root)}
     paths = sorted((root / "findings").glob(f"kind={kind or '*'}/finding=*"))
     return [
         folder
         for folder in paths
-        if folder.parent.name.removeprefix("kind=") in TABLES
+        if folder.parent.name.removeprefix("kind=") in known
         and is_name(folder.name.removeprefix("finding="))
         and folder.is_dir()
     ]
@@ -228,8 +248,13 @@ def folders(root: Path, kind: str | None = None) -> list[Path]:
 
 def missing(folder: Path) -> list[str]:
     """The files that a finding's folder should have and has not."""
-    tables = TABLES[folder.parent.name.removeprefix("kind=")]
-    return [f"{table}.parquet" for table in tables if not os.path.lexists(folder / f"{table}.parquet")]
+    with contextlib.suppress(DamagedFile):  # of what tells the tables, which the check of that file says
+        return [
+            f"{table}.parquet"
+            for table in _tables(folder)
+            if not os.path.lexists(folder / f"{table}.parquet")
+        ]
+    return []
 
 
 def names(root: Path) -> list[str]:
@@ -239,8 +264,8 @@ def names(root: Path) -> list[str]:
 
 def read_finding(root: Path, kind: str, name: str) -> Finding:
     """One finding; raises `UnknownName` and `DamagedFile`."""
-    if kind not in TABLES:
-        raise UnknownName("kind of finding", kind, list(TABLES))
+    if kind not in (known := [*TABLES, *declared(root)]):
+        raise UnknownName("kind of finding", kind, known)
     folder = path_of(root, kind, name)
     layout.put_back(root)
     if not folder.is_dir():
@@ -264,7 +289,7 @@ def _open(folder: Path) -> Finding:
     kind, name = (folder.parent.name.removeprefix("kind="), folder.name.removeprefix("finding="))
     if absent := missing(folder):
         raise DamagedFile(folder / absent[0], "it is not there", _AGAIN)
-    path = folder / f"{next(iter(TABLES[kind]))}.parquet"
+    path = folder / f"{next(iter(_tables(folder)))}.parquet"
     footer = _footer(path)
     return Finding(kind, name, str(footer["made"]), footer["facts"], folder)
 
@@ -299,8 +324,11 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
 
 def finding_problem(path: Path, *, deep: bool) -> str | None:
     """Return the fault of a table's file, or None; `deep` reads every byte."""
-    kind, table = path.parts[-3].removeprefix("kind="), path.stem
-    if table not in TABLES.get(kind, {}):
+    try:
+        schema = _tables(path.parent).get(path.stem)
+    except DamagedFile as error:
+        return str(error)
+    if schema is None:
         return "it is no table of a finding"
     read = _read if deep else _footer
-    return digests.fault(path, lambda: read(path, TABLES[kind][table]), deep=deep)
+    return digests.fault(path, lambda: read(path, schema), deep=deep)

@@ -1,0 +1,191 @@
+"""Analyses of other packages: one definition is a command, a result in Python, findings with views, and on the page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from trajstore.cli import app
+from trajstore.errors import BadAnalysis, BadName, BadOption, DamagedFile, FindingsDiffer, PlotError
+from trajstore.pipelines import AnalysisDefinition, Column
+from trajstore.server.panes import findings as pane
+from trajstore.store import lifecycle
+from trajstore.store.checks import check
+from trajstore.store.matrix.selection import Selection
+from trajstore.store.store import Store
+
+EXAMPLE = Path(__file__).parent.parent / "example_plugin"
+POINTS = """[trajstore.analyses]
+learned_tokens = trajstore_example.analyses:learned_tokens
+lost = no_such_module:lost
+odd = trajstore_example.analyses:charts
+"""
+SHARE = [Column("share", "double", "share of tokens")]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example's analysis, one that cannot be imported, and one that is none."""
+    about = tmp_path / "site" / "learned_example-0.1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: learned_example\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text(POINTS)
+    for name in [name for name in sys.modules if name.startswith("trajstore_example")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+
+def run(store: Store, *words: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [*words, "-s", str(store.path)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def expected(store: Store, below: float = 0.5) -> list[tuple[str, int, float]]:
+    matrices = [(model, store.matrix("d", model)) for model in ("a", "b")]
+    return [
+        (model, step, float(np.mean(row < below * matrix.values[0])))
+        for model, matrix in matrices
+        for step, row in zip(matrix.rows["step"], matrix.values, strict=True)
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+def test_one_module_is_a_command_a_finding_and_a_view(planted: Store, tmp_path: Path) -> None:
+    code, out, err = run(planted, "learned-tokens", "-d", "d", "--below", "0.9", "--name", "n", "--json")
+    assert code == 0, err
+    rows = [(row["model"], row["step"], row["share"]) for row in json.loads(out)["shares"]]
+    assert rows == expected(planted, 0.9)
+    assert 0 < rows[-1][2] < 1
+    view = "FROM learned_tokens_shares WHERE finding = 'n'"
+    assert f"Kept as the finding n: {view}" in err
+    code, _, err = run(
+        planted, "learned-tokens", "-d", "d", "--below", "0.9", "--name", "n", "--plot", f"{tmp_path}/l.svg"
+    )
+    assert (code, "There already" in err, (tmp_path / "l.svg").exists()) == (0, True, True)
+    code, _, err = run(planted, "learned-tokens", "-d", "d", "--below", "0.8", "--name", "n")
+    assert (code, "There is a learned_tokens finding 'n'" in err) == (1, True)
+    code, out, _ = run(planted, "learned-tokens", "--help")
+    assert "share of the first checkpoint's. [default: 0.5]" in " ".join(out.split())
+    # SQL, the list, the page and the checks have it, in a process without the package as well.
+    for name in [name for name in sys.modules if name.startswith("trajstore_example")]:
+        del sys.modules[name]
+    with Store(planted.path) as store:
+        assert store.sql(f"SELECT model, step, share {view} ORDER BY ALL").fetchall() == rows
+        comment = (
+            "SELECT comment FROM duckdb_columns() WHERE table_name = 'learned_tokens_shares' LIMIT 1 OFFSET 4"
+        )
+        assert store.sql(comment).fetchall() == [("share of tokens whose loss is low [1]",)]
+        finding = store.finding("learned_tokens", "n")
+        assert finding.facts["options"] == {"below": 0.9}
+        assert finding.facts["package"] == "learned_example 0.1"
+        assert finding.table("learned_tokens_shares").equals(finding.table("shares"))
+        assert pane.finding_list(store).select("kind", "subject", "tables").rows() == [
+            ("learned_tokens", "a, b on d", "shares")
+        ]
+        assert pane.finding_rows(store, finding, "shares", 3).height == 3
+        assert not [line for line in check(store) if "learned" in str(line)]
+    lifecycle.rebuild(planted.path)
+    with Store(planted.path) as store:
+        assert len(store.sql(view).fetchall()) == len(rows)
+        store.drop_finding("learned_tokens", "n")
+        assert store.sql(view).fetchall() == []
+    code, out, err = run(planted, "finding", "kinds", "--json")
+    kinds = {row["kind"]: (row["views"], row["package"]) for row in json.loads(out)}
+    assert kinds["learned_tokens"] == ("learned_tokens_shares", "learned_example 0.1")
+    assert kinds["phases"][0] == "events"
+    assert "The analysis lost of the package learned_example 0.1 cannot be loaded" in err
+    assert "The analysis odd of the package learned_example 0.1 is no AnalysisDefinition, but function" in err
+
+
+@pytest.mark.usefixtures("installed")
+def test_in_python(planted: Store) -> None:
+    from trajstore_example.analyses import learned_tokens
+
+    result = learned_tokens(planted, Selection("d"), below=0.7)
+    assert result.table("shares").select("model", "step", "share").rows() == expected(planted, 0.7)
+    assert repr(result) == "AnalysisResult(learned_tokens, shares 16 × 4)"
+    assert planted.findings() == []
+    name = result.keep()
+    assert planted.sql(f"SELECT count(*) FROM learned_tokens_shares WHERE finding = '{name}'").fetchall() == [
+        (16,)
+    ]
+    with pytest.raises(BadOption, match="above"):
+        learned_tokens(planted, Selection("d"), above=1)
+    code, _, err = run(planted, "lost")
+    assert (code, "The analysis lost of the package learned_example 0.1 cannot be loaded" in err) == (1, True)
+
+
+def defined(columns: Any = SHARE, rows: Any = None, name: str = "mine") -> AnalysisDefinition:
+    frame = pl.DataFrame({"share": [0.25]} if rows is None else rows)
+
+    def compute(
+        store: Store, selection: Selection, *, of: Annotated[Literal["all", "some"], "Which."] = "all"
+    ) -> dict[str, pl.DataFrame]:
+        """Give a share."""
+        return {"shares": frame}
+
+    return AnalysisDefinition(name, compute, {"shares": columns})
+
+
+def test_other_columns_replace_no_findings(planted: Store) -> None:
+    defined()(planted).keep("n")
+    other = defined([*SHARE, Column("step", "long", "of the checkpoint")], {"share": [0.5], "step": [3]})
+    with pytest.raises(FindingsDiffer, match="trajstore finding drop mine NAME"):
+        other(planted).keep("m")
+    assert planted.finding("mine", "n").table("shares").rows() == [(0.25,)]
+    planted.drop_finding("mine", "n")
+    other(planted).keep("m")
+    assert planted.sql("FROM mine_shares").fetchall() == [("m", 0.5, 3)]
+
+
+def test_a_damaged_table_of_columns_is_named_and_made_anew(planted: Store) -> None:
+    defined()(planted).keep("n")
+    empty = next(
+        file for file in planted.path.rglob("kind=mine/*/shares.parquet") if "finding=n" not in str(file)
+    )
+    empty.write_bytes(b"PAR1")
+    with pytest.raises(DamagedFile, match="no table of a kind of findings"):
+        planted.finding("mine", "n")
+    assert any("shares.parquet" in str(line) for line in check(planted))
+    defined()(planted).keep("m")
+    assert planted.sql("FROM mine_shares ORDER BY ALL").fetchall() == [("m", 0.25), ("n", 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: defined(name="pca"), "trajstore has an analysis of that name itself"),
+        (lambda: defined(name="My-own"), "cannot be the name of an analysis"),
+        (lambda: AnalysisDefinition("x", lambda store, selection: {}, {}), "a table at least"),
+        (lambda: AnalysisDefinition("x", _without_help, {"t": SHARE}).options, "wants Annotated"),
+    ],
+)
+def test_definitions_that_cannot_be(make: Any, reason: str) -> None:
+    with pytest.raises(BadAnalysis, match=reason):
+        make()
+
+
+def _without_help(store: Store, selection: Selection, *, n: int = 3) -> dict[str, pl.DataFrame]:
+    return {}
+
+
+def test_results_that_are_not_as_defined(planted: Store) -> None:
+    with pytest.raises(BadAnalysis, match="its table shares lacks the column share"):
+        defined(rows={"part": [1.0]})(planted)
+    with pytest.raises(BadOption, match="all or some"):
+        defined()(planted, of="none")
+    with pytest.raises(PlotError, match="draws no charts"):
+        defined()(planted).charts()
+    # The view would take the place of trajstore's own.
+    with pytest.raises(BadName, match="spike_groups"):
+        planted.add_finding_kind("spike", {"groups": defined().schemas["shares"]})
+    with pytest.raises(BadName, match="small letters"):
+        Column("Share", "double", "")

@@ -1,0 +1,33 @@
+"""The views of the findings of other packages: one for each table of each kind that a store knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from trajstore.store.files import finding_kinds
+from trajstore.store.files.finding_kinds import Tables
+from trajstore.store.quoting import identifier, quoted
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, kind: str, tables: Tables) -> None:
+    """Make or remake the views of a kind, each column with its meaning."""
+    for table, schema in tables.items():
+        name = identifier(finding_kinds.view_of(kind, table))
+        columns = ", ".join(map(identifier, schema.names))
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {name} AS SELECT finding, {columns} FROM read_parquet("
+            f"coalesce(getvariable('store') || '/', '') || '[f.]indings/kind={kind}/*/{table}.parquet', "
+            "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'finding': VARCHAR})"
+        )
+        comments = {"finding": "name of the finding", **finding_kinds.meanings(schema)}
+        connection.execute(f"COMMENT ON VIEW {name} IS {quoted(f'The {table} of {kind} findings.')}")
+        for column, meaning in comments.items():
+            connection.execute(f"COMMENT ON COLUMN {name}.{identifier(column)} IS {quoted(meaning)}")
+
+
+def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make the views of all kinds of other packages; raises `DamagedFile`."""
+    for kind in finding_kinds.declared(root):
+        create_views(connection, kind, finding_kinds.tables_of(root, kind))
