@@ -16,7 +16,6 @@ from trajstore.cli.option_blocks import (
     SelectionOptions,
     default_name,
     keep,
-    say_kept,
 )
 from trajstore.cli.output import CommandGroup, bars, print_frame, print_json, say
 
@@ -65,11 +64,7 @@ def _function(definition: AnalysisDefinition) -> Callable[..., None]:
                 if len(tables) > 1:
                     say(f"{name}:")
                 print_frame(frame)
-        output.draw(result)
-        say_kept(
-            place,
-            "; ".join(f"FROM {definition.view(table)} WHERE finding = '{place.name}'" for table in tables),
-        )
+        output.finish(result, place, definition.view(next(iter(tables))))
 
     parameters = [
         _parameter("selected", SelectionOptions),
