@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.architectures import STRUCTURES, UNKNOWN, ragged, tiny
-from trajstore.forward.logit_tile import LogitTile
+from trajstore.forward.logit_tile import LogitTile, Spare
 from trajstore.forward.losses import token_scores
 from trajstore.forward.tiled_head import Tile
 from trajstore.measures import Measure, MeasureDefinition, Stream, measure
@@ -106,9 +106,9 @@ def test_tiles_are_the_models_own_logits(kind: str, vocabulary: int | None) -> N
             assert np.allclose(mine, logits[position - 1].log_softmax(0).numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("spare", [None, torch.empty(24 * 90)])
+@pytest.mark.parametrize("spare", [None, Spare(torch.empty(24 * 90))])
 def test_sums_over_a_tile_are_those_of_its_shares(
-    spare: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+    spare: Spare | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trajstore.forward.logit_tile.CPU_ELEMENTS", 7 * 90)
     generator = torch.Generator().manual_seed(0)

@@ -10,15 +10,49 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy.typing as npt
+    import torch
     from torch import Tensor
 
-CPU_ELEMENTS = 9 << 14
-"""Exponentials that are held at a time, half a mebibyte of float32 beside as many logits: a quarter of a `CPU_TILE`."""
+CPU_ELEMENTS = 9 << 13
+"""Exponentials that are held at a time, a quarter of a mebibyte beside as many logits: an eighth of a `CPU_TILE`."""
+
+
+class Part(NamedTuple):
+    """A few predictions of a tile, and memory for their shares."""
+
+    place: slice
+    """Of all predictions of the tile."""
+    log_shares: Tensor
+    shares: Tensor
+    arrays: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None
+    """Both as NumPy has them, on a CPU."""
+
+
+class Spare:
+    """Memory for as many numbers as a tile has or more, which the pass has anyway.
+
+    Tiles that lie in the same place are cut into the same parts, which are made once.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers
+        """Float32 (m,)."""
+        self._parts: dict[tuple[int, torch.Size], list[Part]] = {}
+
+    def parts(self, log_shares: Tensor) -> list[Part]:
+        """The parts of a tile, float32 (n, rows)."""
+        key = log_shares.data_ptr(), log_shares.shape
+        if key not in self._parts:
+            self._parts[key] = _cut(log_shares, self.numbers)
+        return self._parts[key]
 
 
 @dataclass
@@ -35,8 +69,7 @@ class LogitTile:
     """Float32 (n, rows)."""
     log_sums: Tensor
     """s, float32 (n,)."""
-    spare: Tensor | None = None
-    """Memory for as many numbers as the tile has or more, float32 (m,), which the pass has anyway."""
+    spare: Spare | None = None
     mean_logits: Callable[[Tensor], Tensor] | None = None
     """Σ q · logit over the whole vocabulary, float32 (n,), for a q over it; None where that takes all logits."""
 
@@ -45,7 +78,9 @@ class LogitTile:
         """Float32 (n, rows)."""
         import torch
 
-        return torch.exp(self.log_shares, out=self._room(self.log_shares))
+        if self.spare is None:
+            return self.log_shares.exp()
+        return torch.exp(self.log_shares, out=shaped(self.spare.numbers, self.log_shares))
 
     @cached_property
     def entropies(self) -> Tensor:
@@ -53,8 +88,8 @@ class LogitTile:
         import torch
 
         negative = torch.empty_like(self.log_sums)
-        for place, shares, log_shares in self._parts():
-            torch.sum(shares.mul_(log_shares), 1, out=negative[place])
+        for part in self._parts():
+            _put_inner_products(part, negative[part.place])
         return negative.neg_()
 
     def log_means(self, q: Tensor | None, log_q: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,31 +100,53 @@ class LogitTile:
         import torch
 
         of_shares, of_q, negative = self.log_sums.new_zeros((3, len(self.log_sums)))
-        for place, shares, log_shares in self._parts():
+        for part in self._parts():
             if q is not None:
-                torch.mv(log_shares, q, out=of_q[place])
-            torch.mv(shares, log_q, out=of_shares[place])
-            torch.sum(shares.mul_(log_shares), 1, out=negative[place])
+                torch.mv(part.log_shares, q, out=of_q[part.place])
+            torch.mv(part.shares, log_q, out=of_shares[part.place])
+            _put_inner_products(part, negative[part.place])
         self.__dict__["entropies"] = negative.neg_()
         return of_shares, of_q
 
-    def _parts(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield a few predictions at a time, their shares, which may be overwritten, and their log shares."""
+    def _parts(self) -> Iterator[Part]:
+        """Yield a few predictions at a time with their shares, which may be overwritten."""
         import torch
 
-        number, width = self.log_shares.shape
-        on_cpu = self.log_shares.device.type == "cpu"
-        parts = max(1, math.ceil(number * width / CPU_ELEMENTS)) if on_cpu else 1
-        step = math.ceil(number / parts)
-        kept = self.__dict__.get("shares")
-        for at in reversed(range(0, number, step)):
-            place = slice(at, at + step)
-            part = self.log_shares[place]
-            shares = torch.exp(part, out=self._room(part)) if kept is None else kept[place].clone()
-            yield place, shares, part
+        kept, spare = self.__dict__.get("shares"), self.spare
+        # shares that are kept may be in the spare memory
+        for part in spare.parts(self.log_shares) if spare and kept is None else _cut(self.log_shares):
+            if kept is None:
+                torch.exp(part.log_shares, out=part.shares)
+            else:
+                part.shares.copy_(kept[part.place])
+            yield part
 
-    def _room(self, like: Tensor) -> Tensor:
-        """Return memory of a part's shape."""
-        import torch
 
-        return torch.empty_like(like) if self.spare is None else self.spare[: like.numel()].view_as(like)
+def _cut(log_shares: Tensor, memory: Tensor | None = None) -> list[Part]:
+    """The parts of a tile, the last positions first, all with the same flat memory for their shares."""
+    number, width = log_shares.shape
+    on_cpu = log_shares.device.type == "cpu"
+    step = math.ceil(number / max(1, math.ceil(number * width / CPU_ELEMENTS))) if on_cpu else number
+    memory = log_shares.new_empty(step * width) if memory is None else memory
+    parts = []
+    for at in reversed(range(0, number, step)):
+        part = log_shares[at : at + step]
+        shares = shaped(memory, part)
+        arrays = (part.numpy(), shares.numpy()) if on_cpu else None
+        parts.append(Part(slice(at, at + step), part, shares, arrays))
+    return parts
+
+
+def _put_inner_products(part: Part, out: Tensor) -> None:
+    """Put Σ share · ln share of each prediction of a part into `out`; its shares may be overwritten."""
+    import torch
+
+    if part.arrays is None:
+        torch.sum(part.shares.mul_(part.log_shares), 1, out=out)
+    else:  # in one pass over both, where PyTorch makes a matrix of products
+        np.vecdot(*part.arrays, out=out.numpy())
+
+
+def shaped(buffer: Tensor, like: Tensor) -> Tensor:
+    """The beginning of a flat buffer as a tensor of another's shape."""
+    return buffer[: like.numel()].view_as(like)

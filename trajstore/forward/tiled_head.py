@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from trajstore.forward.logit_tile import LogitTile
+from trajstore.forward.logit_tile import LogitTile, Spare, shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -190,6 +190,7 @@ class TiledHead:
         positions = slice(first, first + len(hidden))
         mean_logits = None if self.head.cap is not None else partial(self._mean_logits, hidden)
         tile_of, place = (targets // self.width)[None], (targets % self.width)[:, None]
+        spare = Spare(self.spare)
         for number, rows in enumerate(tiles):
             logits = self.head.logits(hidden, rows, self.logits)
             # of all tiles the same column, so that nothing depends on where targets lie
@@ -197,7 +198,7 @@ class TiledHead:
             if guess is not None:
                 higher += self._above(logits, guess)
             log_sums_(logits, sums[number])
-            tile = LogitTile(rows, logits, sums[number], self.spare, mean_logits)
+            tile = LogitTile(rows, logits, sums[number], spare, mean_logits)
             if watcher is not None:
                 watcher.tile(positions, tile)
             if entropies is not None:  # after the watcher, whose sums over the tile may give them on the way
@@ -255,7 +256,7 @@ class TiledHead:
 
     def _above(self, logits: Tensor, at_target: Tensor) -> Tensor:
         """Return the number of logits above the target's by row; float32, whose sums are quick and exact to 2²⁴."""
-        return torch.gt(logits, at_target[:, None], out=_shaped(self.spare, logits)).sum(1)
+        return torch.gt(logits, at_target[:, None], out=shaped(self.spare, logits)).sum(1)
 
 
 def log_sums_(logits: Tensor, out: Tensor) -> None:
@@ -266,8 +267,3 @@ def log_sums_(logits: Tensor, out: Tensor) -> None:
     first = logits[:, 0].clone()
     torch.log_softmax(logits, 1, out=logits)
     torch.sub(first, logits[:, 0], out=out)
-
-
-def _shaped(buffer: Tensor, like: Tensor) -> Tensor:
-    """The beginning of a flat buffer as a tensor of a tile's shape."""
-    return buffer[: like.numel()].view_as(like)

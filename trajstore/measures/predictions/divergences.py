@@ -35,8 +35,10 @@ class TileSums(NamedTuple):
 
     log_sums: Tensor
     """ln Σ exp of its logits."""
-    inner: Tensor
-    """Σ share ln(share / q)."""
+    log_q: Tensor
+    """Σ share ln q."""
+    entropies: Tensor
+    """−Σ share ln share."""
     counted: Tensor
     """Σ q ln share."""
     weights: Tensor
@@ -58,33 +60,35 @@ class UnigramDivergence(Stream):
         self.unigram = unigram(facts.ids, facts.vocabulary, self.smoothing, self.table)
         self.params: dict[str, Any] = self.unigram.params
         f = self.unigram.probabilities
-        self.negative_entropy = np.full(len(f), f @ np.log(f))
+        log_f = np.log(f)
+        self.negative_entropy = np.full(len(f), f @ log_f)
         """Σ q ln q of what is compared with predictions after each token."""
+        self._tables = f.astype(np.float32), log_f.astype(np.float32)
         self.start = np.cumsum([0, *(len(ids) - 1 for ids in facts.ids)])
         self.divergences = np.full((2, self.start[-1]), np.nan)
-        self._tables: dict[tuple[torch.device, int, int], tuple[Tensor, Tensor, Tensor]] = {}
-        self._whole: dict[torch.device, Tensor] = {}
+        self._on: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Keep the sums of a tile."""
         if tile.rows.start == 0:
             self.tiles: list[TileSums] = []
-            self._begin_pairs(predictions, tile.log_sums.device)
-            self.mean = None if tile.mean_logits is None else tile.mean_logits(self._f(tile.log_sums.device))
+            device = tile.log_sums.device
+            self._begin_pairs(predictions, device)
+            self.f, self.log_f = self._table(device)
+            self.mean = None if tile.mean_logits is None else tile.mean_logits(self.f)
             """Σ f · logit; None where it is summed up tile by tile."""
-        f, log_f, weight = self._table(tile)
-        of_shares, counted = tile.log_means(f if self.mean is None else None, log_f)
-        inner = of_shares.add_(tile.entropies).neg_()
-        weights = counted if self.mean is not None else weight.expand(len(predictions))
-        self.tiles.append(TileSums(tile.log_sums, inner, counted, weights))
+        f = self.f[tile.rows] if self.mean is None else None
+        log_q, counted = tile.log_means(f, self.log_f[tile.rows])
+        weights = counted if f is None else f.sum().expand(len(predictions))
+        self.tiles.append(TileSums(tile.log_sums, log_q, tile.entropies, counted, weights))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Keep the divergences of predictions whose tiles have all come."""
         import torch
 
-        sums, inner, counted, weights = (torch.stack(part) for part in zip(*self.tiles, strict=True))
+        sums, log_q, entropies, counted, weights = map(torch.stack, zip(*self.tiles, strict=True))
         log_w = sums - log_sums
-        forward = (log_w.exp() * (inner + log_w)).sum(0)
+        forward = (log_w.exp() * (log_w - entropies - log_q)).sum(0)
         backward = (counted + log_w * weights).sum(0)
         if self.mean is not None:
             backward += self.rest * (self.mean - log_sums)
@@ -107,24 +111,14 @@ class UnigramDivergence(Stream):
     def _begin_pairs(self, predictions: Predictions, device: torch.device) -> None:
         """Make ready for the tiles of these predictions, where distributions differ between them."""
 
-    def _f(self, device: torch.device) -> Tensor:
-        """The distribution of single tokens, float32."""
+    def _table(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The distribution of single tokens and its logarithm, float32 (vocabulary,)."""
         import torch
 
-        if device not in self._whole:
-            self._whole[device] = torch.as_tensor(self.unigram.probabilities).float().to(device)
-        return self._whole[device]
-
-    def _table(self, tile: LogitTile) -> tuple[Tensor, Tensor, Tensor]:
-        """The distribution of single tokens over a tile's rows, its logarithm and its sum, float32."""
-        import torch
-
-        device = tile.log_sums.device
-        key = device, tile.rows.start, tile.rows.stop
-        if key not in self._tables:
-            f, log_f = self._f(device)[tile.rows], np.log(self.unigram.probabilities[tile.rows])
-            self._tables[key] = f, torch.as_tensor(log_f).float().to(device), f.sum()
-        return self._tables[key]
+        if device not in self._on:
+            f, log_f = (torch.as_tensor(values).to(device) for values in self._tables)
+            self._on[device] = f, log_f
+        return self._on[device]
 
 
 class BigramDivergence(UnigramDivergence):
@@ -157,7 +151,8 @@ class BigramDivergence(UnigramDivergence):
         self.tiles[-1] = TileSums(
             sums.log_sums,
             # ln q is ln f, the same for all tokens, and a gain for those of pairs
-            (sums.inner - self.log_rest).index_add(0, row, -gain * tile.shares[row, column]),
+            (sums.log_q + self.log_rest).index_add(0, row, gain * tile.shares[row, column]),
+            sums.entropies,
             (self.rest * sums.counted).index_add(0, row, share * tile.log_shares[row, column]),
             (self.rest * sums.weights).index_add(0, row, share),
         )
