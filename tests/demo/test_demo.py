@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trajstore.cli import app
-from trajstore.demo.sentences import changed_most, onset, repeats_learned
+from trajstore.demo.sentences import Training, changed_most, repeats_learned
 from trajstore.demo.sorting.run import SortingDemo
 from trajstore.progress import SILENT
 
@@ -44,10 +44,10 @@ def curve(means: list[float], group: str = "g", tokens: int = 100, model: str = 
 def test_an_event_within_one_checkpoint_of_the_mix_is_a_change_of_data(
     by: int, mix_change: int, expected: bool
 ) -> None:
-    found = onset(STEPS, by, mix_change)
-    assert found.by == by
-    assert found.change_of_data is expected
-    assert ("change of data" in found.text) is expected
+    training = Training(STEPS, mix_change)
+    when = training.since(by)
+    assert when.high == by
+    assert ("change of data" in training.text(when)) is expected
 
 
 def test_the_step_at_which_copying_is_learned() -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from trajstore.demo import measure_sentences as words
-from trajstore.demo.measure_sentences import Stretch, Training
+from trajstore.demo.sentences import Stretch, Training
 
 TRAINING = Training([0, 100, 200, 400, 600, 800, 1000], 700)
 

@@ -15,8 +15,6 @@ from trajstore.demo.corpus import DATASETS
 from trajstore.demo.measure_lines import Measured, measure_lines
 from trajstore.demo.measure_sentences import (
     SINK,
-    Stretch,
-    Training,
     collapse,
     embeddings_and_induction,
     heads_formed,
@@ -27,6 +25,7 @@ from trajstore.demo.measure_sentences import (
     unigram_fit,
 )
 from trajstore.demo.measured import REPEATS, TEXT
+from trajstore.demo.sentences import Stretch, Training
 from trajstore.pipelines import shapes, spikes
 from trajstore.pipelines.comparison.comparison import compare
 from trajstore.pipelines.measures.head_kinds import head_kinds

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import polars as pl
 
-_HALF = NormalDist().inv_cdf(0.975)
+from trajstore.demo.sentences import HALF
+
 _ALIKE = 0.5
 """Spearman's correlation from which on two measures are said to go together."""
 _DIAGONAL = 0.5
@@ -87,9 +87,9 @@ def entropy(measured: Measured) -> str:
     text = _change(measured.of("entropy"), "predictions have {} nats", "{:.2f}")
     gaps = measured.gaps.sort("step")
     most, last = gaps.row(int(gaps["value"].arg_max() or 0), named=True), gaps.row(-1, named=True)
-    if most["value"] <= _HALF * most["stderr"]:
+    if most["value"] <= HALF * most["stderr"]:
         return f"{text}; never surer than right"
-    half = _HALF * last["stderr"]
+    half = HALF * last["stderr"]
     way = (
         "surer"
         if last["value"] > half
@@ -235,7 +235,7 @@ def diagonal(measured: Measured) -> str:
     """Return which head's attention is most of all on diagonals."""
     rows = measured.of("diagonal_score")
     most = rows.filter(step=rows["step"].max()).sort("value").row(-1, named=True)
-    half = _HALF * most["stderr"]
+    half = HALF * most["stderr"]
     if most["value"] <= half:
         return "no head changes less along its diagonals than across them"
     return f"most in {most['layer']}.{most['head']}, {most['value']:.0f} ± {half:.0f}"
@@ -245,7 +245,7 @@ def kinds_of_text(measured: Measured) -> str:
     """Return whether kinds of text can be told from the last layer, beside the same of labels that are shuffled."""
     rows, shuffled = measured.last_layer("text_type_probe"), measured.last_layer("text_type_probe_shuffled")
     last, chance = rows.row(-1, named=True), shuffled.row(-1, named=True)
-    half = _HALF * (last["stderr"] ** 2 + chance["stderr"] ** 2) ** 0.5
+    half = HALF * (last["stderr"] ** 2 + chance["stderr"] ** 2) ** 0.5
     if last["value"] - chance["value"] <= half:
         return f"kinds of text cannot be told from layer {last['layer']}, {last['value']:.0%}, as by chance"
     number = json.loads(last["params"])["classes"]
@@ -261,7 +261,7 @@ def _change(rows: pl.DataFrame, words: str, form: str) -> str:
     first, last = rows.row(0, named=True), rows.row(-1, named=True)
     text = words.format(_ends(rows, form))
     errors = [row["stderr"] or 0.0 for row in (first, last)]
-    if abs(last["value"] - first["value"]) <= _HALF * (errors[0] ** 2 + errors[1] ** 2) ** 0.5:
+    if abs(last["value"] - first["value"]) <= HALF * (errors[0] ** 2 + errors[1] ** 2) ** 0.5:
         text += ", which is no change that can be told"
     return text
 

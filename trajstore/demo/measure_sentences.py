@@ -1,65 +1,16 @@
-"""Sentences of the demo on its measures, of frames as the store has them: what is not there is said not to be seen.
-
-Order in time is told by intervals of steps: of two events that share a stretch, which is first cannot be told.
-"""
+"""Sentences of the demo on its measures, of frames as the store has them: what is not there is said not to be seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
+from trajstore.demo.sentences import HALF, LARGEST_R_HAT, Stretch, Training
 from trajstore.errors import listed
 
-LARGEST_R_HAT = 1.1
-"""Above it chains are not said to agree."""
 SINK, COPIES = "bos_attractor", "prefix_matching"
-_HALF = NormalDist().inv_cdf(0.975)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """When something happens: after the first of two steps, by the second."""
-
-    low: int
-    high: int
-
-    @property
-    def text(self) -> str:
-        """The steps in words."""
-        return f"between steps {self.low} and {self.high}"
-
-    def order(self, other: Stretch) -> str:
-        """Return "before" or "after" the other, or "" where the two share a stretch."""
-        if self.high <= other.low:
-            return "before"
-        return "after" if self.low >= other.high else ""
-
-
-@dataclass(frozen=True)
-class Training:
-    """The checkpoints of a training, and where its mix of data changes."""
-
-    steps: Sequence[int]
-    mix_change: int
-
-    def since(self, step: int) -> Stretch:
-        """From the checkpoint before a step to it."""
-        return Stretch(max((other for other in self.steps if other < step), default=step), step)
-
-    def text(self, when: Stretch) -> str:
-        """A stretch in words; it is a change of data if the mix changes within one checkpoint of it."""
-        before = max((step for step in self.steps if step < when.low), default=when.low)
-        after = min((step for step in self.steps if step > when.high), default=when.high)
-        changes = (
-            " (a change of data: the training mix changes there)"
-            if before <= self.mix_change <= after
-            else ""
-        )
-        return when.text + changes
 
 
 def heads_formed(kinds: pl.DataFrame, training: Training) -> str:
@@ -110,7 +61,7 @@ def missed_heads(ablation: pl.DataFrame, kinds: pl.DataFrame) -> str:
     }
     for (model,), part in ablation.group_by("model", maintain_order=True):
         row = part.sort("value").row(-1, named=True)
-        half = _HALF * row["stderr"]
+        half = HALF * row["stderr"]
         if row["value"] - half <= 0:
             texts.append(f"no head of {model} is missed")
             continue

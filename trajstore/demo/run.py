@@ -20,10 +20,10 @@ from trajstore.demo.analyses import analyse
 from trajstore.demo.corpus import CONTEXT, DATASETS, write_heldout, write_repeats
 from trajstore.demo.groups import CURVES, GROUPS
 from trajstore.demo.measured import TEXT, measure_suite, with_scoring
-from trajstore.demo.recipe import Recipe
+from trajstore.demo.recipe import Recipe, suite_recipes
 from trajstore.demo.sentences import changed_most, repeats_learned
 from trajstore.demo.train_model import TrainedModel
-from trajstore.demo.train_suite import train_suite
+from trajstore.demo.train_suite import train_models
 from trajstore.pipelines import trajectories as gather
 from trajstore.pipelines.components.pca import pca
 from trajstore.progress import Progress
@@ -60,7 +60,7 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
     folder.mkdir(parents=True, exist_ok=True)
     clock: dict[str, float] = {}
     with _timed(clock, "training"):
-        models = train_suite(folder / "models", quick=quick, progress=progress)
+        models = train_models(folder / "models", suite_recipes(quick=quick), progress)
     with Store.create(folder / "store") as store:
         with _timed(clock, "datasets"):
             _add_datasets(store, folder / "texts", models[0].folder, progress)
@@ -158,9 +158,8 @@ def _findings(trajectories: pl.DataFrame, fit: PCAResult, models: list[str], rec
     sentences = [training]
     for name in models:
         mine = trajectories.filter(model=name)
-        sentences.append(
-            repeats_learned(mine.filter(group="repeated_half"), mine.filter(group="fresh_half"), change)
-        )
+        repeated, fresh = (mine.filter(group=f"{half}_half") for half in ("repeated", "fresh"))
+        sentences.append(repeats_learned(repeated, fresh, change))
     sentences.append(changed_most(trajectories.filter(model=models[0]), change))
     shares = fit.variance["ratio"].to_list()
     sentences.append(

@@ -1,43 +1,64 @@
-"""Sentences of the demo, computed from trajectories, with the change of the training mix kept in sight."""
+"""Sentences of the demo, computed from trajectories, with the change of the training mix kept in sight.
+
+Order in time is told by intervals of steps: of two events that share a stretch, which is first cannot be told.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import polars as pl
 
 SMALLEST_GROUP = 30
 """Tokens below which a group's mean says little."""
+LARGEST_R_HAT = 1.1
+"""Above it chains are not said to agree."""
+HALF = NormalDist().inv_cdf(0.975)
+"""Half of an interval of 95 %, in standard errors."""
 
 
 @dataclass(frozen=True)
-class Onset:
-    """Something that happened between two neighbouring checkpoints."""
+class Stretch:
+    """When something happens: after the first of two steps, by the second."""
 
-    after: int
-    """Last step before it."""
-    by: int
-    """First step at which it has happened."""
-    change_of_data: bool
-    """True if the training mix changed within one checkpoint of it."""
+    low: int
+    high: int
 
     @property
     def text(self) -> str:
-        """The step and label of the event."""
-        where = f"between steps {self.after} and {self.by}"
-        return f"{where} (a change of data: the training mix changes there)" if self.change_of_data else where
+        """The steps in words."""
+        return f"between steps {self.low} and {self.high}"
+
+    def order(self, other: Stretch) -> str:
+        """Return "before" or "after" the other, or "" where the two share a stretch."""
+        if self.high <= other.low:
+            return "before"
+        return "after" if self.low >= other.high else ""
 
 
-def onset(steps: Sequence[int], by: int, mix_change: int) -> Onset:
-    """The event that has happened `by` this step, one of `steps` but not the first.
+@dataclass(frozen=True)
+class Training:
+    """The checkpoints of a training, and where its mix of data changes."""
 
-    It is a change of data if the mix changes between the checkpoint before the event's interval and the one after it.
-    """
-    at = bisect_left(steps, by)
-    low, high = steps[max(0, at - 2)], steps[min(len(steps) - 1, at + 1)]
-    return Onset(steps[at - 1], by, low <= mix_change <= high)
+    steps: Sequence[int]
+    mix_change: int
+
+    def since(self, step: int) -> Stretch:
+        """From the checkpoint before a step to it."""
+        return Stretch(max((other for other in self.steps if other < step), default=step), step)
+
+    def text(self, when: Stretch) -> str:
+        """A stretch in words; it is a change of data if the mix changes within one checkpoint of it."""
+        before = max((step for step in self.steps if step < when.low), default=when.low)
+        after = min((step for step in self.steps if step > when.high), default=when.high)
+        changes = (
+            " (a change of data: the training mix changes there)"
+            if before <= self.mix_change <= after
+            else ""
+        )
+        return when.text + changes
 
 
 def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int) -> str:
@@ -56,11 +77,12 @@ def repeats_learned(repeated: pl.DataFrame, fresh: pl.DataFrame, mix_change: int
             f"a token, the fresh half {last['mean_fresh']:.2f} (lowest {best['mean']:.2f}, at step {best['step']})."
         )
     first = learned.row(0, named=True)
-    when = onset(both["step"].to_list(), first["step"], mix_change)
-    before = both.filter(step=when.after).row(0, named=True)
+    training = Training(both["step"].to_list(), mix_change)
+    when = training.since(first["step"])
+    before = both.filter(step=when.low).row(0, named=True)
     return (
-        f"{model} learns the repeated half {when.text}: {before['mean']:.2f} → {first['mean']:.2f} nats a token, "
-        f"{last['mean']:.2f} at step {last['step']}; the fresh half meanwhile goes {before['mean_fresh']:.2f} → "
+        f"{model} learns the repeated half {training.text(when)}: {before['mean']:.2f} → {first['mean']:.2f} nats a "
+        f"token, {last['mean']:.2f} at step {last['step']}; the fresh half meanwhile goes {before['mean_fresh']:.2f} → "
         f"{first['mean_fresh']:.2f}."
     )
 
@@ -79,8 +101,9 @@ def changed_most(trajectories: pl.DataFrame, mix_change: int) -> str:
     part = parts[best[0]]
     steps, means = part["step"].to_list(), part["mean"]
     fastest = int(means.diff().abs().arg_max() or 1)
-    when = onset(steps, steps[fastest], mix_change)
+    training = Training(steps, mix_change)
+    when = training.text(training.since(steps[fastest]))
     return (
         f"In {part['model'][0]} the group that changed most is {best[0]} ({part['tokens'][0]} tokens): "
-        f"{means[0]:.2f} → {means[-1]:.2f} nats a token from step {steps[0]} to {steps[-1]}, fastest {when.text}."
+        f"{means[0]:.2f} → {means[-1]:.2f} nats a token from step {steps[0]} to {steps[-1]}, fastest {when}."
     )

@@ -21,7 +21,7 @@ import numpy as np
 from trajstore.demo.corpus import CONTEXT, KINDS, corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -121,11 +121,15 @@ def train_model(recipe: Recipe, text: TrainingText, folder: Path, report: Callab
             if step in recipe.checkpoints:
                 save_checkpoint(model, home, step)
     seconds = time.monotonic() - began
-    facts = {"recipe": recipe.as_json(), "corpus": text.corpus, "seconds": round(seconds, 1)}
+    write_facts(home, {"recipe": recipe.as_json(), "corpus": text.corpus, "seconds": round(seconds, 1)})
+    return TrainedModel(recipe.name, home, recipe, seconds, reused=False)
+
+
+def write_facts(home: Path, facts: Mapping[str, object]) -> None:
+    """Write the file that says what a whole training was made with, whole or not at all."""
     part = home / f".{FACTS}.partial"
     part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     part.replace(home / FACTS)
-    return TrainedModel(recipe.name, home, recipe, seconds, reused=False)
 
 
 def _new_model(recipe: Recipe) -> PreTrainedModel:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.demo.corpus import corpus, train_tokenizer
-from trajstore.demo.recipe import Recipe, suite_recipes
+from trajstore.demo.recipe import Recipe
 from trajstore.demo.train_model import FACTS, TrainedModel, train_model, training_text
 from trajstore.errors import TrainingFailed
 
@@ -37,18 +37,11 @@ if TYPE_CHECKING:
 _WORKERS = 2
 
 
-def train_suite(folder: Path, *, quick: bool, progress: Progress) -> list[TrainedModel]:
-    """The suite's models under `folder` (as `folder/tiny-2l-seed0/step512`), trained if not there.
-
-    Raises `TrainingFailed` with the reason; what was interrupted is trained anew the next time.
-    """
-    return train_models(folder, suite_recipes(quick=quick), progress)
-
-
 def train_models(folder: Path, recipes: Sequence[Recipe], progress: Progress) -> list[TrainedModel]:
-    """These models under `folder`, in this order: reused if complete, else trained, two at a time.
+    """These models under `folder` (as `folder/tiny-2l-seed0/step512`): reused if complete, else trained, two at a time.
 
-    Raises `TrainingFailed`; then, as on Ctrl-C, no worker is left running.
+    Raises `TrainingFailed`; then, as on Ctrl-C, no worker is left running, and what was interrupted is trained anew the
+    next time.
     """
     models = {recipe.name: find_trained(folder, recipe) for recipe in recipes}
     missing = [recipe for recipe in recipes if models[recipe.name] is None]

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from trajstore.demo.sentences import LARGEST_R_HAT
 from trajstore.demo.sorting.lists import LENGTH, NUMBERS
 
 if TYPE_CHECKING:
     from trajstore.demo.sorting.train import SortingRecipe
 
-LARGEST_R_HAT = 1.1
-"""Above it chains are not said to agree."""
 _BY_CHANCE = 1 + (NUMBERS - 1) / 2
 """Stretches of the vocabulary, were each number the one or the other head's by a coin."""
 

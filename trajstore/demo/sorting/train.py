@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trajstore.demo.sorting.lists import CONTEXT, FIRST_SORTED, VOCABULARY, draw_lists
-from trajstore.demo.train_model import FACTS, one_thread, save_checkpoint
+from trajstore.demo.train_model import FACTS, one_thread, save_checkpoint, write_facts
 from trajstore.demo.train_suite import clear_checkpoints
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def train(recipe: SortingRecipe, folder: Path, report: Callable[[], None]) -> Pa
                 report()
             if step in recipe.checkpoints:
                 save_checkpoint(model, home, step)
-    part = home / f".{FACTS}.partial"
-    part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    part.replace(home / FACTS)
+    write_facts(home, facts)
     return home
 
 
