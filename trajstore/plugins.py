@@ -55,7 +55,7 @@ class Plugin:
             ) from error
 
     def problem(self, reason: str) -> PluginError:
-        """That it cannot be used, and why."""
+        """Return the error that says why it cannot be used."""
         return PluginError(f"The {_NOUNS[self.kind]} {self.name} of the package {self.package} {reason}.")
 
 

@@ -64,19 +64,19 @@ def require_datasets(store: Store, datasets: Sequence[str] | None) -> list[str]:
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Models of the store that the rest of a name may be."""
     with_facts = {path.stem for path in (_store(ctx) / "models").glob("*.json")}
-    return _completed(incomplete, _values(ctx, "losses", "model") | with_facts)
+    return completed(incomplete, _values(ctx, "losses", "model") | with_facts)
 
 
 def complete_datasets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Datasets of the store that the rest of a name may be."""
-    return _completed(incomplete, _values(ctx, "tokens", "dataset"))
+    return completed(incomplete, _values(ctx, "tokens", "dataset"))
 
 
 def complete_groups(ctx: typer.Context, incomplete: str) -> list[str]:
     """Groups of the store, and those that come with trajstore, that the rest of a name may be."""
     shipped = {path.stem for path in (sqlfiles.folder("sql") / "groups").glob("*.sql")}
     own = {path.stem for path in (_store(ctx) / "groups").glob("*.sql")}
-    return _completed(incomplete, shipped | own)
+    return completed(incomplete, shipped | own)
 
 
 def _store(ctx: typer.Context) -> Path:
@@ -89,7 +89,7 @@ def _values(ctx: typer.Context, folder: str, key: str) -> set[str]:
     return {path.name.removeprefix(f"{key}=") for path in (_store(ctx) / folder).glob(f"{key}=*")}
 
 
-def _completed(incomplete: str, names: Iterable[str]) -> list[str]:
+def completed(incomplete: str, names: Iterable[str]) -> list[str]:
     """Return completions of the last name of a text, with what stands before it."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(last)]

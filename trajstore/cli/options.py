@@ -78,6 +78,15 @@ Group = Annotated[
         help="Take only this group's tokens: a name, a call such as 'position_is(50)', or 'a & b', 'a | b', 'a - b'.",
     ),
 ]
+Curves = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="GROUP",
+        callback=several,
+        autocompletion=complete_groups,
+        help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
+    ),
+]
 Steps = Annotated[
     str,
     typer.Option(

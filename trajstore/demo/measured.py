@@ -1,4 +1,4 @@
-"""The demo's measures of its checkpoints: some in the pass that scores them, others beside it; which what shows here.
+"""The demo's measures of its checkpoints: some are taken in the pass that scores them, others beside it.
 
 Kept small, so that they take seconds: geometry and divergences on one dataset, heads on their probe, ablation and the
 fit to unigrams at few steps, the learning coefficient of the first model from the step on at which anything is learned.

@@ -9,7 +9,7 @@ import typer
 from trajstore.arguments import defaults
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.option_blocks import FindingOptions, OutputOptions, SelectionOptions, default_name, keep
-from trajstore.cli.output import print_json, print_rows, say
+from trajstore.cli.output import print_frame, print_json, say
 from trajstore.errors import listed
 
 if TYPE_CHECKING:
@@ -50,11 +50,10 @@ def kinds(
         place = finding.place(request(selected.selection, apart), store)
         result = head_kinds(store, selected.selection, apart=apart)
         keep(result, place)
-    rows = result.frame.to_dicts()
     if output.as_json:
-        print_json({"finding": place.name, "heads": rows})
+        print_json({"finding": place.name, "heads": result.frame.to_dicts()})
     elif output.plot is None:
-        print_rows(rows, False, result.frame.columns)
+        print_frame(result.frame)
         say(
             "kind: of the cluster; distance: of the cluster's mean at the last step from the ideal of its kind; "
             "nearest: the kind whose ideal the head itself is nearest to at the last step; since: from this step on."
@@ -105,15 +104,14 @@ def match(
         place = finding.place(request(selected.selection, chance, ratio, seed), store)
         result = head_match(store, selected.selection, chance=chance, ratio=ratio, seed=seed)
         keep(result, place)
-    frame = result.frame
-    layers = result.table("layers").row(0, named=True)
+    frame, layers = result.frame, result.table("layers")
     if output.as_json:
-        print_json({"finding": place.name, "pairs": frame.to_dicts(), "layers": layers})
+        (of_layers,) = layers.to_dicts()
+        print_json({"finding": place.name, "pairs": frame.to_dicts(), "layers": of_layers})
     elif output.plot is None:
-        shown = frame.drop("model", "other")
-        print_rows(shown.to_dicts(), False, shown.columns)
+        print_frame(frame.drop("model", "other"))
         typer.echo()
-        print_rows([{key: layers[key] for key in list(layers)[2:]}], False)
+        print_frame(layers[:, 2:])
         for line in _notes(result):
             say(line)
     for kind, models in result.read.left_out.items():

@@ -10,7 +10,6 @@ from trajstore.arguments import defaults
 from trajstore.arguments.choices import By
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.option_blocks import (
     FindingOptions,
     IntervalOptions,
@@ -19,7 +18,7 @@ from trajstore.cli.option_blocks import (
     default_name,
     keep,
 )
-from trajstore.cli.output import bars, print_json, print_rows, say
+from trajstore.cli.output import bars, print_frame, print_json, say
 
 
 @dataclass_options(
@@ -27,15 +26,7 @@ from trajstore.cli.output import bars, print_json, print_rows, say
     name=default_name("what is looked at"),
 )
 def phases(
-    groups: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="GROUP",
-            callback=several,
-            autocompletion=complete_groups,
-            help="Groups, see trajstore group list, or calls such as 'position_is(500)'.",
-        ),
-    ] = None,
+    groups: options.Curves = None,
     *,
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
@@ -117,17 +108,16 @@ def phases(
         place = finding.place(request(curves), store)
         result = find(store, **vars(curves), progress=bars())
         keep(result, place)
-    rows = result.frame.to_dicts()
     if output.as_json:
         print_json(
             {
                 "finding": place.name,
-                "events": rows,
+                "events": result.frame.to_dicts(),
                 "false_alarms": {"share": FALSE_ALARMS, "meaning": PROMISE},
             }
         )
     elif output.plot is None:
-        print_rows(rows, False, result.frame.columns)
+        print_frame(result.frame)
     if groups or measure:
         say(PROMISE)
     for of_model, on in result.without:

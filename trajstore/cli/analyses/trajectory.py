@@ -10,12 +10,12 @@ import typer
 from trajstore.arguments.choices import By, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions
 from trajstore.cli.output import bars, print_chart, print_rows, say
 
 if TYPE_CHECKING:
     from trajstore.pipelines.measure_trajectories import MeasureTrajectory
+    from trajstore.pipelines.trajectory_result import Trajectory
 
 _DETAILS = ("unit", "units", "interval", "skewness")
 """Columns that are the same all along a curve, which only JSON has."""
@@ -28,15 +28,7 @@ class _TrajectoryOutput(OutputOptions):
 
 @dataclass_options()
 def trajectory(
-    groups: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="GROUP",
-            callback=several,
-            autocompletion=complete_groups,
-            help="Groups, see trajstore group list, or calls such as 'position_is(500)'; commas join them.",
-        ),
-    ] = None,
+    groups: options.Curves = None,
     *,
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
     minus: Annotated[
@@ -122,7 +114,8 @@ def trajectory(
                 interval=interval,
                 progress=bars(),
             )
-        _print_measures(measured, output)
+        _print(measured, output)
+        output.draw(measured)
         return
     if not groups:
         raise typer.BadParameter("give groups, or --measure NAME")
@@ -131,23 +124,17 @@ def trajectory(
     comparison = Comparison(by, minus, minus_model)
     with output.open() as store:
         result = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
-    if output.text:
-        print_chart(*result.charts())
-    elif output.as_json or output.plot is None:
-        frame = result.frame if output.as_json else result.frame.drop(_DETAILS)
-        print_rows(frame.to_dicts(), output.as_json)
+    _print(result, output)
     for line in result.caveats:
         say(line)
     output.draw(result)
 
 
-def _print_measures(result: MeasureTrajectory, output: _TrajectoryOutput) -> None:
-    """Print or draw the trajectories of measures."""
+def _print(result: Trajectory | MeasureTrajectory, output: _TrajectoryOutput) -> None:
+    """Print trajectories as small plots, a table or JSON; nothing where they are drawn to a file."""
     if output.text:
         for chart in result.charts():
             print_chart(chart)
     elif output.as_json or output.plot is None:
-        details = ("unit", "units", "interval")
-        frame = result.frame if output.as_json else result.frame.drop(details)
+        frame = result.frame if output.as_json else result.frame.drop(_DETAILS, strict=False)
         print_rows(frame.to_dicts(), output.as_json)
-    output.draw(result)

@@ -10,7 +10,7 @@ from trajstore.arguments import choices
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.option_blocks import FindingOptions, OutputOptions, SelectionOptions, default_name, keep
-from trajstore.cli.output import print_json, print_rows, say
+from trajstore.cli.output import print_frame, print_json, say
 
 
 @dataclass_options(name=default_name("the model or how many"))
@@ -56,8 +56,7 @@ def unigram_first(
     if output.as_json:
         print_json({"finding": place.name, "phases": frame.to_dicts()})
     elif output.plot is None:
-        shown = frame.drop("layer", "direction")
-        print_rows(shown.to_dicts(), False, shown.columns)
+        print_frame(frame.drop("layer", "direction"))
         layers = ", ".join(str(number) for number in sorted(set(frame["layer"])))
         say(f"KL: {direction}, in nats. Energy: of layer {layers}, before the final norm.")
         say("low, high: between these steps lies the end of a phase, of phase 3 its beginning.")

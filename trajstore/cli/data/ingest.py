@@ -9,6 +9,7 @@ import typer
 
 from trajstore.arguments.spelling import spelled
 from trajstore.cli import options
+from trajstore.cli.name_lists import completed
 from trajstore.cli.option_spelling import CommandLineSpelling
 from trajstore.cli.output import Exit, bars, open_store, say
 from trajstore.display import count, duration
@@ -23,10 +24,10 @@ _SHOWN = 20
 
 
 def _complete_formats(incomplete: str) -> list[str]:
-    """The formats that begin so, for the shell."""
+    """Formats that the rest of a name may be, for the shell."""
     from trajstore.importers.formats import names
 
-    return [name for name in ("auto", *names()) if name.startswith(incomplete)]
+    return completed(incomplete, ["auto", *names()])
 
 
 def ingest(

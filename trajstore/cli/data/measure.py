@@ -9,7 +9,7 @@ import typer
 from trajstore.arguments.choices import Probe
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.name_lists import several
+from trajstore.cli.name_lists import completed, several
 from trajstore.cli.option_blocks import PARAMETERS
 from trajstore.cli.output import Exit, bars, open_store, print_facts, print_json, print_table, say
 from trajstore.errors import UnknownName
@@ -22,15 +22,12 @@ LIST = "list"
 
 
 def complete_measures(incomplete: str) -> list[str]:
-    """Names of measures that begin so."""
+    """Measures that the rest of a name may be, for the shell."""
     from trajstore.measures.definitions import SETS, available
 
-    names = [
-        LIST,
-        *SETS,
-        *(entry.definition.name for entry in available()[0] if not entry.definition.argument),
-    ]
-    return [name for name in names if name.startswith(incomplete)]
+    definitions = (entry.definition for entry in available()[0])
+    names = (definition.name for definition in definitions if not definition.argument)
+    return completed(incomplete, [LIST, *SETS, *names])
 
 
 @dataclass_options(

@@ -75,7 +75,7 @@ def show(
 
 
 def _facts(suite: Suite, runs: Sequence[KnownRun]) -> dict[str, Any]:
-    """Print the facts of all models of a suite."""
+    """Return the facts of all models of a suite."""
     run = runs[0]
     later = f"; a later stage is scored as {run.name}.STAGE" if run.main else ""
     declared = f", with STAGE one of {', '.join(run.stage_names)}" if run.stages else ""

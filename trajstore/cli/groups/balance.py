@@ -8,7 +8,7 @@ import typer
 
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_groups
-from trajstore.cli.output import open_store, print_json, print_rows, say
+from trajstore.cli.output import open_store, print_frame, print_json, say
 from trajstore.display import count
 
 
@@ -64,7 +64,7 @@ def balance(
     if as_json:
         print_json({"groups": made.groups, "names": made.names, "counts": made.counts.to_dicts()})
         return
-    print_rows(made.counts.to_dicts(), False)
+    print_frame(made.counts)
     say(
         f"Added {made.names[0]} and {made.names[1]}, {count(int(made.counts['kept'].sum()) // 2, 'token')} each."
     )

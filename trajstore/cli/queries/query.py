@@ -60,7 +60,7 @@ def query(
 
 
 def _no_rows(query: NamedQuery, values: Mapping[str, str]) -> str:
-    """With which parameters a query has no rows."""
+    """Say that a query has no rows, and with which parameters."""
     conditions = [
         f"{parameter.name}={values.get(parameter.name, parameter.default)}" for parameter in query.parameters
     ]

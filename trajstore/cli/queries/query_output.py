@@ -54,71 +54,58 @@ class AnswerOptions:
     @property
     def values(self) -> dict[str, str]:
         """The values of parameters by name; raises `BadOption`."""
-        return parameter_values(self.parameter)
+        values = {}
+        for text in self.parameter or ():
+            name, equals, value = text.partition("=")
+            name = name.strip().removeprefix("$")
+            if not equals or not name.isidentifier():
+                raise BadOption("p", text, "NAME=VALUE, as in -p step=512")
+            values[name] = value
+        return values
+
+    @property
+    def format(self) -> str:
+        """The format asked for; wrong usage where it does not go together with the output."""
+        suffix = self.out.suffix.removeprefix(".").lower() if self.out else "table"
+        chosen = self.kind or ("json" if self.as_json else "") or {"md": "markdown"}.get(suffix, suffix)
+        if chosen not in FORMATS:
+            raise typer.BadParameter(
+                f"{chosen!r} is none of {', '.join(FORMATS)}", param_hint="--format or -o"
+            )
+        if self.out is not None and chosen == "table":
+            raise typer.BadParameter("a table goes to the terminal, not to a file; take markdown or csv")
+        if self.out is None and chosen == "parquet":
+            raise typer.BadParameter("parquet goes to a file: -o FILE.parquet")
+        return chosen
 
     def open(self) -> Store:
-        """Open the store; raises `typer.BadParameter` before that where format and output do not go together."""
-        chosen_format(self.kind, self.out, self.as_json)
+        """Open the store; before that wrong usage where format and output do not go together."""
+        _ = self.format
         return open_store(self.store)
 
     def answer(self, store: Store, query: str, parameters: Mapping[str, Any]) -> int:
-        """Print or write a query's answer, and give its rows."""
-        chosen = chosen_format(self.kind, self.out, self.as_json)
-        return answer(store, query, parameters, chosen, self.out, self.files)
+        """Print or write a query's answer, and give its rows; Ctrl-C stops the query."""
+        from trajstore.output_files import check_target, whole_file
+        from trajstore.store.queries import query as answers
 
-
-def parameter_values(parameters: Sequence[str] | None) -> dict[str, str]:
-    """The values by name of -p NAME=VALUE; raises `BadOption`."""
-    values = {}
-    for text in parameters or ():
-        name, equals, value = text.partition("=")
-        name = name.strip().removeprefix("$")
-        if not equals or not name.isidentifier():
-            raise BadOption("p", text, "NAME=VALUE, as in -p step=512")
-        values[name] = value
-    return values
-
-
-def chosen_format(kind: str | None, out: Path | None, as_json: bool) -> str:
-    """The format asked for; wrong usage where it does not go together with the output."""
-    suffix = out.suffix.removeprefix(".").lower() if out else "table"
-    chosen = kind or ("json" if as_json else "") or {"md": "markdown"}.get(suffix, suffix)
-    if chosen not in FORMATS:
-        raise typer.BadParameter(f"{chosen!r} is none of {', '.join(FORMATS)}", param_hint="--format or -o")
-    if out is not None and chosen == "table":
-        raise typer.BadParameter("a table goes to the terminal, not to a file; take markdown or csv")
-    if out is None and chosen == "parquet":
-        raise typer.BadParameter("parquet goes to a file: -o FILE.parquet")
-    return chosen
-
-
-def answer(
-    store: Store,
-    query: str,
-    parameters: Mapping[str, Any],
-    kind: str,
-    out: Path | None,
-    files: Sequence[Path] | None = None,
-) -> int:
-    """Print or write a query's answer in a format of `chosen_format`, and give its rows; Ctrl-C stops the query."""
-    from trajstore.output_files import check_target, whole_file
-    from trajstore.store.queries import query as answers
-
-    arguments = (files or (), parameters)
-    try:
-        if out is not None:
-            with whole_file(check_target(out, [out.suffix.lower()])) as target:
-                rows = answers.write(store, query, target, kind, *arguments)
-            say(f"Wrote {count(rows, 'row')} to {out}.")
-        elif kind == "table":
-            frame, rows = answers.frame(store, query, _SHOWN, *arguments)
-            _print(frame.columns, frame.rows(), rows)
-        else:
-            rows = answers.write(store, query, sys.stdout.buffer, kind, *arguments)
-    except KeyboardInterrupt:
-        say("Stopped: the query was interrupted" + ("." if out is None else f", and {out} was not written."))
-        raise typer.Exit(Exit.FAILED) from None
-    return rows
+        out, arguments = self.out, (self.files or (), parameters)
+        try:
+            if out is not None:
+                with whole_file(check_target(out, [out.suffix.lower()])) as target:
+                    rows = answers.write(store, query, target, self.format, *arguments)
+                say(f"Wrote {count(rows, 'row')} to {out}.")
+            elif self.format == "table":
+                frame, rows = answers.frame(store, query, _SHOWN, *arguments)
+                _print(frame.columns, frame.rows(), rows)
+            else:
+                rows = answers.write(store, query, sys.stdout.buffer, self.format, *arguments)
+        except KeyboardInterrupt:
+            say(
+                "Stopped: the query was interrupted"
+                + ("." if out is None else f", and {out} was not written.")
+            )
+            raise typer.Exit(Exit.FAILED) from None
+        return rows
 
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> None:

@@ -1,4 +1,4 @@
-"""Charts drawn by matplotlib's Agg into PNG files: needs no browser, no display and no global state."""
+"""Charts drawn by matplotlib into .png, .pdf and .svg files: needs no browser, no display and no global state."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Plot:
 
 
 def save_chart(chart: Chart | Sequence[Chart], path: Path | str) -> Path:
-    """Writes one chart, or several one under the other, as .html (plotly), .png, .pdf or .svg (matplotlib).
+    """Write one chart, or several one under the other, as .html (plotly), .png, .pdf or .svg (matplotlib).
 
     Raises `BadTarget` for another suffix or a folder that does not exist, `PlotError` for nothing to draw.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trajstore.display import count
 from trajstore.errors import listed
 from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.figures.axes import NAMED, numbers
@@ -20,7 +21,7 @@ def charts_of_head_kinds(found: HeadKinds) -> list[Chart]:
     clusters = found.clusters
     sizes = [int((clusters.of_head == number).sum()) for number in range(1, len(clusters.kinds) + 1)]
     names = [
-        f"{number}: {kind}, {size} head{'s' * (size != 1)}"
+        f"{number}: {kind}, {count(size, 'head')}"
         for number, (kind, size) in enumerate(zip(clusters.kinds, sizes, strict=True), 1)
     ][:MOST_CLUSTERS]
     panels = [

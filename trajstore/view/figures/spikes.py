@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trajstore.analysis.spikes.tokens import CLASSES
+from trajstore.display import count
 from trajstore.errors import listed
 from trajstore.pipelines.spikes import not_found
 from trajstore.view.charts.chart import Chart, Mark, Panel, Series, step_label
@@ -61,7 +62,7 @@ def _classes(spikes: Spikes, spike: ClassedSpike, subject: str) -> Chart:
     for side, name in enumerate(CLASSES):
         tokens = int(spike.classes.mask(name).sum())
         if tokens:
-            label = f"{name} ({tokens:,} token{'s' * (tokens > 1)})"
+            label = f"{name} ({count(tokens, 'token')})"
             series.append(Series(label, steps, numbers(means[near, side]), key=name))
     return Chart(
         title=f"Mean loss by class of token, spike at step {step_label(spike.steps[1])}: {subject}",
