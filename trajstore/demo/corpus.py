@@ -128,11 +128,11 @@ def repeats(n_contexts: int, seed: int, vocabulary: int) -> list[np.ndarray]:
     return [np.tile(half, 2) for half in halves]
 
 
-def write_repeats(folder: Path, n_contexts: int, seed: int, vocabulary: int = VOCABULARY) -> Path:
+def write_repeats(folder: Path, n_contexts: int, seed: int) -> Path:
     """Write the contexts of `repeats` as repeats.jsonl (columns input_ids, document), for `dataset add`."""
     rows = [
         {"input_ids": ids.tolist(), "document": f"repeat-{number}"}
-        for number, ids in enumerate(repeats(n_contexts, seed, vocabulary))
+        for number, ids in enumerate(repeats(n_contexts, seed, VOCABULARY))
     ]
     return _write_rows(folder / "repeats.jsonl", rows)
 

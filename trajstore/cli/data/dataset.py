@@ -89,21 +89,14 @@ def add(
 
     with open_store(store) as opened:
         check_name("dataset", name)
+        # Only now, since they take seconds: a store or a name that cannot be is told at once.
         from trajstore.datasets.build import build_dataset
         from trajstore.datasets.problem_sources import GENERATED, PUBLISHED, is_problem_source
         from trajstore.datasets.problems import problem_dataset
 
         if is_problem_source(source) or (prompting is not None and source.endswith(".jsonl")):
-            if (
-                prompting is None
-                or contexts
-                or column != defaults.TEXT_COLUMN
-                or split
-                or config
-                or revision
-                or stream
-                or vocabulary
-            ):
+            of_texts = (contexts, column != defaults.TEXT_COLUMN, split, config, revision, stream, vocabulary)
+            if prompting is None or any(of_texts):
                 raise typer.BadParameter(
                     f"problems ({source}) take --prompting zero or few, --problems, --length and --seed, and no others"
                 )

@@ -53,8 +53,8 @@ _PAGE_PX, _LETTER_PX = 1000, 7.5
 _MARK_LETTER_PX, _MARK_ROW_PX = 6.5, 16
 
 
-def figure(chart: Chart, titled: bool = True) -> go.Figure:
-    """The chart as a plotly figure; without its title and note if a page has them beside it."""
+def figure(chart: Chart) -> go.Figure:
+    """The chart as a plotly figure."""
     from plotly.subplots import make_subplots
 
     rows, columns = chart.grid
@@ -84,7 +84,7 @@ def figure(chart: Chart, titled: bool = True) -> go.Figure:
         _set_axes(made, chart, i, cell)
         if axis:
             _add_marks(made, chart, axis, cell)
-    _set_layout(made, chart, plots, titled)
+    _set_layout(made, chart, plots)
     return made
 
 
@@ -270,12 +270,12 @@ def _add_marks(made: go.Figure, chart: Chart, axis: StepAxis, cell: dict[str, in
         )
 
 
-def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool) -> None:
+def _set_layout(made: go.Figure, chart: Chart, plots: int) -> None:
     """Sets sizes in pixels: `plots` for the panels, and round them what title, axis and legend need."""
     names = chart.legend_names()
     legend_rows = math.ceil(sum(len(name) * 7 + 55 for name in names) / _LEGEND_PX) if len(names) > 1 else 0
     notes, titles = wrapped(chart.note, _NOTE_LETTERS), wrapped(chart.title, _TITLE_LETTERS)
-    top = 30 + _title_px(chart) + titled * (_TITLE_LINE_PX * len(titles) - 2 + 20 * len(notes))
+    top = 28 + _title_px(chart) + _TITLE_LINE_PX * len(titles) + 20 * len(notes)
     below = _below_px(chart)
     margin = {"l": 64, "r": 16, "t": top, "b": below + 4 + 22 * legend_rows}
     made.update_layout(
@@ -292,11 +292,10 @@ def _set_layout(made: go.Figure, chart: Chart, plots: int, titled: bool) -> None
         legend={"orientation": "h", "x": 0, "y": -below / plots, "yanchor": "top"},
     )
     made.update_annotations(font_size=13)
-    if titled:
-        text = f"<b>{'<br>'.join(map(_text, titles))}</b>"
-        note = {"text": "<br>".join(map(_text, notes)), "font": {"size": 12, "color": "#555"}}
-        place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
-        made.update_layout(title={"text": text, "subtitle": note, "font": {"size": 16}, **place})
+    text = f"<b>{'<br>'.join(map(_text, titles))}</b>"
+    note = {"text": "<br>".join(map(_text, notes)), "font": {"size": 12, "color": "#555"}}
+    place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}}
+    made.update_layout(title={"text": text, "subtitle": note, "font": {"size": 16}, **place})
 
 
 def _row_px(chart: Chart) -> int:

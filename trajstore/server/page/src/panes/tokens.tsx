@@ -16,7 +16,7 @@ import { StepSlider } from "./tokens/slider";
 import { TokenText } from "./tokens/text";
 import { Token } from "./tokens/token";
 
-const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["models", "Less another model"], ["prompts", "Less another prompt"]] as const;
+const VIEWS = [["raw", "Loss"], ["steps", "Change since the step before"], ["models", "Difference from another model"], ["prompts", "Difference from another prompt"]] as const;
 const SCALES = [["absolute", "nats"], ["relative", "relative"]] as const;
 
 export function TokensPane() {
@@ -134,7 +134,7 @@ function Reading(props: { tokens: Frame; numbers: Frame; second: Frame | null; l
   );
   const height = Math.min(360, Math.max(120, 8 * grid.steps.length));
   const title = (name: string, step: number | undefined) => `${visible(name)}, step ${whole(step ?? 0)}`;
-  const minus = diverging ? `, less ${keys.view.value === "models" ? visible(other.value) : keys.view.value === "prompts" ? visible(prompt.value) : `step ${whole(grid.minusSteps![row] ?? 0)}`}` : "";
+  const minus = diverging ? `, difference from ${keys.view.value === "models" ? visible(other.value) : keys.view.value === "prompts" ? visible(prompt.value) : `step ${whole(grid.minusSteps![row] ?? 0)}`}` : "";
   return (
     <>
       <StepSlider label="Step" steps={grid.steps} row={row} onStep={(step) => (state.step.value = step)} />
