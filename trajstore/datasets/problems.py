@@ -9,7 +9,6 @@ category. Generators are imported only where they are the source. Writes nothing
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from trajstore.arguments.choices import Prompting
 from trajstore.arguments.spelling import option
 from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
 from trajstore.datasets.prompts import Problem, prompt_dataset
+from trajstore.datasets.sources import visible_files
 from trajstore.errors import BadDataset, listed
 from trajstore.progress import SILENT
 
@@ -183,16 +183,13 @@ def _text_files(path: Path) -> list[Path]:
         raise BadDataset(
             f"{path} is no .txt file and no folder, so no published problems can be read from it."
         )
-    files: list[Path] = []
-    for base, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(base, name) for name in names if name.endswith(".txt") and not name.startswith(".")]
+    files = sorted(file for file in visible_files(path) if file.suffix == ".txt")
     if not files:
         raise BadDataset(
             f"There is no .txt file in {path}. The published problems are one such file a module, as in "
             "interpolate/algebra__linear_1d.txt, question and answer on alternate lines."
         )
-    return sorted(files)
+    return files
 
 
 @dataclass(frozen=True)

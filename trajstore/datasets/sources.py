@@ -79,7 +79,7 @@ def text_documents(path: Path, seed: int, progress: Progress) -> Iterator[Docume
         if (text := _utf8(path)) is None:
             raise BadDataset(f"{path} is not UTF-8 text.")
         return iter([Document(0, path.name, text)])
-    files = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
+    files = sorted(visible_files(path), key=lambda file: file.relative_to(path).as_posix())
     if tables := [file.relative_to(path) for file in files if file.suffix.lower() in TABLES]:
         raise BadDataset(
             f"A folder is read as text files, a document each, but {path} holds tables: {listed(tables)}. Give the "
@@ -96,7 +96,7 @@ def text_documents(path: Path, seed: int, progress: Progress) -> Iterator[Docume
     return _in_random_order(len(texts), read, seed)
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> Iterator[Path]:
     """Files below a folder, none of whose names from there on starts with a dot."""
     for base, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

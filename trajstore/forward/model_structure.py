@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from trajstore.errors import UnknownStructure
+from trajstore.forward.losses import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -211,18 +212,13 @@ def _one_token_samples(
 
         return hook
 
-    training = [module for module in model.modules() if module.training]
-    with ExitStack() as stack, torch.no_grad(), torch.autocast(device.type, enabled=False):
+    autocast = torch.autocast(device.type, enabled=False)
+    with ExitStack() as stack, torch.no_grad(), autocast, evaluating(model):
         for number, attention in enumerate(blocks):
             if attention is not None:
                 handle = attention.module.register_forward_hook(keep(number), with_kwargs=True)
                 stack.callback(handle.remove)
-        model.eval()
-        try:
-            model.base_model(ids, use_cache=False)
-        finally:
-            for module in training:
-                module.training = True
+        model.base_model(ids, use_cache=False)
     return samples
 
 

@@ -50,7 +50,7 @@ class ModelMentions:
 def summaries(root: Path) -> list[ModelSummary]:
     """A line of each model, by number of parameters, then name; unknown sizes last."""
     lines = [_summary(root, name) for name in coverage.model_names(root)]
-    return sorted(lines, key=lambda line: (line.facts.n_params is None, line.facts.n_params or 0, line.model))
+    return sorted(lines, key=lambda line: line.facts.order)
 
 
 def _summary(root: Path, name: str) -> ModelSummary:

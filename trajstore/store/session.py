@@ -175,8 +175,7 @@ class Session:
 
     def _by_size(self, names: list[str]) -> list[str]:
         """Models by number of parameters, then name; unknown sizes last."""
-        sizes = {name: facts.n_params if (facts := self.model(name)) else None for name in names}
-        return sorted(names, key=lambda name: (sizes[name] is None, sizes[name] or 0, name))
+        return sorted(names, key=lambda name: (self.model(name) or ModelFacts(name)).order)
 
     def model(self, name: str) -> ModelFacts | None:
         """Return the facts of a model beside its losses, None where there are none."""

@@ -218,8 +218,8 @@ def test_a_device_that_there_is_not_ends_it(ready: Store, run: Path) -> None:
 def test_all_threads_are_shared_by_the_processes_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_threads", lambda: 8)
     made: list[Any] = []
-    monkeypatch.setattr(processes, "_Process", lambda arguments: made.append(arguments))
+    monkeypatch.setattr(processes, "_Process", made.append)
     nothing: Any = None
     for devices in (["cpu", "cpu"], ["cuda:0", "cuda:1"]):
         processes.Processes("", nothing, nothing, None, devices, ScoringOptions(), SILENT).start(0)
-    assert [arguments[4] for arguments in made] == [4, 8]
+    assert [make.args[4] for make in made] == [4, 8]

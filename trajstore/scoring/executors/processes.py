@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,9 @@ from trajstore.scoring.executors.driver import Died
 from trajstore.scoring.executors.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from trajstore.arguments.spelling import Spelling
     from trajstore.progress import Progress
     from trajstore.scoring.executors.worker import Outcome
     from trajstore.scoring.options import ScoringOptions
@@ -65,16 +65,16 @@ class Processes:
         inner = replace(options, timeout=None, budget=None, devices=())
         on_cpu = sum(device in ("cpu", "auto") for device in devices)
         threads = max(1, _threads() // max(1, on_cpu))
-        self._first = (path, plan, tokenizers, run_id, threads)
         # A limit of time is of each checkpoint with its slices, and a budget counts those that are done.
-        self._lags = self._limit is None and options.budget is None
+        lags = self._limit is None and options.budget is None
+        self._make = partial(Worker, path, plan, tokenizers, run_id, threads, lags=lags)
         self._options = inner
         self._processes: list[_Process] = []
 
     def start(self, place: int) -> _Process:
         """Begin a process on the device of this place."""
         options = replace(self._options, device=self._devices[place])
-        process = _Process((*self._first, options, current(), self._lags))
+        process = _Process(partial(self._make, options, current()))
         self._processes.append(process)
         return process
 
@@ -160,11 +160,11 @@ class Processes:
 class _Process:
     """A process with a `Worker` in it."""
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
-        """Start it."""
+    def __init__(self, make: Callable[[_Wired], Worker]) -> None:
+        """Start it; `make` gives its worker."""
         context = multiprocessing.get_context("spawn")
         self.wire, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, make), daemon=True)
         self._process.start()
         theirs.close()
         self.started = False
@@ -245,21 +245,11 @@ class _Stopped(BaseException):
     """The parent wants this process to end."""
 
 
-def _serve(
-    wire: Connection[Any, Any],
-    path: str,
-    plan: Plan,
-    tokenizers: Tokenizers,
-    run_id: str | None,
-    threads: int,
-    options: ScoringOptions,
-    spelling: Spelling,
-    lags: bool,
-) -> None:
-    """Do what comes over a wire until it is closed, in a process made for it; arguments as of `Worker`."""
+def _serve(wire: Connection[Any, Any], make: Callable[[_Wired], Worker]) -> None:
+    """Do what comes over a wire until it is closed, in a process made for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its parent's business, who then stops it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker(path, plan, tokenizers, run_id, threads, options, spelling, _Wired(wire), lags=lags)
+    worker = make(_Wired(wire))
     wire.send(("ready", worker.start()))
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(EOFError, _Stopped):

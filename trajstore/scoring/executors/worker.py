@@ -6,7 +6,7 @@ Exceptions do not travel, their words do. Imports no Ray: whoever starts the pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import spelled
@@ -41,33 +41,28 @@ class Outcome:
     """Why nothing can be scored there."""
 
 
+@dataclass
 class Worker:
     """A plan's work as one process of several does it."""
 
-    def __init__(
-        self,
-        path: str,
-        plan: Plan,
-        tokenizers: Tokenizers,
-        run_id: str | None,
-        threads: int,
-        options: ScoringOptions,
-        spelling: Spelling,
-        progress: Progress = SILENT,
-        without_store: str = "",
-        *,
-        lags: bool = False,
-    ) -> None:
-        """`path` is the store's; `tokenizers` and `run_id` are those of the whole job, `threads` torch's. `spelling`
-        is that of its messages.
-
-        `without_store` says what to see to where the store cannot be opened. A worker that `lags` gives an outcome
-        while slices are still on their way to the store, and reports of their checkpoint with the next, or by `finish`.
-        """
-        self.lags = lags
-        self.progress, self.without_store = progress, without_store
-        self.path, self.plan, self.tokenizers, self.run_id = path, plan, tokenizers, run_id
-        self.threads, self.options, self.spelling = threads, options, spelling
+    path: str
+    """The store's."""
+    plan: Plan
+    tokenizers: Tokenizers
+    """Of the whole job."""
+    run_id: str | None
+    """Likewise."""
+    threads: int
+    """Torch's."""
+    options: ScoringOptions
+    spelling: Spelling
+    """Of its messages."""
+    progress: Progress = SILENT
+    without_store: str = ""
+    """Advice where the store cannot be opened."""
+    lags: bool = field(default=False, kw_only=True)
+    """True where an outcome is given while slices are still on their way to the store: their checkpoint is reported of
+    with the next, or by `finish`."""
 
     def start(self) -> str | None:
         """Open the store and make sure of the device; gives the reason where that cannot be done."""

@@ -81,13 +81,7 @@ def seal(data: memoryview, suffix: str = ".parquet") -> None:
 
 def is_sealed(data: bytes) -> bool:
     """Return whether a Parquet file's bytes are those that were published."""
-    at = _place(data, ".parquet")
-    if at is None:
-        return False
-    digest = hashlib.sha256(memoryview(data)[:at])
-    digest.update(ZEROS.encode())
-    digest.update(memoryview(data)[at + 64 :])
-    return digest.hexdigest().encode() == data[at : at + 64]
+    return _problem(io.BytesIO(data), ".parquet") is None
 
 
 def sealed(text: str, suffix: str) -> bytes:
@@ -135,19 +129,23 @@ def carried(path: Path) -> str | None:
 def problem(path: Path) -> str | None:
     """`CHANGED`, `CUT_OFF`, `MISSING`, or None for a file as it was written; reads all of it, a block at a time."""
     with path.open("rb") as file:
-        at = _find(file, path.suffix)
-        if at is None:
-            return CUT_OFF if path.suffix == ".parquet" and not _has_end(file) else MISSING
-        file.seek(0)
-        digest = hashlib.sha256()
-        left = at
-        while left and (block := file.read(min(left, _BLOCK))):
-            digest.update(block)
-            left -= len(block)
-        written = file.read(64)
-        digest.update(ZEROS.encode())
-        while block := file.read(_BLOCK):
-            digest.update(block)
+        return _problem(file, path.suffix)
+
+
+def _problem(file: BinaryIO, suffix: str) -> str | None:
+    at = _find(file, suffix)
+    if at is None:
+        return CUT_OFF if suffix == ".parquet" and not _has_end(file) else MISSING
+    file.seek(0)
+    digest = hashlib.sha256()
+    left = at
+    while left and (block := file.read(min(left, _BLOCK))):
+        digest.update(block)
+        left -= len(block)
+    written = file.read(64)
+    digest.update(ZEROS.encode())
+    while block := file.read(_BLOCK):
+        digest.update(block)
     return None if digest.hexdigest().encode() == written else CHANGED
 
 

@@ -41,6 +41,11 @@ class ModelFacts:
     parent: str | None = None
     """The model whose training this one continues."""
 
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """Its place among models: by number of parameters, then name; unknown sizes last."""
+        return self.n_params is None, self.n_params or 0, self.model
+
 
 def publish_model(root: Path, facts: ModelFacts) -> ModelFacts:
     """Write a model's facts, or add those that the store does not know yet; returns what it holds.
