@@ -39,26 +39,25 @@ def look(folder: Path) -> Look:
 
 
 def why_incomplete(folder: Path) -> str | None:
-    """Return what of a checkpoint is missing or cut off, or None; raises `OSError` where it goes away meanwhile."""
-    if (folder / MARKER).exists():
-        return f"it holds {MARKER}: the Trainer is saving it, or was stopped while it was"
+    """Return what of a checkpoint is missing, cut off or cannot be read, or None."""
     try:
+        if (folder / MARKER).exists():
+            return f"it holds {MARKER}: the Trainer is saving it, or was stopped while it was"
         check_all_regular(folder)
+        if not (folder / "config.json").exists():
+            return "it has no config.json"
         _json(folder / "config.json")
+        files = weight_files(folder)
+        for name in INDEX_FILES:
+            if (folder / name).exists() and (problem := _index_problem(folder / name)):
+                return problem
+        return next((f"{file.name} is cut off" for file in files if not _has_full_length(file)), None)
     except CheckpointError as error:
         return str(error)
-    except FileNotFoundError:
-        return "it has no config.json"
+    except OSError as error:  # as where it goes away meanwhile
+        return f"it cannot be read ({error.strerror})"
     except ValueError:
         return "config.json is cut off"
-    try:
-        files = weight_files(folder)
-    except CheckpointError as error:
-        return str(error)
-    for name in INDEX_FILES:
-        if (folder / name).exists() and (problem := _index_problem(folder / name)):
-            return problem
-    return next((f"{file.name} is cut off" for file in files if not _has_full_length(file)), None)
 
 
 def _index_problem(index: Path) -> str | None:

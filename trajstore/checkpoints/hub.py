@@ -69,12 +69,12 @@ def quickly(ask: Callable[[], T]) -> T:
         raise TimeoutError(f"no answer within {QUICK_SECONDS:g} s") from error
 
 
-def unavailable(repo: str, revision: str | None = None) -> str | None:
+def unavailable(repo: str) -> str | None:
     """Return why the Hub does not give a model repository, asked once and quickly; None where it does."""
     from huggingface_hub import HfApi
 
     try:
-        quickly(lambda: HfApi().model_info(repo, revision=revision, timeout=QUICK_SECONDS))
+        quickly(lambda: HfApi().model_info(repo, timeout=QUICK_SECONDS))
     except Exception as error:  # offline, unreachable, unknown, private or not a repository's name at all
         return first_line(error)
     return None

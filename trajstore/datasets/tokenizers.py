@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _known: dict[str, TokenizerFacts] = {}
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder, a Hub repository or a published model by its short name.
 
     A folder without one whose subfolders are checkpoints (`step1000`, `checkpoint-10`) gives that of the last
@@ -53,9 +53,9 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         raise TokenizerNotFound(name, "there is no such folder")
     run = run_named(name)
     repo = name if run is None else run.repo
-    reason = hub.unavailable(repo, revision)
+    reason = hub.unavailable(repo)
     try:
-        return _from_pretrained(repo, name, revision or "main", local=reason is not None)
+        return _from_pretrained(repo, name, local=reason is not None)
     except TokenizerNotFound as error:
         if reason is None:
             raise
@@ -104,9 +104,7 @@ def tokenizer_of(checkpoint: Checkpoint) -> TokenizerFacts | None:
     return _read(snapshot, checkpoint.location) if _has_vocabulary(snapshot) else None
 
 
-def _from_pretrained(
-    place: str, name: str, revision: str = "main", *, local: bool
-) -> PreTrainedTokenizerBase:
+def _from_pretrained(place: str, name: str, *, local: bool) -> PreTrainedTokenizerBase:
     """The tokenizer at a place, `local` where the Hub shall not be asked; raises `TokenizerNotFound` of `name`."""
     from transformers import AutoTokenizer
 
@@ -114,9 +112,7 @@ def _from_pretrained(
         _check_folder(Path(place))
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(
-                place, revision=revision, trust_remote_code=False, local_files_only=local
-            )
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=local)
     except Exception as error:  # whatever the library and its backends raise
         raise TokenizerNotFound(name, hub.first_line(error)) from error
 

@@ -46,11 +46,7 @@ def foresee(
         checkpoint = pending.checkpoint
         if checkpoint.local:
             folder = checkpoint.folder()
-            try:
-                reason = why_incomplete(folder)
-            except OSError as error:
-                reason = f"it cannot be read ({error.strerror})"
-            if reason is not None:
+            if (reason := why_incomplete(folder)) is not None:
                 failures.append((checkpoint.step, f"{folder}: {reason}"))
     return sorted(dict.fromkeys(failures))
 

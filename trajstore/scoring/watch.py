@@ -118,7 +118,7 @@ class _Watch:
         """Count as failures what was never complete."""
         for step in self.seen.keys() - self.tried.keys():
             folder, files = self.seen[step]
-            reason = f"{folder} is not complete: {_problem(folder) or 'its files were still changing'}."
+            reason = f"{folder} is not complete: {why_incomplete(folder) or 'its files were still changing'}."
             self.tried[step] = files, reason
             self.progress.say(reason)
 
@@ -142,7 +142,7 @@ class _Watch:
             for step, (folder, files) in self.seen.items()
             if step not in changed
             and (step not in self.tried or self.tried[step][0] != files)
-            and _problem(folder) is None
+            and why_incomplete(folder) is None
         ]
         return ready, changed
 
@@ -231,14 +231,6 @@ class _Watch:
         if what != self.said:
             self.said = what
             self.progress.say(f"Waiting for {what}")
-
-
-def _problem(folder: Path) -> str | None:
-    """Return why a checkpoint is not complete, or None."""
-    try:
-        return why_incomplete(folder)
-    except OSError as error:
-        return str(error)
 
 
 def _following(steps: str | int | Sequence[int]) -> list[str]:
