@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,28 +13,42 @@ from trajstore.cli import options
 from trajstore.cli.analyses.matrix import write_matrix
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.name_lists import complete_datasets, complete_models
-from trajstore.cli.option_blocks import FindingOptions, IntervalOptions, OutputOptions, default_name, keep
+from trajstore.cli.option_blocks import (
+    FindingOptions,
+    IntervalOptions,
+    OutputOptions,
+    SelectionOptions,
+    default_name,
+    keep,
+)
 from trajstore.cli.output import bars, print_frame, print_json, print_tokens, say
 
 if TYPE_CHECKING:
     import polars as pl
 
     from trajstore.pipelines.differences.differences import DifferenceMethod
-    from trajstore.pipelines.differences.result import Diff, DiffOptions
+    from trajstore.pipelines.differences.result import Diff
 
-Groups = Annotated[
-    list[str] | None,
-    options.groups(
-        "Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token]."
-    ),
-]
-_OPTIONS = Only("relative least top missing ci level resamples seed out name replace plot store as_json")
+_OPTIONS = "relative least top missing ci level resamples seed out name replace plot store as_json"
 
 
 @dataclass(frozen=True)
-class _Options(OutputOptions, FindingOptions, IntervalOptions):
-    """The options of all differences."""
+class _Options(OutputOptions, FindingOptions, IntervalOptions, SelectionOptions):
+    """The options of differences."""
 
+    groups: Annotated[
+        list[str] | None,
+        options.groups(
+            "Sum up these groups, or calls such as 'position_is(50)'; commas join them [default: every token]."
+        ),
+    ] = None
+    all_items: Annotated[
+        bool,
+        typer.Option(
+            "--all-items",
+            help="Keep items with the same tokens before them in both datasets, whose differences are exactly 0.",
+        ),
+    ] = False
     relative: Annotated[
         bool,
         typer.Option(
@@ -80,21 +94,9 @@ class _Options(OutputOptions, FindingOptions, IntervalOptions):
         return DifferenceMethod(scale, max(self.top, KEPT), self.interval, self.missing, self.out is not None)
 
 
-@dataclass_options()
+@dataclass_options(steps={"default": "log"})
 def steps(
-    *,
-    model: options.Models = None,
-    dataset: options.AnyDatasets = None,
-    spec: Annotated[
-        str,
-        typer.Option(
-            "--steps", metavar="SPEC", help="all, last, log, numbers, inclusive ranges A:B; commas join."
-        ),
-    ] = "log",
-    group: Groups = None,
-    contexts: options.Contexts = None,
-    align: options.Align = "predict",
-    shared: Annotated[_Options, _OPTIONS],
+    shared: Annotated[_Options, Only(f"model dataset steps groups contexts align {_OPTIONS}")],
 ) -> None:
     """Compare the chosen steps, one after another.
 
@@ -110,32 +112,19 @@ def steps(
       trajstore diff steps -m tiny-2l-seed0 -d docs --steps 362,431,512 -g digits -g stopword
       trajstore diff steps -m 'tiny-*' -d code --steps all -o changes.npy
     """
-    from trajstore.pipelines.differences.result import DiffOptions
-    from trajstore.pipelines.trajectories import Selection
-
-    selection = Selection(dataset, model, spec, contexts, align)
-    diff_options = DiffOptions("steps", (), tuple(group or ()), selection, shared.how)
-    _run(diff_options, shared)
+    _run("steps", (), shared)
 
 
-@dataclass_options()
+@dataclass_options(
+    steps={
+        "default": "last",
+        "help": "Of the steps that both have: all, last, log, numbers, inclusive ranges A:B; commas join.",
+    }
+)
 def models(
     first: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_models, help="A model.")],
     second: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_models, help="Another.")],
-    *,
-    dataset: options.AnyDatasets = None,
-    spec: Annotated[
-        str,
-        typer.Option(
-            "--steps",
-            metavar="SPEC",
-            help="Of the steps that both have: all, last, log, numbers, inclusive ranges A:B; commas join.",
-        ),
-    ] = "last",
-    group: Groups = None,
-    contexts: options.Contexts = None,
-    align: options.Align = "predict",
-    shared: Annotated[_Options, _OPTIONS],
+    shared: Annotated[_Options, Only(f"dataset steps groups contexts align {_OPTIONS}")],
 ) -> None:
     """Compare two models at the steps that both have.
 
@@ -147,15 +136,10 @@ def models(
     Example:
       trajstore diff models tiny-1l-seed0 tiny-2l-seed0 -d docs --steps log --relative
     """
-    from trajstore.pipelines.differences.result import DiffOptions
-    from trajstore.pipelines.trajectories import Selection
-
-    selection = Selection(dataset, None, spec, contexts, align)
-    diff_options = DiffOptions("models", (first, second), tuple(group or ()), selection, shared.how)
-    _run(diff_options, shared)
+    _run("models", (first, second), shared)
 
 
-@dataclass_options()
+@dataclass_options(steps={"default": "last"})
 def prompts(
     zero: Annotated[str, typer.Argument(metavar="ZERO", autocompletion=complete_datasets, help="A dataset.")],
     few: Annotated[
@@ -166,18 +150,7 @@ def prompts(
             help="One of the same items under another prompt.",
         ),
     ],
-    *,
-    model: options.Models = None,
-    spec: options.Steps = "last",
-    group: Groups = None,
-    all_items: Annotated[
-        bool,
-        typer.Option(
-            "--all-items",
-            help="Keep items with the same tokens before them in both datasets, whose differences are exactly 0.",
-        ),
-    ] = False,
-    shared: Annotated[_Options, _OPTIONS],
+    shared: Annotated[_Options, Only(f"model steps groups all_items {_OPTIONS}")],
 ) -> None:
     """Compare two prompts, item by item.
 
@@ -191,23 +164,19 @@ def prompts(
     Example:
       trajstore diff prompts dm-zero dm-few -m tiny-2l-seed0 --steps log -g answer
     """
-    from trajstore.pipelines.differences.result import DiffOptions
-    from trajstore.pipelines.trajectories import Selection
-
-    diff_options = DiffOptions(
-        "prompts", (zero, few), tuple(group or ()), Selection(None, model, spec), shared.how, all_items
-    )
-    _run(diff_options, shared)
+    _run("prompts", (zero, few), shared)
 
 
-def _run(diff_options: DiffOptions, shared: _Options) -> None:
+def _run(kind: Literal["steps", "models", "prompts"], between: tuple[str, ...], shared: _Options) -> None:
     """Find the differences, keep and print them, and write what was asked for."""
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
-    from trajstore.pipelines.differences.result import diff_of, request
+    from trajstore.pipelines.differences.result import DiffOptions, diff_of, request
     from trajstore.pipelines.trajectories import Selection
     from trajstore.store.matrix.export import check_matrix_target
 
+    groups = tuple(shared.groups or ())
+    diff_options = DiffOptions(kind, between, groups, shared.selection, shared.how, shared.all_items)
     out = shared.out
     if out is not None:
         check_matrix_target(out)
