@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.arguments import defaults
+from trajstore.arguments import choices, defaults
 from trajstore.cli import options
 from trajstore.cli.output import open_store, say
 
 if TYPE_CHECKING:
     from trajstore.analysis.statistics.bootstrap import Interval
+    from trajstore.analysis.trajectories import Comparison
     from trajstore.display import Drawn
     from trajstore.pipelines.finding_facts import Place, Request, Result
     from trajstore.store.matrix.selection import Selection
@@ -45,6 +46,42 @@ class SelectionOptions:
         from trajstore.store.matrix.selection import Selection
 
         return Selection(self.dataset, self.model, self.steps, self.contexts, self.align, self.group)
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """The curves to compare: what is subtracted, and what is pooled."""
+
+    minus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Difference from this group's mean, over the contexts that have tokens of both; with --measure, from "
+            "a measure of the same layer and head, or of none.",
+        ),
+    ] = None
+    minus_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Difference of each other model from this one, at the steps that both have.",
+        ),
+    ] = None
+    by: Annotated[
+        choices.By | None,
+        options.choice(
+            metavar="dataset|model",
+            help="model: one curve for each model, all tokens of its datasets pooled; dataset: one for each dataset, "
+            "the mean of its models [default: one for each model on each dataset].",
+        ),
+    ] = None
+
+    @property
+    def comparison(self) -> Comparison:
+        """As the library takes it."""
+        from trajstore.analysis.trajectories import Comparison
+
+        return Comparison(self.by, self.minus, self.minus_model)
 
 
 @dataclass(frozen=True)

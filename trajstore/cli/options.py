@@ -100,6 +100,13 @@ Align = Annotated[
     choices.Align,
     choice(metavar="predict|after", help="The loss of the group's tokens, or of the tokens after them."),
 ]
+Along = Annotated[
+    choices.X,
+    choice(
+        metavar="step|tokens|flops",
+        help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
+    ),
+]
 MeansCi = Annotated[
     choices.IntervalKind,
     choice(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trajstore.arguments import defaults
-from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision, X
+from trajstore.arguments.choices import Center, ComponentsKind, Lacking, Precision
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.option_blocks import FindingOptions, OutputOptions, default_name, keep
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _ComponentsOutput(OutputOptions):
-    x: Annotated[
-        X,
-        options.choice(
-            metavar="step|tokens|flops", help="Where a checkpoint stands in the plot, as in trajectory."
-        ),
-    ] = "step"
+    x: options.Along = "step"
 
 
 @dataclass_options(name=default_name("the method, the dataset or how many, the group"))

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from trajstore.arguments import defaults
-from trajstore.arguments.choices import By
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
 from trajstore.cli.option_blocks import (
+    ComparisonOptions,
     FindingOptions,
     IntervalOptions,
     OutputOptions,
@@ -29,17 +29,7 @@ def phases(
     groups: options.Curves = None,
     *,
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
-    minus: Annotated[
-        str | None,
-        typer.Option(metavar="GROUP", help="Difference from this group's mean, as in trajectory."),
-    ] = None,
-    minus_model: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Difference of each other model from this one, as in trajectory."),
-    ] = None,
-    by: Annotated[
-        By | None, options.choice(metavar="dataset|model", help="Pool models or datasets, as in trajectory.")
-    ] = None,
+    compared: ComparisonOptions,
     measure: Annotated[
         list[str] | None,
         options.measures("Measures of the checkpoints, beside groups or in their place; commas join them."),
@@ -89,7 +79,6 @@ def phases(
       trajstore phases --measure prefix_matching,previous_token -m tiny-2l-seed0
     """
     from trajstore.analysis.phases.change_points import FALSE_ALARMS, PROMISE
-    from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.phases import CurveOptions, Induction, request
     from trajstore.pipelines.phases import phases as find
 
@@ -100,7 +89,7 @@ def phases(
         tuple(dict.fromkeys(measure or ())),
         Induction(induction, late, early) if induction else None,
         selected.selection,
-        Comparison(by, minus, minus_model),
+        compared.comparison,
         intervals.interval,
         changes,
     )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trajstore.arguments.choices import By, X
 from trajstore.cli import options
 from trajstore.cli.dataclass_options import Only, dataclass_options
-from trajstore.cli.option_blocks import IntervalOptions, OutputOptions, SelectionOptions
+from trajstore.cli.option_blocks import ComparisonOptions, IntervalOptions, OutputOptions, SelectionOptions
 from trajstore.cli.output import bars, print_chart, print_rows, say
 
 if TYPE_CHECKING:
@@ -31,36 +30,8 @@ def trajectory(
     groups: options.Curves = None,
     *,
     selected: Annotated[SelectionOptions, Only("model dataset steps contexts align")],
-    minus: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GROUP",
-            help="Difference from this group's mean, over the contexts that have tokens of both; with --measure, from "
-            "a measure of the same layer and head, or of none.",
-        ),
-    ] = None,
-    minus_model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Difference of each other model from this one, at the steps that both have.",
-        ),
-    ] = None,
-    by: Annotated[
-        By | None,
-        options.choice(
-            metavar="dataset|model",
-            help="model: one curve for each model, all tokens of its datasets pooled; dataset: one for each dataset, "
-            "the mean of its models [default: one for each model on each dataset].",
-        ),
-    ] = None,
-    x: Annotated[
-        X,
-        options.choice(
-            metavar="step|tokens|flops",
-            help="Where a checkpoint stands: its step, the tokens seen, or FLOPs = 6 · n_nonembedding · tokens seen.",
-        ),
-    ] = "step",
+    compared: ComparisonOptions,
+    x: options.Along = "step",
     measure: Annotated[
         list[str] | None,
         options.measures("Measures of the checkpoints in place of groups; commas join them."),
@@ -90,7 +61,6 @@ def trajectory(
       trajstore trajectory --measure prefix_matching --layer 1 -m tiny-2l-seed0 --plot heads.png
       trajstore trajectory --measure interaction_energy -m 'tiny-2l-*' --minus-model tiny-1l-seed0 --x tokens
     """
-    from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.measure_trajectories import measure_trajectory
     from trajstore.pipelines.training_progress import check_x
     from trajstore.pipelines.trajectory_result import trajectory as compute
@@ -101,7 +71,6 @@ def trajectory(
     if measure:
         if groups or selected.contexts or selected.align != "predict":
             raise typer.BadParameter("--measure goes with no groups, and neither with --contexts nor --align")
-        interval, comparison = intervals.interval, Comparison(by, minus, minus_model)
         with output.open() as store:
             measured = measure_trajectory(
                 store,
@@ -109,9 +78,9 @@ def trajectory(
                 selected.selection,
                 layer=layer,
                 head=head,
-                comparison=comparison,
+                comparison=compared.comparison,
                 x=x,
-                interval=interval,
+                interval=intervals.interval,
                 progress=bars(),
             )
         _print(measured, output)
@@ -121,9 +90,10 @@ def trajectory(
         raise typer.BadParameter("give groups, or --measure NAME")
     if layer is not None or head is not None:
         raise typer.BadParameter("--layer and --head go with --measure")
-    comparison = Comparison(by, minus, minus_model)
     with output.open() as store:
-        result = compute(store, groups, selected.selection, comparison, intervals.interval, x, bars())
+        result = compute(
+            store, groups, selected.selection, compared.comparison, intervals.interval, x, bars()
+        )
     _print(result, output)
     for line in result.caveats:
         say(line)
