@@ -60,6 +60,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def drawn_rho() -> Iterator[None]:
+    """ρ of few checkpoints is drawn by the sample's size and the seed: refitting takes a second a model.
+
+    It is tested in analysis/shapes.
+    """
+    from trajstore.analysis.shapes import shapes
+
+    def drawn(_: object, sample: np.ndarray, seed: int) -> float:
+        return float(np.random.default_rng([seed, len(sample)]).uniform(0.2, 0.4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "refitted_rho", drawn)
+        yield
+
+
 @pytest.fixture
 def store_path(tmp_path: Path) -> Path:
     return tmp_path / "store"
@@ -104,10 +120,18 @@ PLANTED_LENGTHS = (9, 2, 30, 17, 5, 40)
 PLANTED_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
+@pytest.fixture(scope="session")
+def planted_once(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planted store for copies, which are quicker than planting; never changed."""
+    with new_store(tmp_path_factory.mktemp("planted") / "store") as store:
+        return plant(store).path
+
+
 @pytest.fixture
-def planted(store: Store) -> Store:
+def planted(store_path: Path, planted_once: Path) -> Iterator[Store]:
     """A store with models a and b on the datasets d and e, eight steps each, whose joint matrix has rank 2."""
-    return plant(store)
+    with Store(shutil.copytree(planted_once, store_path)) as store:
+        yield store
 
 
 def plant(store: Store, steps: Sequence[int] = PLANTED_STEPS) -> Store:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trajstore.pipelines.finding_facts import Result
     from trajstore.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("drawn_rho")
 STEPS = (0, 1, 2, 4, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512)
 FEW = Interval(resamples=100)
 SEARCH = Search((8, 32, 128), tolerance=Tolerance(0.1), interval=FEW)

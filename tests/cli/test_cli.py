@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,8 @@ def run(*words: object, ok: bool = True, stdin: str | None = None) -> Result:
 
 
 @pytest.fixture
-def path(planted: Store) -> Path:
-    planted.close()
-    return planted.path
+def path(planted_once: Path, store_path: Path) -> Path:
+    return shutil.copytree(planted_once, store_path)
 
 
 def test_init_migrate_status(tmp_path: Path) -> None:
@@ -126,14 +126,14 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
     ],
 )
 def test_wrong_input(
-    path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+    planted_once: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
-    monkeypatch.chdir(path.parent)
-    before = sorted(path.parent.rglob("*"))
+    monkeypatch.chdir(planted_once.parent)
+    before = sorted(planted_once.parent.rglob("*"))
     result = run(*words, ok=False)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
-    assert sorted(path.parent.rglob("*")) == before, "nothing is written"
+    assert sorted(planted_once.parent.rglob("*")) == before, "nothing is written"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_change_is_found_and_covered(kind: str) -> None:
     base = np.where(later, places[at] - places, 0.0) if kind == "kink" else np.where(later, -1.0, 0.0)
     right = covered = 0
     for noise in simulate(len(places), 25, 0.5, rng):
-        found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=200)), "change")
+        found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=100)), "change")
         right += len(found) == 1
         covered += any(event.low <= PYTHIA[at] <= event.high for event in found)
         assert all(event.low < event.step <= event.high for event in found)

@@ -22,22 +22,24 @@ from trajstore.pipelines.shapes import agreement, shapes, shares
 from trajstore.pipelines.trajectories import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from click.testing import Result
 
+    from tests.conftest import NewStore
+    from trajstore.pipelines.shapes import Shapes
     from trajstore.store.store import Store
+
+
+pytestmark = pytest.mark.usefixtures("drawn_rho")
 
 
 # From a store into a store
 
 
-MANY = (9, 2, 30, 17, 5, 40)
-"""Contexts that have several tokens of each shape."""
-
-
 def shaped_store(
-    store: Store, models: tuple[str, ...] = ("seed0", "seed1"), lengths: tuple[int, ...] = (9, 2, 17)
+    store: Store, models: tuple[str, ...] = ("seed0", "seed1"), lengths: tuple[int, ...] = (9, 2, 5)
 ) -> Store:
     """Models on the dataset d whose tokens have planted shapes, the same for both but for some of seed1's."""
     dataset = store.add_dataset("d", ragged(lengths))
@@ -78,9 +80,23 @@ def test_a_finding_is_what_the_shaper_says(store: Store) -> None:
     assert store.sql("SELECT count(DISTINCT model) FROM shapes").fetchall() == [(2,)]
 
 
-def test_shares_and_agreement_are_those_of_the_table(store: Store) -> None:
-    shaped_store(store, lengths=MANY)
-    shapes(store).keep("first")
+@pytest.fixture(scope="module")
+def many(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with several tokens of each shape, and their finding `first`."""
+    with new_store(tmp_path_factory.mktemp("many") / "store") as store:
+        yield shaped_store(store, lengths=(9, 2, 30, 17, 5, 40))
+
+
+@pytest.fixture(scope="module")
+def of_many(many: Store) -> Shapes:
+    shaped = shapes(many, Selection("d"))
+    shaped.keep("first")
+    return shaped
+
+
+@pytest.mark.usefixtures("of_many")
+def test_shares_and_agreement_are_those_of_the_table(many: Store) -> None:
+    store = many
     table = store.sql("FROM shapes").pl()
     found = shares(store, "first", ["every_token", "first_half"])
     assert found["group"].to_list() == ["every_token"] * 2 + ["first_half"] * 2
@@ -164,15 +180,13 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_charts(store: Store) -> None:
+def test_charts(many: Store, of_many: Shapes) -> None:
     """The examples are the clearest tokens of all models; the shares reach what the table has, over all steps."""
-    shaped_store(store, lengths=MANY)
-    shaped = shapes(store, Selection("d"))
+    store = many
     with pytest.raises(TrajstoreError, match="keep them first"):
-        shaped.charts()
-    shaped.keep("first")
-    found = shaped.shares()
-    examples, shown, midpoints = shaped.charts()
+        shapes(store, Selection("d")).charts()
+    found = of_many.shares()
+    examples, shown, midpoints = of_many.charts()
     assert all(
         chart.title.endswith(": all tokens of d, seed0, seed1") for chart in (examples, shown, midpoints)
     )

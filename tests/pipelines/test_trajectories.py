@@ -54,7 +54,7 @@ def test_missing_steps_are_absent(planted: Store) -> None:
     assert frame.select(pl.col("mean").is_nan().any()).item() is False
 
 
-def test_nothing_to_show(store: Store, planted: Store) -> None:
+def test_nothing_to_show(planted: Store) -> None:
     with pytest.raises(
         TrajstoreError, match="No token of digits in d, e has a loss: the group is empty there"
     ):

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from tests.conftest import NewStore, new_dataset, plant
+from tests.conftest import new_dataset
 from tests.helpers.chromium import chromium
 from trajstore.server.app import create_app
 from trajstore.server.serve import server_of
@@ -42,12 +42,9 @@ def serving(path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def served_path(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def served_path(planted_once: Path) -> Path:
     """The path of a store with what `planted` has, which no test changes."""
-    path = tmp_path_factory.mktemp("served") / "store"
-    with new_store(path) as store:
-        plant(store)
-    return path
+    return planted_once
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.conftest import NewStore, plant
 from tests.helpers.chromium import complaints, needs_chromium
 from tests.server.conftest import serving
 from tests.server.page import Page, needs_axe, paged, serious
@@ -26,10 +26,10 @@ MEANS = "SELECT step, avg(loss) AS mean FROM losses WHERE model = 'a' AND datase
 
 
 @pytest.fixture(scope="module")
-def grown(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def grown(planted_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store with what `planted` has, to which the tests add."""
-    with new_store(tmp_path_factory.mktemp("grown") / "store") as store:
-        yield plant(store)
+    with Store(shutil.copytree(planted_once, tmp_path_factory.mktemp("grown") / "store")) as store:
+        yield store
 
 
 @pytest.fixture(scope="module")

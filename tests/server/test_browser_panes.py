@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -13,7 +14,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 import trajstore
-from tests.conftest import NewStore, plant
 from tests.helpers.chromium import needs_chromium
 from tests.pipelines.measures.test_head_kinds import plant_heads
 from tests.server.conftest import plant_prompts, serving
@@ -23,20 +23,21 @@ from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.pipelines.components.pca import pca
 from trajstore.pipelines.spikes import Search, spikes
 from trajstore.store.matrix.selection import Selection
+from trajstore.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from trajstore.store.store import Store
+    from tests.conftest import NewStore
 
 pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def kept(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def kept(planted_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """The planted store with prompts, a group, a PCA, spikes and kinds of heads."""
-    with new_store(tmp_path_factory.mktemp("kept") / "store") as store:
-        plant(store)
+    with Store(shutil.copytree(planted_once, tmp_path_factory.mktemp("kept") / "store")) as store:
         plant_prompts(store)
         store.groups.add("early", "FROM tokens WHERE position BETWEEN 1 AND 4", "Early tokens.")
         pca(store, Selection(["d"]), Method(components=3)).keep("p")

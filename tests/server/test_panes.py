@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from tests.conftest import NewStore, plant
 from tests.helpers.progress import Heard
 from tests.server.conftest import ADDRESS
 from trajstore.analysis.components.methods import Method
@@ -32,10 +32,9 @@ FEW = Interval(resamples=100)
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Store]:
+def shown(tmp_path_factory: pytest.TempPathFactory, planted_once: Path) -> Iterator[Store]:
     """The planted store with a group, a PCA, spikes and measures."""
-    with new_store(tmp_path_factory.mktemp("panes") / "store") as store:
-        plant(store)
+    with Store(shutil.copytree(planted_once, tmp_path_factory.mktemp("panes") / "store")) as store:
         store.groups.add("early", "FROM tokens WHERE position BETWEEN 1 AND 4", "Early tokens.")
         pca(store, ON_D, Method(components=3)).keep("p")
         spikes(

@@ -84,7 +84,7 @@ def test_rho_of_few_checkpoints_is_that_of_the_noise(rho: float) -> None:
     """Two changes are no slow noise."""
     bases = Bases(Schedule.of(LOG20), 0.0)
     for curve in ("two sigmoids", "fall, later hump"):
-        values = losses(curve, LOG20, 100, 0.3, rho).T.astype(float)
+        values = losses(curve, LOG20, 50, 0.3, rho).T.astype(float)
         assert refitted_rho(bases, values) == pytest.approx(rho, abs=0.25)
 
 
@@ -101,7 +101,7 @@ def test_noise_alone_seldom_has_a_bump(count: int, rho: float) -> None:
 
 
 def test_twelve_steps_call_no_scaling_law_s_shaped() -> None:
-    for deviation, rho in NOISES:
+    for deviation, rho in (NOISES[0], NOISES[3]):
         found = rates(told(12, losses("scaling law", LOG12, 100, deviation, rho)))
         assert found["S"] <= 5
         assert found["power_law"] >= 30
@@ -117,7 +117,7 @@ def test_a_mean_loss_whose_noise_is_small_is_no_sigmoid() -> None:
 def test_the_command_on_scaling_laws(store: Store) -> None:
     from tests.conftest import ragged
 
-    dataset = store.add_dataset("laws", ragged((90, 70, 40)))
+    dataset = store.add_dataset("laws", ragged((60, 50)))
     values = losses("scaling law", LOG20, dataset.n_losses, 0.1, 0.0)
     for step, row in zip(LOG20.tolist(), values, strict=True):
         store.append(model="law", dataset="laws", step=step, losses=np.maximum(row, 0))

@@ -255,7 +255,7 @@ def compare_with_scipy(n: int, noise: float, rho: float, seed: int) -> tuple[flo
 
 
 def test_fits_are_those_of_scipy() -> None:
-    same, errors = compare_with_scipy(12, 0.1, 0.6, 0)
+    same, errors = compare_with_scipy(6, 0.1, 0.6, 0)
     assert same == 1
     assert len(errors) > 12
     assert max(errors) < 0.01
@@ -446,13 +446,13 @@ def test_variability_is_of_the_last_doubling() -> None:
 
 def test_shapes_do_not_depend_on_neighbours_or_threads() -> None:
     schedule = Schedule.of(SHORT)
-    losses, _ = planted(schedule, 120, 2, 0.2, 0.5)
+    losses, _ = planted(schedule, 60, 2, 0.2, 0.5)
     shaper = Shaper(schedule, losses)
     heard: list[int] = []
     whole = shaper.fit(losses, heard.append, threads=2)
-    assert sum(heard) == 120
-    alone = pl.concat([shaper.fit(losses[:, n : n + 1]) for n in range(30)])
-    assert alone["shape"].to_list() == whole["shape"].to_list()[:30]
+    assert sum(heard) == 60
+    alone = pl.concat([shaper.fit(losses[:, n : n + 1]) for n in range(12)])
+    assert alone["shape"].to_list() == whole["shape"].to_list()[:12]
     curves = shaper.curves(losses, schedule.places)
     np.testing.assert_allclose(curves[0], whole["start"], rtol=1e-4)
     np.testing.assert_allclose(curves[-1], whole["final"], rtol=1e-4, atol=1e-5)

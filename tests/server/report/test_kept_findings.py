@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import NewStore
+    from trajstore.server.report.kept_findings import Analysis
     from trajstore.store.files.findings import Finding
 
+pytestmark = pytest.mark.usefixtures("drawn_rho")
 STEPS = [0, *(2**power for power in range(14))]
 COMMANDS = {
     "pca": ["pca", "-d", "d", "-m", "a", "-m", "b"],
@@ -41,12 +43,12 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def kept_store(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two models on one dataset and a finding of each kind, named `mine`; a's loss has a spike at 512."""
-    path = tmp_path_factory.mktemp("kept") / "store"
+def bare(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two models on one dataset; a's loss has a spike at 512."""
+    path = tmp_path_factory.mktemp("bare") / "store"
     rng = np.random.default_rng(3)
     with new_store(path) as store:
-        dataset = store.add_dataset("d", ragged([40] * 12, 1))
+        dataset = store.add_dataset("d", ragged([40] * 6, 1))
         store.add_dataset("other", ragged([5], 2))
         base, drop = rng.gamma(3, 0.5, dataset.n_losses), rng.gamma(3, 0.3, dataset.n_losses)
         for model, middle in (("a", 5), ("b", 8)):
@@ -54,10 +56,30 @@ def kept_store(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) ->
                 losses = 2 + base + drop / (1 + np.exp(number - middle))
                 losses += rng.normal(0, 0.05, len(losses)) + 1.5 * (model == "a" and step == 512)
                 store.append(model=model, dataset="d", step=step, losses=losses.astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def kept_store(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a finding of each kind, named `mine`."""
+    path = shutil.copytree(bare, tmp_path_factory.mktemp("kept") / "store")
     for kind, words in COMMANDS.items():
         done = CliRunner().invoke(app, [*words, "--name", "mine", "-s", str(path)])
         assert done.exit_code == 0, (kind, done.output)
     return path
+
+
+@pytest.fixture(scope="module")
+def kept(kept_store: Path) -> Iterator[Store]:
+    """It, opened; no test changes it."""
+    with Store(kept_store) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def shown(kept: Store) -> dict[str, Analysis]:
+    """By kind, how the findings of a on d are shown."""
+    return {each.kind: each for each in kept_analyses(kept, ["a"], ["d"], [Mark(16, "mix")])}
 
 
 @pytest.fixture
@@ -68,8 +90,8 @@ def own(kept_store: Path, tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def test_every_kind_of_finding_is_on_the_page(own: Store, tmp_path: Path):
-    path = write_report(own, tmp_path / "r.html", groups=["every_token"])
+def test_every_kind_of_finding_is_on_the_page(kept: Store, tmp_path: Path):
+    path = write_report(kept, tmp_path / "r.html", groups=["every_token"])
     held = ReportFile(path)
     analyses = {each["title"]: each for each in held.facts["analyses"]}
     assert list(analyses) == [f"{kind}: mine" for kind in sorted(COMMANDS)]
@@ -89,23 +111,22 @@ def test_every_kind_of_finding_is_on_the_page(own: Store, tmp_path: Path):
     ]
     for kind, names in held.table("findings").select("kind", "tables").iter_rows():
         for name in names.split(", "):
-            rows = own.finding(kind, "mine").table(name)
+            rows = kept.finding(kind, "mine").table(name)
             assert held.table(f"finding/{kind}/mine/{name}").height == min(200, rows.height)
     (spike,) = held.table("finding-events").filter(kind="spikes").rows(named=True)
     assert spike["step"] == 512
     scores = held.table("component-scores/kept/mine")
     assert (
         scores["component_1"].to_list()
-        == own.finding("pca", "mine").table("scores").filter(component=1)["score"].to_list()
+        == kept.finding("pca", "mine").table("scores").filter(component=1)["score"].to_list()
     )
 
 
 def test_a_kind_without_a_module_of_its_own_has_its_tables(own: Store):
+    shutil.rmtree(own.path / "findings")
     plant_heads(own, "a")
     trajstore.head_kinds(own).keep("h")
-    (shown,) = (
-        each for each in kept_analyses(own, ["a"], own.dataset_names(), []) if each.kind == "head_kinds"
-    )
+    (shown,) = kept_analyses(own, ["a"], own.dataset_names(), [])
     assert shown.text.startswith("a on ")
     assert [table.title for table in shown.tables] == ["Heads"]
     heads = own.finding("head_kinds", "h").table("heads")
@@ -113,9 +134,8 @@ def test_a_kind_without_a_module_of_its_own_has_its_tables(own: Store):
     assert heads.height
 
 
-def test_a_chart_is_drawn_at_the_places_that_it_describes(own: Store):
-    analysis = {each.kind: each for each in kept_analyses(own, ["a"], ["d"], [Mark(16, "mix")])}["spikes"]
-    chart = analysis.charts[0]
+def test_a_chart_is_drawn_at_the_places_that_it_describes(shown: dict[str, Analysis]):
+    chart = shown["spikes"].charts[0]
     drawn = drawing(chart)
     series, described = drawn["panels"][0]["series"][0], chart.panels[0].series[0]
     assert series["steps"] == list(described.x)
@@ -124,32 +144,31 @@ def test_a_chart_is_drawn_at_the_places_that_it_describes(own: Store):
     assert (drawn["marks"][0]["label"], drawn["marks"][0]["at"]) == ("mix", pytest.approx(np.log10(16)))
 
 
-def test_tables_on_the_page_are_the_findings(own: Store):
-    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a"], ["d"], [])}
-    ratios = own.finding("pca", "mine").table("components")["ratio"]
+def test_tables_on_the_page_are_the_findings(kept: Store, shown: dict[str, Analysis]):
+    ratios = kept.finding("pca", "mine").table("components")["ratio"]
     assert [row[2] for row in shown["pca"].tables[0].rows] == ratios.to_list()
-    (spike,) = own.finding("spikes", "mine").table("spikes").rows(named=True)
+    (spike,) = kept.finding("spikes", "mine").table("spikes").rows(named=True)
     assert spike["at_step"] == 512
     assert shown["spikes"].tables[0].rows[0][:3] == [256, 512, 1024]
     assert any(mark.step == 512 for mark in shown["spikes"].charts[0].marks)
     top = shown["pca"].tables[1]
-    loadings = own.finding("pca", "mine").table("loadings").filter(component=1)["loading"]
+    loadings = kept.finding("pca", "mine").table("loadings").filter(component=1)["loading"]
     assert top.rows[0][1] == loadings.max()
-    largest = own.finding("diff", "mine").table("tokens")["difference"].abs().max()
+    largest = kept.finding("diff", "mine").table("tokens")["difference"].abs().max()
     assert abs(shown["diff"].tables[0].rows[0][9]) == largest  # type: ignore[arg-type]
     assert len(shown["diff"].tables[0].rows) <= ROWS_SHOWN
     pairs = shown["compare"].tables[0]
     assert dict(zip(pairs.columns, pairs.rows[0], strict=True))["step"] == STEPS[-1]
     curve = shown["phases"].charts[0].panels[0].series[0]
-    expected = own.matrix("d", curve.name, "second_half").values.mean(axis=1)
+    expected = kept.matrix("d", curve.name, "second_half").values.mean(axis=1)
     np.testing.assert_allclose(curve.y, expected, rtol=1e-5)
 
 
-def test_findings_of_other_models_or_datasets_are_left_out(own: Store):
-    assert {each.title for each in kept_analyses(own, ["b"], ["d"], [])} == {
+def test_findings_of_other_models_or_datasets_are_left_out(kept: Store):
+    assert {each.title for each in kept_analyses(kept, ["b"], ["d"], [])} == {
         f"{kind}: mine" for kind in ("pca", "shapes", "phases", "compare")
     }
-    assert kept_analyses(own, ["a"], ["other"], []) == []
+    assert kept_analyses(kept, ["a"], ["other"], []) == []
 
 
 def test_what_cannot_be_shown_is_said_and_the_rest_stays(own: Store, tmp_path: Path):
@@ -182,24 +201,27 @@ def test_a_finding_with_other_facts_is_said_and_the_rest_stays(own: Store, monke
     assert shown["spikes"].tables[0].rows
 
 
-def test_contexts_of_the_token_view_are_chosen(own: Store, tmp_path: Path):
-    first = ReportFile(write_report(own, tmp_path / "r.html", groups=["every_token"], contexts=5))
+def test_contexts_of_the_token_view_are_chosen(bare: Path, tmp_path: Path):
+    with Store(bare) as store:
+        first = ReportFile(write_report(store, tmp_path / "r.html", groups=["every_token"], contexts=5))
+        worst = ReportFile(
+            write_report(store, tmp_path / "w.html", groups=["every_token"], contexts=3, worst=True)
+        )
+        last = store.matrix("d", steps="last")
     assert first.kept("d") == [0, 1, 2, 3, 4]
-    worst = ReportFile(write_report(own, tmp_path / "w.html", groups=["every_token"], contexts=3, worst=True))
-    last = own.matrix("d", steps="last")
-    means = [last.values[:, (last.columns["context"] == context).to_numpy()].mean() for context in range(12)]
+    means = [last.values[:, (last.columns["context"] == context).to_numpy()].mean() for context in range(6)]
     assert worst.kept("d") == np.argsort(means)[::-1][:3].tolist()
 
 
-def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
-    words = ["report", str(tmp_path / "r.html"), "-s", str(own.path), "-g", "every_token"]
+def test_the_command_takes_contexts_and_marks(bare: Path, tmp_path: Path):
+    words = ["report", str(tmp_path / "r.html"), "-s", str(bare), "-g", "every_token"]
     done = CliRunner().invoke(app, [*words, "--worst", "2", "--mark", "16=mix changes", "--mark", "64=end"])
     assert done.exit_code == 0, done.output
     held = ReportFile(tmp_path / "r.html")
     assert "at most" in done.output
     assert held.facts["marks"] == [{"step": 16, "label": "mix changes"}, {"step": 64, "label": "end"}]
     assert len(held.kept("d")) == 2
-    assert "Tokens: 468 of d." in held.facts["groupTexts"]["every_token"][0]
+    assert "Tokens: 234 of d." in held.facts["groupTexts"]["every_token"][0]
     done = CliRunner().invoke(app, ["report", str(tmp_path / "site"), "--split", *words[2:], "-d", "d"])
     assert done.exit_code == 0, done.output
     assert f"in {5 + 2 * len(STEPS)} files): put it on a static host" in done.output
@@ -208,9 +230,8 @@ def test_the_command_takes_contexts_and_marks(own: Store, tmp_path: Path):
     assert "STEP=TEXT" in wrong.output
 
 
-def test_differences_are_told_in_a_sentence(own: Store):
-    shown = {each.title.split(":")[0]: each for each in kept_analyses(own, ["a"], ["d"], [])}
-    row = own.finding("diff", "mine").table("groups").row(-1, named=True)
+def test_differences_are_told_in_a_sentence(kept: Store, shown: dict[str, Analysis]):
+    row = kept.finding("diff", "mine").table("groups").row(-1, named=True)
     said = shown["diff"].text
     start = f"second_half of a on d at step {row['step']} less step {row['minus_step']}: {row['mean']:+.3g} ("
     assert start in said

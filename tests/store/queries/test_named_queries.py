@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.conftest import PLANTED_STEPS, new_dataset, plant
+from tests.conftest import PLANTED_STEPS, new_dataset
 from trajstore.errors import BadOption, MissingParameter, TrajstoreError, UnknownName, UnknownStep
 from trajstore.store.queries import named_queries
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
-    from tests.conftest import NewStore
+    pass
 
 MODELS, DATASETS = ("a", "b"), ("d", "e")
 
@@ -47,11 +47,10 @@ class Numbers:
 
 
 @pytest.fixture(scope="module")
-def whole(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def whole(planted_once: Path) -> Iterator[Store]:
     """The contents of `planted`, in a store that no test changes."""
-    path = tmp_path_factory.mktemp("named") / "store"
-    with new_store(path) as store:
-        yield plant(store)
+    with Store(planted_once) as store:
+        yield store
 
 
 @pytest.fixture(scope="module")
