@@ -48,6 +48,17 @@ SILENT: Progress = _Silent()
 """The library's default."""
 
 
+@contextmanager
+def bar(progress: Progress, label: str, total: int, unit: str) -> Iterator[None]:
+    """The block has a bar of `total` units, if there are any."""
+    if total:
+        progress.start(label, total, unit)
+    try:
+        yield
+    finally:
+        progress.stop()
+
+
 class StageTimes:
     """The seconds that a thread's work took by stage; of a stage inside another, only the inner one's count."""
 

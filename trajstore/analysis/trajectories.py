@@ -212,14 +212,8 @@ def _cells(
 def _cell(parts: Sequence[ContextSums], contexts: np.ndarray) -> _Cell:
     """Sums by unit over these contexts, which all parts have."""
     own = parts[0]
-    units, place = np.unique(own.units.of_context[contexts], return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(len(units)))
-    tokens, by_unit = [], []
-    for part in parts:
-        chosen = np.searchsorted(part.contexts, contexts)[order]
-        tokens.append(np.add.reduceat(part.tokens[chosen], starts).astype(np.float64))
-        by_unit.append(np.add.reduceat(part.sums[:, chosen], starts, axis=1))
+    summed = [part.by_unit(contexts) for part in parts]
+    units, by_unit = summed[0][0], [sums for _, _, sums in summed]
     complete = np.all([np.isfinite(of_part).all(axis=1) for of_part in by_unit], axis=0)
     of_row, step = own.rows["model"].to_numpy(), own.rows["step"].to_numpy()
     models = {}
@@ -227,7 +221,8 @@ def _cell(parts: Sequence[ContextSums], contexts: np.ndarray) -> _Cell:
         rows = np.flatnonzero(complete & (of_row == model))
         rows = rows[np.argsort(step[rows])]
         models[model] = step[rows], tuple(of_part[rows] for of_part in by_unit)
-    return _Cell(own.dataset, own.units.kind, own.units.count, len(contexts), units, tuple(tokens), models)
+    tokens = tuple(of_part for _, of_part, _ in summed)
+    return _Cell(own.dataset, own.units.kind, own.units.count, len(contexts), units, tokens, models)
 
 
 def _curves(cells: Sequence[_Cell], comparison: Comparison) -> list[_Curve]:

@@ -27,7 +27,7 @@ from trajstore.checkpoints.revisions import parse_revision
 from trajstore.checkpoints.suites import known_bad, run_named
 from trajstore.display import Brief, count
 from trajstore.errors import DamagedFile, UnknownName, listed
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.files import coverage
 from trajstore.store.loss_limits import guess_in_bits, hardly_nats
 from trajstore.store.matrix.selection import Selection
@@ -84,13 +84,10 @@ def audit(
         if (steps := store.steps(model, dataset.name))
     }
     read = []
-    progress.start("reading", sum(map(len, scored.values())), "slices")
-    try:
+    with bar(progress, "reading", sum(map(len, scored.values())), "slices"):
         for (model, name), steps in scored.items():
             dataset = next(one for one in chosen if one.name == name)
             read.append(_read(store, model, dataset, steps, progress))
-    finally:
-        progress.stop()
     repos = {model: _repo(store, model) for model, _ in scored}
     anomalies = judge(
         [slice_ for run in read for slice_ in run.slices],

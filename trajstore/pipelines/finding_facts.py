@@ -159,6 +159,17 @@ def group_hashes(store: Store, groups: Iterable[str | None]) -> dict[str, str]:
     }
 
 
+def group_hash(store: Store, group: str | None) -> str | None:
+    """That of one group; none where there is no group."""
+    return group_hashes(store, [group]).get(group or "")
+
+
+def token_hashes(store: Store, datasets: Iterable[str]) -> dict[str, str]:
+    """By dataset: the hash of its tokens; a name that the store has no dataset of, as a probe's, gives none."""
+    known = store.dataset_names()
+    return {name: store.dataset(name).tokens_sha256 for name in datasets if name in known}
+
+
 def versions(*packages: str) -> dict[str, str]:
     """The versions of the packages that computed a finding."""
     return {package: str(importlib.import_module(package).__version__) for package in packages}

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import NothingChosen, TrajstoreError, listed
-from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.matrix import Sites, SliceRead, choose_sites, each_slice, take_losses
+from trajstore.progress import SILENT, Progress, bar
+from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, take_losses, union_of
 from trajstore.store.matrix.selection import Selection, none_with_loss, sites_by_group
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ def loss_cells(
     store.groups.check(*groups)
     cells = np.zeros((2, sum(map(len, checkpoints.values())), len(groups), BINS))
     chosen, reasons = selection or Selection(), list[NothingChosen]()
-    progress.start("cube", cells.shape[1], "slices")
-    try:
+    with bar(progress, "cube", cells.shape[1], "slices"):
         before = 0
         for dataset, rows in checkpoints.items():
             part = cells[:, before : before + len(rows)]
@@ -133,8 +132,6 @@ def loss_cells(
                 progress.advance(len(rows), dataset)
                 continue
             _count(store, rows, [sites.get(group) for group in groups], part, progress)
-    finally:
-        progress.stop()
     if len(reasons) == len(checkpoints):
         raise reasons[0] if len(reasons) == 1 else none_with_loss(store, chosen, groups, list(checkpoints))
     return cells
@@ -155,7 +152,7 @@ def _count(
 ) -> None:
     """Count the losses of one dataset's checkpoints into their cells."""
     there = [sites for sites in groups if sites is not None]
-    union = there[0] if len(there) == 1 else _union(there)
+    union = there[0] if len(there) == 1 else union_of(there)
     # A loss is counted once, under the set of groups that it is in; groups then add up their sets.
     of_site = np.zeros(len(union.tokens), dtype=np.int64)
     for number, sites in enumerate(groups):
@@ -192,12 +189,6 @@ def _count(
     each_slice(store.path, rows, [union], watched, "nan", progress=progress)
     if partial:
         progress.say(f"Partial slices count with the contexts they have: {listed(sorted(partial), 5)}.")
-
-
-def _union(sites: Sequence[Sites]) -> Sites:
-    """The sites that are in any of these."""
-    tokens = np.concatenate([one.tokens for one in sites])
-    return choose_sites(sites[0].dataset, tokens, None, "predict", pad_first=False)
 
 
 def _medians(counts: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,17 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, NothingChosen, TrajstoreError
-from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, versions
+from trajstore.pipelines.finding_facts import (
+    Request,
+    Result,
+    finding_name,
+    group_hashes,
+    token_hashes,
+    versions,
+)
 from trajstore.pipelines.measures.curves import measure_curves
 from trajstore.pipelines.trajectories import Selection, resampled_trajectories
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.catalog.group_expressions import is_call
 from trajstore.store.matrix.selection import LeastCheckpoints
 
@@ -136,14 +143,10 @@ def phases(
     least.say(progress, bool(curves or pairs))
     bumps = [(score, induction_bump(score, repeated, how)) for score, repeated in pairs]
     of_curves: list[Event] = []
-    if curves:
-        progress.start("events", len(curves), "curves")
-    try:
+    with bar(progress, "events", len(curves), "curves"):
         for curve in curves:
             of_curves += events(curve, how)
             progress.advance(1, curve.model)
-    finally:
-        progress.stop()
     return Phases(
         (*curves, *(curve for pair in pairs for curve in pair)),
         (*of_curves, *(event for _, event in bumps if event)),
@@ -232,9 +235,7 @@ def _facts(store: Store, options: CurveOptions, curves: Sequence[Curve]) -> dict
     return {
         **options.facts,
         "models": list(dict.fromkeys(curve.model for curve in curves)),
-        "tokens_sha256": {
-            name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()
-        },
+        "tokens_sha256": token_hashes(store, datasets),
         "false_alarms": FALSE_ALARMS,
         "groups_sha256": group_hashes(store, sorted({name for name in names if name})),
         "versions": versions("numpy", "scipy"),

@@ -25,7 +25,7 @@ from trajstore.pipelines.finding_facts import (
     versions,
 )
 from trajstore.pipelines.slice_hashes import hashes_read
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.files.findings import Replace
 from trajstore.store.matrix.blocks import SliceBlocks
 from trajstore.store.matrix.matrix import Sites, column_labels, pull
@@ -184,14 +184,11 @@ class Shapes(Result):
     def _fitted(self) -> Iterator[pl.DataFrame]:
         """The rows of the tokens."""
         self._read.clear()
-        self.progress.start("shapes", sum(len(part.sites.tokens) for part in self.parts), "tokens")
-        try:
+        with bar(self.progress, "shapes", sum(len(part.sites.tokens) for part in self.parts), "tokens"):
             for part in self.parts:
                 blocks = SliceBlocks(self.store.path, part.checkpoints, [part.sites], limit=self.limit)
                 yield from _frames(part, part.shaper(self.store, self.options.seed), blocks, self.progress)
                 self._read.append(hashes_read(blocks))
-        finally:
-            self.progress.stop()
 
     def tables(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Shares and agreement, once it is kept; before, the shapes of its first tokens."""

@@ -32,7 +32,7 @@ from trajstore.pipelines.finding_facts import (
     Result,
     facts_of_sites,
     finding_name,
-    group_hashes,
+    group_hash,
     one_or_many,
     versions,
 )
@@ -44,10 +44,10 @@ from trajstore.pipelines.groups.added_groups import (
     require_groups_free,
     slug,
 )
-from trajstore.pipelines.groups.enrichment import Memberships, memberships
+from trajstore.pipelines.groups.enrichment import Memberships, memberships, token_units
 from trajstore.pipelines.token_context import with_context
-from trajstore.progress import SILENT, Progress
-from trajstore.store.matrix.context_sums import Units, context_sums
+from trajstore.progress import SILENT, Progress, bar
+from trajstore.store.matrix.context_sums import context_sums
 from trajstore.store.matrix.matrix import column_labels
 from trajstore.store.matrix.selection import Inputs, Selection, resolve
 
@@ -217,14 +217,19 @@ def spikes(
     seen = None
     if noise is not None and not in_means:
         seen = power(means, noise, how.chance, how.interval.seed)
-    classed = _classified(store, inputs, [spike.window for spike in in_means], how, progress, limit)
+    units, by_dataset = token_units(inputs.sites)
+    classed: list[Classes] = []
+    if in_means:
+        blocks = inputs.blocks(store, False, progress, limit)
+        with bar(progress, "tokens", blocks.reads, "slices"):
+            classed = classify(blocks, units, [spike.window for spike in in_means], how.tolerance)
     members = None
     if in_means and how.enrich:
         members = memberships(store, inputs.sites, models, inputs.selection.align, progress)
     classed_spikes = []
     for spike, (height, low, high), classes in zip(in_means, tall, classed, strict=True):
         before, at, after = steps[[spike.window.before, spike.window.at, spike.window.after]].tolist()
-        table = _shares(classes, inputs, steps, draws)
+        table = _shares(classes, by_dataset, steps, draws)
         groups = _enriched(members, classes, how.interval)
         ends = (None, None) if np.isnan(low) else (low, high)
         place = (before, at, after)
@@ -325,20 +330,11 @@ def keep_groups(
 def _strata(store: Store, inputs: Inputs, progress: Progress) -> list[Stratum]:
     """Sums of losses by checkpoint and unit, of each dataset."""
     strata = []
-    progress.start("mean losses", len(inputs.checkpoints) * len(inputs.sites), "slices")
-    try:
+    with bar(progress, "mean losses", len(inputs.checkpoints) * len(inputs.sites), "slices"):
         for chosen in inputs.sites:
             sums = context_sums(store.path, inputs.checkpoints, {"": chosen}, progress=progress)[""]
-            of_context = sums.units.of_context[sums.contexts]
-            order = np.argsort(of_context, kind="stable")
-            units, starts = np.unique(of_context[order], return_index=True)
-            ratio = Ratio(
-                np.add.reduceat(sums.tokens[order], starts).astype(np.float64),
-                np.add.reduceat(sums.sums[:, order], starts, axis=1),
-            )
-            strata.append(Stratum(chosen.dataset.name, sums.units.count, units, (ratio,)))
-    finally:
-        progress.stop()
+            units, tokens, by_unit = sums.by_unit(sums.contexts)
+            strata.append(Stratum(chosen.dataset.name, sums.units.count, units, (Ratio(tokens, by_unit),)))
     return strata
 
 
@@ -353,20 +349,6 @@ def _given(window: tuple[int, int, int], steps: np.ndarray, model: str) -> Windo
     return Window(*(int(np.searchsorted(steps, step)) for step in window))
 
 
-def _classified(
-    store: Store, inputs: Inputs, windows: Sequence[Window], how: Search, progress: Progress, limit: int
-) -> list[Classes]:
-    """The tokens of each window, in one pass over the losses."""
-    if not windows:
-        return []
-    blocks = inputs.blocks(store, False, progress, limit)
-    progress.start("tokens", blocks.reads, "slices")
-    try:
-        return classify(blocks, _units(inputs)[0], windows, how.tolerance)
-    finally:
-        progress.stop()
-
-
 def _enriched(members: Memberships | None, classes: Classes, interval: Interval) -> pl.DataFrame:
     """Every group among the tokens that follow, and among the inverse."""
     frames = [pl.DataFrame(schema={"token_class": pl.String, **GROUPS})]
@@ -378,37 +360,26 @@ def _enriched(members: Memberships | None, classes: Classes, interval: Interval)
     return pl.concat(frames).rename({"group": "group_name"})
 
 
-def _shares(classes: Classes, inputs: Inputs, steps: np.ndarray, draws: Draws) -> pl.DataFrame:
+def _shares(
+    classes: Classes, by_dataset: Sequence[tuple[str, np.ndarray]], steps: np.ndarray, draws: Draws
+) -> pl.DataFrame:
     """The shares in a window and its placebos, by steps."""
     places = ("before", "at", "after")
     names = {"kind": "window_kind", "class": "token_class", **{name: f"{name}_step" for name in places}}
-    numbered = shares(classes, _units(inputs)[1], draws)
+    numbered = shares(classes, by_dataset, draws)
     return numbered.with_columns(pl.Series(name, steps[numbered[name].to_numpy()]) for name in places).rename(
         names
     )
 
 
-def _units(inputs: Inputs) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
-    """The number of each token's unit, int64 (tokens,); and of each dataset, its units' tokens."""
-    numbers, by_dataset, before = [], list[tuple[str, np.ndarray]](), 0
-    for chosen in inputs.sites:
-        units = Units.of(chosen.dataset)
-        own = units.of_context[chosen.contexts]
-        by_dataset.append((chosen.dataset.name, np.bincount(own, minlength=units.count)))
-        numbers.append(before + own)
-        before += units.count
-    return np.concatenate(numbers), by_dataset
-
-
 def _facts(store: Store, inputs: Inputs, how: Search, noise: CurveNoise | None) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
-    group = inputs.selection.group
     return {
         **request(inputs.selection, how).facts,
         "model": inputs.checkpoints[0][0],
         "steps": [step for _, step in inputs.checkpoints],
         "noise": None if noise is None or not np.isfinite(noise.size) else noise.size,
         "datasets": facts_of_sites(inputs.sites),
-        "group_sha256": group_hashes(store, [group]).get(group or ""),
+        "group_sha256": group_hash(store, inputs.selection.group),
         "versions": versions("numpy", "scipy"),
     }

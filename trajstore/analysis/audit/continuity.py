@@ -78,15 +78,10 @@ def _gaps(order: np.ndarray) -> list[float]:
 
 def _linked(near: np.ndarray) -> list[list[int]]:
     """Sets of rows that are linked."""
-    left, sets = set(range(len(near))), []
-    while left:
-        group, new = set(), {left.pop()}
-        while new:
-            group |= new
-            new = {int(other) for row in new for other in np.flatnonzero(near[row])} - group
-        left -= group
-        sets.append(sorted(group))
-    return sets
+    from scipy.sparse.csgraph import connected_components
+
+    count, of_row = connected_components(near, directed=False)
+    return [np.flatnonzero(of_row == number).tolist() for number in range(count)]
 
 
 def of_the_end(apart: np.ndarray) -> list[int]:

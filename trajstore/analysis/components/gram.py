@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from trajstore.analysis.arrays import Flags, Floats, Whole
 from trajstore.arguments.choices import Center, Lacking, Precision
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
+
+if TYPE_CHECKING:
+    from trajstore.store.matrix.matrix import LossMatrix
 
 _WIDTH = 1 << 12
 """Columns taken at a time."""
@@ -63,6 +66,21 @@ class ArrayBlocks:
     def bands(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """The array."""
         yield 0, 0, self.values
+
+
+def losses_of(matrix: LossMatrix | np.ndarray) -> np.ndarray:
+    """The losses of either, (rows, columns)."""
+    return matrix if isinstance(matrix, np.ndarray) else matrix.values
+
+
+def check_shape(blocks: Blocks, components: int) -> None:
+    """Raise `TrajstoreError` where a matrix has too few rows, or no component is asked for."""
+    if components < 1:
+        raise TrajstoreError(f"{option('components', components)}: one at least.")
+    if blocks.shape[0] < 2:
+        raise TrajstoreError(
+            f"PCA compares checkpoints, and this matrix has {blocks.shape[0]}. Choose more {option('steps')} or models."
+        )
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,18 @@ from trajstore.analysis.components.gram import (
     ArrayBlocks,
     Axes,
     Bands,
-    Blocks,
     RowCentring,
     Treatment,
     axes,
+    check_shape,
     combined,
+    losses_of,
     of_centred,
     prepared,
     products,
 )
 from trajstore.arguments import defaults
 from trajstore.arguments.choices import Center, Lacking, Precision
-from trajstore.arguments.spelling import option
 from trajstore.display import Brief, count, of_checkpoints
 from trajstore.errors import TrajstoreError
 
@@ -195,16 +195,6 @@ def signs(loadings: np.ndarray) -> np.ndarray:
     return np.where(largest < 0, -1.0, 1.0)
 
 
-def check_shape(blocks: Blocks, components: int) -> None:
-    """Raise `TrajstoreError` where a matrix has too few rows, or no component is asked for."""
-    if components < 1:
-        raise TrajstoreError(f"{option('components', components)}: one at least.")
-    if blocks.shape[0] < 2:
-        raise TrajstoreError(
-            f"PCA compares checkpoints, and this matrix has {blocks.shape[0]}. Choose more {option('steps')} or models."
-        )
-
-
 def variance_frame(variance: np.ndarray, ratio: np.ndarray) -> pl.DataFrame:
     """component (from 1), variance, ratio."""
     numbers = np.arange(1, len(variance) + 1)
@@ -244,7 +234,7 @@ class PCA:
 
     def fit(self, matrix: LossMatrix | np.ndarray, y: object = None) -> PCA:  # noqa: ARG002 — as scikit-learn's
         """Find the components of a matrix (rows, columns); raises `TrajstoreError` as `pca`."""
-        blocks = ArrayBlocks(_values(matrix))
+        blocks = ArrayBlocks(losses_of(matrix))
         check_shape(blocks, self.n_components)
         labels = self._labels(matrix)
         self.models_ = list(dict.fromkeys(labels))
@@ -259,7 +249,7 @@ class PCA:
 
     def transform(self, matrix: LossMatrix | np.ndarray) -> Floats:
         """Scores of the rows of a matrix, float64 (rows, components)."""
-        centred = _values(matrix).astype(np.float64) - self._means(matrix)
+        centred = losses_of(matrix).astype(np.float64) - self._means(matrix)
         scores: Floats = (centred / self.scale_) @ self.components_.T
         return scores
 
@@ -279,7 +269,7 @@ class PCA:
     def _labels(self, matrix: LossMatrix | np.ndarray) -> list[str]:
         """The model of each row; all one where that does not matter."""
         if self.treatment.center == "all":
-            return [""] * len(_values(matrix))
+            return [""] * len(losses_of(matrix))
         if isinstance(matrix, np.ndarray):
             raise TrajstoreError('center="model" takes a LossMatrix, whose rows say which model they are of.')
         return [str(model) for model in matrix.rows["model"]]
@@ -294,7 +284,3 @@ class PCA:
                 f"The components were centred by model, and {unknown[0]} was not among them."
             )
         return self.mean_[[self.models_.index(model) for model in labels]]
-
-
-def _values(matrix: LossMatrix | np.ndarray) -> np.ndarray:
-    return matrix if isinstance(matrix, np.ndarray) else matrix.values

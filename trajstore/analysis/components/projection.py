@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajstore.analysis.components.gram import Blocks
-from trajstore.arguments.spelling import option
+from trajstore.analysis.components.gram import Blocks, check_shape
 from trajstore.errors import TrajstoreError
 
 _WIDTH = 1 << 12
@@ -72,14 +71,10 @@ def project(blocks: Blocks, directions: int) -> Projection:
 
     Raises `TrajstoreError` for fewer than two rows, for NaN or infinity, and where nothing varies.
     """
-    rows = blocks.shape[0]
-    if rows < 2:
-        raise TrajstoreError(
-            f"PCA compares checkpoints, and this matrix has {rows}. Choose more {option('steps')} or models."
-        )
+    check_shape(blocks, directions)
     mean, gram, total, longest = _moments(blocks)
     whole = Centred(blocks, mean)
-    basis = _basis(gram, min(rows, directions))
+    basis = _basis(gram, min(blocks.shape[0], directions))
     reduced = np.empty((basis.shape[1], blocks.shape[1]))
     for first, block in whole:
         reduced[:, first : first + block.shape[1]] = basis.T @ block

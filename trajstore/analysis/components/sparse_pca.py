@@ -17,13 +17,14 @@ import numpy as np
 
 from trajstore.analysis.arrays import Floats
 from trajstore.analysis.components.alternating import Descent, descend
-from trajstore.analysis.components.gram import ArrayBlocks, Blocks
+from trajstore.analysis.components.gram import ArrayBlocks, Blocks, losses_of
+from trajstore.analysis.components.pca import signs
 from trajstore.analysis.components.projection import Centred, Projection, project
 from trajstore.arguments import defaults
 from trajstore.arguments.spelling import option
 from trajstore.display import Brief
 from trajstore.errors import TrajstoreError
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 
 if TYPE_CHECKING:
     from typing import Self
@@ -98,8 +99,7 @@ def sparse_pca(
     and where nothing varies.
     """
     _check_options(components, alpha, ridge_alpha, max_iter, tol, restarts)
-    progress.start("sparse PCA", restarts + 2, "parts")
-    try:
+    with bar(progress, "sparse PCA", restarts + 2, "parts"):
         progress.advance(0, "reading")
         data = project(
             ArrayBlocks(values) if isinstance(values, np.ndarray) else values, max(_BASIS, 2 * components)
@@ -108,8 +108,6 @@ def sparse_pca(
         progress.advance()
         tried = [descents.begun(number) for number in range(restarts)]
         done = descents.finished(min(tried, key=lambda descent: descent.objective[-1]))
-    finally:
-        progress.stop()
     return _fit(done, data, ridge_alpha, tuple(descent.objective[-1] for descent in tried))
 
 
@@ -143,7 +141,7 @@ class SparsePCA:
     def fit(self, X: np.ndarray | LossMatrix, y: None = None) -> Self:  # noqa: N803, ARG002
         """Fit to losses (rows, columns); `y` is ignored."""
         self.result_ = sparse_pca(
-            _values(X),
+            losses_of(X),
             self.n_components,
             alpha=self.alpha,
             ridge_alpha=self.ridge_alpha,
@@ -161,7 +159,7 @@ class SparsePCA:
 
     def transform(self, X: np.ndarray | LossMatrix) -> np.ndarray:  # noqa: N803
         """Scores (rows, k) of other rows of the same columns."""
-        return self.result_.transform(_values(X))
+        return self.result_.transform(losses_of(X))
 
     def fit_transform(self, X: np.ndarray | LossMatrix, y: None = None) -> np.ndarray:  # noqa: N803
         """Fit, and the scores of the same rows."""
@@ -235,16 +233,15 @@ def _fit(done: Descent, data: Projection, ridge_alpha: float, starts: tuple[floa
     along = np.linalg.norm(done.products / unit, axis=0)
     order = np.argsort(-along, kind="stable")
     components = done.loadings[order] / unit[order, None]
-    largest = components[np.arange(len(order)), np.abs(components).argmax(axis=1)]
-    signs = np.where(largest < 0, -1.0, 1.0)
-    components *= signs[:, None]
-    products = done.products[:, order] * signs / unit[order]
+    sign = signs(components)
+    components *= sign[:, None]
+    products = done.products[:, order] * sign / unit[order]
     inner = components @ components.T
     degrees = len(products) - 1
     return SparseFit(
         components=components,
         scores=_ridge(inner, products, ridge_alpha),
-        directions=done.directions[:, order] * signs,
+        directions=done.directions[:, order] * sign,
         lengths=lengths[order],
         mean=data.whole.mean,
         variance=_added(inner, products) / degrees,
@@ -272,11 +269,6 @@ def _added(inner: np.ndarray, products: np.ndarray) -> np.ndarray:
         for k in range(1, len(inner) + 1)
     ]
     return np.diff(reached, prepend=0.0)
-
-
-def _values(data: np.ndarray | LossMatrix) -> np.ndarray:
-    """The losses of either."""
-    return data if isinstance(data, np.ndarray) else data.values
 
 
 def _check_options(

@@ -126,6 +126,14 @@ class Draws:
             self._drawn[dataset] = drawn
         return self._drawn[dataset]
 
+    def blocks(self, stratum: Stratum) -> Iterator[tuple[slice, Floats]]:
+        """(some resamples, how often each draws the stratum's units, float64 (resamples, units)), until all are had."""
+        drawn = self.weights(stratum.dataset, stratum.n_units)
+        several = max(1, _BLOCK // stratum.n_units)
+        for first in range(0, len(drawn), several):
+            block = slice(first, first + several)
+            yield block, drawn[block, stratum.units].astype(np.float64)
+
 
 def estimate(strata: Sequence[Stratum], signs: Sequence[int], draws: Draws) -> Estimate:
     """Σ_k sign_k R_k with its interval, where R_k = Σ S_ku / Σ n_ku over the units of all strata.
@@ -232,12 +240,9 @@ class _Moments:
             if draws is None:
                 total: Floats = values.sum(axis=1)[None]
                 return total
-            drawn = draws.weights(stratum.dataset, stratum.n_units)
-            several = max(1, _BLOCK // stratum.n_units)
-            weighted = np.empty((len(drawn), len(values)))
-            for first in range(0, len(drawn), several):
-                block = slice(first, first + several)
-                weighted[block] = drawn[block, stratum.units].astype(np.float64) @ values.T
+            weighted = np.empty((draws.interval.resamples, len(values)))
+            for block, weights in draws.blocks(stratum):
+                weighted[block] = weights @ values.T
             return weighted
 
         second = {(a, b): summed(terms[a] * terms[b]) for a, b in pairs}
@@ -283,11 +288,7 @@ def _resampled(strata: Sequence[Stratum], k: int, draws: Draws) -> tuple[np.ndar
     tokens = np.zeros(resamples)
     for stratum in strata:
         ratio = stratum.ratios[k]
-        drawn = draws.weights(stratum.dataset, stratum.n_units)
-        several = max(1, _BLOCK // stratum.n_units)
-        for first in range(0, resamples, several):
-            block = slice(first, first + several)
-            weights = drawn[block, stratum.units].astype(np.float64)
+        for block, weights in draws.blocks(stratum):
             sums[block] += weights @ ratio.sums.T
             tokens[block] += weights @ ratio.tokens
     return sums, tokens

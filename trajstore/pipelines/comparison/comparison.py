@@ -48,7 +48,7 @@ from trajstore.pipelines.differences.differences import (
     read,
 )
 from trajstore.pipelines.groups.enrichment import Memberships, memberships
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import column_labels
 from trajstore.store.matrix.selection import Selection, sites_by_group
@@ -85,8 +85,7 @@ def compare(
     of_grounds: list[pl.DataFrame] = []
     against: list[tuple[str, int, str]] = []
     densities: list[Density] = []
-    progress.start("correlations", sum(len(_all_steps(ground)) for ground in grounds), "steps")
-    try:
+    with bar(progress, "correlations", sum(len(_all_steps(ground)) for ground in grounds), "steps"):
         for ground in grounds:
             ends = ends_of[ground.dataset]
             held = {end: _Losses.read(store, end, ground, how.missing) for end in ends}
@@ -103,8 +102,6 @@ def compare(
                     of_grounds.append(_outliers(ground, names, a, b, how.outliers))
                     densities.append(density(a, b))
                 progress.advance(1, f"step {step} of {ground.dataset}")
-    finally:
-        progress.stop()
     nan = pl.selectors.float().fill_nan(None)
     correlations = pl.DataFrame(rows, schema=CORRELATIONS, orient="row").with_columns(nan)
     apart = pl.concat(of_grounds) if of_grounds else pl.DataFrame(schema=OUTLIERS)

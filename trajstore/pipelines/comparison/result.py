@@ -20,7 +20,7 @@ from trajstore.pipelines.finding_facts import (
     Request,
     Result,
     finding_name,
-    group_hashes,
+    group_hash,
     name_part,
     versions,
 )
@@ -212,7 +212,7 @@ def facts_of(
             }
             for ground in grounds
         },
-        "group_sha256": group_hashes(store, [question.group]).get(question.group or ""),
+        "group_sha256": group_hash(store, question.group),
         "against": [list(checkpoint) for checkpoint in against],
         "versions": versions("numpy", "scipy"),
     }

@@ -9,7 +9,7 @@ import polars as pl
 
 from trajstore.errors import BadOption
 from trajstore.pipelines.components.pca import KIND
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -35,8 +35,7 @@ def component_groups(
         raise BadOption("component", component, f"a number from 1 to {known}, as {finding} has {known}")
     names = list(groups) if groups else store.groups.names()
     frames: list[pl.DataFrame] = []
-    progress.start("loadings", len(names), "groups")
-    try:
+    with bar(progress, "loadings", len(names), "groups"):
         for name in names:
             loadings = store.query(
                 "component_groups", finding=finding, group=name, align=align, component=component
@@ -45,8 +44,6 @@ def component_groups(
             if groups and not loadings["tokens"].sum():
                 progress.say(f"{name} has no token among those of {finding}, and is left out.")
             progress.advance(1, name)
-    finally:
-        progress.stop()
     rows: pl.DataFrame = pl.concat(frames).filter(pl.col("tokens") > 0)
     rows = rows.with_columns(times=pl.col("share") / pl.col("expected"))
     return rows.sort("component", "times", descending=[False, True], maintain_order=True)

@@ -6,7 +6,6 @@ them up to date.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.gram import RowCentring, products
+from trajstore.analysis.components.gram import RowCentring, check_shape, products
 from trajstore.analysis.components.methods import FittedComponents, Method, find
-from trajstore.analysis.components.pca import PCAResult, check_shape
+from trajstore.analysis.components.pca import PCAResult
 from trajstore.analysis.trajectories import Comparison
 from trajstore.arguments.choices import ComponentsKind
 from trajstore.errors import listed
@@ -25,14 +24,14 @@ from trajstore.pipelines.finding_facts import (
     Result,
     facts_of_sites,
     finding_name,
-    group_hashes,
+    group_hash,
     one_or_many,
     versions,
 )
 from trajstore.pipelines.slice_hashes import hashes_read
 from trajstore.pipelines.token_context import with_context
 from trajstore.pipelines.training_progress import with_training
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.blocks import BLOCK_BYTES, SliceBlocks
 from trajstore.store.matrix.matrix import column_labels, row_labels
 from trajstore.store.matrix.selection import Inputs, Selection, resolve
@@ -122,7 +121,7 @@ def pca(
     check_shape(blocks, how.components)
     gram = None
     if how.kind != "sparse":
-        with bar(blocks, "dot products", blocks.reads):
+        with bar(progress, "dot products", blocks.reads, "slices"):
             gram = products(blocks, rows, how.treatment)
     return finish(store, inputs, how, rows, blocks, gram, progress)
 
@@ -140,7 +139,8 @@ def finish(
     labels = row_labels(inputs.checkpoints), pl.concat([column_labels(chosen) for chosen in inputs.sites])
     if method.kind != "full":
         blocks = replace(blocks, progress=SILENT)  # the solver has a bar of its own
-    with bar(blocks, "loadings", blocks.band_reads if method.treatment.plain else blocks.reads):
+    reads = blocks.band_reads if method.treatment.plain else blocks.reads
+    with bar(blocks.progress, "loadings", reads, "slices"):
         components = find(blocks, rows, method, gram, labels, progress)
     return PrincipalComponents(
         components.result,
@@ -181,7 +181,6 @@ def _facts(
     store: Store, inputs: Inputs, method: Method, rows: RowCentring, components: FittedComponents
 ) -> dict[str, Any]:
     """Return the facts of a finding: its inputs and method."""
-    group = inputs.selection.group
     return {
         **method.facts,
         **components.facts,
@@ -191,7 +190,7 @@ def _facts(
         "columns": sum(len(chosen.tokens) for chosen in inputs.sites),
         "columns_left_out": components.left_out,
         "datasets": facts_of_sites(inputs.sites),
-        "group_sha256": group_hashes(store, [group]).get(group or ""),
+        "group_sha256": group_hash(store, inputs.selection.group),
         "reference": list(inputs.checkpoints[rows.reference]),
         "zeros": components.result.zeros,
         "explained": "; ".join(VARIANCE[part] for part in _explained(method.kind)),
@@ -202,14 +201,3 @@ def _facts(
 def _explained(kind: ComponentsKind) -> tuple[str, ...]:
     """Return the keys of `VARIANCE` that explain a method's variances."""
     return (*(("full", "sparse") if kind == "hybrid" else (kind,)), "ratio")
-
-
-@contextlib.contextmanager
-def bar(blocks: SliceBlocks, label: str, reads: int) -> Iterator[None]:
-    """A bar for one pass over blocks, if so many slices are read for it."""
-    if reads:
-        blocks.progress.start(label, reads, "slices")
-    try:
-        yield
-    finally:
-        blocks.progress.stop()

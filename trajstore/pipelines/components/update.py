@@ -16,9 +16,9 @@ from trajstore.analysis.components.gram import RowCentring, Treatment, products,
 from trajstore.analysis.components.methods import Method
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError, listed
-from trajstore.pipelines.components.pca import KIND, PrincipalComponents, bar, finish
+from trajstore.pipelines.components.pca import KIND, PrincipalComponents, finish
 from trajstore.pipelines.slice_hashes import hash_columns, hashes_now
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.blocks import BLOCK_BYTES
 from trajstore.store.matrix.matrix import Sites
 from trajstore.store.matrix.selection import Inputs, Selection, datasets_of, resolve, sites_in
@@ -85,7 +85,7 @@ def _grown(
     new = np.setdiff1d(np.arange(len(place)), old)
     if len(new):
         old_columns = replace(inputs, sites=before.sites).blocks(store, False, progress, limit)
-        with bar(old_columns, "dot products of new checkpoints", old_columns.reads):
+        with bar(progress, "dot products of new checkpoints", old_columns.reads, "slices"):
             dots = products_of(old_columns, rows, new, treatment)
         gram[new] = dots
         gram[:, new] = dots.T
@@ -94,7 +94,7 @@ def _grown(
     added = [_without(chosen, then.get(chosen.dataset.name)) for chosen in inputs.sites]
     if more := [chosen for chosen in added if len(chosen.tokens)]:
         beside = replace(inputs, sites=more).blocks(store, False, progress, limit)
-        with bar(beside, "dot products on new contexts", beside.reads):
+        with bar(progress, "dot products on new contexts", beside.reads, "slices"):
             gram += products(beside, rows, treatment)
     return gram
 

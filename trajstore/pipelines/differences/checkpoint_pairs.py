@@ -18,7 +18,7 @@ from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.items import align_items
-from trajstore.store.matrix.matrix import Sites, choose_sites, column_labels
+from trajstore.store.matrix.matrix import Sites, column_labels, union_of
 from trajstore.store.matrix.selection import (
     Selection,
     checkpoints_by_dataset,
@@ -138,16 +138,9 @@ def _of_datasets(
         except NothingChosen as error:
             reasons.append(error)
             continue
-        here = store.dataset(dataset)
-        every = choose_sites(
-            here,
-            np.concatenate([of_group.tokens for of_group in sites.values()]),
-            None,
-            "predict",
-            pad_first=False,
-        )
+        every = union_of(list(sites.values()))
         columns = {group: np.searchsorted(every.tokens, of_group.tokens) for group, of_group in sites.items()}
-        units, context = Units.of(here), every.contexts
+        units, context = Units.of(every.dataset), every.contexts
         parts.append(ComparedColumns(dataset, every, every, of_dataset, columns, units, context))
     if not parts:
         raise reasons[0] if len(reasons) == 1 else none_with_loss(store, selection, groups, list(pairs))

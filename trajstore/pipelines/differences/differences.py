@@ -21,7 +21,7 @@ from trajstore.display import Brief
 from trajstore.errors import MissingSlices, NothingChosen, listed
 from trajstore.pipelines.slice_hashes import SLICES
 from trajstore.pipelines.token_context import with_context
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.context_sums import ContextSums, Units
 from trajstore.store.matrix.matrix import LossMatrix, Sites, SliceRead, each_slice, take_losses
 
@@ -121,8 +121,7 @@ def differences(
     rows = list(dict.fromkeys(pair for part in chosen.parts for pair in part.pairs))
     matrix = _empty(chosen, rows, method) if method.matrix else None
     extremes, frames, hashes = Extremes(method.top), [], _Hashes()
-    progress.start("differences", sum(len(part.pairs) for part in chosen.parts), "pairs")
-    try:
+    with bar(progress, "differences", sum(len(part.pairs) for part in chosen.parts), "pairs"):
         for number, part in enumerate(chosen.parts):
             first = sum(len(before.sites.tokens) for before in chosen.parts[:number])
             summed = _Summed(part)
@@ -135,8 +134,6 @@ def differences(
                     matrix.values[rows.index(pair), first : first + len(values)] = values
                 progress.advance(1, f"{pair.model} at step {pair.step}")
             frames.append(summed.frame(method.interval, progress))
-    finally:
-        progress.stop()
     changes = _changes(store, chosen, extremes, noise, method.scale)
     read_slices = pl.DataFrame(
         [(*key, digest) for key, digest in hashes.items()], schema=SLICES, orient="row"

@@ -14,7 +14,7 @@ from trajstore.analysis.statistics.enrichment import enrichment
 from trajstore.arguments.choices import Align
 from trajstore.errors import GroupError, listed
 from trajstore.pipelines.groups.added_groups import ADDED
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.catalog.dependencies import Foundations
 from trajstore.store.groups.chosen_by_losses import selected_by
 from trajstore.store.matrix.context_sums import Units
@@ -56,16 +56,10 @@ def memberships(
     and those that cannot be computed.
     Raises `DamagedFile`.
     """
-    units, before = [], 0
-    for chosen in sites:
-        of_dataset = Units.of(chosen.dataset)
-        units.append(before + of_dataset.of_context[chosen.contexts])
-        before += of_dataset.count
     names, packed = [], []
     by_losses, failed = [], []
     added = _added_by_analyses(store)
-    progress.start("groups", len(store.groups.names()), "groups")
-    try:
+    with bar(progress, "groups", len(store.groups.names()), "groups"):
         for name in store.groups.names():
             progress.advance(1, name)
             if name in added or selected_by(store, name) & set(models):
@@ -77,13 +71,23 @@ def memberships(
                 failed.append(name)
             else:
                 names.append(name)
-    finally:
-        progress.stop()
     if by_losses:
         progress.say(f"Left out of the groups, as they were chosen by losses: {listed(by_losses)}.")
     if failed:
         progress.say(f"Left out of the groups, as they cannot be computed: {listed(failed)}.")
-    return Memberships(names, np.concatenate(units), packed)
+    return Memberships(names, token_units(sites)[0], packed)
+
+
+def token_units(sites: Sequence[Sites]) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    """The number of each token's unit of text, int64 (tokens,); and of each dataset, its units' tokens."""
+    numbers, by_dataset, before = [], list[tuple[str, np.ndarray]](), 0
+    for chosen in sites:
+        units = Units.of(chosen.dataset)
+        own = units.of_context[chosen.contexts]
+        by_dataset.append((chosen.dataset.name, np.bincount(own, minlength=units.count)))
+        numbers.append(before + own)
+        before += units.count
+    return np.concatenate(numbers), by_dataset
 
 
 def _added_by_analyses(store: Store) -> set[str]:

@@ -18,11 +18,18 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.display import of_names
 from trajstore.errors import NothingChosen, TrajstoreError, UnknownName
 from trajstore.pipelines.comparison.comparison import one_step
-from trajstore.pipelines.finding_facts import Request, Result, finding_name, name_part, one_or_many, versions
+from trajstore.pipelines.finding_facts import (
+    Request,
+    Result,
+    finding_name,
+    name_part,
+    one_or_many,
+    token_hashes,
+    versions,
+)
 from trajstore.pipelines.measures.comparison import compared
 from trajstore.pipelines.measures.curves import SCHEMA as CURVE
-from trajstore.pipelines.measures.curves import MeasureCurve, measure_curves
-from trajstore.pipelines.measures.unmeasured import not_measured
+from trajstore.pipelines.measures.curves import MeasureCurve, measure_curves, measured
 from trajstore.progress import SILENT
 from trajstore.store.matrix.selection import Selection
 
@@ -118,12 +125,11 @@ def compare_measures(
     ]
     frame = pl.DataFrame(rows, SCHEMA)
     made = request(sides, names, datasets, layer=layer, head=head, interval=how)
-    on = sorted(set(frame["dataset"].drop_nulls()) & set(store.dataset_names()))
     facts = {
         **made.facts,
         "models": list(dict.fromkeys((one[0], other[0]))),
         "steps": ",".join(map(str, dict.fromkeys((one[1], other[1])))),
-        "tokens_sha256": {name: store.dataset(name).tokens_sha256 for name in on},
+        "tokens_sha256": token_hashes(store, sorted(set(frame["dataset"].drop_nulls()))),
         "versions": versions("numpy"),
     }
     return MeasureComparison(frame, sides, tuple(alone), how.level, store=store, request=made, facts=facts)
@@ -190,15 +196,9 @@ def _two_checkpoints(
 
 def _steps(store: Store, model: str, names: Sequence[str], datasets: Sequence[str] | None) -> list[int]:
     """The steps at which a model has all of the measures; raises `NotMeasured` for one it does not have."""
-    steps: list[set[int]] = []
-    for name in names:
-        frame = store.measures([model], name)
-        if datasets is not None:
-            frame = frame.filter(pl.col("dataset").is_in(datasets) | pl.col("dataset").is_null())
-        if frame.is_empty():
-            raise not_measured(store, name, [model], datasets)
-        steps.append(set(frame["step"]))
-    return sorted(set.intersection(*steps))
+    return sorted(
+        set.intersection(*(set(measured(store, name, [model], datasets)["step"]) for name in names))
+    )
 
 
 def _by_place(curves: Sequence[MeasureCurve]) -> dict[tuple[Any, ...], MeasureCurve]:

@@ -99,6 +99,18 @@ class MeasureCurve:
         )
 
 
+def measured(
+    store: Store, name: str, models: Sequence[str] | None, datasets: Sequence[str] | None
+) -> pl.DataFrame:
+    """The values of a measure on datasets, and those that are on none; raises `NotMeasured` where there are none."""
+    frame = store.measures(models, name)
+    if datasets is not None:
+        frame = frame.filter(pl.col("dataset").is_in(datasets) | pl.col("dataset").is_null())
+    if frame.is_empty():
+        raise not_measured(store, name, store.models(models), datasets)
+    return frame
+
+
 def measure_curves(
     store: Store,
     names: Sequence[str],
@@ -113,11 +125,7 @@ def measure_curves(
     """
     curves: list[MeasureCurve] = []
     for name in dict.fromkeys(names):
-        frame = store.measures(selection.models, name)
-        if selection.datasets is not None:
-            frame = frame.filter(pl.col("dataset").is_in(selection.datasets) | pl.col("dataset").is_null())
-        if frame.is_empty():
-            raise not_measured(store, name, store.models(selection.models), selection.datasets)
+        frame = measured(store, name, selection.models, selection.datasets)
         chosen = frame.filter(
             *(pl.col(key) == at for key, at in (("layer", layer), ("head", head)) if at is not None)
         )

@@ -10,7 +10,7 @@ import polars as pl
 from trajstore.analysis.head_kinds import KINDS, Courses
 from trajstore.arguments.spelling import option
 from trajstore.errors import NothingChosen, TrajstoreError, listed
-from trajstore.pipelines.finding_facts import versions
+from trajstore.pipelines.finding_facts import token_hashes, versions
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ class HeadCourses:
             "measures": list(self.measures),
             "checkpoints": list(self.steps),
             "left_out": self.left_out,
-            "tokens_sha256": {
-                name: store.dataset(name).tokens_sha256
-                for name in self.datasets
-                if name in store.dataset_names()
-            },
+            "tokens_sha256": token_hashes(store, self.datasets),
             "versions": versions("numpy", "scipy"),
         }
 

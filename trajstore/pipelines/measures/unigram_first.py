@@ -13,7 +13,14 @@ import polars as pl
 from trajstore.analysis.phases.unigram_first import PHASES, Phase, find_unigram_first
 from trajstore.arguments.choices import Divergence
 from trajstore.errors import BadOption, NothingChosen
-from trajstore.pipelines.finding_facts import Request, Result, finding_name, one_or_many, versions
+from trajstore.pipelines.finding_facts import (
+    Request,
+    Result,
+    finding_name,
+    one_or_many,
+    token_hashes,
+    versions,
+)
 from trajstore.pipelines.measures.curves import MeasureCurve, measure_curves
 from trajstore.store.matrix.selection import Selection
 
@@ -117,9 +124,7 @@ def unigram_first(
         **asked.facts,
         "models": list(dict.fromkeys(run.model for run in runs)),
         "measures": [KL, ENERGY],
-        "tokens_sha256": {
-            name: store.dataset(name).tokens_sha256 for name in datasets if name in store.dataset_names()
-        },
+        "tokens_sha256": token_hashes(store, datasets),
         "versions": versions("numpy"),
     }
     return UnigramFirst(runs, direction, store=store, request=asked, facts=facts)

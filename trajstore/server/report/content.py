@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from trajstore.analysis.components.gram import RowCentring, Treatment, products
-from trajstore.analysis.components.pca import COMPONENTS, check_shape, fit
+from trajstore.analysis.components.gram import RowCentring, Treatment, check_shape, products
+from trajstore.analysis.components.pca import COMPONENTS, fit
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.trajectories import SCHEMA, trajectories
 from trajstore.arguments.choices import Align

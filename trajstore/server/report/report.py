@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trajstore.arguments import defaults
 from trajstore.errors import BadTarget, PlotError
 from trajstore.output_files import check_new_folder, check_room, check_target, whole_folder, write_whole
-from trajstore.progress import SILENT
+from trajstore.progress import SILENT, bar
 from trajstore.server.report.page import document, fill_folder
 from trajstore.store.files import coverage
 from trajstore.version import __version__
@@ -71,11 +71,8 @@ def write_report(
     )
     if split:
         check_room(target, _slice_bytes(store, subject))
-    progress.start("report", len(subject.datasets), "datasets")
-    try:
+    with bar(progress, "report", len(subject.datasets), "datasets"):
         content = gather(store, subject, progress)
-    finally:
-        progress.stop()
     sentences = findings or [f"{each['title']}. {each['text']}" for each in content.facts["analyses"]]
     content.facts |= {
         "title": title,

@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.arguments.choices import Missing
 from trajstore.progress import SILENT, Progress
 from trajstore.store.files.datasets import Dataset
-from trajstore.store.matrix.matrix import Sites, SliceRead, choose_sites, each_slice, row_labels, take_losses
+from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, row_labels, take_losses, union_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,15 @@ class ContextSums:
     sums: np.ndarray
     """float64 (rows, contexts), nats; NaN where nothing is."""
 
+    def by_unit(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the units of these contexts, which have sums: numbers, tokens and sums, as `bootstrap.Ratio` has both."""
+        units, place = np.unique(self.units.of_context[contexts], return_inverse=True)
+        order = np.argsort(place, kind="stable")
+        starts = np.searchsorted(place[order], np.arange(len(units)))
+        chosen = np.searchsorted(self.contexts, contexts)[order]
+        tokens = np.add.reduceat(self.tokens[chosen], starts).astype(np.float64)
+        return units, tokens, np.add.reduceat(self.sums[:, chosen], starts, axis=1)
+
 
 def context_sums(
     root: Path,
@@ -82,9 +91,7 @@ def context_sums(
     `groups` are the sites of each in one dataset, one at least in each. `progress` moves by one a slice. Raises as
     `matrix.pull`.
     """
-    dataset = next(iter(groups.values())).dataset
-    union = np.concatenate([sites.tokens for sites in groups.values()])
-    every = choose_sites(dataset, union, None, "predict", pad_first=False)
+    every = union_of(list(groups.values()))
     parts = [_GroupSums.of(sites, every, len(checkpoints)) for sites in groups.values()]
 
     def add(job: SliceRead) -> bool:
@@ -95,9 +102,9 @@ def context_sums(
         return facts.partial
 
     each_slice(root, checkpoints, [every], add, missing, threads, progress)
-    rows, units = row_labels(checkpoints), Units.of(dataset)
+    rows, units = row_labels(checkpoints), Units.of(every.dataset)
     return {
-        group: ContextSums(dataset.name, units, rows, part.contexts, part.tokens, part.sums)
+        group: ContextSums(every.dataset.name, units, rows, part.contexts, part.tokens, part.sums)
         for group, part in zip(groups, parts, strict=True)
     }
 

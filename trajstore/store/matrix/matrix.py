@@ -132,6 +132,12 @@ def choose_sites(
     return Sites(dataset, tokens, take)
 
 
+def union_of(sites: Sequence[Sites]) -> Sites:
+    """The sites that are in any of these, which are of one dataset."""
+    tokens = np.concatenate([one.tokens for one in sites])
+    return choose_sites(sites[0].dataset, tokens, None, "predict", pad_first=False)
+
+
 def pull(
     root: Path,
     checkpoints: Sequence[tuple[str, int]],
