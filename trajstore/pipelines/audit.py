@@ -21,7 +21,7 @@ import polars as pl
 
 from trajstore.analysis.audit.audit import ADVICE, DAMAGED, Anomaly
 from trajstore.analysis.audit.audit import audit as judge
-from trajstore.analysis.audit.continuity import FEWEST
+from trajstore.analysis.audit.misplaced import FEWEST
 from trajstore.analysis.audit.step_summaries import RunSummary, summarise
 from trajstore.checkpoints.revisions import parse_revision
 from trajstore.checkpoints.suites import known_bad, run_named

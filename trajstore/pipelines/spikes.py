@@ -107,14 +107,14 @@ class ClassedSpike(Brief):
     steps: tuple[int, int, int]
     """Before, at and after it."""
     height: float
-    """Nats, see `analysis.spikes.heights`."""
+    """Nats, see `analysis.spikes.spikes.heights`."""
     low: float | None
     high: float | None
     chance: float | None
     """None where the window was given."""
     classes: Classes
     shares: pl.DataFrame
-    """spike, before_step, at_step, after_step (Int64), window_kind (the kind of `spike_tokens.SHARES`), token_class
+    """spike, before_step, at_step, after_step (Int64), window_kind (the kind of `tokens.SHARES`), token_class
     (String), share, low, high (Float64)."""
     groups: pl.DataFrame
     """token_class, group_name (String) and the other columns of `enrichment.SCHEMA`."""

@@ -28,7 +28,7 @@ class Trajectory(Drawn):
     drawn_by = "trajstore.view.figures.trajectories:charts_of_trajectory"
 
     frame: pl.DataFrame
-    """The columns of `gather.trajectories`; along tokens or FLOPs with `tokens_seen` or `flops` after step."""
+    """The columns of `trajectories.trajectories`; along tokens or FLOPs with `tokens_seen` or `flops` after step."""
     caveats: tuple[str, ...]
     """Sentences on what the intervals are of, and on groups that the losses shown have chosen."""
     chosen: tuple[str, ...]
@@ -56,7 +56,7 @@ def trajectory(
     x: X = "step",
     progress: Progress = SILENT,
 ) -> Trajectory:
-    """The trajectories of groups, or their differences; raises as `gather.trajectories` and `with_training`."""
+    """The trajectories of groups, or their differences; raises as `trajectories.trajectories` and `with_training`."""
     check_x(x)
     chosen, compared, how = selection or Selection(), comparison or Comparison(), interval or Interval()
     frame = trajectories(store, groups, chosen, progress, compared, how)

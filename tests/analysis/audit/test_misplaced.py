@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from trajstore.analysis.audit.continuity import FEWEST
-from trajstore.analysis.audit.misplaced import distances, out_of_place
+from trajstore.analysis.audit.misplaced import FEWEST, distances, out_of_place
 
 PYTHIA = [0, *(1 << power for power in range(10)), *range(1000, 143001, 1000)]
 

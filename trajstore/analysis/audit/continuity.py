@@ -24,10 +24,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from trajstore.analysis.arrays import Floats
+from trajstore.analysis.audit.misplaced import FEWEST
 from trajstore.analysis.audit.step_summaries import RunSummary
 
-FEWEST = 8
-"""Steps below which only near copies are looked for."""
 _COPY = 0.05
 _FAR = 0.6
 """Octaves between the steps before and after one above which what is learned differs much from step to step."""

@@ -28,10 +28,11 @@ from itertools import pairwise
 import numpy as np
 
 from trajstore.analysis.arrays import Floats
-from trajstore.analysis.audit.continuity import FEWEST
 
 REACH = 2
 """Steps on either side that count as neighbours."""
+FEWEST = 8
+"""Steps below which nothing is said of a run but its near copies."""
 _MUCH_NEARER = 0.7
 _MUCH_FARTHER = 1.2
 _USUAL = 0.1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajstore.analysis.audit import continuity, units
-from trajstore.analysis.audit.misplaced import Misplaced, out_of_place
+from trajstore.analysis.audit.misplaced import FEWEST, Misplaced, out_of_place
 from trajstore.analysis.audit.step_summaries import RunSummary
 
 _RAISED = 0.25
@@ -44,7 +44,7 @@ def oddities(summary: RunSummary, twins: Sequence[Sequence[int]]) -> Oddities:
     place = {step: row for row, step in enumerate(steps)}
     near = [tuple(steps[row] for row in rows) for rows in continuity.near_copies(summary.apart)]
     copies = [group for group in near if not any(set(group) <= set(twin) for twin in twins)]
-    if len(steps) < continuity.FEWEST:
+    if len(steps) < FEWEST:
         return Oddities(tuple(copies))
     groups = joined([*twins, *copies], steps)
     shuffled = set(continuity.shuffled(summary))

@@ -2,10 +2,10 @@
 
 Events of a curve, each between two steps:
 
-- change: a kink or a jump that a smooth monotone course with noise rarely shows (`changes`). Its step is the first
-  checkpoint after it.
+- change: a kink or a jump that a smooth monotone course with noise rarely shows (`change_points`). Its step is the
+  first checkpoint after it.
 - minimum, maximum: a checkpoint at which the curve turns, unless noise between checkpoints often makes such a turn
-  (`changes`) or other texts do not show it.
+  (`change_points`) or other texts do not show it.
 - fastest_fall, fastest_rise: of all stretches of half a doubling of the step, or as little more as the checkpoints
   leave, the one in which the curve falls or rises fastest by doubling; without what of it, at either end, brings less
   than a tenth of the change. Its step is the checkpoint after the largest change in it.

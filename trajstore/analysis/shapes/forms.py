@@ -1,6 +1,6 @@
 """Curves over log step, fitted to all tokens at once: grids that all tokens share, and refinement of each token.
 
-x is a step's place in doublings (`schedule`), x₀ the first. The forms are
+x is a step's place in doublings (`log_steps`), x₀ the first. The forms are
 
     constant    a
     line        a + d·(x − x₀)
@@ -22,7 +22,7 @@ A bump, 4S(1 − S) up or down, is looked for in what a sigmoid or step leaves a
 
 What is least is the weighted sum of squares of the whitened residuals (`ar1`). Linear parameters are solved for; the
 others are looked for on a grid, whose bases are the same for all tokens of one ρ, so that a grid is one matrix product,
-and then by `refinement`.
+and then by `least_squares`.
 """
 
 from __future__ import annotations

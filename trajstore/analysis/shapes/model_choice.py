@@ -2,9 +2,9 @@
 
     BIC = n·ln(squares/n) + k·ln n
 
-n is the checkpoints' effective number (`schedule`), squares what a form leaves of the whitened losses (`ar1`), and k
+n is the checkpoints' effective number (`log_steps`), squares what a form leaves of the whitened losses (`ar1`), and k
 its parameters: 1 constant, 2 line, 3 power and step, 4 law and sigmoid, 5 turn, 7 a compound. The form of lowest BIC is
-the nearest; a compound (`compounds`) only where it is `COMPOUND` below all others, since it is chosen from many.
+the nearest; a compound (`two_changes`) only where it is `COMPOUND` below all others, since it is chosen from many.
 
 The nearest is decided where all its rivals, those of which it is no special case, are above it by `DECIDED` at least: a
 constant is a special case of all, a line of a power and a law, a power of a law, and a sigmoid and a step (a sigmoid

@@ -2,9 +2,9 @@
 
 Shapes are constant, line, power_law (steepest at first, or flat until s₀), late_drop (a power law with a smaller fall
 after it), sigmoid, step (between plateaus), rise_and_fall, fall_and_rise, other (two changes that are no late drop),
-and undecided; sigmoid and step are S-shaped. The formulas stand in `forms` and `compounds`, the place of step 0 and the
-steps' weights in `schedule`, the noise in `ar1`, and how one is chosen in `choice`. Losses are nats, midpoints steps,
-widths doublings of the step. Opens no store.
+and undecided; sigmoid and step are S-shaped. The formulas stand in `forms` and `two_changes`, the place of step 0 and
+the steps' weights in `log_steps`, the noise in `ar1`, and how one is chosen in `model_choice`. Losses are nats,
+midpoints steps, widths doublings of the step. Opens no store.
 
 On simulated trajectories at noise of 0.1 and 0.3 nats, ρ 0 and 0.8 (400 tokens each, Pythia's 154 steps and 20 evenly
 on a log axis), no scaling laws are called S-shaped, 1.8 % at most of flat curves, power laws and humps, 3 % at most of

@@ -20,7 +20,7 @@ of freedom, up to 12 where it lasts as well. A peak of ten times normal noise wa
 checkpoints, 58 of 51 and 40 of 21. A trend hides peaks and makes none, so that none found is not always none there:
 `power` plants spikes into the curve itself and counts how many are found.
 
-Means by checkpoint in, windows out; losses are nats. Which tokens follow a spike is told by `spike_tokens`.
+Means by checkpoint in, windows out; losses are nats. Which tokens follow a spike is told by `tokens`.
 """
 
 from __future__ import annotations

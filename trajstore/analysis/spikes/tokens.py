@@ -10,7 +10,7 @@ same length elsewhere. The median absolute deviation of that from its median giv
 no spike elsewhere enters; τ is as many times it as independent normal noise exceeds with a share of `RATE` on either
 side, and `LEAST_TAU` at least, so that numeric noise is never meant. Noise with longer tails gives a higher share,
 which the placebo windows show: the same τ in all windows of the same length elsewhere. Tokens that move little beside
-their noise are mostly taken for flat, so that shares are lower bounds; how much is missed, `spike_recall` estimates.
+their noise are mostly taken for flat, so that shares are lower bounds; how much is missed, `recall` estimates.
 
 Arrays in, arrays and a frame out; losses are nats.
 """
@@ -50,7 +50,7 @@ SHARES = {
     "high": pl.Float64,
 }
 """Columns of `shares`: kind is spike, placebo, difference (the spike's share less the mean of the placebos'), recall or
-corrected (see `spike_recall`)."""
+corrected (see `recall`)."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A course is a constant plus one of three forms, rising or falling:
 
     steps    (1 + s/s₀)^(−c) at step s, the offset power law of real runs, which is flat before s₀
-    places   the same at 2^place, so that step 0 lies half as far as step 1 where steps double (`schedule`)
+    places   the same at 2^place, so that step 0 lies half as far as step 1 where steps double (`log_steps`)
     sigmoid  1/(1 + exp((place − m)/w)), no narrower than w = 1 doubling (10 to 90 % of its way in 4.4)
 
 c is 0, a straight line over log step, to 1: beyond, the law falls like an exponential. The two numbers of a form are

@@ -101,7 +101,7 @@ class Differences(Brief):
     matrix: LossMatrix | None
     """Rows model, step, minus_model, minus_step (of prompts also dataset, minus_dataset); NaN where nothing is."""
     slices: pl.DataFrame
-    """Slices that were read, with the columns of `inputs.SLICES`."""
+    """Slices that were read, with the columns of `slice_hashes.SLICES`."""
 
 
 def differences(
