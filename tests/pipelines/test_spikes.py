@@ -21,7 +21,6 @@ from trajstore.analysis.spikes.tokens import (
     change,
     classify,
     noises_exceeded,
-    own_taus,
     shares,
 )
 from trajstore.analysis.statistics.bootstrap import Draws, Ratio, Stratum
@@ -170,8 +169,8 @@ def test_tau_is_what_normal_noise_exceeds_at_its_rate() -> None:
     assert np.mean(e[0] - e[1:].max(axis=0) > x) == pytest.approx(0.001, rel=0.08)
     block = (5 + 0.2 * rng.normal(size=(600, 2000))).astype(np.float32)
     window = Window(100, 101, 103)
-    tau = own_taus(block, placebos(600, window))
-    assert np.median(tau) == pytest.approx(0.2 * x, rel=0.03)
+    (found,) = classify(ArrayBlocks(block), np.zeros(2000, dtype=np.int64), [window])
+    assert np.median(found.tau) == pytest.approx(0.2 * x, rel=0.03)
 
 
 def test_changes_by_hand() -> None:
@@ -197,7 +196,8 @@ def test_tokens_are_not_judged_by_another_spike() -> None:
 
 def test_tau_is_above_numeric_noise() -> None:
     exact = np.full((len(STEPS), 3), 2.0, dtype=np.float32)
-    assert own_taus(exact, placebos(len(STEPS), Window(5, 6, 7))).tolist() == pytest.approx([1e-3] * 3)
+    (found,) = classify(ArrayBlocks(exact), np.zeros(3, dtype=np.int64), [Window(5, 6, 7)])
+    assert found.tau.tolist() == pytest.approx([1e-3] * 3)
 
 
 def test_blocks_change_nothing(sides: np.ndarray) -> None:

@@ -82,7 +82,7 @@ def test_a_draft_is_shown_and_kept_nowhere(shown: Store) -> None:
 def test_components_are_those_kept_or_new(shown: Store) -> None:
     kept = shown.finding("pca", "p")
     assert components.kept_components(shown).row(0)[:4] == ("p", "full", "a, b", "d")
-    wide = components.scores(kept)
+    wide = components.wide_scores(kept.table("scores"))
     table = kept.table("scores").filter(model="b", step=64).sort("component")["score"].to_list()
     assert wide.filter(model="b", step=64).row(0)[2:] == tuple(table)
     assert components.scree(kept)["component"].to_list() == [1, 2, 3][: len(table)]
@@ -91,10 +91,12 @@ def test_components_are_those_kept_or_new(shown: Store) -> None:
     top = components.component_tokens(shown, kept, 1, 4)
     assert top["loading"].to_list() == sorted(top["loading"].to_list(), reverse=True)
     assert {top["loading"][0], top["loading"][-1]} <= {loadings.max(), loadings.min()}
-    fitted = components.new_components(shown, ON_D, Method(components=3))
+    fitted = pca(shown, ON_D, Method(components=3))
     anew = components.component_tokens(shown, fitted, 1, 4)
     assert anew.drop("loading").rows()[:4] == top.drop("loading").rows()[:4]
-    np.testing.assert_allclose(components.scores(fitted).drop("model"), wide.drop("model"), atol=1e-6)
+    np.testing.assert_allclose(
+        components.wide_scores(fitted.table("scores")).drop("model"), wide.drop("model"), atol=1e-6
+    )
 
 
 def test_density_counts_each_token_once_and_a_box_gives_its_tokens(shown: Store) -> None:
@@ -145,8 +147,9 @@ def test_findings_are_listed_and_their_rows_have_contexts(shown: Store) -> None:
 
 def test_measures_have_a_curve_for_each_layer(shown: Store) -> None:
     assert findings.measure_names(shown).row(0) == ("norm", 2, 0, 2, 1)
-    curves = findings.measure_curves(shown, ["norm"], Selection())
-    assert curves.filter(layer=1).select("step", "value").rows() == [(1, 1.0), (2, 2.0)]
+    with TestClient(create_app(shown.path), base_url=ADDRESS) as client:
+        curves = client.get("/api/measure-curves.json?measures=norm").json()
+    assert [(row["step"], row["value"]) for row in curves if row["layer"] == 1] == [(1, 1.0), (2, 2.0)]
 
 
 def test_new_components_are_computed_once_for_the_cards_of_the_pane(
@@ -167,7 +170,7 @@ def test_new_components_are_computed_once_for_the_cards_of_the_pane(
     assert len(made) == 1
     expected = pca(shown, Selection(["d"], steps="2:64"), Method(components=2))
     assert [row["component_1"] for row in scores] == pytest.approx(
-        components.scores(expected)["component_1"].to_list()
+        components.wide_scores(expected.table("scores"))["component_1"].to_list()
     )
     assert len(variance) == 2
     assert tokens[0]["loading"] == pytest.approx(expected.result.loadings[0].max())

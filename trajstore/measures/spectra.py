@@ -18,13 +18,6 @@ def effective_rank(values: npt.ArrayLike) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def participation_ratio(values: npt.ArrayLike) -> float:
-    """(Σλ)² / Σλ²: n for n equal values; NaN where all are 0."""
-    spectrum = np.asarray(values, np.float64)
-    squares = (spectrum**2).sum()
-    return float(spectrum.sum() ** 2 / squares) if squares > 0 else float("nan")
-
-
 def decay_exponent(values: npt.ArrayLike, first: int, last: int) -> float:
     """α of the fit λᵢ ∝ i^−α to the descending values first … last, counted from 1; NaN where fewer than 3 are above 0.
 
@@ -35,6 +28,5 @@ def decay_exponent(values: npt.ArrayLike, first: int, last: int) -> float:
     if len(spectrum) < 3:
         return float("nan")
     rank = np.arange(first, first + len(spectrum), dtype=np.float64)
-    x, y, weight = np.log(rank), np.log(spectrum), 1 / rank
-    x, y = x - np.average(x, weights=weight), y - np.average(y, weights=weight)
-    return float(-(weight * x * y).sum() / (weight * x * x).sum())
+    slope, _ = np.polyfit(np.log(rank), np.log(spectrum), 1, w=rank**-0.5)
+    return -float(slope)

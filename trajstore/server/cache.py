@@ -57,13 +57,13 @@ class ByteCache(Generic[V]):
 
     def get(self, key: Hashable, make: Callable[[], V]) -> V:
         """Return the value of a key, made where it is not there; an array may not be written to."""
-        while (array := self._taken(key)) is None:
+        while (array := self.peek(key)) is None:
             with self._lock:
                 making = self._making.setdefault(key, threading.Lock())
             with making:
-                if self._taken(key) is None:
+                if self.peek(key) is None:
                     try:
-                        return self._put(key, make())
+                        return self.put(key, make())
                     finally:
                         with self._lock:
                             self._making.pop(key, None)
@@ -71,19 +71,13 @@ class ByteCache(Generic[V]):
 
     def peek(self, key: Hashable) -> V | None:
         """Return the value of a key where it is there."""
-        return self._taken(key)
-
-    def put(self, key: Hashable, array: V) -> V:
-        """Keep a value; returns it, an array read-only."""
-        return self._put(key, array)
-
-    def _taken(self, key: Hashable) -> V | None:
         with self._lock:
             if (array := self._arrays.get(key)) is not None:
                 self._arrays.move_to_end(key)
             return array
 
-    def _put(self, key: Hashable, array: V) -> V:
+    def put(self, key: Hashable, array: V) -> V:
+        """Keep a value; returns it, an array read-only."""
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
         with self._lock:

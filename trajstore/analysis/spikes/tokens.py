@@ -118,25 +118,8 @@ def noises_exceeded(rate: float) -> float:
     return float(brentq(lambda x: share(x) - rate, -5, 15))
 
 
-def own_taus(block: np.ndarray, windows: Sequence[Window], rate: float = RATE) -> np.ndarray:
-    """Each token's own τ, float32 (tokens,), from its losses (checkpoints, tokens) in placebo windows of one length.
-
-    Raises `TrajstoreError` for fewer than `FEWEST_PLACEBOS`.
-    """
-    _require_enough(windows)
-    return _taus(TokenNoise.of(block, windows), rate)
-
-
-def _require_enough(windows: Sequence[Window]) -> None:
-    if len(windows) < FEWEST_PLACEBOS:
-        raise TrajstoreError(
-            f"There are {len(windows)} windows of the spike's length elsewhere, too few to tell how much a token "
-            f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with {option('steps')}, or give "
-            f"{option('tau')}"
-        )
-
-
 def _taus(noise: TokenNoise, rate: float) -> np.ndarray:
+    """Each token's own τ, float32 (tokens,)."""
     taus: np.ndarray = np.maximum(noise.size * noises_exceeded(rate), LEAST_TAU)
     return taus.astype(np.float32)
 
@@ -157,7 +140,8 @@ def classify(
 ) -> list[Classes]:
     """The tokens of each of several spikes of one model, whose losses (checkpoints, tokens) come in blocks of columns.
 
-    `units` is the number of each token's unit, from 0, int64 (tokens,). Raises as `own_taus`, unless τ is given.
+    `units` is the number of each token's unit, from 0, int64 (tokens,). Unless τ is given, raises
+    `TrajstoreError` for fewer than `FEWEST_PLACEBOS` windows of a spike's length.
     """
     how = tolerance or Tolerance()
     checkpoints = blocks.shape[0]
@@ -167,9 +151,12 @@ def classify(
     sums = [np.zeros((checkpoints, len(CLASSES))) for _ in windows]
     moves = [MoveHistogram.none(n_units) if len(others) >= FEWEST_PLACEBOS else None for others in elsewhere]
     changes, taus = ([list[np.ndarray]() for _ in windows] for _ in range(2))
-    if how.tau is None:
-        for others in elsewhere:
-            _require_enough(others)
+    if how.tau is None and (fewest := min(map(len, elsewhere), default=FEWEST_PLACEBOS)) < FEWEST_PLACEBOS:
+        raise TrajstoreError(
+            f"There are {fewest} windows of the spike's length elsewhere, too few to tell how much a token "
+            f"varies: it takes {FEWEST_PLACEBOS}. Choose more checkpoints with {option('steps')}, or give "
+            f"{option('tau')}"
+        )
     for first, block in blocks:
         of_column = units[first : first + block.shape[1]]
         for number, (window, others) in enumerate(zip(windows, elsewhere, strict=True)):

@@ -9,9 +9,7 @@ chains that are missing and comes out the same.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ import numpy as np
 from trajstore.measures.context_means import mean_and_stderr
 from trajstore.measures.llc.diagnostics import effective_sample_size, r_hat
 from trajstore.measures.llc.sampler import Chain, run_chain
+from trajstore.output_files import whole_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,7 +57,7 @@ class LearningCoefficient:
 
     @property
     def with_burn_in(self) -> float:
-        """λ̂ over all draws, as some tools give it."""
+        """λ̂ over all draws."""
         return float(self.sampling.nbeta * self.traces.mean())
 
     @property
@@ -131,20 +130,6 @@ def _kept_chain(
             return Chain(file["trace"], file["sums"])
     chain = run_chain(objective, sampling, number, baseline)
     folder.mkdir(parents=True, exist_ok=True)
-    data = io.BytesIO()
-    np.savez(data, trace=chain.trace, sums=chain.sums)
-    _write_whole(path, data.getvalue())
+    with whole_file(path) as file:
+        np.savez(file, trace=chain.trace, sums=chain.sums)
     return chain
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

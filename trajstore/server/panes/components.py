@@ -14,11 +14,9 @@ from trajstore.arguments.choices import ComponentsKind
 from trajstore.pipelines.components.loadings import top_loadings
 from trajstore.pipelines.components.pca import KIND, PrincipalComponents, pca
 from trajstore.pipelines.token_context import with_context
-from trajstore.progress import SILENT, Progress
 from trajstore.server import signatures
 from trajstore.server.cache import ByteCache
 from trajstore.server.endpoints import Ask, frames
-from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.analysis.components.pca import PCAResult
@@ -51,7 +49,7 @@ def routes() -> Sequence[BaseRoute]:
     """The endpoints of the pane: of the PCA finding `finding`, or without one of a new PCA of what is chosen."""
     return [
         frames("components", lambda ask: kept_components(ask.store)),
-        frames("component-scores", lambda ask: scores(_components(ask))),
+        frames("component-scores", lambda ask: wide_scores(_components(ask).table("scores"))),
         frames("component-variance", lambda ask: scree(_components(ask))),
         frames("component-tokens", _tokens),
     ]
@@ -66,7 +64,7 @@ def _components(ask: Ask) -> Finding | PrincipalComponents:
     selection = chosen.selection()
     contents = signatures.selection_contents(ask.store, None, None)
     key = signatures.etag(str(ask.store.path), selection, method, contents)
-    return _NEW.get(key, lambda: _New(new_components(ask.store, selection, method, ask.progress))).components
+    return _NEW.get(key, lambda: _New(pca(ask.store, selection, method, ask.progress))).components
 
 
 def _tokens(ask: Ask) -> pl.DataFrame:
@@ -90,20 +88,8 @@ def _facts(finding: Finding) -> tuple[object, ...]:
     return finding.name, method, who, on, group, finding.made, facts.get("rows"), facts.get("columns")
 
 
-def new_components(
-    store: Store, selection: Selection, method: Method | None = None, progress: Progress = SILENT
-) -> PrincipalComponents:
-    """Principal components of a selection, which nothing keeps."""
-    return pca(store, selection, method, progress)
-
-
-def scores(components: Finding | PrincipalComponents) -> pl.DataFrame:
-    """Scores of each checkpoint by model and step in nats: a column for each component, `component_1` and so on."""
-    return wide_scores(components.table("scores"))
-
-
 def wide_scores(table: pl.DataFrame) -> pl.DataFrame:
-    """Scores of model, step, component and score with a column for each component."""
+    """Scores in nats by model and step with a column for each component, `component_1` and so on."""
     wide = table.with_columns(pl.format("component_{}", "component").alias("name")).pivot(
         "name", index=["model", "step"], values="score"
     )

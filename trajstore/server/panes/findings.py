@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 from starlette.routing import BaseRoute
 
-from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.errors import MissingParameter
 from trajstore.pipelines.measure_trajectories import measure_trajectory
 from trajstore.pipelines.shapes import shares
@@ -54,7 +53,7 @@ def _rows(ask: Ask) -> pl.DataFrame:
 
 def _shares(ask: Ask) -> pl.DataFrame:
     finding = ask.store.finding("shapes", ask.parameters.required("finding"))
-    return shape_shares(ask.store, finding, ask.parameters.groups() or ())
+    return shares(ask.store, finding.name, ask.parameters.groups() or ())
 
 
 def _curves(ask: Ask) -> pl.DataFrame:
@@ -63,7 +62,9 @@ def _curves(ask: Ask) -> pl.DataFrame:
     if not measures:
         raise MissingParameter("This address", {"measures": ""})
     layer, head = (chosen.integer(name) if chosen.text(name) else None for name in ("layer", "head"))
-    return measure_curves(ask.store, measures, chosen.selection(), layer, head, interval_of(chosen))
+    return measure_trajectory(
+        ask.store, measures, chosen.selection(), layer=layer, head=head, interval=interval_of(chosen)
+    ).frame
 
 
 def finding_list(store: Store, selection: Selection | None = None) -> pl.DataFrame:
@@ -97,11 +98,6 @@ def finding_rows(
     return with_context(store, frame.head(n), _WIDTH) if of_tokens else frame.head(n)
 
 
-def shape_shares(store: Store, finding: Finding, groups: Sequence[str] = ()) -> pl.DataFrame:
-    """The share of each shape among the tokens of groups, of all tokens by default, for each model."""
-    return shares(store, finding.name, groups)
-
-
 def events(store: Store, selection: Selection | None = None) -> pl.DataFrame:
     """Spikes and phases of kept findings by step: kind, finding, model, event, step and value."""
     kept = finding_list(store, selection).filter(pl.col("kind").is_in(list(_EVENTS)))
@@ -128,15 +124,3 @@ def measure_names(store: Store, selection: Selection | None = None) -> pl.DataFr
     frame = store.measures((selection or Selection()).models)
     counted = ("layer", "head", "step", "model")
     return frame.group_by("name").agg(pl.col(counted).drop_nulls().n_unique().name.suffix("s")).sort("name")
-
-
-def measure_curves(
-    store: Store,
-    measures: Sequence[str],
-    selection: Selection,
-    layer: int | None = None,
-    head: int | None = None,
-    interval: Interval | None = None,
-) -> pl.DataFrame:
-    """Measures by step with intervals, a curve for each model, dataset, layer, head and params."""
-    return measure_trajectory(store, measures, selection, layer=layer, head=head, interval=interval).frame

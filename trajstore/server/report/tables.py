@@ -13,6 +13,8 @@ from trajstore.arguments import defaults
 from trajstore.errors import TrajstoreError
 from trajstore.pipelines.components.loadings import top_loadings
 from trajstore.pipelines.differences.differences import noise_of_slices
+from trajstore.pipelines.measure_trajectories import measure_trajectory
+from trajstore.pipelines.shapes import shares
 from trajstore.server.panes import components, coverage, findings
 from trajstore.server.report.charts import drawing
 from trajstore.server.report.kept_findings import kept_analyses
@@ -140,9 +142,9 @@ def _finding_tables(
             yield path, pl.DataFrame({"cannot be shown": [str(error)]}), []
     try:
         if finding.kind == "shapes":
-            yield f"shape-shares/{finding.name}", findings.shape_shares(store, finding), []
+            yield f"shape-shares/{finding.name}", shares(store, finding.name), []
         if finding.kind == "pca":
-            yield f"component-scores/kept/{finding.name}", components.scores(finding), []
+            yield f"component-scores/kept/{finding.name}", components.wide_scores(finding.table("scores")), []
             yield f"component-variance/kept/{finding.name}", components.scree(finding), []
             tokens = top_loadings(store, finding.name, COMPONENTS_READ, components.TOKENS, components.WIDTH)
             yield f"component-tokens/kept/{finding.name}", tokens.drop("finding"), []
@@ -157,7 +159,7 @@ def _add_measures(add: AddTable, store: Store, chosen: Selection) -> None:
     room = _MOST_MEASURED
     for name in names["name"]:
         try:
-            frame = findings.measure_curves(store, [name], chosen, interval=Interval())
+            frame = measure_trajectory(store, [name], chosen, interval=Interval()).frame
         except TrajstoreError:
             continue
         if frame.height <= room:
