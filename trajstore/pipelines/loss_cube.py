@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from trajstore.errors import NothingChosen, TrajstoreError, listed
+from trajstore.errors import TrajstoreError, listed
 from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.matrix import Sites, SliceRead, each_slice, take_losses, union_of
-from trajstore.store.matrix.selection import Selection, none_with_loss, sites_by_group
+from trajstore.store.matrix.selection import Selection, sites_by_dataset
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -119,21 +119,17 @@ def loss_cells(
         raise TrajstoreError(f"{len(groups)} groups; a cube has at most {MOST_GROUPS}. Choose fewer.")
     store.groups.check(*groups)
     cells = np.zeros((2, sum(map(len, checkpoints.values())), len(groups), BINS))
-    chosen, reasons = selection or Selection(), list[NothingChosen]()
+    ends = dict(zip(checkpoints, np.cumsum(list(map(len, checkpoints.values()))), strict=True))
+
+    def skipped(dataset: str) -> None:
+        progress.advance(len(checkpoints[dataset]), dataset)
+
+    chosen = selection or Selection()
     with bar(progress, "cube", cells.shape[1], "slices"):
-        before = 0
-        for dataset, rows in checkpoints.items():
-            part = cells[:, before : before + len(rows)]
-            before += len(rows)
-            try:
-                sites = sites_by_group(store, chosen, dataset, groups)
-            except NothingChosen as error:
-                reasons.append(error)
-                progress.advance(len(rows), dataset)
-                continue
+        for dataset, sites in sites_by_dataset(store, chosen, checkpoints, groups, skipped):
+            rows = checkpoints[dataset]
+            part = cells[:, ends[dataset] - len(rows) : ends[dataset]]
             _count(store, rows, [sites.get(group) for group in groups], part, progress)
-    if len(reasons) == len(checkpoints):
-        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, chosen, groups, list(checkpoints))
     return cells
 
 
@@ -162,11 +158,13 @@ def _count(
     place *= BINS
     inside = (sets[:, None] >> np.arange(len(groups)) & 1).astype(np.float64)
 
+    partial: list[str] = []
+
     def add(job: SliceRead) -> bool:
         losses = np.empty(len(union.tokens), dtype=np.float32)
-        facts = take_losses(job, losses)
         at = place
-        if facts.partial:
+        if take_losses(job, losses).partial:
+            partial.append(f"{job.model} at step {job.step}")
             known = ~np.isnan(losses)
             losses, at = losses[known], place[known]
         bins = np.sqrt(np.maximum(losses, 0))
@@ -177,16 +175,9 @@ def _count(
         for values, into in zip((None, losses), cells, strict=True):
             by_set = np.bincount(cell, values, size).reshape(len(sets), BINS)
             into[job.row] = inside.T @ by_set
-        return bool(facts.partial)
-
-    partial: list[str] = []
-
-    def watched(job: SliceRead) -> bool:
-        if add(job):
-            partial.append(f"{job.model} at step {job.step}")
         return False
 
-    each_slice(store.path, rows, [union], watched, "nan", progress=progress)
+    each_slice(store.path, rows, [union], add, "nan", progress=progress)
     if partial:
         progress.say(f"Partial slices count with the contexts they have: {listed(sorted(partial), 5)}.")
 

@@ -120,12 +120,10 @@ def measure_matrix(
     rows = {row: number for number, row in enumerate(sorted(rows, key=lambda row: (order[row[0]], row[1])))}
     columns: dict[tuple[Any, ...], int] = {}
     for curve in curves:
-        key = (curve.measure, curve.dataset, curve.layer, curve.head, curve.params)
-        columns.setdefault(key, len(columns))
+        columns.setdefault(curve.place, len(columns))
     values = np.full((len(rows), len(columns)), np.nan, np.float32)
     for curve in curves:
-        key = (curve.measure, curve.dataset, curve.layer, curve.head, curve.params)
-        values[[rows[curve.model, int(step)] for step in curve.steps], columns[key]] = curve.values
+        values[[rows[curve.model, int(step)] for step in curve.steps], columns[curve.place]] = curve.values
     if missing == "error" and np.isnan(values).any():
         row, column = np.argwhere(np.isnan(values))[0]
         (model, step), (name, dataset, *_) = list(rows)[row], list(columns)[column]

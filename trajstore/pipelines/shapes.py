@@ -287,16 +287,11 @@ def _facts(store: Store, options: ShapeOptions, chosen: Sequence[ModelTokens]) -
 
 def shares(store: Store, name: str, groups: Sequence[str] = (), align: str = "predict") -> pl.DataFrame:
     """The named query `shape_shares` for each group, with a column `group` before; for all tokens if there is none."""
-    names = groups or ["every_token"]
-    frames: list[pl.DataFrame] = [
-        store.query("shape_shares", finding=name, group=group, align=align).pl() for group in names
-    ]
-    return pl.concat(
-        [
-            frame.select(pl.lit(group).alias("group"), pl.all())
-            for group, frame in zip(names, frames, strict=True)
-        ]
-    )
+    frames: list[pl.DataFrame] = []
+    for group in groups or ["every_token"]:
+        frame = store.query("shape_shares", finding=name, group=group, align=align).pl()
+        frames.append(frame.select(pl.lit(group).alias("group"), pl.all()))
+    return pl.concat(frames)
 
 
 def agreement(store: Store, name: str) -> pl.DataFrame:

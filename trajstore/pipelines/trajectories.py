@@ -19,8 +19,7 @@ from trajstore.store.matrix.selection import (
 )
 from trajstore.store.matrix.selection import (
     checkpoints_by_dataset,
-    none_with_loss,
-    sites_by_group,
+    sites_by_dataset,
 )
 
 if TYPE_CHECKING:
@@ -79,23 +78,21 @@ def _gathered(
     store.groups.check(*every)
     rows = checkpoints_by_dataset(store, with_model(store, chosen, comparison.minus_model))
     empty = set(every)
-    reasons: list[NothingChosen] = []
     together: dict[tuple[str, str], ContextSums] = {}
     waiting, started = sum(map(len, rows.values())), False
+
+    def skipped(dataset: str) -> None:
+        nonlocal waiting
+        waiting -= len(rows[dataset])
+        if started:
+            progress.advance(len(rows[dataset]), dataset)
+
     try:
-        for dataset, of_dataset in rows.items():
-            try:
-                sites = sites_by_group(store, chosen, dataset, every)
-            except NothingChosen as error:
-                reasons.append(error)
-                if started:
-                    progress.advance(len(of_dataset), dataset)
-                waiting -= len(of_dataset)
-                continue
+        for dataset, sites in sites_by_dataset(store, chosen, rows, every, skipped):
             if not started:
                 progress.start("trajectories", waiting, "slices")
                 started = True
-            sums = context_sums(store.path, of_dataset, sites, progress=progress)
+            sums = context_sums(store.path, rows[dataset], sites, progress=progress)
             empty -= set(sums)
             sums_of_dataset = {(group, dataset): of_group for group, of_group in sums.items()}
             if comparison.by == "model":
@@ -107,8 +104,6 @@ def _gathered(
     finally:
         if started:
             progress.stop()
-    if len(reasons) == len(rows):
-        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, chosen, every, list(rows))
     for group in filter(empty.__contains__, every):
         progress.say(f"{group} has no token with a loss in {listed(rows)}, and is left out.")
 

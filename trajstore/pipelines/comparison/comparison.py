@@ -27,7 +27,7 @@ from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.statistics.enrichment import enrichment, holm
 from trajstore.arguments.choices import Missing
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadOption, NothingChosen, TrajstoreError, UnknownName, UnknownStep
+from trajstore.errors import BadOption, TrajstoreError, UnknownName, UnknownStep
 from trajstore.pipelines.comparison.result import (
     CORRELATIONS,
     FOLLOWED,
@@ -51,7 +51,7 @@ from trajstore.pipelines.groups.enrichment import Memberships, memberships
 from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import column_labels
-from trajstore.store.matrix.selection import Selection, sites_by_group
+from trajstore.store.matrix.selection import Selection, sites_by_dataset
 from trajstore.store.matrix.steps import near
 
 if TYPE_CHECKING:
@@ -95,8 +95,10 @@ def compare(
                     (name, step): _Losses.read(store, (name, step), ground, how.missing) for name in names
                 }
                 for one, other in _pairs(list(losses), list(held)):
-                    row = _alike(ground, losses[one], (losses | held)[other], draws)
-                    rows.append((*one, *other, *_labels(ground, row), *_values(row)))
+                    alike = _alike(ground, losses[one], (losses | held)[other], draws)
+                    of = ground.dataset, alike.tokens, ground.units.kind, alike.units, alike.interval
+                    values = np.stack([alike.values, alike.low, alike.high], axis=1).ravel().tolist()
+                    rows.append((*one, *other, *of, alike.spearman, *values))
                 if step == ground.step and len(names) == 2:
                     a, b = (slice_.values for slice_ in losses.values())
                     of_grounds.append(_outliers(ground, names, a, b, how.outliers))
@@ -157,21 +159,15 @@ def _grounds(
     """Return the datasets and steps at which the models can be compared."""
     groups = EVERY if question.group is None else (question.group,)
     store.groups.check(*groups)
-    grounds, reasons = [], list[NothingChosen]()
-    for name, steps in shared_steps(store, models, chosen, progress).items():
-        dataset = store.dataset(name)
+    grounds = []
+    steps_of = shared_steps(store, models, chosen, progress)
+    for name, sites_of in sites_by_dataset(store, chosen, steps_of, groups):
         shared = sorted(set.intersection(*(set(store.steps(model, name)) for model in models)))
         at = one_step("step", question.step, shared, f"{' and '.join(models)} on {name}")
-        try:
-            (sites,) = sites_by_group(store, chosen, name, groups).values()
-        except NothingChosen as error:
-            reasons.append(error)
-            continue
-        units = Units.of(dataset)
-        frequency = log_frequency(dataset.frame(["token"])["token"].to_numpy())[sites.tokens]
-        grounds.append(Ground(sites, units, units.of_context[sites.contexts], frequency, at, steps))
-    if not grounds:
-        raise reasons[0]
+        (sites,) = sites_of.values()
+        units = Units.of(sites.dataset)
+        frequency = log_frequency(sites.dataset.frame(["token"])["token"].to_numpy())[sites.tokens]
+        grounds.append(Ground(sites, units, units.of_context[sites.contexts], frequency, at, steps_of[name]))
     return grounds
 
 
@@ -239,26 +235,6 @@ def _alike(ground: Ground, losses: _Losses, other: _Losses, draws: Draws) -> Sim
     count, ranks = ground.units.count, (losses.ranks, other.ranks)
     where = (ground.unit, ground.dataset, count)
     return compare_losses(losses.values, other.values, ground.frequency, *where, draws, ranks)
-
-
-def _labels(ground: Ground, similarity: Similarity) -> tuple[object, ...]:
-    """dataset, tokens, unit, units, interval, spearman."""
-    return (
-        ground.dataset,
-        similarity.tokens,
-        ground.units.kind,
-        similarity.units,
-        similarity.interval,
-        similarity.spearman,
-    )
-
-
-def _values(similarity: Similarity) -> list[float]:
-    return [
-        float(value)
-        for three in zip(similarity.values, similarity.low, similarity.high, strict=True)
-        for value in three
-    ]
 
 
 def _outliers(

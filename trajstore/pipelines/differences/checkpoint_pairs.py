@@ -23,7 +23,7 @@ from trajstore.store.matrix.selection import (
     Selection,
     checkpoints_by_dataset,
     none_with_loss,
-    sites_by_group,
+    sites_by_dataset,
 )
 from trajstore.store.matrix.steps import resolve
 
@@ -131,19 +131,12 @@ def _of_datasets(
     store: Store, groups: Sequence[str], selection: Selection, pairs: dict[str, list[Pair]]
 ) -> DifferenceInputs:
     """The tokens of any of the groups in each dataset."""
-    parts, reasons = [], []
-    for dataset, of_dataset in pairs.items():
-        try:
-            sites = sites_by_group(store, selection, dataset, groups)
-        except NothingChosen as error:
-            reasons.append(error)
-            continue
+    parts = []
+    for dataset, sites in sites_by_dataset(store, selection, pairs, groups):
         every = union_of(list(sites.values()))
         columns = {group: np.searchsorted(every.tokens, of_group.tokens) for group, of_group in sites.items()}
         units, context = Units.of(every.dataset), every.contexts
-        parts.append(ComparedColumns(dataset, every, every, of_dataset, columns, units, context))
-    if not parts:
-        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, selection, groups, list(pairs))
+        parts.append(ComparedColumns(dataset, every, every, pairs[dataset], columns, units, context))
     return DifferenceInputs(parts, pl.concat(column_labels(part.sites) for part in parts))
 
 

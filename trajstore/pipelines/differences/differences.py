@@ -7,7 +7,7 @@ asked for. What is less than the noise of the losses, where that was measured, i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ from trajstore.store.matrix.matrix import LossMatrix, Sites, SliceRead, each_sli
 if TYPE_CHECKING:
     from trajstore.store.store import Store
 
-_KEYS = ("model", "step", "minus_model", "minus_step")
+_PAIR = {"model": pl.String, "step": pl.Int64, "minus_model": pl.String, "minus_step": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,7 @@ class _Summed:
             sums = sums_by_context(values[rows], self._part.context[rows], self._contexts[group])
             self._sums[group].append(sums)
             fell, rose = shares(plain[rows], noise or 0.0)
-            of = (pair.model, pair.step, pair.minus_model, pair.minus_step)
-            self._shares.append((group, *of, noise, fell, rose))
+            self._shares.append((group, *astuple(pair), noise, fell, rose))
 
     def frame(self, interval: Interval, progress: Progress) -> pl.DataFrame:
         """The summary of the part."""
@@ -245,13 +244,7 @@ class _Summed:
                 part.label, part.units, rows, contexts, tokens, np.array(self._sums[group])
             )
         means = trajectories(sums, list(part.groups), interval=interval, progress=progress)
-        kinds = {
-            **dict.fromkeys(["group", "model"], pl.String),
-            "step": pl.Int64,
-            "minus_model": pl.String,
-            "minus_step": pl.Int64,
-            **dict.fromkeys(["noise", "fell", "rose"], pl.Float64),
-        }
+        kinds = {"group": pl.String, **_PAIR, **dict.fromkeys(["noise", "fell", "rose"], pl.Float64)}
         beside = pl.DataFrame(self._shares, schema=kinds, orient="row")
         joined = means.join(beside, on=["group", "model", "step"], how="left", maintain_order="left")
         if lost := sorted(set(labels) - set(means.select("model", "step").iter_rows())):
@@ -270,11 +263,7 @@ def _empty(chosen: DifferenceInputs, rows: Sequence[Pair], how: DifferenceMethod
     ]
     if lacking and how.missing == "error":
         raise MissingSlices(lacking)
-    labels = pl.DataFrame(
-        [(pair.model, pair.step, pair.minus_model, pair.minus_step) for pair in rows],
-        schema=dict(zip(_KEYS, (pl.String, pl.Int64) * 2, strict=True)),
-        orient="row",
-    )
+    labels = pl.DataFrame(list(map(astuple, rows)), schema=_PAIR, orient="row")
     if chosen.prompts is not None:
         first, second = map(pl.lit, chosen.prompts)
         labels = labels.with_columns(second.alias("dataset"), first.alias("minus_dataset"))
@@ -292,19 +281,17 @@ def _changes(
             part, pair = chosen.parts[extreme.part], extreme.pair
             token = part.sites.tokens[extreme.column]
             dataset = part.sites.dataset
-            of = (pair.model, pair.step, pair.minus_model, pair.minus_step)
             changed = extreme.loss - extreme.minus_loss
             floor = noise.get((part.label, pair))
             beyond = None if floor is None else bool(abs(changed) <= floor)
             place = (dataset.name, *dataset.site_of(token))
             share = changed / max(extreme.minus_loss, scale.least)
-            rows.append((end, *of, *place, extreme.minus_loss, extreme.loss, changed, share, floor, beyond))
+            rows.append(
+                (end, *astuple(pair), *place, extreme.minus_loss, extreme.loss, changed, share, floor, beyond)
+            )
     kinds = {
         "end": pl.String,
-        "model": pl.String,
-        "step": pl.Int64,
-        "minus_model": pl.String,
-        "minus_step": pl.Int64,
+        **_PAIR,
         "dataset": pl.String,
         "context": pl.Int32,
         "position": pl.Int32,

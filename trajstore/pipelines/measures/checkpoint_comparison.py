@@ -99,7 +99,10 @@ def compare_measures(
     draws = Draws(how)
     one, other = _two_checkpoints(store, checkpoints, names, datasets, step)
     ours, theirs = (
-        _by_place(measure_curves(store, names, Selection(datasets, [model], str(at)), layer, head))
+        {
+            curve.place: curve
+            for curve in measure_curves(store, names, Selection(datasets, [model], str(at)), layer, head)
+        }
         for model, at in (one, other)
     )
     sides = (f"{one[0]}@{one[1]}", f"{other[0]}@{other[1]}")
@@ -199,11 +202,6 @@ def _steps(store: Store, model: str, names: Sequence[str], datasets: Sequence[st
     return sorted(
         set.intersection(*(set(measured(store, name, [model], datasets)["step"]) for name in names))
     )
-
-
-def _by_place(curves: Sequence[MeasureCurve]) -> dict[tuple[Any, ...], MeasureCurve]:
-    """Curves by measure, dataset, layer, head and params."""
-    return {(curve.measure, curve.dataset, curve.layer, curve.head, curve.params): curve for curve in curves}
 
 
 def _described(curve: MeasureCurve) -> str:

@@ -62,6 +62,11 @@ class MeasureCurve:
     by_context: ContextSums | None
     """The values of contexts, as sums of one each; None where not all of these checkpoints have them."""
 
+    @property
+    def place(self) -> tuple[str, str | None, int | None, int | None, str | None]:
+        """measure, dataset, layer, head, params."""
+        return self.measure, self.dataset, self.layer, self.head, self.params
+
     def resampled(self, interval: Interval) -> np.ndarray | None:
         """The means over contexts in each resample of the text, (resamples, checkpoints); None without contexts."""
         if self.by_context is None or self.dataset is None:

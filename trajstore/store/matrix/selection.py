@@ -5,7 +5,7 @@ What is named is meant, and lacking it is an error; what a glob takes in, or nob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -177,6 +177,30 @@ def sites_by_group(
     if not (kept := {group: chosen for group, chosen in sites.items() if len(chosen.tokens)}):
         raise none_with_loss(store, selection, groups, [dataset])
     return kept
+
+
+def sites_by_dataset(
+    store: LossStore,
+    selection: Selection,
+    datasets: Collection[str],
+    groups: Sequence[str],
+    skipped: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[str, dict[str, Sites]]]:
+    """(dataset, `sites_by_group`) of each dataset in which a group has a token with a loss; `skipped` hears the others.
+
+    Raises as `sites_in`, and `NothingChosen` after the last where none of the datasets has any.
+    """
+    reasons = []
+    for dataset in datasets:
+        try:
+            sites = sites_by_group(store, selection, dataset, groups)
+        except NothingChosen as error:
+            reasons.append(error)
+            skipped(dataset)
+        else:
+            yield dataset, sites
+    if len(reasons) == len(datasets):
+        raise reasons[0] if len(reasons) == 1 else none_with_loss(store, selection, groups, list(datasets))
 
 
 def none_with_loss(
