@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -18,11 +16,9 @@ import polars as pl
 from trajstore.analysis.statistics.bootstrap import Draws
 from trajstore.analysis.trajectories import Comparison, group_label, model_label, trajectories
 from trajstore.errors import NothingChosen
+from trajstore.pipelines.measures.curves import MeasureCurve, with_normal_intervals
 from trajstore.progress import Progress
 from trajstore.store.matrix.context_sums import ContextSums
-
-if TYPE_CHECKING:
-    from trajstore.pipelines.measures.curves import MeasureCurve
 
 
 def compared(
@@ -156,16 +152,8 @@ def _of_numbers(
         rows = rows.with_columns(pl.Series(pooled, labels, pl.String))
     if other is not None:
         rows = rows.with_columns(pl.format("{} − {}", "model", pl.lit(other)).alias("model"))
-    half = NormalDist().inv_cdf((1 + draws.interval.level) / 2) * pl.col("variance").sqrt()
-    half = half if draws.interval.kind != "none" else pl.lit(None, pl.Float64)
-    half = half.fill_nan(None)
-    kind = pl.when(half.is_null()).then(pl.lit("none")).otherwise(pl.lit("stderr"))
-    return rows.select(
-        *("model", "dataset", "step", "value"),
-        (pl.col("value") - half).alias("low"),
-        (pl.col("value") + half).alias("high"),
-        kind.alias("interval"),
-    ).sort("model", "dataset", "step", maintain_order=True)
+    rows = with_normal_intervals(rows, draws.interval).sort("model", "dataset", "step", maintain_order=True)
+    return rows.select("model", "dataset", "step", "value", "low", "high", "interval")
 
 
 def _pooled_label(pooled: str, members: list[str | None]) -> str | None:

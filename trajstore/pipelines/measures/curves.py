@@ -84,24 +84,22 @@ class MeasureCurve:
             sums = {(self.label, self.dataset): self.by_context}
             frame = trajectories(sums, [self.label], draws=draws).rename({"mean": "value"})
         else:
-            frame = self._of_numbers(draws.interval)
+            numbers = {"step": self.steps, "value": self.values, "variance": self.stderr**2}
+            nothing = (pl.lit(None).alias(name) for name in ("contexts", "unit", "units"))
+            frame = with_normal_intervals(pl.DataFrame(numbers), draws.interval).with_columns(*nothing)
         return frame.with_columns(pl.lit(value).alias(name) for name, value in own.items()).select(
             pl.col(name).cast(kind) for name, kind in SCHEMA.items()
         )
 
-    def _of_numbers(self, interval: Interval) -> pl.DataFrame:
-        """Values with the intervals of their standard errors."""
-        half = NormalDist().inv_cdf((1 + interval.level) / 2) * self.stderr
-        if interval.kind == "none":
-            half = np.full_like(half, np.nan)
-        frame = pl.DataFrame(
-            {"step": self.steps, "value": self.values, "low": self.values - half, "high": self.values + half}
-        )
-        kind = pl.when(pl.col("low").is_nan()).then(pl.lit("none")).otherwise(pl.lit("stderr"))
-        nothing = (pl.lit(None).alias(name) for name in ("contexts", "unit", "units"))
-        return frame.with_columns(kind.alias("interval"), *nothing).with_columns(
-            pl.col("low", "high").fill_nan(None)
-        )
+
+def with_normal_intervals(rows: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+    """Rows with low, high and interval by their value and variance, which may be NaN."""
+    half = NormalDist().inv_cdf((1 + interval.level) / 2) * pl.col("variance").sqrt()
+    half = half.fill_nan(None) if interval.kind != "none" else pl.lit(None, pl.Float64)
+    kind = pl.when(half.is_null()).then(pl.lit("none")).otherwise(pl.lit("stderr"))
+    return rows.with_columns(
+        (pl.col("value") - half).alias("low"), (pl.col("value") + half).alias("high"), kind.alias("interval")
+    )
 
 
 def measured(
