@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -253,20 +253,11 @@ def heights(
     spike_heights = []
     for window in windows:
         sides = [window.before, window.after]
-        changes = [
-            Stratum(
-                stratum.dataset,
-                stratum.n_units,
-                stratum.units,
-                (
-                    Ratio(
-                        stratum.ratios[0].tokens,
-                        stratum.ratios[0].sums[window.at] - stratum.ratios[0].sums[sides],
-                    ),
-                ),
-            )
-            for stratum in strata
-        ]
+        changes = []
+        for stratum in strata:
+            (ratio,) = stratum.ratios
+            risen = Ratio(ratio.tokens, ratio.sums[window.at] - ratio.sums[sides])
+            changes.append(replace(stratum, ratios=(risen,)))
         both = estimate(changes, [1], draws)
         spike_heights.append((float(both.mean.min()), float(both.low.min()), float(both.high.min())))
     return spike_heights
