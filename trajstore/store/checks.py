@@ -84,14 +84,12 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
     problems = foreign + [problem for problem in problems[len(foreign) :] if problem.path not in strange]
     paths = [
         path
-        for path in session.path.glob("losses/*/*/*/slice.parquet")
-        if not layout.is_linked(path)
-        and path.is_file()
-        and passed_over.why(_inside(session.path, path)) is None
+        for path in passed_over.kept(session.path, session.path.glob("losses/*/*/*/slice.parquet"))
+        if not layout.is_linked(path) and path.is_file()
     ]
     progress.start("checking", len(paths), "slices")
     try:
-        for path in sorted(paths):
+        for path in paths:
             if (what := _slice_problem(path, sound, deep=deep)) is not None:
                 mend = _SCORE if _dataset_of(path) in sound else _DROP
                 problems.append(StoreProblem(str(path.relative_to(session.path)), what, mend))

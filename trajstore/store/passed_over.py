@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trajstore.schema import GROUP_NAME, is_name, step_of
@@ -63,6 +63,11 @@ def why(inside: str) -> str | None:
             passed_over = f"no folder of a store is named {part!r}, and it is passed over"
             return passed_over if folder else "it is a stray file"
     return None if len(parts) == len(levels) else "it is a stray file"
+
+
+def kept(root: Path, paths: Iterable[Path]) -> list[Path]:
+    """Those of some paths inside a store that readers do not pass over, sorted."""
+    return sorted(path for path in paths if why(str(path.relative_to(root))) is None)
 
 
 def odd_names(root: Path) -> Iterator[str]:

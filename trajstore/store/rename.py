@@ -105,7 +105,8 @@ def _move(root: Path, source: Path, target: Path) -> None:
 
 def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[Path]:
     """Have the footers of a model's files name it anew; returns those that are damaged, which stay as they are."""
-    paths = [*_slices(root, new), *measures.files(root, new)]
+    slices = passed_over.kept(root, layout.losses_path(root, new).glob("*/*/slice.parquet"))
+    paths = [*slices, *measures.files(root, new)]
     damaged = []
     progress.start(f"renaming {old}", len(paths), "files")
     try:
@@ -120,12 +121,6 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
     finally:
         progress.stop()
     return damaged
-
-
-def _slices(root: Path, model: str) -> Iterator[Path]:
-    for path in sorted(layout.losses_path(root, model).glob("*/*/slice.parquet")):
-        if passed_over.why(str(path.relative_to(root))) is None:
-            yield path
 
 
 def _change_footer(root: Path, path: Path, old: str, new: str) -> None:

@@ -56,9 +56,8 @@ def is_linked(path: Path) -> bool:
     place = os.path.abspath(path)  # noqa: PTH100
     if ".." in path.parts:
         return os.path.realpath(path) != place
-    while (
-        len(place) > 1
-    ):  # a third of the time of realpath, which whoever reads thousands of slices waits for
+    # In a third of the time of realpath, for which readers of thousands of slices would wait.
+    while len(place) > 1:
         if os.path.islink(place):  # noqa: PTH114
             return True
         place = os.path.dirname(place)  # noqa: PTH120

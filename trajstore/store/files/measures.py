@@ -157,8 +157,7 @@ def _row(measure: Measure, name: str, what: str) -> dict[str, object]:
 
 def files(root: Path, model: str) -> list[Path]:
     """The files of a model's measures."""
-    paths = sorted(folder_of(root, model).glob("step=*/*.parquet"))
-    return [path for path in paths if passed_over.why(str(path.relative_to(root))) is None]
+    return passed_over.kept(root, folder_of(root, model).glob("step=*/*.parquet"))
 
 
 def _parts(path: Path) -> tuple[str, str | None, int]:

@@ -42,7 +42,6 @@ class SliceBlocks:
     """Moves by one a slice and block."""
     limit: int = BLOCK_BYTES
     """Most bytes of a block; it has one column at least."""
-    threads: int | None = None
     loss_hashes: dict[tuple[str, str, int], str] = field(default_factory=dict)
     """By dataset, model and step: the hash of each slice's losses, once it has been read."""
     _held: list[np.ndarray] = field(default_factory=list)
@@ -122,7 +121,7 @@ class SliceBlocks:
             self.loss_hashes[facts.dataset, facts.model, facts.step] = facts.loss_sha256
             return facts.partial
 
-        each_slice(self.root, rows, sites, fill, self.missing, self.threads, self.progress)
+        each_slice(self.root, rows, sites, fill, self.missing, progress=self.progress)
 
     def _parts(self) -> Iterator[tuple[int, Sites]]:
         """(number of its first column, sites) of each block."""
