@@ -123,6 +123,7 @@ def test_a_long_table_says_that_it_stops(path: Path) -> None:
         (["dataset", "add", "new", "x.txt", "--tokenizer", "t"], 1, "x.txt"),
         (["score", "nowhere", "-d", "nothing"], 1, "trajstore dataset add"),
         (["report", "x.pdf"], 1, ".html"),
+        (["demo", "d", "--quick", "--sorting"], 2, "and not both"),
     ],
 )
 def test_wrong_input(

@@ -341,7 +341,7 @@ def test_checkpoints_that_cannot_be_compared(measured: Store) -> None:
         (["a@0", "a@0"], "compared between two checkpoints"),
         (["a@last", "a@2048"], "named twice"),
         (["a@x", "bb"], "one step, or last"),
-        (["a@3", "bb"], "3"),
+        (["a@3", "bb"], "a@3 matches no checkpoint of a with norm"),
         (["c@0", "bb"], "model 'c'"),
     ):
         with pytest.raises(TrajstoreError, match=error):

@@ -39,6 +39,8 @@ def demo(
       trajstore demo my-demo --sorting
       trajstore demo my-demo --serve
     """
+    if quick and sorting:
+        raise typer.BadParameter("give --quick or --sorting, and not both")
     store = _sort(folder / "sorting") if sorting else _train_suite(folder, quick)
     if serve:
         from trajstore.server.serve import serve as serve_store

@@ -16,7 +16,7 @@ import polars as pl
 from trajstore.analysis.statistics.bootstrap import Draws, Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.display import of_names
-from trajstore.errors import NothingChosen, TrajstoreError, UnknownName
+from trajstore.errors import NothingChosen, TrajstoreError, UnknownName, listed
 from trajstore.pipelines.comparison.comparison import one_step
 from trajstore.pipelines.finding_facts import (
     Request,
@@ -186,10 +186,11 @@ def _two_checkpoints(
     steps_of = {model: _steps(store, model, names, datasets) for model, _ in named}
     plain = [model for model, own in named if own is None]
     shared = set.intersection(*(set(steps_of[model]) for model in plain)) if plain else set[int]()
+    measured = f" with {listed(names)}"
     chosen = [
-        (model, one_step("step", step, sorted(shared), " and ".join(plain)))
+        (model, one_step("step", step, sorted(shared), " and ".join(plain) + measured))
         if own is None
-        else (model, one_step("step", own, steps_of[model], model, model))
+        else (model, one_step("step", own, steps_of[model], model + measured, model))
         for model, own in named
     ]
     if chosen[0] == chosen[1]:

@@ -12,8 +12,6 @@ from trajstore.view.figures.axes import NAMED, numbers, panels
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-
     from trajstore.pipelines.measures.unigram_first import Run, UnigramFirst
 
 
@@ -48,30 +46,10 @@ def _panel(runs: Iterable[Run], number: int, dataset: str) -> Iterable[Series]:
         for phase in run.phases[:2]:
             if phase.low is None or phase.high is None or phase.to_step is None:
                 continue
-            value = float(values[_at(run.steps, phase.to_step)])
+            value = float(values[run.steps.searchsorted(phase.to_step)])
             note = f"end of phase {phase.number}: {phase.low} to {phase.high}"
-            ends = (float(phase.low), float(phase.high))
             name = f"ends phase {phase.number}"
-            yield Series(
-                name,
-                ends,
-                (value, value),
-                mode="lines",
-                key=run.model,
-                note=note,
-                in_legend=False,
-                faint=True,
-            )
-            yield Series(
-                name,
-                (float(phase.to_step),),
-                (value,),
-                mode="markers",
-                key=run.model,
-                note=note,
-                in_legend=False,
-            )
-
-
-def _at(steps: np.ndarray, step: int) -> int:
-    return int(steps.searchsorted(step))
+            drawn = partial(Series, name, key=run.model, note=note, in_legend=False)
+            ends = (float(phase.low), float(phase.high))
+            yield drawn(ends, (value, value), mode="lines", faint=True)
+            yield drawn((float(phase.to_step),), (value,), mode="markers")
