@@ -18,6 +18,13 @@ def add_command(family: typer.Typer, function: Callable[..., None], name: str | 
     )(_nothing)
 
 
+def command_of(function: Callable[..., None], name: str | None = None) -> Any:
+    """The command of a function, with its options made."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(function)
+    return typer.main.get_command(alone)
+
+
 def _nothing() -> None:
     """Stand in for a command's function, from which Typer would make its options at once."""
 
@@ -33,9 +40,7 @@ def _lazy(function: Callable[..., None]) -> type[TyperCommand]:
         def __getattr__(self, name: str) -> Any:
             if name not in ("params", "callback"):
                 raise AttributeError(name)
-            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-            alone.command()(function)
-            made = typer.main.get_command(alone)
+            made = command_of(function)
             self.params, self.callback = made.params, made.callback
             return getattr(self, name)
 

@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import typer
-import typer.main
-
 from trajstore.cli.dataclass_options import dataclass_options, typed_option
+from trajstore.cli.lazy_command import command_of
 from trajstore.cli.option_blocks import (
     FindingOptions,
     OutputOptions,
@@ -41,9 +39,7 @@ def _command(name: str) -> Any:
         return None
     from trajstore.pipelines.definition import find_analysis
 
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name)(_function(find_analysis(kind)))
-    return typer.main.get_command(alone)
+    return command_of(_function(find_analysis(kind)), name)
 
 
 def _function(definition: AnalysisDefinition) -> Callable[..., None]:
