@@ -108,7 +108,7 @@ def from_slices(store: Path, datasets: list[str], precision: Precision) -> FitCo
 
     from trajstore.analysis.components.methods import Method
     from trajstore.pipelines.components.pca import pca
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.matrix.selection import Selection
 
     method = Method(components=COMPONENTS, treatment=Treatment(precision=precision))
     with Store(store) as opened:

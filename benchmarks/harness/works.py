@@ -17,10 +17,11 @@ import scipy.special  # noqa: F401  # a trajectory's first use of it would be on
 from benchmarks.harness.subprocesses import Cost, peak
 from benchmarks.harness.synthetic import DATASET, MODEL
 from benchmarks.harness.timing import WrongAnswer
-from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.pipelines.trajectories import trajectories
 from trajstore.server.report.page import read_data
 from trajstore.server.report.report import write_report
 from trajstore.store import checks
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.queries import query
 from trajstore.store.quoting import quoted
 from trajstore.store.store import Store

@@ -15,7 +15,8 @@ from benchmarks.harness.subprocesses import apart
 from benchmarks.harness.synthetic import DATASET, MODEL, Family, TokenGroup
 from benchmarks.harness.timing import Contender, Rounds, Row, Say, clocked, compare
 from benchmarks.store.longform import mean_job, pandas_means, polars_means
-from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.pipelines.trajectories import trajectories
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.quoting import quoted
 
 _BARE = "DuckDB, mean by step of all tokens, no group"

@@ -16,7 +16,8 @@ from benchmarks.harness.bulk import copy_model, copy_names
 from benchmarks.harness.peers import Right, close_to, equal_to, plain_duckdb, read_slices
 from benchmarks.harness.synthetic import DATASET, Family, Size, make_family
 from benchmarks.harness.timing import Contender, Rounds, Row, Say, clocked, compare
-from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.pipelines.trajectories import trajectories
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.quoting import quoted
 from trajstore.store.store import Store
 

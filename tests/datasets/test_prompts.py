@@ -31,10 +31,11 @@ from trajstore.errors import (
     TrajstoreError,
 )
 from trajstore.importers.ingest import ingest
-from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.pipelines.trajectories import trajectories
 from trajstore.scoring import token_losses
 from trajstore.store.files.datasets import NewDataset
 from trajstore.store.matrix.export import save_matrix
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from tests.conftest import NewStore

@@ -14,8 +14,8 @@ from trajstore.pipelines.components import pca
 from trajstore.pipelines.differences import result as differences
 from trajstore.pipelines.differences.differences import DifferenceInputs
 from trajstore.pipelines.finding_facts import Request
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.finding_subjects import FindingSubject
+from trajstore.store.matrix.selection import Selection
 
 SELECTION = Selection(["d", "e"], ["a"], "log")
 OF_DIGITS = replace(SELECTION, group="digits")

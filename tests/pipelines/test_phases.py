@@ -19,9 +19,9 @@ from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import BadOption, TrajstoreError, UnknownName
 from trajstore.pipelines.phases import CurveOptions, Induction, phases
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 from trajstore.view.figures.phases import phase_charts
 

@@ -19,7 +19,7 @@ from trajstore.analysis.statistics.log_steps import Schedule
 from trajstore.cli import app
 from trajstore.errors import FindingExists, TrajstoreError
 from trajstore.pipelines.shapes import agreement, shapes, shares
-from trajstore.pipelines.trajectories import Selection
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,8 +34,8 @@ from trajstore.pipelines.spikes import (
     spikes,
     tokens_in_context,
 )
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 from trajstore.view.figures.spikes import spike_charts
 

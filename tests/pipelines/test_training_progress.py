@@ -11,12 +11,13 @@ from trajstore.pipelines import trajectories
 from trajstore.pipelines.training_progress import with_training
 from trajstore.store.files.models import ModelFacts
 from trajstore.store.files.slices import Provenance
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 
 def placed(store: Store, x: str, models: list[str], **comparison: object) -> list[tuple[object, ...]]:
     """(model, step, x) of each row."""
-    selection, asked = trajectories.Selection(["d"], models, "0,4:16"), Comparison(**comparison)  # type: ignore[arg-type]
+    selection, asked = Selection(["d"], models, "0,4:16"), Comparison(**comparison)  # type: ignore[arg-type]
     frame = trajectories.trajectories(store, ["every_token"], selection, comparison=asked)
     frame = with_training(store, frame, x, selection, asked)  # type: ignore[arg-type]
     assert frame.columns.index("tokens_seen" if x == "tokens" else "flops") == frame.columns.index("step") + 1

@@ -25,6 +25,7 @@ from trajstore.pipelines import trajectories
 from trajstore.pipelines.caveats import caveats
 from trajstore.store.files.datasets import CONTEXT_COLUMNS
 from trajstore.store.files.models import ModelFacts
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 
@@ -63,7 +64,7 @@ def test_nothing_to_show(planted: Store) -> None:
 
 def curves(store: Store, groups: list[str], **options: object) -> set[tuple[str, str, str]]:
     """(group, model, dataset) of the curves there are."""
-    frame = trajectories.trajectories(store, groups, trajectories.Selection(**options))  # type: ignore[arg-type]
+    frame = trajectories.trajectories(store, groups, Selection(**options))  # type: ignore[arg-type]
     return set(frame.select("group", "model", "dataset").rows())
 
 
@@ -81,7 +82,7 @@ def test_without_datasets_each_shows_what_it_has(planted: Store) -> None:
     assert curves(planted, ["every_token"], contexts="4:") == {x for x in everything if x[2] != "f"}
     assert curves(planted, ["every_token"], steps="7") == {("every_token", "c", "f")}
     assert curves(planted, ["every_token"] * 2, datasets=["d", "d"]) == {x for x in everything if x[2] == "d"}
-    frame = trajectories.trajectories(planted, ["every_token"] * 2, trajectories.Selection(["d", "d"]))
+    frame = trajectories.trajectories(planted, ["every_token"] * 2, Selection(["d", "d"]))
     assert frame.height == 16
 
 
@@ -130,9 +131,7 @@ CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
 POSITION = np.concatenate([np.arange(1, n) for n in PLANTED_LENGTHS])
 
 
-def ask(
-    store: Store, groups: list[str], selection: trajectories.Selection, **comparison: object
-) -> pl.DataFrame:
+def ask(store: Store, groups: list[str], selection: Selection, **comparison: object) -> pl.DataFrame:
     return trajectories.trajectories(store, groups, selection, comparison=Comparison(**comparison))  # type: ignore[arg-type]
 
 
@@ -142,7 +141,7 @@ def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
         "early", "SELECT dataset, context, position FROM tokens WHERE position BETWEEN 1 AND 3"
     )
     planted.groups.add("late", "SELECT dataset, context, position FROM tokens WHERE position > 5")
-    frame = ask(planted, ["late"], trajectories.Selection(["d"], ["a"]), minus="early")
+    frame = ask(planted, ["late"], Selection(["d"], ["a"]), minus="early")
     both = np.isin(CONTEXT, (0, 2, 3, 5))
     expected = means(planted, "d", "a", both & (POSITION > 5)) - means(
         planted, "d", "a", both & (POSITION <= 3)
@@ -154,7 +153,7 @@ def test_minus_is_over_contexts_that_have_both(planted: Store) -> None:
 
 
 def test_the_in_context_learning_score_is_that_of_the_query(planted: Store) -> None:
-    frame = ask(planted, ["position_is(16)"], trajectories.Selection(), minus="position_is(8)")
+    frame = ask(planted, ["position_is(16)"], Selection(), minus="position_is(8)")
     query = planted.query("in_context_learning", late=16, early=8).pl()
     both = frame.join(query, on=["model", "dataset", "step"])
     assert both.height == frame.height == query.height == 32
@@ -166,14 +165,14 @@ def test_a_dataset_without_what_is_subtracted_is_left_out(planted: Store) -> Non
     planted.groups.add("on_d", "FROM tokens WHERE dataset = 'd'")
     heard = Heard()
     frame = trajectories.trajectories(
-        planted, ["every_token"], trajectories.Selection(models=["a"]), heard, Comparison(minus="on_d")
+        planted, ["every_token"], Selection(models=["a"]), heard, Comparison(minus="on_d")
     )
     assert frame["dataset"].unique().to_list() == ["d"]
     assert heard.lines == ["on_d has no token with a loss on e, which is left out."]
 
 
 def test_a_group_less_itself_is_nothing_for_certain(planted: Store) -> None:
-    frame = ask(planted, ["every_token"], trajectories.Selection(["d"]), minus="every_token")
+    frame = ask(planted, ["every_token"], Selection(["d"]), minus="every_token")
     assert frame.select("mean", "low", "high").unique().rows() == [(0.0, 0.0, 0.0)]
 
 
@@ -181,7 +180,7 @@ def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
     planted.drop([("b", "d", 4), ("a", "d", 64)])
     heard = Heard()
     frame = trajectories.trajectories(
-        planted, ["every_token"], trajectories.Selection(["d"], ["a"]), heard, Comparison(minus_model="b")
+        planted, ["every_token"], Selection(["d"], ["a"]), heard, Comparison(minus_model="b")
     )
     steps = [0, 1, 2, 8, 16, 32]
     assert frame["step"].to_list() == steps
@@ -195,7 +194,7 @@ def test_minus_model_is_over_the_steps_of_both(planted: Store) -> None:
 
 def test_minus_model_and_minus_go_together(planted: Store) -> None:
     planted.groups.add("early", "SELECT dataset, context, position FROM tokens WHERE position < 2")
-    frame = ask(planted, ["every_token"], trajectories.Selection(["d"]), minus="early", minus_model="b")
+    frame = ask(planted, ["every_token"], Selection(["d"]), minus="early", minus_model="b")
     first = POSITION < 2
     expected = (
         means(planted, "d", "a")
@@ -207,7 +206,7 @@ def test_minus_model_and_minus_go_together(planted: Store) -> None:
 
 def test_by_model_pools_the_tokens_of_datasets(planted: Store) -> None:
     planted.drop([("a", "e", 2)])
-    frame = ask(planted, ["every_token", "digits"], trajectories.Selection(models=["a"]), by="model")
+    frame = ask(planted, ["every_token", "digits"], Selection(models=["a"]), by="model")
     assert frame["step"].to_list() == [0, 1, 4, 8, 16, 32, 64]
     assert frame.select("dataset", "tokens", "contexts", "units").unique().rows() == [
         ("2 datasets", 194, 12, 12)
@@ -220,7 +219,7 @@ def test_by_model_pools_the_tokens_of_datasets(planted: Store) -> None:
 
 
 def test_by_dataset_is_the_mean_of_the_models(planted: Store) -> None:
-    frame = ask(planted, ["every_token"], trajectories.Selection(), by="dataset")
+    frame = ask(planted, ["every_token"], Selection(), by="dataset")
     assert frame.select("model", "dataset").unique(maintain_order=True).rows() == [
         ("mean of 2 models", "d"),
         ("mean of 2 models", "e"),
@@ -233,27 +232,27 @@ def test_what_cannot_be_compared_is_said(planted: Store) -> None:
     planted.groups.add("first", "FROM tokens WHERE context = 0")
     planted.groups.add("second", "FROM tokens WHERE context = 2")
     with pytest.raises(NothingChosen, match="No context has tokens with a loss of both the group and second"):
-        ask(planted, ["first"], trajectories.Selection(), minus="second")
+        ask(planted, ["first"], Selection(), minus="second")
     planted.append(model="c", dataset="d", step=5, losses=np.ones(97))
     with pytest.raises(NothingChosen, match="No other model asked for has a step in common with c"):
-        ask(planted, ["first"], trajectories.Selection(models=["a"]), minus_model="c")
+        ask(planted, ["first"], Selection(models=["a"]), minus_model="c")
     with pytest.raises(UnknownName, match="no model 'z'"):
-        ask(planted, ["first"], trajectories.Selection(), minus_model="z")
+        ask(planted, ["first"], Selection(), minus_model="z")
     with pytest.raises(UnknownName, match="no group 'third'"):
-        ask(planted, ["first"], trajectories.Selection(), minus="third")
+        ask(planted, ["first"], Selection(), minus="third")
     with pytest.raises(TrajstoreError, match="Cannot read by="):
         Comparison(by="step")  # type: ignore[arg-type]
 
 
 def test_calls_that_are_no_group(planted: Store) -> None:
     with pytest.raises(QueryError, match="position_is"):
-        ask(planted, ["position_iz(3)"], trajectories.Selection())
+        ask(planted, ["position_iz(3)"], Selection())
     with pytest.raises(
         GroupError, match=r"noise_floor.*is no group: one gives the columns dataset, context, position"
     ):
-        ask(planted, ["noise_floor(0, 1)"], trajectories.Selection())
+        ask(planted, ["noise_floor(0, 1)"], Selection())
     with pytest.raises(QueryError):
-        ask(planted, ["position_is((DROP VIEW losses))"], trajectories.Selection())
+        ask(planted, ["position_is((DROP VIEW losses))"], Selection())
 
 
 def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
@@ -271,9 +270,7 @@ def test_categories_and_documents_are_resampled_whole(store: Store) -> None:
         )
         store.add_dataset(name, replace(new_dataset([["a", "b"]] * 120), contexts=contexts))
         store.append(model="m", dataset=name, step=0, losses=losses.astype(np.float32))
-        (found[name],) = trajectories.trajectories(
-            store, ["every_token"], trajectories.Selection([name])
-        ).to_dicts()
+        (found[name],) = trajectories.trajectories(store, ["every_token"], Selection([name])).to_dicts()
     alone, twice = found["alone"], found["twice"]
     assert (alone["unit"], alone["units"], twice["unit"], twice["units"]) == ("context", 120, "document", 60)
     assert alone["mean"] == twice["mean"]
@@ -305,7 +302,7 @@ def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
         for how in ("bootstrap", "studentised"):
             interval = Interval(how)  # type: ignore[arg-type]
             frame = trajectories.trajectories(
-                store, ["every_token"], trajectories.Selection(["d"], [model]), interval=interval
+                store, ["every_token"], Selection(["d"], [model]), interval=interval
             )
             frames[model, how], said[model, how] = frame, " ".join(caveats(frame, interval))
     assert "by percentiles of resampled means" in said["alike", "bootstrap"]
@@ -314,7 +311,5 @@ def test_skewed_contexts_are_said_and_the_interval_used(store: Store) -> None:
     assert "weigh far more" not in said["alike", "bootstrap"] + said["alike", "studentised"]
     assert frames["skewed", "studentised"]["interval"].to_list() == ["studentised"]
     assert frames["skewed", "studentised"]["high"][0] > frames["skewed", "bootstrap"]["high"][0]
-    few = trajectories.trajectories(
-        store, ["every_token"], trajectories.Selection(["d"], ["alike"], contexts="0:12")
-    )
+    few = trajectories.trajectories(store, ["every_token"], Selection(["d"], ["alike"], contexts="0:12"))
     assert "which no interval can tell" in " ".join(caveats(few, Interval()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_AS_NEAR = 0.1
+_AS_NEAR = 0.05
 """Names that are less like a mistyped one than the nearest is, by this share of their letters, are not meant."""
 
 

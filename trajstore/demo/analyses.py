@@ -31,8 +31,8 @@ from trajstore.pipelines.comparison.comparison import compare
 from trajstore.pipelines.measures.head_kinds import head_kinds
 from trajstore.pipelines.measures.unigram_first import unigram_first as find_unigram_first
 from trajstore.pipelines.phases import Induction, phases
-from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import Progress
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 NAME = "demo"

@@ -30,6 +30,7 @@ from trajstore.progress import Progress
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import run
 from trajstore.server.report.report import write_report
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 from trajstore.view.charts.chart import Chart, Mark
 from trajstore.view.charts.save import save_chart
@@ -77,9 +78,9 @@ def run_demo(folder: Path, *, quick: bool, progress: Progress) -> Demo:
         marks = (Mark(recipe.mix_change_step, "training mix changes"),)
         with _timed(clock, "analysis"):
             trajectories = gather.trajectories(
-                store, store.groups.names(), gather.Selection(DATASETS, names), progress
+                store, store.groups.names(), Selection(DATASETS, names), progress
             )
-            fit = pca(store, gather.Selection(DATASETS, names)).result
+            fit = pca(store, Selection(DATASETS, names)).result
             sentences = _findings(trajectories, fit, names, recipe)
             curves = _curves(store, names[0], marks)
             of_analyses, lines = analyse(store, names, seeds, CURVES, recipe.mix_change_step, progress)
@@ -138,9 +139,7 @@ def _score(store: Store, model: TrainedModel, on_text: Sequence[str], progress: 
 
 def _curves(store: Store, model: str, marks: Sequence[Mark]) -> Chart:
     """Trajectories of a few groups in one model, each with the tokens of all datasets pooled, and their intervals."""
-    frame = gather.trajectories(
-        store, CURVES, gather.Selection(models=[model]), comparison=Comparison(by="model")
-    )
+    frame = gather.trajectories(store, CURVES, Selection(models=[model]), comparison=Comparison(by="model"))
     # One name for the datasets that each group lies in, so that the curves share a panel.
     return trajectory_chart(frame.with_columns(dataset=pl.lit("all datasets")), marks)
 

@@ -15,7 +15,7 @@ from trajstore.store.groups.chosen_by_losses import selected_by
 
 if TYPE_CHECKING:
     from trajstore.analysis.trajectories import Comparison
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.matrix.selection import Selection
     from trajstore.store.store import Store
 
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import polars as pl
 
 from trajstore.errors import BadAnalysis, BadOption, PlotError
-from trajstore.pipelines.finding_facts import Request, Result, finding_name, group_hashes, one_or_many
+from trajstore.pipelines.finding_facts import (
+    Request,
+    Result,
+    finding_name,
+    group_hashes,
+    one_or_many,
+    token_hashes,
+)
 from trajstore.plugins import OWN_PACKAGE, PluginError, find, plugins
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import GROUP_NAME
@@ -149,7 +156,7 @@ class AnalysisDefinition:
         facts = {
             **request.facts,
             "models": store.models(chosen.models),
-            "tokens_sha256": {name: store.dataset(name).tokens_sha256 for name in names},
+            "tokens_sha256": token_hashes(store, names),
             "groups_sha256": group_hashes(store, [chosen.group]),
             "package": self.package,
         }

@@ -25,10 +25,10 @@ from trajstore.pipelines.finding_facts import (
     versions,
 )
 from trajstore.pipelines.measures.curves import measure_curves
-from trajstore.pipelines.trajectories import Selection, resampled_trajectories
+from trajstore.pipelines.trajectories import resampled_trajectories
 from trajstore.progress import SILENT, Progress, bar
 from trajstore.store.catalog.group_expressions import is_call
-from trajstore.store.matrix.selection import LeastCheckpoints
+from trajstore.store.matrix.selection import LeastCheckpoints, Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

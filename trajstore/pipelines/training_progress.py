@@ -15,9 +15,9 @@ from trajstore.analysis.trajectories import Comparison, model_label
 from trajstore.arguments.choices import X
 from trajstore.arguments.spelling import option
 from trajstore.errors import BadOption, TrajstoreError
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store.matrix.checkpoints import checkpoints
 from trajstore.store.matrix.matrix import row_labels
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -14,13 +14,7 @@ from trajstore.analysis.trajectories import trajectories as curves
 from trajstore.errors import NothingChosen, UnknownName, listed
 from trajstore.progress import SILENT, Progress
 from trajstore.store.matrix.context_sums import ContextSums, context_sums
-from trajstore.store.matrix.selection import (
-    Selection as Selection,  # also imported from here
-)
-from trajstore.store.matrix.selection import (
-    checkpoints_by_dataset,
-    sites_by_dataset,
-)
+from trajstore.store.matrix.selection import Selection, checkpoints_by_dataset, sites_by_dataset
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

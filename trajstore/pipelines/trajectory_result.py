@@ -14,8 +14,9 @@ from trajstore.arguments.choices import X
 from trajstore.display import Drawn, of_checkpoints, of_names
 from trajstore.pipelines.caveats import caveats, chosen_by_losses
 from trajstore.pipelines.training_progress import check_x, with_training
-from trajstore.pipelines.trajectories import Selection, trajectories
+from trajstore.pipelines.trajectories import trajectories
 from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

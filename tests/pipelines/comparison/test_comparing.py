@@ -27,9 +27,9 @@ from trajstore.pipelines.comparison.comparison import compare, density
 from trajstore.pipelines.comparison.result import Question, request
 from trajstore.pipelines.comparison.winner_groups import group_names, keep_groups
 from trajstore.pipelines.groups.enrichment import enriched, memberships
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store.files.slices import Provenance
 from trajstore.store.matrix.matrix import choose_sites
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 from trajstore.view.charts.chart import Chart, Panel, Series
 from trajstore.view.charts.matplotlib import picture

@@ -34,10 +34,10 @@ from trajstore.pipelines.components.groups import component_groups
 from trajstore.pipelines.components.pca import PrincipalComponents
 from trajstore.pipelines.components.pca import pca as pca_of_store
 from trajstore.pipelines.components.update import Changes, update
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files import slices
 from trajstore.store.files.models import ModelFacts
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 LIMIT = 4 * 16 * 30

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.cli.test_cli import path
 from tests.conftest import PLANTED_LENGTHS
-from trajstore.pipelines.trajectories import Selection
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 __all__ = ["path"]

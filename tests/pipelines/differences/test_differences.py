@@ -27,9 +27,9 @@ from trajstore.errors import (
 from trajstore.pipelines.differences.checkpoint_pairs import of_models, of_prompts, of_steps
 from trajstore.pipelines.differences.differences import DifferenceMethod, differences
 from trajstore.pipelines.differences.result import DiffOptions, diff, diff_of, request
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store import checks
 from trajstore.store.files.measures import Measure
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 from trajstore.view.figures.differences import difference_chart
 

@@ -36,6 +36,7 @@ from trajstore.store import checks
 from trajstore.store.files import append, slices
 from trajstore.store.files.slices import Provenance
 from trajstore.store.matrix.matrix import SliceRead, choose_sites, each_slice
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -321,9 +322,9 @@ def test_columns_that_are_all_there_are_no_miss(torn: Store) -> None:
 
 def test_curves_and_components_never_take_a_part_for_the_whole(torn: Store) -> None:
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        trajectories.trajectories(torn, ["every_token"], trajectories.Selection(["d"], ["b"], "0:8"))
+        trajectories.trajectories(torn, ["every_token"], Selection(["d"], ["b"], "0:8"))
     with pytest.raises(MissingSlices, match="b on d at step 8"):
-        pca_of_store(torn, trajectories.Selection(["d"], ["b"], "0:8"))
+        pca_of_store(torn, Selection(["d"], ["b"], "0:8"))
     matrix = torn.matrix("d", models="b", missing="nan", steps="0:8")
     assert group_trajectory(matrix)["step"].to_list() == [0, 1, 2, 4]
     with pytest.raises(TrajstoreError, match="1 of 5 checkpoints have none in its column"):

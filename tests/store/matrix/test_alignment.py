@@ -22,6 +22,7 @@ from trajstore.errors import BadOption, NothingChosen, QueryError, TrajstoreErro
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.token_context import examples
 from trajstore.server.report.report import write_report
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.queries import query
 from trajstore.store.store import Store
 
@@ -201,7 +202,7 @@ def test_after_the_last_token_is_nothing(surnames: Store) -> None:
     with pytest.raises(NothingChosen):
         surnames.matrix("d", group="last_tokens", align="after")
     with pytest.raises(NothingChosen):
-        trajectories.trajectories(surnames, ["last_tokens"], trajectories.Selection(align="after"))
+        trajectories.trajectories(surnames, ["last_tokens"], Selection(align="after"))
 
 
 def test_after_every_token_is_every_loss(surnames: Store) -> None:

@@ -18,6 +18,7 @@ from trajstore.pipelines import trajectories as gather
 from trajstore.store.files.datasets import CONTEXT_COLUMNS, NewDataset
 from trajstore.store.matrix.context_sums import Units, context_sums
 from trajstore.store.matrix.matrix import Sites, choose_sites
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 CONTEXT = np.repeat(np.arange(6), np.array(PLANTED_LENGTHS) - 1)
@@ -70,7 +71,7 @@ def test_sums_are_those_of_each_slice(grouped: Store, groups: list[str], threads
 @pytest.mark.parametrize("align", ["predict", "after"])
 @pytest.mark.parametrize("contexts", [None, "2:5"])
 def test_trajectories_are_those_of_matrices(grouped: Store, align: Align, contexts: str | None) -> None:
-    selection = gather.Selection(["d", "e"], ["b", "a"], "0:16", contexts, align)
+    selection = Selection(["d", "e"], ["b", "a"], "0:16", contexts, align)
     frame = gather.trajectories(grouped, GROUPS, selection)
     assert frame.columns == ["group", *SCHEMA]
     assert frame["group"].unique(maintain_order=True).to_list() == GROUPS

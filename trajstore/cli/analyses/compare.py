@@ -125,8 +125,8 @@ def compare(
     from trajstore.pipelines.comparison.comparison import named_models
     from trajstore.pipelines.comparison.result import Question, request
     from trajstore.pipelines.comparison.winner_groups import check_groups_free, keep_groups
-    from trajstore.pipelines.trajectories import Selection
     from trajstore.schema import check_group_name
+    from trajstore.store.matrix.selection import Selection
 
     if measure:
         of_losses = (against, group, contexts, keep, prefix, not groups)

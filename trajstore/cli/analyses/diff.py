@@ -172,8 +172,8 @@ def _run(kind: Literal["steps", "models", "prompts"], between: tuple[str, ...], 
     from trajstore.analysis.trajectories import Comparison
     from trajstore.pipelines.caveats import caveats, chosen_by_losses
     from trajstore.pipelines.differences.result import DiffOptions, diff_of, request
-    from trajstore.pipelines.trajectories import Selection
     from trajstore.store.matrix.export import check_matrix_target
+    from trajstore.store.matrix.selection import Selection
 
     groups = tuple(shared.groups or ())
     diff_options = DiffOptions(kind, between, groups, shared.selection, shared.how, shared.all_items)

@@ -52,7 +52,7 @@ def shapes(
     """
     from trajstore.pipelines.shapes import ShapeOptions
     from trajstore.pipelines.shapes import shapes as fit
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.matrix.selection import Selection
 
     with output.open() as store:
         datasets = require_datasets(store, dataset)

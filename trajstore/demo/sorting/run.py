@@ -29,6 +29,7 @@ from trajstore.pipelines import trajectories as gather
 from trajstore.scoring.measuring.run import measure
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import run
+from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _measure_shares(store: Store, home: Path) -> None:
 
 def _by_step(store: Store) -> pl.DataFrame:
     """A row a step of what was measured."""
-    losses = gather.trajectories(store, [GROUP], gather.Selection([DATASET], [MODEL]))
+    losses = gather.trajectories(store, [GROUP], Selection([DATASET], [MODEL]))
     frame = losses.select("step", loss="mean").sort("step")
     rows = store.measures(MODEL, dataset=DATASET)
     whole = rows.filter(pl.col("context").is_null())

@@ -24,9 +24,9 @@ from trajstore.pipelines.finding_facts import (
     name_part,
     versions,
 )
-from trajstore.pipelines.trajectories import Selection
 from trajstore.store.matrix.context_sums import Units
 from trajstore.store.matrix.matrix import Sites
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -18,7 +18,7 @@ from trajstore.pipelines.groups.added_groups import (
 
 if TYPE_CHECKING:
     from trajstore.pipelines.comparison.result import Compared, Question
-    from trajstore.pipelines.trajectories import Selection
+    from trajstore.store.matrix.selection import Selection
     from trajstore.store.store import Store
 
 

@@ -25,8 +25,8 @@ from trajstore.pipelines.finding_facts import (
     one_or_many,
     versions,
 )
-from trajstore.pipelines.trajectories import Selection
 from trajstore.progress import SILENT, Progress
+from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trajstore.pipelines.token_context import with_context
-from trajstore.server.report.findings.table import ROWS_SHOWN, PageTable, Tables
+from trajstore.server.report.findings.table import IN_CONTEXT, ROWS_SHOWN, PageTable, Tables
 from trajstore.view.figures.differences import difference_chart
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def tables(store: Store, finding: Finding) -> Tables:
     largest = with_context(store, tokens.head(ROWS_SHOWN)).select(
         *("model", "step", "minus_model", "minus_step", "dataset", "context", "position"),
         *("minus_loss", "loss", "difference"),
-        pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
+        IN_CONTEXT,
     )
     groups = finding.table("groups")
     said = "" if groups.is_empty() else _difference_sentence(groups)

@@ -10,7 +10,7 @@ import polars as pl
 
 from trajstore.pipelines.components import pca
 from trajstore.pipelines.components.loadings import top_loadings
-from trajstore.server.report.findings.table import PageTable, Tables
+from trajstore.server.report.findings.table import IN_CONTEXT, PageTable, Tables
 from trajstore.view.figures.pca import pca_charts
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def tables(store: Store, finding: Finding) -> Tables:
     top = top_loadings(store, finding.name, range(1, _TOP_COMPONENTS + 1), _TOP_TOKENS)
     top = top.select(
         *("component", "loading", "dataset", "context", "position"),
-        pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context"),
+        IN_CONTEXT,
     )
     return said, (
         PageTable.of("Components", shares),

@@ -13,8 +13,8 @@ from trajstore.analysis.statistics.bootstrap import Interval
 from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import listed
 from trajstore.pipelines import trajectories
-from trajstore.pipelines.trajectories import Selection
 from trajstore.server.report.findings.table import PageTable, Tables
+from trajstore.store.matrix.selection import Selection
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.phases import event_charts
 

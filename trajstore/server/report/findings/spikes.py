@@ -11,8 +11,8 @@ from trajstore.analysis.trajectories import Comparison
 from trajstore.errors import listed
 from trajstore.pipelines import trajectories
 from trajstore.pipelines.spikes import not_found
-from trajstore.pipelines.trajectories import Selection
 from trajstore.server.report.findings.table import PageTable, Tables
+from trajstore.store.matrix.selection import Selection
 from trajstore.view.charts.chart import Mark
 from trajstore.view.figures.axes import NAMED
 from trajstore.view.figures.spikes import share_chart

@@ -9,6 +9,9 @@ import polars as pl
 ROWS_SHOWN = 50
 """Rows of a finding's table that the page holds."""
 
+IN_CONTEXT = pl.format("{}[{}]{}", "before", "marked", "after").alias("token in its context")
+"""A column of tokens as `with_context` gives them, with a little of their context."""
+
 Cell = str | int | float | bool | None
 
 
