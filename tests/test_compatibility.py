@@ -43,14 +43,20 @@ def take(python: str, turn: str, store: Path) -> dict[str, Any]:
 def test_versions_take_turns_at_one_store(first: str, second: str, tmp_path: Path) -> None:
     """One makes a store, the other adds to it and migrates it, the first adds and drops, the other reads."""
     made = take(first, "make", tmp_path / "s")
-    assert made["history"] == ["0001_catalog", "0002_digests", "views, macros and groups"]
+    assert made["history"] == ["0001_catalog", "0002_digests", "0003_stand_ins", "views, macros and groups"]
     assert made["groups"].items() >= {"digits": 3, "the": 2, "capitalised": 1, "first": 1}.items()
     assert made["matrix"] == [DIGITS[0]]
     assert made["loss_at"] == [[0], [1], [2], [3]]
 
     assert made["kept"] == [["d", 0, 2]]
     migrated = take(second, "migrate", tmp_path / "s")
-    assert migrated["history"] == ["0001_catalog", "0002_digests", "0003_notes", "views, macros and groups"]
+    assert migrated["history"] == [
+        "0001_catalog",
+        "0002_digests",
+        "0003_stand_ins",
+        "0004_notes",
+        "views, macros and groups",
+    ]
     assert migrated["added"] == {"first": "Added at step 0.", "second": "Added at step 1."}
     assert migrated["matrix"] == list(DIGITS[:2])
     assert migrated["kept"] == made["kept"]

@@ -7,6 +7,7 @@ index of the predicted token, so position 0 has no loss and no row.
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Iterable
 
@@ -34,6 +35,9 @@ PASS_COLUMNS = {"rank": "int32", "entropy": "float32"}
 logit than the token (0 is the top), and the entropy of the predicted distribution, nats."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+EMPTY = ".empty"
+"""In place of the name of a model, dataset or finding, which it cannot be: the key of files without rows, of which a
+view needs one."""
 _STEP = re.compile(r"0|[1-9][0-9]{0,18}")
 GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -41,6 +45,11 @@ GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 def is_name(text: str) -> bool:
     """Return whether a model, dataset or finding may bear this name."""
     return NAME.fullmatch(text) is not None and text.lower() != "null"
+
+
+def is_stand_in(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path, or a part of one, leads to files without rows, which no list of what is there has."""
+    return f"={EMPTY}" in os.fspath(path)
 
 
 def step_of(label: str) -> int | None:

@@ -1,10 +1,10 @@
 -- Every loss of every slice: model, dataset, step, context, position, loss (nats), without the join for the token.
--- The pattern also matches .osses/, which holds a file of zero rows: a view needs one file at least.
+-- A view needs one file at least: in model=.empty lies one without rows.
 -- A session sets the variable store; DuckDB started in the store's folder needs none.
 CREATE OR REPLACE VIEW raw_losses AS
 SELECT model, dataset, step, context, position, loss
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[l.]osses/*/*/step=[0-9]*/slice.parquet',
+    coalesce(getvariable('store') || '/', '') || 'losses/*/*/step=[0-9]*/slice.parquet',
     hive_partitioning = true,
     hive_types = {'model': VARCHAR, 'dataset': VARCHAR, 'step': BIGINT}
 );

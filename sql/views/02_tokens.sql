@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW tokens AS
 SELECT dataset, context, position, token, text, item, item_position, role
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[t.]okens/dataset=[A-Za-z0-9_]*/tokens.parquet',
+    coalesce(getvariable('store') || '/', '') || 'tokens/dataset=*/tokens.parquet',
     hive_partitioning = true,
     hive_types = {'dataset': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW contexts AS
 SELECT dataset, context, n_tokens, document, byte_start, byte_end, category, shot, meta
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[t.]okens/dataset=[A-Za-z0-9_]*/contexts.parquet',
+    coalesce(getvariable('store') || '/', '') || 'tokens/dataset=*/contexts.parquet',
     hive_partitioning = true,
     hive_types = {'dataset': VARCHAR}
 );

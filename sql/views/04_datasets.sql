@@ -11,7 +11,7 @@ SELECT
     facts -> '$.source' AS source
 FROM (
     SELECT file_name, decode(value)::JSON AS facts
-    FROM parquet_kv_metadata(coalesce(getvariable('store') || '/', '') || '[t.]okens/dataset=[A-Za-z0-9_]*/tokens.parquet')
+    FROM parquet_kv_metadata(coalesce(getvariable('store') || '/', '') || 'tokens/dataset=*/tokens.parquet')
     WHERE decode(key) = 'trajstore'
 );
 COMMENT ON VIEW datasets IS 'Every dataset: numbers of contexts, tokens and losses, its tokenizer, the sha256 of its tokens, and how it was drawn (JSON).';

@@ -5,12 +5,14 @@ SELECT model, repo, family, size, n_params, n_nonembedding, n_layer, position_em
 FROM (
     SELECT DISTINCT regexp_extract(file, 'losses/model=([^/]*)/', 1) AS model
     FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/*/step=[0-9]*/slice.parquet')
+    WHERE NOT contains(file, '/model=.empty/')
     UNION
     SELECT regexp_extract(file, 'models/([^/]*)\.json$', 1)
     FROM glob(coalesce(getvariable('store') || '/', '') || 'models/[A-Za-z0-9]*.json')
+    WHERE NOT contains(file, '/model=.empty.')
 )
 LEFT JOIN read_json(
-    coalesce(getvariable('store') || '/', '') || '[m.]odels/[A-Za-z0-9]*.json',
+    coalesce(getvariable('store') || '/', '') || 'models/[A-Za-z0-9]*.json',
     columns = {
         'model': VARCHAR, 'repo': VARCHAR, 'family': VARCHAR, 'size': VARCHAR, 'n_params': BIGINT,
         'n_nonembedding': BIGINT, 'n_layer': BIGINT, 'position_embedding': VARCHAR, 'seed': BIGINT,

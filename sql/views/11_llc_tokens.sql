@@ -8,7 +8,7 @@ FROM (
         unnest(token_variances) AS variance,
         unnest(range(len(token_means))) AS position
     FROM read_parquet(
-        coalesce(getvariable('store') || '/', '') || '[m.]easures/*/step=[0-9]*/llc.*.parquet',
+        coalesce(getvariable('store') || '/', '') || 'measures/*/step=[0-9]*/llc.*.parquet',
         hive_partitioning = true,
         hive_types = {'model': VARCHAR, 'step': BIGINT},
         union_by_name = true

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW measures AS
 SELECT model, step, dataset, name, layer, head, context, value, stderr, params::JSON AS params
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[m.]easures/*/step=[0-9]*/*.parquet',
+    coalesce(getvariable('store') || '/', '') || 'measures/*/step=[0-9]*/*.parquet',
     hive_partitioning = true,
     hive_types = {'model': VARCHAR, 'step': BIGINT}
 );

@@ -7,7 +7,7 @@ SELECT DISTINCT
     facts -> '$.facts' AS facts
 FROM (
     SELECT decode(value)::JSON AS facts
-    FROM parquet_kv_metadata(coalesce(getvariable('store') || '/', '') || '[f.]indings/*/*/*.parquet')
+    FROM parquet_kv_metadata(coalesce(getvariable('store') || '/', '') || 'findings/*/*/*.parquet')
     WHERE decode(key) = 'trajstore'
 );
 COMMENT ON VIEW findings IS 'Every finding, a stored result of an analysis: its kind, its name, when it was made, and what of and how (JSON).';

@@ -5,7 +5,7 @@ SELECT
     pearson, pearson_low, pearson_high, spearman, partial, partial_low, partial_high,
     rms, rms_low, rms_high, difference, difference_low, difference_high
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=compare/*/correlations.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=compare/*/correlations.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW compare_groups AS
 SELECT finding, winner, group_name, tokens, marked, share, rest, ratio, low, high, p, p_adjusted
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=compare/*/groups.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=compare/*/groups.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW compare_measures AS
 SELECT finding, measure, layer, head, params::JSON AS params, dataset, model, step, minus_model, minus_step,
     value, minus_value, difference, low, high, contexts, unit, units, interval
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=compare_measures/*/values.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=compare_measures/*/values.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

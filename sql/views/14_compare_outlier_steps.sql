@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW compare_outlier_steps AS
 SELECT finding, winner, dataset, step, tokens, contexts, unit, units, interval, mean, low, high
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=compare/*/outlier_steps.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=compare/*/outlier_steps.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW compare_outliers AS
 SELECT finding, winner, step, dataset, context, position, loss, other_loss, difference
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=compare/*/outliers.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=compare/*/outliers.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

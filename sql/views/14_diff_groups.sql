@@ -4,7 +4,7 @@ SELECT
     finding, group_name, model, step, minus_model, minus_step, dataset, minus_dataset, tokens, contexts, unit, units, interval,
     mean_of, mean, low, high, fell, rose, noise
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=diff/*/groups.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=diff/*/groups.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

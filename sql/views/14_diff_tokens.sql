@@ -4,7 +4,7 @@ SELECT
     finding, change, model, step, minus_model, minus_step, dataset, minus_dataset, context, position,
     loss, minus_loss, difference, relative, noise
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=diff/*/tokens.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=diff/*/tokens.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

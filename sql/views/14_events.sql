@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW events AS
 SELECT finding, model, dataset, series, event AS kind, step, low, high, value
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=phases/*/events.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=phases/*/events.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW head_kinds AS
 SELECT finding, model, layer, head, head_kind AS kind, cluster, distance, nearest, since
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=head_kinds/*/heads.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=head_kinds/*/heads.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW head_match_layers AS
 SELECT finding, model, other, pairs, ambiguous, same_layer, same_layer_expected, layers_apart, layers_apart_expected,
     p_heads, p_layers, least_p, answer
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=head_matches/*/layers.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=head_matches/*/layers.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

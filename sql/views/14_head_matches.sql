@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW head_matches AS
 SELECT finding, model, layer, head, head_kind AS kind, other, other_layer, other_head, other_kind,
     distance, next_distance, random_distance, ambiguous
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=head_matches/*/pairs.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=head_matches/*/pairs.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW pca_components AS
 SELECT finding, component, variance, ratio, zeros
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=pca/*/components.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=pca/*/components.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW pca_loadings AS
 SELECT finding, dataset, context, position, component, loading
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=pca/*/loadings.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=pca/*/loadings.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

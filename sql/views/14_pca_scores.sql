@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW pca_scores AS
 SELECT finding, model, step, component, score
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=pca/*/scores.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=pca/*/scores.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

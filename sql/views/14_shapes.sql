@@ -4,7 +4,7 @@ SELECT
     finding, model, dataset, context, position, shape, nearest, delta_bic, midpoint, width, exponent, turn, "drop",
     start, final, forgetting, acquired, variability, noise, rho
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=shapes/*/tokens.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=shapes/*/tokens.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

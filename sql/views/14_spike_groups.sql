@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW spike_groups AS
 SELECT finding, model, spike, token_class, group_name, tokens, marked, share, rest, ratio, low, high, p, p_adjusted
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=spikes/*/groups.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=spikes/*/groups.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

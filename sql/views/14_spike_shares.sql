@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW spike_shares AS
 SELECT finding, model, spike, window_kind, token_class, before_step, at_step, after_step, share, low, high
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=spikes/*/shares.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=spikes/*/shares.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

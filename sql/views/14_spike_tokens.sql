@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW spike_tokens AS
 SELECT finding, model, spike, dataset, context, position, token_class, change, tau
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=spikes/*/tokens.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=spikes/*/tokens.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW spikes AS
 SELECT finding, model, before_step, at_step, after_step, height, low, high, chance
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=spikes/*/spikes.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=spikes/*/spikes.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

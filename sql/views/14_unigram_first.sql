@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW unigram_first AS
 SELECT finding, model, dataset, layer, direction, phase, course, answer, from_step, to_step, low, high, reason
 FROM read_parquet(
-    coalesce(getvariable('store') || '/', '') || '[f.]indings/kind=unigram_first/*/phases.parquet',
+    coalesce(getvariable('store') || '/', '') || 'findings/kind=unigram_first/*/phases.parquet',
     hive_partitioning = true,
     hive_types = {'kind': VARCHAR, 'finding': VARCHAR}
 );

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +17,11 @@ import pytest
 
 from tests.conftest import plant
 from tests.helpers import killed
-from trajstore.errors import DamagedFile
-from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY
-from trajstore.store import checks, lifecycle
+from tests.helpers.older_stores import answers, with_hidden_stand_ins
+from trajstore.errors import DamagedFile, StoreTooOld
+from trajstore.schema import CATALOG, DIGEST_KEY, META_KEY, is_stand_in
+from trajstore.store import checks, lifecycle, stand_ins
+from trajstore.store.catalog.migrate import DEFINITIONS
 from trajstore.store.disk import digests
 from trajstore.store.files import coverage, datasets, group_files, group_tables, models
 from trajstore.store.files.measures import Measure
@@ -75,8 +78,8 @@ def of_each_kind(path: Path) -> list[Path]:
     """Its files, of slices and stand-ins a few."""
     every = own_files(path)
     of_many = [each for each in every if each.name == "slice.parquet"]
-    hidden = [each for each in every if each.relative_to(path).parts[0].startswith(".")]
-    return [each for each in every if each not in of_many + hidden] + of_many[:3] + hidden[:6]
+    stand_ins = [each for each in every if is_stand_in(each)]
+    return [each for each in every if each not in of_many + stand_ins] + of_many[1:4] + stand_ins[:6]
 
 
 def flip(path: Path, rng: random.Random) -> tuple[int, int]:
@@ -90,7 +93,7 @@ def flip(path: Path, rng: random.Random) -> tuple[int, int]:
 def test_every_file_carries_one(path: Path) -> None:
     assert found(path) == {}
     for file in own_files(path):
-        assert digests.problem(file) is None or file.name == "none.json", file
+        assert digests.problem(file) is None or file == path / stand_ins.MODELS, file
 
 
 @pytest.mark.parametrize("flips", [8, pytest.param(152, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
@@ -110,7 +113,7 @@ def test_one_flip_anywhere_names_its_file(path: Path, flips: int) -> None:
 @pytest.mark.parametrize("flips", [600, pytest.param(6000, marks=pytest.mark.slow)])
 def test_one_flip_anywhere_changes_what_the_digest_says(path: Path, flips: int) -> None:
     rng = random.Random(12)
-    files = [file for file in own_files(path) if file.name != "none.json"]
+    files = [file for file in own_files(path) if file != path / stand_ins.MODELS]
     for number in range(flips):
         file = files[number % len(files)]
         good = file.read_bytes()
@@ -157,19 +160,25 @@ def test_facts_changed_by_hand_are_named(path: Path) -> None:
 
 
 def without_digests(path: Path) -> None:
-    """Make a store what the version before digests wrote."""
+    """Take the digests from a store's files, but of slices, measures and findings."""
     for file in [*path.glob("models/*.json"), *path.glob("groups/*.sql")]:
         data = file.read_bytes()
-        if file.suffix == ".json":
+        if file.suffix == ".sql":
+            file.write_text(digests.without_line(data.decode()))
+        elif not is_stand_in(file):
             facts = json.loads(data)
             del facts["sha256"]
             file.write_text(json.dumps(facts, indent=1) + "\n")
-        else:
-            file.write_text(digests.without_line(data.decode()))
-    hidden = [each for each in own_files(path) if each.relative_to(path).parts[0].startswith(".")]
-    for file in [*path.glob("tokens/*/*.parquet"), *hidden]:
-        if file.suffix == ".parquet":
+    inside = {file: str(file.relative_to(path)) for file in own_files(path) if file.suffix == ".parquet"}
+    for file, name in inside.items():
+        if name.startswith((".", "tokens/")) or is_stand_in(name):
             strip(file, pq.read_table(file, partitioning=None))
+
+
+def make_older(path: Path) -> None:
+    """Make a store what the version before digests wrote."""
+    with_hidden_stand_ins(path)
+    without_digests(path)
     with duckdb.connect(str(path / CATALOG)) as connection:
         connection.execute("DELETE FROM migrations WHERE name = '0002_digests'")
 
@@ -184,16 +193,21 @@ def strip(file: Path, table: pa.Table, keep: Iterable[str] = (META_KEY,)) -> Non
 
 def test_migrate_gives_an_older_store_its_digests(path: Path) -> None:
     with Store(path) as store:
-        before = store.sql("FROM losses ORDER BY ALL").fetchall(), store.sql("FROM tokens").fetchall()
-    without_digests(path)
+        matrix = store.matrix("d").values
+        trajectory = store.trajectory(datasets="d", resamples=100).frame
+    make_older(path)
+    before = answers(path)
+    assert not any(is_stand_in(file) for file in own_files(path))
+    with pytest.raises(StoreTooOld, match="0002_digests, 0003_stand_ins, views.* trajstore migrate"):
+        Store(path)
     assert digests.carried(path / "tokens/dataset=d/tokens.parquet") is None
-    assert lifecycle.migrate_store(path) == ["0002_digests"]
+    assert lifecycle.migrate_store(path) == ["0002_digests", "0003_stand_ins", DEFINITIONS]
     assert found(path) == {}
+    assert answers(path) == before
+    assert not [name for name in stand_ins.OLD if (path / name).exists()]
     with Store(path) as store:
-        assert (
-            store.sql("FROM losses ORDER BY ALL").fetchall(),
-            store.sql("FROM tokens").fetchall(),
-        ) == before
+        assert np.array_equal(store.matrix("d").values, matrix)
+        assert store.trajectory(datasets="d", resamples=100).frame.equals(trajectory)
         assert store.groups.show("mine").description == "of digits"
         assert store.model("a") == ModelFacts("a", n_params=7)
     assert lifecycle.migrate_store(path) == []
@@ -201,7 +215,7 @@ def test_migrate_gives_an_older_store_its_digests(path: Path) -> None:
 
 def test_migrate_leaves_what_is_damaged_without(path: Path) -> None:
     """Other tokens under the footer's hash: a digest would say that they are what was written."""
-    without_digests(path)
+    make_older(path)
     file = path / "tokens/dataset=d/tokens.parquet"
     table = pq.read_table(file, partitioning=None)
     changed = table.set_column(2, "token", pa.array([0] * table.num_rows, pa.int32()))
@@ -215,8 +229,6 @@ def test_migrate_leaves_what_is_damaged_without(path: Path) -> None:
 
 def test_check_says_which_files_lack_one(path: Path) -> None:
     without_digests(path)
-    with duckdb.connect(str(path / CATALOG)) as connection:
-        connection.execute("INSERT INTO migrations SELECT '0002_digests', now() AT TIME ZONE 'UTC'")
     lacking = found(path, deep=False)
     assert {"models/a.json", "groups/mine.sql", "groups/given.sql"} < lacking.keys()
     assert {f"tokens/dataset=d/{name}.parquet" for name in ("tokens", "contexts")} < lacking.keys()
@@ -231,7 +243,7 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
     """The dataset's files are other files with their digests, and the same tokens, texts and roles."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def even(tokens):\n    return (tokens['position'] % 2 == 0)\n")
-    without_digests(path)
+    make_older(path)
     lifecycle.migrate_store(path)
     with Store(path) as store:
         new = store.dataset("d")
@@ -251,7 +263,7 @@ def test_a_table_found_before_digests_is_not_stale_for_them(
 
 
 def test_a_sealing_cut_short_is_ended_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_digests(path)
+    make_older(path)
     before = datasets.read_dataset(path, "d").files_sha256
     real, count = datasets.layout.publish, [0]
 
@@ -284,7 +296,7 @@ def test_a_file_that_is_cut_off_is_called_so(path: Path) -> None:
 
 
 def test_a_slice_that_is_cut_off_is_called_so_by_both_checks(path: Path) -> None:
-    file = next(path.glob("losses/*/*/*/slice.parquet"))
+    file = next(path.glob("losses/model=a/*/*/slice.parquet"))
     file.write_bytes(file.read_bytes()[:-100])
     inside = str(file.relative_to(path))
     assert found(path) == {inside: digests.CUT_OFF}
@@ -320,7 +332,7 @@ def held(path: Path) -> dict[str, object]:
     said |= {f"model {name}": models.read_model(path, name) for name in coverage.model_names(path)}
     said |= {f"group {group.name}": group for group in group_files.own(path).values()}
     others = [*path.glob("losses/*/*/*/*"), *path.glob("measures/*/*/*"), *path.glob("findings/*/*/*")]
-    return said | {str(each.relative_to(path)): each.read_bytes() for each in others}
+    return said | {str(each.relative_to(path)): each.read_bytes() for each in others if not is_stand_in(each)}
 
 
 @pytest.mark.parametrize("every", [31, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
@@ -328,18 +340,19 @@ def test_a_migration_that_is_killed_is_ended_by_the_same_again(
     path: Path, tmp_path: Path, every: int
 ) -> None:
     """Before each change: nothing of what the files say is lost, and in the end they are those of a calm one."""
-    without_digests(path)
+    make_older(path)
     before = held(path)
     calm = Path(shutil.copytree(path, tmp_path / "calm"))
     migrate(calm, calm)
     expected = {str(file.relative_to(calm)): file.read_bytes() for file in own_files(calm)}
     assert held(calm) == before
     assert found(calm) == {}
-    stand_ins = {file.relative_to(path) for file in path.glob(".*/**/*.parquet")}
-    assert len(stand_ins) > 20
+    hidden = {file.relative_to(path) for file in path.glob(".*/**/*.parquet")}
+    assert len(hidden) > 20
     for copy, was_killed in killed.before_each_change(path, tmp_path, migrate, every=every):
         assert held(copy) == before
-        assert all((copy / file).is_file() for file in stand_ins), "without them no view works"
+        if pending(copy):
+            assert all((copy / file).is_file() for file in hidden), "without them no view works"
         assert pending(copy) or found(copy, deep=False) == {}, "it is called migrated once all is done"
         if was_killed:
             migrate(copy, copy)

@@ -18,7 +18,7 @@ from tests.helpers.commands import run
 from trajstore.errors import DamagedFile
 from trajstore.store import checks
 from trajstore.store.files.models import ModelFacts
-from trajstore.store.lifecycle import MODELS_STAND_IN as STAND_IN
+from trajstore.store.stand_ins import MODELS as STAND_IN
 from trajstore.store.store import Store
 
 if TYPE_CHECKING:

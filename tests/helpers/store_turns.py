@@ -25,7 +25,7 @@ TEXTS = [["In", " 19", "84", " the"], [" the", "84"]]
 SITES = pl.DataFrame({"dataset": ["d", "d"], "context": [0, 1], "position": [2, 0]})
 LATER = {
     "migrations": SqlFile(
-        "0003_notes", "", "CREATE TABLE notes (note VARCHAR); INSERT INTO notes VALUES ('kept')"
+        "0004_notes", "", "CREATE TABLE notes (note VARCHAR); INSERT INTO notes VALUES ('kept')"
     ),
     "groups": SqlFile("odd", "", "SELECT dataset, context, position FROM tokens WHERE position % 2 = 1"),
 }

@@ -11,6 +11,7 @@ import typer
 
 from trajstore import sqlfiles
 from trajstore.cli.output import WrongUsage
+from trajstore.schema import is_name
 
 if TYPE_CHECKING:
     from trajstore.store.store import Store
@@ -92,4 +93,4 @@ def _values(ctx: typer.Context, folder: str, key: str) -> set[str]:
 def completed(incomplete: str, names: Iterable[str]) -> list[str]:
     """Return completions of the last name of a text, with what stands before it."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(last)]
+    return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(last) and is_name(name)]

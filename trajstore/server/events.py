@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from trajstore.schema import step_of
+from trajstore.schema import is_stand_in, step_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -146,7 +146,11 @@ def _folders(root: Path, below: str, depth: int) -> Iterator[tuple[str, int]]:
         yield below, (root / below).stat(follow_symlinks=False).st_mtime_ns
         if depth:
             with os.scandir(root / below) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                names = [
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and not is_stand_in(entry.name)
+                ]
             for name in names:
                 yield from _folders(root, f"{below}/{name}", depth - 1)
     except OSError:  # it is gone, or cannot be read now, as over a network; another look may see it

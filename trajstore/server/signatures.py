@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajstore.errors import DamagedFile
+from trajstore.schema import is_stand_in
 from trajstore.store.disk import digests, layout
 from trajstore.store.files import coverage
 from trajstore.version import __version__
@@ -86,6 +87,8 @@ def _files(folder: Path, below: str) -> Iterator[tuple[str, Content]]:
     """The files in a folder and its subfolders, by their paths below it, with what they hold."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
+            if is_stand_in(entry.name):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(folder / entry.name, f"{below}{entry.name}/")
             elif state := file_state(entry.path):

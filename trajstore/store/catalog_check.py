@@ -15,7 +15,7 @@ import duckdb
 
 from trajstore import scratch
 from trajstore.schema import CATALOG
-from trajstore.store import lifecycle
+from trajstore.store import stand_ins
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.files import finding_kinds, group_files, group_tables
 from trajstore.store.files.finding_kinds import Tables
@@ -71,7 +71,7 @@ def _make(root: Path, own: Mapping[str, Definition], kinds: Mapping[str, Tables]
     """The texts of a catalog made where no losses are, since DuckDB looks at all files of a view when it is made."""
     with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         empty = Path(folder).resolve()
-        lifecycle.stand_ins(empty)
+        stand_ins.put(empty)
         for kind, tables in kinds.items():
             finding_kinds.declare(empty, kind, tables)
         for name, group in own.items():

@@ -17,9 +17,17 @@ from trajstore.display import count
 from trajstore.errors import DamagedFile, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import CATALOG
-from trajstore.store import catalog_check, lifecycle, passed_over
+from trajstore.store import catalog_check, passed_over, stand_ins
 from trajstore.store.disk import digests, layout
-from trajstore.store.files import coverage, findings, group_files, group_tables, measures, models, slices
+from trajstore.store.files import (
+    coverage,
+    findings,
+    group_files,
+    group_tables,
+    measures,
+    models,
+    slices,
+)
 from trajstore.store.queries import query
 from trajstore.store.session import Session
 
@@ -62,10 +70,7 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
     problems += _measure_problems(session, deep=deep)
     problems += _group_problems(session, {problem.path for problem in problems})
     problems += _table_problems(session, deep=deep)
-    problems += [
-        StoreProblem(_inside(session.path, path), what, _REBUILD)
-        for path, what in lifecycle.damaged_stand_ins(session.path)
-    ]
+    problems += [StoreProblem(path, what, _REBUILD) for path, what in stand_ins.damaged(session.path)]
     problems += _finding_problems(session, deep=deep)
     sound: dict[str, Dataset] = {}
     for name in session.dataset_names():
@@ -150,6 +155,8 @@ def _foreign(root: Path) -> Iterator[StoreProblem]:
                 yield StoreProblem(inside, f"it is {kind}, which is never read", _REMOVE)
             elif name in files and (what := passed_over.why(inside)):
                 yield StoreProblem(inside, what, _REMOVE)
+            elif name in files and stand_ins.is_stray(inside):
+                yield StoreProblem(inside, "it is a stray file", _REMOVE)
 
 
 def _definition_problems(session: Session) -> Iterator[StoreProblem]:
@@ -213,7 +220,7 @@ def _inside(root: Path, path: Path) -> str:
 
 
 def _measure_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:
-    for path in sorted(session.path.glob("measures/*/*/*.parquet")):
+    for path in passed_over.kept(session.path, session.path.glob("measures/*/*/*.parquet")):
         if (what := measures.measures_problem(path, deep=deep)) is not None:
             yield StoreProblem(str(path.relative_to(session.path)), what, _MEASURE)
 
@@ -222,7 +229,7 @@ def _finding_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]
     for folder in findings.folders(session.path):
         for name in findings.missing(folder):
             yield StoreProblem(_inside(session.path, folder / name), "it is not there", _FIND)
-    for path in sorted(session.path.glob("findings/*/*/*.parquet")):
+    for path in passed_over.kept(session.path, session.path.glob("findings/*/*/*.parquet")):
         if (what := findings.finding_problem(path, deep=deep)) is not None:
             yield StoreProblem(str(path.relative_to(session.path)), what, _FIND)
 

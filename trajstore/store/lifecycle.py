@@ -8,46 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from trajstore.arguments.spelling import option
 from trajstore.errors import QueryError, StoreNotFound, StoreUnusable
-from trajstore.schema import CATALOG, PASS_COLUMNS
+from trajstore.schema import CATALOG
+from trajstore.store import stand_ins
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.migrate import Migration
-from trajstore.store.disk import catalog_lock, digests, layout, temporaries
-from trajstore.store.files import add_digests, datasets, measures, slices
-from trajstore.store.files.finding_tables import TABLES
+from trajstore.store.disk import catalog_lock, layout, temporaries
+from trajstore.store.files import add_digests
 
 _FOLDERS = ("tokens", "losses", "models", "groups", layout.TEMPORARIES)
-MODELS_STAND_IN = Path(".odels/none.json")
-STAND_INS: Mapping[Path, pa.Schema | None] = {
-    Path(".osses/model=_/dataset=_/step=0/slice.parquet"): slices.slice_schema(),
-    Path(".osses/model=_/dataset=_/step=0/columns.parquet"): slices.slice_schema(PASS_COLUMNS),
-    Path(".okens/dataset=_/tokens.parquet"): datasets.TOKENS,
-    Path(".okens/dataset=_/contexts.parquet"): datasets.CONTEXTS,
-    MODELS_STAND_IN: None,
-    Path(".easures/model=_/step=0/none.parquet"): measures.SCHEMA,
-    Path(".easures/model=_/step=1/llc.none.parquet"): measures.TOKEN_SCHEMA,
-    **{
-        Path(f".indings/kind={kind}/finding=_/{table}.parquet"): schema
-        for kind, tables in TABLES.items()
-        for table, schema in tables.items()
-    },
-}
-"""Files of zero rows, by their paths inside a store, that let the views be made before there are others."""
-_NO_MODELS = b"[]\n"
-_STAND_IN_FOLDERS = list(dict.fromkeys(path.parts[0] for path in STAND_INS))
 _OURS = {
     CATALOG,
     f"{CATALOG}.wal",
     catalog_lock.FILE,
     *_FOLDERS,
-    *_STAND_IN_FOLDERS,
+    *stand_ins.OLD,
     "measures",
     "findings",
     "damaged",
@@ -155,12 +136,13 @@ def session_with_files(root: Path, folders: Sequence[StorePath]) -> duckdb.DuckD
 def migrate_store(path: StorePath) -> list[str]:
     """Bring a store's catalog up to this version; returns what was applied."""
     root = existing(path)
-    stand_ins(root)
+    stand_ins.put(root)
     add_digests.add_digests(root)
     with catalog.maintaining(root) as connection:
         # Groups get digests once their views are made, so only those that work.
         done = migrate.migrate(connection, root, lambda: add_digests.add_group_digests(root))
         group_views.take_back(connection, root)
+    stand_ins.remove_old(root)
     temporaries.sweep(layout.unlinked(root / layout.TEMPORARIES))
     return done
 
@@ -173,7 +155,7 @@ def migrations(path: StorePath) -> list[Migration]:
 
 def _put_catalog(root: Path) -> None:
     """Make a catalog aside and publish it whole, in the place of one that is there."""
-    stand_ins(root)
+    stand_ins.put(root)
     add_digests.add_digests(root)
     fresh = layout.temporary(root, ".duckdb")
     try:
@@ -185,31 +167,6 @@ def _put_catalog(root: Path) -> None:
             (root / f"{CATALOG}.wal").unlink(missing_ok=True)
             layout.publish(root, root / CATALOG, fresh.read_bytes(), replace=True)
         group_views.forget_announced(root)
+        stand_ins.remove_old(root)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def stand_ins(root: Path) -> None:
-    """The zero-row files that let the views be made; those that are not as they were written are made anew.
-
-    Raises `DamagedFile` for a pipe, socket or device, on which making the views would wait.
-    """
-    layout.check_small_files(root)
-    for path, schema in STAND_INS.items():
-        layout.ensure(
-            root, root / path, _NO_MODELS if schema is None else digests.parquet(schema.empty_table())
-        )
-    for path, _ in damaged_stand_ins(root):  # of other names, which the views would read as well
-        layout.plain(layout.unlinked(path)).unlink()
-
-
-def damaged_stand_ins(root: Path) -> Iterator[tuple[Path, str]]:
-    """(path, what is wrong) of zero-row files that are not as they were written."""
-    for folder in _STAND_IN_FOLDERS:
-        for path in sorted((root / folder).rglob("*")):
-            if not path.is_file():
-                continue
-            if path.suffix == ".parquet" and (what := digests.problem(path)):
-                yield path, what
-            elif path == root / MODELS_STAND_IN and path.read_bytes() != _NO_MODELS:
-                yield path, digests.CHANGED

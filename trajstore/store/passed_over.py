@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from trajstore.schema import GROUP_NAME, is_name, step_of
+from trajstore.schema import EMPTY, GROUP_NAME, is_name, is_stand_in, step_of
 
 Fits = Callable[[str], bool]
 
@@ -15,6 +15,11 @@ Fits = Callable[[str], bool]
 def _keyed(key: str, fits: Fits) -> Fits:
     """Return whether a folder is named `key=VALUE`, with a value that fits."""
     return lambda name: name.startswith(f"{key}=") and fits(name[len(key) + 1 :])
+
+
+def _is_key(name: str) -> bool:
+    """Return whether a hive key has this value: a name, or that of files without rows."""
+    return name == EMPTY or is_name(name)
 
 
 def _ends(fits: Fits, *suffixes: str) -> Fits:
@@ -37,15 +42,15 @@ def _is_group_file(name: str) -> bool:
     return _ends(_is_group, ".sql", ".parquet")(name)
 
 
-_MODEL, _DATASET = _keyed("model", is_name), _keyed("dataset", is_name)
+_MODEL, _DATASET = _keyed("model", _is_key), _keyed("dataset", _is_key)
 _STEP = _keyed("step", lambda label: step_of(label) is not None)
 
 _LEVELS: Mapping[str, tuple[Fits, ...]] = {
     "losses": (_MODEL, _DATASET, _STEP, lambda name: name == "slice.parquet"),
     "tokens": (_DATASET, lambda name: name in ("tokens.parquet", "contexts.parquet")),
-    "models": (_ends(is_name, ".json"),),
+    "models": (_ends(lambda name: is_name(name) or name == f"model={EMPTY}", ".json"),),
     "measures": (_MODEL, _STEP, _ends(_is_measure, ".parquet")),
-    "findings": (_keyed("kind", _is_group), _keyed("finding", is_name), _ends(_is_group, ".parquet")),
+    "findings": (_keyed("kind", _is_group), _keyed("finding", _is_key), _ends(_is_group, ".parquet")),
     "groups": (_is_group_file,),
 }
 """Tests of the names of folders and files in a store, level by level."""
@@ -66,8 +71,9 @@ def why(inside: str) -> str | None:
 
 
 def kept(root: Path, paths: Iterable[Path]) -> list[Path]:
-    """Those of some paths inside a store that readers do not pass over, sorted."""
-    return sorted(path for path in paths if why(str(path.relative_to(root))) is None)
+    """Those of some paths inside a store that readers do not pass over, sorted; files without rows they do."""
+    inside = {path: str(path.relative_to(root)) for path in paths}
+    return sorted(path for path, name in inside.items() if why(name) is None and not is_stand_in(name))
 
 
 def odd_names(root: Path) -> Iterator[str]:

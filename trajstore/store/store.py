@@ -20,7 +20,7 @@ from trajstore.errors import DatasetExists, TrajstoreError
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_step
 from trajstore.store import drop as dropping
-from trajstore.store import lifecycle, rename
+from trajstore.store import lifecycle, rename, stand_ins
 from trajstore.store.catalog import catalog, finding_views
 from trajstore.store.files import append as appending
 from trajstore.store.files import datasets, finding_kinds, findings, measures, models
@@ -138,11 +138,17 @@ class Store(Session, Brief):
         ]
         yield "slices", pl.DataFrame(rows, infer_schema_length=None)
 
+    @property
+    def _for_writing(self) -> Path:
+        """The store's path, once the files that stand in for others are there."""
+        stand_ins.put_back(self.path)
+        return self.path
+
     # datasets and models
 
     def add_dataset(self, name: str, new: NewDataset) -> Dataset:
         """Publish a dataset; one with the same tokens is left as it is, other tokens raise `DatasetExists`."""
-        if not datasets.publish_dataset(self.path, name, new):
+        if not datasets.publish_dataset(self._for_writing, name, new):
             have = datasets.read_dataset(self.path, name)
             if have.tokens_sha256 != new.tokens_sha256:
                 raise DatasetExists(name, have.tokens_sha256, new.tokens_sha256)
@@ -153,7 +159,7 @@ class Store(Session, Brief):
 
         Where a fact that it knows differs, nothing is added. A repository or parent is kept only with the first facts.
         """
-        return models.publish_model(self.path, facts)
+        return models.publish_model(self._for_writing, facts)
 
     def rename_model(self, old: str, new: str, progress: Progress = SILENT) -> Renamed:
         """Give a model another name, with its losses and measures; killed midway, the same call does the rest.
@@ -189,7 +195,7 @@ class Store(Session, Brief):
         `SliceExists` where the slice is there complete, and `LossesDiffer` where `contexts` has others than are there.
         """
         return appending.append(
-            self.path,
+            self._for_writing,
             model,
             self.dataset(dataset),
             check_step(step),
@@ -246,7 +252,14 @@ class Store(Session, Brief):
         """
         on = None if dataset is None else self.dataset(dataset).name
         return measures.publish_measures(
-            self.path, model, check_step(step), name, on, values, replace=replace, provenance=provenance
+            self._for_writing,
+            model,
+            check_step(step),
+            name,
+            on,
+            values,
+            replace=replace,
+            provenance=provenance,
         )
 
     def add_finding(
@@ -257,7 +270,7 @@ class Store(Session, Brief):
         `facts` (JSON) say what it is made of and how. Raises `BadName`, and `FindingExists` unless `replace`,
         or with "same" unless the one that is there holds the same, which is then left as it is.
         """
-        return findings.writing(self.path, kind, name, facts, replace=replace)
+        return findings.writing(self._for_writing, kind, name, facts, replace=replace)
 
     def add_finding_kind(self, kind: str, tables: Tables) -> None:
         """Let findings of another package be kept: its tables by name, and a view in SQL of each.

@@ -135,7 +135,7 @@ def test_killed_it_goes_on(scored: Store, tmp_path: Path) -> None:
     numbers = set()
     for copy, _ in before_each_change(scored.path, tmp_path, _measure_in, every=3):
         with Store(copy) as opened:
-            there = len(list(copy.glob("measures/*/*/*.parquet")))
+            there = len(list(copy.glob("measures/model=run/*/*.parquet")))
             numbers.add(there)
             report = _measure_in(copy, copy)
             assert (report.written, report.skipped) == (4 - there, there)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FROZEN = {
     "0001_catalog": "4607d091df3a01c7179a93fb94b9a052602bec364fb039466e89e66e43afaa87",
     "0002_digests": "3c6ba371b0fdc539bc0bb539be3dc9040c27ce0ff5bc9b4a2db253b601a8a643",
+    "0003_stand_ins": "6dc521d612aa4342969c5a2b45fe0846f67b98bb048beb45e4dd9a2b6dd2f2af",
 }
 
 
@@ -63,13 +64,13 @@ def with_second(monkeypatch: pytest.MonkeyPatch) -> list[SqlFile]:
 
 def test_a_migration_and_its_ledger_row_are_one(store: Store, with_second: list[SqlFile]) -> None:
     store.close()
-    with_second.append(SqlFile("0003_notes", "", "CREATE TABLE notes (note VARCHAR); SELECT error('no')"))
+    with_second.append(SqlFile("0004_notes", "", "CREATE TABLE notes (note VARCHAR); SELECT error('no')"))
     with pytest.raises(duckdb.Error, match="no"):
         migrate_store(store.path)
     lines = {line.name: line.applied_at for line in migrations(store.path)}
-    assert lines["0003_notes"] is None
-    with_second[0] = SqlFile("0003_notes", "", "CREATE TABLE notes (note VARCHAR)")
-    assert migrate_store(store.path) == ["0003_notes"]
+    assert lines["0004_notes"] is None
+    with_second[0] = SqlFile("0004_notes", "", "CREATE TABLE notes (note VARCHAR)")
+    assert migrate_store(store.path) == ["0004_notes"]
     with Store(store.path) as again:
         assert again.sql("FROM notes").columns == ["note"]
 
@@ -84,8 +85,8 @@ def test_from_the_oldest_with_rows(store_path: Path, planted: Store, with_second
             *FROZEN,
             migrate.DEFINITIONS,
         ]
-    with_second.append(SqlFile("0003_notes", "", "CREATE TABLE notes (note VARCHAR)"))
-    assert migrate_store(store_path) == ["0003_notes"]
+    with_second.append(SqlFile("0004_notes", "", "CREATE TABLE notes (note VARCHAR)"))
+    assert migrate_store(store_path) == ["0004_notes"]
     with Store(store_path) as store:
         assert "mine" in store.groups.names()
         assert store.sql("SELECT count(*) FROM groups.mine").fetchall() == [(0,)]

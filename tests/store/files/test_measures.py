@@ -100,7 +100,7 @@ def test_they_never_change_but_on_purpose(planted: Store) -> None:
 def test_what_cannot_be_kept(planted: Store, name: str, change: dict[str, object], said: str) -> None:
     with pytest.raises(BadMeasures, match=said):
         planted.add_measures(name, [replace(HEADS[0], **change), *HEADS[1:]], model="a", step=0)
-    assert not (planted.path / "measures").exists()
+    assert [path.name for path in (planted.path / "measures").iterdir()] == ["model=.empty"]
 
 
 def test_names_that_cannot_be(planted: Store) -> None:
@@ -117,7 +117,7 @@ def test_names_that_cannot_be(planted: Store) -> None:
         planted.add_measures("energy", [], model="a", step=0)
     with pytest.raises(UnknownName, match="model 'c'"):
         planted.measures("c")
-    assert not (planted.path / "measures").exists()
+    assert [path.name for path in (planted.path / "measures").iterdir()] == ["model=.empty"]
 
 
 def test_damage_is_found_and_named(planted: Store) -> None:
@@ -194,7 +194,7 @@ def test_a_store_from_before_measures_opens_after_migrating(
         since = ("11_measures", "11_llc_tokens", "noise_floor", "stepwise")
         return tuple(file for file in real(kind) if file.name not in since)
 
-    shutil.rmtree(store_path / ".easures")
+    shutil.rmtree(store_path / "measures")
     (store_path / "catalog.duckdb").unlink()
     with monkeypatch.context() as before:
         before.setattr(sqlfiles, "load", older)

@@ -18,7 +18,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, kind: str, tables: Table
         columns = ", ".join(map(identifier, schema.names))
         connection.execute(
             f"CREATE OR REPLACE VIEW {name} AS SELECT finding, {columns} FROM read_parquet("
-            f"coalesce(getvariable('store') || '/', '') || '[f.]indings/kind={kind}/*/{table}.parquet', "
+            f"coalesce(getvariable('store') || '/', '') || 'findings/kind={kind}/*/{table}.parquet', "
             "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'finding': VARCHAR})"
         )
         comments = {"finding": "name of the finding", **finding_kinds.meanings(schema)}

@@ -263,6 +263,11 @@ _NO_COLUMN = re.compile(
 )
 
 
+_NO_STAND_IN = re.compile(
+    r"No files found that match the pattern.*\b(losses|tokens|models|measures|findings)/", re.DOTALL
+)
+
+
 def explained(error: Exception) -> str:
     """DuckDB's words for an error, cut where they are many, and what they mean here."""
     text = shortened(str(error))
@@ -284,4 +289,6 @@ def explained(error: Exception) -> str:
         text += "\nThe columns of a table: trajstore schema NAME"
     elif isinstance(error, duckdb.IOException) and "slice.parquet" in text and "No such file" in text:
         text += "\nA slice was removed while the query read it. Ask again."
+    elif isinstance(error, duckdb.IOException) and _NO_STAND_IN.search(text):
+        text += "\nThe files without rows that the views need are gone. Put them back: trajstore rebuild"
     return text

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trajstore.errors import DamagedFile, StoreUnusable
-from trajstore.schema import check_name, check_step
+from trajstore.schema import EMPTY, check_name, check_step
 from trajstore.store.disk import temporaries
 from trajstore.store.disk.exchange import exchange
 
@@ -109,7 +109,7 @@ def check_small_files(root: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if not table.is_symlink():
                 plain(table)
-    for name in ("tokens", "models", "findings", ".okens", ".osses", ".odels", ".easures", ".indings"):
+    for name in ("tokens", "models", "findings", f"losses/model={EMPTY}", f"measures/model={EMPTY}"):
         _check_plain(root / name)
 
 

@@ -1,6 +1,6 @@
 """Kinds of findings: the tables of trajstore's own, and those of other packages, which a store keeps in its files.
 
-A kind of another package is declared by a file of zero rows for each of its tables, so that a store without the package
+A kind of another package is declared by a file without rows for each of its tables, so that a store without the package
 still knows the tables, their columns and what each column means.
 """
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from trajstore import sqlfiles
 from trajstore.errors import BadName, DamagedFile, FindingsDiffer
-from trajstore.schema import GROUP_NAME
+from trajstore.schema import EMPTY, GROUP_NAME
 from trajstore.store.disk import digests, layout
 from trajstore.store.files.finding_tables import TABLES, TYPES
 
@@ -124,12 +124,12 @@ def declare(root: Path, kind: str, tables: Tables) -> None:
 
 
 def _folder(root: Path, kind: str) -> Path:
-    """The folder of the files of zero rows of a kind."""
-    return root / ".indings" / f"kind={kind}" / "finding=_"
+    """The folder of the files without rows of a kind."""
+    return root / "findings" / f"kind={kind}" / f"finding={EMPTY}"
 
 
 def _declared(path: Path) -> pa.Schema:
-    """The schema in a file of zero rows; raises `DamagedFile` where it is not as `declare` writes one."""
+    """The schema in a file without rows; raises `DamagedFile` where it is not as `declare` writes one."""
     try:
         schema = pq.read_schema(layout.plain(layout.unlinked(path)))
         schema = schema.with_metadata({_COMMENTS: (schema.metadata or {})[_COMMENTS]})

@@ -269,7 +269,7 @@ def read_finding(root: Path, kind: str, name: str) -> Finding:
     folder = path_of(root, kind, name)
     layout.put_back(root)
     if not folder.is_dir():
-        existing = [path.name.removeprefix("finding=") for path in sorted(folder.parent.glob("finding=*"))]
+        existing = [path.name.removeprefix("finding=") for path in folders(root, kind)]
         raise UnknownName(f"{kind} finding", name, existing, "See them all: trajstore finding list")
     return _open(folder)
 
