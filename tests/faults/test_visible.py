@@ -161,6 +161,7 @@ WALK = {
     "heads kinds": ["", f"-m {Q}", f"-d {Q}"],
     "heads match": ["", f"-m {Q}", f"-d {Q}"],
     "finding list": ["", "--json"],
+    "finding kinds": ["", "--json"],
     "finding show": ["pca again", "pca again --json", f"{Q} {Q}", f"pca {Q}"],
     "finding drop": [f"pca {Q}", f"{Q} x"],
     "finding groups": ["again", f"{Q}"],
