@@ -184,6 +184,15 @@ def test_values_that_are_not_the_definition_s() -> None:
         MeasureDefinition("m", "f", "1", lambda _: ["much"]).values(MeasureInputs())  # type: ignore[list-item]
 
 
+def test_a_value_that_is_not_defined_is_left_out() -> None:
+    values = [Measure("m", float("nan"), layer=0), Measure("m", 1.0, layer=1)]
+    assert (
+        MeasureDefinition("m", "f", "1", lambda _: values, axes=("layer",)).values(MeasureInputs())
+        == values[1:]
+    )
+    assert MeasureDefinition("m", "f", "1", lambda _: float("nan")).values(MeasureInputs()) == []
+
+
 def test_one_measure_in_full(installed: Path) -> None:
     code, out, _ = run("measure", "list", "prefix_matching")
     assert code == 0

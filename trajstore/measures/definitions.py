@@ -9,6 +9,7 @@ needs what is inside the model during the pass has a `Stream` instead. Loads no 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -75,7 +76,7 @@ class MeasureDefinition:
     unit: str
     """nats, bits …; "1" for a number without a unit."""
     compute: Compute | None = None
-    """None for one that has a stream, or an argument of its own."""
+    """Gives NaN for a value that is not defined. None for one that has a stream, or an argument of its own."""
     needs: tuple[Need | StreamNeed, ...] = ()
     axes: tuple[Axis, ...] = ()
     """By what its values are told apart; none for one number a checkpoint and dataset."""
@@ -161,10 +162,11 @@ class MeasureDefinition:
         return self.stream(**self.chosen_parameters())
 
     def checked(self, result: float | Iterable[Measure]) -> list[Measure]:
-        """Return the values of a function or stream; raises `BadMeasures` where they are not the definition's."""
-        if not isinstance(result, Iterable):
-            return [Measure(self.name, float(result))]
-        values = list(result)
+        """Return the values of a function or stream; one that is NaN is not defined, and left out.
+
+        Raises `BadMeasures` where they are not the definition's.
+        """
+        values = list(result) if isinstance(result, Iterable) else [Measure(self.name, float(result))]
         for value in values:
             if not isinstance(value, Measure):
                 raise BadMeasures(
@@ -173,7 +175,7 @@ class MeasureDefinition:
             for axis in get_args(Axis):
                 if getattr(value, axis) is not None and axis not in self.axes:
                     raise BadMeasures(f"{self.name}: a value has a {axis}, which is not among its axes.")
-        return values
+        return [value for value in values if not math.isnan(value.value)]
 
 
 @dataclass(frozen=True)

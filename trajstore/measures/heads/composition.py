@@ -38,7 +38,6 @@ def composition(inputs: MeasureInputs) -> list[Measure]:
                     )
                     for from_head, own in enumerate(ratios.tolist())
                     for head, value in enumerate(own)
-                    if value == value
                 ]
     return rows
 

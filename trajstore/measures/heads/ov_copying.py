@@ -33,9 +33,7 @@ def ov_copying(inputs: MeasureInputs) -> list[Measure]:
         eigenvalues = torch.linalg.eigvals(exact(cores).cpu())
         scores = eigenvalues.sum(-1).real / eigenvalues.abs().sum(-1)
         rows += [
-            Measure("ov_copying", score, layer=block, head=head)
-            for head, score in enumerate(scores.tolist())
-            if score == score
+            Measure("ov_copying", score, layer=block, head=head) for head, score in enumerate(scores.tolist())
         ]
     return rows
 

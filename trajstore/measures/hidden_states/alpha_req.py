@@ -19,16 +19,11 @@ class AlphaReq(Spectra):
         self.first, self.last = first, last
 
     def finish(self) -> list[Measure]:
-        """The exponents; none of layers with fewer than 3 eigenvalues in the range."""
+        """The exponents, NaN for layers with fewer than 3 eigenvalues in the range."""
         params = {**self.params, "first": self.first, "last": self.last}
-        exponents = {
-            layer: decay_exponent(values**2, self.first, self.last)
-            for layer, values in self.singular_values().items()
-        }
         return [
-            Measure("alpha_req", value, layer=layer, params=params)
-            for layer, value in exponents.items()
-            if value == value
+            Measure("alpha_req", decay_exponent(values**2, self.first, self.last), layer=layer, params=params)
+            for layer, values in self.singular_values().items()
         ]
 
 

@@ -46,7 +46,7 @@ class ParticipationRatio(Stream):
             covariance = squares - mean[:, :, None] * mean[:, None, :]
             ratios = self._ratios(block, covariance).tolist()
             for head, (value, varies) in enumerate(zip(ratios, _vary(covariance, squares), strict=True)):
-                if varies and value == value:
+                if varies:
                     params = {"number": self.tokens}
                     rows.append(Measure("participation_ratio", value, layer=block, head=head, params=params))
         return rows

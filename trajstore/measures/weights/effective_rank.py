@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 
 
 def effective_ranks(inputs: MeasureInputs) -> list[Measure]:
-    """The effective rank of each matrix by block and name; none of matrices of zeros."""
+    """The effective rank of each matrix by block and name, NaN for matrices of zeros."""
     assert inputs.model is not None
-    matrices = [weights for weights in weights_of(inputs.model) if weights.values.ndim == 2]
-    ranks = [(weights, effective_rank(singular_values(weights.values))) for weights in matrices]
-    return [
-        Measure("effective_rank", value, layer=weights.layer, params={"matrix": weights.name})
-        for weights, value in ranks
-        if value == value
-    ]
+    rows = []
+    for weights in weights_of(inputs.model):
+        if weights.values.ndim == 2:
+            value, params = effective_rank(singular_values(weights.values)), {"matrix": weights.name}
+            rows.append(Measure("effective_rank", value, layer=weights.layer, params=params))
+    return rows
 
 
 DEFINITIONS = (
