@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile, ModelExists, RenamingUnfinished, UnknownName
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import META_KEY, check_name
 from trajstore.store import passed_over
-from trajstore.store.disk import catalog_lock, digests, footers, layout
+from trajstore.store.disk import catalog_lock, digests, footers, layout, parquet_files
 from trajstore.store.files import append, coverage, measures, models
 
 
@@ -129,25 +127,14 @@ def _change_footer(root: Path, path: Path, old: str, new: str) -> None:
     And `OSError` where nothing can be written, as on a full disk: then the file is sound, and the renaming goes on once
     there is room.
     """
-    with _reading(path):
+    with parquet_files.sound(path):
         metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
         facts = json.loads(metadata.get(META_KEY.encode(), b"{}"))
     if isinstance(facts, dict) and facts.get("model") == old:
         with append.held(path):
-            with _reading(path):
+            with parquet_files.sound(path):
                 made = footers.with_model(path.read_bytes(), new)
             layout.publish(root, path, memoryview(made), replace=True)
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Raise `DamagedFile` for a file that cannot be read; `FileNotFoundError` stays."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error)) from error
 
 
 def _finish(root: Path, old: str, new: str) -> None:

@@ -23,7 +23,7 @@ from trajstore.errors import PassedOver, UnknownName, listed
 from trajstore.store import lifecycle, model_summaries, passed_over
 from trajstore.store.catalog import catalog, group_views, migrate
 from trajstore.store.catalog.statements import Parameters, select
-from trajstore.store.disk import layout
+from trajstore.store.disk import layout, parquet_files
 from trajstore.store.files import coverage, datasets, findings, group_files, measures, models, slices
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.files.findings import Finding
@@ -242,7 +242,7 @@ class Session:
 
     def slice_facts(self, model: str, dataset: str, step: int) -> SliceFacts:
         """Return the facts in a slice's footer; raises `UnknownName` or `DamagedFile`."""
-        with self._slice(model, dataset, step) as path, slices.open_slice(path) as file:
+        with self._slice(model, dataset, step) as path, parquet_files.opened(path) as file:
             return slices.read_facts(path, file.metadata)
 
     def slices_on(self, dataset: str) -> list[tuple[str, str, int]]:

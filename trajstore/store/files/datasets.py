@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import BadDataset, DamagedFile
 from trajstore.schema import FORMAT, META_KEY, is_name
-from trajstore.store.disk import digests, layout
+from trajstore.store.disk import digests, layout, parquet_files
 
 Source = dict[str, str | int | float | bool | None]
 """Origin of a dataset: the options of the command that made it."""
@@ -169,7 +169,7 @@ class Dataset:
     def lengths(self) -> np.ndarray:
         """Tokens of each context, int64 (contexts,); raises `DamagedFile`."""
         path = self.folder / "contexts.parquet"
-        with _sound(path):
+        with parquet_files.sound(path, _REMAKE, absent=True):
             context, lengths = (numbers(self._contexts[name]) for name in ("context", "n_tokens"))
             if not np.array_equal(context, np.arange(self.n_contexts)):
                 raise ValueError("its contexts are not 0, 1, 2, … in order")
@@ -247,7 +247,7 @@ class Dataset:
         path = self.folder / "tokens.parquet"
         _ = self.offsets
         _require_digest(path)
-        with _sound(path):
+        with parquet_files.sound(path, _REMAKE, absent=True):
             table = _table(path, TOKENS, self.n_tokens)
             context = self.contexts_of(slice(None))
             if not np.array_equal(numbers(table["context"]), context):
@@ -263,7 +263,7 @@ class Dataset:
     def ids(self) -> list[np.ndarray]:
         """Token ids, one int32 array a context; raises `DamagedFile` where they are not what was published."""
         path = self.folder / "tokens.parquet"
-        with _sound(path):
+        with parquet_files.sound(path, _REMAKE, absent=True):
             flat = numbers(_table(path, TOKENS, self.n_tokens, ["token"]).column(0))
         contexts = np.split(flat, self.offsets[1:-1])
         if hash_tokens(contexts) != self.tokens_sha256:
@@ -280,21 +280,9 @@ class Dataset:
         return pl.DataFrame(_table(path, TOKENS, self.n_tokens, chosen).select(chosen))
 
 
-@contextlib.contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Raise `DamagedFile` for what cannot be read of a dataset's file, or is not what it should be."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DamagedFile(path, str(error), _REMAKE) from error
-
-
 def _table(path: Path, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
     """The columns asked for of a file that has this schema and so many rows; raises `DamagedFile`."""
-    with (
-        _sound(path),
-        pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file,
-    ):
+    with parquet_files.opened(path, _REMAKE, absent=True) as file:
         if not file.schema_arrow.equals(schema):
             raise ValueError("its columns are not those of a dataset")
         if file.metadata.num_rows != rows:
@@ -304,7 +292,7 @@ def _table(path: Path, schema: pa.Schema, rows: int, columns: Sequence[str] | No
 
 def _require_digest(path: Path) -> None:
     """Raise `DamagedFile` where a file has another digest than it carries."""
-    with _sound(path):
+    with parquet_files.sound(path, _REMAKE, absent=True):
         if (what := digests.problem(path)) not in (None, digests.MISSING):
             raise ValueError(what)
 

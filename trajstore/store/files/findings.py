@@ -29,7 +29,7 @@ from trajstore import sqlfiles
 from trajstore.display import Brief, of_names
 from trajstore.errors import DamagedFile, FindingExists, PassedOver, UnknownName
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, check_name, is_name
-from trajstore.store.disk import digests, layout
+from trajstore.store.disk import digests, layout, parquet_files
 from trajstore.store.files.finding_kinds import Tables, declared, tables_of, view_of
 from trajstore.store.files.finding_subjects import FindingSubject
 from trajstore.store.files.finding_tables import TABLES
@@ -315,11 +315,8 @@ def _footer(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     _footer(path, schema)
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error), _AGAIN) from error
+    with parquet_files.opened(path, _AGAIN, absent=True) as file:
+        return file.read()
 
 
 def finding_problem(path: Path, *, deep: bool) -> str | None:

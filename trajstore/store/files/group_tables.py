@@ -7,10 +7,9 @@ slices are. Knows nothing of how sites are found.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile
 from trajstore.schema import FORMAT, META_KEY
-from trajstore.store.disk import digests, layout
+from trajstore.store.disk import digests, layout, parquet_files
 from trajstore.store.files.datasets import Dataset, numbers
 
 _SCHEMA = pa.schema(
@@ -147,18 +146,9 @@ def encode_table(
 
 def read_table(root: Path, name: str) -> TableFacts:
     """Return how a group's table was made, from its footer; raises `DamagedFile`."""
-    with _opened(path_of(root, name)) as file:
-        return _facts(path_of(root, name), name, file)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """A table's file; raises `DamagedFile` for what cannot be read of it."""
-    try:
-        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error), _AGAIN) from error
+    path = path_of(root, name)
+    with parquet_files.opened(path, _AGAIN, absent=True) as file:
+        return _facts(path, name, file)
 
 
 def _facts(path: Path, name: str, file: pq.ParquetFile) -> TableFacts:
@@ -197,7 +187,7 @@ def _facts(path: Path, name: str, file: pq.ParquetFile) -> TableFacts:
 def sites(root: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(contexts, positions) of a group's table, int32, by dataset; raises `DamagedFile` where they are not its own."""
     path = path_of(root, name)
-    with _opened(path) as file:
+    with parquet_files.opened(path, _AGAIN, absent=True) as file:
         made = _facts(path, name, file)
         table = file.read(columns=["dataset", "context", "position"])
     context, position = numbers(table["context"]), numbers(table["position"])

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from trajstore.errors import BadMeasures, BadName, DamagedFile, MeasuresExist
 from trajstore.schema import FORMAT, GROUP_NAME, META_KEY, check_name, check_step
 from trajstore.store import passed_over
-from trajstore.store.disk import digests, layout
+from trajstore.store.disk import digests, layout, parquet_files
 from trajstore.store.files import models
 
 SCHEMA = pa.schema(
@@ -192,14 +192,9 @@ def frame(
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        with pq.ParquetFile(layout.plain(layout.unlinked(path)), page_checksum_verification=True) as file:
-            _check_facts(path, file)
-            return file.read(SCHEMA.names)
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error), _AGAIN) from error
+    with parquet_files.opened(path, _AGAIN) as file:
+        _check_facts(path, file)
+        return file.read(SCHEMA.names)
 
 
 def _check_facts(path: Path, file: pq.ParquetFile) -> None:

@@ -9,12 +9,11 @@ is decided by `appending`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +26,7 @@ import pyarrow.parquet as pq
 from trajstore.errors import DamagedFile
 from trajstore.schema import DIGEST_KEY, FORMAT, META_KEY, PASS_COLUMNS
 from trajstore.store import loss_limits
-from trajstore.store.disk import digests, layout
+from trajstore.store.disk import digests, layout, parquet_files
 from trajstore.store.files import models
 from trajstore.store.files.datasets import Dataset, numbers
 
@@ -196,22 +195,6 @@ def _types_of(kind: type) -> list[tuple[str, type, bool]]:
     return [(name, types[text.removesuffix(" | None")], text.endswith("None")) for name, text in facts]
 
 
-@contextlib.contextmanager
-def open_slice(path: Path) -> Iterator[pq.ParquetFile]:
-    """A slice's file, page checksums verified on reading; raises `DamagedFile` for what cannot be read of it."""
-    try:
-        with (
-            # An open file: what a path means takes pyarrow a tenth of the time of reading a slice.
-            pa.OSFile(os.fspath(layout.plain(layout.unlinked(path)))) as opened,
-            pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
-        ):
-            yield file
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error)) from error
-
-
 def is_complete(path: Path) -> bool:
     """Return whether a slice is there and its footer does not say that it has some contexts only.
 
@@ -231,7 +214,7 @@ def is_complete(path: Path) -> bool:
 
 def kept_columns(path: Path) -> tuple[str, ...]:
     """Return the `PASS_COLUMNS` that a slice holds; raises `DamagedFile`."""
-    with open_slice(path) as file:
+    with parquet_files.opened(path) as file:
         return tuple(name for name in PASS_COLUMNS if name in file.schema_arrow.names)
 
 
@@ -240,7 +223,7 @@ def read_column(path: Path, dataset: Dataset, name: str) -> np.ndarray | None:
 
     Raises as `read_losses`.
     """
-    with open_slice(path) as file:
+    with parquet_files.opened(path) as file:
         _fitting_facts(path, file.metadata, dataset)
         return _column(file, name) if name in file.schema_arrow.names else None
 
@@ -256,7 +239,7 @@ def read_losses(path: Path, dataset: Dataset) -> np.ndarray:
 
 def read_checked(path: Path, dataset: Dataset) -> tuple[SliceFacts, np.ndarray]:
     """The facts and the losses of a slice; raises as `read_losses`."""
-    with open_slice(path) as file:
+    with parquet_files.opened(path) as file:
         facts = _fitting_facts(path, file.metadata, dataset)
         losses = _column(file, "loss")
         if not facts.partial:
@@ -290,7 +273,7 @@ def check(path: Path, dataset: Dataset, *, deep: bool) -> None:
     """
     if deep and (changed := digests.problem(path)):
         raise DamagedFile(path, changed)
-    with open_slice(path) as file:
+    with parquet_files.opened(path) as file:
         facts = _fitting_facts(path, file.metadata, dataset)
         if not file.schema_arrow.equals(slice_schema(file.schema_arrow.names)):
             raise DamagedFile(
