@@ -26,33 +26,68 @@ CPU_ELEMENTS = 9 << 13
 
 
 class Part(NamedTuple):
-    """A few predictions of a tile, and memory for their shares."""
+    """A few predictions of a tile, with memory for their shares and for what is summed up of these."""
 
     place: slice
     """Of all predictions of the tile."""
     log_shares: Tensor
     shares: Tensor
-    arrays: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None
-    """Both as NumPy has them, on a CPU."""
+    of_shares: Tensor
+    """Σ share · ln q."""
+    of_q: Tensor
+    """Σ q · ln share."""
+    products: Tensor
+    """Σ share · ln share."""
+    arrays: tuple[npt.NDArray[np.float32], ...] | None
+    """Log shares, shares and products as NumPy has them, on a CPU."""
+
+    def put_products(self) -> None:
+        """Sum up the products; the shares may be overwritten."""
+        import torch
+
+        if self.arrays is None:
+            torch.sum(self.shares.mul_(self.log_shares), 1, out=self.products)
+        else:  # in one pass over both, where PyTorch makes a matrix of products
+            log_shares, shares, products = self.arrays
+            np.vecdot(log_shares, shares, out=products)
+
+
+class Cut:
+    """A tile cut into parts, the last positions first, all with the same memory for their shares."""
+
+    def __init__(self, log_shares: Tensor, memory: Tensor | None = None) -> None:
+        number, width = log_shares.shape
+        on_cpu = log_shares.device.type == "cpu"
+        step = math.ceil(number / max(1, math.ceil(number * width / CPU_ELEMENTS))) if on_cpu else number
+        memory = log_shares.new_empty(step * width) if memory is None else memory
+        self.sums = log_shares.new_empty((3, number))
+        """The parts' sums: of shares, of q, products."""
+        self.parts = []
+        for at in reversed(range(0, number, step)):
+            place = slice(at, at + step)
+            part, sums = log_shares[place], self.sums[:, place]
+            shares = shaped(memory, part)
+            arrays = (part.numpy(), shares.numpy(), sums[2].numpy()) if on_cpu else None
+            self.parts.append(Part(place, part, shares, *sums, arrays))
 
 
 class Spare:
     """Memory for as many numbers as a tile has or more, which the pass has anyway.
 
-    Tiles that lie in the same place are cut into the same parts, which are made once.
+    Tiles that lie in the same place are cut once.
     """
 
     def __init__(self, numbers: Tensor) -> None:
         self.numbers = numbers
         """Float32 (m,)."""
-        self._parts: dict[tuple[int, torch.Size], list[Part]] = {}
+        self._cuts: dict[tuple[int, torch.Size], Cut] = {}
 
-    def parts(self, log_shares: Tensor) -> list[Part]:
-        """The parts of a tile, float32 (n, rows)."""
+    def cut(self, log_shares: Tensor) -> Cut:
+        """A tile, float32 (n, rows), in parts."""
         key = log_shares.data_ptr(), log_shares.shape
-        if key not in self._parts:
-            self._parts[key] = _cut(log_shares, self.numbers)
-        return self._parts[key]
+        if key not in self._cuts:
+            self._cuts[key] = Cut(log_shares, self.numbers)
+        return self._cuts[key]
 
 
 @dataclass
@@ -85,12 +120,10 @@ class LogitTile:
     @cached_property
     def entropies(self) -> Tensor:
         """−Σ share · ln share of each prediction, float32 (n,)."""
-        import torch
-
-        negative = torch.empty_like(self.log_sums)
-        for part in self._parts():
-            _put_inner_products(part, negative[part.place])
-        return negative.neg_()
+        cut = self._cut()
+        for part in self._filled(cut):
+            part.put_products()
+        return cut.sums[2].neg()
 
     def log_means(self, q: Tensor | None, log_q: Tensor) -> tuple[Tensor, Tensor]:
         """Σ share · ln q and Σ q · ln share of each prediction, float32 (n,), for one q ≥ 0 over the rows, (rows,).
@@ -99,52 +132,34 @@ class LogitTile:
         """
         import torch
 
-        of_shares, of_q, negative = self.log_sums.new_zeros((3, len(self.log_sums)))
-        for part in self._parts():
+        cut = self._cut()
+        for part in self._filled(cut):
             if q is not None:
-                torch.mv(part.log_shares, q, out=of_q[part.place])
-            torch.mv(part.shares, log_q, out=of_shares[part.place])
-            _put_inner_products(part, negative[part.place])
-        self.__dict__["entropies"] = negative.neg_()
-        return of_shares, of_q
+                torch.mv(part.log_shares, q, out=part.of_q)
+            torch.mv(part.shares, log_q, out=part.of_shares)
+            part.put_products()
+        of_shares, of_q, products = cut.sums.clone()
+        self.__dict__["entropies"] = products.neg_()
+        return of_shares, of_q if q is not None else of_q.zero_()
 
-    def _parts(self) -> Iterator[Part]:
-        """Yield a few predictions at a time with their shares, which may be overwritten."""
+    def _cut(self) -> Cut:
+        """Return the tile's parts."""
+        # shares that are kept may be in the spare memory
+        if self.spare is None or "shares" in self.__dict__:
+            return Cut(self.log_shares)
+        return self.spare.cut(self.log_shares)
+
+    def _filled(self, cut: Cut) -> Iterator[Part]:
+        """Yield the parts one by one with their shares."""
         import torch
 
-        kept, spare = self.__dict__.get("shares"), self.spare
-        # shares that are kept may be in the spare memory
-        for part in spare.parts(self.log_shares) if spare and kept is None else _cut(self.log_shares):
+        kept = self.__dict__.get("shares")
+        for part in cut.parts:
             if kept is None:
                 torch.exp(part.log_shares, out=part.shares)
             else:
                 part.shares.copy_(kept[part.place])
             yield part
-
-
-def _cut(log_shares: Tensor, memory: Tensor | None = None) -> list[Part]:
-    """The parts of a tile, the last positions first, all with the same flat memory for their shares."""
-    number, width = log_shares.shape
-    on_cpu = log_shares.device.type == "cpu"
-    step = math.ceil(number / max(1, math.ceil(number * width / CPU_ELEMENTS))) if on_cpu else number
-    memory = log_shares.new_empty(step * width) if memory is None else memory
-    parts = []
-    for at in reversed(range(0, number, step)):
-        part = log_shares[at : at + step]
-        shares = shaped(memory, part)
-        arrays = (part.numpy(), shares.numpy()) if on_cpu else None
-        parts.append(Part(slice(at, at + step), part, shares, arrays))
-    return parts
-
-
-def _put_inner_products(part: Part, out: Tensor) -> None:
-    """Put Σ share · ln share of each prediction of a part into `out`; its shares may be overwritten."""
-    import torch
-
-    if part.arrays is None:
-        torch.sum(part.shares.mul_(part.log_shares), 1, out=out)
-    else:  # in one pass over both, where PyTorch makes a matrix of products
-        np.vecdot(*part.arrays, out=out.numpy())
 
 
 def shaped(buffer: Tensor, like: Tensor) -> Tensor:

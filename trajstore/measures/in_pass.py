@@ -104,7 +104,7 @@ class Observer:
                 self._guarded(name, partial(measure.stream.log_sums, log_sums, predictions))
 
     def finish(self) -> dict[str, list[Measure]]:
-        """The values of each measure that has some, by name."""
+        """The values of each measure that has some, by name; nothing that the streams held is kept."""
         values: dict[str, list[Measure]] = {}
 
         def keep(name: str, measure: _Stream) -> None:
@@ -119,6 +119,8 @@ class Observer:
 
         for name, measure in list(self._streams.items()):
             self._guarded(name, partial(keep, name, measure))
+        self._streams.clear()
+        self.facts.last_states.clear()
         return {name: rows for name, rows in values.items() if rows}
 
     def _guarded(self, name: str, work: Callable[[], None]) -> None:

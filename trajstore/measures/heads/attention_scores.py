@@ -41,8 +41,9 @@ class AttentionScore(Stream):
         self.pairs = [self.pairs_of(np.asarray(ids)) for ids in facts.ids]
         if not any(len(rows) for rows, _ in self.pairs):
             raise NotMeasurable(f"{self.name}: {self.nothing}.")
-        self.scores: dict[int, Tensor] = {}
-        """By block, (contexts, heads)."""
+        self.blocks = len(facts.blocks)
+        self.scores: Tensor | None = None
+        """(blocks, contexts, heads)."""
         self._indexed: Batch | None = None
 
     @abstractmethod
@@ -61,10 +62,10 @@ class AttentionScore(Stream):
         place, rows, columns = self._index
         picked = weights[place, :, rows, columns]
         sums = weights.new_zeros((len(batch.numbers), heads)).index_add_(0, place, picked)
-        if block not in self.scores:
-            self.scores[block] = weights.new_full((len(self.pairs), heads), np.nan)
+        if self.scores is None:
+            self.scores = weights.new_full((self.blocks, len(self.pairs), heads), np.nan)
         # 0/0, which is NaN, where a context has no pair
-        self.scores[block][batch.places(device)[0]] = sums / self._tokens[:, None]
+        self.scores[block, batch.places(device)[0]] = sums / self._tokens[:, None]
 
     def _index_of(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """The place in the batch, row and column of each pair, (3, pairs); and tokens with pairs, by context."""
@@ -82,7 +83,7 @@ class AttentionScore(Stream):
         """The scores in each context, and their means."""
         return [
             row
-            for block, scores in sorted(self.scores.items())
+            for block, scores in enumerate(() if self.scores is None else self.scores)
             for head, values in enumerate(scores.T.cpu().numpy())
             for row in context_measures(self.name, values, layer=block, head=head, params=self.params())
         ]

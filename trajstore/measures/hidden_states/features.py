@@ -26,18 +26,19 @@ class LastTokens(Stream):
     """The hidden states of every context's last token, by layer: (contexts, width) each."""
 
     def begin(self, facts: PassFacts) -> None:
-        """Make room."""
+        """Take the room that is there for all streams."""
         self.contexts = len(facts.ids)
-        self.states = facts.last_states
+        self.facts, self.states = facts, facts.last_states
 
     def layer(self, layer: int, hidden: Tensor, batch: Batch) -> None:
         """Take the last tokens of a batch."""
-        states = self.states.get(layer)
-        if states is None:
-            states = self.states[layer] = hidden.new_zeros((self.contexts, hidden.shape[-1]))
+        if not self.states:
+            # of all layers at once: between what a pass makes and frees, each would keep its neighbours' memory
+            layers = 1 + len(self.facts.blocks)
+            self.states.update(enumerate(hidden.new_zeros((layers, self.contexts, hidden.shape[-1]))))
         numbers, lengths = batch.places(hidden.device)
         last = (lengths - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
-        states[numbers] = hidden.gather(1, last)[:, 0]
+        self.states[layer][numbers] = hidden.gather(1, last)[:, 0]
 
 
 class AllTokens(Stream):

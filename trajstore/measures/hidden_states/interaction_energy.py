@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trajstore.measures.streams import Batch, PassFacts
     from trajstore.store.files.measures import Measure
 
-NAME = "interaction_energy"
+NAME, NORMED = "interaction_energy", "interaction_energy_normed"
 CPU_COSINES, GPU_COSINES = 1 << 16, 1 << 25
 """Cosines that are held at a time: what a core's cache holds, and what keeps a GPU at work."""
 
@@ -74,7 +74,7 @@ class InteractionEnergy(Stream):
 
     def begin(self, facts: PassFacts) -> None:
         """Make room for the values, which are kept where they are computed until the end."""
-        self.contexts = len(facts.ids)
+        self.contexts, self.layers = len(facts.ids), 1 + len(facts.blocks)
         self.energies: dict[tuple[str, int], Tensor] = {}
 
     def layer(self, layer: int, hidden: Tensor, batch: Batch) -> None:
@@ -83,23 +83,23 @@ class InteractionEnergy(Stream):
 
     def normed(self, hidden: Tensor, batch: Batch) -> None:
         """Take the energies of what the output head reads."""
-        self._keep(f"{NAME}_normed", -1, hidden, batch)
+        self._keep(NORMED, self.layers - 1, hidden, batch)
 
     def _keep(self, name: str, layer: int, hidden: Tensor, batch: Batch) -> None:
-        values = self.energies.get((name, layer))
-        if values is None:
-            values = self.energies[name, layer] = exact(hidden.new_full((self.contexts,), np.nan))
+        if not self.energies:
+            places = [*((NAME, number) for number in range(self.layers)), (NORMED, self.layers - 1)]
+            values = exact(hidden.new_full((len(places), self.contexts), np.nan))
+            self.energies = dict(zip(places, values, strict=True))
         numbers, lengths = batch.places(hidden.device)
         padded = min(batch.lengths) < hidden.shape[1]
-        values[numbers] = interaction_energy(hidden, lengths, padded=padded)
+        self.energies[name, layer][numbers] = interaction_energy(hidden, lengths, padded=padded)
 
     def finish(self) -> list[Measure]:
         """The energies of the contexts, and their means."""
-        last = max(layer for _, layer in self.energies)
         return [
             row
-            for (name, layer), values in sorted(self.energies.items())
-            for row in context_measures(name, values.cpu().numpy(), layer=last if layer < 0 else layer)
+            for (name, layer), values in self.energies.items()
+            for row in context_measures(name, values.cpu().numpy(), layer=layer)
         ]
 
 

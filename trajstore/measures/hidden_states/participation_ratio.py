@@ -23,19 +23,29 @@ class ParticipationRatio(Stream):
     """Sums of products of each head's outputs, (heads, size, size) a block, and of the outputs themselves."""
 
     def begin(self, facts: PassFacts) -> None:
-        """Make room."""
+        """Make room, before the pass makes and frees what each block's would lie between."""
+        import torch
+
+        from trajstore.forward.model_structure import matrix
+
         self.facts = facts
         self.tokens = sum(map(len, facts.ids))
         self.sums: dict[int, Tensor] = {}
         self.products: dict[int, Tensor] = {}
+        for block, attention in enumerate(facts.attentions):
+            if attention is not None:
+                output = matrix(attention.output)
+                size = len(output) // facts.heads
+                sums = exact(torch.zeros((facts.heads, size), device=output.device))
+                self.sums[block], self.products[block] = sums, sums.new_zeros((facts.heads, size, size))
 
     def head_outputs(self, block: int, outputs: Tensor, batch: Batch) -> None:
         """Add the tokens of a batch."""
         heads = exact(outputs[batch.real(outputs.device)].movedim(1, 0))
-        sums = self.sums.get(block, 0) + heads.sum(1)
-        products = self.products.get(block, 0) + heads.mT @ heads
+        sums, products = heads.sum(1), heads.mT @ heads
         # both or, where memory runs out, none: the batch comes again
-        self.sums[block], self.products[block] = sums, products
+        self.sums[block] += sums
+        self.products[block] += products
 
     def finish(self) -> list[Measure]:
         """The ratio of each head; none of heads whose output does not vary."""
