@@ -61,14 +61,15 @@ class Cut:
         step = math.ceil(number / max(1, math.ceil(number * width / CPU_ELEMENTS))) if on_cpu else number
         memory = log_shares.new_empty(step * width) if memory is None else memory
         self.sums = log_shares.new_empty((3, number))
-        """The parts' sums: of shares, of q, products."""
+        """Of all parts: of shares, of q, products."""
         self.parts = []
         for at in reversed(range(0, number, step)):
             place = slice(at, at + step)
-            part, sums = log_shares[place], self.sums[:, place]
+            part = log_shares[place]
             shares = shaped(memory, part)
-            arrays = (part.numpy(), shares.numpy(), sums[2].numpy()) if on_cpu else None
-            self.parts.append(Part(place, part, shares, *sums, arrays))
+            of_shares, of_q, products = self.sums[:, place]
+            arrays = (part.numpy(), shares.numpy(), products.numpy()) if on_cpu else None
+            self.parts.append(Part(place, part, shares, of_shares, of_q, products, arrays))
 
 
 class Spare:

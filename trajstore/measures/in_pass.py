@@ -39,6 +39,11 @@ class _Stream:
     stream: Stream
     taken: dict[tuple[str, int], npt.NDArray[np.bool_]] = field(default_factory=dict)
 
+    @property
+    def needs(self) -> Sequence[str]:
+        """What it takes of the pass."""
+        return self.definition.needs if self.stream.needs_pass else ()
+
 
 class Observer:
     """Hands the insides of one model during one pass over contexts to the streams of measures."""
@@ -56,12 +61,12 @@ class Observer:
 
     def needs(self, name: str) -> bool:
         """Return whether a measure that is still at work needs this."""
-        return any(name in measure.definition.needs for measure in self._streams.values())
+        return any(name in measure.needs for measure in self._streams.values())
 
     @property
     def idle(self) -> bool:
         """Return whether no measure needs anything of the pass."""
-        return not any(measure.definition.needs for measure in self._streams.values())
+        return not any(measure.needs for measure in self._streams.values())
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -94,13 +99,13 @@ class Observer:
     def tile(self, tile: LogitTile, predictions: Predictions) -> None:
         """Hand on a tile of logits, as `Stream.tile` takes it."""
         for name, measure in list(self._streams.items()):
-            if "logits" in measure.definition.needs:
+            if "logits" in measure.needs:
                 self._guarded(name, partial(measure.stream.tile, tile, predictions))
 
     def log_sums(self, log_sums: Tensor, predictions: Predictions) -> None:
         """Hand on the ends of tiles, as `Stream.log_sums` takes them."""
         for name, measure in list(self._streams.items()):
-            if "logits" in measure.definition.needs:
+            if "logits" in measure.needs:
                 self._guarded(name, partial(measure.stream.log_sums, log_sums, predictions))
 
     def finish(self) -> dict[str, list[Measure]]:
@@ -108,9 +113,7 @@ class Observer:
         values: dict[str, list[Measure]] = {}
 
         def keep(name: str, measure: _Stream) -> None:
-            if "attention" in measure.definition.needs and not any(
-                need == "attention" for need, _ in measure.taken
-            ):
+            if "attention" in measure.needs and not any(need == "attention" for need, _ in measure.taken):
                 kind = type(self.facts.model).__name__
                 raise NotMeasurable(f"The attention of {kind} gives no weights.")
             values[name] = measure.definition.checked(measure.stream.finish())
@@ -146,7 +149,7 @@ class Observer:
     def _drop(self, need: str, error: Exception) -> None:
         """Leave out the measures that need what the model does not have."""
         for name, measure in list(self._streams.items()):
-            if need in measure.definition.needs:
+            if need in measure.needs:
                 self._leave_out(name, str(error))
 
     def _hand_on(self, need: str, layer: int, tensor: Tensor) -> None:
@@ -156,7 +159,7 @@ class Observer:
             return
         tensor = tensor.detach().float()
         for name, measure in list(self._streams.items()):
-            if need in measure.definition.needs:
+            if need in measure.needs:
                 self._guarded(name, partial(self._give, measure, need, layer, tensor, batch))
 
     def _give(self, measure: _Stream, need: str, layer: int, tensor: Tensor, batch: Batch) -> None:

@@ -146,6 +146,9 @@ class Predictions:
 class Stream:
     """The part of a measure that is at work during a pass; a measure overrides the methods of what it needs."""
 
+    needs_pass = True
+    """False from `begin` on where that has all that the values take, so that nothing is handed on to it."""
+
     def begin(self, facts: PassFacts) -> None:
         """Make ready for a pass; raises `NotMeasurable` where the model or its contexts have no such measure."""
 

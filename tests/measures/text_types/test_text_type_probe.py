@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +68,14 @@ def test_means_of_a_models_states() -> None:
     embedding = model.model.embed_tokens.weight.detach().numpy()
     assert kept[0].means[0] == pytest.approx(embedding[[5, 205] * 15], abs=1e-6)
     first = [row for row in rows if row.layer == 0 and row.name == "text_type_probe"]
-    params = {"classes": 2, "folds": 5, "seed": 0}
+    of_labels = hashlib.sha256(json.dumps(["a", "b"] * 15).encode()).hexdigest()
+    params = {
+        "classes": 2,
+        "folds": 5,
+        "seed": 0,
+        "labels": f"sha256:{of_labels}",
+        "documents": "contexts",
+    }
     assert first == [Measure("text_type_probe", 1.0, layer=0, stderr=0.0, params=params)]
 
 

@@ -194,6 +194,18 @@ def test_both_or_neither(two: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space"):
         balance_groups(two, "thirds", "fifths", names=("ours", "second"))
     assert "ours" not in two.groups.names()
+    for kept in (
+        "FROM tokens WHERE position = 3",
+        pl.DataFrame([("d", 0, 1)], ["dataset", "context", "position"], orient="row"),
+    ):
+        two.groups.add("taken", kept, "As it was.", replace=True)
+        before = two.groups.definition("taken"), two.groups.members("taken", two.dataset("d")).tolist()
+        with pytest.raises(OSError, match="No space"):
+            balance_groups(two, "thirds", "fifths", names=("taken", "second"), replace=True)
+        assert (
+            two.groups.definition("taken"),
+            two.groups.members("taken", two.dataset("d")).tolist(),
+        ) == before
 
 
 def test_what_cannot_be_matched(two: Store) -> None:

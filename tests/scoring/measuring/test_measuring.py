@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,12 @@ def test_kinds_of_text_are_the_categories_of_a_dataset(scored: Store) -> None:
     rows = scored.measures("run", "text_type_probe")
     assert rows["layer"].to_list() == [0, 1, 2]
     assert json.loads(rows["params"][0])["classes"] == 2
+    same, others = ({"labels": kinds * 20} for kinds in (["a", "b"], ["b", "a"]))
+    again = partial(trajstore.measure, scored, "run", "text_type_probe", "kinds", device="cpu", steps="8")
+    again(parameters=same)
+    for parameters, name in ((others, "labels"), ({"documents": list(range(40))}, "documents")):
+        with pytest.raises(BadMeasures, match=f"is there with {name} = "):
+            again(parameters=parameters)
 
 
 def test_what_cannot_be_measured_ends_the_work_at_once_or_is_said(scored: Store) -> None:

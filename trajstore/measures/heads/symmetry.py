@@ -48,14 +48,12 @@ class Symmetry(Stream):
         self.contexts = len(facts.ids)
         self.sums: dict[int, npt.NDArray[np.float64]] = {}
         if self.matrix == "qk":
-            self.sums = _of_weights(facts)
+            self.sums, self.needs_pass = _of_weights(facts), False
 
     def attention(self, block: int, weights: Tensor, batch: Batch) -> None:
         """Take the sums of a block's heads in a batch."""
         import torch
 
-        if self.matrix == "qk":
-            return
         heads = weights.shape[1]
         sums = self.sums.setdefault(block, np.full((2, heads, self.contexts), np.nan))
         for own, number, length in zip(weights, batch.numbers, batch.lengths, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,21 @@ if TYPE_CHECKING:
     from trajstore.measures.streams import Batch, PassFacts
 
 
+def kept_labels(labels: Sequence[str]) -> tuple[str, object]:
+    """The key and value by which params say which kinds contexts were of."""
+    return "labels", _hash(labels)
+
+
+def kept_documents(documents: Sequence[object] | None) -> tuple[str, object]:
+    """The key and value by which params say which documents contexts were of."""
+    return "documents", "contexts" if documents is None else _hash(documents)
+
+
+def _hash(values: Sequence[object]) -> str:
+    """`sha256:…` over the values as text, in order."""
+    return "sha256:" + hashlib.sha256(json.dumps([str(value) for value in values]).encode()).hexdigest()
+
+
 class TextTypeProbe(Stream):
     """The mean hidden state of each context at each layer, with the kind and the document that it is of."""
 
@@ -31,6 +48,7 @@ class TextTypeProbe(Stream):
         self.labels = np.asarray(labels)
         self.documents = np.arange(len(self.labels)) if documents is None else np.asarray(documents)
         self.folds, self.seed = folds, seed
+        self.kept = dict([kept_labels(labels), kept_documents(documents)])
 
     def begin(self, facts: PassFacts) -> None:
         """Make room, where there are enough documents of two kinds or more."""
@@ -54,7 +72,12 @@ class TextTypeProbe(Stream):
 
     def finish(self) -> list[Measure]:
         """The share of contexts whose kind is told, and the same with labels shuffled between documents."""
-        params = {"classes": len(np.unique(self.labels)), "folds": self.folds, "seed": self.seed}
+        params = {
+            "classes": len(np.unique(self.labels)),
+            "folds": self.folds,
+            "seed": self.seed,
+            **self.kept,
+        }
         shuffled = shuffled_labels(self.labels, self.documents, self.seed)
         rows = []
         for layer, means in sorted(self.means.items()):
@@ -106,6 +129,7 @@ DEFINITIONS = (
         needs=("hidden",),
         axes=("layer",),
         parameters={"labels": REQUIRED, "documents": None, "folds": 5, "seed": 0},
+        kept_as={"labels": kept_labels, "documents": kept_documents},
         cost="probe",
         source=(
             "Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes; labels at random "

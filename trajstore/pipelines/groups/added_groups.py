@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trajstore.arguments.spelling import option
-from trajstore.errors import GroupError
+from trajstore.errors import DamagedFile, GroupError
+from trajstore.store.groups import writes
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from trajstore.store.groups.writes import KeptGroup
     from trajstore.store.store import Store
 
 ADDED = "Chosen by losses."
@@ -57,16 +60,29 @@ class NewGroup:
 def add_groups(store: Store, new: Sequence[NewGroup], *, replace: bool = False) -> None:
     """Add groups of sites, all or none; one that is there already, just so, is left as it is.
 
-    Raises `GroupError` where a name is taken by others, unless `replace`.
+    Raises `GroupError` where a name is taken by others, unless `replace`. Only whoever is killed between two groups
+    leaves some of them, each of them whole: the same call again ends it.
     """
-    before = store.groups.names()
-    added = []
-    try:
+    with _all_or_none(store, [group.name for group in new]):
         for group in new:
             store.groups.add(group.name, group.sites, group.description, replace=replace)
-            added.append(group.name)
-    except BaseException:
-        for name in added:
-            if name not in before:
-                store.groups.drop(name)
-        raise
+
+
+@contextmanager
+def _all_or_none(store: Store, names: Sequence[str]) -> Iterator[None]:
+    """Groups of these names are what they were before, where the block fails; one whose files are damaged is not."""
+    with ExitStack() as undo:
+        for name in names:
+            with suppress(DamagedFile):
+                undo.callback(_put_back, store, name, writes.kept(store.path, name))
+        yield
+        undo.pop_all()
+
+
+def _put_back(store: Store, name: str, group: KeptGroup | None) -> None:
+    if writes.kept(store.path, name) == group:
+        return
+    if group is None:
+        store.groups.drop(name)
+    else:
+        writes.put(store.path, group.definition, group.table, replace=True)

@@ -95,6 +95,26 @@ def refuse_another(root: Path, other: Definition, new: Definition, table: GroupT
     )
 
 
+@dataclass(frozen=True)
+class KeptGroup:
+    """A group as it is in a store, to be put back after what may fail."""
+
+    definition: Definition
+    table: GroupTable | None
+
+
+def kept(root: Path, name: str) -> KeptGroup | None:
+    """One of the store's own groups; None where there is none. Raises `DamagedFile`."""
+    definition = group_files.own(root).get(name)
+    if definition is None:
+        return None
+    table = None
+    if definition.is_table:
+        made = group_tables.read_table(root, name)
+        table = GroupTable(made, group_tables.path_of(root, name).read_bytes())
+    return KeptGroup(definition, table)
+
+
 def change_table(root: Path, name: str, seen: TableFacts, table: GroupTable) -> None:
     """Put a newer table in the place of the one that was `seen`; raises `GroupError` where another job has done so."""
     with catalog.maintaining(root) as connection:
