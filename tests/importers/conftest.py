@@ -28,8 +28,9 @@ SITES = [(c, p) for c, n in enumerate(LENGTHS) for p in range(1, n)]
 
 
 @pytest.fixture
-def _dataset(request: pytest.FixtureRequest, store: Store) -> None:
+def _dataset(request: pytest.FixtureRequest) -> None:
     if "planted" not in request.fixturenames:
+        store: Store = request.getfixturevalue("store")
         made = store.add_dataset("d", ragged(LENGTHS))
         assert [ids.tolist() for ids in made.ids()] == [list(ids) for ids in IDS]
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from tests.cli.test_cli import path, run
-from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, new_dataset, ragged
+from tests.conftest import PLANTED_LENGTHS, PLANTED_STEPS, NewStore, new_dataset, ragged
 from tests.helpers.progress import Heard
 from trajstore.analysis.differences import Scale
 from trajstore.analysis.statistics.bootstrap import Interval
@@ -158,7 +158,9 @@ PROBLEMS = [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"], ["j", "k", "l"]]
 
 
 @pytest.fixture
-def prompted(store: Store) -> Store:
+def prompted(new_store: NewStore, tmp_path: Path) -> Store:
+    store = new_store(tmp_path / "prompted")
+
     def items(numbers: list[int | None], positions: list[int | None]) -> pl.DataFrame:
         roles = [None if n is None else "answer" if n == 2 else "question" for n in positions]
         schema = {"item": pl.Int64, "item_position": pl.Int32, "role": pl.String}
