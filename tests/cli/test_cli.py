@@ -38,7 +38,7 @@ def test_init_migrate_status(tmp_path: Path) -> None:
     assert "Made a store" in run("init", "-s", store).stderr
     assert "already" in run("init", "-s", store).stderr
     lines = json.loads(run("migrate", "--list", "--json", "-s", store).stdout)
-    assert [line["state"] for line in lines] == ["applied"] * 3
+    assert [line["state"] for line in lines] == ["applied"] * 4
     assert "No pending migrations" in run("migrate", "-s", store).stderr
     assert "No losses yet: add a dataset" in run("status", "-s", store).stderr
 

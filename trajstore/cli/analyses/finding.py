@@ -33,9 +33,10 @@ def list_(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = 
 
 
 def kinds(store: options.Store = options.DEFAULT_STORE, as_json: options.Json = False) -> None:
-    """List the kinds of findings: trajstore's own, and those of the analyses of installed packages.
+    """List the kinds of findings, and their views in SQL.
 
-    An analysis of a package is a command of its name.
+    They are trajstore's own, and those of the analyses of installed packages; an analysis of a package is a command of
+    its name.
 
     \b
     Example:
