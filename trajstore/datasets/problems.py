@@ -22,7 +22,7 @@ from trajstore.datasets.problem_sources import PUBLISHED, is_problem_source
 from trajstore.datasets.prompts import Problem, prompt_dataset
 from trajstore.datasets.sources import visible_files
 from trajstore.errors import BadDataset, listed
-from trajstore.progress import SILENT
+from trajstore.progress import SILENT, bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,15 +163,12 @@ def read_mathematics_files(
     for file in _text_files(path):
         modules.setdefault(file.stem, []).append(file)
     problems: list[Problem] = []
-    progress.start("reading problems", len(modules), "modules")
-    try:
+    with bar(progress, "reading problems", len(modules), "modules"):
         for module, files in sorted(modules.items()):
             drawn = _drawn([_ProblemFile.of(file) for file in files], module, count, seed)
             _say_fewer(module, len(drawn), count, progress)
             problems += drawn
             progress.advance(1, module)
-    finally:
-        progress.stop()
     return problems
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from trajstore.datasets.sources import SOURCES
 from trajstore.datasets.token_bytes import encode
 from trajstore.errors import BadDataset
+from trajstore.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,15 +66,12 @@ def draw(
         for turn in range(1, max(map(len, waiting), default=0)):
             yield from (windows[turn] for windows in waiting if turn < len(windows))
 
-    progress.start("drawing contexts", contexts, "contexts")
-    try:
+    with bar(progress, "drawing contexts", contexts, "contexts"):
         for window in rounds():
             drawn.append(window)
             progress.advance()
             if len(drawn) == contexts:
                 return drawn
-    finally:
-        progress.stop()
     if not drawn:
         raise BadDataset(f"{source} has no document of 2 tokens or more ({looked_at} looked at). {SOURCES}")
     progress.say(f"{contexts} contexts were asked for; {source} gave {len(drawn)} (documents: {looked_at}).")

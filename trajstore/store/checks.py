@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trajstore import sqlfiles
 from trajstore.display import count
 from trajstore.errors import DamagedFile, TrajstoreError
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.schema import CATALOG
 from trajstore.store import catalog_check, passed_over, stand_ins
 from trajstore.store.disk import digests, layout
@@ -92,15 +92,12 @@ def check(session: Session, *, deep: bool = False, progress: Progress = SILENT) 
         for path in passed_over.kept(session.path, session.path.glob("losses/*/*/*/slice.parquet"))
         if not layout.is_linked(path) and path.is_file()
     ]
-    progress.start("checking", len(paths), "slices")
-    try:
+    with bar(progress, "checking", len(paths), "slices"):
         for path in paths:
             if (what := _slice_problem(path, sound, deep=deep)) is not None:
                 mend = _SCORE if _dataset_of(path) in sound else _DROP
                 problems.append(StoreProblem(str(path.relative_to(session.path)), what, mend))
             progress.advance(1, "/".join(path.parts[-4:-1]))
-    finally:
-        progress.stop()
     if deep and not problems:
         problems += _sql_problems(session)
     return problems

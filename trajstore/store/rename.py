@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from trajstore.errors import DamagedFile, ModelExists, RenamingUnfinished, UnknownName
-from trajstore.progress import SILENT, Progress
+from trajstore.progress import SILENT, Progress, bar
 from trajstore.schema import META_KEY, check_name
 from trajstore.store import passed_over
 from trajstore.store.disk import catalog_lock, digests, footers, layout, parquet_files
@@ -106,8 +106,7 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
     slices = passed_over.kept(root, layout.losses_path(root, new).glob("*/*/slice.parquet"))
     paths = [*slices, *measures.files(root, new)]
     damaged = []
-    progress.start(f"renaming {old}", len(paths), "files")
-    try:
+    with bar(progress, f"renaming {old}", len(paths), "files"):
         for path in paths:
             try:
                 _change_footer(root, path, old, new)
@@ -116,8 +115,6 @@ def _change_footers(root: Path, old: str, new: str, progress: Progress) -> list[
             except DamagedFile:
                 damaged.append(path)
             progress.advance(1, str(path.parent.relative_to(root)))
-    finally:
-        progress.stop()
     return damaged
 
 

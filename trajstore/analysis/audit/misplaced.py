@@ -21,7 +21,7 @@ Arrays in, numbers out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -83,10 +83,8 @@ def out_of_place(
     """
     place = {step: number for number, step in enumerate(steps)}
     groups = [sorted(place[step] for step in group) for group in twins]
-    runs = [group for group in groups if group[-1] - group[0] == len(group) - 1]
-    scattered = [group for group in groups if group not in runs]
-    left_out = {number for group in scattered for number in group}
-    left_out |= {number for group in runs for number in group[1:]}
+    left_out = repeats(groups)
+    scattered = [group for group in groups if group[0] in left_out]
     rows = [number for number in range(len(steps)) if number not in left_out]
     misplaced = []
     while len(rows) >= FEWEST:
@@ -103,6 +101,16 @@ def out_of_place(
             if judged.bad[at]:
                 misplaced.append(judged.misplaced(at, [steps[row] for row in among]))
     return sorted(misplaced, key=lambda misplaced_step: misplaced_step.step)
+
+
+def repeats(groups: Iterable[Sequence[int]]) -> set[int]:
+    """Rows of sets, each ascending, that are one checkpoint: all but the first of those that follow each other, else
+    all.
+    """
+    rows: set[int] = set()
+    for group in groups:
+        rows.update(group[1:] if group[-1] - group[0] == len(group) - 1 else group)
+    return rows
 
 
 @dataclass(frozen=True)

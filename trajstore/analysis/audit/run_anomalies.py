@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajstore.analysis.audit import continuity, units
-from trajstore.analysis.audit.misplaced import FEWEST, Misplaced, out_of_place
+from trajstore.analysis.audit.misplaced import FEWEST, Misplaced, out_of_place, repeats
 from trajstore.analysis.audit.step_summaries import RunSummary
 
 _RAISED = 0.25
@@ -58,7 +58,8 @@ def oddities(summary: RunSummary, twins: Sequence[Sequence[int]]) -> Oddities:
     placed = _placed(summary, rows, groups)
     rows = [row for row in rows if row not in {place[misplaced.step] for misplaced in placed}]
     end = _taken(rows, continuity.of_the_end(_part(summary, rows)))
-    rows = [row for row in rows if row not in end and row not in _second(groups, place)]
+    repeated = repeats(sorted(place[step] for step in group) for group in groups)
+    rows = [row for row in rows if row not in end and row not in repeated]
     unlike = _taken(rows, continuity.unlike_neighbours(*_path(summary, rows)))
     rows = [row for row in rows if row not in unlike]
     breaks = continuity.breaks(*_path(summary, rows))
@@ -102,16 +103,6 @@ def _path(summary: RunSummary, rows: Sequence[int]) -> tuple[list[int], np.ndarr
 
 def _taken(rows: Sequence[int], places: Iterable[int]) -> set[int]:
     return {rows[at] for at in places}
-
-
-def _second(groups: Sequence[Sequence[int]], place: dict[int, int]) -> set[int]:
-    """Rows of steps that share their losses: all but the first of those that follow each other, else all."""
-    second: set[int] = set()
-    for group in groups:
-        rows = sorted(place[step] for step in group)
-        follow = rows[-1] - rows[0] == len(rows) - 1
-        second.update(rows[1:] if follow else rows)
-    return second
 
 
 def _placed(summary: RunSummary, rows: Sequence[int], groups: Sequence[Sequence[int]]) -> list[Misplaced]:

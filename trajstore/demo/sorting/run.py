@@ -26,6 +26,7 @@ from trajstore.demo.sorting.train import MODEL, SortingRecipe, train
 from trajstore.demo.sorting.vocabulary_share import VOCABULARY_SHARE, heads_apart, stretches
 from trajstore.measures.run import measure as measure_model
 from trajstore.pipelines import trajectories as gather
+from trajstore.progress import bar
 from trajstore.scoring.measuring.run import measure
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import run
@@ -70,11 +71,8 @@ def run_sorting(
     warnings.filterwarnings("ignore", "Initializing zero-element tensors")
     began, recipe = time.monotonic(), recipe or SortingRecipe()
     source, vocabulary = write_lists(folder, lists, seed=0)
-    progress.start(f"Training {MODEL}", recipe.checkpoints[-1], "steps")
-    try:
+    with bar(progress, f"Training {MODEL}", recipe.checkpoints[-1], "steps"):
         home = train(recipe, folder / "models", lambda: progress.advance(1))
-    finally:
-        progress.stop()
     with Store.create(folder / "store") as store:
         if DATASET not in store.dataset_names():
             new = build_dataset(str(source), NO_TOKENIZER, vocabulary=str(vocabulary), progress=progress)

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from trajstore.errors import GroupError, describe_error
-from trajstore.progress import Progress
+from trajstore.progress import Progress, bar
 from trajstore.store.files.datasets import Dataset
 from trajstore.store.files.group_tables import Code, GroupSites
 
@@ -94,12 +94,8 @@ def find_sites(
 
     Raises `GroupError` naming dataset and context for a mask that is none, and for what the function raises.
     """
-    progress.start(name, sum(dataset.n_contexts for dataset in datasets), "contexts")
-    try:
-        with _working_folder():
-            return [_find_in(function, name, dataset, progress) for dataset in datasets]
-    finally:
-        progress.stop()
+    with bar(progress, name, sum(dataset.n_contexts for dataset in datasets), "contexts"), _working_folder():
+        return [_find_in(function, name, dataset, progress) for dataset in datasets]
 
 
 def _find_in(function: Function, name: str, dataset: Dataset, progress: Progress) -> GroupSites:
