@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +19,8 @@ from trajstore.pipelines import AnalysisDefinition, Column
 from trajstore.server.panes import findings as pane
 from trajstore.store import lifecycle
 from trajstore.store.checks import check
+from trajstore.store.disk import digests
+from trajstore.store.files import finding_kinds
 from trajstore.store.matrix.selection import Selection
 from trajstore.store.store import Store
 
@@ -157,6 +160,47 @@ def test_a_damaged_table_of_columns_is_named_and_made_anew(planted: Store) -> No
     assert any("shares.parquet" in str(line) for line in check(planted))
     defined()(planted).keep("m")
     assert planted.sql("FROM mine_shares ORDER BY ALL").fetchall() == [("m", 0.25), ("n", 0.25)]
+
+
+def test_one_of_several_tables_of_columns_is_made_anew(planted: Store) -> None:
+    both = {"x": defined().schemas["shares"], "y": defined().schemas["shares"]}
+    planted.add_finding_kind("mine", both)
+    with planted.add_finding("mine", "n", {}) as writer:
+        for table in both:
+            writer.add(table, pl.DataFrame({"share": [0.5]}))
+    (planted.path / "findings/kind=mine/finding=.empty/x.parquet").unlink()
+    planted.add_finding_kind("mine", both)
+    assert planted.sql("FROM mine_x").fetchall() == [("n", 0.5)]
+    with pytest.raises(FindingsDiffer):
+        planted.add_finding_kind("mine", {**both, "z": both["x"]})
+    planted.drop_finding("mine", "n")
+    planted.add_finding_kind("mine", {"x_y": both["x"]})
+    with pytest.raises(BadName, match="mine_x_y is the view of mine findings"):
+        planted.add_finding_kind("mine_x", {"y": both["y"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("spike", {}, "trajstore has a view spike_groups itself"),
+        ("mine", {"rows": 1}, "has rows"),
+        ("mine", {"names": ["share", "share"]}, "no table of findings"),
+        ("mine", {"names": ["finding"]}, "no table of findings"),
+        ("mine", {"meaning": 5}, "no table of a kind"),
+        ("mine", {"meaning": "\ud800"}, "no table of a kind"),
+    ],
+)
+def test_a_kind_of_a_store_that_somebody_sends(
+    tmp_path: Path, kind: str, change: dict[str, Any], reason: str
+) -> None:
+    names = change.get("names", ["share"])
+    texts = json.dumps(dict.fromkeys(names, change.get("meaning", "share")))
+    columns = [pa.array([0.5] * change.get("rows", 0), pa.float64())] * len(names)
+    path = tmp_path / f"findings/kind={kind}/finding=.empty/groups.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(digests.parquet(pa.table(columns, names), {"trajstore.comments": texts}))
+    with pytest.raises(DamagedFile, match=reason):
+        finding_kinds.tables_of(tmp_path, kind)
 
 
 @pytest.mark.parametrize(

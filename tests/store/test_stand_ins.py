@@ -79,6 +79,16 @@ def test_strays_beside_them_are_named(planted: Store) -> None:
     assert [problem.path for problem in checks.check(planted)] == [stray]
 
 
+def test_rows_in_one_are_named_and_go(planted: Store) -> None:
+    own = f"losses/model={EMPTY}/dataset={EMPTY}/step=0/slice.parquet"
+    shutil.copy(planted.path / "losses/model=a/dataset=d/step=8/slice.parquet", planted.path / own)
+    assert [(problem.path, "it has rows" in problem.what) for problem in checks.check(planted)] == [
+        (own, True)
+    ]
+    lifecycle.rebuild(planted.path)
+    assert planted.sql(f"SELECT * FROM raw_losses WHERE model = '{EMPTY}'").fetchall() == []
+
+
 def test_two_migrations_at_once(planted: Store) -> None:
     columns = [finding_kinds.Column("share", "float", "share of tokens")]
     planted.add_finding_kind("learned", {"shares": finding_kinds.schema_of(columns)})

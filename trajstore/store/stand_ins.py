@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from trajstore.schema import EMPTY, is_stand_in
 from trajstore.store.disk import digests, layout
@@ -75,8 +76,17 @@ def damaged(root: Path) -> Iterator[tuple[str, str]]:
         elif path == MODELS:
             if file.read_bytes() != _NO_MODELS:
                 yield path, digests.CHANGED
-        elif what := digests.problem(file):
+        elif what := digests.problem(file) or _rows(file):
             yield path, what
+
+
+def _rows(file: Path) -> str | None:
+    """The problem of a file that is no table without rows, or None."""
+    try:
+        rows = pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException) as error:
+        return f"it cannot be read ({error})"
+    return "it has rows, which views read and nothing lists" if rows else None
 
 
 def is_stray(inside: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from trajstore.errors import DamagedFile
 from trajstore.store.files import finding_kinds
 from trajstore.store.files.finding_kinds import Tables
 from trajstore.store.quoting import identifier, quoted
@@ -29,5 +30,11 @@ def create_views(connection: duckdb.DuckDBPyConnection, kind: str, tables: Table
 
 def create_all(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the views of all kinds of other packages; raises `DamagedFile`."""
+    made: dict[str, str] = {}
     for kind in finding_kinds.declared(root):
-        create_views(connection, kind, finding_kinds.tables_of(root, kind))
+        tables = finding_kinds.tables_of(root, kind)
+        for view in (finding_kinds.view_of(kind, table) for table in tables):
+            if made.setdefault(view, kind) != kind:
+                path = root / "findings" / f"kind={kind}"
+                raise DamagedFile(path, f"{made[view]} findings have the view {view}", "Move it elsewhere")
+        create_views(connection, kind, tables)

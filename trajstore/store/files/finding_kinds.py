@@ -25,6 +25,8 @@ Tables = Mapping[str, pa.Schema]
 ColumnType = Literal["text", "int", "long", "float", "double", "doubles", "bool"]
 _COMMENTS = b"trajstore.comments"
 """Key of a schema's metadata, and of a file's, with the meaning of each column by its name, as JSON."""
+_OF_FOLDERS = ("kind", "finding")
+"""Columns that the names of a finding's folders hold."""
 _REMEDY = "Remove it and keep a finding of its kind again, which makes it anew"
 
 
@@ -42,6 +44,8 @@ class Column:
         """Refuse a column that SQL would want quotes for, or of no such type."""
         if not GROUP_NAME.fullmatch(self.name):
             raise BadName("column", self.name, "small letters, digits and '_' only, starting with a letter")
+        if self.name in _OF_FOLDERS:
+            raise BadName("column", self.name, "views take it from the names of folders")
         if self.type not in get_args(ColumnType):
             raise BadName("type", self.type, f"one of {', '.join(get_args(ColumnType))}")
 
@@ -50,6 +54,9 @@ def schema_of(columns: Iterable[Column]) -> pa.Schema:
     """Return the schema of a table with these columns, which holds their meanings."""
     chosen = list(columns)
     meanings = json.dumps({column.name: column.meaning for column in chosen}, ensure_ascii=False)
+    names = [column.name for column in chosen]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadName("column", twice[0], "the table has another column of that name")
     fields = [pa.field(column.name, TYPES[column.type], column.nullable) for column in chosen]
     return pa.schema(fields, metadata={_COMMENTS: meanings.encode()})
 
@@ -69,7 +76,7 @@ def tables_of(root: Path, kind: str) -> Tables:
     """The tables of a kind of findings, none of a kind that the store does not know; raises `DamagedFile`."""
     if kind in TABLES:
         return TABLES[kind]
-    return {path.stem: _declared(path) for path in sorted(_folder(root, kind).glob("*.parquet"))}
+    return {name: _declared(_folder(root, kind) / f"{name}.parquet", kind) for name in _names(root, kind)}
 
 
 def whole_tables_of(root: Path, kind: str) -> Tables:
@@ -102,17 +109,18 @@ def declare(root: Path, kind: str, tables: Tables) -> None:
     for name in (kind, *tables):
         if not GROUP_NAME.fullmatch(name):
             raise BadName("finding", name, "small letters, digits and '_' only, starting with a letter")
-    taken = sqlfiles.view_names()
-    for table in tables:
-        if kind in TABLES or view_of(kind, table) in taken:
-            raise BadName(
-                "finding", kind, f"trajstore has {view_of(kind, table)} or findings of that name itself"
-            )
+    taken = {view_of(other, table): other for other in declared(root) for table in _names(root, other)}
+    for view in (view_of(kind, table) for table in tables):
+        if kind in TABLES or view in sqlfiles.view_names():
+            raise BadName("finding", kind, f"trajstore has {view} or findings of that name itself")
+        if taken.get(view, kind) != kind:
+            raise BadName("finding", kind, f"{view} is the view of {taken[view]} findings in this store")
     known = whole_tables_of(root, kind)
-    if (
-        known
-        and not same_tables(known, tables)
-        and any((root / "findings" / f"kind={kind}").glob("finding=[A-Za-z0-9]*"))
+    changed = any(name not in tables or not known[name].equals(tables[name]) for name in known)
+    added = tables.keys() - known.keys()
+    if known and any(
+        changed or any(not (folder / f"{name}.parquet").exists() for name in added)
+        for folder in (root / "findings" / f"kind={kind}").glob("finding=[A-Za-z0-9]*")
     ):
         raise FindingsDiffer(kind)
     for name in known.keys() - tables.keys():
@@ -128,15 +136,35 @@ def _folder(root: Path, kind: str) -> Path:
     return root / "findings" / f"kind={kind}" / f"finding={EMPTY}"
 
 
-def _declared(path: Path) -> pa.Schema:
+def _names(root: Path, kind: str) -> list[str]:
+    """The names of the tables of a kind of another package, sorted."""
+    return sorted(path.stem for path in _folder(root, kind).glob("*.parquet"))
+
+
+def _declared(path: Path, kind: str) -> pa.Schema:
     """The schema in a file without rows; raises `DamagedFile` where it is not as `declare` writes one."""
     try:
-        schema = pq.read_schema(layout.plain(layout.unlinked(path)))
+        metadata = pq.read_metadata(layout.plain(layout.unlinked(path)))
+        schema = metadata.schema.to_arrow_schema()
         schema = schema.with_metadata({_COMMENTS: (schema.metadata or {})[_COMMENTS]})
-        known = set(meanings(schema)) == set(schema.names) and all(map(GROUP_NAME.fullmatch, schema.names))
+        texts = meanings(schema)
+        for text in texts.values():
+            text.encode()
+        known = sorted(texts) == sorted(schema.names) and all(map(GROUP_NAME.fullmatch, schema.names))
+        known = known and not texts.keys() & set(_OF_FOLDERS) and not metadata.num_rows
         known = known and all(field.type in TYPES.values() for field in schema)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        OSError,
+        pa.ArrowException,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise DamagedFile(path, f"it is no table of a kind of findings ({error})", _REMEDY) from error
     if not known or not GROUP_NAME.fullmatch(path.stem):
-        raise DamagedFile(path, "its columns are not those of a table of findings", _REMEDY)
+        raise DamagedFile(path, "it is no table of findings, or has rows", _REMEDY)
+    if view_of(kind, path.stem) in sqlfiles.view_names():
+        raise DamagedFile(path, f"trajstore has a view {view_of(kind, path.stem)} itself", "Remove it")
     return schema
