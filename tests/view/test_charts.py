@@ -15,7 +15,6 @@ import pytest
 from trajstore.errors import BadTarget, PlotError
 from trajstore.view.charts import matplotlib, plotly
 from trajstore.view.charts.chart import (
-    MOST_DISTINCT,
     MOST_MARKERS,
     Chart,
     Mark,
@@ -24,11 +23,10 @@ from trajstore.view.charts.chart import (
     bars_range,
     is_even,
     mark_rows,
-    palette,
-    rgba,
     step_axis,
     step_label,
 )
+from trajstore.view.charts.colors import MOST_DISTINCT, palette, rgba
 from trajstore.view.charts.save import save_chart
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trajstore.analysis.trajectories import group_trajectory
 from trajstore.errors import PlotError
 from trajstore.view import Mark, pca_charts, save_chart, trajectory_chart
 from trajstore.view.charts import matplotlib, plotly
-from trajstore.view.charts.chart import palette
+from trajstore.view.charts.colors import palette
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from trajstore.server.endpoints import Service
 from trajstore.server.panes import (
     compare,
     components,
-    contexts,
+    context_search,
     coverage,
     cube,
     findings,
@@ -43,7 +43,7 @@ _TOKEN = re.compile("[!-~]+")
 PANES: Sequence[Callable[[], Sequence[BaseRoute]]] = (
     coverage.routes,
     tokens.routes,
-    contexts.routes,
+    context_search.routes,
     cube.routes,
     sql.routes,
     events.routes,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from trajstore.view.charts.chart import MOST_DISTINCT, Chart, Panel, Series, is_right, mark_rows
+from trajstore.view.charts.chart import Chart, Panel, Series, is_right, mark_rows
+from trajstore.view.charts.colors import MOST_DISTINCT
 
 _LETTERS = 90
 """Letters of marks' labels that fit beside each other over a panel of full width."""

@@ -15,6 +15,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from trajstore.view.charts.colors import palette
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -31,13 +33,6 @@ MOST_MARKERS = 60
 """A line of more points than this is drawn without a marker at each."""
 _FEW_POINTS = 12
 """More points than this without a line are drawn small."""
-
-# Okabe and Ito's colours that differ for colour-blind readers and stand out on white.
-_DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
-MOST_DISTINCT = len(_DISTINCT)
-"""More things than this are coloured along a scale, not told apart one by one."""
-# Viridis without its lightest end: for more things than there are distinct colours, in their order.
-_ORDERED = ("#440154", "#46327E", "#365C8D", "#277F8E", "#1FA187", "#4AC16D", "#A0DA39")
 
 
 @dataclass(frozen=True)
@@ -338,30 +333,3 @@ def density_ticks(density: Density) -> tuple[int, list[int]]:
     """The most points in a cell, at least 2, and ticks up to there of a logarithmic colour bar: 1, 2, 5, 10, …"""
     most = max(2, *(max(row) for row in density.counts))
     return most, [f * 10**d for d in range(len(str(most))) for f in (1, 2, 5) if f * 10**d <= most]
-
-
-def density_scale() -> list[str]:
-    """Colours (#rrggbb) of a density, from few to many points."""
-    return list(reversed(_ORDERED))
-
-
-def palette(n: int) -> list[str]:
-    """n colours (#rrggbb) that colour-blind readers tell apart; more than `MOST_DISTINCT` are a dark-to-light scale."""
-    if n <= len(_DISTINCT):
-        return list(_DISTINCT[:n])
-    return [_blend(_ORDERED, i / (n - 1)) for i in range(n)]
-
-
-def _blend(stops: Sequence[str], share: float) -> str:
-    """The colour at this share (0 to 1) of a scale of stops."""
-    place = share * (len(stops) - 1)
-    i = min(int(place), len(stops) - 2)
-    pair = [[int(stop[c : c + 2], 16) for c in (1, 3, 5)] for stop in stops[i : i + 2]]
-    mixed = [round(a + (b - a) * (place - i)) for a, b in zip(*pair, strict=True)]
-    return "#" + "".join(f"{value:02x}" for value in mixed)
-
-
-def rgba(color: str, alpha: float) -> str:
-    """A colour (#rrggbb) with an opacity, as CSS writes it."""
-    red, green, blue = (int(color[c : c + 2], 16) for c in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha:g})"

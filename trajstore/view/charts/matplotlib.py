@@ -7,7 +7,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from trajstore.view.charts.chart import density_scale, density_ticks, is_right, mark_rows, wrapped
+from trajstore.view.charts.chart import density_ticks, is_right, mark_rows, wrapped
+from trajstore.view.charts.colors import density_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

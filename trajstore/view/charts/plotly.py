@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajstore.view.charts.chart import density_scale, density_ticks, is_right, mark_rows, rgba, wrapped
+from trajstore.view.charts.chart import density_ticks, is_right, mark_rows, wrapped
+from trajstore.view.charts.colors import density_scale, rgba
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

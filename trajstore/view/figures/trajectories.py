@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from trajstore.arguments import defaults
 from trajstore.display import plural
 from trajstore.errors import PlotError, listed
-from trajstore.view.charts.chart import MOST_DISTINCT, Chart, Panel, Series
+from trajstore.view.charts.chart import Chart, Panel, Series
+from trajstore.view.charts.colors import MOST_DISTINCT
 from trajstore.view.figures.axes import ALONG, NAMED, X_COLUMNS, distinct, numbers
 
 if TYPE_CHECKING:
