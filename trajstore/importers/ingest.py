@@ -25,7 +25,7 @@ from trajstore.importers.site_index import SiteIndex
 from trajstore.importers.token_tables import token_ids
 from trajstore.progress import SILENT, Progress
 from trajstore.schema import check_name
-from trajstore.store.files.append import check_agreement
+from trajstore.store.files.publish_slices import check_agreement
 from trajstore.store.files.slices import Provenance
 from trajstore.store.loss_limits import guess_in_bits
 

@@ -36,7 +36,7 @@ from trajstore.scoring.options import ScoringOptions, Vocab
 from trajstore.scoring.plan_check import unfit_datasets
 from trajstore.scoring.report import ScoringReport
 from trajstore.scoring.settings import PassSettings, choose_settings
-from trajstore.store.files.append import flat_losses
+from trajstore.store.files.publish_slices import flat_losses
 from trajstore.store.matrix.steps import resolve
 
 if TYPE_CHECKING:

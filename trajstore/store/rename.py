@@ -20,7 +20,7 @@ from trajstore.progress import SILENT, Progress, bar
 from trajstore.schema import META_KEY, check_name
 from trajstore.store import passed_over
 from trajstore.store.disk import catalog_lock, digests, footers, layout, parquet_files
-from trajstore.store.files import append, coverage, measures, models
+from trajstore.store.files import coverage, measures, models, publish_slices
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _change_footer(root: Path, path: Path, old: str, new: str) -> None:
         metadata = pq.read_metadata(layout.plain(layout.unlinked(path))).metadata or {}
         facts = json.loads(metadata.get(META_KEY.encode(), b"{}"))
     if isinstance(facts, dict) and facts.get("model") == old:
-        with append.held(path):
+        with publish_slices.held(path):
             with parquet_files.sound(path):
                 made = footers.with_model(path.read_bytes(), new)
             layout.publish(root, path, memoryview(made), replace=True)

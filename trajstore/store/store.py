@@ -22,8 +22,7 @@ from trajstore.schema import check_step
 from trajstore.store import drop as dropping
 from trajstore.store import lifecycle, rename, stand_ins
 from trajstore.store.catalog import catalog, finding_views
-from trajstore.store.files import append as appending
-from trajstore.store.files import datasets, finding_kinds, findings, measures, models
+from trajstore.store.files import datasets, finding_kinds, findings, measures, models, publish_slices
 from trajstore.store.files.datasets import Dataset, NewDataset
 from trajstore.store.files.finding_kinds import Tables
 from trajstore.store.files.findings import Replace, Writer
@@ -190,11 +189,12 @@ class Store(Session, Brief):
         `contexts` are the numbers of those that the losses are of, all by default. Where they are not all, the slice
         is partial until others are added; what it has already must be the same to the bit. Losses of all contexts
         take the place of a partial slice. `columns` are kept beside them, in the same form: rank (of the token among
-        all, 0 the likeliest) and entropy (of the prediction, nats). Losses that are too large to be nats
-        for the dataset's vocabulary are refused unless `allow_large`. Raises `BadLosses`; unless `replace`,
-        `SliceExists` where the slice is there complete, and `LossesDiffer` where `contexts` has others than are there.
+        all, 0 the likeliest) and entropy (of the prediction, nats); a complete slice of which some contexts are
+        replaced loses them. Losses that are too large to be nats for the dataset's vocabulary are refused unless
+        `allow_large`. Raises `BadLosses`; unless `replace`, `SliceExists` where the slice is there complete, and
+        `LossesDiffer` where `contexts` has others than are there.
         """
-        return appending.append(
+        return publish_slices.append(
             self._for_writing,
             model,
             self.dataset(dataset),

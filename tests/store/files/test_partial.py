@@ -33,7 +33,7 @@ from trajstore.scoring import score, token_losses
 from trajstore.scoring.plan import plan
 from trajstore.scoring.run import run as run_plan
 from trajstore.store import checks
-from trajstore.store.files import append, slices
+from trajstore.store.files import publish_slices, slices
 from trajstore.store.files.slices import Provenance
 from trajstore.store.matrix.matrix import SliceRead, choose_sites, each_slice
 from trajstore.store.matrix.selection import Selection
@@ -213,15 +213,15 @@ def test_writers_who_add_to_one_slice_lose_nothing(store: Store, dataset: Datase
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Have another job do something once, between our look and our lock."""
-    held = append.held
+    held = publish_slices.held
 
     def plan(work: Callable[[], object]) -> None:
         def late(path: Path) -> object:
-            monkeypatch.setattr(append, "held", held)
+            monkeypatch.setattr(publish_slices, "held", held)
             work()
             return held(path)
 
-        monkeypatch.setattr(append, "held", late)
+        monkeypatch.setattr(publish_slices, "held", late)
 
     return plan
 

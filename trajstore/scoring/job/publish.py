@@ -19,7 +19,7 @@ from trajstore.scoring.backfill import add_columns
 from trajstore.scoring.compatibility import check_same_architecture, check_same_format, check_same_run
 from trajstore.scoring.model_facts import facts_of_run
 from trajstore.scoring.settings import provenance_of_measures
-from trajstore.store.files.append import flat_losses
+from trajstore.store.files.publish_slices import flat_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

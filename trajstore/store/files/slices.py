@@ -4,7 +4,7 @@ A slice holds context, position (of the predicted token, from 1) and loss (nats,
 that its row number is the site's index; rank and entropy too where they were asked for. The footer says what the
 losses are of (dataset's hash, weights, how they were computed) and carries a hash of the values and a digest of the
 whole file. A partial slice has the rows of some whole contexts only, and its footer says so. Which slice takes a path
-is decided by `appending`.
+is decided by `publish_slices`.
 """
 
 from __future__ import annotations
