@@ -96,6 +96,16 @@ def store(store_path: Path, new_store: NewStore) -> Iterator[Store]:
         yield fresh
 
 
+@pytest.fixture
+def unscored(store: Store) -> Store:
+    """A store with the random datasets d and e (39 and 14 tokens)."""
+    from tests.helpers.tiny_models import random_dataset
+
+    store.add_dataset("d", random_dataset(seed=1))
+    store.add_dataset("e", random_dataset((7, 7), seed=2))
+    return store
+
+
 def new_dataset(texts: Sequence[Sequence[str]], name: str = "tests") -> NewDataset:
     """A dataset of hand-written tokens; equal texts have equal ids."""
     vocabulary = {text: number for number, text in enumerate(dict.fromkeys(t for c in texts for t in c))}

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import trajstore
-from tests.helpers.tiny_models import neox, random_dataset, save_run
+from tests.helpers.tiny_models import neox, save_run
 from trajstore.cli import app
 from trajstore.store.files.slices import Provenance
 
@@ -24,12 +24,9 @@ STEPS = [0, 1, 3, 7]
 
 
 @pytest.fixture
-def path(store: Store) -> Path:
-    """A store with the datasets d and e (39 and 14 tokens)."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    store.close()
-    return store.path
+def path(unscored: Store) -> Path:
+    unscored.close()
+    return unscored.path
 
 
 @pytest.fixture

@@ -197,7 +197,8 @@ def run_code(block: Block, names: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page, found in BLOCKS.items() if any(not b.reason for b in found)])
-def test_the_examples_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+@pytest.mark.usefixtures("one_thread", "drawn_rho")
+def test_the_examples_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(page, folder)
     with Store(folder / "demo" / "store") as store:
         names: dict[str, Any] = {"__name__": "example", "store": store}

@@ -80,12 +80,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ready(store: Store) -> Path:
+def ready(unscored: Store) -> Path:
     """The path of a store with two datasets and no losses."""
-    store.add_dataset("d", random_dataset(seed=1))
-    store.add_dataset("e", random_dataset((7, 7), seed=2))
-    store.close()
-    return store.path
+    unscored.close()
+    return unscored.path
 
 
 def append(store: Path, _: Path) -> None:

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import trajstore
-from tests.conftest import plant
 from tests.helpers.commands import run
 from trajstore.datasets import token_bytes
 from trajstore.errors import (
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import NewStore
 
 SLICE = "losses/model=a/dataset=d/step=8/slice.parquet"
 TOKENS, CONTEXTS = "tokens/dataset=d/tokens.parquet", "tokens/dataset=d/contexts.parquet"
@@ -47,10 +45,10 @@ MANY = 250_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def _made(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "store"
-    with new_store(path) as store:
-        plant(store).publish_model(ModelFacts("a", n_params=7))
+def _made(planted_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = shutil.copytree(planted_once, tmp_path_factory.mktemp("made") / "store")
+    with Store(path) as store:
+        store.publish_model(ModelFacts("a", n_params=7))
     return path
 
 

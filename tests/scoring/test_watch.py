@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from trajstore.scoring.run import score
 from trajstore.scoring.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from trajstore.checkpoints.loading import Checkpoint, ReadCheckpoint
@@ -43,13 +44,21 @@ def finished(tmp_path: Path) -> Path:
     return save_run(tmp_path / "finished" / "run", [0, 10, 20], name="checkpoint-{}")
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files settle soon, and only what is slept counts as time: a busy machine makes nobody idle."""
+    slept = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+        time.sleep(seconds)
+
     monkeypatch.setattr(watching, "SETTLE", EVERY)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: slept))
 
 
 def losses(store: Store, step: int, dataset: str = "d", model: str = "run") -> np.ndarray:
@@ -211,25 +220,27 @@ def test_steps_choose_among_those_to_come(ready: Store, finished: Path) -> None:
             watch(ready, finished, ["d"], steps=spec)
 
 
-def test_a_failure_is_tried_again_when_its_files_change(ready: Store, finished: Path) -> None:
+def test_a_failure_is_tried_again_when_its_files_change(
+    ready: Store, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = finished / "checkpoint-10" / "model.safetensors"
     whole = file.read_bytes()
     other = neox(1, layers=2)
     other.save_pretrained(finished / "checkpoint-10")  # complete, and of another model
 
-    heard = Heard()
+    heard, sleep, looks = Heard(), watching.time.sleep, 0
 
-    def mend() -> None:
-        while "step 10 was not scored" not in heard:
-            time.sleep(EVERY)
-        time.sleep(4 * EVERY)  # not tried again as long as nothing changes
-        config = (finished / "checkpoint-20" / "config.json").read_bytes()
-        (finished / "checkpoint-10" / "config.json").write_bytes(config)
-        file.write_bytes(whole)
+    def mend(seconds: float) -> None:
+        nonlocal looks
+        sleep(seconds)
+        looks += "step 10 was not scored" in heard
+        if looks == 5:  # not tried again as long as nothing changes
+            config = (finished / "checkpoint-20" / "config.json").read_bytes()
+            (finished / "checkpoint-10" / "config.json").write_bytes(config)
+            file.write_bytes(whole)
 
-    mending = in_background(mend)
+    monkeypatch.setattr(watching.time, "sleep", mend)
     report = watch(ready, finished, ["d"], every=EVERY, idle=20 * EVERY, progress=heard)
-    mending.join()
     assert (report.written, report.failures) == (3, [])
     assert sum("step 10 was not scored" in line for line in heard.lines) == 1
 

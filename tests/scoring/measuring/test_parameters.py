@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import trajstore
+from tests.measures.llc.test_llc import FEW
 from trajstore.errors import (
     BadMeasures,
 )
@@ -18,15 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_learning_coefficient_of_a_part_is_not_taken_for_that_of_all(scored: Store, tmp_path: Path) -> None:
-    values = {
-        "nbeta": 10.0,
-        "step_size": 1e-4,
-        "gamma": 100.0,
-        "chains": 2,
-        "draws": 6,
-        "burn_in": 2,
-        "batch": 2,
-    }
+    values = {**FEW, "batch": 2}
     how = {"datasets": "d", "device": "cpu", "steps": "8"}
     with pytest.raises(BadMeasures, match="llc needs a value for"):
         trajstore.measure(scored, "run", "llc", **how)
