@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trajstore.cli import app
+from trajstore.cli.analyses import of_packages
+from trajstore.cli.lazy_command import command_of
 from trajstore.errors import BadAnalysis, BadName, BadOption, DamagedFile, FindingsDiffer, PlotError
 from trajstore.pipelines import AnalysisDefinition, Column
 from trajstore.server.panes import findings as pane
@@ -210,6 +213,8 @@ def test_a_kind_of_a_store_that_somebody_sends(
         (lambda: defined(name="My-own"), "cannot be the name of an analysis"),
         (lambda: AnalysisDefinition("x", lambda store, selection: {}, {}), "a table at least"),
         (lambda: AnalysisDefinition("x", _without_help, {"t": SHARE}).options, "wants Annotated"),
+        (lambda: AnalysisDefinition("x", _several, {"t": SHARE}).options, "several values as list"),
+        (lambda: of_packages._function(AnalysisDefinition("x", _clash, {"t": SHARE})), "every analysis has"),
     ],
 )
 def test_definitions_that_cannot_be(make: Any, reason: str) -> None:
@@ -221,7 +226,37 @@ def _without_help(store: Store, selection: Selection, *, n: int = 3) -> dict[str
     return {}
 
 
+def _several(store: Store, *, names: Annotated[Sequence[str], "Names."] = ()) -> dict[str, pl.DataFrame]:
+    return {}
+
+
+def _clash(store: Store, *, steps: Annotated[int, "Steps."] = 3) -> dict[str, pl.DataFrame]:
+    return {}
+
+
+def test_choices_that_are_numbers_come_from_the_command_line(
+    planted: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compute(
+        store: Store, selection: Selection, *, of: Annotated[Literal[3, 4], "Which."] = 3
+    ) -> dict[str, pl.DataFrame]:
+        return {"shares": pl.DataFrame({"share": [of / 8]})}
+
+    command = command_of(of_packages._function(AnalysisDefinition("mine", compute, {"shares": SHARE})))
+    for words, share in (([], 0.375), (["--of", "4"], 0.5)):
+        command([*words, "--json", "-s", str(planted.path)], standalone_mode=False)
+        assert json.loads(capsys.readouterr().out)["shares"] == [{"share": share}]
+
+
 def test_results_that_are_not_as_defined(planted: Store) -> None:
+    for rows, reason in (
+        ({"share": [0.5, None]}, "null values to non-nullable"),
+        ({"share": ["x"]}, "Failed to parse string"),
+    ):
+        with pytest.raises(BadAnalysis, match=reason):
+            defined(rows=rows)(planted)
+    with pytest.raises(BadAnalysis, match="gave the tables str"):
+        AnalysisDefinition("x", lambda store, selection: "t", {"t": SHARE})(planted)  # type: ignore[arg-type,return-value]
     with pytest.raises(BadAnalysis, match="its table shares lacks the column share"):
         defined(rows={"part": [1.0]})(planted)
     with pytest.raises(BadOption, match="all or some"):
@@ -233,3 +268,7 @@ def test_results_that_are_not_as_defined(planted: Store) -> None:
         planted.add_finding_kind("spike", {"groups": defined().schemas["shares"]})
     with pytest.raises(BadName, match="small letters"):
         Column("Share", "double", "")
+    with pytest.raises(BadName, match="names of folders"):
+        Column("finding", "text", "")
+    with pytest.raises(BadName, match="another column of that name"):
+        defined([*SHARE, *SHARE])

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import polars as pl
+import pyarrow as pa
 
 from trajstore.errors import BadAnalysis, BadOption, PlotError
 from trajstore.pipelines.finding_facts import (
@@ -28,7 +29,7 @@ from trajstore.progress import SILENT, Progress
 from trajstore.schema import GROUP_NAME
 from trajstore.store.files.finding_kinds import Column, Tables, declared, schema_of, view_of
 from trajstore.store.files.finding_tables import TABLES
-from trajstore.store.files.findings import views_of
+from trajstore.store.files.findings import converted, views_of
 from trajstore.store.matrix.selection import Selection
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class AnalysisOption:
     def choices(self) -> tuple[Any, ...]:
         """The values that it takes, where its type is a `Literal`."""
         return get_args(self.hint) if get_origin(self.hint) is Literal else ()
+
+    def read(self, value: Any) -> Any:
+        """The choice that a word of the command line means; other values as they are."""
+        return next((choice for choice in self.choices if str(choice) == value), value)
 
     def check(self, value: object) -> None:
         """Raise `BadOption` for a value that is not among its choices."""
@@ -86,6 +91,7 @@ class AnalysisDefinition:
             raise BadAnalysis(f"{self.name}: an analysis has a table at least.")
         if self.name in TABLES:
             raise BadAnalysis(f"{self.name}: trajstore has an analysis of that name itself.")
+        _ = self.schemas
 
     @property
     def package(self) -> str | None:
@@ -106,6 +112,8 @@ class AnalysisDefinition:
                     f"{self.name}: the option {name} wants Annotated[TYPE, help] and a default."
                 )
             kind, text = get_args(hint)[:2]
+            if get_origin(kind) in (Sequence, Mapping, tuple):
+                raise BadAnalysis(f"{self.name}: the option {name} takes several values as list[TYPE].")
             options.append(AnalysisOption(name, kind, parameter.default, str(text)))
         return options
 
@@ -144,13 +152,12 @@ class AnalysisDefinition:
         values = {name: option.default for name, option in known.items()} | options
         has_bars = "progress" in inspect.signature(self.compute).parameters
         frames = self.compute(store, chosen, **values, **({"progress": progress} if has_bars else {}))
-        if set(frames) != set(self.tables):
+        if not isinstance(frames, Mapping) or set(frames) != set(self.tables):
+            given = sorted(frames) if isinstance(frames, Mapping) else type(frames).__name__
             raise BadAnalysis(
-                f"{self.name}: its function gave the tables {sorted(frames)}, and not {sorted(self.tables)}."
+                f"{self.name}: its function gave the tables {given}, and not {sorted(self.tables)}."
             )
-        for name, frame in frames.items():
-            if missing := [column.name for column in self.tables[name] if column.name not in frame.columns]:
-                raise BadAnalysis(f"{self.name}: its table {name} lacks the column {missing[0]}.")
+        tables = {name: self._table(name, frames[name]) for name in self.tables}
         request = self.request(chosen, values)
         names = chosen.datasets or store.dataset_names()
         facts = {
@@ -160,7 +167,22 @@ class AnalysisDefinition:
             "groups_sha256": group_hashes(store, [chosen.group]),
             "package": self.package,
         }
-        return AnalysisResult(self, frames, store=store, request=request, facts=facts)
+        return AnalysisResult(self, tables, store=store, request=request, facts=facts)
+
+    def _table(self, name: str, frame: object) -> pl.DataFrame:
+        """A table as it will be kept; raises `BadAnalysis`."""
+        if not isinstance(frame, pl.DataFrame):
+            raise BadAnalysis(
+                f"{self.name}: its table {name} is no DataFrame of Polars, but {type(frame).__name__}."
+            )
+        if missing := [column.name for column in self.tables[name] if column.name not in frame.columns]:
+            raise BadAnalysis(f"{self.name}: its table {name} lacks the column {missing[0]}.")
+        try:
+            return pl.DataFrame(converted(frame, self.schemas[name]))
+        except (pa.ArrowException, ValueError) as error:
+            raise BadAnalysis(
+                f"{self.name}: its table {name} has other values than its columns: {error}."
+            ) from error
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from trajstore.cli.dataclass_options import dataclass_options, typed_option
@@ -16,6 +17,7 @@ from trajstore.cli.option_blocks import (
     keep,
 )
 from trajstore.cli.output import CommandGroup, bars, print_frame, print_json, say
+from trajstore.errors import BadAnalysis
 
 if TYPE_CHECKING:
     from trajstore.pipelines.definition import AnalysisDefinition
@@ -46,8 +48,9 @@ def _function(definition: AnalysisDefinition) -> Callable[..., None]:
     """A command's function with the options of an analysis between those of a selection and those of its finding."""
 
     def run(
-        *, selected: SelectionOptions, finding: FindingOptions, output: OutputOptions, **options: Any
+        *, selected: SelectionOptions, finding: FindingOptions, output: OutputOptions, **typed: Any
     ) -> None:
+        options = {option.name: option.read(typed[option.name]) for option in definition.options}
         with output.open() as store:
             place = finding.place(definition.request(selected.selection, options), store)
             result = definition(store, selected.selection, progress=bars(), **options)
@@ -62,15 +65,18 @@ def _function(definition: AnalysisDefinition) -> Callable[..., None]:
                 print_frame(frame)
         output.finish(result, place, definition.view(next(iter(tables))))
 
-    parameters = [
-        _parameter("selected", SelectionOptions),
-        *(
-            _parameter(option.name, typed_option(option.name, option.hint, option.help), option.default)
-            for option in definition.options
-        ),
-        _parameter("finding", FindingOptions),
-        _parameter("output", OutputOptions),
+    blocks = {"selected": SelectionOptions, "finding": FindingOptions, "output": OutputOptions}
+    taken = {*blocks, "json", "help", *(field.name for block in blocks.values() for field in fields(block))}
+    if clash := [option.name for option in definition.options if option.name in taken]:
+        raise BadAnalysis(
+            f"{definition.name}: its option {clash[0]} is one that every analysis has; rename it."
+        )
+    own = [
+        _parameter(option.name, typed_option(option.name, option.hint, option.help), option.default)
+        for option in definition.options
     ]
+    first, *last = [_parameter(name, block) for name, block in blocks.items()]
+    parameters = [first, *own, *last]
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__name__, run.__doc__ = definition.name, inspect.getdoc(definition.compute)
     return dataclass_options(name=default_name("models and datasets"))(run)
