@@ -160,7 +160,9 @@ def test_a_damaged_table_of_columns_is_named_and_made_anew(planted: Store) -> No
     empty.write_bytes(b"PAR1")
     with pytest.raises(DamagedFile, match="no table of a kind of findings"):
         planted.finding("mine", "n")
-    assert any("shares.parquet" in str(line) for line in check(planted))
+    lines = check(planted)
+    assert any("shares.parquet" in str(line) for line in lines)
+    assert not any("drop" in line.mend for line in lines)  # the finding is whole
     defined()(planted).keep("m")
     assert planted.sql("FROM mine_shares ORDER BY ALL").fetchall() == [("m", 0.25), ("n", 0.25)]
 
@@ -172,6 +174,8 @@ def test_one_of_several_tables_of_columns_is_made_anew(planted: Store) -> None:
         for table in both:
             writer.add(table, pl.DataFrame({"share": [0.5]}))
     (planted.path / "findings/kind=mine/finding=.empty/x.parquet").unlink()
+    problems = {line.path: line.mend for line in check(planted)}
+    assert problems["findings/kind=mine/finding=n/x.parquet"].startswith("run the analysis")
     planted.add_finding_kind("mine", both)
     assert planted.sql("FROM mine_x").fetchall() == [("n", 0.5)]
     with pytest.raises(FindingsDiffer):

@@ -28,6 +28,7 @@ from trajstore.store.files import (
     models,
     slices,
 )
+from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.queries import query
 from trajstore.store.session import Session
 
@@ -40,6 +41,7 @@ _ADD = "remove the dataset's folder and make it again: trajstore dataset add"
 _REMOVE = "trajstore did not write it: move it elsewhere"
 _MEASURE = "remove it and make those measures again"
 _FIND = "remove the finding (trajstore finding drop) and compute it again"
+_KIND = "run the analysis that made it, which makes its tables known again"
 _AGAIN = "remove it with its .sql file, and make that group again: trajstore group add"
 _REBUILD = "trajstore rebuild makes the catalog anew from the files"
 _SEAL = "trajstore rebuild gives it one (and takes what is there for what is meant)"
@@ -228,7 +230,9 @@ def _finding_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]
             yield StoreProblem(_inside(session.path, folder / name), "it is not there", _FIND)
     for path in passed_over.kept(session.path, session.path.glob("findings/*/*/*.parquet")):
         if (what := findings.finding_problem(path, deep=deep)) is not None:
-            yield StoreProblem(str(path.relative_to(session.path)), what, _FIND)
+            own = path.parts[-3].removeprefix("kind=") in TABLES
+            mend = _KIND if what == findings.NO_TABLE and not own else _FIND
+            yield StoreProblem(str(path.relative_to(session.path)), what, mend)
 
 
 def _table_problems(session: Session, *, deep: bool) -> Iterator[StoreProblem]:

@@ -319,13 +319,17 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         return file.read()
 
 
+NO_TABLE = "it is no table of a finding that the store knows"
+"""Problem of a file beside a finding's tables, or of one whose kind the store has lost."""
+
+
 def finding_problem(path: Path, *, deep: bool) -> str | None:
     """Return the fault of a table's file, or None; `deep` reads every byte."""
     try:
         schema = _tables(path.parent).get(path.stem)
-    except DamagedFile as error:
-        return str(error)
+    except DamagedFile:  # of what tells the tables, which the check of that file says
+        return None
     if schema is None:
-        return "it is no table of a finding"
+        return NO_TABLE
     read = _read if deep else _footer
     return digests.fault(path, lambda: read(path, schema), deep=deep)
