@@ -247,9 +247,12 @@ def test_choices_that_are_numbers_come_from_the_command_line(
         return {"shares": pl.DataFrame({"share": [of / 8]})}
 
     command = command_of(of_packages._function(AnalysisDefinition("mine", compute, {"shares": SHARE})))
-    for words, share in (([], 0.375), (["--of", "4"], 0.5)):
+    for words, share in (([], 0.375), (["--of", "4"], 0.5), (["--of", "4"], 0.5)):
         command([*words, "--json", "-s", str(planted.path)], standalone_mode=False)
         assert json.loads(capsys.readouterr().out)["shares"] == [{"share": share}]
+        # The same again knows its finding, though the store has lost the kind's tables.
+        (planted.path / "findings/kind=mine/finding=.empty/shares.parquet").unlink()
+        assert finding_kinds.declared(planted.path) == []
 
 
 def test_results_that_are_not_as_defined(planted: Store) -> None:
@@ -263,6 +266,8 @@ def test_results_that_are_not_as_defined(planted: Store) -> None:
         AnalysisDefinition("x", lambda store, selection: "t", {"t": SHARE})(planted)  # type: ignore[arg-type,return-value]
     with pytest.raises(BadAnalysis, match="its table shares lacks the column share"):
         defined(rows={"part": [1.0]})(planted)
+    with pytest.raises(BadOption, match="finite"):
+        defined()(planted, of=float("nan"))
     with pytest.raises(BadOption, match="all or some"):
         defined()(planted, of="none")
     with pytest.raises(PlotError, match="draws no charts"):

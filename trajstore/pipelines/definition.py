@@ -7,6 +7,7 @@ result in Python, its findings with their views in SQL, and what the page shows 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,7 +61,9 @@ class AnalysisOption:
         return next((choice for choice in self.choices if str(choice) == value), value)
 
     def check(self, value: object) -> None:
-        """Raise `BadOption` for a value that is not among its choices."""
+        """Raise `BadOption` for a value that is not among its choices, or that facts cannot hold."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadOption(self.name, value, "a finite number")
         if self.choices and value not in self.choices:
             raise BadOption(self.name, value, " or ".join(map(str, self.choices)))
 

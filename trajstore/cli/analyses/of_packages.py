@@ -52,6 +52,8 @@ def _function(definition: AnalysisDefinition) -> Callable[..., None]:
     ) -> None:
         options = {option.name: option.read(typed[option.name]) for option in definition.options}
         with output.open() as store:
+            # before long work, which other columns would make vain, and for a store that has lost the kind's tables
+            store.add_finding_kind(definition.name, definition.schemas)
             place = finding.place(definition.request(selected.selection, options), store)
             result = definition(store, selected.selection, progress=bars(), **options)
             keep(result, place)

@@ -96,8 +96,8 @@ def same_tables(some: Tables, others: Tables, *, meaning: bool = False) -> bool:
 
 def declared(root: Path) -> list[str]:
     """The kinds of other packages that a store knows, sorted."""
-    stand_in = _folder(root, "*").relative_to(root)
-    kinds = {path.parent.name.removeprefix("kind=") for path in root.glob(str(stand_in))}
+    tables = (_folder(root, "*") / "*.parquet").relative_to(root)
+    kinds = {path.parts[-3].removeprefix("kind=") for path in root.glob(str(tables))}
     return sorted(kind for kind in kinds if kind not in TABLES and GROUP_NAME.fullmatch(kind))
 
 
