@@ -222,11 +222,14 @@ def test_ctrl_c_ends_the_command_with_a_message(store: Store, tmp_path: Path, ou
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "asked\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=30)
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "asked\n"
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            shown, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or the query of a test that failed would take a core for good
     assert process.returncode == 1
     assert said.startswith("Stopped: the query was interrupted")
     assert shown == ""
