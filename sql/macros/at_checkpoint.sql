@@ -38,7 +38,7 @@ FROM (
         SELECT list(name ORDER BY jaro_winkler_similarity(name, of_model) DESC, name)[:6] AS models
         FROM (
             SELECT regexp_extract(file, 'model=([^/]+)/?$', 1) AS name
-            FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/')
+            FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/model=[A-Za-z0-9]*/')
         )
     )
 )

@@ -13,7 +13,7 @@ FROM (
 )
 WHERE difference > tau AND models = (
     SELECT count(*)
-    FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/')
+    FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/model=[A-Za-z0-9]*/')
     WHERE is_meant(regexp_extract(file, 'model=([^/]+)/?$', 1), of_models)
 )
 UNION ALL
@@ -42,7 +42,7 @@ FROM (
             ) AS unknown
         FROM (
             SELECT coalesce(list(regexp_extract(file, 'model=([^/]+)/?$', 1) ORDER BY file), []) AS models
-            FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/*/')
+            FROM glob(coalesce(getvariable('store') || '/', '') || 'losses/model=[A-Za-z0-9]*/')
         ), (
             SELECT coalesce(list(DISTINCT regexp_extract(file, 'losses/model=([^/]*)/', 1)), []) AS scored
             FROM glob(
