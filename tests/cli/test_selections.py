@@ -256,16 +256,9 @@ COMMANDS: tuple[Callable[[Path, str], None], ...] = (
     *(trajectory, trajectory_minus, matrix, pca, spikes, shapes, phases, diff_steps, diff_models, compare),
     *(examples, balance, query),
 )
-CASES = [
-    pytest.param(command, group, id=f"{command.__name__}-{group}")
-    for command in COMMANDS
-    for group in KINDS
-    if "(" in group or command in (trajectory, query)
-]
-"""Names go the way of calls and expressions; a command that also takes them is tested with them elsewhere."""
 
-
-@pytest.mark.parametrize(("command", "group"), CASES)
+@pytest.mark.parametrize("group", KINDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_a_group_is_taken_in_every_form(path: Path, command: Callable[[Path, str], None], group: str) -> None:
     command(path, group)
 

@@ -42,7 +42,7 @@ def cells(matrix: LossMatrix) -> dict[Cell, tuple[int, float | None]]:
 
 
 @settings(
-    max_examples=8,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

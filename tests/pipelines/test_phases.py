@@ -48,13 +48,13 @@ def test_a_change_is_found_and_covered(kind: str) -> None:
     later = np.arange(len(places)) >= at
     base = np.where(later, places[at] - places, 0.0) if kind == "kink" else np.where(later, -1.0, 0.0)
     right = covered = 0
-    for noise in simulate(len(places), 12, 0.5, rng):
-        found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=100)), "change")
+    for noise in simulate(len(places), 25, 0.5, rng):
+        found = of_kind(events(curve(PYTHIA, base + 0.03 * noise), Settings(draws=200)), "change")
         right += len(found) == 1
         covered += any(event.low <= PYTHIA[at] <= event.high for event in found)
         assert all(event.low < event.step <= event.high for event in found)
-    assert right >= 11
-    assert covered >= 11
+    assert right >= 23
+    assert covered >= 23
 
 
 def test_intervals_hold_the_neighbouring_checkpoints() -> None:
