@@ -19,12 +19,13 @@ from tests.conftest import PLANTED_STEPS
 from trajstore.analysis import pca, sparse_pca
 from trajstore.analysis.spikes.tokens import Tolerance
 from trajstore.cli import app
-from trajstore.errors import QueryError, UnknownName, describe_file_error
+from trajstore.errors import QueryError, UnknownName
 from trajstore.pipelines import spikes
 from trajstore.pipelines.trajectories import trajectories
 from trajstore.store.files.finding_tables import TABLES
 from trajstore.store.files.findings import _by_view
 from trajstore.store.store import Store
+from trajstore.text import describe_file_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,9 @@ PAGES = "\n".join(
 )
 PATHS = sorted(
     set(re.findall(r"\btrajstore(?:\.[A-Za-z_]+)+(?![\w/@-])", PAGES))
-    - {"trajstore.open", "trajstore.groups"}
+    - {"trajstore.open", "trajstore.groups", "trajstore.analyses"}
 )
-"""Dotted paths of the documentation, but for a function and the name of an entry point."""
+"""Dotted paths of the documentation, but for a function and the names of entry points."""
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trajstore import sql_headers
-from trajstore.sql_headers import Column, Parameter
+from trajstore.sql_headers import AnswerColumn, Parameter
 
 TEXT = """What it
 is.
@@ -26,10 +26,10 @@ def test_every_form_is_read() -> None:
         Parameter("from_step", "step", "", None, "the earlier step"),
     )
     assert found.columns == (
-        Column("model", "", ""),
-        Column("dataset", "", ""),
-        Column("mean", "nats", "of the loss: all of it"),
-        Column("sd", "nats", "of the loss: all of it"),
+        AnswerColumn("model", "", ""),
+        AnswerColumn("dataset", "", ""),
+        AnswerColumn("mean", "nats", "of the loss: all of it"),
+        AnswerColumn("sd", "nats", "of the loss: all of it"),
     )
     assert found.example == "trajstore query x -p late=3"
 

@@ -6,7 +6,6 @@ Imports no layer of trajstore, so that every one can raise them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,30 +15,6 @@ from trajstore.arguments.suggestions import nearest
 
 class TrajstoreError(Exception):
     """Anything that went wrong in a way a user can mend."""
-
-
-_NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
-
-
-def describe_file_error(error: Exception) -> str:
-    """Describe an error of a file, in our own words where Python's and numpy's are for programmers."""
-    text = str(error).partition("\n")[0].rstrip(".")
-    if isinstance(error, UnicodeDecodeError):
-        return f"it is not UTF-8 text: byte 0x{error.object[error.start]:02X} at {error.start} cannot be read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if "pickle" in text or "magic string" in text:
-        return "it is not an array as numpy.save writes one"
-    if (
-        isinstance(error, EOFError)
-        or "cannot reshape array" in text
-        or "mmap length" in text
-        or "array header" in text
-    ):
-        return "it ends before its array does, or is no array"
-    if match := _NOT_AN_INTEGER.fullmatch(text):
-        return f"{match[1]} is no whole number"
-    return shortened(text) or type(error).__name__
 
 
 def describe_error(error: BaseException) -> str:

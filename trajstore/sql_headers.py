@@ -52,7 +52,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Column:
+class AnswerColumn:
     """One column of an answer."""
 
     name: str
@@ -69,7 +69,7 @@ class Header:
     description: str
     """Text before the lines of a form."""
     parameters: tuple[Parameter, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[AnswerColumn, ...]
     example: str
     """A command, or ""."""
 
@@ -78,7 +78,7 @@ def parse(text: str) -> Header:
     """Read a header comment (its lines without dashes); raises `ValueError` for a line that has none of the forms."""
     words: list[str] = []
     parameters: list[Parameter] = []
-    columns: list[Column] = []
+    columns: list[AnswerColumn] = []
     example = ""
     for line in text.splitlines():
         if line.startswith("$"):
@@ -102,11 +102,11 @@ def _parameter(line: str) -> Parameter:
     return Parameter(name, kind, unit or "", default, meaning)
 
 
-def _columns(line: str) -> list[Column]:
+def _columns(line: str) -> list[AnswerColumn]:
     match = _COLUMNS.fullmatch(line)
     if not match:
         raise ValueError(f"{line!r} is not -> name, name [unit]: meaning")
-    return [Column(name, match[2] or "", match[3] or "") for name in match[1].split(", ")]
+    return [AnswerColumn(name, match[2] or "", match[3] or "") for name in match[1].split(", ")]
 
 
 def split_unit(comment: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Texts of tokens, joined for reading, and cells of tables.
+"""Texts of tokens, joined for reading, cells of tables, and reasons why a file cannot be read.
 
 A token may be half a character. Its stray bytes stand in its text as `<0xE2>`, one escape a byte, so that
 nothing is lost; joining pieces puts the bytes of neighbouring tokens back together.
@@ -11,6 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
+
+from trajstore.errors import shortened
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _STRAY = "<0x"
@@ -116,3 +118,27 @@ def shown(cell: Any) -> str:
     if isinstance(cell, float):
         return f"{cell:.5g}"
     return _UNSEEN.sub(_sign, str(cell))
+
+
+_NOT_AN_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
+
+
+def describe_file_error(error: Exception) -> str:
+    """Describe an error of a file, in our own words where Python's and numpy's are for programmers."""
+    text = str(error).partition("\n")[0].rstrip(".")
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text: byte 0x{error.object[error.start]:02X} at {error.start} cannot be read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "pickle" in text or "magic string" in text:
+        return "it is not an array as numpy.save writes one"
+    if (
+        isinstance(error, EOFError)
+        or "cannot reshape array" in text
+        or "mmap length" in text
+        or "array header" in text
+    ):
+        return "it ends before its array does, or is no array"
+    if match := _NOT_AN_INTEGER.fullmatch(text):
+        return f"{match[1]} is no whole number"
+    return shortened(text) or type(error).__name__

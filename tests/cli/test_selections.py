@@ -257,6 +257,7 @@ COMMANDS: tuple[Callable[[Path, str], None], ...] = (
     *(examples, balance, query),
 )
 
+
 @pytest.mark.parametrize("group", KINDS)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_a_group_is_taken_in_every_form(path: Path, command: Callable[[Path, str], None], group: str) -> None:

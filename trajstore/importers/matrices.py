@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 
 from trajstore import display
 from trajstore.arguments.spelling import option
-from trajstore.errors import BadSource, describe_file_error, listed
+from trajstore.errors import BadSource, listed
 from trajstore.importers.request import IncomingSlice, IngestRequest, Tally
 from trajstore.store import loss_limits
 from trajstore.store.disk.spill import nameless_file
+from trajstore.text import describe_file_error
 
 if TYPE_CHECKING:
     from trajstore.importers.site_index import SiteIndex

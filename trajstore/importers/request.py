@@ -10,8 +10,9 @@ import numpy as np
 
 from trajstore.arguments.spelling import as_given, option
 from trajstore.arguments.suggestions import nearest
-from trajstore.errors import BadSource, TrajstoreError, describe_file_error, listed
+from trajstore.errors import BadSource, TrajstoreError, listed
 from trajstore.schema import LOWEST_LOSS
+from trajstore.text import describe_file_error
 
 LONG = ("model", "dataset", "step", "context", "position", "token", "loss")
 """Columns of the long format."""

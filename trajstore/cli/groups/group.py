@@ -10,7 +10,8 @@ import typer
 from trajstore.cli import options
 from trajstore.cli.name_lists import complete_groups, several
 from trajstore.cli.output import bars, open_store, print_json, print_rows, print_table, print_text, say
-from trajstore.errors import GroupError, describe_file_error
+from trajstore.errors import GroupError
+from trajstore.text import describe_file_error
 
 if TYPE_CHECKING:
     from trajstore.store.groups.groups import Group

@@ -12,7 +12,8 @@ import typer
 from trajstore.cli.dataclass_options import dataclass_options
 from trajstore.cli.output import WrongUsage
 from trajstore.cli.queries.query_output import AnswerOptions
-from trajstore.errors import QueryError, describe_file_error
+from trajstore.errors import QueryError
+from trajstore.text import describe_file_error
 
 
 @dataclass_options()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trajstore.errors import BadMeasures, describe_file_error
+from trajstore.errors import BadMeasures
+from trajstore.text import describe_file_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajstore import sqlfiles
-from trajstore.errors import DamagedFile, describe_file_error
+from trajstore.errors import DamagedFile
 from trajstore.schema import GROUP_NAME
 from trajstore.store.disk import digests, layout
 from trajstore.store.quoting import quoted
+from trajstore.text import describe_file_error
 
 
 @dataclass(frozen=True)

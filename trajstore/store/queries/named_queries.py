@@ -16,7 +16,7 @@ from trajstore.arguments.choices import Align
 from trajstore.arguments.spelling import QueryParameter
 from trajstore.errors import BadOption, MissingParameter, UnknownName, listed
 from trajstore.schema import check_step
-from trajstore.sql_headers import Column, Parameter
+from trajstore.sql_headers import AnswerColumn, Parameter
 from trajstore.store.disk import layout
 from trajstore.store.files import coverage, findings
 from trajstore.store.groups.groups import Groups
@@ -37,7 +37,7 @@ class NamedQuery:
     name: str
     description: str
     parameters: tuple[Parameter, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[AnswerColumn, ...]
     """Of the answer, in order."""
     example: str
     """A command."""
