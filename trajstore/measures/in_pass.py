@@ -41,7 +41,7 @@ class _Stream:
 
     @property
     def needs(self) -> Sequence[str]:
-        """What it takes of the pass."""
+        """Return the names of what it takes of the pass."""
         return self.definition.needs if self.stream.needs_pass else ()
 
 

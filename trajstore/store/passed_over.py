@@ -71,7 +71,7 @@ def why(inside: str) -> str | None:
 
 
 def kept(root: Path, paths: Iterable[Path]) -> list[Path]:
-    """Those of some paths inside a store that readers do not pass over, sorted; files without rows they do."""
+    """Return the paths inside a store that readers do not pass over, sorted; files without rows they do."""
     inside = {path: str(path.relative_to(root)) for path in paths}
     return sorted(path for path, name in inside.items() if why(name) is None and not is_stand_in(name))
 

@@ -279,7 +279,7 @@ class Store(Session, Brief):
         """
         known = finding_kinds.whole_tables_of(self.path, kind)
         views = {finding_kinds.view_of(kind, table) for table in tables}
-        if finding_kinds.same_tables(known, tables, meaning=True) and views <= self.relations():
+        if finding_kinds.same_tables(known, tables) and views <= self.relations():
             return
         with catalog.writing(self.path) as connection:
             finding_kinds.declare(self.path, kind, tables)

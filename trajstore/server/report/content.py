@@ -66,7 +66,7 @@ class ReportScope:
     datasets: list[str]
     """Datasets with a slice of any of the models."""
     measured: list[str]
-    """Those, and datasets on which the models may be measured without having losses."""
+    """The same, and datasets on which the models may be measured without having losses."""
     models: list[str]
     """In order of colours."""
     coverage: list[Coverage]

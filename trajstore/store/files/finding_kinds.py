@@ -87,10 +87,10 @@ def whole_tables_of(root: Path, kind: str) -> Tables:
         return {}
 
 
-def same_tables(some: Tables, others: Tables, *, meaning: bool = False) -> bool:
-    """Return whether tables have the same names and columns, with `meaning` the same meanings of columns too."""
+def same_tables(some: Tables, others: Tables) -> bool:
+    """Return whether tables have the same names, columns and meanings of columns."""
     return some.keys() == others.keys() and all(
-        some[name].equals(others[name], check_metadata=meaning) for name in some
+        some[name].equals(others[name], check_metadata=True) for name in some
     )
 
 
